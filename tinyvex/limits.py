@@ -1,0 +1,75 @@
+"""
+Every bound in one place: the number, why that number, and what happens at it.
+
+Sizes are bytes of encoded JSON unless a name says otherwise; durations are seconds.
+"""
+
+# Values. The numbers are the published Convex limits, so that data moves between the two.
+NESTING_MAX = 64  # InvalidValue / ValueTooLarge, named path
+ARRAY_ELEMENTS_MAX = 8192
+OBJECT_FIELDS_MAX = 1024
+DOCUMENT_BYTES_MAX = 1 << 20
+IDENTIFIER_LENGTH_MAX = 64
+SAFE_INTEGER_MAX = 2**53 - 1  # what an IEEE double holds exactly; a larger int must be an Int64
+
+# One function execution.
+FUNCTION_SECONDS = 10.0  # TimeLimitExceeded, nothing written
+FUNCTION_GRACE_SECONDS = 2.0  # then its thread is given up and the others go on without it
+THREADS_ABANDONED_MAX = 8  # then the process ends with the watchdog's exit code
+ACTION_SECONDS = 600.0
+WATCHDOG_SECONDS = 60.0  # the interpreter lock not given up for this long: the process ends
+TRANSACTION_DOCUMENTS_MAX = 16_384  # TransactionTooLarge
+TRANSACTION_BYTES_MAX = 32 << 20
+RESULT_BYTES_MAX = 64 << 20  # InvalidResult
+ARGUMENT_BYTES_MAX = 16 << 20
+LOG_LINES_MAX = 256  # per execution; the rest is counted in one last line
+LOG_LINE_LENGTH_MAX = 4096
+
+# Storage.
+SCAN_PAGE_ROWS = 256  # rows fetched before a scan gives way; memory of a scan is one page
+SCAN_PAGE_BYTES = 4 << 20
+GROUP_MUTATIONS_MAX = 128  # one COMMIT acknowledges at most this many
+WRITER_QUEUE_MAX = 4096  # Overloaded
+READER_QUEUE_MAX = 65_536  # Overloaded
+READER_THREADS = 2
+WAL_BYTES_CHECKPOINT = 4 << 20  # the writer checkpoints in its next pause
+WAL_BYTES_MAX = 64 << 20  # the writer checkpoints before the next group
+REQUEST_RECORD_SECONDS = 14 * 86_400.0  # how long an exactly-once record is kept
+SCHEMA_VIOLATIONS_MAX = 100  # listed; all are counted
+BACKFILL_STEP_ROWS = 512  # documents indexed per transaction, so that writers wait at most one step
+
+# One connection.
+MESSAGE_BYTES_MAX = 32 << 20  # MessageTooLarge, closed with 1009
+HANDSHAKE_SECONDS = 10.0  # SlowHandshake
+QUERIES_PER_CONNECTION_MAX = 4096  # TooManyQueries
+REQUESTS_PER_CONNECTION_MAX = 1024  # TooManyRequests
+TRANSITIONS_UNSENT_MAX = 2  # no further transition is computed until the socket drains
+OUTBOX_BYTES_HIGH = 1 << 20  # the socket counts as full above this
+RESPONSES_UNSENT_BYTES_MAX = 64 << 20  # reading stops until the client reads
+CLOSE_SECONDS = 2.0  # how long a close waits for the peer
+
+# The server.
+CONNECTIONS_MAX = 10_000  # answered 503
+HEARTBEAT_SECONDS = 5.0  # WebSocket ping
+PING_SECONDS = 15.0  # tinyvex/ping after this long without another message
+IDLE_SECONDS = 120.0  # IdleTimeout
+SLOW_CONSUMER_SECONDS = 120.0  # SlowConsumer: nothing written for this long while something waits
+SHUTDOWN_SECONDS = 10.0  # the one deadline of the numbered close
+RETRY_AFTER_MS = 500  # the hint sent when the server stops
+HTTP_HEAD_BYTES_MAX = 16 << 10
+LIVE_RESULTS_BYTES_MAX = 256 << 20  # kept results without subscribers are dropped first
+
+# The client.
+RECONNECT_SECONDS_MIN = 0.05
+RECONNECT_SECONDS_MAX = 15.0
+CLIENT_INACTIVE_SECONDS = 45.0  # no frame for this long: the server is gone
+CLIENT_REQUESTS_MAX = 4096  # a caller waits
+CLIENT_QUERIES_MAX = QUERIES_PER_CONNECTION_MAX
+
+assert PING_SECONDS < CLIENT_INACTIVE_SECONDS < IDLE_SECONDS
+assert HEARTBEAT_SECONDS < PING_SECONDS
+assert DOCUMENT_BYTES_MAX < ARGUMENT_BYTES_MAX < MESSAGE_BYTES_MAX
+assert TRANSACTION_BYTES_MAX >= 16 * DOCUMENT_BYTES_MAX
+assert WAL_BYTES_CHECKPOINT < WAL_BYTES_MAX
+assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS
+assert RECONNECT_SECONDS_MIN * 1000 <= RETRY_AFTER_MS

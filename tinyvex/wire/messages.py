@@ -1,0 +1,359 @@
+"""
+Every message of the protocol, once.
+
+The docstrings and descriptions here become the prose of `protocol/schema.json`.
+JSON names are camelCase; `Raw` fields keep the sender's JSON undecoded.
+A message type whose `jsonrpc` had a default would accept messages without it, so none has one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+__all__ = [
+    "ActionParams",
+    "AuthenticateParams",
+    "AuthErrorParams",
+    "CallParams",
+    "ClientRequest",
+    "ConnectParams",
+    "ConnectResult",
+    "ErrorObject",
+    "Modification",
+    "ModifyQuerySetParams",
+    "QueryAdd",
+    "QueryFailed",
+    "QueryRemove",
+    "QueryRemoved",
+    "QueryUnchanged",
+    "QueryUpdated",
+    "ServerNotification",
+    "StateVersion",
+    "TransitionParams",
+]
+
+PROTOCOL_VERSION = 1
+"""The protocol version this package speaks; see `protocol/CHANGELOG.md`."""
+
+Counter = Annotated[int, Meta(ge=0, le=2**32 - 1, description="a counter that only grows")]
+Ts = Annotated[int, Meta(ge=0, lt=2**53, description="a commit timestamp, microseconds since the epoch")]
+Path = Annotated[str, Meta(min_length=1, max_length=512, description="`package/module:function`, relative to the app")]
+RequestKey: TypeAlias = int | str
+"""A JSON-RPC id; it lives per socket."""
+
+
+class _Params(Struct, rename="camel", kw_only=True, frozen=True):
+    pass
+
+
+class StateVersion(_Params):
+    """A point in a connection's life: all three grow only, and start at 0 on every socket."""
+
+    query_set: Counter
+    identity: Counter
+    ts: Ts
+
+
+# Requests, client to server.
+
+
+class ConnectParams(_Params):
+    """The first request on a socket."""
+
+    protocol_version: Annotated[int, Meta(ge=1, description="the newest version the client speaks")]
+    session_id: Annotated[str, Meta(min_length=8, max_length=128, description="chosen once per client, kept always")]
+    connection_count: Counter = 0
+    last_close_reason: Annotated[str, Meta(max_length=256)] | None = None
+    client_ts: Annotated[int, Meta(description="the client's clock, milliseconds since the epoch")] = 0
+    max_observed_ts: Ts = 0
+    observed_epoch: Annotated[str, Meta(max_length=128, description="the epoch `maxObservedTs` was seen in")] | None = None
+    capabilities: Annotated[list[str], Meta(max_length=32, description="optional features the client has")] = []
+    token: Annotated[str, Meta(max_length=8192, description="client or admin token")] | None = None
+
+
+class ConnectLimits(_Params):
+    """What the server accepts on this connection."""
+
+    message_bytes_max: int
+    queries_max: int
+    requests_max: int
+
+
+class ConnectResult(_Params):
+    """The answer to `tinyvex/connect`."""
+
+    protocol_version: int
+    server_version: str
+    database_id: str
+    epoch: Annotated[str, Meta(description="changes when the database was restored: drop results and resume data")]
+    last_ts: Ts
+    client_clock_skew: Annotated[int, Meta(description="client's clock minus the server's, milliseconds")]
+    limits: ConnectLimits
+    heartbeat_ms: int
+
+
+class Resume(_Params):
+    """The result that the client still holds of a query."""
+
+    ts: Ts
+    hash: Annotated[str, Meta(max_length=128)]
+
+
+class QueryAdd(_Params, tag_field="type", tag="Add"):
+    """Subscribe to a query."""
+
+    query_id: Counter
+    udf_path: Path
+    args: Raw
+    resume: Resume | None = None
+
+
+class QueryRemove(_Params, tag_field="type", tag="Remove"):
+    """Unsubscribe."""
+
+    query_id: Counter
+
+
+class ModifyQuerySetParams(_Params):
+    """Change the query set from `baseVersion`, which must be the last one sent, to `newVersion`."""
+
+    base_version: Counter
+    new_version: Counter
+    modifications: Annotated[list[QueryAdd | QueryRemove], Meta(max_length=4096)]
+
+
+class CallParams(_Params):
+    """A mutation or action; (`sessionId`, `requestId`) makes a mutation happen once."""
+
+    request_id: Counter
+    udf_path: Path
+    args: Raw
+
+
+class ActionParams(CallParams):
+    """An action: runs beside everything else, and is not repeated by the client."""
+
+
+class QueryParams(_Params):
+    """A query, once; at `ts` when given, else at the newest state."""
+
+    udf_path: Path
+    args: Raw
+    ts: Ts | None = None
+
+
+class AuthenticateParams(_Params):
+    """Change who the connection speaks for; `baseVersion` is the identity version it continues from."""
+
+    base_version: Counter
+    kind: Literal["none", "admin"]
+    token: Annotated[str, Meta(max_length=8192)] | None = None
+    acting_as: Annotated[dict[str, Any], Meta(description="with the admin token: the identity")] | None = None
+
+
+class PingParams(_Params):
+    """Nothing."""
+
+
+class _Request(Struct, kw_only=True, frozen=True, tag_field="method"):
+    jsonrpc: Literal["2.0"]
+    id: RequestKey
+
+
+class Connect(_Request, tag="tinyvex/connect"):
+    """Client to server, first on every socket; answered with `ConnectResult`."""
+
+    params: ConnectParams
+
+
+class ModifyQuerySet(_Request, tag="tinyvex/modifyQuerySet"):
+    """Client to server; answered `{}`, then by a transition that reaches `newVersion`."""
+
+    params: ModifyQuerySetParams
+
+
+class Mutation(_Request, tag="tinyvex/mutation"):
+    """Client to server; answered with `MutationResult` when the commit is durable."""
+
+    params: CallParams
+
+
+class Action(_Request, tag="tinyvex/action"):
+    """Client to server; answered with `ActionResult`."""
+
+    params: ActionParams
+
+
+class Query(_Request, tag="tinyvex/query"):
+    """Client to server; answered with `MutationResult`, whose `ts` is the snapshot's."""
+
+    params: QueryParams
+
+
+class Authenticate(_Request, tag="tinyvex/authenticate"):
+    """Client to server; answered `{}`, then by a transition with the new identity version; or `tinyvex/authError`."""
+
+    params: AuthenticateParams
+
+
+class Ping(_Request, tag="tinyvex/ping"):
+    """Client to server; answered with `PingResult` before anything that was asked later."""
+
+    params: PingParams = PingParams()
+
+
+ClientRequest: TypeAlias = Connect | ModifyQuerySet | Mutation | Action | Query | Authenticate | Ping
+
+# Answers, server to client.
+
+
+class MutationResult(_Params):
+    """What a mutation or one-shot query returned, at which `ts`."""
+
+    value: Raw
+    ts: Ts
+    log_lines: list[str]
+
+
+class ActionResult(_Params):
+    """What an action returned."""
+
+    value: Raw
+    log_lines: list[str]
+
+
+class PingResult(_Params):
+    """The server's clock, microseconds since the epoch."""
+
+    server_ts: int
+
+
+class ErrorData(_Params, omit_defaults=True):
+    """For programs: the stable name, whose fault, whether to retry, and details by error."""
+
+    name: str
+    fault: Literal["client", "developer", "server", "operator"]
+    retry: Literal["never", "after-fix", "now", "later"]
+    retry_after_ms: int | UnsetType = UNSET
+    request_id: str | UnsetType = UNSET
+    path: Annotated[str, Meta(description="the wrong field, as `$.a[0].b`")] | UnsetType = UNSET
+    app_data: Annotated[Raw, Meta(description="what the function gave AppError")] | UnsetType = UNSET
+    details: dict[str, Any] | UnsetType = UNSET
+
+
+class ErrorObject(_Params):
+    """A JSON-RPC error; `errors.json` lists the codes."""
+
+    code: int
+    message: str
+    data: ErrorData
+
+
+# Notifications, server to client.
+
+
+class QueryUpdated(_Params, tag_field="type", tag="QueryUpdated", omit_defaults=True):
+    """A query's new result: whole as `value`, or as `patch` from the one this client holds."""
+
+    query_id: Counter
+    hash: Annotated[str, Meta(description="a token for this result, to be sent back in `resume`, never computed")]
+    value: Raw | UnsetType = UNSET
+    patch: Annotated[Raw, Meta(description="JSON Patch (RFC 6902) on the encoded JSON")] | UnsetType = UNSET
+    log_lines: list[str] = []
+
+
+class QueryFailed(_Params, tag_field="type", tag="QueryFailed", omit_defaults=True):
+    """The query raised, does not exist, or was given wrong arguments."""
+
+    query_id: Counter
+    error: ErrorObject
+    log_lines: list[str] = []
+
+
+class QueryUnchanged(_Params, tag_field="type", tag="QueryUnchanged"):
+    """The result offered in `resume` is still the right one."""
+
+    query_id: Counter
+    hash: str
+
+
+class QueryRemoved(_Params, tag_field="type", tag="QueryRemoved"):
+    """The query left the query set."""
+
+    query_id: Counter
+
+
+Modification: TypeAlias = QueryUpdated | QueryFailed | QueryUnchanged | QueryRemoved
+
+
+class TransitionParams(_Params):
+    """All queries of the connection move from one version to the next, together."""
+
+    start_version: StateVersion
+    end_version: StateVersion
+    modifications: list[Modification]
+    server_ts: Annotated[int, Meta(description="the server's clock when it was sent, microseconds")] = 0
+
+
+class AuthErrorParams(_Params):
+    """`tinyvex/authenticate` was refused, or the identity is valid no more."""
+
+    error: ErrorObject
+    base_version: Counter
+    auth_update_attempted: bool
+
+
+class FatalErrorParams(_Params):
+    """Why the server closes the connection; the close frame follows."""
+
+    error: ErrorObject
+
+
+class _Notification(Struct, kw_only=True, frozen=True, tag_field="method"):
+    jsonrpc: Literal["2.0"]
+
+
+class Transition(_Notification, tag="tinyvex/transition"):
+    """Server to client."""
+
+    params: TransitionParams
+
+
+class ServerPing(_Notification, tag="tinyvex/ping"):
+    """Server to client, after a while without another message; needs no answer."""
+
+    params: PingParams = PingParams()
+
+
+class AuthError(_Notification, tag="tinyvex/authError"):
+    """Server to client."""
+
+    params: AuthErrorParams
+
+
+class FatalError(_Notification, tag="tinyvex/fatalError"):
+    """Server to client, last on the socket."""
+
+    params: FatalErrorParams
+
+
+ServerNotification: TypeAlias = Transition | ServerPing | AuthError | FatalError
+
+
+class Envelope(Struct, kw_only=True, frozen=True):
+    """Any JSON-RPC message, before its kind is known: responses have no method and need their request's type."""
+
+    jsonrpc: Literal["2.0"]
+    id: RequestKey | None | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: ErrorObject | UnsetType = UNSET
+
+
+def encode_error(error: ErrorObject) -> bytes:
+    """An error object as JSON."""
+    return msgspec.json.encode(error)
