@@ -93,7 +93,7 @@ class TinyvexError(Exception):
 class ProtocolError(TinyvexError):
     """The envelope or the order of messages is wrong."""
 
-    fault = "client"
+    fault: ClassVar[Fault] = "client"
 
 
 class ParseError(ProtocolError):
@@ -232,8 +232,8 @@ class IdleTimeout(ProtocolError):
 class AccessError(TinyvexError):
     """The caller was not let in."""
 
-    fault = "client"
-    retry = "after-fix"
+    fault: ClassVar[Fault] = "client"
+    retry: ClassVar[Retry] = "after-fix"
 
 
 class Unauthenticated(AccessError):
@@ -260,7 +260,7 @@ class SlowHandshake(AccessError):
 class FunctionError(TinyvexError):
     """Calling a user's function failed."""
 
-    fault = "developer"
+    fault: ClassVar[Fault] = "developer"
 
 
 class FunctionNotFound(FunctionError):
@@ -324,7 +324,7 @@ class TimeLimitExceeded(FunctionError):
 class DatabaseError(TinyvexError):
     """What a function asked of the database cannot be done."""
 
-    fault = "developer"
+    fault: ClassVar[Fault] = "developer"
 
 
 class InvalidValue(DatabaseError):
@@ -405,8 +405,8 @@ class SnapshotUnavailable(DatabaseError):
 class ServerError(TinyvexError):
     """The server cannot do it now."""
 
-    fault = "server"
-    retry = "later"
+    fault: ClassVar[Fault] = "server"
+    retry: ClassVar[Retry] = "later"
 
 
 class ServerStopping(ServerError):
@@ -433,8 +433,8 @@ class SlowConsumer(ServerError):
 class StorageError(TinyvexError):
     """The file or its folder."""
 
-    fault = "operator"
-    retry = "after-fix"
+    fault: ClassVar[Fault] = "operator"
+    retry: ClassVar[Retry] = "after-fix"
     exit_code = 20
 
 
@@ -484,8 +484,8 @@ class FileTooNew(StorageError):
 class StartError(TinyvexError):
     """The server cannot start, or the app cannot be loaded."""
 
-    fault = "operator"
-    retry = "after-fix"
+    fault: ClassVar[Fault] = "operator"
+    retry: ClassVar[Retry] = "after-fix"
     exit_code = 10
 
 
@@ -522,7 +522,7 @@ class SchemaRejected(StartError):
 class ClientError(TinyvexError):
     """Raised by the client alone, never sent."""
 
-    fault = "client"
+    fault: ClassVar[Fault] = "client"
 
 
 class DecodeError(ClientError):

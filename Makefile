@@ -1,0 +1,53 @@
+# Needs only python3 (3.11 or newer) with its venv module, and make.
+# On Debian: apt install python3 python3-venv make
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# A stamp per kind of installation: nothing is installed again until pyproject.toml changes.
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all lint simulate bench clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(INSTALLED)  ## start the chat example on its default port
+	@$(BIN)/tinyvex dev examples/chat
+
+test: $(INSTALLED_DEV)  ## every test that needs nothing but Python
+	$(BIN)/python -m pytest -q
+
+test-all: $(INSTALLED_DEV) lint  ## every test; Node and pyright are required, not skipped
+	TINYVEX_TEST_ALL=1 $(BIN)/python -m pytest -q
+
+lint: $(INSTALLED_DEV)  ## ruff, mypy strict, pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+simulate: $(INSTALLED_DEV)  ## seeded worlds; SEED=7 replays one, WORLDS=500 runs many
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(WORLDS),--worlds $(WORLDS))
+
+bench: $(INSTALLED_DEV)  ## real benchmark runs; NAME=canonical runs one
+	$(BIN)/python -m bench $(NAME) --real
+
+clean:  ## remove the environment and everything generated
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Tinyvex needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(INSTALLED_DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(INSTALLED)

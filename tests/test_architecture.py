@@ -1,0 +1,225 @@
+"""The shape of the source: who may import whom, what stays pure, how large things may grow, what is never written."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "tinyvex"
+
+FLOORS: dict[str, set[str]] = {
+    "errors": set(),
+    "limits": set(),
+    "runtime": set(),
+    "version": set(),
+    "values": set(),
+    "wire": {"values"},
+    "client": {"wire", "values"},
+    "storage": {"values"},
+    "functions": {"storage", "values"},
+    "sync": {"functions", "storage", "wire", "values"},
+    "server": {"sync", "functions", "storage", "wire", "values"},
+    "cli": {"server", "sync", "functions", "storage", "client", "wire", "values"},
+}
+"""Which floors each floor may import, besides those that are open to all."""
+
+OPEN_TO_ALL = {"errors", "limits", "runtime", "version"}
+
+PURE = [
+    "values/*.py",
+    "wire/*.py",
+    "sync/state.py",
+    "sync/versions.py",
+    "sync/subscriptions.py",
+    "client/state.py",
+    "functions/reads.py",
+    "storage/ranges.py",
+]
+IMPURE_MODULES = {"asyncio", "anyio", "websockets", "sqlite3", "aiosqlite", "socket", "threading", "subprocess"}
+
+FILE_LINES_MAX = 400
+LARGER_FILES: dict[str, tuple[int, str]] = {
+    "tinyvex/errors.py": (620, "one table: every error, its number and its sentence"),
+}
+"""Files that may be larger: by how much, and why. A number here may only be lowered."""
+
+FUNCTION_LINES_MAX = 70
+
+PRINTING_MODULES = {"wire/schema.py": "a generator that people run"}
+
+
+def sources(pattern: str = "**/*.py", root: Path = PACKAGE) -> list[Path]:
+    return sorted(root.glob(pattern))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def floor(module: str) -> str:
+    """The floor of a dotted module: `tinyvex.sync.state` lies on `sync`."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def is_for_typing(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def statements(body: list[ast.stmt], *, executed_only: bool) -> Iterator[ast.stmt]:
+    """Every statement below; with `executed_only` those that run when the module is imported."""
+    for node in body:
+        if executed_only and (is_for_typing(node) or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            continue
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers"):
+            for child in getattr(node, field, []):
+                inner = child.body if isinstance(child, ast.ExceptHandler) else [child]
+                yield from statements(inner, executed_only=executed_only)
+
+
+def module_name(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, *, executed_only: bool = False) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of all that a file imports; `from a import b` gives `a.b`."""
+    package = module_name(path).split(".")[: None if path.name == "__init__.py" else -1]
+    for node in statements(tree(path).body, executed_only=executed_only):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield node.lineno, f"{module}.{alias.name}"
+
+
+def file_of(module: str) -> Path | None:
+    """The file behind a dotted name inside the package; the name may end in an attribute."""
+    parts = module.split(".")
+    for length in range(len(parts), 1, -1):
+        path = ROOT.joinpath(*parts[:length])
+        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def impurities(path: Path, seen: set[Path]) -> Iterator[str]:
+    """Chains of imports that lead from a pure module to an impure one."""
+    seen.add(path)
+    for line, imported in imports(path, executed_only=True):
+        if imported.split(".")[0] in IMPURE_MODULES:
+            yield f"{name(path)}:{line} imports {imported}"
+        elif imported.startswith("tinyvex."):
+            inner = file_of(imported)
+            if inner is not None and inner not in seen:
+                yield from (f"{name(path)}:{line} -> {chain}" for chain in impurities(inner, seen))
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if floor(module_name(path)) in FLOORS], ids=name)
+def test_imports_point_one_way(path: Path) -> None:
+    """A floor imports only the floors below it; the facade (`tinyvex/__init__.py`, `testing.py`) may reach all."""
+    here = floor(module_name(path))
+    allowed = FLOORS[here] | (OPEN_TO_ALL if here not in OPEN_TO_ALL else set()) | {here}
+    wrong = [
+        f"line {line}: {imported}"
+        for line, imported in imports(path)
+        if imported.startswith("tinyvex.") and floor(imported) in FLOORS and floor(imported) not in allowed
+    ]
+    assert wrong == []
+
+
+def test_every_module_lies_on_a_floor() -> None:
+    """A new folder or top-level module needs a place in the graph."""
+    facade = {"__init__", "__main__", "testing"}
+    found = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()} - {"__pycache__", "py"}
+    assert found - facade <= set(FLOORS)
+
+
+@pytest.mark.parametrize("path", [path for pattern in PURE for path in sources(pattern)], ids=name)
+def test_pure_modules_reach_nothing_impure(path: Path) -> None:
+    """State machines and encodings import no event loop, socket, thread or database, not even through others."""
+    assert list(impurities(path, set())) == []
+
+
+def test_inner_packages_are_empty() -> None:
+    """Importing one pure module pulls in nothing else of its package."""
+    assert [name(path) for path in sources("*/**/__init__.py") if path.read_text().strip()] == []
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_files_stay_small(path: Path) -> None:
+    """A file holds one idea; the exceptions are listed with their reason and may only shrink."""
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= LARGER_FILES.get(name(path), (FILE_LINES_MAX, ""))[0]
+
+
+def test_exceptions_to_the_file_size_are_needed() -> None:
+    """An entry of the list that is no longer needed, or much too generous, is taken out."""
+    sizes = {entry: len((ROOT / entry).read_text(encoding="utf-8").splitlines()) for entry in LARGER_FILES}
+    assert {entry: size for entry, size in sizes.items() if not FILE_LINES_MAX < size <= LARGER_FILES[entry][0]} == {}
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_functions_fit_a_screen(path: Path) -> None:
+    """No function has more than 70 lines."""
+    long = [
+        f"{node.name}: {size} lines"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (size := (node.end_lineno or node.lineno) - node.lineno + 1) > FUNCTION_LINES_MAX
+    ]
+    assert long == []
+
+
+def may_print(path: Path) -> bool:
+    inside = path.relative_to(PACKAGE).as_posix()
+    return inside.startswith("cli/") or inside in PRINTING_MODULES
+
+
+def calls(path: Path) -> Iterator[tuple[int, str, ast.Call]]:
+    """Line, dotted name and node of every call."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            yield node.lineno, ast.unparse(node.func), node
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_every_task_has_an_owner(path: Path) -> None:
+    """Tasks start in a task group, which waits for them."""
+    bare = [
+        f"line {line}: {called}"
+        for line, called, _ in calls(path)
+        if called.split(".")[-1] in {"create_task", "ensure_future"} and "group" not in called
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if not may_print(path)], ids=name)
+def test_only_commands_print(path: Path) -> None:
+    """Standard output belongs to the ready line and to what commands were asked for."""
+    assert [line for line, called, _ in calls(path) if called in {"print", "sys.stdout.write"}] == []
+
+
+@pytest.mark.parametrize("path", sources(root=ROOT / "tests"), ids=name)
+def test_tests_never_sleep(path: Path) -> None:
+    """Tests wait for what they need, on a virtual clock or on an event; giving way once (`sleep(0)`) is allowed."""
+    sleeps = [
+        f"line {line}: {ast.unparse(node)}"
+        for line, called, node in calls(path)
+        if called in {"time.sleep", "asyncio.sleep", "anyio.sleep"} and ast.unparse(node.args[0]) != "0"
+    ]
+    assert sleeps == []

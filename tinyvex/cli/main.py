@@ -1,0 +1,120 @@
+"""
+The `tinyvex` command: finds the command's file, runs it, and turns every error into one line and an exit code.
+
+A command is imported only when it is called, so that `tinyvex serve` starts as fast as its own imports allow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from tinyvex.errors import RemoteError, TinyvexError, error_classes
+
+COMMANDS = {
+    "new": "tinyvex.cli.new",
+    "dev": "tinyvex.cli.dev",
+    "serve": "tinyvex.cli.serve",
+    "run": "tinyvex.cli.run",
+    "data": "tinyvex.cli.data",
+    "function-spec": "tinyvex.cli.function_spec",
+    "check": "tinyvex.cli.check",
+}
+"""Each command's module, in the order in which `--help` lists them; its `command` is what runs."""
+
+EXIT_CRASH = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are looked up."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name]).command
+        assert isinstance(command, click.Command)
+        return command
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from tinyvex.version import VERSION
+
+        click.echo(f"tinyvex {VERSION}")
+        context.exit()
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print it.")
+def group() -> None:
+    """
+    A realtime document database that starts with your app.
+
+    \b
+    Begin with:   tinyvex new notes
+                  cd notes
+                  tinyvex dev
+
+    APP is a Python file or a folder of them.
+    Left out, it is the one that [tool.tinyvex] in pyproject.toml names, else the one served last.
+    The data lies in .tinyvex beside the app unless --data names another folder.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """
+    Run one command and end the process.
+
+    Exit codes are documented in the README; `tinyvex.errors` has each error's own.
+    """
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors go to stderr as one line; returns the exit code."""
+    try:
+        result = group.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.UsageError as error:
+        hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
+        _complain(f"{error.format_message()}{hint}")
+        return EXIT_USAGE
+    except click.ClickException as error:
+        _complain(error.format_message())
+        return EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except TinyvexError as error:
+        _complain(f"{error.message} ({error.name})")
+        return exit_code(error)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it; nothing is left to say, not even by the interpreter's last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last frame: a defect is reported with its traceback
+        traceback.print_exc()
+        _complain(f"internal error, please report it with the lines above: {error!r}")
+        return EXIT_CRASH
+
+
+def exit_code(error: TinyvexError) -> int:
+    """The process's exit code for an error; an error that a server answered with counts as if raised here."""
+    if isinstance(error, RemoteError):
+        codes = {cls.number: cls.exit_code for cls in error_classes()}
+        return codes.get(error.remote_number, error.exit_code)
+    return error.exit_code
+
+
+def _complain(message: str) -> None:
+    click.echo(f"tinyvex: {message}", err=True)
