@@ -234,6 +234,7 @@ class AccessError(TinyvexError):
 
     fault: ClassVar[Fault] = "client"
     retry: ClassVar[Retry] = "after-fix"
+    exit_code: ClassVar[int] = 4
 
 
 class Unauthenticated(AccessError):
@@ -261,6 +262,7 @@ class FunctionError(TinyvexError):
     """Calling a user's function failed."""
 
     fault: ClassVar[Fault] = "developer"
+    exit_code: ClassVar[int] = 3
 
 
 class FunctionNotFound(FunctionError):
@@ -325,6 +327,7 @@ class DatabaseError(TinyvexError):
     """What a function asked of the database cannot be done."""
 
     fault: ClassVar[Fault] = "developer"
+    exit_code: ClassVar[int] = 3
 
 
 class InvalidValue(DatabaseError):
@@ -407,6 +410,7 @@ class ServerError(TinyvexError):
 
     fault: ClassVar[Fault] = "server"
     retry: ClassVar[Retry] = "later"
+    exit_code: ClassVar[int] = 4
 
 
 class ServerStopping(ServerError):
@@ -523,6 +527,7 @@ class ClientError(TinyvexError):
     """Raised by the client alone, never sent."""
 
     fault: ClassVar[Fault] = "client"
+    exit_code: ClassVar[int] = 4
 
 
 class DecodeError(ClientError):
