@@ -91,9 +91,15 @@ class TinyvexError(Exception):
 
 
 class ProtocolError(TinyvexError):
-    """The envelope or the order of messages is wrong."""
+    """
+    The envelope or the order of messages is wrong.
+
+    Attributes:
+        request_id: the JSON-RPC id of the message refused; None where it could not be read.
+    """
 
     fault: ClassVar[Fault] = "client"
+    request_id: int | str | None = None
 
 
 class ParseError(ProtocolError):
@@ -566,10 +572,22 @@ class RemoteError(TinyvexError):
 
     fault = "server"
 
-    def __init__(self, message: str, /, *, number: int, name: str, details: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        message: str,
+        /,
+        *,
+        number: int,
+        name: str,
+        details: Mapping[str, Any],
+        fault: Fault = "server",
+        retry: Retry = "never",
+    ) -> None:
         super().__init__(message, **details)
         self.remote_number = number
         self.remote_name = name
+        # Past the class variables: here the server says what they are, error by error.
+        vars(self).update(fault=fault, retry=retry)
 
     @property
     def name(self) -> str:

@@ -21,7 +21,9 @@ __all__ = [
     "ClientRequest",
     "ConnectParams",
     "ConnectResult",
+    "EmptyResult",
     "ErrorObject",
+    "ErrorResponse",
     "Modification",
     "ModifyQuerySetParams",
     "QueryAdd",
@@ -32,6 +34,7 @@ __all__ = [
     "QueryUpdated",
     "ServerNotification",
     "StateVersion",
+    "SuccessResponse",
     "TransitionParams",
 ]
 
@@ -49,7 +52,7 @@ class _Params(Struct, rename="camel", kw_only=True, frozen=True):
     pass
 
 
-class StateVersion(_Params):
+class StateVersion(_Params, frozen=True):
     """A point in a connection's life: all three grow only, and start at 0 on every socket."""
 
     query_set: Counter
@@ -60,7 +63,7 @@ class StateVersion(_Params):
 # Requests, client to server.
 
 
-class ConnectParams(_Params):
+class ConnectParams(_Params, frozen=True):
     """The first request on a socket."""
 
     protocol_version: Annotated[int, Meta(ge=1, description="the newest version the client speaks")]
@@ -74,7 +77,7 @@ class ConnectParams(_Params):
     token: Annotated[str, Meta(max_length=8192, description="client or admin token")] | None = None
 
 
-class ConnectLimits(_Params):
+class ConnectLimits(_Params, frozen=True):
     """What the server accepts on this connection."""
 
     message_bytes_max: int
@@ -82,7 +85,7 @@ class ConnectLimits(_Params):
     requests_max: int
 
 
-class ConnectResult(_Params):
+class ConnectResult(_Params, frozen=True):
     """The answer to `tinyvex/connect`."""
 
     protocol_version: int
@@ -95,14 +98,14 @@ class ConnectResult(_Params):
     heartbeat_ms: int
 
 
-class Resume(_Params):
+class Resume(_Params, frozen=True):
     """The result that the client still holds of a query."""
 
     ts: Ts
     hash: Annotated[str, Meta(max_length=128)]
 
 
-class QueryAdd(_Params, tag_field="type", tag="Add"):
+class QueryAdd(_Params, tag_field="type", tag="Add", frozen=True):
     """Subscribe to a query."""
 
     query_id: Counter
@@ -111,13 +114,13 @@ class QueryAdd(_Params, tag_field="type", tag="Add"):
     resume: Resume | None = None
 
 
-class QueryRemove(_Params, tag_field="type", tag="Remove"):
+class QueryRemove(_Params, tag_field="type", tag="Remove", frozen=True):
     """Unsubscribe."""
 
     query_id: Counter
 
 
-class ModifyQuerySetParams(_Params):
+class ModifyQuerySetParams(_Params, frozen=True):
     """Change the query set from `baseVersion`, which must be the last one sent, to `newVersion`."""
 
     base_version: Counter
@@ -125,7 +128,7 @@ class ModifyQuerySetParams(_Params):
     modifications: Annotated[list[QueryAdd | QueryRemove], Meta(max_length=4096)]
 
 
-class CallParams(_Params):
+class CallParams(_Params, frozen=True):
     """A mutation or action; (`sessionId`, `requestId`) makes a mutation happen once."""
 
     request_id: Counter
@@ -133,11 +136,11 @@ class CallParams(_Params):
     args: Raw
 
 
-class ActionParams(CallParams):
+class ActionParams(CallParams, frozen=True):
     """An action: runs beside everything else, and is not repeated by the client."""
 
 
-class QueryParams(_Params):
+class QueryParams(_Params, frozen=True):
     """A query, once; at `ts` when given, else at the newest state."""
 
     udf_path: Path
@@ -145,7 +148,7 @@ class QueryParams(_Params):
     ts: Ts | None = None
 
 
-class AuthenticateParams(_Params):
+class AuthenticateParams(_Params, frozen=True):
     """Change who the connection speaks for; `baseVersion` is the identity version it continues from."""
 
     base_version: Counter
@@ -154,7 +157,7 @@ class AuthenticateParams(_Params):
     acting_as: Annotated[dict[str, Any], Meta(description="with the admin token: the identity")] | None = None
 
 
-class PingParams(_Params):
+class PingParams(_Params, frozen=True):
     """Nothing."""
 
 
@@ -163,43 +166,43 @@ class _Request(Struct, kw_only=True, frozen=True, tag_field="method"):
     id: RequestKey
 
 
-class Connect(_Request, tag="tinyvex/connect"):
+class Connect(_Request, tag="tinyvex/connect", frozen=True):
     """Client to server, first on every socket; answered with `ConnectResult`."""
 
     params: ConnectParams
 
 
-class ModifyQuerySet(_Request, tag="tinyvex/modifyQuerySet"):
+class ModifyQuerySet(_Request, tag="tinyvex/modifyQuerySet", frozen=True):
     """Client to server; answered `{}`, then by a transition that reaches `newVersion`."""
 
     params: ModifyQuerySetParams
 
 
-class Mutation(_Request, tag="tinyvex/mutation"):
+class Mutation(_Request, tag="tinyvex/mutation", frozen=True):
     """Client to server; answered with `MutationResult` when the commit is durable."""
 
     params: CallParams
 
 
-class Action(_Request, tag="tinyvex/action"):
+class Action(_Request, tag="tinyvex/action", frozen=True):
     """Client to server; answered with `ActionResult`."""
 
     params: ActionParams
 
 
-class Query(_Request, tag="tinyvex/query"):
+class Query(_Request, tag="tinyvex/query", frozen=True):
     """Client to server; answered with `MutationResult`, whose `ts` is the snapshot's."""
 
     params: QueryParams
 
 
-class Authenticate(_Request, tag="tinyvex/authenticate"):
+class Authenticate(_Request, tag="tinyvex/authenticate", frozen=True):
     """Client to server; answered `{}`, then by a transition with the new identity version; or `tinyvex/authError`."""
 
     params: AuthenticateParams
 
 
-class Ping(_Request, tag="tinyvex/ping"):
+class Ping(_Request, tag="tinyvex/ping", frozen=True):
     """Client to server; answered with `PingResult` before anything that was asked later."""
 
     params: PingParams = PingParams()
@@ -210,7 +213,7 @@ ClientRequest: TypeAlias = Connect | ModifyQuerySet | Mutation | Action | Query 
 # Answers, server to client.
 
 
-class MutationResult(_Params):
+class MutationResult(_Params, frozen=True):
     """What a mutation or one-shot query returned, at which `ts`."""
 
     value: Raw
@@ -218,20 +221,24 @@ class MutationResult(_Params):
     log_lines: list[str]
 
 
-class ActionResult(_Params):
+class ActionResult(_Params, frozen=True):
     """What an action returned."""
 
     value: Raw
     log_lines: list[str]
 
 
-class PingResult(_Params):
+class EmptyResult(_Params, frozen=True):
+    """The request was accepted; a transition brings what comes of it."""
+
+
+class PingResult(_Params, frozen=True):
     """The server's clock, microseconds since the epoch."""
 
     server_ts: int
 
 
-class ErrorData(_Params, omit_defaults=True):
+class ErrorData(_Params, omit_defaults=True, frozen=True):
     """For programs: the stable name, whose fault, whether to retry, and details by error."""
 
     name: str
@@ -244,7 +251,7 @@ class ErrorData(_Params, omit_defaults=True):
     details: dict[str, Any] | UnsetType = UNSET
 
 
-class ErrorObject(_Params):
+class ErrorObject(_Params, frozen=True):
     """A JSON-RPC error; `errors.json` lists the codes."""
 
     code: int
@@ -255,7 +262,7 @@ class ErrorObject(_Params):
 # Notifications, server to client.
 
 
-class QueryUpdated(_Params, tag_field="type", tag="QueryUpdated", omit_defaults=True):
+class QueryUpdated(_Params, tag_field="type", tag="QueryUpdated", omit_defaults=True, frozen=True):
     """A query's new result: whole as `value`, or as `patch` from the one this client holds."""
 
     query_id: Counter
@@ -265,7 +272,7 @@ class QueryUpdated(_Params, tag_field="type", tag="QueryUpdated", omit_defaults=
     log_lines: list[str] = []
 
 
-class QueryFailed(_Params, tag_field="type", tag="QueryFailed", omit_defaults=True):
+class QueryFailed(_Params, tag_field="type", tag="QueryFailed", omit_defaults=True, frozen=True):
     """The query raised, does not exist, or was given wrong arguments."""
 
     query_id: Counter
@@ -273,14 +280,14 @@ class QueryFailed(_Params, tag_field="type", tag="QueryFailed", omit_defaults=Tr
     log_lines: list[str] = []
 
 
-class QueryUnchanged(_Params, tag_field="type", tag="QueryUnchanged"):
+class QueryUnchanged(_Params, tag_field="type", tag="QueryUnchanged", frozen=True):
     """The result offered in `resume` is still the right one."""
 
     query_id: Counter
     hash: str
 
 
-class QueryRemoved(_Params, tag_field="type", tag="QueryRemoved"):
+class QueryRemoved(_Params, tag_field="type", tag="QueryRemoved", frozen=True):
     """The query left the query set."""
 
     query_id: Counter
@@ -289,7 +296,7 @@ class QueryRemoved(_Params, tag_field="type", tag="QueryRemoved"):
 Modification: TypeAlias = QueryUpdated | QueryFailed | QueryUnchanged | QueryRemoved
 
 
-class TransitionParams(_Params):
+class TransitionParams(_Params, frozen=True):
     """All queries of the connection move from one version to the next, together."""
 
     start_version: StateVersion
@@ -298,7 +305,7 @@ class TransitionParams(_Params):
     server_ts: Annotated[int, Meta(description="the server's clock when it was sent, microseconds")] = 0
 
 
-class AuthErrorParams(_Params):
+class AuthErrorParams(_Params, frozen=True):
     """`tinyvex/authenticate` was refused, or the identity is valid no more."""
 
     error: ErrorObject
@@ -306,7 +313,7 @@ class AuthErrorParams(_Params):
     auth_update_attempted: bool
 
 
-class FatalErrorParams(_Params):
+class FatalErrorParams(_Params, frozen=True):
     """Why the server closes the connection; the close frame follows."""
 
     error: ErrorObject
@@ -316,31 +323,47 @@ class _Notification(Struct, kw_only=True, frozen=True, tag_field="method"):
     jsonrpc: Literal["2.0"]
 
 
-class Transition(_Notification, tag="tinyvex/transition"):
+class Transition(_Notification, tag="tinyvex/transition", frozen=True):
     """Server to client."""
 
     params: TransitionParams
 
 
-class ServerPing(_Notification, tag="tinyvex/ping"):
+class ServerPing(_Notification, tag="tinyvex/ping", frozen=True):
     """Server to client, after a while without another message; needs no answer."""
 
     params: PingParams = PingParams()
 
 
-class AuthError(_Notification, tag="tinyvex/authError"):
+class AuthError(_Notification, tag="tinyvex/authError", frozen=True):
     """Server to client."""
 
     params: AuthErrorParams
 
 
-class FatalError(_Notification, tag="tinyvex/fatalError"):
+class FatalError(_Notification, tag="tinyvex/fatalError", frozen=True):
     """Server to client, last on the socket."""
 
     params: FatalErrorParams
 
 
 ServerNotification: TypeAlias = Transition | ServerPing | AuthError | FatalError
+
+
+class SuccessResponse(Struct, kw_only=True, frozen=True):
+    """Server to client, once per request: what was asked for; its type depends on the request's method."""
+
+    jsonrpc: Literal["2.0"]
+    id: RequestKey
+    result: Raw
+
+
+class ErrorResponse(Struct, kw_only=True, frozen=True):
+    """Server to client, once per request that failed; `id` is null when it could not be read."""
+
+    jsonrpc: Literal["2.0"]
+    id: RequestKey | None
+    error: ErrorObject
 
 
 class Envelope(Struct, kw_only=True, frozen=True):
