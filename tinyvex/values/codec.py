@@ -2,17 +2,17 @@
 Values to JSON bytes and back.
 
 What JSON has no word for is wrapped in an object with one key: `{"$integer": base64 of 8 little-endian bytes}`,
-`{"$float": …}` for NaN, the infinities and −0, `{"$bytes": base64}`.
+`{"$float": …}` for NaN, the infinities and -0, `{"$bytes": base64}`.
 No other key may begin with `$`.
 
 Canonical form, which is what storage keeps and hashes are taken of:
-keys sorted by code point, no white space, integral numbers within ±(2^53 − 1) without a fraction, one NaN.
+keys sorted by code point, no white space, integral numbers within ±(2^53 - 1) without a fraction, one NaN.
 See `protocol/SPEC.md`, *Values*.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import math
@@ -21,14 +21,14 @@ import uuid
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any, cast
 
 import msgspec
 
 from tinyvex.errors import InvalidValue, TinyvexError, ValueTooLarge
 from tinyvex.limits import ARRAY_ELEMENTS_MAX, NESTING_MAX, OBJECT_FIELDS_MAX, SAFE_INTEGER_MAX
-from tinyvex.values.types import INT64_MAX, INT64_MIN, Int64, Value
+from tinyvex.values.types import Int64, Value
 
 __all__ = ["decode", "decode_canonical", "encode", "to_builtins", "unwrap"]
 
@@ -36,7 +36,7 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_json = msgspec.json.Decoder().decode
 _NAN = struct.pack("<Q", 0x7FF8_0000_0000_0000)
 _AS_IT_IS = frozenset((str, bool, type(None), msgspec.Raw))
-_WRITTEN_AS_TEXT = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, uuid.UUID, decimal.Decimal)
+_WRITTEN_AS_TEXT = (dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID, decimal.Decimal)
 
 
 class _Fault(Exception):
@@ -119,8 +119,7 @@ def unwrap(builtins: object) -> Value:
         ValueTooLarge: it is nested too deep or has too many elements or fields.
     """
     try:
-        value: Value = _value(builtins, 1)
-        return value
+        return cast("Value", _value(builtins, 1))
     except _Fault as fault:
         raise fault.error() from None
 
@@ -196,7 +195,7 @@ def _plain_array(value: Sequence[Any], depth: int) -> Any:
     _check_array(value, depth)
     plain = []
     try:
-        for child in value:
+        for child in value:  # no comprehension: the place of a fault is how far `plain` got
             plain.append(child if type(child) in _AS_IT_IS else _plain(child, depth + 1))
     except _Fault as fault:
         fault.steps.append(f"[{len(plain)}]")
@@ -241,7 +240,7 @@ def _struct_fields(value: msgspec.Struct) -> dict[str, Any]:
     return fields | tag
 
 
-@lru_cache(maxsize=None)
+@cache
 def _struct_layout(kind: type[msgspec.Struct]) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """Attribute and encoded name of every field, and the tag if the struct has one."""
     config = kind.__struct_config__
@@ -328,7 +327,7 @@ def _array(builtins: list[Any], depth: int) -> Any:
 
 def _large(number: int) -> float:
     """
-    An integer literal outside ±(2^53 − 1): a double, if that is certainly what was meant.
+    An integer literal outside ±(2^53 - 1): a double, if that is certainly what was meant.
 
     JavaScript writes the double 2^64 as 18446744073709552000: its shortest digits, filled up with zeros.
     """
@@ -381,6 +380,3 @@ def _check_array(elements: Sequence[Any], depth: int) -> None:
         raise _Fault(ValueTooLarge, f"the value is nested deeper than {NESTING_MAX}")
     if len(elements) > ARRAY_ELEMENTS_MAX:
         raise _Fault(ValueTooLarge, f"an array has {len(elements)} elements, more than {ARRAY_ELEMENTS_MAX}")
-
-
-assert INT64_MIN < -SAFE_INTEGER_MAX and SAFE_INTEGER_MAX < INT64_MAX

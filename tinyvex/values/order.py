@@ -5,7 +5,7 @@ The total order of values, written as bytes: `memcmp` of two encodings is the or
 
     missing < null < Int64 < number < false < true < string (code points) < bytes < array < object
 
-Numbers follow IEEE total order, so −0 < 0 and NaN is last; an int is the double it equals.
+Numbers follow IEEE total order, so -0 < 0 and NaN is last; an int is the double it equals.
 Arrays compare element by element, objects as their sorted (key, value) pairs, shorter first.
 
 Every encoding is self-delimiting, so the encodings of some leading fields are a prefix of a key, and a prefix is a range.
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from tinyvex.errors import InvalidValue, ValueTooLarge
@@ -78,7 +79,7 @@ def encode_part(value: Value | Missing) -> bytes:
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """The least key above all keys that start with `prefix`: they are exactly [prefix, prefix_end(prefix))."""
+    """The least key above all that start with `prefix`; those are exactly the keys from `prefix` up to before it."""
     stem = prefix.rstrip(b"\xff")
     if not stem:
         return _ABOVE_ALL
@@ -91,28 +92,28 @@ def _int(value: int, depth: int) -> bytes:
     return _float(float(value), depth)
 
 
-def _float(value: float, depth: int) -> bytes:
+def _float(value: float, _depth: int) -> bytes:
     bits = _double(value)
     if bits[0] < 128:
-        return _NAN if value != value else _POSITIVE[bits[0]] + bits[1:]
-    return _NAN if value != value else _TAG_NUMBER + bits.translate(_COMPLEMENT)
+        return _NAN if isnan(value) else _POSITIVE[bits[0]] + bits[1:]
+    return _NAN if isnan(value) else _TAG_NUMBER + bits.translate(_COMPLEMENT)
 
 
-def _int64(value: int, depth: int) -> bytes:
+def _int64(value: int, _depth: int) -> bytes:
     return _TAG_INT64 + _unsigned(value + 2**63)
 
 
-def _string(value: str, depth: int) -> bytes:
+def _string(value: str, _depth: int) -> bytes:
     try:
         content = value.encode()
     except UnicodeEncodeError:
         raise InvalidValue("a string has a lone surrogate, which is no character", path="$") from None
     if 0 in content:
         content = content.replace(b"\x00", b"\x00\xff")
-    return b"\x07" + content + b"\x00"
+    return _TAG_STRING + content + _END
 
 
-def _bytes(value: bytes, depth: int) -> bytes:
+def _bytes(value: bytes, _depth: int) -> bytes:
     return _TAG_BYTES + value.replace(b"\x00", b"\x00\xff") + _END
 
 
@@ -130,12 +131,12 @@ def _object(value: Mapping[str, Value], depth: int) -> bytes:
 
 
 _ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
-    Missing: lambda value, depth: _TAG_MISSING,
-    type(None): lambda value, depth: _TAG_NULL,
+    Missing: lambda _value, _depth: _TAG_MISSING,
+    type(None): lambda _value, _depth: _TAG_NULL,
     Int64: _int64,
     int: _int,
     float: _float,
-    bool: lambda value, depth: _TAG_TRUE if value else _TAG_FALSE,
+    bool: lambda value, _depth: _TAG_TRUE if value else _TAG_FALSE,
     str: _string,
     bytes: _bytes,
     list: _array,

@@ -1,7 +1,7 @@
 """
 What data is: JSON values, 64-bit integers, bytes.
 
-A plain number is an IEEE double, as everywhere in JSON: an `int` within ±(2^53 − 1) or a `float`.
+A plain number is an IEEE double, as everywhere in JSON: an `int` within ±(2^53 - 1) or a `float`.
 An integral float and an int are one value.
 See `protocol/SPEC.md`, *Values*.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Final, Literal, TypeAlias, Union
+from typing import Final, Literal, Self, TypeAlias, Union
 
 from tinyvex.errors import InvalidValue
 
@@ -32,7 +32,7 @@ class Int64(int):
 
     __slots__ = ()
 
-    def __new__(cls, value: int | str = 0) -> Int64:
+    def __new__(cls, value: int | str = 0) -> Self:
         """The number, checked."""
         number = super().__new__(cls, value)
         if not INT64_MIN <= number <= INT64_MAX:
@@ -43,7 +43,7 @@ class Int64(int):
         return f"Int64({int(self)})"
 
 
-Value: TypeAlias = Union[None, bool, int, float, str, bytes, Sequence["Value"], Mapping[str, "Value"]]
+Value: TypeAlias = Union[bool, int, float, str, bytes, Sequence["Value"], Mapping[str, "Value"], None]
 """Anything that can be stored or sent. Decoded, sequences are `list` and mappings are `dict`."""
 
 

@@ -15,8 +15,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 __all__ = [
     "ActionParams",
-    "AuthenticateParams",
     "AuthErrorParams",
+    "AuthenticateParams",
     "CallParams",
     "ClientRequest",
     "ConnectParams",
@@ -72,7 +72,9 @@ class ConnectParams(_Params, frozen=True):
     last_close_reason: Annotated[str, Meta(max_length=256)] | None = None
     client_ts: Annotated[int, Meta(description="the client's clock, milliseconds since the epoch")] = 0
     max_observed_ts: Ts = 0
-    observed_epoch: Annotated[str, Meta(max_length=128, description="the epoch `maxObservedTs` was seen in")] | None = None
+    observed_epoch: Annotated[str, Meta(max_length=128, description="the epoch `maxObservedTs` was seen in")] | None = (
+        None
+    )
     capabilities: Annotated[list[str], Meta(max_length=32, description="optional features the client has")] = []
     token: Annotated[str, Meta(max_length=8192, description="client or admin token")] | None = None
 
@@ -370,7 +372,7 @@ class Envelope(Struct, kw_only=True, frozen=True):
     """Any JSON-RPC message, before its kind is known: responses have no method and need their request's type."""
 
     jsonrpc: Literal["2.0"]
-    id: RequestKey | None | UnsetType = UNSET
+    id: RequestKey | UnsetType | None = UNSET
     method: str | UnsetType = UNSET
     params: Raw | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
