@@ -1,0 +1,138 @@
+"""`tinyvex dev`: the app under development, reloaded on every save."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tinyvex.cli.logs import LEVELS, log_to_stderr
+from tinyvex.cli.options import DEV_PORT, app_argument, data_option, execution_options, network_options
+from tinyvex.cli.place import Place, find_place
+from tinyvex.errors import SchemaRejected, TinyvexError
+
+if TYPE_CHECKING:
+    from watchfiles import Change
+
+    from tinyvex.server.server import Server
+
+log = logging.getLogger("tinyvex.dev")
+
+
+@click.command("dev", short_help="Serve an app while you write it: reload on save.")
+@app_argument
+@data_option
+@network_options(default_port=DEV_PORT, port_note="The port; 0 takes a free one.")
+@execution_options
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What stderr shows.")
+def command(
+    app: Path | None,
+    data: Path | None,
+    host: str,
+    port: int,
+    allowed_origins: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
+    durability: str,
+    function_seconds: float,
+    log_level: str,
+) -> None:
+    """
+    Serve APP while you write it.
+
+    Every save loads the app again and runs live queries with the new code.
+    A broken save is shown with its file and line, and the last good version keeps serving.
+    No token is asked for, and errors carry their tracebacks to the client: not for production.
+    """
+    log_to_stderr(log_level)
+    place = find_place(app, data)
+
+    from tinyvex.cli.process import serve_until_stopped
+    from tinyvex.server.server import ServerOptions
+
+    options = ServerOptions(
+        app=place.app,
+        data=place.data,
+        host=host,
+        port=port,
+        client_token=None,
+        dev=True,
+        durability="normal" if durability == "normal" else "full",
+        allowed_origins=allowed_origins,
+        allowed_hosts=allowed_hosts,
+        function_seconds=function_seconds,
+        exit_with_parent=False,
+    )
+
+    def greet(server: Server) -> None:
+        place.remember()
+        click.echo(greeting(place, server.url, Path.cwd()))
+
+    async def reload_on_save(server: Server) -> None:
+        async for _ in _saves(place.app):
+            await reload(server, place.app)
+
+    serve_until_stopped(options, greet, reload_on_save)
+
+
+async def reload(server: Server, app: Path) -> None:
+    """Load the app again; what is wrong with it is logged, and the last good version serves on."""
+    try:
+        await server.reload()
+    except SchemaRejected as error:
+        listed = "".join(f"\n{violation}" for violation in error.data.get("violations", []))
+        log.error("%s%s\nthe last good version keeps serving", error, listed)
+    except TinyvexError as error:
+        log.error("%s\nthe last good version keeps serving", error)
+    else:
+        log.info("reloaded %s", app.name)
+
+
+def greeting(place: Place, url: str, here: Path) -> str:
+    """What `dev` says when it is ready: where it serves, and what to do next."""
+    client = _client_example(place.app)
+    next_steps = [f"python {_shown(client, here)}"] if client is not None else []
+    next_steps += [
+        "tinyvex function-spec          what the app offers",
+        "tinyvex data                   what the database holds",
+        f"edit {_shown(place.app, here)} and save: live queries run again",
+    ]
+    lines = [
+        "",
+        f"  app     {_shown(place.app, here)}",
+        f"  data    {_shown(place.data, here)}",
+        f"  url     {url}",
+        "",
+        f"  next    {next_steps[0]}",
+        *(f"          {step}" for step in next_steps[1:]),
+        "          Ctrl-C stops",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _client_example(app: Path) -> Path | None:
+    folder = app if app.is_dir() else app.parent
+    client = folder / "client.py"
+    return client if client.is_file() and client != app else None
+
+
+def _shown(path: Path, here: Path) -> str:
+    try:
+        return os.fspath(path.relative_to(here))
+    except ValueError:
+        return os.fspath(path)
+
+
+def _saves(app: Path) -> AsyncIterator[object]:
+    from watchfiles import awatch
+
+    def concerns_app(_change: Change, path: str) -> bool:
+        return path.endswith(".py") and (app.is_dir() or Path(path) == app)
+
+    # A single file's folder is watched, not the file: most editors save by putting a new file in its place.
+    watched = app if app.is_dir() else app.parent
+    return awatch(watched, watch_filter=concerns_app, recursive=app.is_dir(), debounce=100, step=20)

@@ -1,0 +1,87 @@
+"""Arguments and options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEV_PORT = 4800
+LOOPBACK = "127.0.0.1"
+
+
+def app_argument(function: F) -> F:
+    """APP, optional."""
+    return click.argument("app", required=False, type=click.Path(path_type=Path))(function)
+
+
+def app_option(function: F) -> F:
+    """`--app`, for commands whose arguments are about something else."""
+    return click.option(
+        "--app", type=click.Path(path_type=Path), help="The app's file or folder; needed only without a running server."
+    )(function)
+
+
+def data_option(function: F) -> F:
+    """`--data`."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="The data folder.  [default: .tinyvex by the app]",
+    )(function)
+
+
+def network_options(default_port: int, port_note: str) -> Callable[[F], F]:
+    """`--host`, `--port`, `--allow-origin`, `--allow-host`."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(
+            [
+                click.option("--host", default=LOOPBACK, show_default=True, help="The address to listen on."),
+                click.option(
+                    "--port", type=click.IntRange(0, 65535), default=default_port, show_default=True, help=port_note
+                ),
+                click.option(
+                    "--allow-origin",
+                    "allowed_origins",
+                    multiple=True,
+                    metavar="ORIGIN",
+                    help="Let browser pages of this origin connect, as https://app.example; repeatable.",
+                ),
+                click.option(
+                    "--allow-host",
+                    "allowed_hosts",
+                    multiple=True,
+                    metavar="HOST",
+                    help="Accept this name in the Host header besides loopback names; repeatable.",
+                ),
+            ]
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def execution_options(function: F) -> F:
+    """`--durability` and `--function-seconds`."""
+    durability = click.option(
+        "--durability",
+        type=click.Choice(["full", "normal"]),
+        default="full",
+        show_default=True,
+        help="full: what was acknowledged survives power loss. normal: it survives a crash of the process.",
+    )
+    seconds = click.option(
+        "--function-seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        default=10.0,
+        show_default=True,
+        help="Time limit of one query or mutation.",
+    )
+    return durability(seconds(function))

@@ -1,0 +1,64 @@
+"""One server as this process: it runs until a signal or the parent's death asks it to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import anyio
+
+from tinyvex.runtime import Runtime
+from tinyvex.server.server import Server
+from tinyvex.server.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from tinyvex.server.server import ServerOptions
+
+Ready = Callable[[Server], None]
+Beside = Callable[[Server], Awaitable[None]]
+
+
+def serve_until_stopped(options: ServerOptions, on_ready: Ready, beside: Beside | None = None) -> None:
+    """
+    Start a server, tell that it is ready, run it until it is asked to stop, drain it.
+
+    Args:
+        options: the server's.
+        on_ready: called once, when the server can serve.
+        beside: a coroutine that runs as long as the server does.
+
+    Raises:
+        TinyvexError: the server cannot start, or had to stop because of its storage.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(options, on_ready, beside))
+
+
+async def _serve(options: ServerOptions, on_ready: Ready, beside: Beside | None) -> None:
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    asked = anyio.Event()
+    with stop_on_signals(runtime, asked.set):
+        async with Server(options, runtime) as server, anyio.create_task_group() as group:
+            on_ready(server)
+
+            async def stop_when_asked() -> None:
+                await asked.wait()
+                await server.stop()
+
+            group.start_soon(stop_when_asked)
+            if beside is not None:
+                group.start_soon(beside, server)
+            try:
+                await server.wait_stopped()
+            finally:
+                group.cancel_scope.cancel()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,76 @@
+"""`tinyvex serve`: the sidecar of a desktop app."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tinyvex.cli.logs import LEVELS, log_to_stderr
+from tinyvex.cli.options import app_argument, data_option, execution_options, network_options
+from tinyvex.cli.place import find_place
+
+if TYPE_CHECKING:
+    from tinyvex.server.server import Server
+
+
+@click.command("serve", short_help="Serve an app as the sidecar of a program.")
+@app_argument
+@data_option
+@network_options(default_port=0, port_note="The port; 0 takes a free one and tells it in the ready line.")
+@click.option("--exit-with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
+@click.option("--no-token", is_flag=True, help="Let every process of this machine connect.")
+@execution_options
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What stderr shows.")
+def command(
+    app: Path | None,
+    data: Path | None,
+    host: str,
+    port: int,
+    allowed_origins: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
+    exit_with_parent: bool,
+    no_token: bool,
+    durability: str,
+    function_seconds: float,
+    log_level: str,
+) -> None:
+    """
+    Serve APP as the sidecar of a desktop app.
+
+    When it can serve, one JSON line appears on stdout:
+    {"event": "ready", "url": ..., "port": ..., "pid": ..., "token": ..., "version": ...}.
+    Nothing else ever appears there; logs go to stderr.
+    SIGTERM drains and exits 0.
+    """
+    # What the app prints must not be taken for the ready line.
+    output, sys.stdout = sys.stdout, sys.stderr
+    log_to_stderr(log_level)
+    place = find_place(app, data)
+
+    from tinyvex.cli.process import serve_until_stopped
+    from tinyvex.runtime import Runtime
+    from tinyvex.server.server import ServerOptions
+
+    options = ServerOptions(
+        app=place.app,
+        data=place.data,
+        host=host,
+        port=port,
+        client_token=None if no_token else Runtime().token(),
+        dev=False,
+        durability="normal" if durability == "normal" else "full",
+        allowed_origins=allowed_origins,
+        allowed_hosts=allowed_hosts,
+        function_seconds=function_seconds,
+        exit_with_parent=exit_with_parent,
+    )
+
+    def announce(server: Server) -> None:
+        place.remember()
+        click.echo(json.dumps(server.ready_record()), file=output)
+
+    serve_until_stopped(options, announce)
