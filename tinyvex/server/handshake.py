@@ -1,0 +1,68 @@
+"""
+Who may open a connection: the checks on the upgrade request, before anything else is believed. (pure)
+
+A local port is reachable by every page in the user's browser, so two headers are checked on *every* request:
+
+- `Host` must be a loopback name or one that was allowed:
+  a page that rebinds its own name to 127.0.0.1 still sends its own name.
+- `Origin`, which browsers send and pages cannot forge, must be the server's own or one that was allowed:
+  WebSockets are not bound by the same-origin policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+__all__ = ["AccessRules", "bearer_token", "refusal"]
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class AccessRules:
+    """
+    What is allowed beyond loopback and the same origin.
+
+    Args:
+        hosts: further names, without port, under which the server may be addressed.
+        origins: further origins, as `https://app.example` or `tauri://localhost`, whose pages may connect.
+    """
+
+    def __init__(self, hosts: Collection[str] = (), origins: Collection[str] = ()) -> None:
+        self.hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
+        self.origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+
+
+def refusal(rules: AccessRules, host_headers: list[str], origin_headers: list[str]) -> str | None:
+    """Why the request is refused, in one sentence; None when it may go on."""
+    if len(host_headers) != 1 or host_name(host_headers[0]) not in rules.hosts:
+        shown = ", ".join(host_headers) or "none"
+        return f"Host {shown!r} is not allowed here; allow it with --allow-host if it is yours."
+    if len(origin_headers) > 1:
+        return "More than one Origin header."
+    if origin_headers and not _same_origin(origin_headers[0], host_headers[0]):
+        origin = origin_headers[0].lower().rstrip("/")
+        if origin not in rules.origins:
+            return f"Origin {origin_headers[0]!r} is not allowed here; allow it with --allow-origin if it is yours."
+    return None
+
+
+def host_name(header: str) -> str | None:
+    """The name in a `Host` header, without the port; None when it is malformed."""
+    try:
+        return urlsplit(f"//{header.strip()}").hostname
+    except ValueError:
+        return None
+
+
+def _same_origin(origin: str, host: str) -> bool:
+    parts = urlsplit(origin)
+    return parts.scheme in {"http", "https"} and parts.netloc.lower() == host.strip().lower()
+
+
+def bearer_token(headers: list[str]) -> str | None:
+    """The token of an `Authorization: Bearer` header, if there is exactly one."""
+    if len(headers) != 1:
+        return None
+    scheme, _, token = headers[0].partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None

@@ -1,0 +1,94 @@
+"""
+Plain HTTP on the server's port: health, metrics, and a 404 for the rest.
+
+`prometheus_client` writes the metrics text; it is imported at the first scrape, because starting fast comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+if TYPE_CHECKING:
+    from tinyvex.storage.store import Store
+    from tinyvex.sync.counters import Counters
+
+__all__ = ["health", "metrics", "text_response"]
+
+
+def text_response(status: HTTPStatus, text: str, content_type: str = "text/plain; charset=utf-8") -> Response:
+    """A small whole answer, after which the connection closes."""
+    body = text.encode()
+    headers = Headers()
+    headers["Content-Type"] = content_type
+    headers["Content-Length"] = str(len(body))
+    headers["Cache-Control"] = "no-store"
+    headers["Connection"] = "close"
+    return Response(status.value, status.phrase, headers, body)
+
+
+def health(version: str, store: Store) -> Response:
+    """Alive, which version, and the `ts` of the last commit."""
+    state = {"status": "ok", "version": version, "lastTs": store.last_ts, "databaseId": store.database_id}
+    return text_response(HTTPStatus.OK, msgspec.json.encode(state).decode() + "\n", "application/json")
+
+
+def metrics(counters: Counters, store: Store) -> Response:
+    """Everything counted, in the Prometheus text format."""
+    from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    registry.register(_Collector(counters, store))
+    return text_response(HTTPStatus.OK, generate_latest(registry).decode(), CONTENT_TYPE_PLAIN_0_0_4)
+
+
+GAUGES = {
+    "connections": "Open connections",
+    "live_queries": "Live queries that somebody watches",
+}
+COUNTERS = {
+    "connections_total": "Connections since the start",
+    "messages_received": "Messages from clients",
+    "bytes_received": "Bytes from clients",
+    "bytes_sent": "Bytes to clients",
+    "transitions_sent": "Transitions sent",
+    "transitions_skipped": "States that a slow client went past",
+    "recomputations": "Runs of live queries",
+    "recomputations_unchanged": "Runs of live queries whose result had not changed",
+    "mutations": "Mutations answered",
+    "mutations_failed": "Mutations that failed",
+    "mutations_replayed": "Mutations answered from their exactly-once record",
+    "actions": "Actions started",
+    "queries": "One-shot queries",
+}
+
+
+class _Collector:
+    """Reads the counters at a scrape; nothing is kept for Prometheus between scrapes."""
+
+    def __init__(self, counters: Counters, store: Store) -> None:
+        self._counters = counters
+        self._store = store
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        for name, text in GAUGES.items():
+            yield GaugeMetricFamily(f"tinyvex_{name}", text, value=getattr(self._counters, name))
+        for name, text in COUNTERS.items():
+            yield CounterMetricFamily(f"tinyvex_{name.removesuffix('_total')}", text, value=getattr(self._counters, name))
+        statistics = self._store.statistics()
+        yield CounterMetricFamily("tinyvex_commits", "Mutations committed", value=statistics.commits)
+        yield GaugeMetricFamily("tinyvex_wal_bytes", "Size of the write-ahead log", value=statistics.wal_bytes)
+        yield GaugeMetricFamily("tinyvex_writer_queue", "Mutations waiting", value=statistics.queue_length)
+        yield GaugeMetricFamily("tinyvex_last_ts", "The last commit, microseconds since the epoch", value=self._store.last_ts)
+        for name, text, histogram in (
+            ("tinyvex_commit_seconds", "Time of one COMMIT", statistics.commit_seconds),
+            ("tinyvex_group_size", "Mutations per COMMIT", statistics.group_sizes),
+        ):
+            yield HistogramMetricFamily(name, text, buckets=histogram.buckets(), sum_value=histogram.total)

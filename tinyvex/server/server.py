@@ -1,0 +1,361 @@
+"""
+The server: one data folder, one port, one task group.
+
+`Server.start` and `Server.stop` are numbered procedures; what happens in between is in
+`connection` (bytes), `sync.worker` (what a connection is owed), `sync.live` (live queries) and `functions.executor`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import faulthandler
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from tinyvex import errors, limits
+from tinyvex.functions.executor import Executor
+from tinyvex.functions.loader import App, load_app
+from tinyvex.runtime import Runtime
+from tinyvex.server import discovery, handshake, http
+from tinyvex.server.connection import Connection
+from tinyvex.storage.schema_change import change_schema
+from tinyvex.storage.store import Store
+from tinyvex.sync.counters import Counters
+from tinyvex.sync.live import LiveQueries
+from tinyvex.sync.worker import SyncWorker
+from tinyvex.version import __version__
+from tinyvex.wire import messages
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+    from websockets.http11 import Request, Response
+
+    from tinyvex.runtime import Listener
+
+__all__ = ["Server", "ServerOptions"]
+
+log = logging.getLogger("tinyvex.server")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """
+    How to serve.
+
+    Attributes:
+        app: file or package with the functions.
+        data: data folder; made when missing.
+        host: address to listen on; only loopback ones until there is TLS.
+        port: 0 picks a free one.
+        client_token: what clients must show; None lets every local client in.
+        dev: errors carry tracebacks.
+        durability: `full` survives power loss; `normal` only a killed process.
+        allowed_origins: origins of browser pages that may connect, beside the server's own.
+        allowed_hosts: names under which the server may be addressed, beside loopback ones.
+        function_seconds: time limit of queries and mutations.
+        watchdog: end the process when the interpreter is stuck in one call for WATCHDOG_SECONDS.
+    """
+
+    app: Path
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    client_token: str | None = None
+    dev: bool = False
+    durability: str = "full"
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    function_seconds: float = limits.FUNCTION_SECONDS
+    watchdog: bool = False
+
+
+class Server:
+    """
+    A running server: `async with Server(options) as server: await server.wait_stopped()`.
+
+    Raises (on entering):
+        AppNotFound, AppInvalid, SchemaRejected: the app; nothing was changed.
+        StorageError: the data folder.
+        PortTaken: the port.
+    """
+
+    def __init__(self, options: ServerOptions, runtime: Runtime | None = None) -> None:
+        self.options = options
+        self.runtime = runtime or Runtime()
+        self.counters = Counters()
+        self.admin_token = self.runtime.token()
+        self._rules = handshake.AccessRules(options.allowed_hosts, options.allowed_origins)
+        self._connections: dict[int, Connection] = {}
+        self._sessions: dict[str, Connection] = {}
+        self._accepted = 0
+        self._stopping = False
+        self._stopped = anyio.Event()
+        self._tasks: TaskGroup
+
+    # Life.
+
+    async def __aenter__(self) -> Self:
+        # 1. The app, which touches nothing.
+        self.runtime.bind(asyncio.get_running_loop())
+        app = load_app(self.options.app)
+        # 2. The folder's lock and the file.
+        self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
+        try:
+            # 3. Tables, indexes, and whether existing documents fit.
+            await self._change_schema(app, lambda _ts: None)
+            # 4. Functions and live queries.
+            self.executor = Executor(
+                self.store, self.runtime, app,
+                function_seconds=self.options.function_seconds, reveal=self.options.dev,
+            )  # fmt: skip
+            self.live = LiveQueries(self.executor, self.counters)
+            self.store.on_commits = self.live.publish
+            # 5. The port.
+            self._listener = await self._listen()
+        except BaseException:
+            await self.store.close()
+            raise
+        # 6. The discovery file, last: whoever finds it can connect.
+        self._write_discovery()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._tick_forever, name="tinyvex-ticks")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.stop()
+        await self._tasks.__aexit__(None, None, None)
+
+    async def stop(self) -> None:
+        """Stop serving; idempotent; at most SHUTDOWN_SECONDS, then connections and actions are cut."""
+        if self._stopping:
+            await self._stopped.wait()
+            return
+        self._stopping = True
+        # 1. Accept nobody; tell those who look that nobody is here.
+        self._listener.close()
+        discovery.remove(self.options.data)
+        # 2. Tell clients why, and when to come back. Those half-open are cut.
+        for connection in list(self._connections.values()):
+            connection.fail(errors.ServerStopping("the server is stopping", retry_after_ms=limits.RETRY_AFTER_MS))
+        # 3. Wait for their close frames, then cut.
+        with anyio.move_on_after(limits.CLOSE_SECONDS):
+            while self._connections:
+                await self.runtime.sleep(0.01)
+        for connection in list(self._connections.values()):
+            connection.abort()
+        # 4. Actions get what is left of the deadline; mutations under way finish in step 5.
+        self._tasks.cancel_scope.cancel()
+        self.executor.close()
+        # 5. Drain the writer, checkpoint, release the folder.
+        await self.store.close()
+        if self.options.watchdog:
+            faulthandler.cancel_dump_traceback_later()
+        self._stopped.set()
+
+    async def wait_stopped(self) -> None:
+        """Wait until `stop` has ended."""
+        await self._stopped.wait()
+
+    async def _listen(self) -> Listener:
+        host, port = self.options.host, self.options.port
+        if host not in handshake.LOOPBACK_NAMES:
+            raise errors.StartError(f"--host {host}: only loopback addresses are served; there is no TLS yet")
+        try:
+            return await self.runtime.listen(self._accept, host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise errors.PortTaken(f"port {port} is taken; choose another, or 0 for a free one") from error
+            raise errors.PortTaken(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+    def _accept(self) -> Connection:
+        self._accepted += 1
+        return Connection(self, self._accepted)
+
+    async def _tick_forever(self) -> None:
+        heartbeat_every = int(limits.HEARTBEAT_SECONDS)
+        count = 0
+        while True:
+            if self.options.watchdog and count % heartbeat_every == 0:
+                faulthandler.dump_traceback_later(limits.WATCHDOG_SECONDS, exit=True)
+            await self.runtime.sleep(1.0)
+            count += 1
+            now = self.runtime.monotonic()
+            for connection in list(self._connections.values()):
+                connection.tick(now, heartbeat=(count + connection.number) % heartbeat_every == 0)
+
+    # What is told about it.
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._listener.port
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"ws://{self.options.host}:{self.port}"
+
+    def ready_record(self) -> dict[str, Any]:
+        """The machine-readable line that says it can serve."""
+        found = self._discovery()
+        return {
+            "event": "ready",
+            "url": found.url,
+            "port": found.port,
+            "pid": found.pid,
+            "token": found.token,
+            "version": found.version,
+        }
+
+    def _discovery(self) -> discovery.Discovery:
+        import os
+
+        return discovery.Discovery(
+            url=self.url,
+            port=self.port,
+            pid=os.getpid(),
+            token=self.options.client_token,
+            admin_token=self.admin_token,
+            version=__version__,
+            database_id=self.store.database_id,
+        )
+
+    def _write_discovery(self) -> None:
+        discovery.write(self.options.data, self._discovery())
+
+    # Code.
+
+    async def reload(self) -> App:
+        """
+        Load the app again and switch to it; live queries run again with the new code.
+
+        Raises:
+            AppNotFound, AppInvalid, SchemaRejected: the last good version goes on serving.
+        """
+        app = load_app(self.options.app)
+        await self._change_schema(app, lambda ts: self.executor.switch(app, ts))
+        return app
+
+    async def _change_schema(self, app: App, switch: Callable[[int], None]) -> None:
+        await change_schema(
+            self.store,
+            app.declaration(),
+            validators={name: table.validate for name, table in app.tables.items()},
+            fingerprint=app.fingerprint,
+            table_fingerprints={name: table.fingerprint for name, table in app.tables.items()},
+            switch=switch,
+        )
+
+    # Connections (connection.Host).
+
+    def opened(self, connection: Connection) -> None:
+        """A socket was accepted."""
+        if len(self._connections) >= limits.CONNECTIONS_MAX or self._stopping:
+            connection.abort()
+            return
+        self._connections[connection.number] = connection
+        self.counters.connections = len(self._connections)
+        self.counters.connections_total += 1
+
+    def closed(self, connection: Connection) -> None:
+        """A socket ended."""
+        self._connections.pop(connection.number, None)
+        self.counters.connections = len(self._connections)
+        worker = connection.worker
+        if worker is not None and self._sessions.get(worker.session_id) is connection:
+            del self._sessions[worker.session_id]
+
+    def answer_http(self, request: Request) -> Response | None:
+        """Refuse strangers, answer plain HTTP, let WebSocket upgrades of /sync go on."""
+        refused = handshake.refusal(
+            self._rules, request.headers.get_all("Host"), request.headers.get_all("Origin")
+        )
+        if refused is not None:
+            return http.text_response(HTTPStatus.FORBIDDEN, refused + "\n")
+        path = request.path.partition("?")[0]
+        if path == "/sync":
+            return None
+        if path == "/healthz":
+            return http.health(__version__, self.store)
+        if path == "/metrics":
+            return http.metrics(self.counters, self.store)
+        return http.text_response(HTTPStatus.NOT_FOUND, "Not found.\n")
+
+    def run_action(self, action: Callable[[], Any]) -> None:
+        """Run a coroutine function in the server's task group."""
+        if not self._stopping:
+            self._tasks.start_soon(action)
+
+    def connect(self, connection: Connection, params: messages.ConnectParams) -> messages.ConnectResult:
+        """
+        Let a client in.
+
+        Raises:
+            UnsupportedVersion, Unauthenticated, ObservedTsAhead: the connection ends.
+        """
+        if params.protocol_version < messages.PROTOCOL_VERSION:
+            raise errors.UnsupportedVersion(
+                f"the server speaks protocol {messages.PROTOCOL_VERSION}, the client {params.protocol_version}",
+                supported=[messages.PROTOCOL_VERSION],
+            )
+        is_admin = self._check_token(connection, params)
+        if params.observed_epoch == self.store.epoch and params.max_observed_ts > self.store.last_ts:
+            raise errors.ObservedTsAhead(
+                f"the client has seen ts {params.max_observed_ts}, this database's last is {self.store.last_ts}"
+            )
+        older = self._sessions.get(params.session_id)
+        if older is not None:
+            older.fail(errors.SessionReplaced("a newer socket connected with the same session id"))
+        self._sessions[params.session_id] = connection
+        connection.worker = SyncWorker(
+            outbox=connection,
+            live=self.live,
+            executor=self.executor,
+            counters=self.counters,
+            runtime=self.runtime,
+            session_id=params.session_id,
+            is_admin=is_admin,
+            check_admin_token=self.is_admin_token,
+        )
+        return messages.ConnectResult(
+            protocol_version=messages.PROTOCOL_VERSION,
+            server_version=__version__,
+            database_id=self.store.database_id,
+            epoch=self.store.epoch,
+            last_ts=self.live.published,
+            client_clock_skew=params.client_ts - self.runtime.now_us() // 1000,
+            limits=messages.ConnectLimits(
+                message_bytes_max=limits.MESSAGE_BYTES_MAX,
+                queries_max=limits.QUERIES_PER_CONNECTION_MAX,
+                requests_max=limits.REQUESTS_PER_CONNECTION_MAX,
+            ),
+            heartbeat_ms=int(limits.HEARTBEAT_SECONDS * 1000),
+        )
+
+    def is_admin_token(self, token: str) -> bool:
+        """Whether it is the admin token, compared in constant time."""
+        return hmac.compare_digest(token.encode(), self.admin_token.encode())
+
+    def _check_token(self, connection: Connection, params: messages.ConnectParams) -> bool:
+        token = params.token or handshake.bearer_token(connection.authorization) or ""
+        if token and self.is_admin_token(token):
+            return True
+        expected = self.options.client_token
+        if expected is not None and not hmac.compare_digest(token.encode(), expected.encode()):
+            raise errors.Unauthenticated(
+                "the token is wrong" if token else "a token is needed: the server's ready line has it"
+            )
+        return False

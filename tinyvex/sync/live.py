@@ -1,0 +1,283 @@
+"""
+Live queries: shared by all connections, invalidated by overlapping writes, computed once.
+
+A `LiveQuery` is one function with one set of arguments (and one identity, once an execution looked at it).
+Its results have validity intervals:
+
+1.  A computation learns its snapshot's `ts` inside its own read transaction.
+2.  The result waits here until `published` has reached that `ts`:
+    the reader may see a commit before the loop has heard of it.
+3.  Commits after `ts` that were published meanwhile are held against the read set;
+    the first that touches it ends the interval.
+4.  Otherwise the interval stays open, and the read set is registered in the index,
+    until `publish` meets a commit that touches it.
+
+Nobody else moves `published`, and everything here happens on the loop,
+so there is no moment at which a commit could pass between a read and its registration.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from tinyvex.functions.executor import Call, QueryOutcome, identity_key
+from tinyvex.sync.subscriptions import Subscriptions
+from tinyvex.wire.codec import updated_tail
+from tinyvex.wire.faults import to_object
+
+if TYPE_CHECKING:
+    from tinyvex.functions.executor import Executor
+    from tinyvex.storage.log import CommitRecord
+    from tinyvex.sync.counters import Counters
+    from tinyvex.wire.messages import ErrorObject
+
+__all__ = ["LiveQueries", "LiveQuery", "Result", "Subscriber"]
+
+COMMITS_REMEMBERED_MAX = 65_536
+"""Touched keys of commits kept for computations under way; a computation older than these counts as overtaken."""
+
+PINS_KEPT_MAX = 8
+"""Results at older snapshots a live query keeps for connections that are about to use them."""
+
+
+class Subscriber(Protocol):
+    """What a live query tells."""
+
+    def invalidated(self, live: LiveQuery) -> bool:
+        """A commit touched it; True when the subscriber could send a new result now."""
+
+    def computed(self, live: LiveQuery, changed: bool) -> None:
+        """A computation ended."""
+
+
+class Result:
+    """A query's outcome and the interval of `ts` in which it is the answer: from `since` up to before `until`."""
+
+    __slots__ = ("_tail", "failure", "outcome", "since", "until")
+
+    def __init__(self, outcome: QueryOutcome, until: int | None, *, reveal: bool, request_id: str) -> None:
+        self.outcome = outcome
+        self.since = outcome.ts
+        self.until = until
+        self.failure: ErrorObject | None = None
+        if outcome.error is not None:
+            self.failure = to_object(outcome.error, request_id=request_id, reveal=reveal)
+        self._tail: bytes | None = None
+
+    def covers(self, ts: int) -> bool:
+        """Whether this is the answer at `ts`."""
+        return self.since <= ts and (self.until is None or ts < self.until)
+
+    @property
+    def hash(self) -> str:
+        """The token clients keep."""
+        return self.outcome.hash
+
+    def tail(self) -> bytes:
+        """The part of `QueryUpdated` that is the same for every connection, encoded once."""
+        if self._tail is None:
+            self._tail = updated_tail(self.outcome.value, self.outcome.hash, list(self.outcome.log_lines))
+        return self._tail
+
+
+class LiveQuery:
+    """One query that somebody watches."""
+
+    __slots__ = ("call", "computing", "generation", "key", "pins", "result", "subscribers")
+
+    def __init__(self, key: Key, call: Call) -> None:
+        self.key = key
+        self.call = call
+        """What every computation runs, under the identity of the first who asked."""
+        self.result: Result | None = None
+        """The newest; None until the first computation has ended."""
+        self.generation = 0
+        """How many computations of the newest state have ended."""
+        self.computing = False
+        """Whether one is under way; there is at most one."""
+        self.pins: dict[int, Result | None] = {}
+        """Results at older snapshots by `ts`; None while being computed."""
+        self.subscribers: dict[Subscriber, int] = {}
+
+    def covers(self, ts: int) -> bool:
+        """Whether the newest result is the answer at `ts`."""
+        return self.result is not None and self.result.covers(ts)
+
+    def at(self, ts: int) -> Result | None:
+        """The result at `ts`, when it is known."""
+        if self.result is not None and self.result.covers(ts):
+            return self.result
+        return self.pins.get(ts)
+
+
+Key = tuple[str, bytes, bool, bytes | None]
+"""Path, canonical arguments, whether internal functions are allowed, and, where executions look at it, the identity."""
+
+
+class LiveQueries:
+    """All live queries of a server; everything runs on the loop."""
+
+    def __init__(self, executor: Executor, counters: Counters) -> None:
+        self._executor = executor
+        self._counters = counters
+        self._live: dict[Key, LiveQuery] = {}
+        self._split: set[str] = set()  # paths of functions that were seen looking at the identity
+        self._index: Subscriptions[LiveQuery] = Subscriptions()
+        self._volatile: set[LiveQuery] = set()
+        self.published = executor.store.last_ts
+        # Commits since the oldest computation under way began, and from which `ts` on they are complete.
+        self._recent: deque[CommitRecord] = deque()
+        self._recent_since = self.published
+        self._under_way: dict[int, int] = {}  # computation number -> `published` when it began
+        self._computations = 0
+        self._early: list[Callable[[], None]] = []  # results from snapshots not published yet
+
+    # Registration.
+
+    def subscribe(self, call: Call, subscriber: Subscriber) -> LiveQuery:
+        """The live query for a call with canonical arguments, with one more subscriber."""
+        key = self._key(call)
+        live = self._live.get(key)
+        if live is None:
+            live = self._live[key] = LiveQuery(key, call)
+            self._counters.live_queries = len(self._live)
+        live.subscribers[subscriber] = live.subscribers.get(subscriber, 0) + 1
+        return live
+
+    def unsubscribe(self, live: LiveQuery, subscriber: Subscriber) -> None:
+        """One subscription less; the last one forgets the query."""
+        count = live.subscribers[subscriber] - 1
+        if count:
+            live.subscribers[subscriber] = count
+            return
+        del live.subscribers[subscriber]
+        if not live.subscribers:
+            del self._live[live.key]
+            self._forget_reads(live)
+            self._counters.live_queries = len(self._live)
+
+    def is_current(self, live: LiveQuery, call: Call) -> bool:
+        """Whether `call` still belongs to this live query: no more once an execution has looked at the identity."""
+        return live.key == self._key(call)
+
+    def _key(self, call: Call) -> Key:
+        if call.path not in self._split:
+            return (call.path, call.args, call.admin, None)
+        return (call.path, call.args, call.admin, identity_key(call.identity))
+
+    # Publication.
+
+    def publish(self, records: list[CommitRecord]) -> None:
+        """Take in a group of commits: end the results they touch, then move `published`."""
+        for record in records:
+            touched: set[LiveQuery] = set()
+            for index_id, key in record.touched():
+                touched |= self._index.touched(index_id, key)
+            touched |= self._volatile
+            for live in touched:
+                self._invalidate(live, record.ts)
+        if self._under_way:
+            self._recent.extend(records)
+            while len(self._recent) > COMMITS_REMEMBERED_MAX:
+                self._recent_since = self._recent.popleft().ts
+        self.published = records[-1].ts
+        early, self._early = self._early, []
+        for finish in early:
+            finish()
+
+    def _invalidate(self, live: LiveQuery, ts: int) -> None:
+        assert live.result is not None
+        assert live.result.until is None
+        live.result.until = ts
+        self._forget_reads(live)
+        # Every subscriber must hear of it, so this is no `any(...)` over a generator.
+        if any([subscriber.invalidated(live) for subscriber in live.subscribers]):
+            self.compute(live)
+
+    def _forget_reads(self, live: LiveQuery) -> None:
+        self._index.remove(live)
+        self._volatile.discard(live)
+
+    # Computation.
+
+    def compute(self, live: LiveQuery) -> None:
+        """Compute the newest state, unless that is under way or done."""
+        if live.computing or live.covers(self.published):
+            return
+        live.computing = True
+        self._start(live, None)
+
+    def pin(self, live: LiveQuery, ts: int) -> None:
+        """Compute the state at an older `ts`."""
+        if ts in live.pins:
+            return
+        while len(live.pins) >= PINS_KEPT_MAX:
+            del live.pins[next(iter(live.pins))]
+        live.pins[ts] = None
+        self._start(live, ts)
+
+    def _start(self, live: LiveQuery, at: int | None) -> None:
+        self._computations += 1
+        number = self._computations
+        if not self._under_way:
+            self._recent_since = self.published
+        self._under_way[number] = self.published
+        self._counters.recomputations += 1
+        call = replace(live.call, request_id=f"q{number:x}")
+
+        def done(outcome: QueryOutcome) -> None:
+            if outcome.ts > self.published:
+                self._early.append(lambda: done(outcome))
+                return
+            del self._under_way[number]
+            self._finish(live, at, outcome, call.request_id)
+            self._trim()
+
+        self._executor.query_nowait(call, done, at=at)
+
+    def _finish(self, live: LiveQuery, at: int | None, outcome: QueryOutcome, request_id: str) -> None:
+        if outcome.read_auth:
+            self._split.add(live.call.path)
+        until = at + 1 if at is not None else self._overtaken(outcome)
+        result = Result(outcome, until, reveal=self._executor.reveal, request_id=request_id)
+        if at is not None:
+            if at in live.pins:
+                live.pins[at] = result
+            changed = True
+        else:
+            changed = live.result is None or live.result.hash != result.hash
+            if not changed:
+                self._counters.recomputations_unchanged += 1
+            live.result = result
+            live.generation += 1
+            live.computing = False
+            live.pins = {ts: pin for ts, pin in live.pins.items() if ts > result.since}
+            if until is None and live.subscribers:
+                self._watch(live, outcome)
+        for subscriber in list(live.subscribers):
+            subscriber.computed(live, changed)
+
+    def _watch(self, live: LiveQuery, outcome: QueryOutcome) -> None:
+        self._index.add(live, outcome.reads.ranges())
+        if outcome.volatile:
+            self._volatile.add(live)
+
+    def _overtaken(self, outcome: QueryOutcome) -> int | None:
+        """The first commit after the outcome's snapshot that touches what it read; None when there was none."""
+        if outcome.ts < self._recent_since:
+            return outcome.ts + 1
+        reads = outcome.reads
+        for record in self._recent:
+            if record.ts > outcome.ts and (
+                outcome.volatile or any(reads.overlaps(index_id, key) for index_id, key in record.touched())
+            ):
+                return record.ts
+        return None
+
+    def _trim(self) -> None:
+        oldest = min(self._under_way.values(), default=self.published)
+        while self._recent and self._recent[0].ts <= oldest:
+            self._recent_since = self._recent.popleft().ts

@@ -1,0 +1,329 @@
+"""
+One connection's worker: the client's messages in, responses and transitions out.
+
+Everything here runs in callbacks on the loop and never waits, so a turn is atomic:
+messages first, then finished mutations, then at most one pass over what `SyncState.plan` says.
+Invalidation only marks a query as dirty; `turn` runs once per loop turn, however often it was asked for.
+While two transitions wait unsent for a slow client, no turn computes anything for it;
+when its socket drains, the next transition goes straight to the newest state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Raw, Struct
+
+from tinyvex import errors, limits
+from tinyvex.functions.executor import Call, MutationOutcome, QueryOutcome, Request, request_digest
+from tinyvex.sync.state import Pin, Refresh, Send, SyncedQuery, SyncState, Wait
+from tinyvex.values import codec as values
+from tinyvex.wire import codec, messages
+from tinyvex.wire.faults import to_object
+
+if TYPE_CHECKING:
+    from tinyvex.functions.context import Identity
+    from tinyvex.functions.executor import Executor
+    from tinyvex.runtime import Runtime
+    from tinyvex.sync.counters import Counters
+    from tinyvex.sync.live import LiveQueries, LiveQuery
+
+__all__ = ["Outbox", "SyncWorker"]
+
+
+class Outbox(Protocol):
+    """Where a worker's messages go; see `server.connection`."""
+
+    def send(self, message: bytes, *, transition: bool = False) -> None:
+        """Queue one message; what is queued in a loop turn leaves in one write."""
+
+    def is_full(self) -> bool:
+        """Whether so many transitions wait that no further one should be computed."""
+
+    def fail(self, error: errors.TinyvexError) -> None:
+        """Tell the client why, then close."""
+
+    def run_action(self, action: Callable[[], Any]) -> None:
+        """Run a coroutine function in the server's task group: actions outlive their connection."""
+
+
+class SyncWorker:
+    """The sync protocol of one connection, from `tinyvex/connect` on."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        live: LiveQueries,
+        executor: Executor,
+        counters: Counters,
+        runtime: Runtime,
+        session_id: str,
+        is_admin: bool,
+        check_admin_token: Callable[[str], bool],
+    ) -> None:
+        self.state = SyncState()
+        self.session_id = session_id
+        self._outbox = outbox
+        self._live = live
+        self._executor = executor
+        self._counters = counters
+        self._runtime = runtime
+        self._identity: Identity = None
+        self._is_admin = is_admin
+        self._check_admin_token = check_admin_token
+        self._by_live: dict[LiveQuery, list[SyncedQuery]] = {}
+        self._turn_scheduled = False
+        self._closed = False
+        self.requests_open = 0
+
+    # Messages.
+
+    def receive(self, request: messages.ClientRequest) -> None:
+        """
+        Take one message in.
+
+        Raises:
+            TinyvexError: the answer to this request; fatal ones end the connection.
+        """
+        match request:
+            case messages.Mutation():
+                self._mutation(request)
+            case messages.ModifyQuerySet():
+                self._modify(request)
+            case messages.Query():
+                self._query(request)
+            case messages.Action():
+                self._action(request)
+            case messages.Authenticate():
+                self._authenticate(request)
+            case messages.Ping():
+                pong = messages.PingResult(server_ts=self._runtime.now_us())
+                self._outbox.send(codec.encode_response(request.id, pong))
+            case messages.Connect():
+                raise errors.AlreadyConnected("this socket is connected already")
+
+    def _modify(self, request: messages.ModifyQuerySet) -> None:
+        params = request.params
+        self.state.check_modify(params.base_version, params.new_version, params.modifications)
+        for modification in params.modifications:
+            if isinstance(modification, messages.QueryRemove):
+                self._unsubscribe(self.state.remove(modification.query_id))
+            else:
+                live = self._subscribe(modification.udf_path, bytes(modification.args))
+                resume_hash = modification.resume.hash if modification.resume else None
+                query = self.state.add(modification.query_id, live, resume_hash)
+                self._by_live.setdefault(live, []).append(query)
+        self.state.query_set = params.new_version
+        self._outbox.send(codec.encode_response(request.id, b"{}"))
+        self.wake()
+
+    def _authenticate(self, request: messages.Authenticate) -> None:
+        params = request.params
+        self.state.check_authenticate(params.base_version)
+        if params.kind == "admin" and not self._check_admin_token(params.token or ""):
+            error = errors.Unauthenticated("the admin token is wrong")
+            self._outbox.send(codec.encode_error_response(request.id, error))
+            notice = messages.AuthErrorParams(
+                error=to_object(error), base_version=params.base_version, auth_update_attempted=True
+            )
+            self._outbox.send(codec.encode_notification(messages.AuthError(jsonrpc="2.0", params=notice)))
+            return
+        self._is_admin = params.kind == "admin"
+        self._identity = params.acting_as if params.kind == "admin" else None
+        self.state.identity += 1
+        for query in self.state.queries.values():
+            self.state.invalidated(query)
+        self._outbox.send(codec.encode_response(request.id, b"{}"))
+        self.wake()
+
+    def _mutation(self, request: messages.Mutation) -> None:
+        params = request.params
+        self._open_request()
+        call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-{params.request_id}")
+        key = Request(self.session_id, params.request_id, request_digest(call))
+
+        def done(outcome: MutationOutcome | None, error: errors.TinyvexError | None) -> None:
+            self._counters.mutations += 1
+            if outcome is None:
+                assert error is not None
+                self._counters.mutations_failed += 1
+                self._answer_error(request.id, error, call.request_id)
+                return
+            self._counters.mutations_replayed += outcome.replayed
+            self._answer(request.id, _result(outcome), outcome.ts)
+
+        try:
+            self._executor.mutation_nowait(call, key, done)
+        except errors.TinyvexError:
+            self.requests_open -= 1
+            raise
+
+    def _query(self, request: messages.Query) -> None:
+        params = request.params
+        self._open_request()
+        self._counters.queries += 1
+        call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-one-{request.id}")
+
+        def done(outcome: QueryOutcome) -> None:
+            self.requests_open -= 1
+            if outcome.error is not None:
+                self._send_error(request.id, outcome.error, call.request_id)
+            else:
+                self._send(codec.encode_response(request.id, _result(outcome)))
+
+        self._executor.query_nowait(call, done, at=params.ts)
+
+    def _action(self, request: messages.Action) -> None:
+        params = request.params
+        self._open_request()
+        self._counters.actions += 1
+        call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-{params.request_id}")
+
+        async def run() -> None:
+            try:
+                value, log_lines = await self._executor.action(call)
+            except errors.TinyvexError as error:
+                self._answer_error(request.id, error, call.request_id)
+            else:
+                result = messages.ActionResult(value=Raw(value), log_lines=list(log_lines))
+                self._answer(request.id, result, self._live.published)
+
+        self._outbox.run_action(run)
+
+    # Answers.
+
+    def _open_request(self) -> None:
+        if self.requests_open >= limits.REQUESTS_PER_CONNECTION_MAX:
+            raise errors.TooManyRequests(
+                f"{self.requests_open} requests wait for an answer; the limit is {limits.REQUESTS_PER_CONNECTION_MAX}"
+            )
+        self.requests_open += 1
+
+    def _answer(self, request_id: messages.RequestKey, result: Struct, ts: int) -> None:
+        """Send the response of a mutation or action; a transition at or past `ts` follows."""
+        self.requests_open -= 1
+        self._send(codec.encode_response(request_id, result))
+        self.state.answered(ts)
+        self.wake()
+
+    def _answer_error(self, request_id: messages.RequestKey, error: errors.TinyvexError, log_id: str) -> None:
+        self.requests_open -= 1
+        self._send_error(request_id, error, log_id)
+        self.state.answered(self.state.sent.ts)
+        self.wake()
+
+    def _send_error(self, request_id: messages.RequestKey, error: errors.TinyvexError, log_id: str) -> None:
+        error_object = to_object(error, request_id=log_id, reveal=self._executor.reveal)
+        self._send(codec.encode_error_response(request_id, error_object))
+
+    def _send(self, message: bytes) -> None:
+        if not self._closed:
+            self._outbox.send(message)
+
+    def _call(self, path: str, args: bytes, request_id: str) -> Call:
+        return Call(path, args, self._identity, self._is_admin, request_id)
+
+    # Live queries.
+
+    def _subscribe(self, path: str, args: bytes) -> LiveQuery:
+        try:
+            canonical = values.encode(values.decode(args))
+        except errors.TinyvexError:
+            canonical = args  # the function's own argument check says what is wrong with them
+        return self._live.subscribe(self._call(path, canonical, ""), self)
+
+    def _unsubscribe(self, query: SyncedQuery) -> None:
+        queries = self._by_live[query.live]
+        queries.remove(query)
+        if not queries:
+            del self._by_live[query.live]
+        self._live.unsubscribe(query.live, self)
+
+    def _follow_splits(self) -> None:
+        """Move dirty queries whose live query turned out to depend on the identity to this identity's own."""
+        for query in self.state.dirty:
+            call = self._call(query.live.call.path, query.live.call.args, "")
+            if not self._live.is_current(query.live, call):
+                live = self._live.subscribe(call, self)
+                self._unsubscribe(query)
+                query.live, query.asked = live, None
+                self._by_live.setdefault(live, []).append(query)
+
+    def invalidated(self, live: LiveQuery) -> bool:
+        """A commit touched it; True when a new result could be sent now."""
+        for query in self._by_live[live]:
+            self.state.invalidated(query)
+        return not self._outbox.is_full()
+
+    def computed(self, live: LiveQuery, changed: bool) -> None:
+        """A computation ended: look again, unless that could change nothing."""
+        if changed and self._outbox.is_full():
+            self._counters.transitions_skipped += 1
+        elif changed or self.state.is_waiting():
+            self.wake()
+
+    # Turns.
+
+    def wake(self) -> None:
+        """Ask for a turn in this turn of the loop."""
+        if not self._turn_scheduled and not self._closed:
+            self._turn_scheduled = True
+            self._runtime.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        if self._closed:
+            return
+        if __debug__:
+            self.state.validate()
+        while not self._outbox.is_full():
+            self._follow_splits()
+            match self.state.plan(self._live.published):
+                case Wait():
+                    return
+                case Refresh(queries):
+                    for query in queries:
+                        self._live.compute(query.live)
+                case Pin(queries, ts):
+                    for query in queries:
+                        self._live.pin(query.live, ts)
+                case Send(ts):
+                    self._transition(ts)
+
+    def _transition(self, ts: int) -> None:
+        state, published = self.state, self._live.published
+        changes = state.changes(ts)
+        if not changes and not state.must_send():
+            state.skip(ts, published)
+            return
+        modifications = [codec.encode_removed(query_id) for query_id in state.removed]
+        for query, result in changes:
+            modifications.append(_encode_change(query, result))
+            query.held, query.told = result.hash, True
+        start, end = state.advance(ts, published)
+        message = codec.encode_transition(start, end, self._runtime.now_us(), modifications)
+        self._counters.transitions_sent += 1
+        self._outbox.send(message, transition=True)
+
+    def close(self) -> None:
+        """The connection ended: forget its queries. Mutations and actions under way go on."""
+        self._closed = True
+        for query in list(self.state.queries.values()):
+            self._unsubscribe(query)
+        self.state.queries.clear()
+        self.state.dirty.clear()
+
+
+def _result(outcome: MutationOutcome | QueryOutcome) -> messages.MutationResult:
+    return messages.MutationResult(value=Raw(outcome.value), ts=outcome.ts, log_lines=list(outcome.log_lines))
+
+
+def _encode_change(query: SyncedQuery, result: Any) -> bytes:
+    if result.failure is not None:
+        return codec.encode_failed(query.query_id, result.failure, list(result.outcome.log_lines))
+    if query.held == result.hash:
+        return codec.encode_unchanged(query.query_id, result.hash)
+    return codec.encode_updated(query.query_id, result.tail())
+
