@@ -1,3 +1,3 @@
 """The package's version: the build reads it here, the server and the command report it."""
 
-VERSION = "0.1.0"
+__version__ = "0.1.0"

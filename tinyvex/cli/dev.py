@@ -60,11 +60,11 @@ def command(
         port=port,
         client_token=None,
         dev=True,
-        durability="normal" if durability == "normal" else "full",
+        durability=durability,
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
         function_seconds=function_seconds,
-        exit_with_parent=False,
+        watchdog=True,
     )
 
     def greet(server: Server) -> None:
@@ -75,7 +75,7 @@ def command(
         async for _ in _saves(place.app):
             await reload(server, place.app)
 
-    serve_until_stopped(options, greet, reload_on_save)
+    serve_until_stopped(options, greet, beside=reload_on_save)
 
 
 async def reload(server: Server, app: Path) -> None:

@@ -49,9 +49,9 @@ class _LazyGroup(click.Group):
 
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from tinyvex.version import VERSION
+        from tinyvex.version import __version__
 
-        click.echo(f"tinyvex {VERSION}")
+        click.echo(f"tinyvex {__version__}")
         context.exit()
 
 

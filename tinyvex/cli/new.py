@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def command(folder: Path) -> None:
         (folder / target).write_text(text, encoding="utf-8", newline="\n")
     click.echo(
         f"Made {folder}: {', '.join(FILES)}\n\n"
-        f"  cd {folder}\n"
+        f"  cd {shlex.quote(str(folder))}\n"
         "  tinyvex dev                          # serves app.py and reloads it on save\n"
         '  python client.py "Water the plants"  # in another terminal, or in several'
     )

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyvex.limits import FUNCTION_SECONDS
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEV_PORT = 4800
@@ -80,7 +82,7 @@ def execution_options(function: F) -> F:
     seconds = click.option(
         "--function-seconds",
         type=click.FloatRange(min=0, min_open=True),
-        default=10.0,
+        default=FUNCTION_SECONDS,
         show_default=True,
         help="Time limit of one query or mutation.",
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from tinyvex.runtime import Runtime
+from tinyvex.server.parent import watch_parent
 from tinyvex.server.server import Server
 from tinyvex.server.signals import stop_on_signals
 
@@ -19,7 +20,13 @@ Ready = Callable[[Server], None]
 Beside = Callable[[Server], Awaitable[None]]
 
 
-def serve_until_stopped(options: ServerOptions, on_ready: Ready, beside: Beside | None = None) -> None:
+def serve_until_stopped(
+    options: ServerOptions,
+    on_ready: Ready,
+    *,
+    beside: Beside | None = None,
+    exit_with_parent: bool = False,
+) -> None:
     """
     Start a server, tell that it is ready, run it until it is asked to stop, drain it.
 
@@ -27,18 +34,21 @@ def serve_until_stopped(options: ServerOptions, on_ready: Ready, beside: Beside 
         options: the server's.
         on_ready: called once, when the server can serve.
         beside: a coroutine that runs as long as the server does.
+        exit_with_parent: the death of the parent process asks to stop, too.
 
     Raises:
         TinyvexError: the server cannot start, or had to stop because of its storage.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(options, on_ready, beside))
+        runner.run(_serve(options, on_ready, beside, exit_with_parent))
 
 
-async def _serve(options: ServerOptions, on_ready: Ready, beside: Beside | None) -> None:
+async def _serve(options: ServerOptions, on_ready: Ready, beside: Beside | None, exit_with_parent: bool) -> None:
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     asked = anyio.Event()
+    if exit_with_parent:
+        watch_parent(runtime, asked.set)
     with stop_on_signals(runtime, asked.set):
         async with Server(options, runtime) as server, anyio.create_task_group() as group:
             on_ready(server)

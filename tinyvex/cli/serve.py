@@ -62,15 +62,15 @@ def command(
         port=port,
         client_token=None if no_token else Runtime().token(),
         dev=False,
-        durability="normal" if durability == "normal" else "full",
+        durability=durability,
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
         function_seconds=function_seconds,
-        exit_with_parent=exit_with_parent,
+        watchdog=True,
     )
 
     def announce(server: Server) -> None:
         place.remember()
         click.echo(json.dumps(server.ready_record()), file=output)
 
-    serve_until_stopped(options, announce)
+    serve_until_stopped(options, announce, exit_with_parent=exit_with_parent)

@@ -1,0 +1,110 @@
+"""The command's frame: help, one line per error, exit codes, small imports."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import click
+import pytest
+
+from tinyvex import errors
+from tinyvex.cli import main as cli
+
+
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
+    """Runs a command that raises."""
+
+    def run(error: BaseException) -> int:
+        @click.command()
+        def command() -> None:
+            raise error
+
+        monkeypatch.setattr(cli.group, "get_command", lambda _context, _name: command)
+        return cli.run(["anything"])
+
+    return run
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`tinyvex --help` names each command with one line about it."""
+    assert cli.run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [name for name in cli.COMMANDS if f"\n  {name} " not in shown] == []
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    """No option of any command is without help."""
+    command = cli.group.get_command(click.Context(cli.group), name)
+    assert command is not None
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+    assert command.short_help
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`tinyvex --version` tells the package's version."""
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("tinyvex 0.")
+
+
+def test_a_wrong_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt command exits with 2 and one line that says where to look."""
+    assert cli.run(["serv"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "--help" in shown
+
+
+def test_an_error_is_one_line(fail: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]) -> None:
+    """A Tinyvex error is told by its sentence and its stable name, without a traceback."""
+    fail(errors.DiskFull("the disk is full"))
+    assert capsys.readouterr().err == "tinyvex: the disk is full (DiskFull)\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.FunctionFailed("x"), 3),
+        (errors.DataFolderLocked("x"), 21),
+        (errors.AppNotFound("x"), 12),
+        (errors.ConnectionLost("x"), 4),
+        (ZeroDivisionError(), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes(fail: Callable[[BaseException], int], error: BaseException, code: int) -> None:
+    """Each error ends the process with its own documented code."""
+    assert fail(error) == code
+
+
+def test_a_remote_error_has_the_code_of_its_number(fail: Callable[[BaseException], int]) -> None:
+    """It makes no difference whether a function failed here or in the server that runs it."""
+    number = errors.FunctionFailed.number
+    assert fail(errors.RemoteError("x", number=number, name="FunctionFailed", details={})) == 3
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """`tinyvex ... | head -1` ends quietly."""
+    program = (
+        "import sys; from tinyvex.cli import main, new\n"
+        "new.command.callback = lambda **_: [print('x' * 100) for _ in range(10_000)]\n"
+        "sys.exit(main.run(['new', 'somewhere']))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_commands_are_imported_when_called() -> None:
+    """Importing the frame imports no command, and neither server nor client."""
+    program = "import sys, tinyvex.cli.main; print(*(name for name in sys.modules if name.startswith('tinyvex.')))"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert [name for name in shown if name.startswith(("tinyvex.server", "tinyvex.client", "tinyvex.cli."))] == [
+        "tinyvex.cli.main"
+    ]

@@ -1,0 +1,55 @@
+"""`tinyvex new` makes a project that works as it stands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinyvex.cli.main import run
+from tinyvex.cli.new import FILES
+from tinyvex.cli.place import find_place
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    assert run(["new", "My notes"]) == 0
+    return tmp_path / "My notes"
+
+
+def test_it_makes_every_file(project: Path) -> None:
+    """App, test, client, project file and .gitignore are there."""
+    assert {path.name for path in project.iterdir()} == set(FILES)
+
+
+def test_its_app_is_found(project: Path) -> None:
+    """Inside the new folder no command needs to be told the app."""
+    assert find_place(None, None, start=project).app == project / "app.py"
+
+
+def test_its_files_are_python(project: Path) -> None:
+    """The templates become programs, without a brace of theirs left."""
+    for path in project.glob("*.py"):
+        compile(path.read_text(), str(path), "exec")
+        assert "{{" not in path.read_text()
+
+
+def test_its_own_test_passes(project: Path) -> None:
+    """The test it brings passes at once."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_it_overwrites_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second time in the same folder is refused, and nothing is changed."""
+    (project / "app.py").write_text("mine")
+    assert run(["new", "My notes"]) == 2
+    assert (project / "app.py").read_text() == "mine"
+    assert "nothing was written" in capsys.readouterr().err
