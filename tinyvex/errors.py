@@ -194,9 +194,10 @@ class MessageTooLarge(ProtocolError):
 
 
 class BinaryFrame(ProtocolError):
-    """A binary frame came; the protocol has text frames only."""
+    """A binary frame came; the protocol has text frames only, and the connection ends."""
 
     number = 1010
+    fatal = True
 
 
 class TooManyQueries(ProtocolError):

@@ -1,0 +1,140 @@
+"""
+Writes `protocol/schema.json` and `protocol/errors.json` from the message types and the error classes.
+
+`python -m tinyvex.wire.schema` writes them; `--check` compares and fails when they are stale.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+
+from tinyvex import errors
+from tinyvex.wire import messages
+
+__all__ = ["METHODS", "NOTIFICATIONS", "errors_text", "main", "schema_text"]
+
+FOLDER = Path(__file__).resolve().parents[2] / "protocol"
+_GENERATED = "generated from tinyvex/wire/messages.py by `python -m tinyvex.wire.schema`; do not edit"
+
+
+class Method(NamedTuple):
+    """A request's message type and the type of its result."""
+
+    request: type[msgspec.Struct]
+    result: type[msgspec.Struct]
+
+
+_RESULTS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
+    messages.Connect: messages.ConnectResult,
+    messages.ModifyQuerySet: messages.EmptyResult,
+    messages.Mutation: messages.MutationResult,
+    messages.Action: messages.ActionResult,
+    messages.Query: messages.MutationResult,
+    messages.Authenticate: messages.EmptyResult,
+    messages.Ping: messages.PingResult,
+}
+METHODS: dict[str, Method] = {
+    kind.__struct_config__.tag: Method(kind, _RESULTS[kind]) for kind in get_args(messages.ClientRequest)
+}
+"""Requests, client to server."""
+
+NOTIFICATIONS: dict[str, type[msgspec.Struct]] = {
+    kind.__struct_config__.tag: kind for kind in get_args(messages.ServerNotification)
+}
+"""Notifications, server to client."""
+
+
+def schema_text() -> str:
+    """The contents of `schema.json`."""
+    roots = [
+        *(part for method in METHODS.values() for part in method),
+        *NOTIFICATIONS.values(),
+        messages.SuccessResponse,
+        messages.ErrorResponse,
+    ]
+    _, definitions = msgspec.json.schema_components(list(dict.fromkeys(roots)), ref_template="#/$defs/{name}")
+    # Types alone cannot say that an update carries its result in exactly one of two ways.
+    definitions["QueryUpdated"]["oneOf"] = [{"required": ["value"]}, {"required": ["patch"]}]
+    requests = [{"$ref": f"#/$defs/{method.request.__name__}"} for method in METHODS.values()]
+    from_server = [*NOTIFICATIONS.values(), messages.SuccessResponse, messages.ErrorResponse]
+    return _pretty(
+        {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$comment": _GENERATED,
+            "title": "The Tinyvex protocol",
+            "protocolVersion": messages.PROTOCOL_VERSION,
+            "methods": {
+                name: {
+                    "direction": "clientToServer",
+                    "request": method.request.__name__,
+                    "result": method.result.__name__,
+                }
+                for name, method in METHODS.items()
+            },
+            "notifications": {
+                name: {"direction": "serverToClient", "notification": kind.__name__}
+                for name, kind in NOTIFICATIONS.items()
+            },
+            "$defs": {
+                **dict(sorted(definitions.items())),
+                "ClientMessage": {"description": "What a client sends.", "oneOf": requests},
+                "ServerMessage": {
+                    "description": "What a server sends.",
+                    "oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in from_server],
+                },
+            },
+        }
+    )
+
+
+def errors_text() -> str:
+    """The contents of `errors.json`."""
+    return _pretty(
+        {
+            "$comment": "generated from tinyvex/errors.py by `python -m tinyvex.wire.schema`; do not edit",
+            "errors": [
+                {
+                    "code": kind.number,
+                    "name": kind.__name__,
+                    "group": kind.__bases__[0].__name__,
+                    "fault": kind.fault,
+                    "retry": kind.retry,
+                    "fatal": kind.fatal,
+                    "meaning": " ".join((kind.__doc__ or "").split("Args:")[0].split()),
+                }
+                for kind in errors.error_classes()
+            ],
+        }
+    )
+
+
+def main(arguments: list[str], folder: Path = FOLDER) -> int:
+    """
+    Write the files, or compare them with `--check`.
+
+    Returns:
+        The exit code: 1 when `--check` found a stale file.
+    """
+    stale = False
+    for name, text in (("schema.json", schema_text()), ("errors.json", errors_text())):
+        path = folder / name
+        if arguments == ["--check"]:
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                sys.stderr.write(f"{path} is stale: run `python -m tinyvex.wire.schema`\n")
+                stale = True
+        else:
+            path.write_text(text, encoding="utf-8", newline="\n")
+    return int(stale)
+
+
+def _pretty(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
