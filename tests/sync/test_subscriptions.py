@@ -1,0 +1,93 @@
+"""The index of read sets agrees with looking at every range, and its cost does not follow their number."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyvex.sync import subscriptions
+from tinyvex.sync.subscriptions import Subscriptions, is_point
+
+keys = st.binary(max_size=3)
+ranges = st.tuples(keys, keys).filter(lambda pair: pair[0] < pair[1])
+points = keys.map(lambda key: (key, key + b"\x00"))
+reads = st.dictionaries(st.integers(0, 2), st.lists(ranges | points, max_size=4), max_size=3)
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Blocks of four, so that splitting and emptying happen all the time."""
+    monkeypatch.setattr(subscriptions, "BLOCK_RANGES_MAX", 4)
+    yield
+
+
+def overlapping(registered: dict[int, dict[int, list[tuple[bytes, bytes]]]], index_id: int, key: bytes) -> set[int]:
+    """The oracle: look at every range."""
+    return {
+        owner
+        for owner, held in registered.items()
+        if any(low <= key < high for low, high in held.get(index_id, ()))
+    }
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), reads)), st.lists(st.tuples(st.integers(0, 2), keys)))
+def test_touched_finds_exactly_the_owners_whose_ranges_contain_the_key(
+    steps: list[tuple[int, dict[int, list[tuple[bytes, bytes]]]]], probes: list[tuple[int, bytes]]
+) -> None:
+    """After any adds and removes, `touched` equals looking at every range."""
+    index: Subscriptions[int] = Subscriptions()
+    registered: dict[int, dict[int, list[tuple[bytes, bytes]]]] = {}
+    for owner, held in steps:
+        if owner in registered:
+            index.remove(owner)
+            del registered[owner]
+        else:
+            index.add(owner, {index_id: sorted(set(pairs)) for index_id, pairs in held.items()})
+            registered[owner] = held
+        index.validate()
+    for index_id, key in probes:
+        assert index.touched(index_id, key) == overlapping(registered, index_id, key)
+
+
+def test_an_emptied_index_keeps_nothing() -> None:
+    """Removing the last owner frees every structure."""
+    index: Subscriptions[str] = Subscriptions()
+    index.add("a", {1: [(b"a", b"b"), (b"k", b"k\x00")], 2: [(b"", b"\xff")]})
+    index.remove("a")
+    assert len(index) == 0
+    assert not index._by_index
+
+
+def test_removing_a_stranger_does_nothing() -> None:
+    """`remove` of an owner that is not registered is no error: a stale query has no ranges."""
+    index: Subscriptions[str] = Subscriptions()
+    index.remove("nobody")
+    assert len(index) == 0
+
+
+def test_blocks_opened_do_not_follow_the_number_of_disjoint_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 10,000 disjoint ranges, a key opens at most one block."""
+    monkeypatch.setattr(subscriptions, "BLOCK_RANGES_MAX", 128)
+    index: Subscriptions[int] = Subscriptions()
+    numbers = list(range(10_000))
+    random.Random(1).shuffle(numbers)
+    for number in numbers:
+        low = number.to_bytes(4, "big")
+        index.add(number, {1: [(low + b"a", low + b"b")]})
+    blocks = index._by_index[1]._blocks
+    key = (5_000).to_bytes(4, "big") + b"a"
+    opened = [block for block in blocks if block.pairs[0][0] <= key and block.highest > key]
+    assert len(blocks) > 70
+    assert len(opened) == 1
+    assert index.touched(1, key) == {5_000}
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [((b"k", b"k\x00"), True), ((b"", b"\x00"), True), ((b"k", b"l"), False), ((b"k", b"k\x00\x00"), False)],
+)
+def test_a_point_is_a_range_of_one_key(pair: tuple[bytes, bytes], expected: bool) -> None:
+    """[k, k + 0x00) holds exactly the key k."""
+    assert is_point(pair) is expected
