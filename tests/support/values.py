@@ -74,7 +74,7 @@ def _compare_numbers(one: float, other: float) -> int:
 
 
 def _sign(one: Any, other: Any) -> int:
-    return (one > other) - (one < other)
+    return int(one > other) - int(one < other)
 
 
 def bits(number: float) -> bytes:

@@ -28,7 +28,7 @@ import msgspec
 
 from tinyvex.errors import InvalidValue, TinyvexError, ValueTooLarge
 from tinyvex.limits import ARRAY_ELEMENTS_MAX, NESTING_MAX, OBJECT_FIELDS_MAX, SAFE_INTEGER_MAX
-from tinyvex.values.types import Int64, Value
+from tinyvex.values.types import MISSING, Int64, Value
 
 __all__ = ["decode", "decode_canonical", "encode", "to_builtins", "unwrap"]
 
@@ -195,8 +195,9 @@ def _plain_array(value: Sequence[Any], depth: int) -> Any:
     _check_array(value, depth)
     plain = []
     try:
-        for child in value:  # no comprehension: the place of a fault is how far `plain` got
-            plain.append(child if type(child) in _AS_IT_IS else _plain(child, depth + 1))
+        for child in value:
+            # No comprehension: the place of a fault is how far `plain` got.
+            plain.append(child if type(child) in _AS_IT_IS else _plain(child, depth + 1))  # noqa: PERF401
     except _Fault as fault:
         fault.steps.append(f"[{len(plain)}]")
         raise
@@ -209,7 +210,7 @@ def _plain_other(value: Any, depth: int) -> Any:
     spliced = getattr(kind, "__tinyvex_json__", None)
     if spliced is not None:
         return msgspec.Raw(spliced(value))
-    if isinstance(value, enum.Enum):
+    if isinstance(value, enum.Enum) and value is not MISSING:
         return _plain(value.value, depth)
     if isinstance(value, str):
         return str.__str__(value)

@@ -124,6 +124,8 @@ def _array(value: Sequence[Value], depth: int) -> bytes:
 
 
 def _object(value: Mapping[str, Value], depth: int) -> bytes:
+    if not all(isinstance(key, str) for key in value):
+        raise InvalidValue("the keys of an object are strings", path="$")
     if depth > NESTING_MAX:
         raise ValueTooLarge(f"a value is nested deeper than {NESTING_MAX}", path="$")
     pairs = [_string(key, depth) + _any(value[key], depth + 1) for key in sorted(value)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Final, Literal, Self, TypeAlias, Union
+from typing import Final, Literal, Self, TypeAlias
 
 from tinyvex.errors import InvalidValue
 
@@ -43,7 +43,7 @@ class Int64(int):
         return f"Int64({int(self)})"
 
 
-Value: TypeAlias = Union[bool, int, float, str, bytes, Sequence["Value"], Mapping[str, "Value"], None]
+Value: TypeAlias = bool | int | float | str | bytes | Sequence["Value"] | Mapping[str, "Value"] | None
 """Anything that can be stored or sent. Decoded, sequences are `list` and mappings are `dict`."""
 
 
