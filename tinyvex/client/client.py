@@ -1,0 +1,349 @@
+"""
+The Python client: `connect`, `subscribe`, `query`, `mutation`, `action`.
+
+It speaks the protocol and nothing else, so it works from any process and proves that the protocol is enough.
+`state` decides, `connection` moves bytes; this file turns calls into requests and events into results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+import anyio
+
+from tinyvex import limits
+from tinyvex.client.connection import Connection, ConnectionState, socket_uri
+from tinyvex.client.decoding import check_path, decode_value, encode_arguments
+from tinyvex.client.events import Changed, Completed, Ended, Event, Failed, fresh
+from tinyvex.client.requests import Answer, Kind
+from tinyvex.client.state import ClientState
+from tinyvex.client.subscription import Subscription
+from tinyvex.errors import ClientClosed, TinyvexError
+from tinyvex.runtime import Runtime
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from tinyvex.client.optimistic import Update
+
+__all__ = ["Client", "connect"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Arguments = Mapping[str, Any] | None
+
+
+def connect(url: str, token: str | None = None, *, runtime: Runtime | None = None) -> Client:
+    """
+    A client of the server at `url`, to be used as `async with tv.connect(url) as client:`.
+
+    Entering does not wait for the server: calls do, and the client connects again whenever it has to.
+    `Client.wait_connected` waits.
+
+    Args:
+        url: such as `ws://127.0.0.1:3210/sync`, as in the ready line and the discovery file.
+        token: the client or admin token, if the server asks for one.
+        runtime: for tests.
+
+    Raises:
+        ValueError: this is no URL of a server.
+    """
+    return Client(url, token, runtime or Runtime())
+
+
+class Client:
+    """
+    One session with a server; made by `connect`.
+
+    Every call may raise, beside what its docstring names:
+        ClientClosed: the client was closed.
+        RemoteError: the server ended the session for good: wrong token, no common protocol version, session replaced.
+
+    Use it on the loop that entered it.
+    """
+
+    def __init__(self, url: str, token: str | None, runtime: Runtime) -> None:
+        self._session = ClientState(runtime.token(), token)
+        self._uri = socket_uri(url)
+        self._runtime = runtime
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._subscriptions: dict[int, list[Subscription[Any]]] = {}
+        self._room = asyncio.Semaphore(limits.CLIENT_REQUESTS_MAX)
+        self._connection: Connection | None = None
+        self._tasks: TaskGroup | None = None
+        self._state_waiters: list[asyncio.Future[None]] = []
+
+    # Life.
+
+    async def __aenter__(self) -> Self:
+        if self._connection is not None:
+            raise RuntimeError("a client is entered once; make another with connect()")
+        self._connection = Connection(
+            self._uri, self._session, self._runtime, on_events=self._take, on_state=self._state_changed
+        )
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._connection.run, name="tinyvex-client")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close: calls under way raise ClientClosed, then the socket is closed within CLOSE_SECONDS."""
+        assert self._tasks is not None
+        self.close()
+        # The group must not see the body's error: it would wrap it in an ExceptionGroup.
+        await self._tasks.__aexit__(None, None, None)
+
+    def close(self) -> None:
+        """
+        End every call and subscription with ClientClosed and begin to close the socket; idempotent.
+
+        A mutation that was sent may still commit; one that was not sent is lost.
+        """
+        self._session.close(ClientClosed("the client was closed"))
+        if self._connection is not None:
+            self._connection.stop()
+        self._take(self._session.events())
+
+    # Calls.
+
+    @overload
+    def subscribe(self, path: str, args: Arguments = None, *, type: type[T]) -> Subscription[T]: ...
+    @overload
+    def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> Subscription[Any]: ...
+    def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> Subscription[Any]:  # noqa: A002 - the public name
+        """
+        Keep a query's result live; equal subscriptions of one client share one.
+
+        Args:
+            path: the query, as `module:function`.
+            args: its arguments by name.
+            type: what to decode values to: a `tv.Document`, any struct, dataclass or typed dict, lists of them, …
+
+        Raises:
+            InvalidValue, ValueTooLarge, InvalidParams: the arguments or the path.
+            TooManyQueries: CLIENT_QUERIES_MAX are subscribed.
+        """
+        query = self._session.subscribe(check_path(path), encode_arguments(args))
+        subscription: Subscription[Any]
+        subscription = Subscription(
+            query, type, lambda: self._session.error, lambda: self._unsubscribe(query.query_id, subscription)
+        )
+        self._subscriptions.setdefault(query.query_id, []).append(subscription)
+        self._wake()
+        return subscription
+
+    def _unsubscribe(self, query_id: int, subscription: Subscription[Any]) -> None:
+        readers = self._subscriptions[query_id]
+        readers.remove(subscription)
+        if not readers:
+            del self._subscriptions[query_id]
+        self._session.queries.release(query_id)
+        self._wake()
+
+    @overload
+    async def query(self, path: str, args: Arguments = None, *, type: type[T], at: int | None = None) -> T: ...
+    @overload
+    async def query(self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None) -> Any: ...
+    async def query(self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None) -> Any:  # noqa: A002 - the public name
+        """
+        Run a query once.
+
+        Cancelling loses the result only.
+
+        Args:
+            path: the query, as `module:function`.
+            args: its arguments by name.
+            type: what to decode the value to.
+            at: the `ts` of the snapshot to read; None is the newest.
+
+        Raises:
+            RemoteError: it failed.
+            ConnectionLost: the connection was lost before the answer came; ask again.
+            DecodeError: the value does not fit `type`.
+        """
+        return await self._call(Kind.QUERY, path, args, type, at=at)
+
+    @overload
+    async def mutation(
+        self, path: str, args: Arguments = None, *, type: type[T], optimistic: Update | None = None
+    ) -> T: ...
+    @overload
+    async def mutation(
+        self, path: str, args: Arguments = None, *, type: Any = Any, optimistic: Update | None = None
+    ) -> Any: ...
+    async def mutation(
+        self,
+        path: str,
+        args: Arguments = None,
+        *,
+        type: Any = Any,  # noqa: A002 - the public name
+        optimistic: Update | None = None,
+    ) -> Any:
+        """
+        Run a mutation, exactly once, across lost connections and restarts of the server.
+
+        Returns when the commit is durable and this client's subscriptions show it.
+        Cancelling the wait does not cancel the mutation: it may still commit.
+
+        Args:
+            path: the mutation, as `module:function`.
+            args: its arguments by name.
+            type: what to decode the value to.
+            optimistic: shows what the mutation is expected to do to subscribed queries until the server has said,
+                as `lambda store: store.set("m:list", {}, [...])`; it may run many times.
+
+        Raises:
+            RemoteError: it failed and nothing was written.
+            DecodeError: the value does not fit `type`; the mutation did commit.
+            ClientClosed: the client was closed; whether it committed is unknown.
+        """
+        return await self._call(Kind.MUTATION, path, args, type, update=optimistic)
+
+    @overload
+    async def action(self, path: str, args: Arguments = None, *, type: type[T]) -> T: ...
+    @overload
+    async def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any: ...
+    async def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any:  # noqa: A002 - the public name
+        """
+        Run an action, at most once.
+
+        Cancelling the wait does not stop an action that was sent.
+
+        Args:
+            path: the action, as `module:function`.
+            args: its arguments by name.
+            type: what to decode the value to.
+
+        Raises:
+            RemoteError: it failed.
+            ConnectionLost: the connection was lost while it ran; whether it finished is unknown.
+            DecodeError: the value does not fit `type`; the action did run.
+        """
+        return await self._call(Kind.ACTION, path, args, type)
+
+    async def _call(
+        self,
+        kind: Kind,
+        path: str,
+        args: Arguments,
+        target: Any,
+        *,
+        at: int | None = None,
+        update: Update | None = None,
+    ) -> Any:
+        encoded = encode_arguments(args)
+        check_path(path)
+        await self._room.acquire()
+        # No await from here to the registered future: nothing can be answered before somebody waits for it.
+        try:
+            request = self._session.call(kind, path, encoded, at=at, update=update)
+        except BaseException:
+            self._room.release()
+            raise
+        answer = self._answers[request.number] = asyncio.get_running_loop().create_future()
+        self._take(self._session.events())
+        self._wake()
+        try:
+            done = await answer
+        except asyncio.CancelledError:
+            self._answers.pop(request.number, None)
+            if self._session.requests.abandon(request.number):
+                self._room.release()
+            raise
+        for line in done.log_lines:
+            logger.info("%s: %s", path, line)
+        return decode_value(done.value, target, path)
+
+    # What is known.
+
+    @property
+    def epoch(self) -> str | None:
+        """Which history of the database the results belong to; another one after a restore, None before connecting."""
+        return self._session.epoch
+
+    @property
+    def connection_state(self) -> ConnectionState:
+        """How the connection is, now."""
+        return ConnectionState("connecting") if self._connection is None else self._connection.state
+
+    async def connection_states(self) -> AsyncIterator[ConnectionState]:
+        """How the connection is, now and after every change; ends when the client is closed. Changes are coalesced."""
+        told: ConnectionState | None = None
+        while True:
+            state = self.connection_state
+            if state != told:
+                told = state
+                yield state
+            if state.phase == "closed":
+                return
+            if state == self.connection_state:
+                await self._wait_for_change()
+
+    async def wait_connected(self) -> None:
+        """
+        Wait until the client is connected.
+
+        Raises:
+            TinyvexError: it is closed for good.
+        """
+        while self.connection_state.phase != "connected":
+            if self._session.error is not None:
+                raise fresh(self._session.error)
+            await self._wait_for_change()
+
+    async def _wait_for_change(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._state_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._state_waiters.remove(waiter)
+
+    def _state_changed(self) -> None:
+        for waiter in self._state_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # What happens.
+
+    def _wake(self) -> None:
+        if self._connection is not None:
+            self._connection.wake()
+
+    def _take(self, events: list[Event]) -> None:
+        """Readers of changed queries go on before the caller of the mutation that changed them."""
+        for event in events:
+            match event:
+                case Changed(query_ids=query_ids):
+                    for query_id in query_ids:
+                        self._wake_readers(query_id)
+                case Completed(number=number, answer=answer):
+                    self._settle(number, answer)
+                case Failed(number=number, error=error):
+                    self._settle(number, error)
+                case Ended():
+                    for query_id in self._subscriptions:
+                        self._wake_readers(query_id)
+                    self._state_changed()
+
+    def _wake_readers(self, query_id: int) -> None:
+        for subscription in self._subscriptions.get(query_id, ()):
+            subscription.wake()
+
+    def _settle(self, number: int, outcome: Answer | TinyvexError) -> None:
+        self._room.release()
+        future = self._answers.pop(number, None)
+        if future is None or future.done():
+            return
+        if isinstance(outcome, Answer):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)

@@ -1,0 +1,285 @@
+"""
+The queries a client wants, what was said about them on this socket, and what is shown of them (pure).
+
+A query's result passes three fields, in this order::
+
+    transition ──► _staged ──settle──► Query.result ──show──► Query.shown
+
+`_staged` holds back a fresh socket's results until all queries of the old one have theirs again,
+so that what is shown moves from one consistent version to the next, and never backwards.
+`result` is the server's last word in that consistent set; `shown` has the optimistic updates on top.
+
+Whether a query is known to the server: it is in `_unsent_adds`, or in `_on_server`, or in both `_on_server` and
+`_unsent_removes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from msgspec import UNSET, Raw
+
+from tinyvex import limits
+from tinyvex.client.frames import call_size_bytes
+from tinyvex.client.optimistic import Key
+from tinyvex.errors import MessageTooLarge, TinyvexError, TooManyQueries, UpdateRejected
+from tinyvex.wire import faults
+from tinyvex.wire.messages import (
+    Modification,
+    QueryAdd,
+    QueryFailed,
+    QueryRemove,
+    QueryRemoved,
+    QueryUnchanged,
+    QueryUpdated,
+    Resume,
+)
+
+__all__ = ["Failure", "Outcome", "Query", "QuerySet", "Value"]
+
+MODIFICATIONS_PER_MESSAGE_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A query returned: encoded value and the server's token for it (optimistic ones have none)."""
+
+    json: bytes
+    hash: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failure:  # noqa: PLW1641 - compared, never a key
+    """A query failed; two failures are the same when nothing but the server's request id differs."""
+
+    error: TinyvexError
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Failure) and self._identity() == other._identity()
+
+    def _identity(self) -> tuple[object, ...]:
+        data = {key: value for key, value in self.error.data.items() if key != "requestId"}
+        return self.error.name, self.error.message, data
+
+
+Outcome: TypeAlias = Value | Failure
+
+
+@dataclass(slots=True, eq=False)
+class Query:
+    """One subscribed query; `revision` grows with every change of `shown`."""
+
+    query_id: int
+    path: str
+    args: bytes
+    holders: int = 0
+    result: Outcome | None = None
+    valid_ts: int = 0
+    """The `ts` at which `result` was last known to be right: set when a socket is lost, for `resume`."""
+    shown: Outcome | None = None
+    revision: int = 0
+
+    @property
+    def key(self) -> Key:
+        """What makes two subscriptions the same query."""
+        return self.path, self.args
+
+
+class QuerySet:
+    """All queries of a session."""
+
+    def __init__(self) -> None:
+        self._next_id = 0
+        self._queries: dict[int, Query] = {}
+        self._by_key: dict[Key, Query] = {}
+        self._unsent_adds: dict[int, Query] = {}
+        self._unsent_removes: dict[int, Query] = {}
+        self._on_server: set[int] = set()
+        self._staged: dict[int, Outcome] = {}
+        self._stale: dict[Key, None] = {}
+        self._layer: Mapping[Key, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __getitem__(self, query_id: int) -> Query:
+        return self._queries[query_id]
+
+    def __iter__(self) -> Iterator[Query]:
+        return iter(self._by_key.values())
+
+    # What the callers want.
+
+    def subscribe(self, path: str, args: bytes) -> Query:
+        """
+        Hold a query; one that is held already, or was let go but not yet removed, is shared.
+
+        Raises:
+            TooManyQueries: the client's bound is reached.
+        """
+        query = self._by_key.get((path, args))
+        if query is None:
+            if len(self._by_key) >= limits.CLIENT_QUERIES_MAX:
+                raise TooManyQueries(f"a client has at most {limits.CLIENT_QUERIES_MAX} queries")
+            query = Query(self._next_id, path, args)
+            self._next_id += 1
+            self._queries[query.query_id] = self._by_key[query.key] = self._unsent_adds[query.query_id] = query
+            self._stale[query.key] = None
+        self._unsent_removes.pop(query.query_id, None)
+        query.holders += 1
+        return query
+
+    def release(self, query_id: int) -> None:
+        """Let go of a query; when nobody else holds it, it leaves the query set."""
+        query = self._queries[query_id]
+        query.holders -= 1
+        if query.holders:
+            return
+        if query_id in self._on_server:
+            self._unsent_removes[query_id] = query
+        else:
+            del self._unsent_adds[query_id]
+            self._forget(query)
+
+    def _forget(self, query: Query) -> None:
+        del self._queries[query.query_id], self._by_key[query.key]
+        self._staged.pop(query.query_id, None)
+        self._stale.pop(query.key, None)
+
+    # What the server is told.
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the server's query set is not the one wanted."""
+        return bool(self._unsent_adds or self._unsent_removes)
+
+    def take_changes(self, queries_max: int, bytes_max: int) -> list[QueryAdd | QueryRemove]:
+        """
+        What to send in one `modifyQuerySet`; it counts as sent.
+
+        A query for which the server has no room fails here, so that it cannot spoil the message for the others.
+        """
+        changes: list[QueryAdd | QueryRemove] = []
+        for query_id in list(self._unsent_removes)[:MODIFICATIONS_PER_MESSAGE_MAX]:
+            self._on_server.discard(query_id)
+            self._forget(self._unsent_removes.pop(query_id))
+            changes.append(QueryRemove(query_id=query_id))
+        size_bytes = 0
+        for query in list(self._unsent_adds.values()):
+            if len(changes) >= MODIFICATIONS_PER_MESSAGE_MAX:
+                break
+            refusal = self._refusal(query, queries_max, bytes_max)
+            if refusal is not None:
+                query.result = Failure(refusal)
+                self._stale[query.key] = None
+                continue
+            size_bytes += call_size_bytes(query.path, query.args)
+            if size_bytes > bytes_max and changes:
+                break
+            del self._unsent_adds[query.query_id]
+            self._on_server.add(query.query_id)
+            changes.append(_add(query))
+        return changes
+
+    def _refusal(self, query: Query, queries_max: int, bytes_max: int) -> TinyvexError | None:
+        if len(self._on_server) >= queries_max:
+            return TooManyQueries(f"the server takes at most {queries_max} queries on one connection")
+        if call_size_bytes(query.path, query.args) > bytes_max:
+            return MessageTooLarge(
+                f"{query.path}: {len(query.args):,} bytes of arguments; the server takes {bytes_max:,}"
+            )
+        return None
+
+    # What the server says.
+
+    def stage(self, modification: Modification) -> None:
+        """
+        Take in one change of a transition.
+
+        Raises:
+            UpdateRejected: it is about a query that never was, or builds on a result that is not held.
+        """
+        query = self._queries.get(modification.query_id)
+        if query is None or query.query_id not in self._on_server:
+            if modification.query_id >= self._next_id:
+                raise UpdateRejected(f"the server speaks of query {modification.query_id}, which was never added")
+            return
+        match modification:
+            case QueryUpdated(value=Raw() as value):
+                self._staged[query.query_id] = Value(bytes(value), modification.hash)
+            case QueryUpdated(patch=patch):
+                what = "a patch, which was not asked for" if patch is not UNSET else "neither value nor patch"
+                raise UpdateRejected(f"the update of query {query.query_id} has {what}")
+            case QueryFailed(error=error):
+                self._staged[query.query_id] = Failure(faults.from_object(error))
+            case QueryUnchanged(hash=hash):
+                if not isinstance(query.result, Value) or query.result.hash != hash:
+                    raise UpdateRejected(f"query {query.query_id} is said to be unchanged from a result not held")
+            case QueryRemoved():
+                raise UpdateRejected(f"query {query.query_id} was removed without being asked for")
+
+    def settle(self) -> None:
+        """What was staged belongs to one consistent version: make it the result."""
+        for query_id, outcome in self._staged.items():
+            query = self._queries[query_id]
+            query.result = outcome
+            self._stale[query.key] = None
+        self._staged.clear()
+
+    # What is shown.
+
+    def base(self) -> Mapping[Key, bytes]:
+        """The server's results, by query."""
+        return {query.key: query.result.json for query in self if isinstance(query.result, Value)}
+
+    def show(self, layer: Mapping[Key, bytes]) -> list[int]:
+        """Put the optimistic `layer` over the results; returns the queries for which that shows something else."""
+        changed = []
+        for key in {**self._stale, **self._layer, **layer}:
+            query = self._by_key.get(key)
+            if query is None:
+                continue
+            shown = Value(layer[key]) if key in layer else query.result
+            if shown is None:
+                if key in self._layer:
+                    query.shown = None
+            elif shown != query.shown:
+                query.shown = shown
+                query.revision += 1
+                changed.append(query.query_id)
+        self._stale.clear()
+        self._layer = layer
+        return changed
+
+    # Sockets come and go.
+
+    def lost(self, settled_ts: int | None) -> None:
+        """
+        The socket is gone; the next one is told everything again.
+
+        Args:
+            settled_ts: the `ts` of the consistent version shown last, None when this socket never reached one.
+        """
+        for query in list(self._unsent_removes.values()):
+            self._forget(query)
+        self._unsent_removes.clear()
+        self._on_server.clear()
+        self._staged.clear()
+        self._unsent_adds = dict(self._queries)
+        if settled_ts is not None:
+            for query in self:
+                query.valid_ts = settled_ts
+
+    def drop_results(self) -> None:
+        """Another epoch: nothing held is of use; what is shown stays until there is something new."""
+        for query in self:
+            query.result = None
+
+
+def _add(query: Query) -> QueryAdd:
+    resume = None
+    if isinstance(query.result, Value) and query.result.hash:
+        resume = Resume(ts=query.valid_ts, hash=query.result.hash)
+    return QueryAdd(query_id=query.query_id, udf_path=query.path, args=Raw(query.args), resume=resume)
