@@ -1,0 +1,81 @@
+"""
+Tinyvex: a realtime document database that starts with your app.
+
+::
+
+    import tinyvex as tv
+
+    @tv.table("messages", indexes={"by_channel": ["channel"]})
+    class Message(tv.Document):
+        channel: str
+        body: str
+
+    @tv.query
+    def recent(ctx: tv.QueryCtx, channel: str) -> tv.Rows[Message]:
+        return ctx.db.query(Message).with_index("by_channel", channel=channel).order("desc").take(50)
+
+    @tv.mutation
+    def send(ctx: tv.MutationCtx, channel: str, body: str) -> tv.Id[Message]:
+        return ctx.db.insert(Message(channel=channel, body=body))
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+
+from tinyvex.errors import AppError, TinyvexError
+from tinyvex.functions.context import ActionCtx, MutationCtx, QueryCtx
+from tinyvex.functions.document import Document, Id, table
+from tinyvex.functions.registry import (
+    action,
+    internal_action,
+    internal_mutation,
+    internal_query,
+    mutation,
+    query,
+)
+from tinyvex.functions.rows import Page, Rows
+from tinyvex.values.types import Int64
+from tinyvex.version import __version__
+
+if TYPE_CHECKING:
+    from tinyvex import testing
+    from tinyvex.client.client import Client, connect
+
+__all__ = [
+    "UNSET",
+    "ActionCtx",
+    "AppError",
+    "Client",
+    "Document",
+    "Id",
+    "Int64",
+    "MutationCtx",
+    "Page",
+    "QueryCtx",
+    "Rows",
+    "TinyvexError",
+    "__version__",
+    "action",
+    "connect",
+    "internal_action",
+    "internal_mutation",
+    "internal_query",
+    "mutation",
+    "query",
+    "table",
+    "testing",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the client and the testing module when they are first used: an app's own modules need neither."""
+    if name in ("Client", "connect"):
+        from tinyvex.client import client
+
+        return getattr(client, name)
+    if name == "testing":
+        import importlib
+
+        return importlib.import_module("tinyvex.testing")
+    raise AttributeError(f"module 'tinyvex' has no attribute {name!r}")

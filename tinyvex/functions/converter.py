@@ -1,0 +1,266 @@
+"""
+Between values and annotations: stored JSON to typed objects, and checks of what functions take, give and store.
+
+msgspec does the work; this file teaches it ours: `Id`, `Int64`, `Rows`, the `$` wrappers, and errors with a path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from functools import partial
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Generic, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+from tinyvex.errors import InvalidId, InvalidValue, TinyvexError, WrongTable
+from tinyvex.functions.document import Document, DocumentMapping, Id, declaration_of
+from tinyvex.functions.rows import Page, Rows
+from tinyvex.values import codec
+from tinyvex.values.ids import parse_id
+from tinyvex.values.types import Int64
+
+if TYPE_CHECKING:
+    from tinyvex.storage.catalog import Catalog
+
+__all__ = ["Converter", "Mismatch", "json_schema", "typed_reader"]
+
+T = TypeVar("T")
+
+# bytes travel in a wrapper and are bytes here already: a string is never taken for base64.
+_NATIVE = (bytes,)
+_MESSAGE = re.compile(r"(?s)(.*?)(?: - at `(.*)`)?")
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
+
+_catalog: ContextVar[Catalog | None] = ContextVar("_catalog", default=None)
+"""Whose table numbers the check under way compares ids with; msgspec's hooks take no further argument."""
+
+
+class Mismatch(Exception):
+    """
+    A value does not fit an annotation.
+
+    Attributes:
+        path: where, from `$`.
+        reason: what was expected and what was found.
+        error: the error of ours that stopped the conversion (`WrongTable`, `InvalidId`), if one did.
+    """
+
+    def __init__(self, path: str, reason: str, error: TinyvexError | None = None) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+        self.error = error
+
+
+class Converter(Generic[T]):
+    """
+    Converts to one annotation.
+
+    Args:
+        kind: a class or any other annotation that msgspec understands.
+        namespace: where names in quotes are looked up.
+
+    Raises:
+        TypeError: msgspec does not understand the annotation.
+    """
+
+    def __init__(self, kind: Any, namespace: Mapping[str, Any]) -> None:
+        self.kind = kind
+        self._namespace = namespace
+        # msgspec keeps what it learned about a struct and nothing else: so anything else is the field of one.
+        self._boxed = not (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+        self._struct: Any = msgspec.defstruct("Box", [("value", kind)]) if self._boxed else kind
+        self._trusting = partial(self._hook, trusted=True)
+        self._checking = partial(self._hook, trusted=False)
+        self._decode = msgspec.json.Decoder(self._struct, dec_hook=self._trusting).decode
+
+    def read(self, data: bytes) -> T:
+        """
+        Decode canonical JSON of our own, in one pass where it has no wrappers; ids are not looked at.
+
+        Raises:
+            Mismatch: it does not fit.
+        """
+        try:
+            if b'"$' in data:
+                return self._convert(codec.decode_canonical(data), self._trusting)
+            if self._boxed:
+                return self._decode(b'{"value":' + data + b"}").value  # type: ignore[no-any-return]
+            return self._decode(data)  # type: ignore[no-any-return]
+        except msgspec.ValidationError as error:
+            raise self._mismatch(error) from error
+
+    def check(self, value: Any, catalog: Catalog | None = None) -> T:
+        """
+        Convert a value from outside, with every id parsed and, given a catalog, compared with its table's number.
+
+        Raises:
+            Mismatch: it does not fit.
+        """
+        token = _catalog.set(catalog)
+        try:
+            return self._convert(value, self._checking)
+        except msgspec.ValidationError as error:
+            raise self._mismatch(error) from error
+        finally:
+            _catalog.reset(token)
+
+    def _convert(self, value: Any, hook: Any) -> T:
+        if self._boxed:
+            box = msgspec.convert({"value": value}, self._struct, dec_hook=hook, builtin_types=_NATIVE)
+            return box.value  # type: ignore[no-any-return]
+        return msgspec.convert(value, self._struct, dec_hook=hook, builtin_types=_NATIVE)  # type: ignore[no-any-return]
+
+    def _mismatch(self, error: msgspec.ValidationError) -> Mismatch:
+        found = _MESSAGE.fullmatch(str(error))
+        assert found is not None
+        reason, path = found[1], found[2] or "$"
+        if self._boxed:
+            path = "$" + path.removeprefix("$.value")
+        if field := _FIELD.fullmatch(reason):
+            path, reason = f"{path}.{field[2]}", "missing" if field[1].startswith("missing") else "unknown field"
+        reason = reason[:1].lower() + reason[1:].replace("`", "")
+        cause = error.__cause__.__cause__ if error.__cause__ is not None else None
+        return Mismatch(path, reason, cause if isinstance(cause, TinyvexError) else None)
+
+    # What msgspec does not know. A ValueError becomes a ValidationError with the path.
+
+    def _hook(self, kind: Any, value: Any, *, trusted: bool) -> Any:
+        origin = get_origin(kind) or kind
+        if origin is Id:
+            if not isinstance(value, str):
+                raise ValueError(f"Expected `id`, got `{_name(value)}`")
+            if not trusted:
+                self._check_id(value, self._argument(kind))
+            return Id(value)
+        if origin is Int64:
+            return _int64(value)
+        if origin is Rows:
+            return self._rows(value, self._argument(kind))
+        if origin is DocumentMapping and isinstance(value, dict):
+            return DocumentMapping(codec.encode(value))
+        if isinstance(value, origin):
+            return value
+        raise ValueError(f"Expected `{getattr(origin, '__name__', origin)}`, got `{_name(value)}`")
+
+    def _argument(self, kind: Any) -> Any:
+        """The `Message` of `Id[Message]`, also where it was in quotes."""
+        (argument,) = get_args(kind) or (Any,)
+        if isinstance(argument, ForwardRef):
+            return self._namespace.get(argument.__forward_arg__, Any)
+        return argument
+
+    def _check_id(self, text: str, cls: Any) -> None:
+        try:
+            number = parse_id(str(text)).table
+        except InvalidId as error:
+            raise ValueError(str(error)) from error
+        catalog, declared = _catalog.get(), declaration_of(cls)
+        if catalog is None or declared is None:
+            return
+        table = catalog.table_numbered(number)
+        if table is None or table.name != declared.name:
+            other = "an unknown table" if table is None else f"table {table.name!r}"
+            message = f"expected an id of table {declared.name!r}, got one of {other}"
+            raise ValueError(message) from WrongTable(message, expected=declared.name)
+
+    def _rows(self, value: Any, argument: Any) -> Any:
+        if isinstance(value, Rows):
+            declared = argument if isinstance(argument, type) and issubclass(argument, Document) else None
+            if declared is not None and value.kind is not declared:
+                found = "mappings" if value.kind is None else value.kind.__name__
+                raise ValueError(f"Expected rows of `{declared.__name__}`, got rows of `{found}`")
+            return value
+        if not isinstance(value, list):
+            raise ValueError(f"Expected `rows`, got `{_name(value)}`")
+        return Rows([codec.encode(row) for row in value], *typed_reader(argument, self._namespace))
+
+
+def typed_reader(kind: Any, namespace: Mapping[str, Any]) -> tuple[Any, type | None]:
+    """What turns a row's JSON into `kind`, and the class if it is a document's."""
+    if isinstance(kind, type) and issubclass(kind, Document):
+        return Converter[Any](kind, namespace).read, kind
+    return DocumentMapping, None
+
+
+def _int64(value: Any) -> Int64:
+    if isinstance(value, Int64):
+        return value
+    if type(value) is not int:
+        raise ValueError(f"Expected `Int64`, got `{_name(value)}`")
+    try:
+        return Int64(value)
+    except InvalidValue as error:
+        raise ValueError(str(error)) from error
+
+
+def _name(value: object) -> str:
+    """A type's name as JSON people know it."""
+    return "null" if value is None else type(value).__name__
+
+
+# Schemas, for people and other languages.
+
+
+T_item = TypeVar("T_item")
+
+
+class _Page(msgspec.Struct, Generic[T_item], rename="camel", forbid_unknown_fields=True):
+    """`Page` as its readers see it."""
+
+    items: list[T_item]
+    cursor: str
+    is_done: bool
+
+
+def json_schema(kind: Any) -> dict[str, Any]:
+    """
+    The annotation as JSON schema; ids are strings with `format: tinyvex-id` and the table's name.
+
+    Raises:
+        TypeError: msgspec cannot describe it.
+    """
+    return msgspec.json.schema(_described(kind), schema_hook=_schema_of)
+
+
+def _described(kind: Any) -> Any:
+    """The annotation in msgspec's own terms, as far as it follows them: rows as lists, ids as strings."""
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if origin is Rows:
+        return list[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
+    if origin is Page:
+        return _Page[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
+    if origin is Id:
+        return Annotated[str, msgspec.Meta(extra_json_schema=_id_schema(arguments))]
+    if origin is DocumentMapping:
+        return dict[str, Any]
+    if origin in (Union, UnionType):
+        return Union[tuple(map(_described, arguments))]
+    if origin in (list, tuple, dict) and arguments:
+        return origin[tuple(argument if argument is ... else _described(argument) for argument in arguments)]
+    return kind
+
+
+def _id_schema(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    declared = declaration_of(arguments[0]) if arguments else None
+    schema = {"type": "string", "format": "tinyvex-id"}
+    return schema if declared is None else schema | {"table": declared.name}
+
+
+def _schema_of(kind: Any) -> dict[str, Any]:
+    """Of our types inside classes, where msgspec does not tell what is in their brackets."""
+    if kind is Id:
+        return _id_schema(())
+    if kind is Int64:
+        return {
+            "type": "object",
+            "format": "int64",
+            "properties": {"$integer": {"type": "string", "contentEncoding": "base64"}},
+            "required": ["$integer"],
+        }
+    if kind is Rows:
+        return {"type": "array"}
+    raise NotImplementedError

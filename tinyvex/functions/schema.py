@@ -1,0 +1,243 @@
+"""A table as its app declares it, checked: its class, its indexes, and what its documents must look like."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, inspect
+
+from tinyvex.errors import InvalidValue, SchemaViolation, TinyvexError
+from tinyvex.functions.converter import Converter, Mismatch, json_schema
+from tinyvex.functions.document import (
+    SYSTEM_FIELDS,
+    Document,
+    DocumentMapping,
+    TableDeclaration,
+    declaration_of,
+    is_identifier,
+)
+from tinyvex.values import codec
+from tinyvex.values.types import Int64
+
+if TYPE_CHECKING:
+    from tinyvex.storage.catalog import Catalog
+
+__all__ = ["TableSpec", "class_spec", "user_fields"]
+
+_INDEX_NAMES_TAKEN = ("by_id", "by_creation_time")
+
+
+class TableSpec:
+    """
+    A declared table.
+
+    Attributes:
+        name: its name in the database.
+        cls: its class; None where documents are mappings.
+        indexes: fields of each index, without the system's own.
+        location: where it was declared.
+        fingerprint: changes when the class's schema does; existing documents are validated then.
+
+    Raises:
+        AppInvalid: a name, an index field or an annotation is impossible.
+    """
+
+    def __init__(self, declaration: TableDeclaration, cls: type[Document] | None) -> None:
+        self.name = declaration.name
+        self.cls = cls
+        self.indexes = declaration.indexes
+        self.location = declaration.location
+        self._check_names()
+        self._converter: Converter[Any] | None = None
+        self._fields: tuple[str, ...] = ()
+        schema: object = None
+        if cls is not None:
+            try:
+                self._converter = Converter(cls, vars(sys.modules[cls.__module__]))
+                schema = json_schema(cls)
+            except (TypeError, NameError, KeyError) as error:
+                raise self.location.invalid(f"class {cls.__name__}: {error}") from error
+            self._fields = tuple(name for name in cls.__struct_fields__ if not name.startswith("_"))
+        self._int64_paths = self._check_index_fields()
+        self.fingerprint = hashlib.sha256(msgspec.json.encode(schema, order="deterministic")).hexdigest()
+
+    def _check_names(self) -> None:
+        if not is_identifier(self.name):
+            raise self.location.invalid(
+                f"{self.name!r} cannot be a table's name: letters, digits and `_`, beginning with a letter"
+            )
+        for index, paths in self.indexes.items():
+            where = f"table {self.name!r}, index {index!r}"
+            if not is_identifier(index) or index in _INDEX_NAMES_TAKEN:
+                raise self.location.invalid(f"{where}: this name is not possible or taken by the system")
+            if not paths or len(set(paths)) < len(paths):
+                raise self.location.invalid(f"{where}: needs one or more different fields")
+            for path in paths:
+                if not path or path.startswith("_"):
+                    raise self.location.invalid(
+                        f"{where}: {path!r} cannot be indexed; `_creationTime` is the last field of every index anyway"
+                    )
+
+    def _check_index_fields(self) -> frozenset[str]:
+        """Indexed fields whose values are `Int64`, whatever a query is given."""
+        if self.cls is None:
+            return frozenset()
+        renamed = set(self.cls.__struct_encode_fields__) - set(self._fields) - set(SYSTEM_FIELDS)
+        if renamed:
+            raise self.location.invalid(f"class {self.cls.__name__}: a document's fields cannot be renamed: {renamed}")
+        int64_paths = set()
+        for index, paths in self.indexes.items():
+            for path in paths:
+                kinds = _types_at(self.cls, path)
+                if not kinds:
+                    raise self.location.invalid(
+                        f"table {self.name!r}, index {index!r}: class {self.cls.__name__} has no field {path!r}"
+                    )
+                if any(isinstance(kind, inspect.CustomType) and kind.cls is Int64 for kind in kinds):
+                    int64_paths.add(path)
+        return frozenset(int64_paths)
+
+    # Reading.
+
+    def read(self, data: bytes) -> Any:
+        """
+        A stored document as users get it.
+
+        Raises:
+            SchemaViolation: it does not fit the class.
+        """
+        if self._converter is None:
+            return DocumentMapping(data)
+        try:
+            return self._converter.read(data)
+        except Mismatch as mismatch:
+            raise self._violation(mismatch) from mismatch
+
+    def validate(self, data: bytes) -> list[str]:
+        """What is wrong with a stored document: one sentence for every top-level field that does not fit."""
+        if self._converter is None:
+            return []
+        value = codec.decode_canonical(data)
+        try:
+            self._converter.check(value)
+        except Mismatch as mismatch:
+            return self._all_problems(value) or [str(mismatch)]
+        return []
+
+    def _all_problems(self, value: Any) -> list[str]:
+        """Field by field, because msgspec stops at the first; empty when only the whole is wrong."""
+        if not isinstance(value, dict) or self.cls is None:
+            return []
+        namespace = vars(sys.modules[self.cls.__module__])
+        problems = []
+        known = {field.encode_name: field for field in msgspec.structs.fields(self.cls)}
+        for name in sorted(value.keys() | known.keys()):
+            if name not in known:
+                problems.append(f"$.{name}: unknown field")
+            elif name not in value:
+                problems += [f"$.{name}: missing"] if known[name].required else []
+            else:
+                try:
+                    Converter[Any](known[name].type, namespace).check(value[name])
+                except Mismatch as mismatch:
+                    problems.append(f"$.{name}{mismatch.path[1:]}: {mismatch.reason}")
+        return problems
+
+    # Writing.
+
+    def fields(self, document: Document | Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
+        """
+        A document's own fields, as they are stored: checked against the class, ids against their tables.
+
+        Raises:
+            SchemaViolation: it does not fit the class.
+            InvalidId: a field needs an id and has something else.
+            WrongTable: a field has an id of another table than its annotation says.
+            InvalidValue: something in it is no value, or a name begins with `_`.
+            ValueTooLarge: it is nested too deep or has too many elements or fields.
+        """
+        given = user_fields(document)
+        if self._converter is None:
+            return given
+        try:
+            checked = self._converter.check(codec.decode_canonical(codec.encode(given)), catalog)
+        except Mismatch as mismatch:
+            raise self._violation(mismatch) from mismatch
+        return {name: value for name in self._fields if (value := getattr(checked, name)) is not UNSET}
+
+    def key_value(self, path: str, value: Any) -> Any:
+        """A value that a query compares an indexed field with, as the field's annotation would store it."""
+        if type(value) is int:
+            return Int64(value) if path in self._int64_paths else value
+        if isinstance(value, Int64) and self._converter is not None and path not in self._int64_paths:
+            return int(value)
+        return value
+
+    def _violation(self, mismatch: Mismatch) -> TinyvexError:
+        kind = SchemaViolation if mismatch.error is None else type(mismatch.error)
+        if kind is InvalidValue:
+            kind = SchemaViolation
+        return kind(f"table {self.name!r}: {mismatch}", table=self.name, path=mismatch.path)
+
+
+def user_fields(document: object) -> dict[str, Any]:
+    """
+    A document without its system fields.
+
+    Raises:
+        InvalidValue: it is no document, or another name begins with `_`.
+    """
+    if isinstance(document, Document):
+        names = type(document).__struct_fields__
+        return {name: value for name in names if name[0] != "_" and (value := getattr(document, name)) is not UNSET}
+    if not isinstance(document, Mapping):
+        raise InvalidValue(f"a document is a mapping or an instance of its table's class, not {type(document)}")
+    fields = {name: value for name, value in document.items() if name not in SYSTEM_FIELDS}
+    for name in fields:
+        if isinstance(name, str) and name.startswith("_"):
+            raise InvalidValue(f"names that begin with `_` are the system's - at `$.{name}`", path=f"$.{name}")
+    return fields
+
+
+def class_spec(cls: type[Document]) -> TableSpec:
+    """
+    The table of a class that `table` decorated.
+
+    Raises:
+        TypeError: it was not decorated.
+        AppInvalid: its declaration is impossible.
+    """
+    declaration = declaration_of(cls)
+    if declaration is None:
+        raise TypeError(f"{cls!r} is no table: decorate the class with @tv.table(...)")
+    return TableSpec(declaration, cls)
+
+
+def _types_at(cls: type, path: str) -> list[inspect.Type]:
+    """The types that a field can have; none when the class has no such field."""
+    found: list[inspect.Type] = [inspect.type_info(cls)]
+    for step in path.split("."):
+        found = [child for kind in found for child in _field_types(kind, step)]
+    return found
+
+
+def _field_types(kind: inspect.Type, name: str) -> Iterable[inspect.Type]:
+    if isinstance(kind, inspect.AnyType):
+        return [kind]
+    if isinstance(kind, inspect.DictType):
+        return _alternatives(kind.value_type)
+    if isinstance(kind, (inspect.StructType, inspect.TypedDictType, inspect.DataclassType)):
+        return [child for field in kind.fields if field.encode_name == name for child in _alternatives(field.type)]
+    return []
+
+
+def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
+    if isinstance(kind, inspect.Metadata):
+        return _alternatives(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return [child for member in kind.types for child in _alternatives(member)]
+    return [kind]
