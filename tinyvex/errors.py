@@ -32,7 +32,8 @@ Every error that Tinyvex raises or sends: whose fault it is, a stable number and
     │   ├── DocumentNotFound        1305    ├── IdExists             1306
     │   ├── UnknownTable            1307    ├── UnknownIndex         1308
     │   ├── SchemaViolation         1309    ├── NotUnique            1310
-    │   ├── TransactionTooLarge     1311    └── SnapshotUnavailable  1312
+    │   ├── TransactionTooLarge     1311    ├── SnapshotUnavailable  1312
+    │   └── InvalidCursor           1313
     ├── ServerError                 the server cannot do it now
     │   ├── ServerStopping          1401    ├── Overloaded           1402
     │   └── SlowConsumer            1403
@@ -412,6 +413,13 @@ class SnapshotUnavailable(DatabaseError):
     fault = "client"
 
 
+class InvalidCursor(DatabaseError):
+    """The cursor is not one of this query with these arguments; start from the first page."""
+
+    number = 1313
+    fault = "client"
+
+
 class ServerError(TinyvexError):
     """The server cannot do it now."""
 
@@ -570,8 +578,6 @@ class RemoteError(TinyvexError):
 
     The number, name, fault and retry are the server's, so that a newer server's errors pass through an older client.
     """
-
-    fault = "server"
 
     def __init__(
         self,
