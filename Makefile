@@ -16,7 +16,7 @@ help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(INSTALLED)  ## start the chat example on its default port
-	@$(BIN)/tinyvex dev examples/chat
+	@$(BIN)/tinyvex dev examples/chat/app.py
 
 test: $(INSTALLED_DEV)  ## every test that needs nothing but Python
 	$(BIN)/python -m pytest -q

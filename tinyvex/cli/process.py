@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tinyvex.server.server import ServerOptions
 
 Ready = Callable[[Server], None]
-Beside = Callable[[Server], Awaitable[None]]
+Beside = Callable[[Server], Coroutine[Any, Any, None]]
 
 
 def serve_until_stopped(
