@@ -12,6 +12,7 @@ import errno
 import faulthandler
 import hmac
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -23,7 +24,7 @@ import anyio
 
 from tinyvex import errors, limits
 from tinyvex.functions.executor import Executor
-from tinyvex.functions.loader import App, load_app
+from tinyvex.functions.loader import load_app
 from tinyvex.runtime import Runtime
 from tinyvex.server import discovery, handshake, http
 from tinyvex.server.connection import Connection
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
     from websockets.http11 import Request, Response
 
+    from tinyvex.functions.app import App
     from tinyvex.runtime import Listener
 
 __all__ = ["Server", "ServerOptions"]
@@ -221,8 +223,6 @@ class Server:
         }
 
     def _discovery(self) -> discovery.Discovery:
-        import os
-
         return discovery.Discovery(
             url=self.url,
             port=self.port,
@@ -253,9 +253,9 @@ class Server:
         await change_schema(
             self.store,
             app.declaration(),
-            validators={name: table.validate for name, table in app.tables.items()},
+            validators=app.validators(),
             fingerprint=app.fingerprint,
-            table_fingerprints={name: table.fingerprint for name, table in app.tables.items()},
+            table_fingerprints=app.table_fingerprints(),
             switch=switch,
         )
 
