@@ -10,6 +10,7 @@ from tinyvex.errors import FunctionNotFound, WrongFunctionKind
 from tinyvex.functions.document import Document, Table, TableDeclaration, declaration_of
 from tinyvex.functions.registry import FunctionSpec, Kind, function_declaration
 from tinyvex.functions.schema import TableSpec, class_spec
+from tinyvex.functions.system import system_functions
 
 if TYPE_CHECKING:
     from tinyvex.storage.schema_change import Declaration
@@ -83,13 +84,13 @@ class App:
 
     def lookup(self, path: str, *, kind: Kind, internal_allowed: bool = False) -> FunctionSpec:
         """
-        The function to run.
+        The function to run: one of the app's, or one of the system's, which are internal.
 
         Raises:
             FunctionNotFound: there is none, or it is internal and that is not allowed.
             WrongFunctionKind: it is of another kind.
         """
-        spec = self.functions.get(path)
+        spec = self.functions.get(path) or system_functions().get(path)
         if spec is None or (spec.internal and not internal_allowed):
             raise FunctionNotFound(f"there is no public function {path!r}", udfPath=path)
         if spec.kind != kind:
