@@ -7,6 +7,9 @@ A chat: channels and their messages.
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import tinyvex as tv
 
 BODY_LENGTH_MAX = 4000
@@ -114,9 +117,8 @@ def add_lines(ctx: tv.MutationCtx, channel: str, author: str, lines: list[str]) 
 @tv.action
 async def import_text(ctx: tv.ActionCtx, channel: str, author: str, path: str) -> int:
     """Post every line of a text file; the file is on the machine that Tinyvex runs on."""
-    from pathlib import Path
-
-    lines = [line for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
+    text = await asyncio.to_thread(Path(path).read_text, "utf-8")
+    lines = [line for line in text.splitlines() if line.strip()]
     ctx.log(f"{len(lines)} lines from {path}")
     await ctx.run_mutation(create_channel, name=channel)
     return await ctx.run_mutation(add_lines, channel=channel, author=author, lines=lines)

@@ -62,6 +62,7 @@ class App:
         Args:
             modules: by the first half of their functions' paths.
             others: whose tables belong to the app too, but not their functions.
+            fingerprint: of their sources.
 
         Raises:
             AppInvalid: something in them is impossible.

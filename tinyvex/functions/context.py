@@ -199,9 +199,7 @@ class ActionCtx(_Ctx):
     @overload
     async def run_mutation(self, function: str, /, **kwargs: Any) -> Any: ...
     async def run_mutation(self, function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
-        """
-        Run a mutation, given as the function or its path; it has committed when this returns. Raises as `run_query`.
-        """
+        """Run a mutation, given as the function or its path; it has committed on return. Raises as `run_query`."""
         return await self._run("mutation", self._calls.mutation, function, args, kwargs)
 
     @overload

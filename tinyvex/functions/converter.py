@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Generic, TypeVar, Union, get_args, get_origin
 
@@ -132,7 +133,7 @@ class Converter(Generic[T]):
         origin = get_origin(kind) or kind
         if origin is Id:
             if not isinstance(value, str):
-                raise ValueError(f"Expected `id`, got `{_name(value)}`")
+                raise _unexpected("id", value)
             if not trusted:
                 self._check_id(value, self._argument(kind))
             return Id(value)
@@ -144,7 +145,7 @@ class Converter(Generic[T]):
             return DocumentMapping(codec.encode(value))
         if isinstance(value, origin):
             return value
-        raise ValueError(f"Expected `{getattr(origin, '__name__', origin)}`, got `{_name(value)}`")
+        raise _unexpected(getattr(origin, "__name__", repr(origin)), value)
 
     def _argument(self, kind: Any) -> Any:
         """The `Message` of `Id[Message]`, also where it was in quotes."""
@@ -175,7 +176,7 @@ class Converter(Generic[T]):
                 raise ValueError(f"Expected rows of `{declared.__name__}`, got rows of `{found}`")
             return value
         if not isinstance(value, list):
-            raise ValueError(f"Expected `rows`, got `{_name(value)}`")
+            raise _unexpected("rows", value)
         return Rows([codec.encode(row) for row in value], *typed_reader(argument, self._namespace))
 
 
@@ -190,16 +191,16 @@ def _int64(value: Any) -> Int64:
     if isinstance(value, Int64):
         return value
     if type(value) is not int:
-        raise ValueError(f"Expected `Int64`, got `{_name(value)}`")
+        raise _unexpected("Int64", value)
     try:
         return Int64(value)
     except InvalidValue as error:
         raise ValueError(str(error)) from error
 
 
-def _name(value: object) -> str:
-    """A type's name as JSON people know it."""
-    return "null" if value is None else type(value).__name__
+def _unexpected(expected: str, value: object) -> ValueError:
+    """In msgspec's words; it adds the path."""
+    return ValueError(f"Expected `{expected}`, got `{'null' if value is None else type(value).__name__}`")
 
 
 # Schemas, for people and other languages.
@@ -238,7 +239,7 @@ def _described(kind: Any) -> Any:
     if origin is DocumentMapping:
         return dict[str, Any]
     if origin in (Union, UnionType):
-        return Union[tuple(map(_described, arguments))]
+        return reduce(or_, map(_described, arguments))
     if origin in (list, tuple, dict) and arguments:
         return origin[tuple(argument if argument is ... else _described(argument) for argument in arguments)]
     return kind

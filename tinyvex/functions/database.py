@@ -7,13 +7,13 @@ Reads go through the transaction, which records them; writes wait in its overlay
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from msgspec import UNSET
 
 from tinyvex.errors import DocumentNotFound, IdExists, InvalidValue, SchemaViolation, UnknownTable, WrongTable
-from tinyvex.functions.document import Document, DocumentMapping, Id, declaration_of
-from tinyvex.functions.query import Query
+from tinyvex.functions.document import Document, DocumentMapping, Id, declaration_of, stored_id
+from tinyvex.functions.query import Query, Source
 from tinyvex.functions.schema import user_fields
 from tinyvex.values import codec
 from tinyvex.values.ids import DocumentId, parse_id
@@ -54,13 +54,13 @@ class DatabaseReader:
         """
         info, spec = self._table(table)
         read = DocumentMapping if isinstance(table, str) or spec is None else spec.read
-        return Query(self._transaction, self._execution, info, None if isinstance(table, str) else spec, read)
+        return Query(Source(self._transaction, self._execution, info, None if isinstance(table, str) else spec, read))
 
     @overload
-    def get(self, id: Id[D], /) -> D | None: ...
+    def get(self, document_id: Id[D], /) -> D | None: ...
     @overload
-    def get(self, id: str, /) -> Any: ...
-    def get(self, id: str, /) -> Any:
+    def get(self, document_id: str, /) -> Any: ...
+    def get(self, document_id: str, /) -> Any:
         """
         The document with this id; None when there is none.
 
@@ -70,7 +70,7 @@ class DatabaseReader:
             InvalidId: the text is no id.
             UnknownTable: no table has such ids.
         """
-        info, internal = self._locate(id)
+        info, internal = self._locate(document_id)
         stored = self._transaction.get(info, internal)
         if stored is None:
             return None
@@ -85,11 +85,11 @@ class DatabaseReader:
             raise UnknownTable(f"{table!r} is no table: decorate the class with @tv.table(...)")
         return self._transaction.catalog.table(declaration.name), self._app.class_spec(table)
 
-    def _locate(self, id: str) -> tuple[TableInfo, bytes]:
-        number, internal = parse_id(id)
+    def _locate(self, document_id: str) -> tuple[TableInfo, bytes]:
+        number, internal = parse_id(document_id)
         info = self._transaction.catalog.table_numbered(number)
         if info is None:
-            raise UnknownTable(f"no table has ids such as {str(id)!r}")
+            raise UnknownTable(f"no table has ids such as {str(document_id)!r}")
         return info, internal
 
 
@@ -101,7 +101,12 @@ class DatabaseWriter(DatabaseReader):
     @overload
     def insert(self, table: str, document: Mapping[str, Any], /, *, id: str | None = None) -> Id[Any]: ...
     def insert(
-        self, first: Document | str, second: Mapping[str, Any] | None = None, /, *, id: str | None = None
+        self,
+        first: Document | str,
+        second: Mapping[str, Any] | None = None,
+        /,
+        *,
+        id: str | None = None,  # noqa: A002  # what users write
     ) -> Id[Any]:
         """
         Add a document.
@@ -124,9 +129,10 @@ class DatabaseWriter(DatabaseReader):
         table, document = (first, second) if isinstance(first, str) else (type(first), first)
         if document is None:
             raise InvalidValue(f"insert({table!r}) needs the document too")
-        if isinstance(document, Document) and cast("Any", document)._id is not UNSET:
+        if isinstance(document, Document) and stored_id(document) is not None:
             raise IdExists(f"this document is in the database already: {document.id}; use replace, or make a new one")
         info, spec = self._table(table)
+        self._check_writable(info)
         internal = None
         if id is not None:
             number, internal = parse_id(id)
@@ -136,12 +142,12 @@ class DatabaseWriter(DatabaseReader):
         stored = self._transaction.insert(info, fields, internal)
         return Id(DocumentId(info.number, stored.internal).text)
 
-    def patch(self, id: Id[Any] | str, /, **fields: Any) -> None:
+    def patch(self, document_id: Id[Any] | str, /, **fields: Any) -> None:
         """
         Change some fields of a document.
 
         Args:
-            id: which one.
+            document_id: which one.
             fields: their new values; `tv.UNSET` removes a field (in a typed table, its default takes its place).
 
         Raises:
@@ -149,10 +155,12 @@ class DatabaseWriter(DatabaseReader):
             SchemaViolation: the result does not fit the table's class.
             and as `insert`.
         """
-        info, internal = self._locate(id)
+        info, internal = self._locate_to_write(document_id)
         stored = self._transaction.get(info, internal)
         if stored is None:
-            raise DocumentNotFound(f"patch: there is no document {str(id)!r} in table {info.name!r}", id=str(id))
+            raise DocumentNotFound(
+                f"patch: there is no document {str(document_id)!r} in table {info.name!r}", id=str(document_id)
+            )
         for name in fields:
             if name.startswith("_"):
                 raise InvalidValue(f"patch cannot change the system's field {name!r}", path=f"$.{name}")
@@ -162,10 +170,10 @@ class DatabaseWriter(DatabaseReader):
         self._put(info, internal, merged)
 
     @overload
-    def replace(self, id: Id[D], document: D, /) -> None: ...
+    def replace(self, document_id: Id[D], document: D, /) -> None: ...
     @overload
-    def replace(self, id: Id[Any] | str, document: Mapping[str, Any], /) -> None: ...
-    def replace(self, id: str, document: Document | Mapping[str, Any], /) -> None:
+    def replace(self, document_id: Id[Any] | str, document: Mapping[str, Any], /) -> None: ...
+    def replace(self, document_id: str, document: Document | Mapping[str, Any], /) -> None:
         """
         Put another document in the place of one; id and creation time stay.
 
@@ -174,26 +182,37 @@ class DatabaseWriter(DatabaseReader):
             WrongTable: the new document is of another table's class.
             and as `insert`.
         """
-        info, internal = self._locate(id)
+        info, internal = self._locate_to_write(document_id)
         if isinstance(document, Document):
             declaration = declaration_of(type(document))
             if declaration is None or declaration.name != info.name:
                 raise WrongTable(f"a {type(document).__name__} is no document of table {info.name!r}")
-            if cast("Any", document)._id not in (UNSET, id):
-                raise WrongTable(f"replace({str(id)!r}) was given the document {document.id!r}")
+            if stored_id(document) not in (None, document_id):
+                raise WrongTable(f"replace({str(document_id)!r}) was given the document {document.id!r}")
         if self._transaction.get(info, internal) is None:
-            raise DocumentNotFound(f"replace: there is no document {str(id)!r} in table {info.name!r}", id=str(id))
+            raise DocumentNotFound(
+                f"replace: there is no document {str(document_id)!r} in table {info.name!r}", id=str(document_id)
+            )
         self._put(info, internal, document)
 
-    def delete(self, id: Id[Any] | str, /) -> None:
+    def delete(self, document_id: Id[Any] | str, /) -> None:
         """
         Remove a document.
 
         Raises:
             DocumentNotFound: there is none with this id.
         """
-        info, internal = self._locate(id)
+        info, internal = self._locate_to_write(document_id)
         self._transaction.put(info, internal, None)
+
+    def _locate_to_write(self, document_id: str) -> tuple[TableInfo, bytes]:
+        info, internal = self._locate(document_id)
+        self._check_writable(info)
+        return info, internal
+
+    def _check_writable(self, info: TableInfo) -> None:
+        if info.name.startswith("_"):
+            raise UnknownTable(f"table {info.name!r} is the system's: functions can read it, not write it")
 
     def _put(self, info: TableInfo, internal: bytes, document: Document | Mapping[str, Any]) -> None:
         self._transaction.put(info, internal, self._fields(self._app.tables.get(info.name), document))

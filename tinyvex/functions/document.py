@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, dataclass_transform
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -35,6 +35,7 @@ __all__ = [
     "TableDeclaration",
     "declaration_of",
     "is_identifier",
+    "stored_id",
     "table",
 ]
 
@@ -95,7 +96,7 @@ class _DocumentMeta(msgspec.StructMeta):
 if TYPE_CHECKING:
 
     @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
-    class Document(msgspec.Struct):
+    class Document(msgspec.Struct, frozen=True):
         """
         Base of the classes of typed tables.
 
@@ -137,14 +138,14 @@ else:
         _creation_time: float | UnsetType = msgspec.field(name="_creationTime", default=UNSET)
 
         @property
-        def id(self):
+        def id(self) -> Id[Self]:
             """The document's id."""
             if self._id is UNSET:
                 raise AttributeError(f"this {type(self).__name__} was not inserted yet: `insert` returns its id")
             return Id(self._id)
 
         @property
-        def creation_time(self):
+        def creation_time(self) -> float:
             """When it was inserted, in milliseconds since the epoch."""
             if self._creation_time is UNSET:
                 raise AttributeError(f"this {type(self).__name__} was not inserted yet: it has no creation time")
@@ -232,7 +233,7 @@ def table(name: str, *, indexes: Mapping[str, Sequence[str]] | None = None) -> T
         indexes: fields of each index, most significant first; `a.b` reaches into nested objects.
             Documents that are equal in all of them are in the order of their creation.
     """
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # noqa: SLF001  # the only way to say where a table was declared
     fields = {index: (path,) if isinstance(path, str) else tuple(path) for index, path in (indexes or {}).items()}
     return Table(TableDeclaration(name, fields, Location(frame.f_code.co_filename, frame.f_lineno)))
 
@@ -241,6 +242,12 @@ def declaration_of(cls: object) -> TableDeclaration | None:
     """What `table` attached to this very class; a subclass does not inherit it."""
     found = getattr(cls, "__dict__", {}).get("__tinyvex_table__")
     return found if isinstance(found, TableDeclaration) else None
+
+
+def stored_id(document: Document) -> str | None:
+    """The document's id; None when it was not inserted yet."""
+    found = document._id  # type: ignore[attr-defined]  # noqa: SLF001  # hidden from type checkers on purpose
+    return None if found is UNSET else cast("str", found)
 
 
 def is_identifier(name: object) -> bool:

@@ -74,9 +74,12 @@ def _modules_below(folder: Path) -> Iterator[Path]:
         if entry.is_dir():
             if entry.name.isidentifier() and entry.name not in ("__pycache__", "tests"):
                 yield from _modules_below(entry)
-        elif entry.suffix == ".py" and entry.stem.isidentifier():
-            if not entry.name.startswith("test_") and entry.name != "conftest.py":
-                yield entry
+        elif entry.suffix == ".py" and entry.stem.isidentifier() and not _is_test(entry):
+            yield entry
+
+
+def _is_test(file: Path) -> bool:
+    return file.name.startswith("test_") or file.name == "conftest.py"
 
 
 class _Generation:
@@ -147,8 +150,8 @@ class _Generation:
     def import_for_app(
         self,
         name: str,
-        globals: Mapping[str, Any] | None = None,
-        locals: Mapping[str, Any] | None = None,
+        globals: Mapping[str, Any] | None = None,  # noqa: A002  # as in `__import__`
+        locals: Mapping[str, Any] | None = None,  # noqa: A002
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:

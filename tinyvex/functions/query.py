@@ -9,30 +9,78 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from msgspec import UNSET
-
-from tinyvex.errors import InvalidCursor, InvalidValue, NotUnique, UnknownIndex
+from tinyvex.errors import InvalidCursor, NotUnique, UnknownIndex
+from tinyvex.functions.index_range import IndexRange
 from tinyvex.functions.rows import Page, Rows
-from tinyvex.values import codec, order
-from tinyvex.values.types import MISSING
+from tinyvex.values import codec
 
 if TYPE_CHECKING:
     from tinyvex.functions.context import Execution
     from tinyvex.functions.schema import TableSpec
     from tinyvex.functions.transaction import Transaction
-    from tinyvex.storage.catalog import IndexInfo, TableInfo
+    from tinyvex.storage.catalog import TableInfo
     from tinyvex.storage.log import StoredDocument
 
-__all__ = ["Query"]
+__all__ = ["Query", "Source"]
 
 T = TypeVar("T")
 
-_CREATION_TIME = "_creationTime"
+_WHOLE_TABLE = "by_creation_time"
 _DIGEST_BYTES = 8
+
+
+class Source(Generic[T]):
+    """
+    What a query reads from.
+
+    Attributes:
+        spec: the table as the app declares it; None when its documents are read as mappings.
+        read: makes a row of stored JSON.
+    """
+
+    __slots__ = ("execution", "read", "spec", "table", "transaction")
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        execution: Execution,
+        table: TableInfo,
+        spec: TableSpec | None,
+        read: Callable[[bytes], T],
+    ) -> None:
+        self.transaction = transaction
+        self.execution = execution
+        self.table = table
+        self.spec = spec
+        self.read = read
+
+    def whole(self, index: str) -> IndexRange:
+        """
+        A whole index.
+
+        Raises:
+            UnknownIndex: there is none.
+        """
+        return IndexRange(self.table.name, self.table.index(index), self._adapt)
+
+    def _adapt(self, path: str, value: Any) -> Any:
+        return value if self.spec is None else self.spec.key_value(path, value)
+
+    def rows(self, stored: Iterable[StoredDocument]) -> Rows[T]:
+        """Rows that nobody has looked at."""
+        return Rows([document.json for document in stored], self.read, self._kind())
+
+    def decoded_rows(self, found: list[tuple[StoredDocument, T]]) -> Rows[T]:
+        """Rows that were looked at already."""
+        decoded = {place: row for place, (_, row) in enumerate(found)}
+        return Rows([document.json for document, _ in found], self.read, self._kind(), decoded)
+
+    def _kind(self) -> type | None:
+        return None if self.spec is None else self.spec.cls
 
 
 class Query(Generic[T]):
@@ -47,27 +95,24 @@ class Query(Generic[T]):
     Made by `ctx.db.query`.
     """
 
+    __slots__ = ("_filters", "_range", "_reverse", "_source")
+
     def __init__(
-        self, transaction: Transaction, execution: Execution, table: TableInfo, spec: TableSpec | None,
-        read: Callable[[bytes], T],
-    ) -> None:  # fmt: skip
-        self._transaction = transaction
-        self._execution = execution
-        self._table = table
-        self._spec = spec
-        self._read = read
-        self._index = self._find_index("by_creation_time")
-        self._equal = 0
-        self._prefix = b""
-        self._lower: bytes | None = None
-        self._upper: bytes | None = None
-        self._ranged: str | None = None
-        self._reverse = False
-        self._filters: tuple[Callable[[T], object], ...] = ()
+        self,
+        source: Source[T],
+        keys: IndexRange | None = None,
+        *,
+        reverse: bool = False,
+        filters: tuple[Callable[[T], object], ...] = (),
+    ) -> None:
+        self._source = source
+        self._range = source.whole(_WHOLE_TABLE) if keys is None else keys
+        self._reverse = reverse
+        self._filters = filters
 
     # The range.
 
-    def with_index(self, name: str, /, **equalities: Any) -> Self:
+    def with_index(self, name: str, /, **equalities: Any) -> Query[T]:
         """
         Use an index.
 
@@ -77,67 +122,54 @@ class Query(Generic[T]):
 
         Raises:
             UnknownIndex: the table has no such index, or the fields are not its leading ones.
+            InvalidValue: one of the values is no value.
         """
-        if self._index.name != "by_creation_time" or self._equal or self._ranged:
-            raise UnknownIndex(f"{self._name()}: with_index comes first and once")
-        query = self._copy()
-        query._index = self._find_index(name)
-        waiting = dict(equalities)
-        while waiting:
-            field = query._next_field()
-            if field not in waiting:
-                query._refuse(next(iter(waiting)))
-            query = query.eq(field, waiting.pop(field))
-        return query
+        if self._range.index.name != _WHOLE_TABLE or not self._range.whole:
+            raise UnknownIndex(f"{self._range}: with_index comes first and once")
+        return self._narrowed(self._source.whole(name).all_equal(equalities))
 
-    def eq(self, path: str, value: Any, /) -> Self:
+    def eq(self, path: str, value: Any, /) -> Query[T]:
         """
         Documents whose next field of the index equals `value`; `tv.UNSET`: those that do not have it.
 
         Raises:
-            UnknownIndex: it is not the index's next field.
+            UnknownIndex: it is not the index's next field, or bounds were given.
             InvalidValue: no value.
         """
-        query = self._at(path)
-        if query._ranged:
-            raise UnknownIndex(f"{self._name()}: eq({path!r}) cannot follow a range")
-        query._prefix += query._part(path, value)
-        query._equal += 1
-        return query
+        return self._narrowed(self._range.equals(path, value))
 
-    def gt(self, path: str, value: Any, /) -> Self:
+    def gt(self, path: str, value: Any, /) -> Query[T]:
         """Documents whose next field of the index is greater than `value`; raises as `eq`."""
-        return self._from(path, value, inclusive=False)
+        return self._narrowed(self._range.above(path, value, inclusive=False))
 
-    def gte(self, path: str, value: Any, /) -> Self:
+    def gte(self, path: str, value: Any, /) -> Query[T]:
         """Documents whose next field of the index is at least `value`; raises as `eq`."""
-        return self._from(path, value, inclusive=True)
+        return self._narrowed(self._range.above(path, value, inclusive=True))
 
-    def lt(self, path: str, value: Any, /) -> Self:
+    def lt(self, path: str, value: Any, /) -> Query[T]:
         """Documents whose next field of the index is less than `value`; raises as `eq`."""
-        return self._to(path, value, inclusive=False)
+        return self._narrowed(self._range.below(path, value, inclusive=False))
 
-    def lte(self, path: str, value: Any, /) -> Self:
+    def lte(self, path: str, value: Any, /) -> Query[T]:
         """Documents whose next field of the index is at most `value`; raises as `eq`."""
-        return self._to(path, value, inclusive=True)
+        return self._narrowed(self._range.below(path, value, inclusive=True))
 
-    def order(self, direction: Literal["asc", "desc"], /) -> Self:
+    def order(self, direction: Literal["asc", "desc"], /) -> Query[T]:
         """Read the index upwards (as without this) or downwards."""
         if direction not in ("asc", "desc"):
             raise ValueError(f'order takes "asc" or "desc", not {direction!r}')
-        query = self._copy()
-        query._reverse = direction == "desc"
-        return query
+        return Query(self._source, self._range, reverse=direction == "desc", filters=self._filters)
 
-    def filter(self, predicate: Callable[[T], object], /) -> Self:
+    def filter(self, predicate: Callable[[T], object], /) -> Query[T]:
         """
         Only rows for which `predicate` is true.
 
         It runs on every row of the range; narrow the range with an index first.
         """
-        query = self._copy()
-        query._filters = (*self._filters, predicate)
-        return query
+        return Query(self._source, self._range, reverse=self._reverse, filters=(*self._filters, predicate))
+
+    def _narrowed(self, keys: IndexRange) -> Query[T]:
+        return Query(self._source, keys, reverse=self._reverse, filters=self._filters)
 
     # The ends.
 
@@ -165,20 +197,21 @@ class Query(Generic[T]):
         """
         rows = self._rows(2)
         if len(rows) > 1:
-            raise NotUnique(f"{self._name()}: unique() met more than one document", table=self._table.name)
+            raise NotUnique(f"{self._range}: unique() met more than one document", table=self._source.table.name)
         return rows[0] if rows else None
 
     def __iter__(self) -> Iterator[T]:
         """One after another, reading on as they are asked for."""
-        for _, row in self._matching():
+        for _, row in self._matching(*self._range.bounds()):
             yield row
 
     def count(self) -> int:
         """How many there are."""
         if self._filters:
             return sum(1 for _ in self)
-        lo, hi = self._bounds()
-        return self._transaction.count(self._table, self._index, lo, hi) if lo < hi else 0
+        lo, hi = self._range.bounds()
+        source = self._source
+        return source.transaction.count(source.table, self._range.index, lo, hi) if lo < hi else 0
 
     def paginate(self, cursor: str | None, size: int) -> Page[T]:
         """
@@ -186,151 +219,83 @@ class Query(Generic[T]):
 
         Args:
             cursor: None for the first page, then the `cursor` of the page before.
-            size: rows on a page.
-                The first page that a subscribed query reads keeps the end it had at first,
-                so that later pages neither lose nor repeat a row when rows are inserted.
+            size: rows on a page, when it is first read.
+                In a subscribed query the page keeps the end it had then,
+                so that the pages together neither lose nor repeat a row when rows are inserted.
 
         Raises:
             InvalidCursor: the cursor is not one of this query with these arguments.
         """
         if size < 1:
             raise ValueError(f"paginate needs a size of 1 or more, not {size}")
-        start = self._place(cursor)
-        if start == b"":
-            return Page(self._kept([]), self._cursor(b""), True)
-        lo, hi = self._after(start)
-        journal = self._execution.journal
-        if journal is not None and not self._execution.paginated:
-            page = self._page_until(self._place(journal), lo, hi)
-        else:
-            found = list(islice(self._matching(lo, hi, None if self._filters else size + 1), size + 1))
-            end = found[size - 1][0].key if len(found) > size else b""
-            page = Page(self._kept(found[:size]), self._cursor(end), end == b"")
-        if not self._execution.paginated:
-            self._execution.paginated = True
-            self._execution.journal = page.cursor
+        start, execution = self._key_of(cursor), self._source.execution
+        if execution.paginated:
+            return self._page(start, size)
+        execution.paginated = True
+        journal = execution.journal
+        page = self._page(start, size) if journal is None else self._page_until(start, self._key_of(journal))
+        execution.journal = page.cursor
         return page
 
-    # Inside.
-
-    def _copy(self) -> Self:
-        query = object.__new__(type(self))
-        query.__dict__.update(self.__dict__)
-        return query
-
-    def _page_until(self, end: bytes | None, lo: bytes, hi: bytes) -> Page[T]:
-        """The page that ended there at first, whatever its size is now."""
-        assert end is not None
-        if end and self._reverse:
-            lo = end
-        elif end:
-            hi = end + b"\x00"
-        return Page(self._kept(list(self._matching(lo, hi))), self._cursor(end), end == b"")
+    # Reading.
 
     def _rows(self, limit: int | None) -> Rows[T]:
         if limit == 0:
-            return self._kept([])
+            return self._source.rows(())
+        lo, hi = self._range.bounds()
         if self._filters:
-            return self._kept(list(islice(self._matching(), limit)))
-        return Rows([stored.json for stored in self._scan(limit=limit)], self._read, self._kind())
+            return self._source.decoded_rows(list(islice(self._matching(lo, hi), limit)))
+        return self._source.rows(self._scan(lo, hi, limit))
 
-    def _kept(self, found: list[tuple[StoredDocument, T]]) -> Rows[T]:
-        rows = {place: row for place, (_, row) in enumerate(found)}
-        return Rows([stored.json for stored, _ in found], self._read, self._kind(), rows)
-
-    def _matching(
-        self, lo: bytes | None = None, hi: bytes | None = None, limit: int | None = None
-    ) -> Iterator[tuple[StoredDocument, T]]:
+    def _matching(self, lo: bytes, hi: bytes, limit: int | None = None) -> Iterator[tuple[StoredDocument, T]]:
         for stored in self._scan(lo, hi, limit):
-            row = self._read(stored.json)
+            row = self._source.read(stored.json)
             if all(predicate(row) for predicate in self._filters):
                 yield stored, row
 
-    def _scan(
-        self, lo: bytes | None = None, hi: bytes | None = None, limit: int | None = None
-    ) -> Iterator[StoredDocument]:
-        if lo is None or hi is None:
-            lo, hi = self._bounds()
+    def _scan(self, lo: bytes, hi: bytes, limit: int | None = None) -> Iterator[StoredDocument]:
         if lo >= hi:
             return iter(())
-        return self._transaction.scan(self._table, self._index, lo, hi, reverse=self._reverse, limit=limit)
+        source = self._source
+        return source.transaction.scan(
+            source.table, self._range.index, lo, hi, reverse=self._reverse, limit=limit
+        )  # fmt: skip
 
-    def _bounds(self) -> tuple[bytes, bytes]:
-        lo = self._prefix if self._lower is None else self._lower
-        hi = order.prefix_end(self._prefix) if self._upper is None else self._upper
-        return lo, hi
+    # Pages. A cursor is a digest of the query and the index key of a page's last row; without a key: the end.
 
-    def _from(self, path: str, value: Any, *, inclusive: bool) -> Self:
-        query = self._ranging(path)
-        if query._lower is not None:
-            raise UnknownIndex(f"{self._name()}: {path!r} has a lower bound already")
-        key = query._prefix + query._part(path, value)
-        query._lower = key if inclusive else order.prefix_end(key)
-        return query
+    def _page(self, start: bytes | None, size: int) -> Page[T]:
+        """The next rows, and one more to see whether there is one."""
+        limit = None if self._filters else size + 1
+        found = list(islice(self._matching(*self._behind(start), limit), size + 1)) if start != b"" else []
+        end = found[size - 1][0].key if len(found) > size else b""
+        return Page(self._source.decoded_rows(found[:size]), self._cursor(end), end == b"")
 
-    def _to(self, path: str, value: Any, *, inclusive: bool) -> Self:
-        query = self._ranging(path)
-        if query._upper is not None:
-            raise UnknownIndex(f"{self._name()}: {path!r} has an upper bound already")
-        key = query._prefix + query._part(path, value)
-        query._upper = order.prefix_end(key) if inclusive else key
-        return query
+    def _page_until(self, start: bytes | None, end: bytes | None) -> Page[T]:
+        """The page that ended there when it was first read, whatever its size is now."""
+        assert end is not None
+        lo, hi = self._behind(start)
+        if end and self._reverse:
+            lo = end
+        elif end:
+            hi = end + b"\0"
+        found = list(self._matching(lo, hi)) if start != b"" else []
+        return Page(self._source.decoded_rows(found), self._cursor(end), end == b"")
 
-    def _ranging(self, path: str) -> Self:
-        query = self._at(path)
-        query._ranged = path
-        return query
-
-    def _at(self, path: str) -> Self:
-        """A copy whose next field is `path`."""
-        if path != self._next_field():
-            self._refuse(path)
-        return self._copy()
-
-    def _next_field(self) -> str | None:
-        fields = self._index.fields
-        if fields[-1:] != (_CREATION_TIME,):
-            fields = (*fields, _CREATION_TIME)
-        return fields[self._equal] if self._equal < len(fields) else None
-
-    def _refuse(self, path: str) -> NoReturn:
-        following = self._next_field()
-        expected = "has no further field" if following is None else f"has {following!r} as its next field"
-        raise UnknownIndex(f"{self._name()} {expected}, not {path!r}", table=self._table.name, index=self._index.name)
-
-    def _part(self, path: str, value: Any) -> bytes:
-        if value is UNSET:
-            return order.encode_part(MISSING)
-        if self._spec is not None:
-            value = self._spec.key_value(path, value)
-        try:
-            return order.encode_part(codec.unwrap(codec.to_builtins(value)))
-        except InvalidValue as error:
-            raise InvalidValue(f"{self._name()}, field {path!r}: {error}", path=path) from error
-
-    def _find_index(self, name: str) -> IndexInfo:
-        index = self._table.indexes.get(name)
-        if index is None or not index.ready:
-            raise UnknownIndex(f"table {self._table.name!r} has no index {name!r}", table=self._table.name, index=name)
-        return index
-
-    def _kind(self) -> type | None:
-        return None if self._spec is None else self._spec.cls
-
-    def _name(self) -> str:
-        return f"index {self._index.name!r} of table {self._table.name!r}"
-
-    # Cursors: a digest of the range, and the index key of the last row; without a key: the end.
+    def _behind(self, key: bytes | None) -> tuple[bytes, bytes]:
+        """What is left behind a row, never outside the query's own range: cursors come from clients."""
+        lo, hi = self._range.bounds()
+        if key is None:
+            return lo, hi
+        return (lo, min(hi, key)) if self._reverse else (max(lo, key + b"\0"), hi)
 
     def _digest(self) -> bytes:
-        lo, hi = self._bounds()
-        shape = codec.encode([self._table.name, self._index.name, lo, hi, self._reverse])
+        shape = codec.encode([self._source.table.name, self._range.index.name, *self._range.bounds(), self._reverse])
         return hashlib.blake2b(shape, digest_size=_DIGEST_BYTES).digest()
 
     def _cursor(self, key: bytes) -> str:
         return base64.urlsafe_b64encode(self._digest() + key).decode()
 
-    def _place(self, cursor: str | None) -> bytes | None:
+    def _key_of(self, cursor: str | None) -> bytes | None:
         if cursor is None:
             return None
         try:
@@ -340,10 +305,3 @@ class Query(Generic[T]):
         if data[:_DIGEST_BYTES] != self._digest():
             raise InvalidCursor("the cursor is not one of this query with these arguments: start from the first page")
         return data[_DIGEST_BYTES:]
-
-    def _after(self, key: bytes | None) -> tuple[bytes, bytes]:
-        """What is left behind a row, never outside the query's own range."""
-        lo, hi = self._bounds()
-        if key is None:
-            return lo, hi
-        return (lo, min(hi, key)) if self._reverse else (max(lo, key + b"\x00"), hi)

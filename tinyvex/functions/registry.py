@@ -225,7 +225,7 @@ class FunctionSpec:
             raise InvalidArguments(f"{self.path} takes {len(names)} arguments, {len(args)} were given")
         by_place = dict(zip(names, args, strict=False))
         if both := by_place.keys() & kwargs.keys():
-            raise InvalidArguments(f"{self.path}: {sorted(both)[0]} was given twice")
+            raise InvalidArguments(f"{self.path}: {min(both)} was given twice")
         try:
             return codec.encode(by_place | kwargs)
         except (InvalidValue, ValueTooLarge) as error:
