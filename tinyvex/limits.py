@@ -28,13 +28,17 @@ LOG_LINE_LENGTH_MAX = 4096
 # Storage.
 SCAN_PAGE_ROWS = 256  # rows fetched before a scan gives way; memory of a scan is one page
 SCAN_PAGE_BYTES = 4 << 20
+COUNT_PAGE_KEYS = 4096  # counted before a count gives way; keys only, no documents
 GROUP_MUTATIONS_MAX = 128  # one COMMIT acknowledges at most this many
+GROUP_SECONDS = 0.02  # nor runs longer before its COMMIT, so that slow mutations do not hold up quick ones
 WRITER_QUEUE_MAX = 4096  # Overloaded
 READER_QUEUE_MAX = 65_536  # Overloaded
 READER_THREADS = 2
 WAL_BYTES_CHECKPOINT = 4 << 20  # the writer checkpoints in its next pause
 WAL_BYTES_MAX = 64 << 20  # the writer checkpoints before the next group
+CHECKPOINT_PAUSE_SECONDS = 0.1  # without a mutation: what counts as a pause
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # how long an exactly-once record is kept
+REQUEST_RECORDS_EXPIRED_STEP = 512  # deleted in one group, once for each half as many that are written
 SCHEMA_VIOLATIONS_MAX = 100  # listed; all are counted
 BACKFILL_STEP_ROWS = 512  # documents indexed per transaction, so that writers wait at most one step
 
@@ -72,5 +76,6 @@ assert HEARTBEAT_SECONDS < PING_SECONDS
 assert DOCUMENT_BYTES_MAX < ARGUMENT_BYTES_MAX < MESSAGE_BYTES_MAX
 assert TRANSACTION_BYTES_MAX >= 16 * DOCUMENT_BYTES_MAX
 assert WAL_BYTES_CHECKPOINT < WAL_BYTES_MAX
+assert GROUP_SECONDS < FUNCTION_SECONDS
 assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS
 assert RECONNECT_SECONDS_MIN * 1000 <= RETRY_AFTER_MS

@@ -1,0 +1,440 @@
+"""
+One execution's view of the database: a snapshot, what was read of it, and the writes that wait in an overlay.
+
+Nothing is written here.
+`record` turns the overlay into one self-contained commit record, which the writer applies
+after the function has returned and its result is valid;
+a function that raises leaves nothing, because nothing was written.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
+
+from tinyvex.errors import DocumentNotFound, IdExists, TransactionTooLarge, UnknownIndex, ValueTooLarge
+from tinyvex.functions.reads import ReadSet
+from tinyvex.limits import (
+    COUNT_PAGE_KEYS,
+    DOCUMENT_BYTES_MAX,
+    SCAN_PAGE_ROWS,
+    TRANSACTION_BYTES_MAX,
+    TRANSACTION_DOCUMENTS_MAX,
+)
+from tinyvex.storage.log import CommitRecord, RequestRecord, Snapshot, StoredDocument, Write
+from tinyvex.storage.ranges import Range, successor
+from tinyvex.values.codec import decode_canonical, encode
+from tinyvex.values.ids import DocumentId, new_internal
+from tinyvex.values.timestamps import creation_time, next_creation_time
+from tinyvex.values.types import Value
+
+if TYPE_CHECKING:
+    from tinyvex.storage.catalog import IndexInfo, TableInfo
+
+__all__ = ["Transaction"]
+
+Key = tuple[int, bytes]
+_by_key = attrgetter("key")
+
+
+class _Entry:
+    """What the transaction has done to one document."""
+
+    __slots__ = ("base", "creation_time", "internal", "keys", "now", "number", "old_keys")
+
+    def __init__(
+        self, number: int, internal: bytes, base: StoredDocument | None, old_keys: list[Key], creation: float
+    ) -> None:
+        self.number = number  # how many documents of its table were written before it
+        self.internal = internal
+        self.base = base  # as the snapshot has it
+        self.old_keys = old_keys  # of the base
+        self.creation_time = creation
+        self.now: StoredDocument | None = base  # as the transaction has it
+        self.keys: list[Key] = old_keys  # of that
+
+
+class _Overlay:
+    """The written documents of one table."""
+
+    def __init__(self, table: TableInfo) -> None:
+        self.table = table
+        self.entries: dict[bytes, _Entry] = {}
+        # Keys of the documents that are there now, by index; made when an index is first scanned.
+        self._sorted: dict[int, list[tuple[bytes, _Entry]]] = {}
+
+    def set(self, entry: _Entry, stored: StoredDocument | None, keys: list[Key]) -> None:
+        """A document is now this, or gone."""
+        for index_id, placed in self._sorted.items():
+            for key_index, key in entry.keys if entry.now is not None else ():
+                if key_index == index_id and (place := bisect_left(placed, key, key=_key)) < len(placed):
+                    if placed[place][0] == key:
+                        del placed[place]
+            for key_index, key in keys:
+                if key_index == index_id:
+                    insort(placed, (key, entry), key=_key)
+        entry.now = stored
+        entry.keys = keys
+
+    def rows(self, index: IndexInfo, lo: bytes, hi: bytes) -> list[StoredDocument]:
+        """The written documents in a range of an index, in order."""
+        placed = self._sorted.get(index.id)
+        if placed is None:
+            placed = self._sorted[index.id] = sorted(
+                (
+                    (key, entry)
+                    for entry in self.entries.values()
+                    if entry.now is not None
+                    for index_id, key in entry.keys
+                    if index_id == index.id
+                ),
+                key=_key,
+            )
+        found = placed[bisect_left(placed, lo, key=_key) : bisect_left(placed, hi, key=_key)]
+        return [entry.now._replace(key=key) for key, entry in found if entry.now is not None]
+
+
+def _key(placed: tuple[bytes, _Entry]) -> bytes:
+    return placed[0]
+
+
+class Transaction:
+    """
+    A snapshot with an overlay.
+
+    A scan sees the transaction as it was when the scan began: what is written while it runs, it does not see.
+
+    Args:
+        snapshot: what is read.
+        ts: for a mutation, the timestamp its revisions get; for a query, the snapshot's.
+        writable: whether `insert` and `put` may be used.
+        random: for new ids.
+        reads: where reads are recorded; a new set where none is given.
+        give_way: called between the pages of a scan.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        ts: int,
+        writable: bool,
+        random: random_module.Random,
+        reads: ReadSet | None = None,
+        give_way: Callable[[], None] | None = None,
+    ) -> None:
+        self.ts = ts
+        self.catalog = snapshot.catalog
+        self.reads = ReadSet() if reads is None else reads
+        self._snapshot = snapshot
+        self._writable = writable
+        self._random = random
+        self._give_way = give_way
+        self._overlays: dict[int, _Overlay] = {}
+        self._creation_time = 0.0
+        self._documents = 0
+        self._bytes = 0
+
+    # Reading.
+
+    def get(self, table: TableInfo, internal: bytes) -> StoredDocument | None:
+        """A document by its id; None where it does not exist."""
+        tablet = table.tablet
+        self.reads.add(-tablet, internal, internal + b"\0")
+        overlay = self._overlays.get(tablet)
+        if overlay is not None:
+            entry = overlay.entries.get(internal)
+            if entry is not None:
+                return entry.now
+        return self._snapshot.get(tablet, internal)
+
+    def scan(
+        self,
+        table: TableInfo,
+        index: IndexInfo,
+        lo: bytes,
+        hi: bytes,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[StoredDocument]:
+        """
+        The documents whose key is in lo <= key < hi, in key order or the reverse of it.
+
+        They are read in pages as they are asked for; what is recorded as read ends where the last page ended.
+
+        Args:
+            table: the documents' table.
+            index: one of its indexes.
+            lo: the least key.
+            hi: the first key above the range.
+            reverse: begin with the greatest key.
+            limit: stop after so many.
+
+        Raises:
+            UnknownIndex: the index is not ready.
+        """
+        if not index.ready:
+            raise UnknownIndex(f"the index `{index.name}` of table `{table.name}` is still being built")
+        overlay = self._overlays.get(table.tablet)
+        if overlay is None:
+            return self._scan_snapshot(index, lo, hi, reverse=reverse, limit=limit)
+        return self._scan_merged(
+            overlay, len(overlay.entries), overlay.rows(index, lo, hi), index, lo, hi, reverse=reverse, limit=limit
+        )
+
+    def _scan_snapshot(
+        self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int | None
+    ) -> Iterator[StoredDocument]:
+        """Every document of the range; the common case of nothing written."""
+        for page, _ in self._pages(index, lo, hi, reverse=reverse, limit=limit):
+            yield from page
+
+    def _scan_merged(
+        self,
+        overlay: _Overlay,
+        written: int,
+        rows: list[StoredDocument],
+        index: IndexInfo,
+        lo: bytes,
+        hi: bytes,
+        *,
+        reverse: bool,
+        limit: int | None,
+    ) -> Iterator[StoredDocument]:
+        """
+        Stored documents without those that were written, and those written, in one order.
+
+        Args:
+            written: how many documents of the table had been written when the scan began.
+            rows: those of them that are in the range now.
+        """
+        entries = overlay.entries
+        left = limit
+        # Pages are not shortened to the limit: a written document may have left the range, and another come.
+        for page, (page_lo, page_hi) in self._pages(index, lo, hi, reverse=reverse, limit=None):
+            merged = [
+                stored
+                for stored in page
+                if (entry := entries.get(stored.internal)) is None or entry.number >= written
+            ]
+            place = bisect_left(rows, page_lo, key=_by_key)
+            merged += rows[place : bisect_left(rows, page_hi, lo=place, key=_by_key)]
+            merged.sort(key=_by_key, reverse=reverse)
+            for stored in merged:
+                if left is not None:
+                    if left == 0:
+                        return
+                    left -= 1
+                yield stored
+
+    def _pages(
+        self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int | None
+    ) -> Iterator[tuple[list[StoredDocument], Range]]:
+        """Pages of the snapshot, each with exactly the range it covers, which is recorded as read."""
+        snapshot = self._snapshot
+        left = limit
+        while lo < hi and left != 0:
+            size = SCAN_PAGE_ROWS if left is None or left > SCAN_PAGE_ROWS else left
+            page = snapshot.page(index, lo, hi, reverse=reverse, limit=size)
+            if left is not None:
+                left -= len(page)
+            covered = (lo, hi)
+            if page.complete:
+                lo = hi
+            elif reverse:
+                hi = page[-1].key
+                covered = (hi, covered[1])
+            else:
+                lo = successor(page[-1].key)
+                covered = (covered[0], lo)
+            self.reads.add(index.id, *covered)
+            yield page, covered
+            if self._give_way is not None and lo < hi and left != 0:
+                self._give_way()
+            snapshot.validate()
+
+    def count(self, table: TableInfo, index: IndexInfo, lo: bytes, hi: bytes) -> int:
+        """
+        How many documents have a key in lo <= key < hi.
+
+        Raises:
+            UnknownIndex: the index is not ready.
+        """
+        if not index.ready:
+            raise UnknownIndex(f"the index `{index.name}` of table `{table.name}` is still being built")
+        self.reads.add(index.id, lo, hi)
+        total = 0
+        overlay = self._overlays.get(table.tablet)
+        if overlay is not None:
+            total += len(overlay.rows(index, lo, hi))
+            for entry in overlay.entries.values():
+                total -= sum(1 for index_id, key in entry.old_keys if index_id == index.id and lo <= key < hi)
+        while True:
+            page = self._snapshot.count_page(index, lo, hi, limit=COUNT_PAGE_KEYS)
+            total += page.total
+            if page.last_key is None:
+                return total
+            lo = successor(page.last_key)
+            if self._give_way is not None:
+                self._give_way()
+            self._snapshot.validate()
+
+    # Writing.
+
+    def insert(self, table: TableInfo, fields: Mapping[str, Any], internal: bytes | None = None) -> StoredDocument:
+        """
+        Add a document.
+
+        Args:
+            table: where.
+            fields: without `_id` and `_creationTime`, which are added.
+            internal: its id, where the client made one.
+
+        Raises:
+            IdExists: the id exists, or existed before.
+            InvalidValue: something in `fields` is no value.
+            ValueTooLarge: the document is over a limit.
+            TransactionTooLarge: so is everything written.
+        """
+        if internal is None:
+            internal = new_internal(self.ts, self._random)
+        elif self._existed(table, internal):
+            text = DocumentId(table.number, internal).text
+            raise IdExists(f"the id {text!r} of table {table.name!r} exists already, or existed before", id=text)
+        last = self._creation_time
+        self._creation_time = creation_time(self.ts) if last == 0.0 else next_creation_time(last)
+        overlay = self._overlay(table)
+        entry = _Entry(len(overlay.entries), internal, None, [], self._creation_time)
+        stored, keys = self._encode(table, entry, fields)
+        self._count_document()
+        overlay.entries[internal] = entry
+        overlay.set(entry, stored, keys)
+        return stored
+
+    def put(self, table: TableInfo, internal: bytes, fields: Mapping[str, Any] | None) -> StoredDocument | None:
+        """
+        Replace a document's fields, or delete it.
+
+        Its id and creation time stay.
+
+        Args:
+            table: where.
+            internal: which document.
+            fields: without `_id` and `_creationTime`; None deletes.
+
+        Returns:
+            The new document; None where it was deleted.
+
+        Raises:
+            DocumentNotFound: there is none with this id.
+            InvalidValue: something in `fields` is no value.
+            ValueTooLarge: the document is over a limit.
+            TransactionTooLarge: so is everything written.
+        """
+        overlay = self._overlay(table)
+        entry = overlay.entries.get(internal)
+        fresh = entry is None
+        if entry is None:
+            entry = self._entry(table, overlay, internal)
+        if entry is None or entry.now is None:
+            text = DocumentId(table.number, internal).text
+            raise DocumentNotFound(f"there is no document {text!r} in table {table.name!r}", id=text)
+        stored, keys = (None, []) if fields is None else self._encode(table, entry, fields)
+        if fresh:
+            self._count_document()
+            overlay.entries[internal] = entry
+        overlay.set(entry, stored, keys)
+        return stored
+
+    def _overlay(self, table: TableInfo) -> _Overlay:
+        assert self._writable, "a query cannot write"
+        overlay = self._overlays.get(table.tablet)
+        if overlay is None:
+            overlay = self._overlays[table.tablet] = _Overlay(table)
+        return overlay
+
+    def _existed(self, table: TableInfo, internal: bytes) -> bool:
+        self.reads.add_point(table.by_id, internal)
+        overlay = self._overlays.get(table.tablet)
+        return (overlay is not None and internal in overlay.entries) or self._snapshot.existed(table.tablet, internal)
+
+    def _entry(self, table: TableInfo, overlay: _Overlay, internal: bytes) -> _Entry | None:
+        """An entry for a document as the snapshot has it."""
+        self.reads.add_point(table.by_id, internal)
+        base = self._snapshot.get(table.tablet, internal)
+        if base is None:
+            return None
+        document = cast("dict[str, Value]", decode_canonical(base.json))
+        creation = cast("float", document["_creationTime"])
+        return _Entry(len(overlay.entries), internal, base, table.keys(document, internal), creation)
+
+    def _encode(
+        self, table: TableInfo, entry: _Entry, fields: Mapping[str, Any]
+    ) -> tuple[StoredDocument, list[Key]]:
+        """The document with its system fields, and its keys."""
+        internal = entry.internal
+        document = dict(fields)
+        document["_creationTime"] = entry.creation_time
+        document["_id"] = DocumentId(table.number, internal).text
+        data = encode(document)
+        size = len(data)
+        if size > DOCUMENT_BYTES_MAX:
+            raise ValueTooLarge(
+                f"a document of table {table.name!r} has {size} bytes; the limit is {DOCUMENT_BYTES_MAX}", path="$"
+            )
+        self._bytes += size
+        if self._bytes > TRANSACTION_BYTES_MAX:
+            raise TransactionTooLarge(f"this mutation writes more than {TRANSACTION_BYTES_MAX} bytes")
+        # Keys are made from what is stored, not from what was given: it may be structs, enums, tuples.
+        keys = table.keys(cast("dict[str, Value]", decode_canonical(data)), internal)
+        return StoredDocument(internal, internal, self.ts, data), keys
+
+    def _count_document(self) -> None:
+        self._documents += 1
+        if self._documents > TRANSACTION_DOCUMENTS_MAX:
+            raise TransactionTooLarge(f"this mutation writes more than {TRANSACTION_DOCUMENTS_MAX} documents")
+
+    # The outcome.
+
+    def record(self, request: RequestRecord | None = None) -> CommitRecord | None:
+        """
+        The commit record: the net effect of all writes.
+
+        A document that was inserted and deleted again, or that is what it was, is not in it.
+
+        Returns:
+            None where there is nothing to commit.
+        """
+        writes = [
+            _write(tablet, entry)
+            for tablet, overlay in self._overlays.items()
+            for entry in overlay.entries.values()
+            if (None if entry.base is None else entry.base.json) != (None if entry.now is None else entry.now.json)
+        ]
+        if not writes and request is None:
+            return None
+        return CommitRecord(self.ts, tuple(writes), request)
+
+
+def _write(tablet: int, entry: _Entry) -> Write:
+    prev_ts = None if entry.base is None else entry.base.ts
+    data = None if entry.now is None else entry.now.json
+    old, new = entry.old_keys, entry.keys
+    if old == new:
+        return Write(tablet, entry.internal, data, prev_ts, (), (), tuple(old))
+    if not old:
+        return Write(tablet, entry.internal, data, prev_ts, (), tuple(new), ())
+    kept = set(old) & set(new)
+    return Write(
+        tablet,
+        entry.internal,
+        data,
+        prev_ts,
+        tuple(key for key in old if key not in kept),
+        tuple(key for key in new if key not in kept),
+        tuple(key for key in old if key in kept),
+    )

@@ -1,0 +1,123 @@
+"""
+The data folder: what is in it, and who owns it.
+
+The operating system's lock on `lock` decides; it goes when its process goes, however that ends.
+The text in the file, the owner's process id, is only for messages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from tinyvex.errors import DataFolderLocked, DataFolderUnusable
+
+__all__ = ["DataFolder", "FolderLock", "lock_holder"]
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _LOCKED_BYTE = 1 << 30  # far behind the text: Windows forbids reading what is locked
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        # flock and not lockf: it belongs to the descriptor, so a second start in one process is refused too.
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+class DataFolder:
+    """Where everything is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.database = path / "data.sqlite3"
+        self.wal = path / "data.sqlite3-wal"
+        self.unfinished = path / "data.sqlite3.new"
+        self.lock_file = path / "lock"
+
+    def prepare(self) -> None:
+        """
+        Make the folder, readable by its owner alone.
+
+        Raises:
+            DataFolderUnusable: it cannot be made, or something else is there.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataFolderUnusable(f"the data folder {self.path} cannot be made: {error.strerror}") from error
+
+    def lock(self) -> FolderLock:
+        """
+        Become the folder's owner.
+
+        Raises:
+            DataFolderLocked: another process is; the message says which.
+            DataFolderUnusable: the lock file cannot be made or written.
+        """
+        try:
+            return FolderLock(self.lock_file)
+        except OSError as error:
+            raise DataFolderUnusable(f"the data folder {self.path} cannot be written: {error.strerror}") from error
+
+
+class FolderLock:
+    """The ownership of a data folder, until `release` or the end of the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        if not _try_lock(self._descriptor):
+            holder = _read_holder(path)
+            os.close(self._descriptor)
+            whom = f"process {holder}" if holder is not None else "another process"
+            raise DataFolderLocked(f"{whom} owns the data folder {path.parent}", pid=holder)
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Let others have the folder; idempotent."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # the text is only for messages
+                os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def lock_holder(folder: Path) -> int | None:
+    """
+    Who owns a data folder: its process id, 0 for an owner that cannot be named, None for nobody.
+
+    Looking takes the lock for an instant where it is free.
+    """
+    path = DataFolder(folder).lock_file
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        return None if _try_lock(descriptor) else _read_holder(path) or 0
+    finally:
+        os.close(descriptor)
+
+
+def _read_holder(path: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(path.read_text("ascii"))
+    return None

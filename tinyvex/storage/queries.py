@@ -1,0 +1,110 @@
+"""Every statement that is not DDL or a pragma, named."""
+
+from __future__ import annotations
+
+# Globals.
+
+GLOBALS = "SELECT key, json_value FROM globals"
+SET_GLOBAL = "INSERT INTO globals(key, json_value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET json_value = excluded.json_value"
+SET_LAST_TS = "UPDATE globals SET json_value = ? WHERE key = 'last_ts'"
+SNAPSHOT = (
+    "SELECT (SELECT json_value FROM globals WHERE key = 'last_ts'),"
+    " (SELECT json_value FROM globals WHERE key = 'catalog_ts'),"
+    " (SELECT json_value FROM globals WHERE key = 'floor_ts')"
+)
+
+# Reading documents.
+
+GET = (
+    "SELECT id, id, ts, json_value FROM documents"
+    " WHERE table_id = ? AND id = ? AND ts <= ? ORDER BY ts DESC LIMIT 1"
+)  # fmt: skip
+EXISTED = "SELECT 1 FROM documents WHERE table_id = ? AND id = ? LIMIT 1"
+HISTORY = (
+    "SELECT ts, prev_ts, json_value FROM documents"
+    " WHERE table_id = ? AND id = ? AND ts <= ? ORDER BY ts DESC LIMIT ?"
+)  # fmt: skip
+TABLET_AT = (
+    "SELECT d.json_value FROM documents AS d WHERE d.table_id = ?1 AND d.deleted = 0 AND d.ts ="
+    " (SELECT MAX(ts) FROM documents WHERE table_id = ?1 AND id = d.id AND ts <= ?2)"
+)
+NEWEST_ROW = "SELECT COALESCE(MAX(log_row), 0) FROM documents"
+ROWS_SINCE = (
+    "SELECT log_row, table_id, id, json_value, deleted FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
+)
+
+# Scanning an index: newest state, and the state at an older ts.
+
+PAGE = (
+    "SELECT c.key, d.id, d.ts, d.json_value FROM current AS c JOIN documents AS d ON d.log_row = c.log_row"
+    " WHERE c.index_id = ? AND c.key >= ? AND c.key < ? ORDER BY c.key ASC LIMIT ?"
+)
+PAGE_REVERSE = PAGE.replace("ASC", "DESC")
+PAGE_AT = (
+    "SELECT key, document_id, table_id FROM"
+    " (SELECT key, MAX(ts), deleted, document_id, table_id FROM indexes"
+    " WHERE index_id = ? AND key >= ? AND key < ? AND ts <= ? GROUP BY key HAVING deleted = 0)"
+    " ORDER BY key ASC LIMIT ?"
+)
+PAGE_AT_REVERSE = PAGE_AT.replace("ASC", "DESC")
+COUNT_PAGE = (
+    "SELECT COUNT(*), MAX(key) FROM"
+    " (SELECT key FROM current WHERE index_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?)"
+)
+COUNT_PAGE_AT = (
+    "SELECT COUNT(*), MAX(key) FROM"
+    " (SELECT key, MAX(ts), deleted FROM indexes WHERE index_id = ? AND key >= ? AND key < ? AND ts <= ?"
+    " GROUP BY key HAVING deleted = 0 ORDER BY key LIMIT ?)"
+)
+
+# Writing a commit.
+
+INSERT_DOCUMENT = (
+    "INSERT INTO documents(log_row, ts, table_id, id, json_value, deleted, prev_ts) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+INSERT_INDEX = "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id) VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_CURRENT = "INSERT INTO current(index_id, key, log_row) VALUES (?, ?, ?)"
+UPDATE_CURRENT = "UPDATE current SET log_row = ? WHERE index_id = ? AND key = ?"
+DELETE_CURRENT = "DELETE FROM current WHERE index_id = ? AND key = ?"
+INSERT_REQUEST = (
+    "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+# Replaying a commit that may be there already.
+
+UPSERT_DOCUMENT = (
+    "INSERT INTO documents(ts, table_id, id, json_value, deleted, prev_ts) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT(table_id, id, ts) DO UPDATE"
+    " SET json_value = excluded.json_value, deleted = excluded.deleted, prev_ts = excluded.prev_ts"
+)
+LOG_ROW = "SELECT log_row FROM documents WHERE table_id = ? AND id = ? AND ts = ?"
+LATER_REVISION = "SELECT 1 FROM documents WHERE table_id = ? AND id = ? AND ts > ? LIMIT 1"
+UPSERT_INDEX = INSERT_INDEX.replace("INSERT INTO", "INSERT OR REPLACE INTO")
+UPSERT_CURRENT = INSERT_CURRENT.replace("INSERT INTO", "INSERT OR REPLACE INTO")
+UPSERT_REQUEST = INSERT_REQUEST.replace("INSERT INTO", "INSERT OR REPLACE INTO")
+
+# Requests.
+
+REQUEST = (
+    "SELECT session_id, request_id, digest, result, log_lines, ts FROM requests WHERE session_id = ? AND request_id = ?"
+)
+EXPIRE_REQUESTS = "DELETE FROM requests WHERE ts IN (SELECT ts FROM requests WHERE ts < ? ORDER BY ts LIMIT ?)"
+
+# Building and dropping an index.
+
+BACKFILL_INDEX = (
+    "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id)"
+    " SELECT :index, :key, :ts, 0, :tablet, :internal"
+    " WHERE NOT EXISTS (SELECT 1 FROM current WHERE index_id = :index AND key = :key)"
+)
+BACKFILL_CURRENT = (
+    "INSERT OR IGNORE INTO current(index_id, key, log_row)"
+    " SELECT :index, :key, log_row FROM documents WHERE table_id = :tablet AND id = :internal AND ts = :ts"
+)
+DROP_CURRENT_STEP = (
+    "DELETE FROM current WHERE index_id = ?1 AND key IN (SELECT key FROM current WHERE index_id = ?1 LIMIT ?2)"
+)
+DROP_INDEX_STEP = (
+    "DELETE FROM indexes WHERE (index_id, key, ts) IN"
+    " (SELECT index_id, key, ts FROM indexes WHERE index_id = ?1 LIMIT ?2)"
+)

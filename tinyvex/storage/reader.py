@@ -1,0 +1,243 @@
+"""
+Readers: a few threads, each with a read-only connection, one read transaction for each piece of work.
+
+A read learns its `ts` inside its own transaction,
+so what it sees and what it says it saw are the same, whatever commits meanwhile.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tinyvex.errors import Overloaded, SnapshotUnavailable, TimeLimitExceeded
+from tinyvex.limits import READER_QUEUE_MAX, READER_THREADS
+from tinyvex.storage import queries
+from tinyvex.storage.catalog import Catalog, load_catalog
+from tinyvex.storage.database import open_reader
+from tinyvex.storage.faults import translate
+from tinyvex.storage.guard import Abandoned, Guard, Stopped, Watch
+from tinyvex.storage.log import Snapshot
+
+if TYPE_CHECKING:
+    from tinyvex.runtime import Runtime, Worker
+    from tinyvex.storage.folder import DataFolder
+    from tinyvex.storage.statistics import StoreStatistics
+    from tinyvex.storage.writer import Done
+
+__all__ = ["Read", "Readers", "SnapshotSource"]
+
+Read: TypeAlias = Callable[[Snapshot], Any]
+
+
+class SnapshotSource:
+    """Opens snapshots on one connection, and remembers the catalog between them."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._catalog = Catalog(-1, ())
+        self._floor_ts = 0
+
+    def begin(self, at: int | None) -> Snapshot:
+        """
+        Begin a read transaction.
+
+        Args:
+            at: the timestamp to read at; None for the newest.
+
+        Raises:
+            SnapshotUnavailable: `at` is in the future, or older than what is kept.
+            sqlite3.Error: as it came.
+        """
+        self.connection.execute("BEGIN")
+        last_ts, catalog_ts, self._floor_ts = self.connection.execute(queries.SNAPSHOT).fetchone()
+        ts = last_ts if at is None else at
+        if ts > last_ts:
+            raise SnapshotUnavailable(f"ts {ts} is in the future: the last commit is {last_ts}", lastTs=last_ts)
+        if ts < self._floor_ts:
+            raise SnapshotUnavailable(f"ts {ts} is older than what is kept: {self._floor_ts}", floorTs=self._floor_ts)
+        return Snapshot(
+            self.connection, ts, self._catalog_at(ts, catalog_ts), newest=ts == last_ts, floor=lambda: self._floor_ts
+        )
+
+    def _catalog_at(self, ts: int, catalog_ts: int) -> Catalog:
+        if ts < catalog_ts:
+            return load_catalog(self.connection, ts)
+        if self._catalog.ts != catalog_ts:
+            self._catalog = load_catalog(self.connection, catalog_ts)
+        return self._catalog
+
+    def end(self) -> None:
+        """End the transaction; nothing where none is open."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+
+class _Job:
+    __slots__ = ("at", "done", "error", "limit_seconds", "read", "value")
+
+    def __init__(self, read: Read, done: Done, at: int | None, limit_seconds: float | None) -> None:
+        self.read = read
+        self.done = done
+        self.at = at
+        self.limit_seconds = limit_seconds
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+
+class Readers:
+    """The queue of reads, and the loop's side of the threads."""
+
+    def __init__(self, runtime: Runtime, folder: DataFolder, statistics: StoreStatistics) -> None:
+        self.runtime = runtime
+        self.folder = folder
+        self.statistics = statistics
+        self.queue: deque[_Job] = deque()
+        self._answered: deque[_Job] = deque()
+        self._answers_posted = False
+        self._unfinished = 0
+        self._watch = Watch(runtime, self._look, lambda: self._unfinished > 0)
+        connections = [open_reader(folder.database) for _ in range(READER_THREADS)]
+        self._threads = [_Reader(self, connection) for connection in connections]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, read: Read, done: Done, *, at: int | None, limit_seconds: float | None) -> None:
+        """
+        Queue a read; `done` is called on the loop.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        if self._unfinished >= READER_QUEUE_MAX:
+            raise Overloaded(f"{self._unfinished} reads wait, the most there may be")
+        self._unfinished += 1
+        self.queue.append(_Job(read, done, at, limit_seconds))
+        if limit_seconds is not None:
+            self._watch.expect(limit_seconds)
+        for thread in self._threads:
+            if thread.idle:
+                # One is enough; those that are busy look at the queue before they sleep.
+                thread.idle = False
+                thread.worker.wake()
+                break
+
+    def queue_length(self) -> int:
+        """Reads that were queued and have not been answered."""
+        return self._unfinished
+
+    def answer(self, job: _Job) -> None:
+        """From a reader's thread: one callback on the loop serves all that were answered meanwhile."""
+        self._answered.append(job)
+        if not self._answers_posted:
+            self._answers_posted = True
+            self.runtime.post(self._deliver)
+
+    def _deliver(self) -> None:
+        # Cleared before looking: whoever answers from here on posts again.
+        self._answers_posted = False
+        answered = self._answered
+        while answered:
+            job = answered.popleft()
+            self._unfinished -= 1
+            self.statistics.reads += 1
+            try:
+                job.done(job.value, job.error)
+            except Exception as error:  # noqa: BLE001 - one defective callback must not keep the others waiting
+                self.runtime.loop.call_exception_handler({"message": "a read's callback", "exception": error})
+
+    def _look(self) -> float | None:
+        waits = []
+        for place, thread in enumerate(self._threads):
+            wait = thread.guard.check()
+            if wait is not None and wait < 0:
+                self._abandon(place)
+            elif wait is not None:
+                waits.append(wait)
+        return min(waits, default=None)
+
+    def _abandon(self, place: int) -> None:
+        """Go on without a thread that does not come back."""
+        stuck = self._threads[place]
+        stuck.worker.stop(0)
+        self.statistics.threads_abandoned += 1
+        assert stuck.job is not None
+        stuck.job.error = TimeLimitExceeded(
+            f"ran longer than {stuck.job.limit_seconds:g} s and did not react to being stopped"
+        )
+        self.answer(stuck.job)
+        self._threads[place] = _Reader(self, None)
+        self._threads[place].start()
+
+    def close(self) -> None:
+        """Stop the threads and close their connections; a thread that does not stop in time keeps its own."""
+        self._watch.cancel()
+        for thread in self._threads:
+            if thread.worker.stop() and thread.source is not None:
+                thread.source.connection.close()
+
+
+class _Reader:
+    """One thread's part; `connection` None to open one on it."""
+
+    def __init__(self, readers: Readers, connection: sqlite3.Connection | None) -> None:
+        self.readers = readers
+        self.guard = Guard(readers.runtime, self._stop)
+        self.source = None if connection is None else SnapshotSource(connection)
+        self.job: _Job | None = None
+        self.idle = False
+        self.worker: Worker
+
+    def start(self) -> None:
+        """Begin."""
+        self.worker = self.readers.runtime.start_worker("tinyvex-reader", self._step)
+
+    def _stop(self) -> None:
+        assert self.source is not None
+        self.source.connection.interrupt()
+        self.worker.interrupt(Stopped)
+
+    # On the reader's thread from here on.
+
+    def _step(self) -> bool:
+        queue = self.readers.queue
+        try:
+            job = queue.popleft()
+        except IndexError:
+            self.idle = True
+            # Looked at again after the mark is set, so no read is queued without somebody to wake.
+            return bool(queue)
+        self.idle = False
+        self.job = job
+        try:
+            self._run(job)
+        except Abandoned:
+            if self.source is not None:
+                self.source.connection.close()
+            return False
+        self.readers.answer(job)
+        return True
+
+    def _run(self, job: _Job) -> None:
+        try:
+            if self.source is None:
+                self.source = SnapshotSource(open_reader(self.readers.folder.database))
+            try:
+                snapshot = self.source.begin(job.at)
+                try:
+                    if job.limit_seconds is None:
+                        job.value = job.read(snapshot)
+                    else:
+                        job.value = self.guard.run(lambda: job.read(snapshot), job.limit_seconds)
+                finally:
+                    snapshot.end()
+            finally:
+                self.source.end()
+        except Abandoned:
+            raise
+        except sqlite3.Error as error:
+            job.error = translate(error, self.readers.folder.database)
+        except BaseException as error:  # noqa: BLE001 - whatever a read raises is its caller's, not this thread's
+            job.error = error

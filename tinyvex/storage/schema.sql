@@ -1,0 +1,52 @@
+-- Format 1 of the database file.
+-- `documents` and `indexes` are the log: rows are appended, and nothing in them is ever changed.
+
+-- Every revision of every document.
+-- `log_row` grows with every revision and is what `current` points at.
+CREATE TABLE documents (
+    log_row    INTEGER PRIMARY KEY,
+    ts         INTEGER NOT NULL,
+    table_id   INTEGER NOT NULL,   -- the tablet, which is never used again
+    id         BLOB    NOT NULL,   -- 16 bytes; the document's own part of its id
+    json_value BLOB,               -- canonical JSON with `_id` and `_creationTime`; NULL where deleted
+    deleted    INTEGER NOT NULL,
+    prev_ts    INTEGER,            -- the revision before; NULL for the first
+    UNIQUE (table_id, id, ts)
+);
+
+-- An entry wherever a key begins or ceases to exist; a revision that leaves a key as it was writes none.
+CREATE TABLE indexes (
+    index_id    INTEGER NOT NULL,
+    key         BLOB    NOT NULL,  -- fields, creation time, and the document's 16 bytes
+    ts          INTEGER NOT NULL,
+    deleted     INTEGER NOT NULL,
+    table_id    INTEGER NOT NULL,
+    document_id BLOB    NOT NULL,
+    PRIMARY KEY (index_id, key, ts)
+) WITHOUT ROWID;
+
+CREATE TABLE globals (
+    key        TEXT PRIMARY KEY,
+    json_value NOT NULL            -- a number as an INTEGER, anything else as JSON text
+) WITHOUT ROWID;
+
+-- Derived from the log, in the same transaction: the newest entry of every index, pointing at the newest revision.
+-- With it, reading the newest state does not cost more because documents have many revisions.
+CREATE TABLE current (
+    index_id INTEGER NOT NULL,
+    key      BLOB    NOT NULL,
+    log_row  INTEGER NOT NULL,
+    PRIMARY KEY (index_id, key)
+) WITHOUT ROWID;
+
+-- What happened to every mutation that a client may send again.
+-- One commit has at most one, so `ts` identifies it, and the oldest are found without another index.
+CREATE TABLE requests (
+    ts         INTEGER PRIMARY KEY,
+    session_id TEXT    NOT NULL,
+    request_id INTEGER NOT NULL,
+    digest     BLOB    NOT NULL,   -- of function, arguments and identity
+    result     BLOB    NOT NULL,
+    log_lines  TEXT    NOT NULL,   -- a JSON array of strings
+    UNIQUE (session_id, request_id)
+);

@@ -1,0 +1,242 @@
+"""
+The store: one database file, one writer, a few readers.
+
+The one object that the floors above hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tinyvex.errors import DataFolderUnusable, ServerStopping
+from tinyvex.storage import database
+from tinyvex.storage.folder import DataFolder, FolderLock
+from tinyvex.storage.log import CommitRecord, Outcome, Snapshot
+from tinyvex.storage.reader import Readers
+from tinyvex.storage.statistics import StoreStatistics
+from tinyvex.storage.writer import Writer
+
+if TYPE_CHECKING:
+    from tinyvex.runtime import Runtime
+    from tinyvex.storage.pragmas import Durability
+    from tinyvex.storage.writer import Done
+
+__all__ = ["Store"]
+
+T = TypeVar("T")
+
+
+class Store:
+    """
+    An open database.
+
+    Everything here is called on the loop that the runtime is bound to.
+
+    Attributes:
+        last_ts: the newest commit that was published.
+        database_id: of this database, for good.
+        epoch: changes when the database is restored from a backup.
+        on_commits: called on the loop with the commits of every group, in order, before anyone is told of them.
+    """
+
+    def __init__(
+        self, folder: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability
+    ) -> None:
+        self.folder = folder
+        self.on_commits: Callable[[list[CommitRecord]], None] | None = None
+        self._runtime = runtime
+        self._lock = lock
+        self._statistics = StoreStatistics(durability=durability)
+        self._closing = False
+        self._readers = Readers(runtime, folder, self._statistics)
+        self._writer = None if lock is None else Writer(runtime, folder, durability, self._statistics, self._publish)
+
+    @classmethod
+    def open(
+        cls, folder: Path, runtime: Runtime, *, durability: Durability = "full", read_only: bool = False
+    ) -> Store:
+        """
+        Open the database of a data folder; make it where there is none.
+
+        Args:
+            folder: made if it does not exist.
+            runtime: bound to the loop on which the store is used.
+            durability: `full`: what was acknowledged survives power loss; `normal`: it survives the process's death,
+                but the last commits may go with the power.
+            read_only: do not own the folder and write nothing; another process may own it and write.
+
+        Raises:
+            DataFolderLocked: another process owns it.
+            DataFolderUnusable: it cannot be made, read or written.
+            FileDamaged: the file is damaged or no Tinyvex database; it was not touched.
+            FileTooNew: a newer Tinyvex wrote it; it was not touched.
+            DiskFull: there is no room for a new database.
+        """
+        data = DataFolder(folder)
+        if read_only:
+            if not data.database.is_file():
+                raise DataFolderUnusable(f"there is no database in {folder}")
+            return cls._opened(data, runtime, None, durability)
+        data.prepare()
+        lock = data.lock()
+        try:
+            if not data.database.exists():
+                database.create(data, runtime)
+            return cls._opened(data, runtime, lock, durability)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _opened(cls, data: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> Store:
+        # A reader looks first: it refuses a file that is not ours before anything could touch it.
+        connection = database.open_reader(data.database)
+        try:
+            stored = database.read_globals(connection)
+            (sqlite_version,) = connection.execute("SELECT sqlite_version()").fetchone()
+            store = cls(data, runtime, lock, durability)
+        finally:
+            connection.close()
+        store.last_ts = stored["last_ts"]
+        store.database_id = stored["database_id"]
+        store.epoch = stored["epoch"]
+        store._statistics.sqlite_version = sqlite_version
+        return store
+
+    last_ts: int
+    database_id: str
+    epoch: str
+
+    # Writing.
+
+    def write_nowait(
+        self, unit: Callable[[Snapshot, int], Outcome[Any]], done: Done, *, limit_seconds: float | None = None
+    ) -> None:
+        """
+        Run a unit of work on the writer's thread.
+
+        Args:
+            unit: called with the newest state and its own timestamp, perhaps more than once.
+            done: called on the loop with the value or the error, after the commit is durable and published.
+            limit_seconds: the unit is stopped after this long, and fails with `TimeLimitExceeded`.
+
+        Raises:
+            Overloaded: too many wait already.
+            ServerStopping: the store is closing.
+            DataFolderUnusable: it was opened read-only.
+        """
+        if self._closing:
+            raise ServerStopping("the store is closing")
+        if self._writer is None:
+            raise DataFolderUnusable(f"{self.folder.path} was opened read-only")
+        self._writer.submit(unit, done, limit_seconds)
+
+    def write(
+        self, unit: Callable[[Snapshot, int], Outcome[T]], *, limit_seconds: float | None = None
+    ) -> Awaitable[T]:
+        """
+        Run a unit of work on the writer's thread and wait for its commit; see `write_nowait`.
+
+        Cancelling the wait does not take the work back.
+        """
+        future: asyncio.Future[T] = self._runtime.loop.create_future()
+        self.write_nowait(unit, _resolve(future), limit_seconds=limit_seconds)
+        return future
+
+    def _publish(self, commits: list[CommitRecord]) -> None:
+        self.last_ts = commits[-1].ts
+        if self.on_commits is not None:
+            self.on_commits(commits)
+
+    # Reading.
+
+    def read_nowait(
+        self,
+        read: Callable[[Snapshot], Any],
+        done: Done,
+        *,
+        at: int | None = None,
+        limit_seconds: float | None = None,
+    ) -> None:
+        """
+        Run a read on a reader's thread, in one read transaction.
+
+        `done` gets `SnapshotUnavailable` when `at` is in the future or older than what is kept.
+
+        Args:
+            read: called with a snapshot, which ends when it returns.
+            done: called on the loop with the value or the error.
+            at: the timestamp to read at; None for the newest.
+            limit_seconds: the read is stopped after this long, and fails with `TimeLimitExceeded`.
+
+        Raises:
+            Overloaded: too many wait already.
+            ServerStopping: the store is closing.
+        """
+        if self._closing:
+            raise ServerStopping("the store is closing")
+        self._readers.submit(read, done, at=at, limit_seconds=limit_seconds)
+
+    def read(
+        self, read: Callable[[Snapshot], T], *, at: int | None = None, limit_seconds: float | None = None
+    ) -> Awaitable[T]:
+        """Run a read on a reader's thread and wait for its value; see `read_nowait`."""
+        future: asyncio.Future[T] = self._runtime.loop.create_future()
+        self.read_nowait(read, _resolve(future), at=at, limit_seconds=limit_seconds)
+        return future
+
+    # Life.
+
+    def statistics(self) -> StoreStatistics:
+        """Figures for `stats` and `/metrics`; one object, brought up to date by this call."""
+        figures = self._statistics
+        figures.wal_bytes = _size(self.folder.wal)
+        figures.file_bytes = _size(self.folder.database)
+        figures.queue_length = 0 if self._writer is None else self._writer.queue_length()
+        figures.read_queue_length = self._readers.queue_length()
+        return figures
+
+    async def close(self) -> None:
+        """
+        Close; idempotent.
+
+        1. Refuse new work.
+        2. Wait until what was queued for the writer is committed and answered.
+        3. Stop the threads; reads that still wait are never answered.
+        4. Checkpoint and close the file.
+        5. Give the folder up.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        if self._writer is not None:
+            drained = asyncio.Event()
+            self._writer.call_when_idle(drained.set)
+            await drained.wait()
+        self._readers.close()
+        if self._writer is not None:
+            self._writer.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _resolve(future: asyncio.Future[Any]) -> Done:
+    def done(value: Any, error: BaseException | None) -> None:
+        if future.done():
+            return  # whoever waited was cancelled
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    return done
