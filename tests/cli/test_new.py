@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.process import ENVIRONMENT
 from tinyvex.cli.main import run
 from tinyvex.cli.new import FILES
 from tinyvex.cli.place import find_place
@@ -40,6 +41,7 @@ def test_its_own_test_passes(project: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"],
         cwd=project,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,

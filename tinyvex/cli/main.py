@@ -84,8 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; errors go to stderr as one line; returns the exit code."""
     try:
-        result = group.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        # Not `group.main`: it takes a reader that has enough of our output for a failure.
+        with group.make_context("tinyvex", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            group.invoke(context)
+        return 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.UsageError as error:
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
         _complain(f"{error.format_message()}{hint}")

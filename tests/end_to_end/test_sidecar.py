@@ -1,0 +1,254 @@
+"""The sidecar contract, with real processes."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tinyvex as tv
+from tests.support.process import ENVIRONMENT, START_SECONDS, ServerProcess
+from tinyvex.client.blocking import connect_blocking
+from tinyvex.errors import RemoteError
+from tinyvex.server import discovery
+
+APP = """
+import tinyvex as tv
+
+print("an app that prints")
+
+@tv.table("notes")
+class Note(tv.Document):
+    text: str
+
+@tv.query
+def notes(ctx: tv.QueryCtx) -> tv.Rows[Note]:
+    return ctx.db.query(Note).collect()
+
+@tv.mutation
+def add(ctx: tv.MutationCtx, text: str) -> tv.Id[Note]:
+    print("a function that prints")
+    return ctx.db.insert(Note(text=text))
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    path = tmp_path / "app.py"
+    path.write_text(APP)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def server(app: Path, data: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(app, data) as process:
+        yield process
+
+
+def serve(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """A start that is expected to fail."""
+    return subprocess.run(
+        [sys.executable, "-m", "tinyvex", "serve", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        env=ENVIRONMENT,
+        check=False,
+    )
+
+
+def assert_one_line(ended: subprocess.CompletedProcess[str], code: int, *parts: object) -> None:
+    """It ended with this code, wrote nothing to stdout, and its last line on stderr is the error."""
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout == ""
+    complaint = [line for line in ended.stderr.splitlines() if line.startswith("tinyvex: ")]
+    assert len(complaint) == 1
+    assert [part for part in parts if str(part) not in ended.stderr] == []
+    assert "Traceback" not in ended.stderr
+
+
+# The ready line and the discovery file.
+
+
+def test_the_ready_line_tells_how_to_connect(server: ServerProcess) -> None:
+    """It has the event, address, process, token and version."""
+    assert set(server.ready) == {"event", "url", "port", "pid", "token", "version"}
+    assert server.ready["event"] == "ready"
+    assert server.ready["pid"] == server.process.pid
+    assert server.ready["version"] == tv.__version__
+    assert server.ready["url"].startswith(f"ws://127.0.0.1:{server.ready['port']}")
+
+
+def test_nothing_else_appears_on_stdout(server: ServerProcess) -> None:
+    """What the app prints, at import and in functions, goes to stderr."""
+    with connect_blocking(server.url, server.ready["token"]) as client:
+        client.mutation("app:add", {"text": "one"})
+    assert server.process.stdout is not None
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.stdout.read() == b""
+    assert server.terminate() == 0
+    assert b"an app that prints\n" in server.errors
+    assert b"a function that prints\n" in server.errors
+
+
+def test_the_discovery_file_has_the_same_and_the_admin_token(server: ServerProcess, data: Path) -> None:
+    """Other programs of the same user find the server through the data folder."""
+    found = json.loads((data / discovery.FILE_NAME).read_text())
+    assert {name: found[name] for name in ("url", "port", "pid", "token", "version")} == {
+        name: server.ready[name] for name in ("url", "port", "pid", "token", "version")
+    }
+    assert found["adminToken"] != found["token"]
+    assert found["databaseId"]
+
+
+def test_only_the_user_may_read_the_discovery_file(server: ServerProcess, data: Path) -> None:
+    """Its mode is 0600."""
+    assert stat.S_IMODE((data / discovery.FILE_NAME).stat().st_mode) == 0o600
+
+
+# Stopping.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_exits_with_0(server: ServerProcess, data: Path, number: signal.Signals) -> None:
+    """The process ends by itself, its discovery file is gone, and the folder is free."""
+    server.process.send_signal(number)
+    assert server.process.wait(START_SECONDS) == 0
+    assert not (data / discovery.FILE_NAME).exists()
+    assert discovery.find_server(data) is None
+
+
+def test_it_exits_with_its_parent(app: Path, data: Path) -> None:
+    """When the program that started it is killed by SIGKILL, it stops, and cleans up behind itself."""
+    parent = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'tinyvex', 'serve', *sys.argv[1:], '--exit-with-parent'])\n"
+        "child.wait()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, str(app), "--data", str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT,
+    ) as family:
+        assert family.stdout is not None
+        ready = json.loads(family.stdout.readline())
+        with connect_blocking(ready["url"], ready["token"]) as client:
+            client.mutation("app:add", {"text": "kept"})
+        family.kill()
+        # The child holds the other end of this pipe: it ends when the child does.
+        assert family.stdout.read() == b""
+    with pytest.raises(ProcessLookupError):
+        os.kill(ready["pid"], 0)
+    assert not (data / discovery.FILE_NAME).exists()
+
+
+def test_a_killed_server_is_no_obstacle(server: ServerProcess, app: Path, data: Path) -> None:
+    """The discovery file it left is not believed, and the next start replaces it."""
+    server.kill()
+    assert (data / discovery.FILE_NAME).exists()
+    assert discovery.find_server(data) is None
+    with ServerProcess(app, data) as second:
+        found = discovery.find_server(data)
+        assert found is not None
+        assert found.pid == second.process.pid
+
+
+# Who may connect.
+
+
+def test_a_client_without_the_token_is_refused(server: ServerProcess) -> None:
+    """Only those who know the ready line or the discovery file come in."""
+    with pytest.raises(RemoteError, match="token") as refused, connect_blocking(server.url) as client:
+        client.query("app:notes")
+    assert refused.value.name == "Unauthenticated"
+
+
+def test_without_tokens_everyone_is_let_in(app: Path, data: Path) -> None:
+    """`--no-token`: the ready line has none, and none is asked for."""
+    with ServerProcess(app, data, "--no-token") as server, connect_blocking(server.url) as client:
+        assert server.ready["token"] is None
+        assert client.query("app:notes") == []
+
+
+# Starts that fail: a code and one line.
+
+
+def test_a_second_start_says_who_holds_the_folder(server: ServerProcess, app: Path, data: Path) -> None:
+    """Exit code 21, with the holder's process id; the first server is not disturbed."""
+    assert_one_line(serve(app, "--data", data), 21, server.process.pid, "DataFolderLocked")
+    with connect_blocking(server.url, server.ready["token"]) as client:
+        assert client.query("app:notes") == []
+
+
+def test_a_taken_port(app: Path, data: Path) -> None:
+    """Exit code 11, with the port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert_one_line(serve(app, "--data", data, "--port", port), 11, port, "PortTaken")
+
+
+def test_a_missing_app(tmp_path: Path, data: Path) -> None:
+    """Exit code 12, with the path; no data folder is made for it."""
+    assert_one_line(serve(tmp_path / "nothing.py", "--data", data), 12, "nothing.py", "AppNotFound")
+    assert not data.exists()
+
+
+def test_an_app_that_does_not_import(app: Path, data: Path) -> None:
+    """Exit code 13, with file and line."""
+    app.write_text("x = 1\nraise RuntimeError('no good')\n")
+    assert_one_line(serve(app, "--data", data), 13, "app.py:2", "no good", "AppInvalid")
+
+
+def test_a_schema_that_documents_do_not_fit(server: ServerProcess, app: Path, data: Path) -> None:
+    """Exit code 14, with the document and the field."""
+    with connect_blocking(server.url, server.ready["token"]) as client:
+        note = client.mutation("app:add", {"text": "one"})
+    assert server.terminate() == 0
+    app.write_text(APP.replace("text: str\n\n@tv.query", "text: int\n\n@tv.query"))
+    assert_one_line(serve(app, "--data", data), 14, note, "text", "SchemaRejected")
+
+
+def test_a_data_folder_that_cannot_be_one(app: Path, tmp_path: Path) -> None:
+    """Exit code 22."""
+    (tmp_path / "file").touch()
+    assert_one_line(serve(app, "--data", tmp_path / "file"), 22, "DataFolderUnusable")
+
+
+def test_a_damaged_file(app: Path, data: Path) -> None:
+    """Exit code 24, and the file is not touched."""
+    data.mkdir()
+    (data / "data.sqlite3").write_bytes(b"no database" * 1000)
+    assert_one_line(serve(app, "--data", data), 24, "FileDamaged")
+    assert (data / "data.sqlite3").read_bytes() == b"no database" * 1000
+
+
+def test_a_file_of_a_newer_version(server: ServerProcess, app: Path, data: Path) -> None:
+    """Exit code 25."""
+    assert server.terminate() == 0
+    connection = sqlite3.connect(data / "data.sqlite3")
+    connection.execute("PRAGMA user_version = 1000000")
+    connection.close()
+    assert_one_line(serve(app, "--data", data), 25, "FileTooNew")
+
+
+def test_an_address_of_the_network(app: Path, data: Path) -> None:
+    """Exit code 10: without TLS it listens on loopback only."""
+    assert_one_line(serve(app, "--data", data, "--host", "0.0.0.0"), 10, "loopback")
+
+
+def test_a_wrong_option(app: Path) -> None:
+    """Exit code 2."""
+    assert_one_line(serve(app, "--porcelain"), 2, "--porcelain")

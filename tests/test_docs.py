@@ -1,0 +1,134 @@
+"""What users can meet is documented: commands, options, limits, exit codes, errors, files."""
+
+import json
+import re
+
+import click
+import pytest
+
+from tests.support.readme import README, programs
+from tinyvex import errors, limits
+from tinyvex.cli import main as cli
+from tinyvex.errors import error_classes
+
+ROOT = README.parent
+TEXT = README.read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return re.split(r"^## ", TEXT.partition(f"\n## {title}\n")[2], flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of a section's tables, without headings."""
+    found = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in text.splitlines() if line[:1] == "|"
+    ]
+    return [row for place, row in enumerate(found) if set(row[0]) != {"-"} and not _is_heading(found, place)]
+
+
+def _is_heading(found: list[list[str]], place: int) -> bool:
+    return place + 1 < len(found) and set(found[place + 1][0]) == {"-"}
+
+
+def command(name: str) -> click.Command:
+    found = cli.group.get_command(click.Context(cli.group), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_is_in_the_readme(name: str) -> None:
+    """The table of commands has each of them."""
+    assert f"`tinyvex {name}" in section("The command")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_option_is_in_the_readme(name: str) -> None:
+    """The section on the command names every option of every command."""
+    options = [name for option in command(name).params if isinstance(option, click.Option) for name in option.opts]
+    assert [option for option in options if option not in section("The command")] == []
+
+
+def test_no_option_is_invented() -> None:
+    """Every option that the section names exists."""
+    known = {"--help", "--version"} | {
+        text for name in cli.COMMANDS for option in command(name).params for text in option.opts
+    }
+    assert set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - known == set()
+
+
+UNITS = {"s": 1, "MiB": 1 << 20}
+
+
+@pytest.mark.parametrize("row", rows(section("Limits")), ids=lambda row: row[2])
+def test_limits_in_the_readme_are_the_real_ones(row: list[str]) -> None:
+    """Each number in the table is that of its constant."""
+    _, amount, constant = row
+    number, _, unit = amount.partition(" ")
+    assert float(number) * UNITS.get(unit, 1) == getattr(limits, constant.strip("`"))
+
+
+def documented_exit_codes() -> dict[str, int]:
+    return {name.strip(): int(row[0]) for row in rows(section("Exit codes")) for name in row[1].split(",") if name}
+
+
+def test_exit_codes_in_the_readme_are_those_of_the_errors() -> None:
+    """Each error's code in the table is the class's own."""
+    assert documented_exit_codes() == {name: getattr(errors, name).exit_code for name in documented_exit_codes()}
+
+
+def test_every_exit_code_is_in_the_readme() -> None:
+    """No error ends the process with a code that the table lacks."""
+    listed = {int(row[0]) for row in rows(section("Exit codes"))}
+    own = {cli.EXIT_CRASH, cli.EXIT_USAGE, cli.EXIT_INTERRUPTED, 0}
+    assert {error.exit_code for error in [errors.StartError, *error_classes()]} | own == listed
+
+
+def test_every_error_is_in_the_protocol() -> None:
+    """The table for clients of every language has each number and name."""
+    table = (ROOT / "protocol" / "errors.json").read_text(encoding="utf-8")
+    listed = {(entry["code"], entry["name"]) for entry in json.loads(table)["errors"]}
+    assert {(error.number, error.__name__) for error in error_classes()} - listed == set()
+
+
+def test_every_error_stands_in_the_printed_tree() -> None:
+    """The tree at the top of errors.py is complete, with the right numbers."""
+    tree = errors.__doc__ or ""
+    missing = [
+        error.__name__ for error in error_classes() if not re.search(rf"\b{error.__name__} +{error.number}\b", tree)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
+def test_links_lead_to_files(name: str) -> None:
+    """A file that a document names exists."""
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_reading_the_source_is_a_walk_of_ten_files() -> None:
+    """The README's tour has ten stations."""
+    assert len(re.findall(r"^\d+\. \[`tinyvex/", section("Reading the source"), re.MULTILINE)) == 10
+
+
+def test_programs_are_well_formed() -> None:
+    """Every Python program in the README compiles."""
+    for name, text in programs().items():
+        if name.endswith(".py"):
+            compile(text, name, "exec")
+
+
+def test_make_targets_are_explained() -> None:
+    """`make` alone lists every target for people."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())  # type: ignore[index]
+    assert phony == set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+
+
+def test_the_architecture_names_real_files() -> None:
+    """Every module that ARCHITECTURE.md mentions exists."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests|[a-z]+)/[a-z_/]+\.py|[a-z]+\.py)`", text)
+    assert [name for name in named if not ((ROOT / name).exists() or (ROOT / "tinyvex" / name).exists())] == []
