@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +15,7 @@ from tinyvex.functions.system import system_functions
 if TYPE_CHECKING:
     from tinyvex.storage.schema_change import Declaration
 
-__all__ = ["App"]
+__all__ = ["App", "functions_of", "tables_of"]
 
 
 class App:
@@ -67,21 +67,8 @@ class App:
         Raises:
             AppInvalid: something in them is impossible.
         """
-        functions = [
-            FunctionSpec(f"{name}:{attribute}", value, declaration)
-            for name, module in modules.items()
-            for attribute, value in vars(module).items()
-            if (declaration := function_declaration(value)) is not None and value.__module__ == module.__name__
-        ]
-        # By identity: a table that several modules import is one table.
-        found: dict[int, tuple[TableDeclaration, type[Document] | None]] = {}
-        for module in (*modules.values(), *others):
-            for value in vars(module).values():
-                if isinstance(value, Table) and not value.has_class:
-                    found[id(value)] = (value.declaration, None)
-                elif (table := declaration_of(value)) is not None:
-                    found[id(value)] = (table, cast("type[Document]", value))
-        return cls(functions, (TableSpec(*declared) for declared in found.values()), fingerprint)
+        functions = [spec for name, module in modules.items() for spec in functions_of(name, module)]
+        return cls(functions, tables_of((*modules.values(), *others)), fingerprint)
 
     def lookup(self, path: str, *, kind: Kind, internal_allowed: bool = False) -> FunctionSpec:
         """
@@ -132,3 +119,33 @@ class App:
     def table_fingerprints(self) -> Mapping[str, str]:
         """Of every table's class."""
         return {name: table.fingerprint for name, table in self.tables.items()}
+
+
+def functions_of(name: str, module: ModuleType) -> Iterator[FunctionSpec]:
+    """
+    The functions that a module defines; those it imports are another module's.
+
+    Raises:
+        AppInvalid: one of them is impossible.
+    """
+    for attribute, value in vars(module).items():
+        declaration = function_declaration(value)
+        if declaration is not None and value.__module__ == module.__name__:
+            yield FunctionSpec(f"{name}:{attribute}", value, declaration)
+
+
+def tables_of(modules: Iterable[ModuleType]) -> list[TableSpec]:
+    """
+    The tables that modules declare or import; a table that several of them have is one.
+
+    Raises:
+        AppInvalid: one of them is impossible.
+    """
+    found: dict[int, tuple[TableDeclaration, type[Document] | None]] = {}
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, Table) and not value.has_class:
+                found[id(value)] = (value.declaration, None)
+            elif (declaration := declaration_of(value)) is not None:
+                found[id(value)] = (declaration, cast("type[Document]", value))
+    return [TableSpec(*declared) for declared in found.values()]

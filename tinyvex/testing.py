@@ -1,0 +1,280 @@
+"""
+Unit tests of an app's functions: in memory, without a server, a socket or a thread.
+
+::
+
+    def test_sent_messages_are_read():
+        with tv.testing.Database() as db:
+            db.mutation(send, channel="general", author="Ann", body="Hello")
+            assert [message.body for message in db.query(recent, channel="general")] == ["Hello"]
+
+Functions run as on a server: arguments and results go through JSON and are checked against the annotations,
+a mutation that raises leaves nothing, ids and timestamps are real.
+What a function raises arrives as it is, so `pytest.raises(tv.AppError)` works.
+Time stands still until `db.now` is changed, and random numbers are the same in every run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from tinyvex.functions.app import App, functions_of, tables_of
+from tinyvex.functions.context import ActionCtx, Execution, Identity, MutationCtx, QueryCtx
+from tinyvex.functions.document import Document
+from tinyvex.functions.loader import load_app
+from tinyvex.functions.reads import ReadSet
+from tinyvex.functions.registry import FunctionDeclaration, FunctionSpec, Kind, function_declaration
+from tinyvex.functions.schema import TableSpec, class_spec
+from tinyvex.functions.transaction import Transaction
+from tinyvex.storage.catalog import BY_CREATION_TIME, Catalog, IndexInfo, TableInfo
+from tinyvex.storage.database import FIRST_TABLE_NUMBER
+from tinyvex.storage.log import Snapshot, apply
+from tinyvex.values.timestamps import next_ts
+
+__all__ = ["Database"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FIRST_NOW = 1_767_225_600_000_000
+"""2026-01-01T00:00:00Z, in microseconds."""
+
+
+class Database:
+    """
+    An empty database in memory, and the functions that run on it.
+
+    Functions are given as they are, decorated or not.
+    Their tables are those that their modules declare or import;
+    what cannot be found that way is given to the constructor.
+
+    Args:
+        declarations: modules, document classes, or the path of an app.
+        identity: what `ctx.auth` is; may be changed at any time.
+        now: microseconds since the epoch; may be changed at any time.
+
+    Attributes:
+        log_lines: what the last function logged.
+
+    Raises:
+        AppInvalid: a declaration is impossible.
+    """
+
+    def __init__(
+        self, *declarations: ModuleType | type[Document] | str | Path, identity: Identity = None, now: int = FIRST_NOW
+    ) -> None:
+        self.identity = identity
+        self.now = now
+        self.log_lines: list[str] = []
+        self._random = random.Random(0)
+        self._ts = 0
+        self._app = App((), ())
+        self._modules: set[str] = set()
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._connection.executescript(files("tinyvex.storage").joinpath("schema.sql").read_text("utf-8"))
+        self._tables: list[TableInfo] = []
+        for declaration in declarations:
+            if isinstance(declaration, ModuleType):
+                self._add_module(declaration)
+            elif isinstance(declaration, (str, Path)):
+                app = load_app(Path(declaration))
+                self._extend(app.functions.values(), app.tables.values())
+            else:
+                self._extend((), [class_spec(declaration)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._connection.close()
+
+    # Running.
+
+    def query(self, function: Callable[Concatenate[QueryCtx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """
+        Run a query.
+
+        Raises:
+            InvalidArguments: the arguments do not fit its annotations.
+            InvalidResult: the result does not.
+            Exception: whatever the function raised.
+        """
+        spec = self._spec(function, "query")
+        result: R = spec.decode_result(self._run_query(spec, spec.encode_arguments(*args, **kwargs)))
+        return result
+
+    def mutation(self, function: Callable[Concatenate[MutationCtx, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a mutation and commit it. Raises as `query`; then nothing was written."""
+        spec = self._spec(function, "mutation")
+        result: R = spec.decode_result(self._run_mutation(spec, spec.encode_arguments(*args, **kwargs)))
+        return result
+
+    def action(
+        self,
+        function: Callable[Concatenate[ActionCtx, P], Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Run an action to its end, on an event loop of its own. Raises as `query`."""
+        spec = self._spec(function, "action")
+        raw = spec.encode_arguments(*args, **kwargs)
+        result: R = spec.decode_result(_run(lambda: self._run_action(spec, raw)))
+        return result
+
+    # Inside.
+
+    def _run_query(self, spec: FunctionSpec, raw: bytes) -> bytes:
+        execution = Execution(ReadSet())
+        transaction = Transaction(self._snapshot(), ts=self._ts, writable=False, random=self._random)
+        context = QueryCtx(transaction, self._app, self.identity, execution, seed=(spec.path, raw))
+        self.log_lines = execution.log_lines
+        result = spec.function(context, **spec.decode_arguments(raw, transaction.catalog))
+        return spec.encode_result(result, transaction.catalog)
+
+    def _run_mutation(self, spec: FunctionSpec, raw: bytes) -> bytes:
+        ts = next_ts(self._ts, self.now)
+        transaction = Transaction(self._snapshot(), ts=ts, writable=True, random=self._random)
+        execution = Execution(transaction.reads)
+        self.log_lines = execution.log_lines
+        context = MutationCtx(transaction, self._app, self.identity, execution)
+        result = spec.function(context, **spec.decode_arguments(raw, transaction.catalog))
+        value = spec.encode_result(result, transaction.catalog)
+        record = transaction.record()
+        if record is not None:
+            apply(self._connection, record)
+            self._ts = ts
+        return value
+
+    async def _run_action(self, spec: FunctionSpec, raw: bytes) -> bytes:
+        execution = Execution(ReadSet())
+        calls = _Calls(self._app, self._run_query, self._run_mutation, self._run_action)
+        context = ActionCtx(calls, self._app, self.identity, execution, now=self.now)
+        catalog = self._snapshot().catalog
+        result = await spec.function(context, **spec.decode_arguments(raw, catalog))
+        self.log_lines = execution.log_lines
+        return spec.encode_result(result, catalog)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self._connection, self._ts, Catalog(self._ts, self._tables))
+
+    # Declarations.
+
+    def _spec(self, function: Callable[..., Any], kind: Kind) -> FunctionSpec:
+        module = sys.modules.get(function.__module__)
+        if module is not None:
+            self._add_module(module)
+        if function in (known := {spec.function: spec for spec in self._app.functions.values()}):
+            return self._app.lookup(known[function].path, kind=kind, internal_allowed=True)
+        declaration = function_declaration(function) or FunctionDeclaration(kind, internal=True)
+        spec = FunctionSpec(f"{function.__module__}:{function.__qualname__}", function, declaration)
+        self._extend([spec], ())
+        return self._app.lookup(spec.path, kind=kind, internal_allowed=True)
+
+    def _add_module(self, module: ModuleType) -> None:
+        """A module's declarations, and those of its neighbours that it uses."""
+        new = [module for module in _related(module) if module.__name__ not in self._modules]
+        if new:
+            self._modules.update(module.__name__ for module in new)
+            specs = [spec for module in new for spec in functions_of(module.__name__.replace(".", "/"), module)]
+            self._extend(specs, tables_of(new))
+
+    def _extend(self, functions: Iterable[FunctionSpec], tables: Iterable[TableSpec]) -> None:
+        known = {id(table.cls or table.location) for table in self._app.tables.values()}
+        added = [table for table in tables if id(table.cls or table.location) not in known]
+        self._app = App([*self._app.functions.values(), *functions], [*self._app.tables.values(), *added])
+        for table in added:
+            self._tables.append(_table_info(table, len(self._tables)))
+
+
+class _Calls:
+    """What an action calls runs here and now."""
+
+    def __init__(
+        self,
+        app: App,
+        run_query: Callable[[FunctionSpec, bytes], bytes],
+        run_mutation: Callable[[FunctionSpec, bytes], bytes],
+        run_action: Callable[[FunctionSpec, bytes], Coroutine[Any, Any, bytes]],
+    ) -> None:
+        self._app = app
+        self._run_query = run_query
+        self._run_mutation = run_mutation
+        self._run_action = run_action
+
+    async def query(self, path: str, args: bytes) -> bytes:
+        return self._run_query(self._app.lookup(path, kind="query", internal_allowed=True), args)
+
+    async def mutation(self, path: str, args: bytes) -> bytes:
+        return self._run_mutation(self._app.lookup(path, kind="mutation", internal_allowed=True), args)
+
+    async def action(self, path: str, args: bytes) -> bytes:
+        return await self._run_action(self._app.lookup(path, kind="action", internal_allowed=True), args)
+
+
+def _table_info(table: TableSpec, place: int) -> TableInfo:
+    """A table with numbers of its own; every index has one too."""
+    first = FIRST_TABLE_NUMBER * (place + 1)
+    fields = {BY_CREATION_TIME: ("_creationTime",), **table.indexes}
+    indexes = {name: IndexInfo(first + number, name, paths) for number, (name, paths) in enumerate(fields.items())}
+    return TableInfo(table.name, FIRST_TABLE_NUMBER + place, first, indexes, tuple(indexes.values()))
+
+
+def _related(module: ModuleType) -> Iterator[ModuleType]:
+    """The module and those of the same package or folder that it takes things from."""
+    found = {module.__name__: module}
+    waiting = [module]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        for value in list(vars(current).values()):
+            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            other = sys.modules.get(name) if isinstance(name, str) else None
+            if other is not None and other.__name__ not in found and _are_neighbours(module, other):
+                found[other.__name__] = other
+                waiting.append(other)
+
+
+def _are_neighbours(one: ModuleType, other: ModuleType) -> bool:
+    if other.__name__.partition(".")[0] == one.__name__.partition(".")[0]:
+        return True
+    paths = [getattr(module, "__file__", None) for module in (one, other)]
+    return None not in paths and Path(str(paths[0])).parent == Path(str(paths[1])).parent
+
+
+def _run(make: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+    """Run a coroutine to its end, beside the running loop if there is one."""
+    outcome: list[bytes] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(asyncio.run(make()))
+        except BaseException as error:  # noqa: BLE001  # raised again by the caller
+            failure.append(error)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(make())
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
