@@ -40,12 +40,14 @@ from tinyvex.version import __version__
 
 if TYPE_CHECKING:
     from tinyvex import testing
+    from tinyvex.client.blocking import BlockingClient, connect_blocking
     from tinyvex.client.client import Client, connect
 
 __all__ = [
     "UNSET",
     "ActionCtx",
     "AppError",
+    "BlockingClient",
     "Client",
     "Document",
     "Id",
@@ -58,6 +60,7 @@ __all__ = [
     "__version__",
     "action",
     "connect",
+    "connect_blocking",
     "internal_action",
     "internal_mutation",
     "internal_query",
@@ -74,6 +77,10 @@ def __getattr__(name: str) -> Any:
         from tinyvex.client import client
 
         return getattr(client, name)
+    if name in ("BlockingClient", "connect_blocking"):
+        from tinyvex.client import blocking
+
+        return getattr(blocking, name)
     if name == "testing":
         import importlib
 
