@@ -53,9 +53,8 @@ class MemoryTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._reading = True
-        held, self._held = self._held, []
-        for data in held:
-            self._receive(data)
+        while self._held and self._reading and not self._lost:
+            self._deliver(self._held.pop(0))
 
     def is_reading(self) -> bool:
         return self._reading
@@ -91,21 +90,25 @@ class MemoryTransport(asyncio.Transport):
         loop.call_at(self._arrives_at, callback, *args)
 
     def _arrive(self, data: bytes) -> None:
-        self._under_way -= len(data)
-        if self._lost or self.peer is None:
+        peer = self.peer
+        if self._lost or peer is None or peer._lost:
             return
-        self.peer._receive(data)
+        if peer._reading and not peer._held:
+            peer._deliver(data)
+        else:
+            peer._held.append(data)
+
+    def _deliver(self, data: bytes) -> None:
+        self.protocol.data_received(data)
+        if self.peer is not None:
+            self.peer._taken(len(data))
+
+    def _taken(self, size: int) -> None:
+        """The peer has read: what it does not read counts against this end's write buffer."""
+        self._under_way -= size
         if self._writing_paused and self._under_way <= self._high // 4 and not self._lost:
             self._writing_paused = False
             self.protocol.resume_writing()
-
-    def _receive(self, data: bytes) -> None:
-        if self._lost:
-            return
-        if self._reading:
-            self.protocol.data_received(data)
-        else:
-            self._held.append(data)
 
     def _end_peer(self) -> None:
         if self.peer is not None and not self.peer._lost and not self.peer.protocol.eof_received():

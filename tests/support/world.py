@@ -31,13 +31,13 @@ class WorldRuntime(Runtime):
 
     def __init__(self, network: Network, source: random.Random) -> None:
         super().__init__()
-        self.random = random.Random(source.randbits(64))
+        self.random = random.Random(source.getrandbits(64))
         self.network = network
         self.killed = False
         self.crash_points: dict[str, int] = {}
         """How many more times a labelled point is passed before it kills."""
         self.on_kill: Callable[[], None] | None = None
-        self._schedule = random.Random(source.randbits(64))
+        self._schedule = random.Random(source.getrandbits(64))
 
     # Clocks and randomness.
 

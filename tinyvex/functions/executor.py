@@ -20,17 +20,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinyvex import errors, limits
+from tinyvex.functions import audit, system
 from tinyvex.functions.context import ActionCtx, Execution, MutationCtx, QueryCtx
 from tinyvex.functions.reads import ReadSet
 from tinyvex.functions.transaction import Transaction
+from tinyvex.storage.catalog import CODE_TABLET
 from tinyvex.storage.log import Outcome, RequestRecord, Snapshot
-from tinyvex.storage.schema_change import CODE_INTERNAL, CODE_TABLET
+from tinyvex.storage.schema_change import CODE_INTERNAL
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
+    from tinyvex.functions.app import App
     from tinyvex.functions.context import Identity
-    from tinyvex.functions.loader import App
-    from tinyvex.functions.registry import FunctionSpec
+    from tinyvex.functions.registry import FunctionSpec, Kind
     from tinyvex.runtime import LoopThread, Runtime
     from tinyvex.storage.store import Store
 
@@ -78,6 +80,8 @@ class QueryOutcome:
     log_lines: tuple[str, ...] = ()
     read_auth: bool = False
     read_now: bool = False
+    journal: str | None = None
+    """Where the first page of a paginated query ends."""
     volatile: bool = False
     """It failed for a reason outside the database; any commit makes it worth another try."""
 
@@ -112,6 +116,8 @@ class Executor:
 
     def __post_init__(self) -> None:
         self._apps = [(0, self.app)]
+        if self.reveal:
+            audit.install()
 
     # Code.
 
@@ -171,14 +177,14 @@ class Executor:
         value, error = b"", None
         try:
             app = self.app_at(snapshot.ts)
-            spec = app.lookup(call.path, kind="query", internal_allowed=call.admin)
+            spec = find_function(app, call, "query")
             arguments = spec.decode_arguments(call.args, snapshot.catalog)
             transaction = Transaction(
                 snapshot, ts=snapshot.ts, writable=False, random=self.runtime.random, reads=reads,
                 give_way=self.runtime.give_way,
             )  # fmt: skip
             context = QueryCtx(transaction, app, call.identity, execution, seed=(call.path, call.args))
-            result = spec.function(context, **arguments)
+            result = self._run(spec, context, arguments)
             value = encode_result(spec, result, snapshot)
         except errors.SnapshotUnavailable:
             raise
@@ -189,10 +195,11 @@ class Executor:
             value=value,
             error=error,
             hash=result_hash(value, error),
-            reads=reads,
+            reads=reads.freeze(),
             log_lines=tuple(execution.log_lines),
             read_auth=execution.read_auth,
             read_now=execution.read_now,
+            journal=execution.journal,
         )
 
     def _stopped_query(
@@ -261,20 +268,26 @@ class Executor:
             if recorded is not None:
                 return Outcome(_replay(recorded, request), None)
         app = self.app_at(ts)
-        spec = app.lookup(call.path, kind="mutation", internal_allowed=call.admin)
+        spec = find_function(app, call, "mutation")
         arguments = spec.decode_arguments(call.args, snapshot.catalog)
         transaction = Transaction(
             snapshot, ts=ts, writable=True, random=self.runtime.random, give_way=self.runtime.give_way
         )
         execution = Execution(transaction.reads)
         context = MutationCtx(transaction, app, call.identity, execution)
-        result = spec.function(context, **arguments)
+        result = self._run(spec, context, arguments)
         value = encode_result(spec, result, snapshot)
         log_lines = tuple(execution.log_lines)
         record = None
         if request is not None:
             record = RequestRecord(request.session_id, request.request_id, request.digest, value, log_lines, ts)
         return Outcome(MutationOutcome(value, ts, log_lines), transaction.record(record))
+
+    def _run(self, spec: FunctionSpec, context: QueryCtx, arguments: dict[str, Any]) -> Any:
+        if not self.reveal:
+            return spec.function(context, **arguments)
+        with audit.running(spec.path):
+            return spec.function(context, **arguments)
 
     # Actions.
 
@@ -286,7 +299,7 @@ class Executor:
             TinyvexError: what the function failed with.
         """
         app = self.app
-        spec = app.lookup(call.path, kind="action", internal_allowed=call.admin)
+        spec = find_function(app, call, "action")
         snapshot_catalog = await self.store.read(lambda snapshot: snapshot.catalog)
         arguments = spec.decode_arguments(call.args, snapshot_catalog)
         execution = Execution(ReadSet())
@@ -355,6 +368,20 @@ class _Calls:
     async def action(self, path: str, args: bytes) -> bytes:
         call = Call(path, args, self._identity, admin=True)
         return (await self._thread.home(lambda: self._executor.action(call)))[0]
+
+
+def find_function(app: App, call: Call, kind: Kind) -> FunctionSpec:
+    """
+    The function a call names: the app's, or one that every app has.
+
+    Raises:
+        FunctionNotFound, WrongFunctionKind: there is none that this caller may run in this way.
+    """
+    if call.admin and call.path.startswith(f"{system.MODULE}:") and call.path in system.system_functions():
+        spec = system.system_functions()[call.path]
+        if spec.kind == kind:
+            return spec
+    return app.lookup(call.path, kind=kind, internal_allowed=call.admin)
 
 
 def encode_result(spec: FunctionSpec, result: Any, snapshot: Snapshot) -> bytes:

@@ -102,6 +102,7 @@ class Server:
         self._stopping = False
         self._stopped = anyio.Event()
         self._tasks: TaskGroup
+        self._scopes: set[anyio.CancelScope] = set()
 
     # Life.
 
@@ -113,7 +114,7 @@ class Server:
         self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
         try:
             # 3. Tables, indexes, and whether existing documents fit.
-            await self._change_schema(app, lambda _ts: None)
+            await self._change_schema(app)
             # 4. Functions and live queries.
             self.executor = Executor(
                 self.store, self.runtime, app,
@@ -130,7 +131,7 @@ class Server:
         self._write_discovery()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._tick_forever, name="tinyvex-ticks")
+        self._tasks.start_soon(self._until_stopped, self._tick_forever, name="tinyvex-ticks")
         return self
 
     async def __aexit__(
@@ -159,7 +160,8 @@ class Server:
         for connection in list(self._connections.values()):
             connection.abort()
         # 4. Actions get what is left of the deadline; mutations under way finish in step 5.
-        self._tasks.cancel_scope.cancel()
+        for scope in list(self._scopes):
+            scope.cancel()
         self.executor.close()
         # 5. Drain the writer, checkpoint, release the folder.
         await self.store.close()
@@ -246,10 +248,14 @@ class Server:
             AppNotFound, AppInvalid, SchemaRejected: the last good version goes on serving.
         """
         app = load_app(self.options.app)
-        await self._change_schema(app, lambda ts: self.executor.switch(app, ts))
+        await self._change_schema(
+            app, switch=lambda ts: self.executor.switch(app, ts), unswitch=lambda ts: self.executor.unswitch(ts)
+        )
         return app
 
-    async def _change_schema(self, app: App, switch: Callable[[int], None]) -> None:
+    async def _change_schema(
+        self, app: App, switch: Callable[[int], None] | None = None, unswitch: Callable[[int], None] | None = None
+    ) -> None:
         await change_schema(
             self.store,
             app.declaration(),
@@ -257,6 +263,7 @@ class Server:
             fingerprint=app.fingerprint,
             table_fingerprints=app.table_fingerprints(),
             switch=switch,
+            unswitch=unswitch,
         )
 
     # Connections (connection.Host).
@@ -297,7 +304,16 @@ class Server:
     def run_action(self, action: Callable[[], Any]) -> None:
         """Run a coroutine function in the server's task group."""
         if not self._stopping:
-            self._tasks.start_soon(action)
+            self._tasks.start_soon(self._until_stopped, action)
+
+    async def _until_stopped(self, run: Callable[[], Any]) -> None:
+        """Run inside a scope of its own: the group's scope belongs to whoever entered the server, and is not ours to end."""
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await run()
+            finally:
+                self._scopes.discard(scope)
 
     def connect(self, connection: Connection, params: messages.ConnectParams) -> messages.ConnectResult:
         """

@@ -171,14 +171,16 @@ class LiveQueries:
     # Publication.
 
     def publish(self, records: list[CommitRecord]) -> None:
-        """Take in a group of commits: end the results they touch, then move `published`."""
+        """Take in a group of commits: end the results they touch, move `published`, compute what is wanted."""
+        wanted = []
         for record in records:
             touched: set[LiveQuery] = set()
             for index_id, key in record.touched():
                 touched |= self._index.touched(index_id, key)
             touched |= self._volatile
             for live in touched:
-                self._invalidate(live, record.ts)
+                if self._invalidate(live, record.ts):
+                    wanted.append(live)
         if self._under_way:
             self._recent.extend(records)
             while len(self._recent) > COMMITS_REMEMBERED_MAX:
@@ -187,15 +189,17 @@ class LiveQueries:
         early, self._early = self._early, []
         for finish in early:
             finish()
+        for live in wanted:
+            self.compute(live)
 
-    def _invalidate(self, live: LiveQuery, ts: int) -> None:
+    def _invalidate(self, live: LiveQuery, ts: int) -> bool:
+        """A commit ends its result; True when a subscriber could send a new one now."""
         assert live.result is not None
         assert live.result.until is None
         live.result.until = ts
         self._forget_reads(live)
         # Every subscriber must hear of it, so this is no `any(...)` over a generator.
-        if any([subscriber.invalidated(live) for subscriber in live.subscribers]):
-            self.compute(live)
+        return any([subscriber.invalidated(live) for subscriber in live.subscribers])
 
     def _forget_reads(self, live: LiveQuery) -> None:
         self._index.remove(live)

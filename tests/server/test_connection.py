@@ -1,0 +1,259 @@
+"""One socket: heartbeats, deadlines, closing, and a slow reader, in virtual time; frames byte for byte."""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.frames import Frame, Opcode
+
+from tests.support.loop import run_virtual
+from tests.support.network import Network
+from tests.support.raw import RawClient
+from tests.support.world import WorldRuntime
+from tinyvex import limits
+from tinyvex.server.connection import text_frame
+from tinyvex.server.server import Server, ServerOptions
+
+APP = '''
+import tinyvex as tv
+lines = tv.table("lines")
+
+@tv.query
+def all(ctx: tv.QueryCtx) -> list[str]:
+    return [line["text"] for line in ctx.db.query("lines")]
+
+@tv.mutation
+def add(ctx: tv.MutationCtx, text: str) -> int:
+    ctx.db.insert("lines", {"text": text})
+    return ctx.db.query("lines").count()
+'''
+
+Scenario = Callable[[Server, WorldRuntime], Awaitable[None]]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., None]:
+    """Runs a scenario against a server on a virtual loop."""
+
+    def play_scenario(scenario: Scenario, **options: Any) -> None:
+        app = tmp_path / "app.py"
+        app.write_text(APP, "utf-8")
+
+        async def main() -> None:
+            network = Network(random.Random(1))
+            runtime = WorldRuntime(network, random.Random(2))
+            async with Server(ServerOptions(app=app, data=tmp_path / "data", port=4800, **options), runtime) as server:
+                await scenario(server, runtime)
+
+        run_virtual(main())
+
+    return play_scenario
+
+
+async def connected(server: Server, runtime: WorldRuntime, **params: Any) -> RawClient:
+    """A client that was let in."""
+    client = await RawClient.open(server.url, runtime)
+    answer = await client.answer(client.connect(**params))
+    assert "result" in answer, answer
+    return client
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+def test_a_text_frame_is_what_the_library_would_send(size: int) -> None:
+    """Our frames equal websockets' own, at every length encoding."""
+    payload = b"x" * size
+    assert text_frame(payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
+
+
+def test_a_websocket_ping_comes_every_five_seconds(play: Callable[..., None]) -> None:
+    """In a minute of silence there are twelve pings, give or take one."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        await asyncio.sleep(60)
+        assert 11 <= client.pings <= 13
+
+    play(scenario)
+
+
+def test_an_application_ping_comes_after_fifteen_silent_seconds(play: Callable[..., None]) -> None:
+    """Browsers cannot see WebSocket pings, so a message comes too."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        await asyncio.sleep(limits.PING_SECONDS + 2)
+        assert [message["method"] for message in client.messages if "method" in message] == ["tinyvex/ping"]
+
+    play(scenario)
+
+
+def test_a_client_that_falls_silent_is_closed(play: Callable[..., None]) -> None:
+    """Without even a pong for IDLE_SECONDS, IdleTimeout is told and the connection closed with 1000."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        client._write = lambda: None  # type: ignore[method-assign]
+        assert await client.end() == 1000
+        assert client.messages[-1]["params"]["error"]["data"]["name"] == "IdleTimeout"
+        assert limits.IDLE_SECONDS < runtime.monotonic() < limits.IDLE_SECONDS + 10
+
+    play(scenario)
+
+
+def test_a_client_that_answers_pings_stays(play: Callable[..., None]) -> None:
+    """Pongs count as life: ten quiet minutes change nothing."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        await asyncio.sleep(600)
+        assert client.is_open
+
+    play(scenario)
+
+
+def test_a_socket_that_never_connects_is_closed(play: Callable[..., None]) -> None:
+    """An upgrade without `tinyvex/connect` has HANDSHAKE_SECONDS."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await RawClient.open(server.url, runtime)
+        await client.end()
+        assert client.messages[-1]["params"]["error"]["data"]["name"] == "SlowHandshake"
+
+    play(scenario)
+
+
+def test_a_socket_that_never_asks_is_cut(play: Callable[..., None]) -> None:
+    """A TCP connection that sends nothing has HANDSHAKE_SECONDS too."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        lost = asyncio.Event()
+
+        class Silent(asyncio.Protocol):
+            def connection_lost(self, exc: Exception | None) -> None:
+                lost.set()
+
+        await runtime.dial(Silent, "127.0.0.1", server.port)
+        await lost.wait()
+        assert runtime.monotonic() < limits.HANDSHAKE_SECONDS + 5
+
+    play(scenario)
+
+
+def test_a_stopping_server_says_when_to_come_back(play: Callable[..., None]) -> None:
+    """ServerStopping carries a retry hint; the close code is 1012."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        stopping = asyncio.ensure_future(server.stop())
+        assert await client.end() == 1012
+        await stopping
+        data = client.messages[-1]["params"]["error"]["data"]
+        assert data["name"] == "ServerStopping"
+        assert data["retryAfterMs"] == limits.RETRY_AFTER_MS
+
+    play(scenario)
+
+
+def test_a_newer_socket_of_a_session_closes_the_older(play: Callable[..., None]) -> None:
+    """One session has one socket."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        older = await connected(server, runtime)
+        newer = await connected(server, runtime)
+        assert await older.end() == 1008
+        assert older.messages[-1]["params"]["error"]["data"]["name"] == "SessionReplaced"
+        assert newer.is_open
+
+    play(scenario)
+
+
+def test_a_slow_reader_skips_states_and_gets_the_newest(play: Callable[..., None]) -> None:
+    """While a client does not read, few transitions are made for it; when it reads, one goes to the newest state."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        slow = await connected(server, runtime, sessionId="slow-reader")
+        await slow.ask(
+            "modifyQuerySet", baseVersion=0, newVersion=1,
+            modifications=[{"type": "Add", "queryId": 0, "udfPath": "app:all", "args": {}}],
+        )  # fmt: skip
+        await slow.notification("transition")
+        slow.pause()
+        writer = await connected(server, runtime, sessionId="a-quick-writer")
+        for number in range(60):
+            answer = await writer.ask(
+                "mutation", requestId=number, udfPath="app:add", args={"text": str(number) * 50_000}
+            )
+            assert "result" in answer, answer
+        made = server.counters.transitions_sent
+        slow.resume()
+        last = answer["result"]["ts"]
+        await slow.message(lambda message: message.get("params", {}).get("endVersion", {}).get("ts", 0) >= last)
+        transitions = [m["params"] for m in slow.messages if m.get("method") == "tinyvex/transition"]
+        assert len(transitions[-1]["modifications"][0]["value"]) == 60
+        assert len(transitions) < 30
+        assert made < 60 + 30
+        for before, after in zip(transitions, transitions[1:], strict=False):
+            assert after["startVersion"] == before["endVersion"]
+
+    play(scenario)
+
+
+def test_invalid_json_is_answered_and_the_connection_lives(play: Callable[..., None]) -> None:
+    """A parse error has id null."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        client.send_text("{")
+        error = await client.message(lambda message: message.get("id", 0) is None)
+        assert error["error"]["code"] == -32700
+        assert "result" in await client.ask("ping")
+
+    play(scenario)
+
+
+def test_a_message_in_fragments_is_one_message(play: Callable[..., None]) -> None:
+    """Continuation frames are joined."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        text = json.dumps({"jsonrpc": "2.0", "id": 77, "method": "tinyvex/ping", "params": {}}).encode()
+        client.core.send_text(text[:10], fin=False)
+        client.core.send_continuation(text[10:20], fin=False)
+        client.core.send_continuation(text[20:], fin=True)
+        client._write()
+        assert "result" in await client.answer(77)
+
+    play(scenario)
+
+
+def test_a_message_over_the_limit_is_told_and_closed_with_1009(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit counts a message, also over its fragments."""
+    monkeypatch.setattr(limits, "MESSAGE_BYTES_MAX", 10_000)
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        client.core.send_text(b"x" * 6_000, fin=False)
+        client.core.send_continuation(b"x" * 6_000, fin=True)
+        client._write()
+        assert await client.end() == 1009
+        assert client.messages[-1]["params"]["error"]["data"]["name"] == "MessageTooLarge"
+
+    play(scenario)
+
+
+def test_a_binary_frame_is_told_and_closed_with_1003(play: Callable[..., None]) -> None:
+    """The protocol has text frames only."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        client.core.send_binary(b"\x00")
+        client._write()
+        assert await client.end() == 1003
+
+    play(scenario)

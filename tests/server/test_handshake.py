@@ -1,0 +1,60 @@
+"""Who may open a connection to a local port."""
+
+import pytest
+
+from tinyvex.server.handshake import AccessRules, bearer_token, refusal
+
+LOOPBACK = ["localhost:4800", "127.0.0.1:4800", "127.0.0.1", "[::1]:4800", "LOCALHOST:1"]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_loopback_names_are_let_in(host: str) -> None:
+    """Every spelling of this machine is a good Host."""
+    assert refusal(AccessRules(), [host], []) is None
+
+
+@pytest.mark.parametrize("hosts", [[], ["evil.example"], ["localhost", "localhost"], ["localhost.evil.example"], ["[::1"]])
+def test_other_names_are_refused(hosts: list[str]) -> None:
+    """A name rebound to loopback, no name, two names and a malformed one are refused."""
+    assert refusal(AccessRules(), hosts, []) is not None
+
+
+def test_an_allowed_host_is_let_in() -> None:
+    """`--allow-host` adds a name."""
+    assert refusal(AccessRules(hosts=["Desk.Local"]), ["desk.local:4800"], []) is None
+
+
+def test_the_servers_own_origin_is_let_in() -> None:
+    """A page that this server served may connect."""
+    assert refusal(AccessRules(), ["localhost:4800"], ["http://localhost:4800"]) is None
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "https://evil.example", "null", "http://127.0.0.1:4800", "file://", ""]
+)
+def test_other_origins_are_refused(origin: str) -> None:
+    """Another port, another site, an opaque origin and an empty one are other origins."""
+    assert refusal(AccessRules(), ["localhost:4800"], [origin]) is not None
+
+
+@pytest.mark.parametrize("origin", ["tauri://localhost", "http://localhost:3000", "HTTP://LOCALHOST:3000"])
+def test_an_allowed_origin_is_let_in(origin: str) -> None:
+    """`--allow-origin` adds an origin, in any case."""
+    rules = AccessRules(origins=["tauri://localhost", "http://localhost:3000/"])
+    assert refusal(rules, ["localhost:4800"], [origin]) is None
+
+
+def test_two_origins_are_refused() -> None:
+    """No browser sends two."""
+    rules = AccessRules(origins=["http://a"])
+    assert refusal(rules, ["localhost"], ["http://a", "http://a"]) is not None
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [([], None), (["Bearer abc"], "abc"), (["bearer  abc "], "abc"), (["Basic abc"], None), (["Bearer "], None),
+     (["Bearer a", "Bearer b"], None)],
+)  # fmt: skip
+def test_the_bearer_token(headers: list[str], token: str | None) -> None:
+    """One `Authorization: Bearer` header carries the token; anything else carries none."""
+    assert bearer_token(headers) == token

@@ -1,0 +1,151 @@
+"""
+A generic app for the oracle: random tables and indexes, queries over any range, mutations that do anything.
+
+`source` writes the app's file; `Board` makes calls of it and says, with the model, what they must return.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.model import Model
+
+FIELDS = ("a", "b", "c.d")
+VALUES: tuple[Any, ...] = (None, False, True, 0, 1, 2, -1.5, "", "x", "xy", "\x00", [], [1], [1, 2])
+
+SOURCE = '''
+"""An app over tables without classes."""
+from typing import Any
+import tinyvex as tv
+
+{tables}
+
+@tv.query
+def scan(ctx: tv.QueryCtx, table: str, index: str | None, equal: dict[str, Any], bound: list[Any] | None,
+         order: str, limit: int | None) -> Any:
+    query = ctx.db.query(table)
+    if index is not None:
+        query = query.with_index(index)
+        for path, value in equal.items():
+            query = query.eq(path, value)
+        if bound is not None:
+            fields = INDEXES[table][index]
+            query = getattr(query, bound[0])(fields[len(equal)], bound[1])
+    query = query.order(order)
+    return query.collect() if limit is None else query.take(limit)
+
+@tv.query
+def count(ctx: tv.QueryCtx, table: str) -> int:
+    return ctx.db.query(table).count()
+
+@tv.query
+def fetch(ctx: tv.QueryCtx, id: str) -> Any:
+    return ctx.db.get(id)
+
+@tv.query
+def even(ctx: tv.QueryCtx, table: str) -> int:
+    total = sum(1 for _ in ctx.db.query(table))
+    if total % 2:
+        raise tv.AppError({{"odd": total}})
+    return total
+
+@tv.mutation
+def change(ctx: tv.MutationCtx, steps: list[dict[str, Any]]) -> list[str]:
+    ids = []
+    for step in steps:
+        table, kind = step["table"], step["kind"]
+        rows = ctx.db.query(table).collect()
+        if kind == "insert" or not rows:
+            ids.append(ctx.db.insert(table, step["document"]))
+            continue
+        id = rows[step["victim"] % len(rows)]["_id"]
+        ids.append(id)
+        if kind == "delete":
+            ctx.db.delete(id)
+        elif kind == "patch":
+            ctx.db.patch(id, **step["document"])
+        else:
+            ctx.db.replace(id, step["document"])
+    if steps and steps[-1].get("fail"):
+        raise tv.AppError("as asked")
+    ctx.db.insert("marks", {{"key": steps[0]["key"] if steps else ""}})
+    return ids
+'''
+
+
+@dataclass
+class Board:
+    """The shape of one random app, and random calls of it."""
+
+    source_random: random.Random
+    tables: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        pick = self.source_random
+        for name in ("red", "blue")[: pick.randint(1, 2)]:
+            indexes = {
+                f"by_{number}": pick.sample(FIELDS, pick.randint(1, 2)) for number in range(pick.randint(0, 2))
+            }
+            self.tables[name] = indexes
+
+    def source(self) -> str:
+        """The app's file."""
+        declared = {**self.tables, "marks": {"by_key": ["key"]}}
+        lines = [f"tv_{name} = tv.table({name!r}, indexes={indexes!r})" for name, indexes in declared.items()]
+        lines.append(f"INDEXES = {self.tables!r}")
+        return SOURCE.format(tables="\n".join(lines))
+
+    # Calls.
+
+    def query(self, pick: random.Random) -> tuple[str, dict[str, Any]]:
+        """A random query: path and arguments."""
+        table = pick.choice(sorted(self.tables))
+        kind = pick.choice(("scan", "scan", "scan", "scan", "count", "even", "fetch"))
+        if kind == "fetch":
+            return "board:fetch", {"id": ""}
+        if kind != "scan":
+            return f"board:{kind}", {"table": table}
+        index = pick.choice([None, *self.tables[table]])
+        fields = self.tables[table].get(index or "", [])
+        equal = {path: pick.choice(VALUES) for path in fields[: pick.randint(0, len(fields))]}
+        bound = None
+        if len(equal) < len(fields) and pick.random() < 0.5:
+            bound = [pick.choice(("gt", "gte", "lt", "lte")), pick.choice(VALUES)]
+        limit = pick.choice((None, None, 1, 3))
+        order = pick.choice(("asc", "desc"))
+        return "board:scan", {
+            "table": table, "index": index, "equal": equal, "bound": bound, "order": order, "limit": limit,
+        }  # fmt: skip
+
+    def mutation(self, pick: random.Random, key: str) -> dict[str, Any]:
+        """Random arguments of `board:change`; `key` marks it in the table `marks`, once if it commits once."""
+        steps: list[dict[str, Any]] = [self._step(pick, key) for _ in range(pick.randint(1, 3))]
+        steps[-1]["fail"] = pick.random() < 0.1
+        return {"steps": steps}
+
+    def _step(self, pick: random.Random, key: str) -> dict[str, Any]:
+        document: dict[str, Any] = {}
+        for name in ("a", "b"):
+            if pick.random() < 0.8:
+                document[name] = pick.choice(VALUES)
+        if pick.random() < 0.8:
+            document["c"] = {"d": pick.choice(VALUES)} if pick.random() < 0.8 else pick.choice(VALUES)
+        kind = pick.choice(("insert", "insert", "patch", "patch", "replace", "delete"))
+        return {
+            "table": pick.choice(sorted(self.tables)), "kind": kind, "victim": pick.randint(0, 20),
+            "document": document, "key": key,
+        }  # fmt: skip
+
+    # What they must return.
+
+    def expected(self, model: Model, ts: int, path: str, args: dict[str, Any]) -> Any:
+        """The result of a query at `ts`; an odd `even` is `("odd", total)`."""
+        if path == "board:fetch":
+            return model.fetch(args["id"], ts)
+        if path == "board:scan":
+            fields = self.tables[args["table"]].get(args["index"] or "", [])
+            return model.scan(ts, fields, args)
+        total = len(model.documents(args["table"], ts))
+        return ("odd", total) if path == "board:even" and total % 2 else total

@@ -1,0 +1,288 @@
+"""
+A seeded world: one server process that can be killed, several clients, and checkers after every transition.
+
+Everything runs the product's own code: server, sync, functions, storage on a real file, client.
+Only time, threads and the network are the world's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from tests.support.board import Board
+from tests.support.model import Model
+from tests.support.network import Network
+from tests.support.world import WorldRuntime
+from tinyvex.client.client import Client
+from tinyvex.client.query_set import Failure, Value
+from tinyvex.client.state import ClientState
+from tinyvex.errors import RemoteError, TinyvexError
+from tinyvex.server.server import Server, ServerOptions
+from tinyvex.storage.check import check_folder
+
+PORT = 4800
+CLIENTS = 3
+QUERIES_MAX = 5
+CONVERGE_SECONDS = 600.0
+CRASH_POINTS = ("writer:before-commit", "writer:after-commit")
+
+log = logging.getLogger("tests.world")
+
+
+class SimulatedServer:
+    """A server process of the world."""
+
+    def __init__(self, network: Network, source: random.Random, app: Path, data: Path) -> None:
+        self.network = network
+        self.runtime = WorldRuntime(network, source)
+        self.server = Server(ServerOptions(app=app, data=data, port=PORT), self.runtime)
+        self.died = anyio.Event()
+        self.runtime.on_kill = self._die
+
+    async def run(self) -> None:
+        """Serve until killed."""
+        await self.server.__aenter__()
+        await self.died.wait()
+        # A killed process runs no `finally`: what is left of it stays as it is.
+
+    def kill(self) -> None:
+        """As SIGKILL does: in the middle of anything."""
+        if not self.runtime.killed:
+            self.runtime.kill()
+
+    def _die(self) -> None:
+        self.network.listeners.pop(PORT, None)
+        for transport in list(self.network.transports):
+            self.network.cut(transport)
+        store = getattr(self.server, "store", None)
+        if store is not None:
+            kill_store(store)
+        self.died.set()
+
+
+def kill_store(store: Any) -> None:
+    """What the operating system does to a killed process's files: open transactions are gone, the lock is free."""
+    term = store._writer._term
+    if term._connection is not None:
+        term._connection.close()
+    for thread in store._readers._threads:
+        if thread.source is not None:
+            thread.source.connection.close()
+    store._lock.release()
+
+
+@dataclass
+class Cluster:
+    """One world."""
+
+    seed: int
+    folder: Path
+    steps: int = 60
+    trace: list[str] = field(default_factory=list)
+    """What happened, in order; the same for the same seed."""
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.network = Network(random.Random(self.random.getrandbits(64)))
+        self.board = Board(random.Random(self.random.getrandbits(64)))
+        self.model = Model()
+        self.app = self.folder / "board.py"
+        self.app.write_text(self.board.source(), "utf-8")
+        self.data = self.folder / "data"
+        self.server: SimulatedServer
+        self.acknowledged: dict[str, int] = {}
+        self.ids: list[str] = []
+        self.checks = 0
+        self.kills = 0
+        self.cuts = 0
+
+    async def run(self) -> None:
+        """Live through faults, then converge without them."""
+        async with anyio.create_task_group() as processes:
+            self._start_server(processes)
+            async with anyio.create_task_group() as clients_group:
+                faults_over = anyio.Event()
+                done = [anyio.Event() for _ in range(CLIENTS)]
+                for number in range(CLIENTS):
+                    source = random.Random(self.random.getrandbits(64))
+                    clients_group.start_soon(self._client, number, source, faults_over, done[number])
+                await self._faults(processes)
+                self.note("faults are over")
+                faults_over.set()
+                with anyio.fail_after(CONVERGE_SECONDS):
+                    for event in done:
+                        await event.wait()
+            await self.server.server.stop()
+            processes.cancel_scope.cancel()
+        self._check_file()
+
+    def note(self, text: str) -> None:
+        """Add to the trace."""
+        self.trace.append(f"{asyncio.get_running_loop().time():.6f} {text}")
+
+    # The server and its faults.
+
+    def _start_server(self, processes: Any) -> None:
+        self.server = SimulatedServer(self.network, self.random, self.app, self.data)
+        if self.random.random() < 0.5:
+            point = self.random.choice(CRASH_POINTS)
+            self.server.runtime.crash_points[point] = self.random.randint(2, 20)
+        processes.start_soon(self._serve, processes, self.server)
+
+    async def _serve(self, processes: Any, server: SimulatedServer) -> None:
+        try:
+            await server.run()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            if not server.runtime.killed:
+                raise
+            await server.died.wait()
+        self.kills += 1
+        self.note("the server died")
+        await asyncio.sleep(self.random.random() * 2)
+        self._start_server(processes)
+
+    async def _faults(self, processes: Any) -> None:
+        for _ in range(self.steps):
+            await asyncio.sleep(self.random.random() * 0.5)
+            dice = self.random.random()
+            if dice < 0.1:
+                self.cuts += 1
+                self.network.cut_any()
+            elif dice < 0.14:
+                self.server.kill()
+        self.server.runtime.crash_points.clear()
+
+    # Clients.
+
+    async def _client(
+        self, number: int, source: random.Random, faults_over: anyio.Event, done: anyio.Event
+    ) -> None:
+        runtime = WorldRuntime(self.network, source)
+        runtime.bind(asyncio.get_running_loop())
+        async with Client(f"ws://127.0.0.1:{PORT}", None, runtime) as client:
+            self._watch(client, number)
+            async with anyio.create_task_group() as calls:
+                held: list[Any] = []
+                count = 0
+                while not faults_over.is_set() or count < 3:
+                    await asyncio.sleep(source.random() * 0.3)
+                    count += 1
+                    self._act(client, number, count, source, held, calls)
+            # Everything was answered; one more transition from everybody's newest state.
+            await client.mutation("board:change", {"steps": []})
+            self._check_client(client._session, number)
+            done.set()
+
+    def _act(
+        self, client: Client, number: int, count: int, source: random.Random, held: list[Any], calls: Any
+    ) -> None:
+        dice = source.random()
+        if dice < 0.3 and len(held) < QUERIES_MAX:
+            path, args = self.board.query(source)
+            if path == "board:fetch":
+                if not self.ids:
+                    return
+                args = {"id": source.choice(self.ids)}
+            held.append(client.subscribe(path, args))
+        elif dice < 0.4 and held:
+            held.pop(source.randrange(len(held))).close()
+        else:
+            key = f"{number}-{count}"
+            calls.start_soon(self._mutate, client, self.board.mutation(source, key), key)
+
+    async def _mutate(self, client: Client, args: dict[str, Any], key: str) -> None:
+        try:
+            ids = await client.mutation("board:change", args)
+        except RemoteError as error:
+            assert error.name == "AppError", error
+            assert args["steps"][-1]["fail"]
+            self.note(f"{key} failed as asked")
+            return
+        assert not args["steps"][-1]["fail"]
+        self.ids.extend(ids)
+        self.acknowledged[key] = self.acknowledged.get(key, 0) + 1
+        self.note(f"{key} acknowledged")
+
+    # Checkers.
+
+    def _watch(self, client: Client, number: int) -> None:
+        state = client._session
+        receive = state._receive_transition
+
+        def checked(transition: Any) -> None:
+            receive(transition)
+            if state._settled():
+                self._check_client(state, number)
+
+        state._receive_transition = checked  # type: ignore[method-assign]
+
+    def _check_client(self, state: ClientState, number: int) -> None:
+        """The client's results equal its queries run from scratch at the version it was told."""
+        ts = state.version.ts
+        self._catch_up()
+        assert ts <= self.model.last_ts or ts == 0, "no transition before its commit is durable"
+        shown = []
+        for query in state.queries:
+            if query.query_id not in state.queries._on_server or query.result is None:
+                continue
+            args = json.loads(query.args)
+            expected = self.board.expected(self.model, ts, query.path, args)
+            found = outcome(query.result)
+            assert found == expected, (
+                f"seed {self.seed}, client {number} at {ts}: {query.path} {args}\nhas {found}\nnot {expected}"
+            )
+            shown.append(f"{query.query_id}={query.result.hash if isinstance(query.result, Value) else '!'}")
+            self.checks += 1
+        self.note(f"client {number} at {state.version} {' '.join(shown)}")
+
+    def _catch_up(self) -> None:
+        """Read what was committed since, straight from the file."""
+        connection = sqlite3.connect(f"file:{self.data / 'data.sqlite3'}?mode=ro", uri=True)
+        try:
+            tables = {}
+            for (text,) in connection.execute("SELECT json_value FROM documents WHERE table_id = 1 AND NOT deleted"):
+                table = json.loads(text)
+                tables[table["tablet"]] = table["name"]
+            rows = connection.execute(
+                "SELECT ts, table_id, hex(id), json_value FROM documents WHERE ts > ? ORDER BY ts, rowid",
+                (self.model.last_ts,),
+            ).fetchall()
+            (last_ts,) = connection.execute("SELECT json_value FROM globals WHERE key = 'last_ts'").fetchone()
+        finally:
+            connection.close()
+        commits: dict[int, list[tuple[str, str, bytes | None]]] = {}
+        for ts, tablet, internal, text in rows:
+            commits.setdefault(ts, []).append((tables.get(tablet, f"#{tablet}"), internal, text))
+        for ts, writes in commits.items():
+            self.model.commit(ts, writes)
+        self.model.last_ts = max(self.model.last_ts, int(last_ts))
+
+    def _check_file(self) -> None:
+        """The file is sound; every acknowledged mutation is there once, and none twice."""
+        assert check_folder(self.data) == []
+        self._catch_up()
+        marks = [row["key"] for row in self.model.documents("marks", self.model.last_ts) if row["key"]]
+        assert len(marks) == len(set(marks)), f"seed {self.seed}: a mutation happened twice"
+        assert set(self.acknowledged) <= set(marks), f"seed {self.seed}: an acknowledged mutation is lost"
+        assert all(count == 1 for count in self.acknowledged.values())
+
+
+def outcome(result: Value | Failure) -> Any:
+    """A result as the board says it."""
+    if isinstance(result, Value):
+        return json.loads(result.json)
+    error: TinyvexError = result.error
+    assert isinstance(error, RemoteError), error
+    assert error.name == "AppError", error
+    return ("odd", error.app_data["odd"])

@@ -1,0 +1,98 @@
+"""
+The oracle: documents in plain dictionaries, and queries that look at every one of them.
+
+It knows nothing of indexes, keys, pages or read sets. Commits reach it as the documents they wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+Document = dict[str, Any]
+MISSING = object()
+
+
+def rank(value: Any) -> tuple[Any, ...]:
+    """A value as something Python compares in the database's order."""
+    if value is MISSING:
+        return (0,)
+    if value is None:
+        return (1,)
+    if isinstance(value, bool):
+        return (4, value)
+    if isinstance(value, (int, float)):
+        return (3, value)
+    if isinstance(value, str):
+        return (5, value)
+    assert isinstance(value, list), value
+    return (7, tuple(rank(element) for element in value))
+
+
+def at_path(document: Document, path: str) -> Any:
+    """The value of a dotted path."""
+    value: Any = document
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+@dataclass
+class Model:
+    """Every revision of every document, by table."""
+
+    revisions: dict[str, dict[str, list[tuple[int, Document | None]]]] = field(default_factory=dict)
+    last_ts: int = 0
+    internal_ids: dict[str, str] = field(default_factory=dict)
+    """The internal id of each document's id: a deletion in the log has nothing else."""
+
+    def commit(self, ts: int, writes: list[tuple[str, str, bytes | None]]) -> None:
+        """Take in a commit: (table, internal id, JSON or None)."""
+        assert ts > self.last_ts, "commits are in order"
+        self.last_ts = ts
+        for table, internal, text in writes:
+            document = None if text is None else json.loads(text)
+            if document is not None:
+                self.internal_ids[document["_id"]] = internal
+            self.revisions.setdefault(table, {}).setdefault(internal, []).append((ts, document))
+
+    def fetch(self, document_id: str, ts: int) -> Document | None:
+        """The document with an id, in whichever table."""
+        internal = self.internal_ids.get(document_id, "")
+        found = [self._revision(table, internal, ts) for table in self.revisions]
+        return next((document for document in found if document is not None), None)
+
+    def _revision(self, table: str, internal: str, ts: int) -> Document | None:
+        found = None
+        for written, document in self.revisions[table].get(internal, ()):
+            if written <= ts:
+                found = document
+        return found
+
+    def documents(self, table: str, ts: int) -> list[Document]:
+        """All documents of a table at a `ts`."""
+        found = [self._revision(table, internal, ts) for internal in self.revisions.get(table, {})]
+        return [document for document in found if document is not None]
+
+    def scan(self, ts: int, fields: list[str], args: Document) -> list[Document]:
+        """What the board's `scan` must return."""
+        rows = self.documents(args["table"], ts)
+        equal = list(args["equal"].items())
+        for path, value in equal:
+            rows = [row for row in rows if rank(at_path(row, path)) == rank(value)]
+        if args["bound"] is not None:
+            comparison, value = args["bound"]
+            rows = [row for row in rows if _holds(comparison, rank(at_path(row, fields[len(equal)])), rank(value))]
+
+        def sort_key(row: Document) -> tuple[Any, ...]:
+            return (*(rank(at_path(row, path)) for path in fields), row["_creationTime"], row["_id"])
+
+        rows.sort(key=sort_key, reverse=args["order"] == "desc")
+        return rows if args["limit"] is None else rows[: args["limit"]]
+
+
+def _holds(comparison: str, left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
+    return {"gt": left > right, "gte": left >= right, "lt": left < right, "lte": left <= right}[comparison]

@@ -1,0 +1,85 @@
+"""A real server process: started, read, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+START_SECONDS = 30.0
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
+class ServerProcess:
+    """`tinyvex serve` in a process of its own; entering waits for its ready line."""
+
+    def __init__(self, app: Path, data: Path, *options: str) -> None:
+        self.command = [sys.executable, "-m", "tinyvex", "serve", str(app), "--data", str(data), *options]
+        self.ready: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it and wait until it can serve."""
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=ENVIRONMENT
+        )
+        self.errors: list[bytes] = []
+        assert self.process.stderr is not None
+        self._drain = threading.Thread(target=self.errors.extend, args=(self.process.stderr,), daemon=True)
+        self._drain.start()
+        self.ready = json.loads(self._line())
+
+    def _line(self) -> str:
+        lines: queue.Queue[bytes] = queue.Queue(1)
+        assert self.process.stdout is not None
+        threading.Thread(target=lambda: lines.put(self.process.stdout.readline()), daemon=True).start()  # type: ignore[union-attr]
+        line = lines.get(timeout=START_SECONDS)
+        if not line:
+            self.process.wait(START_SECONDS)
+            self._drain.join(START_SECONDS)
+            raise AssertionError(f"the server ended with {self.process.returncode}: {b''.join(self.errors).decode()}")
+        return line.decode()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return str(self.ready["url"])
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(START_SECONDS)
+        self._drain.join(START_SECONDS)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        return code
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

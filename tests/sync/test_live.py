@@ -1,0 +1,253 @@
+"""Live queries: shared, valid for an interval, computed once, and never told before they are published."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tinyvex import errors
+from tinyvex.functions.executor import Call, QueryOutcome, result_hash
+from tinyvex.functions.reads import ReadSet
+from tinyvex.storage.log import CommitRecord, Write
+from tinyvex.sync.counters import Counters
+from tinyvex.sync.live import LiveQueries, LiveQuery
+
+INDEX = 7
+
+
+@dataclass
+class FakeStore:
+    last_ts: int = 10
+
+
+@dataclass
+class FakeExecutor:
+    """Keeps computations until the test ends them."""
+
+    store: FakeStore = field(default_factory=FakeStore)
+    reveal: bool = False
+    pending: list[tuple[Call, Callable[[QueryOutcome], None], int | None]] = field(default_factory=list)
+
+    def query_nowait(self, call: Call, done: Callable[[QueryOutcome], None], *, at: int | None = None) -> None:
+        self.pending.append((call, done, at))
+
+    def finish(self, ts: int, value: bytes = b"1", lo: bytes = b"a", hi: bytes = b"b", **flags: Any) -> None:
+        """End the oldest computation with a snapshot at `ts` that read [lo, hi)."""
+        _, done, _ = self.pending.pop(0)
+        reads = ReadSet()
+        reads.add(INDEX, lo, hi)
+        error = flags.pop("error", None)
+        done(QueryOutcome(ts, value, error, result_hash(value, error), reads, **flags))
+
+
+@dataclass(eq=False)
+class FakeSubscriber:
+    """Notes what it is told."""
+
+    willing: bool = True
+    told: list[str] = field(default_factory=list)
+
+    def invalidated(self, live: LiveQuery) -> bool:
+        self.told.append("invalidated")
+        return self.willing
+
+    def computed(self, live: LiveQuery, changed: bool) -> None:
+        self.told.append("changed" if changed else "unchanged")
+
+
+class World:
+    """Live queries over a fake executor."""
+
+    def __init__(self) -> None:
+        self.executor = FakeExecutor()
+        self.counters = Counters()
+        self.live = LiveQueries(self.executor, self.counters)  # type: ignore[arg-type]
+        self.subscriber = FakeSubscriber()
+
+    def watch(self, path: str = "m:f", identity: Any = None, subscriber: FakeSubscriber | None = None) -> LiveQuery:
+        return self.live.subscribe(Call(path, b"{}", identity), subscriber or self.subscriber)
+
+    def computed(self, ts: int = 10, **result: Any) -> LiveQuery:
+        """A live query with a result."""
+        live = self.watch()
+        self.live.compute(live)
+        self.executor.finish(ts, **result)
+        return live
+
+    def commit(self, ts: int, key: bytes = b"a1") -> None:
+        write = Write(1, b"i", b"{}", None, (), ((INDEX, key),), ())
+        self.live.publish([CommitRecord(ts, (write,))])
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_equal_calls_share_one_live_query(world: World) -> None:
+    """Two subscribers of the same function and arguments watch one live query."""
+    assert world.watch() is world.watch(subscriber=FakeSubscriber())
+    assert world.counters.live_queries == 1
+
+
+def test_the_last_subscriber_forgets_the_query(world: World) -> None:
+    """After as many unsubscribes as subscribes nothing is kept."""
+    live = world.computed()
+    world.watch()
+    world.live.unsubscribe(live, world.subscriber)
+    world.live.unsubscribe(live, world.subscriber)
+    assert world.counters.live_queries == 0
+    world.commit(11)
+    assert world.executor.pending == []
+
+
+def test_a_commit_that_does_not_touch_it_leaves_a_result_open(world: World) -> None:
+    """Keys outside what was read change nothing."""
+    live = world.computed()
+    world.commit(11, b"z")
+    assert live.covers(11)
+    assert world.subscriber.told == ["changed"]
+
+
+def test_a_commit_that_touches_it_ends_the_result_and_computes_once(world: World) -> None:
+    """The old result holds up to the commit; several commits ask for one computation."""
+    live = world.computed()
+    world.commit(11)
+    world.commit(12)
+    assert live.covers(10)
+    assert not live.covers(11)
+    assert len(world.executor.pending) == 1
+
+
+def test_an_unchanged_hash_is_told_as_unchanged(world: World) -> None:
+    """A re-run with the same value tells subscribers that nothing changed."""
+    world.computed()
+    world.commit(11)
+    world.executor.finish(11)
+    assert world.subscriber.told == ["changed", "invalidated", "unchanged"]
+    assert world.counters.recomputations_unchanged == 1
+
+
+def test_nothing_is_computed_for_subscribers_that_cannot_send(world: World) -> None:
+    """A query whose only subscriber is full waits until it asks."""
+    live = world.computed()
+    world.subscriber.willing = False
+    world.commit(11)
+    assert world.executor.pending == []
+    world.live.compute(live)
+    assert len(world.executor.pending) == 1
+
+
+def test_a_result_from_a_commit_that_is_not_published_yet_waits(world: World) -> None:
+    """A reader may see commit 12 before the loop has heard of it; its result counts only then."""
+    live = world.watch()
+    world.live.compute(live)
+    world.executor.finish(12)
+    assert live.result is None
+    world.commit(12)
+    assert live.covers(12)
+
+
+def test_a_commit_between_read_and_registration_is_not_missed(world: World) -> None:
+    """A commit that was published while the query ran ends its interval."""
+    live = world.watch()
+    world.live.compute(live)
+    world.commit(11, b"z")
+    world.commit(12)
+    world.commit(13)
+    world.executor.finish(10)
+    assert live.covers(11)
+    assert not live.covers(12)
+
+
+def test_commits_up_to_the_snapshot_do_not_count_against_it(world: World) -> None:
+    """The read saw commit 12, so only later ones end its interval."""
+    live = world.watch()
+    world.live.compute(live)
+    world.commit(12)
+    world.executor.finish(12)
+    assert live.covers(12)
+
+
+def test_a_computation_older_than_what_is_remembered_counts_as_overtaken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When too many commits passed, the result holds at its own `ts` only."""
+    monkeypatch.setattr("tinyvex.sync.live.COMMITS_REMEMBERED_MAX", 2)
+    live = world.watch()
+    world.live.compute(live)
+    for ts in range(11, 15):
+        world.commit(ts, b"z")
+    world.executor.finish(10)
+    assert live.covers(10)
+    assert not live.covers(11)
+
+
+def test_nothing_is_remembered_without_computations(world: World) -> None:
+    """Commits are kept only for computations under way."""
+    world.computed()
+    world.commit(11, b"z")
+    assert not world.live._recent
+    world.commit(12)
+    assert not world.live._recent
+    world.commit(13, b"z")
+    assert len(world.live._recent) == 1
+    world.executor.finish(13)
+    assert not world.live._recent
+
+
+def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
+    """A computation at an older `ts` answers for that `ts` only, and leaves the newest result alone."""
+    live = world.computed()
+    world.live.pin(live, 5)
+    world.executor.finish(5, b"old")
+    pinned = live.at(5)
+    assert pinned is not None
+    assert pinned.outcome.value == b"old"
+    assert live.at(6) is None
+    assert live.covers(10)
+
+
+def test_pins_are_bounded(world: World) -> None:
+    """Old pins go when many are asked for."""
+    live = world.computed()
+    for ts in range(20):
+        world.live.pin(live, ts)
+    assert len(live.pins) == 8
+
+
+def test_an_execution_that_looks_at_the_identity_splits_its_query(world: World) -> None:
+    """Until it does, identities share; afterwards each has its own."""
+    live = world.watch(identity={"name": "a"})
+    other = Call("m:f", b"{}", {"name": "b"})
+    assert world.live.is_current(live, other)
+    world.live.compute(live)
+    world.executor.finish(10, read_auth=True)
+    assert not world.live.is_current(live, other)
+    assert world.watch(identity={"name": "a"}) is not world.watch(identity={"name": "b"})
+
+
+def test_a_failure_outside_the_database_is_tried_again_at_any_commit(world: World) -> None:
+    """A volatile failure does not depend on keys."""
+    world.computed(volatile=True, error=errors.Overloaded("full"))
+    world.commit(11, b"z")
+    assert len(world.executor.pending) == 1
+
+
+def test_an_error_and_a_value_are_different_results(world: World) -> None:
+    """Error to success and back are changes; the same error twice is none."""
+    world.computed(error=errors.AppError("no"))
+    for ts, outcome in ((11, {"error": errors.AppError("no")}), (12, {}), (13, {"error": errors.AppError("no")})):
+        world.commit(ts)
+        world.executor.finish(ts, **outcome)
+    assert [told for told in world.subscriber.told if told != "invalidated"] == [
+        "changed", "unchanged", "changed", "changed",
+    ]  # fmt: skip
+
+
+def test_the_shared_part_of_a_frame_is_encoded_once(world: World) -> None:
+    """Every connection gets the same bytes object."""
+    live = world.computed(value=b"[1]")
+    assert live.result is not None
+    assert live.result.tail() is live.result.tail()
