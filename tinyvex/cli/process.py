@@ -50,19 +50,12 @@ async def _serve(options: ServerOptions, on_ready: Ready, beside: Beside | None,
     if exit_with_parent:
         watch_parent(runtime, asked.set)
     with stop_on_signals(runtime, asked.set):
-        async with Server(options, runtime) as server, anyio.create_task_group() as group:
+        async with Server(options, runtime) as server:
             on_ready(server)
-
-            async def stop_when_asked() -> None:
+            async with anyio.create_task_group() as group:
+                if beside is not None:
+                    group.start_soon(beside, server)
                 await asked.wait()
-                await server.stop()
-
-            group.start_soon(stop_when_asked)
-            if beside is not None:
-                group.start_soon(beside, server)
-            try:
-                await server.wait_stopped()
-            finally:
                 group.cancel_scope.cancel()
 
 
