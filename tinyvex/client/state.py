@@ -202,14 +202,15 @@ class ClientState:
         return modify if modify is not None else self._next_call(self.server.limits)
 
     def _next_modify(self, bounds: wire.ConnectLimits) -> bytes | None:
-        if not self._restoring and (
-            not self.queries.has_unsent or self._modifies_unanswered >= _MODIFIES_UNANSWERED_MAX
-        ):
+        may_send = self.queries.has_unsent and self._modifies_unanswered < _MODIFIES_UNANSWERED_MAX
+        if not (self._restoring or may_send):
             return None
         changes = self.queries.take_changes(bounds.queries_max, bounds.message_bytes_max)
-        self._show()
         if not changes:
+            # All was sent; what is left has failed for want of room.
             self._restoring = False
+            self._advance()
+            self._show()
             return None
         base = self._sent_query_set
         self._sent_query_set += 1
@@ -354,11 +355,14 @@ class ClientState:
             self.queries.stage(modification)
         self.version = end
         self.observed_ts = max(self.observed_ts, end.ts)
+        self._advance()
+
+    def _advance(self) -> None:
+        """One step: the results of this version appear, the optimistic updates it covers go, their callers go on."""
         if self._settled():
-            # One step: the results of this version appear, the optimistic updates it covers go, their callers go on.
             self.queries.settle()
-            self._shown_ts = end.ts
-            self._complete(self.requests.covered(end.ts), show=True)
+            self._shown_ts = self.version.ts
+            self._complete(self.requests.covered(self.version.ts), show=True)
 
     def _settled(self) -> bool:
         """Whether this socket has brought back everything, at or past what was shown before."""

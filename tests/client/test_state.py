@@ -1,0 +1,861 @@
+"""The client's state machine against a fake server, message by message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.fake_server import FIRST_TS, FakeServer, FakeSession, error_object
+from tinyvex import limits
+from tinyvex.client.events import Changed, Completed, Connected, Ended, Failed, SessionPhase
+from tinyvex.client.optimistic import LocalStore
+from tinyvex.client.query_set import Failure, Query, Value
+from tinyvex.client.requests import Kind
+from tinyvex.client.state import ClientState
+from tinyvex.errors import (
+    ClientClosed,
+    ConnectionLost,
+    MessageTooLarge,
+    RemoteError,
+    TinyvexError,
+    TooManyQueries,
+    UpdateRejected,
+)
+from tinyvex.values import codec
+
+
+class Dialogue:
+    """A client's state joined to a fake server by texts; nothing moves unless told to."""
+
+    def __init__(self, server: FakeServer | None = None) -> None:
+        self.server = server or FakeServer()
+        self.state = ClientState("session-1", "token")
+        self.session: FakeSession
+        self.events: list[Any] = []
+
+    def open(self) -> Dialogue:
+        """A new socket, and everything said until both sides are silent."""
+        self.dial()
+        self.run()
+        return self
+
+    def dial(self) -> None:
+        self.session = self.server.connect()
+        self.state.opened(now_ms=5)
+
+    def send(self) -> list[dict[str, Any]]:
+        """Move what the client has to say to the server; returns it."""
+        messages = []
+        while (text := self.state.next_message()) is not None:
+            messages.append(json.loads(text))
+            self.session.receive(text)
+        self.check()
+        return messages
+
+    def hear(self) -> None:
+        """Move what the server has said to the client."""
+        said, self.session.out = self.session.out, []
+        for text in said:
+            self.state.receive(text)
+            self.check()
+
+    def run(self) -> None:
+        """Until both sides are silent."""
+        while self.send() or self.session.out:
+            self.session.turn()
+            self.hear()
+        self.session.turn()
+        self.hear()
+
+    def check(self) -> None:
+        self.state.validate()
+        self.events += self.state.events()
+
+    def lose(self) -> None:
+        self.state.lost("cut")
+        self.check()
+
+    def subscribe(self, name: str) -> Query:
+        return self.state.subscribe("counters:get", codec.encode({"name": name}))
+
+    def add(self, name: str, by: int = 1, **kwargs: Any) -> int:
+        args = codec.encode({"name": name, "by": by})
+        number = self.state.call(Kind.MUTATION, "counters:add", args, **kwargs).number
+        self.check()
+        return number
+
+    def call(self, kind: Kind, path: str, args: bytes = b"{}") -> int:
+        return self.state.call(kind, path, args).number
+
+    def take_events(self) -> list[Any]:
+        self.check()
+        events, self.events = self.events, []
+        return events
+
+
+def methods(messages: list[dict[str, Any]]) -> list[str]:
+    return [message["method"].removeprefix("tinyvex/") for message in messages]
+
+
+def shown(query: Query) -> Any:
+    assert isinstance(query.shown, Value)
+    return json.loads(query.shown.json)
+
+
+def completed(events: list[Any]) -> list[int]:
+    return [event.number for event in events if isinstance(event, Completed)]
+
+
+def failures(events: list[Any]) -> dict[int, TinyvexError]:
+    return {event.number: event.error for event in events if isinstance(event, Failed)}
+
+
+# Greeting.
+
+
+def test_nothing_is_said_before_a_socket_is_open() -> None:
+    """Wishes wait."""
+    dialogue = Dialogue()
+    dialogue.subscribe("a")
+    dialogue.add("a")
+    assert dialogue.state.next_message() is None
+
+
+def test_connect_is_first_and_alone() -> None:
+    """Nothing follows `tinyvex/connect` until it is answered, because only then is the epoch known."""
+    dialogue = Dialogue()
+    dialogue.subscribe("a")
+    dialogue.dial()
+    (connect,) = dialogue.send()
+    assert connect["method"] == "tinyvex/connect"
+    assert connect["params"]["sessionId"] == "session-1"
+    assert connect["params"]["token"] == "token"
+    assert connect["params"]["connectionCount"] == 0
+
+
+def test_after_the_greeting_the_query_set_goes_before_the_requests() -> None:
+    """One `modifyQuerySet` from 0 to 1 has every query; requests follow in the order they were asked."""
+    dialogue = Dialogue()
+    dialogue.add("a")
+    dialogue.call(Kind.QUERY, "counters:get", b'{"name":"a"}')
+    dialogue.subscribe("a"), dialogue.subscribe("b")
+    dialogue.dial()
+    dialogue.send()
+    dialogue.hear()
+    modify, *calls = dialogue.send()
+    assert (modify["params"]["baseVersion"], modify["params"]["newVersion"]) == (0, 1)
+    assert [change["queryId"] for change in modify["params"]["modifications"]] == [0, 1]
+    assert methods(calls) == ["mutation", "query"]
+
+
+def test_a_refused_token_ends_the_session() -> None:
+    """No new socket helps against Unauthenticated, and every request gets the error."""
+    dialogue = Dialogue()
+    dialogue.server.refusal = error_object("Unauthenticated", "wrong token", retry="after-fix")
+    number = dialogue.add("a")
+    dialogue.dial()
+    dialogue.send()
+    with pytest.raises(RemoteError, match="wrong token"):
+        dialogue.hear()
+    events = dialogue.take_events()
+    assert dialogue.state.phase is SessionPhase.CLOSED
+    assert failures(events)[number].name == "Unauthenticated"
+    assert isinstance(events[-1], Ended)
+    with pytest.raises(RemoteError, match="wrong token"):
+        dialogue.subscribe("a")
+
+
+def test_a_server_without_room_is_asked_again_later() -> None:
+    """`retry: later` and its hint leave the session open."""
+    dialogue = Dialogue()
+    dialogue.server.refusal = error_object("Overloaded", retry="later", retryAfterMs=700)
+    dialogue.dial()
+    dialogue.send()
+    with pytest.raises(RemoteError):
+        dialogue.hear()
+    assert dialogue.state.phase is SessionPhase.GREETING
+    assert dialogue.state.retry_after_ms == 700
+
+
+@pytest.mark.parametrize(
+    ("name", "closes"),
+    [
+        ("SessionReplaced", True),
+        ("Unauthenticated", True),
+        ("UnsupportedVersion", True),
+        ("ObservedTsAhead", True),
+        ("SessionIdentity", True),
+        ("BaseVersionMismatch", False),
+        ("ServerStopping", False),
+        ("IdleTimeout", False),
+        ("SlowConsumer", False),
+        ("SomethingNewer", False),
+    ],
+)
+def test_which_fatal_errors_close_the_session(name: str, closes: bool) -> None:
+    """Those that a fresh socket mends only cost the socket."""
+    dialogue = Dialogue().open()
+    dialogue.session.fatal(error_object(name))
+    with pytest.raises(RemoteError):
+        dialogue.hear()
+    assert (dialogue.state.phase is SessionPhase.CLOSED) is closes
+
+
+# Subscriptions.
+
+
+def test_a_subscription_shows_the_current_value_and_each_new_one() -> None:
+    """Transitions bring values, and `Changed` says which query."""
+    dialogue = Dialogue().open()
+    dialogue.server.commit("a", 3)
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    assert shown(query) == 3
+    dialogue.server.commit("a", 1)
+    dialogue.run()
+    assert shown(query) == 4
+    assert [event for event in dialogue.take_events() if isinstance(event, Changed)] == [Changed([0]), Changed([0])]
+
+
+def test_equal_subscriptions_share_one_query_id() -> None:
+    """The server hears of it once, and of its end when the last one has let go."""
+    dialogue = Dialogue().open()
+    first, second = dialogue.subscribe("a"), dialogue.subscribe("a")
+    assert first is second
+    assert methods(dialogue.send()) == ["modifyQuerySet"]
+    dialogue.run()
+    dialogue.state.queries.release(first.query_id)
+    assert dialogue.send() == []
+    dialogue.state.queries.release(first.query_id)
+    (modify,) = dialogue.send()
+    assert modify["params"]["modifications"] == [{"type": "Remove", "queryId": 0}]
+    dialogue.run()
+    assert len(dialogue.state.queries) == 0
+
+
+def test_a_query_added_and_removed_before_sending_says_nothing() -> None:
+    """Only the difference between what is wanted and what the server has is sent."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.state.queries.release(query.query_id)
+    assert dialogue.send() == []
+
+
+def test_a_query_let_go_and_taken_again_before_sending_stays() -> None:
+    """The server never hears of the moment in which nobody wanted it."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.state.queries.release(query.query_id)
+    assert dialogue.subscribe("a") is query
+    assert dialogue.send() == []
+
+
+def test_query_ids_are_never_reused() -> None:
+    """The same query, added again after its removal was sent, has a new id."""
+    dialogue = Dialogue().open()
+    dialogue.state.queries.release(dialogue.subscribe("a").query_id)
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.state.queries.release(query.query_id)
+    dialogue.run()
+    assert dialogue.subscribe("a").query_id > query.query_id
+
+
+def test_a_result_for_a_query_already_let_go_is_ignored() -> None:
+    """The transition that crosses with the removal is applied for the others."""
+    dialogue = Dialogue().open()
+    kept, dropped = dialogue.subscribe("a"), dialogue.subscribe("b")
+    dialogue.send()
+    dialogue.state.queries.release(dropped.query_id)
+    dialogue.send()
+    dialogue.run()
+    assert shown(kept) == 0
+
+
+def test_failure_and_success_follow_each_other() -> None:
+    """A failed query shows its error; the same error again is no news; another one is."""
+    dialogue = Dialogue().open()
+    query = dialogue.state.subscribe("counters:fail", b"{}")
+    dialogue.run()
+    assert isinstance(query.shown, Failure)
+    assert query.revision == 1
+    dialogue.server.commit("failures", 1)
+    dialogue.run()
+    assert query.revision == 2
+    assert query.shown.error.message == "failed 1"
+
+
+def test_too_many_queries_are_refused_here() -> None:
+    """The bound of the client is an error at once, not a spoiled message."""
+    dialogue = Dialogue()
+    for number in range(limits.CLIENT_QUERIES_MAX):
+        dialogue.subscribe(str(number))
+    with pytest.raises(TooManyQueries):
+        dialogue.subscribe("one more")
+
+
+def test_queries_above_the_servers_bound_fail_alone_until_there_is_room() -> None:
+    """The others live; when one goes, the one that waited gets its place."""
+    server = FakeServer()
+    server.queries_max = 2
+    dialogue = Dialogue(server).open()
+    first, second, third = (dialogue.subscribe(name) for name in "abc")
+    dialogue.run()
+    assert shown(first) == shown(second) == 0
+    assert isinstance(third.shown, Failure)
+    assert third.shown.error.name == "TooManyQueries"
+    dialogue.state.queries.release(first.query_id)
+    dialogue.run()
+    assert shown(third) == 0
+
+
+def test_a_query_with_arguments_too_large_for_the_server_fails_alone() -> None:
+    """It would have ended the connection, again and again."""
+    server = FakeServer()
+    server.message_bytes_max = 2000
+    dialogue = Dialogue(server).open()
+    large = dialogue.subscribe("x" * 3000)
+    small = dialogue.subscribe("a")
+    dialogue.run()
+    assert isinstance(large.shown, Failure)
+    assert large.shown.error.name == "MessageTooLarge"
+    assert shown(small) == 0
+    assert dialogue.state.recovered
+
+
+def test_changes_of_the_query_set_are_collected_while_others_are_unanswered() -> None:
+    """A client that subscribes faster than the server answers sends few messages, not many."""
+    dialogue = Dialogue().open()
+    sent = []
+    for number in range(50):
+        dialogue.subscribe(str(number))
+        sent += dialogue.send()
+    assert len(sent) == 4
+    dialogue.run()
+    assert len(dialogue.session.queries) == 50
+
+
+# The version chain.
+
+
+def transition(start: int, end: int, query_set: tuple[int, int] = (0, 0), *modifications: Any) -> str:
+    params = {
+        "startVersion": {"querySet": query_set[0], "identity": 0, "ts": start},
+        "endVersion": {"querySet": query_set[1], "identity": 0, "ts": end},
+        "modifications": modifications,
+        "serverTs": 0,
+    }
+    return json.dumps({"jsonrpc": "2.0", "method": "tinyvex/transition", "params": params})
+
+
+UPDATE = {"type": "QueryUpdated", "queryId": 0, "hash": "h"}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (transition(7, 8), "starts at 0/0/7"),
+        (transition(0, 8, (1, 1)), "starts at 1/0/0"),
+        (transition(0, 8, (0, 5)), "only 0 was sent"),
+        (transition(0, 8, (0, 0), {**UPDATE, "value": 1}), "was never added"),
+        ('{"jsonrpc":"2.0","id":99,"result":{}}', "was not asked"),
+        ('{"jsonrpc":"2.0","id":null,"error":' + json.dumps(error_object("ParseError", "bad JSON")) + "}", "bad JSON"),
+        ("no JSON", "cannot be understood"),
+        ('{"jsonrpc":"2.0","method":"tinyvex/transition","params":{}}', "cannot be understood"),
+        ("[]", "cannot be understood"),
+        ('{"jsonrpc":"2.0"}', "neither"),
+    ],
+)
+def test_what_does_not_fit_is_rejected(text: str, why: str) -> None:
+    """A gap, an unknown query, an answer to nothing, garbage: each is UpdateRejected, and the next socket mends it."""
+    dialogue = Dialogue().open()
+    with pytest.raises(UpdateRejected, match=why):
+        dialogue.state.receive(text)
+    assert dialogue.state.phase is SessionPhase.READY
+    dialogue.lose()
+    dialogue.open()
+
+
+def test_a_transition_that_goes_backwards_is_rejected() -> None:
+    """Versions only grow."""
+    dialogue = Dialogue().open()
+    dialogue.state.receive(transition(0, 8))
+    with pytest.raises(UpdateRejected, match="backwards"):
+        dialogue.state.receive(transition(8, 7))
+
+
+@pytest.mark.parametrize(
+    ("modification", "why"),
+    [
+        ({**UPDATE, "patch": []}, "not asked for"),
+        (UPDATE, "neither value nor patch"),
+        ({"type": "QueryUnchanged", "queryId": 0, "hash": "other"}, "not held"),
+        ({"type": "QueryRemoved", "queryId": 0}, "without being asked"),
+    ],
+)
+def test_impossible_updates_are_rejected(modification: dict[str, Any], why: str) -> None:
+    """An update must continue from what this client holds."""
+    dialogue = Dialogue().open()
+    dialogue.subscribe("a")
+    dialogue.run()
+    ts = dialogue.state.version.ts
+    with pytest.raises(UpdateRejected, match=why):
+        dialogue.state.receive(transition(ts, ts + 1, (1, 1), modification))
+
+
+@pytest.mark.parametrize("method", ["tinyvex/ping", "tinyvex/fromTheFuture"])
+def test_pings_and_unknown_notifications_change_nothing(method: str) -> None:
+    """They are read and forgotten."""
+    dialogue = Dialogue().open()
+    version = dialogue.state.version
+    dialogue.state.receive(json.dumps({"jsonrpc": "2.0", "method": method, "params": {}}))
+    assert dialogue.state.version == version
+    assert dialogue.take_events() == [Connected()]
+
+
+# Mutations, actions, one-shot queries.
+
+
+def test_a_mutation_is_complete_with_the_transition_that_covers_it() -> None:
+    """The answer alone is not enough, and the results that show it come first."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.take_events()
+    number = dialogue.add("a", 5)
+    dialogue.send()
+    dialogue.hear()
+    assert dialogue.take_events() == []
+    dialogue.session.turn()
+    dialogue.hear()
+    changed, done = dialogue.take_events()
+    assert changed == Changed([query.query_id])
+    assert (done.number, done.answer.value) == (number, b"5")
+
+
+def test_a_transition_before_the_commit_does_not_complete_a_mutation() -> None:
+    """Its `ts` must be reached."""
+    dialogue = Dialogue().open()
+    number = dialogue.add("a")
+    dialogue.send()
+    dialogue.hear()
+    dialogue.state.receive(transition(0, FIRST_TS))
+    assert completed(dialogue.take_events()) == []
+    dialogue.state.receive(transition(FIRST_TS, FIRST_TS + 2))
+    assert completed(dialogue.take_events()) == [number]
+
+
+def test_a_failed_mutation_is_finished_at_once() -> None:
+    """Its data arrives with it."""
+    dialogue = Dialogue().open()
+    number = dialogue.call(Kind.MUTATION, "counters:fail")
+    dialogue.send()
+    dialogue.hear()
+    error = failures(dialogue.take_events())[number]
+    assert isinstance(error, RemoteError)
+    assert error.app_data == {"why": "because"}
+
+
+def test_actions_and_queries_are_complete_with_their_answer() -> None:
+    """No transition is waited for."""
+    dialogue = Dialogue().open()
+    action = dialogue.call(Kind.ACTION, "counters:slow")
+    query = dialogue.call(Kind.QUERY, "counters:echo", b'{"value":2}')
+    dialogue.send()
+    dialogue.hear()
+    assert completed(dialogue.take_events()) == [query]
+    dialogue.session.finish_actions()
+    dialogue.hear()
+    assert completed(dialogue.take_events()) == [action]
+    assert len(dialogue.state.requests) == 0
+
+
+def test_no_more_requests_are_sent_than_the_server_takes() -> None:
+    """The rest waits for answers."""
+    server = FakeServer()
+    server.requests_max = 16
+    dialogue = Dialogue(server).open()
+    numbers = [dialogue.add("a") for _ in range(30)]
+    assert len(dialogue.send()) == 10
+    dialogue.run()
+    assert server.counters == {"a": 30}
+    assert completed(dialogue.take_events()) == numbers
+
+
+def test_a_request_too_large_for_the_server_fails_alone() -> None:
+    """It is never sent, and those behind it are."""
+    server = FakeServer()
+    server.message_bytes_max = 2000
+    dialogue = Dialogue(server).open()
+    large = dialogue.add("x" * 3000)
+    small = dialogue.add("a")
+    dialogue.run()
+    events = dialogue.take_events()
+    assert isinstance(failures(events)[large], MessageTooLarge)
+    assert completed(events) == [small]
+
+
+def test_an_unsent_action_is_withdrawn_when_nobody_waits_for_it() -> None:
+    """A sent one, and any mutation, runs its course."""
+    dialogue = Dialogue()
+    action = dialogue.call(Kind.ACTION, "counters:echo", b'{"value":1}')
+    mutation = dialogue.add("a")
+    assert dialogue.state.requests.abandon(action)
+    assert not dialogue.state.requests.abandon(mutation)
+    dialogue.open()
+    assert methods(dialogue.session.heard) == ["connect", "mutation"]
+
+
+# Lost connections.
+
+
+def test_queries_are_sent_again_with_their_ids_and_what_is_held() -> None:
+    """One `modifyQuerySet` from 0 to 1; the result held is offered, and found unchanged it is not sent again."""
+    dialogue = Dialogue().open()
+    dialogue.state.queries.release(dialogue.subscribe("gone").query_id)
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.add("a")
+    dialogue.run()
+    revision, ts = query.revision, dialogue.state.version.ts
+    dialogue.lose()
+    dialogue.open()
+    modify = dialogue.session.heard[1]["params"]
+    (add,) = modify["modifications"]
+    assert (modify["baseVersion"], modify["newVersion"], add["queryId"]) == (0, 1, query.query_id)
+    assert add["resume"]["ts"] == ts
+    assert (shown(query), query.revision) == (1, revision)
+    assert dialogue.session.heard[0]["params"]["maxObservedTs"] == ts
+    assert dialogue.session.heard[0]["params"]["connectionCount"] == 1
+    assert dialogue.session.heard[0]["params"]["lastCloseReason"] == "cut"
+
+
+def test_what_changed_meanwhile_arrives() -> None:
+    """The next transition has the new value."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.lose()
+    dialogue.server.commit("a", 9)
+    dialogue.open()
+    assert shown(query) == 9
+
+
+def test_a_query_subscribed_while_disconnected_is_not_lost() -> None:
+    """Nor one subscribed while the greeting is under way."""
+    dialogue = Dialogue().open()
+    dialogue.lose()
+    first = dialogue.subscribe("a")
+    dialogue.dial()
+    dialogue.send()
+    second = dialogue.subscribe("b")
+    dialogue.run()
+    assert shown(first) == shown(second) == 0
+    assert methods(dialogue.session.heard) == ["connect", "modifyQuerySet"]
+
+
+def test_a_query_let_go_while_its_removal_is_unsent_does_not_come_back() -> None:
+    """A fresh socket has only what is wanted."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.state.queries.release(query.query_id)
+    dialogue.lose()
+    dialogue.open()
+    assert methods(dialogue.session.heard) == ["connect"]
+
+
+def test_unfinished_mutations_are_sent_again_in_order_under_their_numbers() -> None:
+    """Unanswered or answered but not covered: the server finds what it did already, and nothing runs twice."""
+    dialogue = Dialogue().open()
+    answered = dialogue.add("a")
+    dialogue.send()
+    dialogue.hear()
+    unanswered = dialogue.add("a")
+    dialogue.send()
+    dialogue.lose()
+    unsent = dialogue.add("a")
+    dialogue.open()
+    again = [message["params"]["requestId"] for message in dialogue.session.heard[1:]]
+    assert again == [answered, unanswered, unsent]
+    assert dialogue.server.counters == {"a": 3}
+    assert completed(dialogue.take_events()) == [answered, unanswered, unsent]
+
+
+def test_sent_actions_and_queries_fail_and_unsent_ones_are_sent() -> None:
+    """Whether a sent one ran is unknown, and the error says so."""
+    dialogue = Dialogue().open()
+    sent = [dialogue.call(kind, "counters:slow") for kind in (Kind.ACTION, Kind.QUERY)]
+    dialogue.send()
+    unsent = dialogue.call(Kind.ACTION, "counters:echo", b'{"value":1}')
+    dialogue.lose()
+    errors = failures(dialogue.take_events())
+    assert sorted(errors) == sent
+    assert all(isinstance(error, ConnectionLost) for error in errors.values())
+    dialogue.open()
+    assert completed(dialogue.take_events()) == [unsent]
+
+
+def test_a_mutation_refused_by_a_stopping_server_goes_to_the_next() -> None:
+    """Its caller never hears of it."""
+    dialogue = Dialogue().open()
+    number = dialogue.add("a")
+    (message,) = [json.loads(dialogue.state.next_message() or b"")]
+    dialogue.session.refuse(message["id"], error_object("ServerStopping", retry="later", retryAfterMs=500))
+    with pytest.raises(RemoteError):
+        dialogue.hear()
+    assert dialogue.state.retry_after_ms == 500
+    dialogue.lose()
+    dialogue.open()
+    assert completed(dialogue.take_events()) == [number]
+
+
+def test_an_answered_mutation_stays_answered_whatever_resending_brings() -> None:
+    """It did commit: an overloaded server cannot undo that."""
+    dialogue = Dialogue().open()
+    number = dialogue.add("a")
+    dialogue.send()
+    dialogue.hear()
+    dialogue.lose()
+    dialogue.dial()
+    dialogue.send()
+    dialogue.hear()
+    message = json.loads(dialogue.state.next_message() or b"")
+    dialogue.session.refuse(message["id"], error_object("Overloaded"))
+    dialogue.session.owed = True
+    dialogue.session.turn()
+    dialogue.hear()
+    assert completed(dialogue.take_events()) == [number]
+
+
+def test_a_fresh_socket_shows_nothing_until_everything_is_back() -> None:
+    """A transition that has only the `ts` but not the queries neither changes what is shown nor completes anything."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    number = dialogue.add("a")
+    dialogue.send()
+    dialogue.hear()
+    dialogue.lose()
+    dialogue.dial()
+    dialogue.send()
+    dialogue.hear()
+    dialogue.send()
+    dialogue.take_events()
+    modify, answer = dialogue.session.out
+    dialogue.state.receive(answer)
+    dialogue.state.receive(transition(0, dialogue.server.ts))
+    assert not dialogue.state.recovered
+    assert (shown(query), dialogue.take_events()) == (0, [])
+    dialogue.session.version = {"querySet": 0, "identity": 0, "ts": dialogue.server.ts}
+    dialogue.session.out = [modify]
+    dialogue.run()
+    assert dialogue.state.recovered
+    assert (shown(query), completed(dialogue.take_events())) == (1, [number])
+
+
+def test_a_query_set_too_large_for_one_message_comes_back_as_one() -> None:
+    """It is sent in several, and nothing is shown before the last of them is answered."""
+    server = FakeServer()
+    server.message_bytes_max = 2000
+    dialogue = Dialogue(server).open()
+    queries = [dialogue.subscribe(name * 700) for name in "ab"]
+    dialogue.run()
+    dialogue.lose()
+    for query in queries:
+        server.commit(json.loads(query.args)["name"], 1)
+    dialogue.dial()
+    dialogue.send()
+    dialogue.hear()
+    first = dialogue.state.next_message()
+    assert first is not None
+    dialogue.session.receive(first)
+    dialogue.session.turn()
+    dialogue.hear()
+    assert [shown(query) for query in queries] == [0, 0]
+    dialogue.run()
+    assert [shown(query) for query in queries] == [1, 1]
+
+
+def test_what_is_shown_never_goes_back_in_time() -> None:
+    """A fresh socket's first transition may be to an older version: it is held back until the newer one is reached."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.server.commit("a", 1)
+    dialogue.run()
+    ts = dialogue.state.version.ts
+    dialogue.lose()
+    dialogue.dial()
+    for _ in range(2):
+        dialogue.send()
+        dialogue.hear()
+    dialogue.state.receive(transition(0, ts - 1, (0, 1), {**UPDATE, "value": 0}))
+    assert shown(query) == 1
+    dialogue.state.receive(transition(ts - 1, ts, (1, 1), {**UPDATE, "value": 1}))
+    assert (shown(query), query.revision) == (1, 1)
+
+
+def test_another_epoch_drops_results_and_resume_data() -> None:
+    """The next value counts even when its version is smaller; an answered mutation is complete: it did commit."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.add("a", 4)
+    dialogue.run()
+    answered = dialogue.add("a", 4)
+    dialogue.send()
+    dialogue.hear()
+    dialogue.take_events()
+    dialogue.lose()
+    dialogue.server.restore("second")
+    dialogue.open()
+    assert dialogue.state.epoch == "second"
+    assert dialogue.session.heard[0]["params"]["observedEpoch"] == "first"
+    assert dialogue.session.heard[1]["params"]["modifications"][0]["resume"] is None
+    assert methods(dialogue.session.heard) == ["connect", "modifyQuerySet"]
+    assert completed(dialogue.take_events()) == [answered]
+    assert shown(query) == 0
+
+
+def test_a_server_that_lost_data_ends_the_session() -> None:
+    """Within one epoch the server must have what this client has seen."""
+    dialogue = Dialogue().open()
+    dialogue.add("a")
+    dialogue.run()
+    dialogue.lose()
+    dialogue.server.restore("first")
+    dialogue.dial()
+    dialogue.send()
+    with pytest.raises(RemoteError):
+        dialogue.hear()
+    assert dialogue.state.phase is SessionPhase.CLOSED
+
+
+# Optimistic updates.
+
+
+def expect(name: str, value: int) -> Any:
+    return lambda store: store.set("counters:get", {"name": name}, value)
+
+
+def increment(name: str) -> Any:
+    return lambda store: store.set("counters:get", {"name": name}, store.get("counters:get", {"name": name}) + 1)
+
+
+def test_an_optimistic_update_shows_at_once_and_goes_with_its_transition() -> None:
+    """No step between shows anything but the expected value or the real one."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.add("a", 5, update=expect("a", 7))
+    assert shown(query) == 7
+    dialogue.send()
+    dialogue.hear()
+    assert shown(query) == 7
+    dialogue.session.turn()
+    dialogue.hear()
+    assert shown(query) == 5
+
+
+def test_a_right_guess_is_no_news_when_it_comes_true() -> None:
+    """The value changes once."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    revision = query.revision
+    dialogue.add("a", 5, update=expect("a", 5))
+    dialogue.run()
+    assert query.revision == revision + 1
+
+
+def test_updates_are_applied_again_on_new_results() -> None:
+    """Somebody else's commit moves the ground, and the expectation moves with it."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.add("a", update=increment("a"))
+    dialogue.add("a", update=increment("a"))
+    assert shown(query) == 2
+    dialogue.server.commit("a", 10)
+    dialogue.session.turn()
+    dialogue.hear()
+    assert shown(query) == 12
+
+
+def test_a_failed_mutations_update_is_dropped_with_its_failure() -> None:
+    """What was there before shows again, in the same step."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.take_events()
+    dialogue.state.call(Kind.MUTATION, "counters:fail", b"{}", update=expect("a", 7))
+    assert shown(query) == 7
+    dialogue.send()
+    dialogue.hear()
+    assert shown(query) == 0
+    assert [type(event) for event in dialogue.take_events()] == [Changed, Changed, Failed]
+
+
+def test_updates_survive_a_lost_connection() -> None:
+    """Until the mutation is covered on the next socket, its expectation shows."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    dialogue.add("a", 5, update=expect("a", 7))
+    dialogue.send()
+    dialogue.lose()
+    assert shown(query) == 7
+    dialogue.dial()
+    for _ in range(2):
+        dialogue.send()
+        dialogue.hear()
+        assert shown(query) == 7
+    dialogue.run()
+    assert shown(query) == 5
+
+
+def test_an_update_that_raises_at_once_asks_nothing() -> None:
+    """The caller gets its own error."""
+    dialogue = Dialogue().open()
+    with pytest.raises(ZeroDivisionError):
+        dialogue.add("a", update=lambda _store: 1 / 0)
+    assert dialogue.send() == []
+
+
+def test_an_update_that_raises_later_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """The mutation goes on, and the log says what happened."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+
+    def works_on_nought(store: LocalStore) -> None:
+        store.set("counters:get", {"name": "a"}, 1 / (1 - store.get("counters:get", {"name": "a"})))
+
+    number = dialogue.add("a", update=works_on_nought)
+    dialogue.server.commit("a", 1)
+    dialogue.session.turn()
+    dialogue.hear()
+    assert shown(query) == 1
+    assert "counters:add" in caplog.text
+    dialogue.run()
+    assert completed(dialogue.take_events()) == [number]
+
+
+# The end.
+
+
+def test_closing_fails_everything_once() -> None:
+    """Requests under way get ClientClosed, and nothing more is asked."""
+    dialogue = Dialogue().open()
+    number = dialogue.add("a")
+    dialogue.state.close()
+    dialogue.state.close()
+    events = dialogue.take_events()
+    assert isinstance(failures(events)[number], ClientClosed)
+    assert [type(event) for event in events] == [Connected, Failed, Ended]
+    with pytest.raises(ClientClosed):
+        dialogue.add("a")
+    assert dialogue.state.next_message() is None

@@ -1,0 +1,210 @@
+"""The client's state machine in random worlds: any order of wishes, messages, cuts and restores."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.fake_server import FIRST_TS, FakeServer, FakeSession
+from tinyvex.client.events import Changed, Completed, Connected, Failed, SessionPhase
+from tinyvex.client.query_set import Query, Value
+from tinyvex.client.requests import Kind
+from tinyvex.client.state import ClientState
+from tinyvex.errors import ConnectionLost
+from tinyvex.values import codec
+
+NAMES = "abc"
+WORLDS = 300
+STEPS = 120
+
+
+class World:
+    """
+    One client, one server of counters, and sockets that come and go.
+
+    Every result shown without an optimistic update must be what the server had at one `ts`, the same for all queries,
+    which never goes back; every mutation must commit exactly once and be complete only when it shows.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.server = FakeServer()
+        self.state = ClientState("session")
+        self.session: FakeSession | None = None
+        self.to_server: list[str] = []
+        self.held: list[Query] = []
+        self.expected: dict[str, int] = {}
+        self.open_mutations: dict[int, str] = {}
+        self.open_calls: set[int] = set()
+        self.shown_ts = FIRST_TS
+        self.covered_ts = FIRST_TS
+
+    def step(self) -> None:
+        """One thing happens; messages move more often than anything else."""
+        online: list[tuple[Callable[[], None], int]] = [
+            (self.client_sends, 6),
+            (self.server_hears, 6),
+            (self.server_turns, 5),
+            (self.client_hears, 8),
+            (self.cut, 1),
+        ]
+        any_time: list[tuple[Callable[[], None], int]] = [
+            (self.subscribe, 2),
+            (self.release, 1),
+            (self.add, 2),
+            (self.call, 1),
+            (self.somebody_commits, 2),
+        ]
+        choices = any_time + (online if self.session is not None else [(self.dial, 3)])
+        (happens,) = self.random.choices([one for one, _ in choices], [weight for _, weight in choices])
+        happens()
+        self.state.validate()
+
+    # Wishes.
+
+    def name(self) -> str:
+        return self.random.choice(NAMES)
+
+    def subscribe(self) -> None:
+        self.held.append(self.state.subscribe("counters:get", codec.encode({"name": self.name()})))
+        self.look()
+
+    def release(self) -> None:
+        if self.held:
+            query = self.held.pop(self.random.randrange(len(self.held)))
+            self.state.queries.release(query.query_id)
+            self.look()
+
+    def add(self) -> None:
+        name, by = self.name(), self.random.randint(1, 9)
+        self.expected[name] = self.expected.get(name, 0) + by
+        number = self.state.call(Kind.MUTATION, "counters:add", codec.encode({"name": name, "by": by})).number
+        self.open_mutations[number] = name
+        self.look()
+
+    def call(self) -> None:
+        kind = self.random.choice([Kind.ACTION, Kind.QUERY])
+        self.open_calls.add(self.state.call(kind, "counters:echo", b'{"value":1}').number)
+        self.look()
+
+    # Others.
+
+    def somebody_commits(self) -> None:
+        name = self.name()
+        self.expected[name] = self.expected.get(name, 0) + 1
+        self.server.commit(name, 1)
+
+    # Sockets.
+
+    def dial(self) -> None:
+        self.session = self.server.connect()
+        self.to_server = []
+        self.state.opened(0)
+
+    def cut(self) -> None:
+        self.session = None
+        self.state.lost("cut")
+        self.look()
+
+    def client_sends(self) -> None:
+        for _ in range(self.random.randint(1, 4)):
+            if (text := self.state.next_message()) is not None:
+                self.to_server.append(text.decode())
+        self.look()
+
+    def server_hears(self) -> None:
+        assert self.session is not None
+        count = self.random.randint(1, 4)
+        for text in self.to_server[:count]:
+            self.session.receive(text)
+        del self.to_server[:count]
+
+    def server_turns(self) -> None:
+        """A transition; often to a version that is not the newest, and before everything asked for was heard."""
+        assert self.session is not None
+        self.session.turn(self.random.randint(self.session.version["ts"] or FIRST_TS, self.server.ts))
+
+    def client_hears(self) -> None:
+        assert self.session is not None
+        count = self.random.randint(1, 4)
+        for text in self.session.out[:count]:
+            self.state.receive(text)
+            self.look()
+        del self.session.out[:count]
+
+    # What must hold.
+
+    def look(self) -> None:
+        for event in self.state.events():
+            match event:
+                case Completed(number=number, answer=answer):
+                    self.finish(number, answer.ts)
+                case Failed(number=number, error=error):
+                    assert isinstance(error, ConnectionLost)
+                    self.open_calls.remove(number)
+                case Connected() | Changed():
+                    pass
+                case _:
+                    raise AssertionError(event)
+        self.check_shown()
+
+    def finish(self, number: int, ts: int) -> None:
+        if number in self.open_calls:
+            self.open_calls.remove(number)
+            return
+        del self.open_mutations[number]
+        assert self.server.records["session", number]["ts"] == ts
+        self.covered_ts = max(self.covered_ts, ts)
+        assert self.state.version.ts >= ts
+
+    def check_shown(self) -> None:
+        """Some ts at or past the last one explains everything on show."""
+        values: dict[str, Any] = {
+            json.loads(query.args)["name"]: json.loads(query.shown.json)
+            for query in self.state.queries
+            if isinstance(query.shown, Value)
+        }
+        candidates = [
+            ts
+            for ts in range(max(self.shown_ts, self.covered_ts), self.server.ts + 1)
+            if all(self.server.at(ts).get(name, 0) == value for name, value in values.items())
+        ]
+        assert candidates, values
+        self.shown_ts = candidates[0]
+
+    def finish_all(self) -> None:
+        """Left in peace, everything comes to its end."""
+        if self.state.phase is SessionPhase.OFFLINE:
+            self.dial()
+        assert self.session is not None
+        for _ in range(100):
+            while (text := self.state.next_message()) is not None:
+                self.to_server.append(text.decode())
+            for text in self.to_server:
+                self.session.receive(text)
+            self.to_server = []
+            self.session.turn()
+            said, self.session.out = self.session.out, []
+            for line in said:
+                self.state.receive(line)
+                self.look()
+        assert not self.open_mutations
+        assert not self.open_calls
+        assert self.server.counters == self.expected
+        assert self.state.recovered
+        for query in self.held:
+            assert isinstance(query.shown, Value)
+            assert json.loads(query.shown.json) == self.server.counters.get(json.loads(query.args)["name"], 0)
+
+
+@pytest.mark.parametrize("seed", range(WORLDS))
+def test_every_world_ends_well(seed: int) -> None:
+    """What is shown is always one version and never goes back; every mutation runs once and shows when it is done."""
+    world = World(seed)
+    for _ in range(STEPS):
+        world.step()
+    world.finish_all()
