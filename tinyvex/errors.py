@@ -321,7 +321,7 @@ class AppError(FunctionError):
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data if isinstance(data, str) else "the function refused")
-        self.app_data = data
+        self.app_data: Any = data
 
 
 class TimeLimitExceeded(FunctionError):

@@ -151,12 +151,15 @@ class Calls(Protocol):
 
     async def query(self, path: str, args: bytes) -> bytes:
         """Run a query on the newest state."""
+        ...
 
     async def mutation(self, path: str, args: bytes) -> bytes:
         """Run a mutation; it has committed when this returns."""
+        ...
 
     async def action(self, path: str, args: bytes) -> bytes:
         """Run another action."""
+        ...
 
 
 class ActionCtx(_Ctx):

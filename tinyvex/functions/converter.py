@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import partial, reduce
 from operator import or_
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -241,7 +241,7 @@ def _described(kind: Any) -> Any:
     if origin in (Union, UnionType):
         return reduce(or_, map(_described, arguments))
     if origin in (list, tuple, dict) and arguments:
-        return origin[tuple(argument if argument is ... else _described(argument) for argument in arguments)]
+        return GenericAlias(origin, tuple(part if part is ... else _described(part) for part in arguments))
     return kind
 
 

@@ -112,6 +112,7 @@ if TYPE_CHECKING:
             Raises:
                 AttributeError: it was not inserted yet.
             """
+            raise AttributeError
 
         @property
         def creation_time(self) -> float:
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
             Raises:
                 AttributeError: it was not inserted yet.
             """
+            raise AttributeError
 
 else:
 
