@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from tinyvex.runtime import Runtime
 from tinyvex.server.parent import watch_parent
@@ -50,13 +51,14 @@ async def _serve(options: ServerOptions, on_ready: Ready, beside: Beside | None,
     if exit_with_parent:
         watch_parent(runtime, asked.set)
     with stop_on_signals(runtime, asked.set):
-        async with Server(options, runtime) as server:
+        async with Server(options, runtime) as server, anyio.create_task_group() as group:
+            if beside is not None:
+                group.start_soon(beside, server)
+                # It takes its first step before anybody is told: a save right after that is seen.
+                await anyio.lowlevel.checkpoint()
             on_ready(server)
-            async with anyio.create_task_group() as group:
-                if beside is not None:
-                    group.start_soon(beside, server)
-                await asked.wait()
-                group.cancel_scope.cancel()
+            await asked.wait()
+            group.cancel_scope.cancel()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

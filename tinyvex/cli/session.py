@@ -36,13 +36,10 @@ def running_server(data: Path) -> Discovery | None:
 
     Raises:
         DataFolderLocked: someone does, but it does not serve (yet).
-        DataFolderUnusable: there is no such folder.
     """
     from tinyvex.server.discovery import find_server
     from tinyvex.storage.folder import lock_holder
 
-    if not data.is_dir():
-        raise DataFolderUnusable(f"there is no data folder {data}; `tinyvex dev` makes it")
     found = find_server(data)
     if found is None and (holder := lock_holder(data)) is not None:
         raise DataFolderLocked(
@@ -100,6 +97,7 @@ async def open_file(data: Path, app: App) -> AsyncIterator[Session]:
     from tinyvex.functions.executor import Executor
     from tinyvex.storage.store import Store
 
+    _require(data)
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     store = Store.open(data, runtime, read_only=True)
@@ -107,6 +105,11 @@ async def open_file(data: Path, app: App) -> AsyncIterator[Session]:
         yield _Local(Executor(store, runtime, app))
     finally:
         await store.close()
+
+
+def _require(data: Path) -> None:
+    if not data.is_dir():
+        raise DataFolderUnusable(f"there is no data folder {data}; `tinyvex dev` makes it")
 
 
 class _Local:

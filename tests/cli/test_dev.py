@@ -1,0 +1,104 @@
+"""`tinyvex dev`: reload on save."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import ENVIRONMENT, START_SECONDS
+from tinyvex.cli.dev import greeting
+from tinyvex.cli.place import Place
+from tinyvex.client.blocking import BlockingClient, connect_blocking
+
+APP = """
+import tinyvex as tv
+
+@tv.query
+def word(ctx: tv.QueryCtx) -> str:
+    return "one"
+"""
+
+
+class Dev:
+    """`tinyvex dev` in a process of its own, its two streams joined."""
+
+    def __init__(self, app: Path) -> None:
+        self.app = app
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "tinyvex", "dev", str(app), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=ENVIRONMENT,
+        )
+
+    def line_with(self, part: str) -> str:
+        """Read on to a line that contains this."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if part in line:
+                return line
+        raise AssertionError(f"it ended without {part!r}")
+
+    def save(self, text: str) -> None:
+        """As most editors do: another file is put in the place of the old one."""
+        new = self.app.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.app)
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Dev]:
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    running = Dev(app)
+    with running.process:
+        try:
+            yield running
+        finally:
+            running.process.kill()
+
+
+@pytest.fixture
+def client(dev: Dev) -> Iterator[BlockingClient]:
+    with connect_blocking(dev.line_with("  url ").split()[-1]) as connected:
+        yield connected
+
+
+def test_a_save_runs_live_queries_again(dev: Dev, client: BlockingClient) -> None:
+    """The subscription shows the new code's result without being asked again; no token was needed."""
+    with client.subscribe("app:word") as words:
+        assert next(words) == "one"
+        dev.save(APP.replace("one", "two"))
+        assert next(words) == "two"
+
+
+def test_a_broken_save_keeps_the_last_good_version(dev: Dev, client: BlockingClient) -> None:
+    """The error is shown with file and line, the old code serves on, and the next good save is taken."""
+    dev.save(APP.replace("return", "retrun"))
+    assert "app.py:6" in dev.line_with("app.py:")
+    dev.line_with("last good version")
+    assert client.query("app:word") == "one"
+    with client.subscribe("app:word") as words:
+        assert next(words) == "one"
+        dev.save(APP.replace("one", "three"))
+        assert next(words) == "three"
+
+
+def test_it_ends_on_control_c(dev: Dev, client: BlockingClient) -> None:
+    """SIGINT stops it in order: exit code 0."""
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.process.wait(START_SECONDS) == 0
+
+
+def test_the_greeting_says_what_to_do_next(tmp_path: Path) -> None:
+    """App, data and url are shown, and the client beside the app as the first thing to try."""
+    (tmp_path / "client.py").touch()
+    app = tmp_path / "app.py"
+    shown = greeting(Place(app, tmp_path / ".tinyvex"), "ws://127.0.0.1:4800", tmp_path)
+    assert "python client.py" in shown
+    assert "ws://127.0.0.1:4800" in shown
+    assert "app.py" in shown

@@ -1,0 +1,134 @@
+"""`tinyvex run`, beside a server and without one."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import ENVIRONMENT, ServerProcess
+from tinyvex.cli.main import run
+from tinyvex.storage.folder import DataFolder
+
+APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
+
+Call = Callable[..., object]
+
+
+@pytest.fixture(scope="module", params=["this process", "a server"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The options that lead to a data folder without and with a server."""
+    folder = tmp_path_factory.mktemp("shelf")
+    options = ["--data", str(folder), "--app", str(APP)]
+    if request.param == "this process":
+        assert run(["run", "shelf:add", '{"title": "First"}', *options]) == 0
+        yield options
+    else:
+        with ServerProcess(APP, folder):
+            yield options
+
+
+@pytest.fixture
+def call(place: list[str], capsys: pytest.CaptureFixture[str]) -> Call:
+    def run_function(*arguments: str) -> object:
+        capsys.readouterr()
+        assert run(["run", *arguments, *place]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run_function
+
+
+@pytest.fixture
+def fail(place: list[str], capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    def run_function(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = run(["run", *arguments, *place])
+        return code, capsys.readouterr().err
+
+    return run_function
+
+
+def test_a_mutation_writes_and_a_query_reads(call: Call) -> None:
+    """Both print their result; the second sees what the first wrote."""
+    assert isinstance(call("shelf:add", '{"title": "Emma", "pages": 474}'), str)
+    assert call("shelf:pages", '{"title": "Emma"}') == 474
+    assert call("shelf:pages", '{"title": "Emma", "factor": 2}') == 948
+
+
+def test_an_action_runs(call: Call) -> None:
+    """Its mutations have committed when its result is printed."""
+    assert call("shelf:add_twice", '{"title": "Echo"}') == 2
+    assert {"Echo", "Echo, again"} <= set(call("shelf:titles"))  # type: ignore[call-overload]
+
+
+def test_an_internal_function_can_be_called(call: Call) -> None:
+    """Who may read the data folder may call everything."""
+    assert call("shelf:add_many", '{"count": 2}') == 2
+
+
+def test_a_function_that_refuses(fail: Callable[..., tuple[int, str]]) -> None:
+    """An AppError is one line and exit code 3."""
+    assert fail("shelf:pages", '{"title": "No"}') == (3, "tinyvex: no such book (AppError)\n")
+
+
+def test_wrong_arguments(fail: Callable[..., tuple[int, str]]) -> None:
+    """The path of the wrong field is named; exit code 3."""
+    code, shown = fail("shelf:pages", '{"title": 7}')
+    assert code == 3
+    assert "$.title" in shown
+
+
+def test_an_unknown_function(fail: Callable[..., tuple[int, str]]) -> None:
+    """It is named; exit code 3."""
+    code, shown = fail("shelf:burn")
+    assert code == 3
+    assert "shelf:burn" in shown
+
+
+@pytest.mark.parametrize("arguments", ["{", "[1]", '{"a": 12345678901234567890}'])
+def test_arguments_that_are_no_object(fail: Callable[..., tuple[int, str]], arguments: str) -> None:
+    """That is a usage error, told before anything is started."""
+    assert fail("shelf:titles", arguments)[0] == 2
+
+
+def test_watching_needs_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody serves nothing would change: a usage error says so."""
+    assert run(["run", "shelf:titles", "--watch", "--app", str(APP), "--data", str(tmp_path)]) == 2
+    assert "running server" in capsys.readouterr().err
+
+
+def test_a_missing_folder_is_made_for_a_mutation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first mutation of an app needs no server and no folder."""
+    folder = tmp_path / "new"
+    assert run(["run", "shelf:add", '{"title": "A"}', "--app", str(APP), "--data", str(folder)]) == 0
+    assert folder.is_dir()
+
+
+def test_a_folder_that_someone_holds_without_serving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that is just starting is not raced: exit code 21."""
+    lock = DataFolder(tmp_path).lock()
+    try:
+        assert run(["run", "shelf:titles", "--app", str(APP), "--data", str(tmp_path)]) == 21
+    finally:
+        lock.release()
+
+
+def test_watching_shows_every_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--watch` prints a line at once and another one after each change."""
+    options = ["--data", str(tmp_path)]
+    with (
+        ServerProcess(APP, tmp_path),
+        subprocess.Popen(
+            [sys.executable, "-m", "tinyvex", "run", "shelf:titles", "--watch", *options],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        ) as watching,
+    ):
+        assert watching.stdout is not None
+        assert watching.stdout.readline() == "[]\n"
+        assert run(["run", "shelf:add", '{"title": "Emma"}', *options]) == 0
+        assert watching.stdout.readline() == '["Emma"]\n'
+        watching.kill()
