@@ -10,12 +10,13 @@ a function that raises leaves nothing, because nothing was written.
 from __future__ import annotations
 
 import random as random_module
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from tinyvex.errors import DocumentNotFound, IdExists, TransactionTooLarge, UnknownIndex, ValueTooLarge
+from tinyvex.functions.overlay import Entry, Overlay
 from tinyvex.functions.reads import ReadSet
 from tinyvex.limits import (
     COUNT_PAGE_KEYS,
@@ -24,7 +25,7 @@ from tinyvex.limits import (
     TRANSACTION_BYTES_MAX,
     TRANSACTION_DOCUMENTS_MAX,
 )
-from tinyvex.storage.log import CommitRecord, RequestRecord, Snapshot, StoredDocument, Write
+from tinyvex.storage.log import CommitRecord, RequestRecord, Snapshot, StoredDocument
 from tinyvex.storage.ranges import Range, successor
 from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import DocumentId, new_internal
@@ -32,73 +33,11 @@ from tinyvex.values.timestamps import creation_time, next_creation_time
 from tinyvex.values.types import Value
 
 if TYPE_CHECKING:
-    from tinyvex.storage.catalog import IndexInfo, TableInfo
+    from tinyvex.storage.catalog import IndexInfo, Key, TableInfo
 
 __all__ = ["Transaction"]
 
-Key = tuple[int, bytes]
 _by_key = attrgetter("key")
-
-
-class _Entry:
-    """What the transaction has done to one document."""
-
-    __slots__ = ("base", "creation_time", "internal", "keys", "now", "number", "old_keys")
-
-    def __init__(
-        self, number: int, internal: bytes, base: StoredDocument | None, old_keys: list[Key], creation: float
-    ) -> None:
-        self.number = number  # how many documents of its table were written before it
-        self.internal = internal
-        self.base = base  # as the snapshot has it
-        self.old_keys = old_keys  # of the base
-        self.creation_time = creation
-        self.now: StoredDocument | None = base  # as the transaction has it
-        self.keys: list[Key] = old_keys  # of that
-
-
-class _Overlay:
-    """The written documents of one table."""
-
-    def __init__(self, table: TableInfo) -> None:
-        self.table = table
-        self.entries: dict[bytes, _Entry] = {}
-        # Keys of the documents that are there now, by index; made when an index is first scanned.
-        self._sorted: dict[int, list[tuple[bytes, _Entry]]] = {}
-
-    def set(self, entry: _Entry, stored: StoredDocument | None, keys: list[Key]) -> None:
-        """A document is now this, or gone."""
-        for index_id, placed in self._sorted.items():
-            for key_index, key in entry.keys if entry.now is not None else ():
-                if key_index == index_id and (place := bisect_left(placed, key, key=_key)) < len(placed):
-                    if placed[place][0] == key:
-                        del placed[place]
-            for key_index, key in keys:
-                if key_index == index_id:
-                    insort(placed, (key, entry), key=_key)
-        entry.now = stored
-        entry.keys = keys
-
-    def rows(self, index: IndexInfo, lo: bytes, hi: bytes) -> list[StoredDocument]:
-        """The written documents in a range of an index, in order."""
-        placed = self._sorted.get(index.id)
-        if placed is None:
-            placed = self._sorted[index.id] = sorted(
-                (
-                    (key, entry)
-                    for entry in self.entries.values()
-                    if entry.now is not None
-                    for index_id, key in entry.keys
-                    if index_id == index.id
-                ),
-                key=_key,
-            )
-        found = placed[bisect_left(placed, lo, key=_key) : bisect_left(placed, hi, key=_key)]
-        return [entry.now._replace(key=key) for key, entry in found if entry.now is not None]
-
-
-def _key(placed: tuple[bytes, _Entry]) -> bytes:
-    return placed[0]
 
 
 class Transaction:
@@ -133,7 +72,7 @@ class Transaction:
         self._writable = writable
         self._random = random
         self._give_way = give_way
-        self._overlays: dict[int, _Overlay] = {}
+        self._overlays: dict[int, Overlay] = {}
         self._creation_time = 0.0
         self._documents = 0
         self._bytes = 0
@@ -195,7 +134,7 @@ class Transaction:
 
     def _scan_merged(
         self,
-        overlay: _Overlay,
+        overlay: Overlay,
         written: int,
         rows: list[StoredDocument],
         index: IndexInfo,
@@ -208,18 +147,15 @@ class Transaction:
         """
         Stored documents without those that were written, and those written, in one order.
 
-        Args:
-            written: how many documents of the table had been written when the scan began.
-            rows: those of them that are in the range now.
+        `written` is how many documents of the table had been written when the scan began,
+        `rows` are those of them that were in the range then.
         """
         entries = overlay.entries
         left = limit
         # Pages are not shortened to the limit: a written document may have left the range, and another come.
         for page, (page_lo, page_hi) in self._pages(index, lo, hi, reverse=reverse, limit=None):
             merged = [
-                stored
-                for stored in page
-                if (entry := entries.get(stored.internal)) is None or entry.number >= written
+                stored for stored in page if (entry := entries.get(stored.internal)) is None or entry.number >= written
             ]
             place = bisect_left(rows, page_lo, key=_by_key)
             merged += rows[place : bisect_left(rows, page_hi, lo=place, key=_by_key)]
@@ -308,7 +244,7 @@ class Transaction:
         last = self._creation_time
         self._creation_time = creation_time(self.ts) if last == 0.0 else next_creation_time(last)
         overlay = self._overlay(table)
-        entry = _Entry(len(overlay.entries), internal, None, [], self._creation_time)
+        entry = Entry(len(overlay.entries), internal, None, [], self._creation_time)
         stored, keys = self._encode(table, entry, fields)
         self._count_document()
         overlay.entries[internal] = entry
@@ -350,11 +286,11 @@ class Transaction:
         overlay.set(entry, stored, keys)
         return stored
 
-    def _overlay(self, table: TableInfo) -> _Overlay:
+    def _overlay(self, table: TableInfo) -> Overlay:
         assert self._writable, "a query cannot write"
         overlay = self._overlays.get(table.tablet)
         if overlay is None:
-            overlay = self._overlays[table.tablet] = _Overlay(table)
+            overlay = self._overlays[table.tablet] = Overlay()
         return overlay
 
     def _existed(self, table: TableInfo, internal: bytes) -> bool:
@@ -362,7 +298,7 @@ class Transaction:
         overlay = self._overlays.get(table.tablet)
         return (overlay is not None and internal in overlay.entries) or self._snapshot.existed(table.tablet, internal)
 
-    def _entry(self, table: TableInfo, overlay: _Overlay, internal: bytes) -> _Entry | None:
+    def _entry(self, table: TableInfo, overlay: Overlay, internal: bytes) -> Entry | None:
         """An entry for a document as the snapshot has it."""
         self.reads.add_point(table.by_id, internal)
         base = self._snapshot.get(table.tablet, internal)
@@ -370,11 +306,9 @@ class Transaction:
             return None
         document = cast("dict[str, Value]", decode_canonical(base.json))
         creation = cast("float", document["_creationTime"])
-        return _Entry(len(overlay.entries), internal, base, table.keys(document, internal), creation)
+        return Entry(len(overlay.entries), internal, base, table.keys(document, internal), creation)
 
-    def _encode(
-        self, table: TableInfo, entry: _Entry, fields: Mapping[str, Any]
-    ) -> tuple[StoredDocument, list[Key]]:
+    def _encode(self, table: TableInfo, entry: Entry, fields: Mapping[str, Any]) -> tuple[StoredDocument, list[Key]]:
         """The document with its system fields, and its keys."""
         internal = entry.internal
         document = dict(fields)
@@ -410,31 +344,11 @@ class Transaction:
             None where there is nothing to commit.
         """
         writes = [
-            _write(tablet, entry)
+            entry.write(tablet)
             for tablet, overlay in self._overlays.items()
             for entry in overlay.entries.values()
-            if (None if entry.base is None else entry.base.json) != (None if entry.now is None else entry.now.json)
+            if entry.changed()
         ]
         if not writes and request is None:
             return None
         return CommitRecord(self.ts, tuple(writes), request)
-
-
-def _write(tablet: int, entry: _Entry) -> Write:
-    prev_ts = None if entry.base is None else entry.base.ts
-    data = None if entry.now is None else entry.now.json
-    old, new = entry.old_keys, entry.keys
-    if old == new:
-        return Write(tablet, entry.internal, data, prev_ts, (), (), tuple(old))
-    if not old:
-        return Write(tablet, entry.internal, data, prev_ts, (), tuple(new), ())
-    kept = set(old) & set(new)
-    return Write(
-        tablet,
-        entry.internal,
-        data,
-        prev_ts,
-        tuple(key for key in old if key not in kept),
-        tuple(key for key in new if key not in kept),
-        tuple(key for key in old if key in kept),
-    )

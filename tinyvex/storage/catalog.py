@@ -36,6 +36,7 @@ __all__ = [
     "Catalog",
     "IndexInfo",
     "IndexState",
+    "Key",
     "TableInfo",
     "load_catalog",
 ]
@@ -48,6 +49,7 @@ CODE_TABLET = 3
 
 IndexState = Literal["building", "ready", "dropping"]
 Key = tuple[int, bytes]
+"""An index and a key in it."""
 
 
 @dataclass(frozen=True, slots=True)

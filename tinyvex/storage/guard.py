@@ -78,7 +78,7 @@ class Guard:
             self._leave()
         except Stopped:
             pass  # the only one there is; what follows is outside, so that its traceback and the frames in it go
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - raised again, unless it came together with the stop
             try:
                 self._leave()
             except Stopped:

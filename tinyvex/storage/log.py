@@ -15,14 +15,24 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Generic, Literal, NamedTuple, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn
 
 from tinyvex.errors import SnapshotUnavailable
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage import queries
-from tinyvex.storage.catalog import INDEXES_TABLET, TABLES_TABLET, Catalog, IndexInfo
+from tinyvex.storage.catalog import Catalog, IndexInfo, Key
 from tinyvex.storage.database import read_globals
 from tinyvex.storage.faults import translate
+from tinyvex.storage.records import (
+    CommitRecord,
+    CountPage,
+    Outcome,
+    Page,
+    RequestRecord,
+    Revision,
+    StoredDocument,
+    Write,
+)
 
 __all__ = [
     "CommitRecord",
@@ -38,106 +48,7 @@ __all__ = [
     "replay",
 ]
 
-T = TypeVar("T")
-Key = tuple[int, bytes]
-
-
-class StoredDocument(NamedTuple):
-    """A revision as it is stored."""
-
-    key: bytes
-    """In the index it was read through; the internal id when it was read by id."""
-    internal: bytes
-    ts: int
-    json: bytes
-    """Canonical, with `_id` and `_creationTime`."""
-
-
-class Revision(NamedTuple):
-    """One entry of a document's history."""
-
-    ts: int
-    prev_ts: int | None
-    json: bytes | None
-    """None where the document was deleted."""
-
-
-class Page(list[StoredDocument]):
-    """Some documents in key order; `complete` when the range has no more."""
-
-    __slots__ = ("complete",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.complete = False
-
-
-class CountPage(NamedTuple):
-    """How many keys a piece of a range has, and the last of them when the range has more."""
-
-    total: int
-    last_key: bytes | None
-
-
-class Write(NamedTuple):
-    """What one commit does to one document, self-contained."""
-
-    tablet: int
-    internal: bytes
-    json: bytes | None
-    """None deletes."""
-    prev_ts: int | None
-    removed: tuple[Key, ...]
-    added: tuple[Key, ...]
-    kept: tuple[Key, ...]
-
-
-class RequestRecord(NamedTuple):
-    """What a mutation answered, kept so that a resent one is answered the same and not run again."""
-
-    session_id: str
-    request_id: int
-    digest: bytes
-    result: bytes
-    log_lines: tuple[str, ...]
-    ts: int
-
-
-class CommitRecord(NamedTuple):
-    """Everything a commit does; it could be replayed elsewhere."""
-
-    ts: int
-    writes: tuple[Write, ...]
-    request: RequestRecord | None = None
-
-    def touched(self) -> Iterator[Key]:
-        """Every key whose document changed, appeared or went, old keys and new, and the ids themselves."""
-        for write in self.writes:
-            yield -write.tablet, write.internal
-            yield from write.removed
-            yield from write.added
-            yield from write.kept
-
-    @property
-    def changes_catalog(self) -> bool:
-        """Whether tables or indexes are among the documents written."""
-        return any(write.tablet in (TABLES_TABLET, INDEXES_TABLET) for write in self.writes)
-
-
-class Outcome(NamedTuple, Generic[T]):
-    """
-    What a unit of work on the writer gives back.
-
-    Attributes:
-        value: for whoever waits.
-        record: what to commit; None for nothing.
-        then: further statements of the storage engine itself, run right after the record is applied.
-    """
-
-    value: T
-    record: CommitRecord | None = None
-    then: Callable[[sqlite3.Connection], None] | None = None
-
+Conflict = Literal["error", "overwrite"]
 
 _document = partial(tuple.__new__, StoredDocument)  # what NamedTuple's own constructor does, without its Python frame
 
@@ -262,7 +173,9 @@ class Snapshot:
             SnapshotUnavailable: the floor of what is kept has passed `ts`.
         """
         if self._floor is not None and self.ts < self._floor():
-            raise SnapshotUnavailable(f"ts {self.ts} is older than what is kept, {self._floor()}", floorTs=self._floor())
+            raise SnapshotUnavailable(
+                f"ts {self.ts} is older than what is kept, {self._floor()}", floorTs=self._floor()
+            )
 
     def globals(self) -> Mapping[str, Any]:
         """All global values."""
@@ -276,8 +189,8 @@ class Snapshot:
         row: int = self._one(queries.NEWEST_ROW, ())[0]
         return row
 
-    def rows_since(self, log_row: int, limit: int) -> list[tuple[int, int, bytes, bytes | None, int]]:
-        """Revisions appended after a row, in order: row, tablet, internal id, JSON, deleted."""
+    def rows_since(self, log_row: int, limit: int) -> list[tuple[int, int, bytes]]:
+        """Revisions appended after a row, in order: row, tablet, internal id."""
         try:
             return self._execute(queries.ROWS_SINCE, (log_row, limit)).fetchall()
         except sqlite3.Error as error:
@@ -297,9 +210,6 @@ class Snapshot:
 
 def _ended(*_: object) -> NoReturn:
     raise RuntimeError("this snapshot's transaction is over; a function must not keep its context or its rows' source")
-
-
-Conflict = Literal["error", "overwrite"]
 
 
 def apply(
@@ -324,23 +234,7 @@ def apply(
         return replay(connection, record)
     if log_row is None:
         log_row = _newest_row(connection) + 1
-    ts = record.ts
-    documents = []
-    entries = []
-    removed: list[Key] = []
-    added = []
-    kept = []
-    for tablet, internal, json_value, prev_ts, old_keys, new_keys, same_keys in record.writes:
-        documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts))
-        for index_id, key in old_keys:
-            entries.append((index_id, key, ts, 1, tablet, internal))
-        removed.extend(old_keys)
-        for index_id, key in new_keys:
-            entries.append((index_id, key, ts, 0, tablet, internal))
-            added.append((index_id, key, log_row))
-        for index_id, key in same_keys:
-            kept.append((log_row, index_id, key))
-        log_row += 1
+    documents, entries, removed, added, kept = _rows_of(record, log_row)
     # One call per statement and not per row: about a microsecond less for each row.
     many = connection.executemany
     if documents:
@@ -356,7 +250,32 @@ def apply(
         many(queries.UPDATE_CURRENT, kept)
     if record.request is not None:
         connection.execute(queries.INSERT_REQUEST, _request_row(record.request))
-    return log_row
+    return log_row + len(documents)
+
+
+Rows = list[tuple[Any, ...]]
+
+
+def _rows_of(record: CommitRecord, log_row: int) -> tuple[Rows, Rows, list[Key], Rows, Rows]:
+    """A record as rows: documents, index entries, and what goes from, comes to and stays in `current`."""
+    ts = record.ts
+    documents: Rows = []
+    entries: Rows = []
+    removed: list[Key] = []
+    added: Rows = []
+    kept: Rows = []
+    for tablet, internal, json_value, prev_ts, old_keys, new_keys, same_keys in record.writes:
+        documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts))
+        for index_id, key in old_keys:
+            entries.append((index_id, key, ts, 1, tablet, internal))
+            removed.append((index_id, key))
+        for index_id, key in new_keys:
+            entries.append((index_id, key, ts, 0, tablet, internal))
+            added.append((index_id, key, log_row))
+        for index_id, key in same_keys:
+            kept.append((log_row, index_id, key))
+        log_row += 1
+    return documents, entries, removed, added, kept
 
 
 def replay(connection: sqlite3.Connection, record: CommitRecord) -> int:

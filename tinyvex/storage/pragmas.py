@@ -2,6 +2,9 @@
 Every pragma, one function each, and why.
 
 Pragmas are settings of a connection unless a docstring says that they are written into the file.
+
+The page size stays SQLite's own 4096:
+with 8192 a commit of one mutation writes nearly twice as much and takes half as long again.
 """
 
 from __future__ import annotations
@@ -19,12 +22,10 @@ FORMAT_VERSION = 1
 BUSY_MS = 5_000
 WRITER_CACHE_KIB = 16_384
 READER_CACHE_KIB = 4_096
-PAGE_BYTES = 8_192
 
 
 def for_creation(connection: sqlite3.Connection) -> None:
     """What a new file gets before its first table."""
-    page_size(connection)
     identity(connection)
     journal_mode_wal(connection)
     full_fsync(connection)
@@ -50,11 +51,6 @@ def for_reader(connection: sqlite3.Connection) -> None:
     cache(connection, READER_CACHE_KIB)
     memory_for_temporary_tables(connection)
     untrusted_schema(connection)
-
-
-def page_size(connection: sqlite3.Connection) -> None:
-    """In the file. Larger pages than the default make commits of small groups a little faster and the file smaller."""
-    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
 
 
 def identity(connection: sqlite3.Connection) -> None:
@@ -87,7 +83,7 @@ def no_automatic_checkpoint(connection: sqlite3.Connection) -> None:
     """
     The writer checkpoints in its pauses.
 
-    An automatic checkpoint happens inside a commit and makes it take 9–21 ms;
+    An automatic checkpoint happens inside a commit and makes it take 9 to 21 ms;
     and SQLite before 3.51.3 can lose data when a checkpoint runs beside a commit.
     """
     connection.execute("PRAGMA wal_autocheckpoint = 0")

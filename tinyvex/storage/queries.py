@@ -5,7 +5,9 @@ from __future__ import annotations
 # Globals.
 
 GLOBALS = "SELECT key, json_value FROM globals"
-SET_GLOBAL = "INSERT INTO globals(key, json_value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET json_value = excluded.json_value"
+SET_GLOBAL = (
+    "INSERT INTO globals(key, json_value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET json_value = excluded.json_value"
+)
 SET_LAST_TS = "UPDATE globals SET json_value = ? WHERE key = 'last_ts'"
 SNAPSHOT = (
     "SELECT (SELECT json_value FROM globals WHERE key = 'last_ts'),"
@@ -29,9 +31,7 @@ TABLET_AT = (
     " (SELECT MAX(ts) FROM documents WHERE table_id = ?1 AND id = d.id AND ts <= ?2)"
 )
 NEWEST_ROW = "SELECT COALESCE(MAX(log_row), 0) FROM documents"
-ROWS_SINCE = (
-    "SELECT log_row, table_id, id, json_value, deleted FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
-)
+ROWS_SINCE = "SELECT log_row, table_id, id FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
 
 # Scanning an index: newest state, and the state at an older ts.
 
@@ -66,9 +66,7 @@ INSERT_INDEX = "INSERT INTO indexes(index_id, key, ts, deleted, table_id, docume
 INSERT_CURRENT = "INSERT INTO current(index_id, key, log_row) VALUES (?, ?, ?)"
 UPDATE_CURRENT = "UPDATE current SET log_row = ? WHERE index_id = ? AND key = ?"
 DELETE_CURRENT = "DELETE FROM current WHERE index_id = ? AND key = ?"
-INSERT_REQUEST = (
-    "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines) VALUES (?, ?, ?, ?, ?, ?)"
-)
+INSERT_REQUEST = "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines) VALUES (?, ?, ?, ?, ?, ?)"
 
 # Replaying a commit that may be there already.
 
@@ -108,3 +106,24 @@ DROP_INDEX_STEP = (
     "DELETE FROM indexes WHERE (index_id, key, ts) IN"
     " (SELECT index_id, key, ts FROM indexes WHERE index_id = ?1 LIMIT ?2)"
 )
+
+# Checking.
+
+CHECK_LOG_ORDER = "SELECT log_row, ts FROM documents ORDER BY log_row"
+CHECK_DOCUMENTS = (
+    "SELECT table_id, id, ts, log_row, json_value, deleted, prev_ts FROM documents ORDER BY table_id, id, ts"
+)
+CHECK_ENTRIES = (
+    "SELECT i.index_id, i.key, i.ts, i.deleted, i.table_id, i.document_id, d.log_row, d.json_value"
+    " FROM indexes AS i LEFT JOIN documents AS d"
+    " ON d.table_id = i.table_id AND d.id = i.document_id AND d.ts = i.ts"
+    " ORDER BY i.index_id, i.key, i.ts"
+)
+CHECK_CURRENT = (
+    "SELECT c.index_id, c.key, d.ts, d.json_value, d.id,"
+    " EXISTS (SELECT 1 FROM indexes WHERE index_id = c.index_id AND key = c.key),"
+    " EXISTS (SELECT 1 FROM documents WHERE table_id = d.table_id AND id = d.id AND ts > d.ts)"
+    " FROM current AS c LEFT JOIN documents AS d ON d.log_row = c.log_row ORDER BY c.index_id, c.key"
+)
+CHECK_CURRENT_ENTRY = "SELECT log_row FROM current WHERE index_id = ? AND key = ?"
+CHECK_REQUESTS = "SELECT ts, log_lines FROM requests ORDER BY ts"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tinyvex.runtime import Runtime, Worker
     from tinyvex.storage.folder import DataFolder
     from tinyvex.storage.statistics import StoreStatistics
-    from tinyvex.storage.writer import Done
+    from tinyvex.storage.writer_thread import Done
 
 __all__ = ["Read", "Readers", "SnapshotSource"]
 

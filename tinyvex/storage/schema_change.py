@@ -24,21 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvex.errors import SchemaRejected
 from tinyvex.limits import BACKFILL_STEP_ROWS, SCAN_PAGE_ROWS, SCHEMA_VIOLATIONS_MAX
-from tinyvex.storage import queries
 from tinyvex.storage.catalog import (
     BY_CREATION_TIME,
     CODE_TABLET,
-    INDEXES_TABLET,
-    TABLES_TABLET,
     Catalog,
     IndexState,
     TableInfo,
 )
 from tinyvex.storage.database import set_global
+from tinyvex.storage.index_building import backfill_step, drop_unfinished
 from tinyvex.storage.log import Outcome, Snapshot, StoredDocument
 from tinyvex.storage.ranges import KEY_MAX, KEY_MIN, successor
-from tinyvex.storage.system import SystemChange, SystemDocument, documents
-from tinyvex.values.codec import decode_canonical
+from tinyvex.storage.system import SystemChange, SystemDocument, documents, fields_of, system_tables
 from tinyvex.values.ids import DocumentId
 
 if TYPE_CHECKING:
@@ -129,18 +126,17 @@ class _SchemaChange:
         self._switch = switch
         self._unswitch = unswitch
         self._switched: int | None = None
-        self._violations = _Violations(validators)
 
     async def run(self) -> Catalog:
         store = self._store
-        await _drop_unfinished(store)
+        await drop_unfinished(store)
         plan = await store.read(self._plan)
         if not plan.empty():
             await self._validate_existing(plan)
             await store.write(partial(self._prepare, plan))
             await self._backfill()
             await self._switch_over(plan)
-            await _drop_unfinished(store)
+            await drop_unfinished(store)
         return await store.read(lambda snapshot: snapshot.catalog)
 
     # 1. What differs.
@@ -148,7 +144,7 @@ class _SchemaChange:
     def _plan(self, snapshot: Snapshot) -> _Plan:
         plan = _Plan(newest_row=snapshot.newest_row())
         code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
-        plan.code = code is None or _fields(code)["fingerprint"] != self._fingerprint
+        plan.code = code is None or fields_of(code)["fingerprint"] != self._fingerprint
         existing = set(snapshot.catalog.names())
         for name, indexes in self._declaration.tables.items():
             fingerprint = self._table_fingerprints.get(name)
@@ -174,20 +170,13 @@ class _SchemaChange:
     # 2. Do the documents fit?
 
     async def _validate_existing(self, plan: _Plan) -> None:
+        violations = _Violations(self._validators)
         for name in plan.fingerprints:
             if name in self._validators and name not in plan.new_tables:
                 lo: bytes | None = KEY_MIN
                 while lo is not None:
-                    lo = await self._store.read(partial(self._validate_page, name, lo))
-        self._violations.refuse()
-
-    def _validate_page(self, name: str, lo: bytes, snapshot: Snapshot) -> bytes | None:
-        """Look at some documents; where to go on, None at the end."""
-        table = snapshot.catalog.table(name)
-        page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=SCAN_PAGE_ROWS)
-        for stored in page:
-            self._violations.look(table, stored)
-        return None if page.complete else successor(page[-1].key)
+                    lo = await self._store.read(partial(_validate_page, violations, name, lo))
+        violations.refuse()
 
     # 3. New tables, which are empty, so their indexes are ready; new indexes of others, to be built.
 
@@ -196,7 +185,7 @@ class _SchemaChange:
         numbers = snapshot.globals()
         number, tablet, index_id = (numbers[f"next_{name}"] for name in ("table_number", "tablet", "index_id"))
         catalog = snapshot.catalog
-        tables, indexes = _system_tables(catalog)
+        tables, indexes = system_tables(catalog)
 
         def add_index(of: int, name: str, fields: tuple[str, ...], state: IndexState) -> None:
             nonlocal index_id
@@ -236,25 +225,27 @@ class _SchemaChange:
             if not all(index.ready for index in table.maintained):
                 lo: bytes | None = KEY_MIN
                 while lo is not None:
-                    lo = await self._store.write(partial(_backfill_step, table.name, lo))
+                    lo = await self._store.write(partial(backfill_step, table.name, lo))
 
     # 5. The code change.
 
     async def _switch_over(self, plan: _Plan) -> None:
+        validated: int | None = plan.newest_row
         try:
-            while not await self._store.write(partial(self._code_change, plan)):
-                pass
+            while validated is not None:
+                validated = await self._store.write(partial(self._code_change, plan, validated))
         except BaseException:
             if self._switched is not None and self._unswitch is not None:
                 self._unswitch(self._switched)
             raise
 
-    def _code_change(self, plan: _Plan, snapshot: Snapshot, ts: int) -> Outcome[bool]:
-        """The commit that makes all of it current; the value is False where there is more to validate first."""
-        if not self._validate_since(plan, snapshot):
-            return Outcome(value=False)
+    def _code_change(self, plan: _Plan, validated: int, snapshot: Snapshot, ts: int) -> Outcome[int | None]:
+        """The commit that makes all of it current; the value says where to go on where more is to be validated."""
+        more = self._validate_since(plan, validated, snapshot)
+        if more is not None:
+            return Outcome(more)
         change = SystemChange(snapshot, ts)
-        tables, indexes = _system_tables(snapshot.catalog)
+        tables, indexes = system_tables(snapshot.catalog)
         for found in list(documents(snapshot, indexes)):
             if found.fields["state"] == "building":
                 change.update(indexes, found, state="ready", everReady=True)
@@ -269,7 +260,7 @@ class _SchemaChange:
         if code is None:
             change.insert(code_table, {"fingerprint": self._fingerprint}, CODE_INTERNAL)
         else:
-            change.update(code_table, SystemDocument(code, _fields(code)), fingerprint=self._fingerprint)
+            change.update(code_table, SystemDocument(code, fields_of(code)), fingerprint=self._fingerprint)
 
         def switch(_: sqlite3.Connection) -> None:
             if self._switched is not None and self._unswitch is not None:
@@ -278,22 +269,31 @@ class _SchemaChange:
                 self._switch(ts)
                 self._switched = ts
 
-        return Outcome(True, change.record(), switch)
+        return Outcome(None, change.record(), switch)
 
-    def _validate_since(self, plan: _Plan, snapshot: Snapshot) -> bool:
-        """Look at what the old code wrote meanwhile, some of it at a time; True when that was all."""
+    def _validate_since(self, plan: _Plan, validated: int, snapshot: Snapshot) -> int | None:
+        """Look at what the old code wrote after a row of the log, some of it at a time; None when that was all."""
+        violations = _Violations(self._validators)
         tablets = {
             table.tablet: table
             for table in snapshot.catalog.tables()
             if table.name in plan.fingerprints and table.name in self._validators
         }
-        rows = snapshot.rows_since(plan.newest_row, BACKFILL_STEP_ROWS)
-        for log_row, tablet, internal, _, _ in rows:
-            plan.newest_row = log_row
+        rows = snapshot.rows_since(validated, BACKFILL_STEP_ROWS)
+        for _, tablet, internal in rows:
             if tablet in tablets and (stored := snapshot.get(tablet, internal)) is not None:
-                self._violations.look(tablets[tablet], stored)
-        self._violations.refuse()
-        return len(rows) < BACKFILL_STEP_ROWS
+                violations.look(tablets[tablet], stored)
+        violations.refuse()
+        return None if len(rows) < BACKFILL_STEP_ROWS else rows[-1][0]
+
+
+def _validate_page(violations: _Violations, name: str, lo: bytes, snapshot: Snapshot) -> bytes | None:
+    """Look at some documents; where to go on, None at the end."""
+    table = snapshot.catalog.table(name)
+    page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=SCAN_PAGE_ROWS)
+    for stored in page:
+        violations.look(table, stored)
+    return None if page.complete else successor(page[-1].key)
 
 
 class _Violations:
@@ -327,90 +327,3 @@ class _Violations:
                 violations=self._listed,
                 total=self._total,
             )
-
-
-def _fields(stored: StoredDocument) -> dict[str, Any]:
-    fields = decode_canonical(stored.json)
-    assert isinstance(fields, dict), fields
-    return fields
-
-
-def _system_tables(catalog: Catalog) -> tuple[TableInfo, TableInfo]:
-    tables, indexes = catalog.tablet(TABLES_TABLET), catalog.tablet(INDEXES_TABLET)
-    assert tables is not None
-    assert indexes is not None
-    return tables, indexes
-
-
-def _backfill_step(name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
-    """
-    Enter some documents into the indexes being built; where to go on, None at the end.
-
-    A document that was written since the index began has its entry already.
-    An entry gets the `ts` of its document's revision: there is no older one that could be read through this index.
-    """
-    table = snapshot.catalog.table(name)
-    building = [index for index in table.maintained if not index.ready]
-    page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
-    entries = []
-    for stored in page:
-        document = _fields(stored)
-        for index in building:
-            key = index.key(document, stored.internal)
-            entries.append(
-                {"index": index.id, "key": key, "ts": stored.ts, "tablet": table.tablet, "internal": stored.internal}
-            )
-
-    def enter(connection: sqlite3.Connection) -> None:
-        connection.executemany(queries.BACKFILL_INDEX, entries)
-        connection.executemany(queries.BACKFILL_CURRENT, entries)
-
-    return Outcome(None if page.complete else successor(page[-1].key), None, enter)
-
-
-async def _drop_unfinished(store: Store) -> None:
-    """
-    Drop the indexes whose time is over: those that are *dropping*, and those whose building was interrupted.
-
-    Of a dropped index the log keeps its entries, so that reads at an older `ts` can use it;
-    one that was never ready leaves nothing.
-    """
-    for found in await store.write(_stop_building):
-        index_id = found.fields["indexId"]
-        statements = [queries.DROP_CURRENT_STEP]
-        if not found.fields["everReady"]:
-            statements.append(queries.DROP_INDEX_STEP)
-        for statement in statements:
-            while await _delete_step(store, statement, index_id) == BACKFILL_STEP_ROWS:
-                pass
-        await store.write(partial(_forget_index, index_id))
-
-
-def _stop_building(snapshot: Snapshot, ts: int) -> Outcome[list[SystemDocument]]:
-    change = SystemChange(snapshot, ts)
-    _, indexes = _system_tables(snapshot.catalog)
-    over = [found for found in documents(snapshot, indexes) if found.fields["state"] != "ready"]
-    for found in over:
-        if found.fields["state"] == "building":
-            change.update(indexes, found, state="dropping")
-    return Outcome(over, change.record())
-
-
-async def _delete_step(store: Store, statement: str, index_id: int) -> int:
-    deleted = 0
-
-    def delete(connection: sqlite3.Connection) -> None:
-        nonlocal deleted
-        deleted = connection.execute(statement, (index_id, BACKFILL_STEP_ROWS)).rowcount
-
-    await store.write(lambda _snapshot, _ts: Outcome(None, None, delete))
-    return deleted
-
-
-def _forget_index(index_id: int, snapshot: Snapshot, ts: int) -> Outcome[None]:
-    change = SystemChange(snapshot, ts)
-    _, indexes = _system_tables(snapshot.catalog)
-    for found in documents(snapshot, indexes):
-        if found.fields["indexId"] == index_id:
-            change.delete(indexes, found)
-    return Outcome(None, change.record())

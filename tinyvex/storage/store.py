@@ -22,7 +22,7 @@ from tinyvex.storage.writer import Writer
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
     from tinyvex.storage.pragmas import Durability
-    from tinyvex.storage.writer import Done
+    from tinyvex.storage.writer_thread import Done
 
 __all__ = ["Store"]
 
@@ -42,9 +42,7 @@ class Store:
         on_commits: called on the loop with the commits of every group, in order, before anyone is told of them.
     """
 
-    def __init__(
-        self, folder: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability
-    ) -> None:
+    def __init__(self, folder: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> None:
         self.folder = folder
         self.on_commits: Callable[[list[CommitRecord]], None] | None = None
         self._runtime = runtime
@@ -55,9 +53,7 @@ class Store:
         self._writer = None if lock is None else Writer(runtime, folder, durability, self._statistics, self._publish)
 
     @classmethod
-    def open(
-        cls, folder: Path, runtime: Runtime, *, durability: Durability = "full", read_only: bool = False
-    ) -> Store:
+    def open(cls, folder: Path, runtime: Runtime, *, durability: Durability = "full", read_only: bool = False) -> Store:
         """
         Open the database of a data folder; make it where there is none.
 
@@ -134,9 +130,7 @@ class Store:
             raise DataFolderUnusable(f"{self.folder.path} was opened read-only")
         self._writer.submit(unit, done, limit_seconds)
 
-    def write(
-        self, unit: Callable[[Snapshot, int], Outcome[T]], *, limit_seconds: float | None = None
-    ) -> Awaitable[T]:
+    def write(self, unit: Callable[[Snapshot, int], Outcome[T]], *, limit_seconds: float | None = None) -> Awaitable[T]:
         """
         Run a unit of work on the writer's thread and wait for its commit; see `write_nowait`.
 

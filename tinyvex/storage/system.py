@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from tinyvex.limits import SCAN_PAGE_ROWS
-from tinyvex.storage.catalog import BY_CREATION_TIME, TableInfo
+from tinyvex.storage.catalog import BY_CREATION_TIME, INDEXES_TABLET, TABLES_TABLET, Catalog, TableInfo
 from tinyvex.storage.log import CommitRecord, Snapshot, StoredDocument, Write
 from tinyvex.storage.ranges import KEY_MAX, KEY_MIN, successor
 from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import DocumentId, new_internal
 from tinyvex.values.timestamps import creation_time, next_creation_time
 
-__all__ = ["SystemChange", "SystemDocument", "documents"]
+__all__ = ["SystemChange", "SystemDocument", "documents", "fields_of", "system_tables"]
 
 
 class SystemDocument(NamedTuple):
@@ -31,7 +31,7 @@ def documents(snapshot: Snapshot, table: TableInfo) -> Iterator[SystemDocument]:
     while True:
         page = snapshot.page(index, lo, KEY_MAX, limit=SCAN_PAGE_ROWS)
         for stored in page:
-            yield SystemDocument(stored, cast("dict[str, Any]", decode_canonical(stored.json)))
+            yield SystemDocument(stored, fields_of(stored))
         if page.complete:
             return
         lo = successor(page[-1].key)
@@ -77,3 +77,18 @@ class SystemChange:
     def record(self) -> CommitRecord | None:
         """The commit; None where nothing was written."""
         return CommitRecord(self.ts, tuple(self._writes)) if self._writes else None
+
+
+def fields_of(stored: StoredDocument) -> dict[str, Any]:
+    """A stored document's fields."""
+    fields = decode_canonical(stored.json)
+    assert isinstance(fields, dict), fields
+    return fields
+
+
+def system_tables(catalog: Catalog) -> tuple[TableInfo, TableInfo]:
+    """`_tables` and `_indexes`."""
+    tables, indexes = catalog.tablet(TABLES_TABLET), catalog.tablet(INDEXES_TABLET)
+    assert tables is not None
+    assert indexes is not None
+    return tables, indexes

@@ -20,58 +20,26 @@ Units must bear being run twice.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sqlite3
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
-from tinyvex.errors import InternalError, Overloaded, StorageError, TimeLimitExceeded, TinyvexError
-from tinyvex.limits import (
-    CHECKPOINT_PAUSE_SECONDS,
-    GROUP_MUTATIONS_MAX,
-    GROUP_SECONDS,
-    REQUEST_RECORD_SECONDS,
-    REQUEST_RECORDS_EXPIRED_STEP,
-    WAL_BYTES_CHECKPOINT,
-    WAL_BYTES_MAX,
-    WRITER_QUEUE_MAX,
-)
-from tinyvex.storage import pragmas, queries
-from tinyvex.storage.catalog import Catalog, load_catalog
-from tinyvex.storage.database import open_writer, read_globals, set_global
-from tinyvex.storage.faults import is_fault_of_one, translate
-from tinyvex.storage.guard import Abandoned, Guard, Stopped, Watch
-from tinyvex.storage.log import CommitRecord, Outcome, Snapshot, apply
-from tinyvex.values.timestamps import next_ts
+from tinyvex.errors import Overloaded, TimeLimitExceeded
+from tinyvex.limits import CHECKPOINT_PAUSE_SECONDS, WRITER_QUEUE_MAX
+from tinyvex.storage.database import open_writer
+from tinyvex.storage.guard import Watch
+from tinyvex.storage.records import CommitRecord
+from tinyvex.storage.writer_thread import Done, Member, Unit, WriterThread
 
 if TYPE_CHECKING:
     import asyncio
 
-    from tinyvex.runtime import Runtime, Worker
+    from tinyvex.runtime import Runtime
     from tinyvex.storage.folder import DataFolder
+    from tinyvex.storage.pragmas import Durability
     from tinyvex.storage.statistics import StoreStatistics
 
-__all__ = ["Done", "Member", "Unit", "Writer"]
-
-log = logging.getLogger("tinyvex.storage")
-
-Unit: TypeAlias = Callable[[Snapshot, int], Outcome[Any]]
-Done: TypeAlias = Callable[[Any, BaseException | None], None]
-
-
-class Member:
-    """A unit in the queue or in a group, and what came of it."""
-
-    __slots__ = ("done", "error", "limit_seconds", "unit", "value")
-
-    def __init__(self, unit: Unit, done: Done, limit_seconds: float | None) -> None:
-        self.unit = unit
-        self.done = done
-        self.limit_seconds = limit_seconds
-        self.value: Any = None
-        self.error: BaseException | None = None
+__all__ = ["Writer"]
 
 
 class Writer:
@@ -86,7 +54,7 @@ class Writer:
         self,
         runtime: Runtime,
         folder: DataFolder,
-        durability: pragmas.Durability,
+        durability: Durability,
         statistics: StoreStatistics,
         publish: Callable[[list[CommitRecord]], None],
     ) -> None:
@@ -101,8 +69,8 @@ class Writer:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._on_idle: Callable[[], None] | None = None
         self._watch = Watch(runtime, self._look, lambda: self._unfinished > 0)
-        self._term = _Term(self, open_writer(folder.database, durability))
-        self._term.start()
+        self._thread = WriterThread(self, open_writer(folder.database, durability))
+        self._thread.start()
 
     def submit(self, unit: Unit, done: Done, limit_seconds: float | None) -> None:
         """
@@ -117,7 +85,7 @@ class Writer:
         self.queue.append(Member(unit, done, limit_seconds))
         if limit_seconds is not None:
             self._watch.expect(limit_seconds)
-        self._term.worker.wake()
+        self._thread.worker.wake()
 
     def queue_length(self) -> int:
         """Units that were queued and have not been answered."""
@@ -165,10 +133,10 @@ class Writer:
         self._idle_timer = None
         if self._unfinished == 0:
             self.checkpoint_wanted = True
-            self._term.worker.wake()
+            self._thread.worker.wake()
 
     def _look(self) -> float | None:
-        wait = self._term.guard.check()
+        wait = self._thread.guard.check()
         if wait is not None and wait < 0:
             self._abandon()
             return None
@@ -176,7 +144,7 @@ class Writer:
 
     def _abandon(self) -> None:
         """Go on without a thread that does not come back; its group was not acknowledged and runs again."""
-        stuck = self._term
+        stuck = self._thread
         stuck.worker.stop(0)
         self.statistics.threads_abandoned += 1
         assert stuck.running is not None
@@ -184,8 +152,8 @@ class Writer:
             if member is not stuck.running:
                 member.value = member.error = None
                 self.queue.appendleft(member)
-        self._term = _Term(self, None, stuck.connection)
-        self._term.start()
+        self._thread = WriterThread(self, None, stuck.connection)
+        self._thread.start()
         stuck.running.error = TimeLimitExceeded(
             f"ran longer than {stuck.running.limit_seconds:g} s and did not react to being stopped; nothing was written"
         )
@@ -197,245 +165,4 @@ class Writer:
         self._watch.cancel()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        self._term.close()
-
-
-class _Term:
-    """
-    One thread's time as the writer; another begins only when it was given up.
-
-    Args:
-        connection: None to open one, after rolling back what the last writer left on `left`.
-    """
-
-    def __init__(
-        self, writer: Writer, connection: sqlite3.Connection | None, left: sqlite3.Connection | None = None
-    ) -> None:
-        self.writer = writer
-        self.runtime = writer.runtime
-        self.guard = Guard(self.runtime, self._stop)
-        self.group: list[Member] = []
-        self.running: Member | None = None
-        self._left = left
-        self._connection = connection
-        self._catalog = Catalog(0, ())
-        self.last_ts = 0  # of the newest record applied
-        self._last_allotted = 0
-        self._row = 0  # of the next revision
-        self._base = (self.last_ts, self._row, self._catalog)
-        self._since_expiry = 0
-        self._commits: list[CommitRecord] = []
-        self.worker: Worker
-        if connection is not None:
-            self._load()
-
-    def start(self) -> None:
-        """Begin."""
-        self.worker = self.runtime.start_worker("tinyvex-writer", self._step)
-
-    @property
-    def connection(self) -> sqlite3.Connection:
-        """The connection that writes."""
-        assert self._connection is not None
-        return self._connection
-
-    def _stop(self) -> None:
-        self.connection.interrupt()
-        self.worker.interrupt(Stopped)
-
-    def _load(self) -> None:
-        """What this term remembers of the file."""
-        stored = read_globals(self.connection)
-        self.last_ts = stored["last_ts"]
-        self._last_allotted = max(self._last_allotted, self.last_ts)
-        self._catalog = load_catalog(self.connection, self.last_ts)
-        (newest,) = self.connection.execute(queries.NEWEST_ROW).fetchone()
-        self._row = newest + 1
-        self._base = (self.last_ts, self._row, self._catalog)
-
-    # On the writer's thread from here on.
-
-    def _step(self) -> bool:
-        writer = self.writer
-        if not writer.queue:
-            self._tidy()
-            return False
-        try:
-            self._run_group()
-        except Abandoned:
-            # Another term has begun. What is left of this one is its connection, which only this thread uses now.
-            self.connection.close()
-            return False
-        return bool(writer.queue)
-
-    def _run_group(self) -> None:
-        """Run what waits, commit, and tell the loop."""
-        seconds = 0.0
-        self._commits = []
-        try:
-            if self._connection is None:
-                self._take_over()
-            self._checkpoint_if_above(WAL_BYTES_MAX)
-            until = self.runtime.monotonic() + GROUP_SECONDS
-            while not self._run_members(until):
-                pass
-            seconds = self._commit()
-        except sqlite3.Error as error:
-            self._fail(translate(error, self.writer.folder.database))
-        except StorageError as error:
-            self._fail(error)
-        except Exception as error:
-            log.exception("the writer failed")
-            self._fail(InternalError(f"the writer failed: {error!r}"))
-        group, self.group = self.group, []
-        self.runtime.post(self.writer.finished, self._commits, group, seconds)
-
-    def _take_over(self) -> None:
-        assert self._left is not None
-        with contextlib.suppress(sqlite3.Error):  # there may be no transaction to roll back
-            self._left.execute("ROLLBACK")
-        self._connection = open_writer(self.writer.folder.database, self.writer.durability)
-        self._load()
-        self._left = None
-
-    def _run_members(self, until: float) -> bool:
-        """Run the group's members, then what waits; False when one must be left out and the group begins anew."""
-        self._begin()
-        for member in self.group:
-            if member.error is None and not self._run_member(member):
-                return False
-        queue = self.writer.queue
-        while queue and len(self.group) < GROUP_MUTATIONS_MAX:
-            member = queue.popleft()
-            self.group.append(member)
-            if not self._run_member(member):
-                return False
-            if self.runtime.monotonic() > until:
-                break
-        return True
-
-    def _begin(self) -> None:
-        self.connection.execute("BEGIN IMMEDIATE")
-        self._base = (self.last_ts, self._row, self._catalog)
-
-    def _roll_back(self) -> None:
-        """Back to what the file has; SQLite may have rolled back itself."""
-        self._commits = []
-        self.last_ts, self._row, self._catalog = self._base
-        if self._connection is not None and self._connection.in_transaction:
-            with contextlib.suppress(sqlite3.Error):  # what made this necessary is being reported
-                self._connection.execute("ROLLBACK")
-
-    def _run_member(self, member: Member) -> bool:
-        """Run one unit and apply its record; False when that broke something and the group was rolled back."""
-        ts = self._last_allotted = next_ts(self._last_allotted, self.runtime.now_us())
-        snapshot = Snapshot(self.connection, self.last_ts, self._catalog)
-        unit = member.unit
-        try:
-            if member.limit_seconds is None:
-                outcome = unit(snapshot, ts)
-            else:
-                self.running = member
-                outcome = self.guard.run(lambda: unit(snapshot, ts), member.limit_seconds)
-        except Abandoned:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its caller's, not this thread's
-            member.error = error
-            return True
-        finally:
-            snapshot.end()
-        try:
-            self._apply(outcome)
-        except Exception as error:
-            if isinstance(error, sqlite3.Error) and not is_fault_of_one(error):
-                raise
-            member.error = translate(error) if isinstance(error, sqlite3.Error) else error
-            self._roll_back()
-            return False
-        member.value = outcome.value
-        return True
-
-    def _apply(self, outcome: Outcome[Any]) -> None:
-        record = outcome.record
-        if record is not None:
-            assert self.last_ts < record.ts <= self._last_allotted, (self.last_ts, record.ts, self._last_allotted)
-            self._row = apply(self.connection, record, log_row=self._row)
-            self.last_ts = record.ts
-            self._commits.append(record)
-        if outcome.then is not None:
-            outcome.then(self.connection)
-        if record is not None and record.changes_catalog:
-            set_global(self.connection, "catalog_ts", record.ts)
-            self._catalog = load_catalog(self.connection, record.ts)
-
-    def _commit(self) -> float:
-        """Make the group durable; seconds that it took."""
-        if self._commits:
-            self.connection.execute(queries.SET_LAST_TS, (self.last_ts,))
-            self._expire_requests()
-        self.runtime.point("writer:before-commit")
-        started = self.runtime.monotonic()
-        self.connection.execute("COMMIT")
-        seconds = self.runtime.monotonic() - started
-        self.runtime.point("writer:after-commit")
-        return seconds
-
-    def _expire_requests(self) -> None:
-        """Delete request records past their time, now and then, and faster than new ones come."""
-        self._since_expiry += len(self._commits)
-        if self._since_expiry * 2 >= REQUEST_RECORDS_EXPIRED_STEP:
-            self._since_expiry = 0
-            before = self.runtime.now_us() - int(REQUEST_RECORD_SECONDS * 1e6)
-            self.connection.execute(queries.EXPIRE_REQUESTS, (before, REQUEST_RECORDS_EXPIRED_STEP))
-
-    def _fail(self, error: TinyvexError) -> None:
-        """Nobody of the group has anything, nor has whoever would have been its first."""
-        self._roll_back()
-        self.writer.statistics.failed_groups += 1
-        if not self.group:
-            self.group.append(self.writer.queue.popleft())
-        for member in self.group:
-            if member.error is None:
-                member.value, member.error = None, error
-
-    # Checkpoints: never beside a commit, because this thread makes both.
-
-    def _tidy(self) -> None:
-        """Nothing waits: checkpoint if the loop has seen a pause."""
-        if self.writer.checkpoint_wanted:
-            self.writer.checkpoint_wanted = False
-            with contextlib.suppress(sqlite3.Error):  # housekeeping: a fault that matters shows at the next commit
-                self._checkpoint_if_above(WAL_BYTES_CHECKPOINT)
-
-    def _checkpoint_if_above(self, limit_bytes: int) -> None:
-        try:
-            size = self.writer.folder.wal.stat().st_size
-        except OSError:
-            return
-        if size > limit_bytes:
-            self.checkpoint()
-
-    def checkpoint(self) -> None:
-        """
-        Copy the write-ahead log into the file and empty it.
-
-        Where a reader still needs the log it is copied as far as that allows, and emptied another time.
-        """
-        if self._connection is None:
-            return
-        pragmas.busy_timeout(self._connection, 0)
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            pragmas.busy_timeout(self._connection)
-        self.writer.statistics.checkpoints += 1
-
-    # On the loop again.
-
-    def close(self) -> None:
-        """Stop the thread, checkpoint, close."""
-        self.worker.stop()
-        if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # the log stays beside the file and is read at the next open
-                self.checkpoint()
-            self._connection.close()
+        self._thread.close()

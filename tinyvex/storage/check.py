@@ -1,0 +1,242 @@
+"""
+The storage invariants, as one function.
+
+Run at the end of every storage test, and by `tinyvex check`.
+
+- SQLite finds the file whole.
+- Revisions of a document form one chain by `prev_ts`, begin with a document and end at its deletion.
+- Timestamps increase with the log; none is later than `last_ts`.
+- A document's JSON carries its own id and creation time, which never changes.
+- Every index entry has its revision, and its key is the one computed from that revision.
+- `current` holds exactly the newest entries of the log, pointing at the newest revisions.
+
+Memory is bounded: everything is read in order, once, and compared with what it must agree with.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from tinyvex.errors import DataFolderUnusable, InvalidValue
+from tinyvex.storage import queries
+from tinyvex.storage.catalog import Catalog, IndexInfo, TableInfo, load_catalog
+from tinyvex.storage.database import open_reader, read_globals
+from tinyvex.storage.faults import translate
+from tinyvex.storage.folder import DataFolder
+from tinyvex.values.codec import decode, encode
+from tinyvex.values.ids import DocumentId
+
+__all__ = ["check", "check_folder"]
+
+PROBLEMS_MAX = 100
+Row = tuple[Any, ...]
+
+
+def check_folder(path: Path) -> list[str]:
+    """
+    Check the database of a data folder; a server may be using it.
+
+    Returns:
+        Problems, at most 100; empty when all is well.
+
+    Raises:
+        StorageError: there is no database, or it cannot be opened.
+    """
+    folder = DataFolder(path)
+    if not folder.database.is_file():
+        raise DataFolderUnusable(f"there is no database in {path}")
+    connection = open_reader(folder.database)
+    try:
+        return check(connection)
+    finally:
+        connection.close()
+
+
+def check(connection: sqlite3.Connection) -> list[str]:
+    """
+    Check a database through a connection without a transaction.
+
+    Returns:
+        Problems, at most 100; empty when all is well.
+    """
+    problems: list[str] = []
+    connection.execute("BEGIN")
+    try:
+        for problem in _Check(connection).problems():
+            problems.append(problem)
+            if len(problems) == PROBLEMS_MAX:
+                break
+    except sqlite3.DatabaseError as error:
+        problems.append(str(translate(error)))
+    finally:
+        connection.execute("ROLLBACK")
+    return problems
+
+
+class _Check:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._globals = read_globals(connection)
+        self._last_ts: int = self._globals["last_ts"]
+        self._catalog: Catalog = load_catalog(connection, self._last_ts)
+        self._indexes: dict[int, tuple[TableInfo, IndexInfo]] = {
+            index.id: (table, index) for table in self._catalog.tables() for index in table.maintained
+        }
+
+    def problems(self) -> Iterator[str]:
+        yield from self._file()
+        yield from self._timestamps()
+        yield from self._counters()
+        yield from self._documents()
+        yield from self._entries()
+        yield from self._current()
+        yield from self._requests()
+
+    def _rows(self, statement: str, *parameters: object) -> Iterator[Row]:
+        return self._connection.execute(statement, parameters)
+
+    def _file(self) -> Iterator[str]:
+        for (line,) in self._rows("PRAGMA integrity_check(20)"):
+            if line != "ok":
+                yield f"SQLite: {line}"
+
+    def _timestamps(self) -> Iterator[str]:
+        last = 0
+        for log_row, ts in self._rows(queries.CHECK_LOG_ORDER):
+            if ts < last:
+                yield f"log row {log_row} has ts {ts}, after {last}"
+            last = ts
+        for table in ("documents", "indexes", "requests"):
+            ((newest,),) = self._rows(f"SELECT COALESCE(MAX(ts), 0) FROM {table}")  # noqa: S608 - names from above
+            if newest > self._last_ts:
+                yield f"{table} has ts {newest}, later than last_ts {self._last_ts}"
+        for name in ("catalog_ts", "floor_ts"):
+            if self._globals[name] > self._last_ts:
+                yield f"{name} {self._globals[name]} is later than last_ts {self._last_ts}"
+
+    def _counters(self) -> Iterator[str]:
+        for table in self._catalog.tables():
+            if table.number >= self._globals["next_table_number"]:
+                yield f"table number {table.number} will be given again"
+            if table.tablet >= self._globals["next_tablet"]:
+                yield f"tablet {table.tablet} will be given again"
+        for index_id in self._indexes:
+            if index_id >= self._globals["next_index_id"]:
+                yield f"index id {index_id} will be given again"
+
+    def _documents(self) -> Iterator[str]:
+        for (tablet, internal), revisions in groupby(self._rows(queries.CHECK_DOCUMENTS), key=itemgetter(0, 1)):
+            table = self._catalog.tablet(tablet)
+            if table is None:
+                yield f"tablet {tablet} belongs to no table"
+                continue
+            text = f"{table.name} {DocumentId(table.number, internal).text}"
+            before: Row | None = None
+            creation: Any = None
+            document: Any = None
+            for row in revisions:
+                _, _, ts, _, data, deleted, prev_ts = row
+                if prev_ts != (None if before is None else before[2]):
+                    yield f"{text}: revision {ts} has prev_ts {prev_ts}, not {None if before is None else before[2]}"
+                if bool(deleted) != (data is None) or (deleted and (before is None or before[5])):
+                    yield f"{text}: revision {ts} is a deletion of nothing, or half a deletion"
+                if before is not None and before[5]:
+                    yield f"{text}: revision {ts} follows its deletion"
+                before = row
+                document = None
+                if data is not None:
+                    document, problem = _read(data, DocumentId(table.number, internal).text, creation)
+                    if problem is not None:
+                        yield f"{text}: revision {ts}: {problem}"
+                        break
+                    creation = document["_creationTime"]
+            else:
+                assert before is not None
+                if document is not None:
+                    yield from self._is_current(table, internal, document, before[3])
+
+    def _is_current(self, table: TableInfo, internal: bytes, document: Any, log_row: int) -> Iterator[str]:
+        """A newest revision is what every index that is ready points at."""
+        for index in table.maintained:
+            key = index.key(document, internal)
+            found = self._connection.execute(queries.CHECK_CURRENT_ENTRY, (index.id, key)).fetchone()
+            if found is None and index.ready:
+                yield f"index {index.name} of {table.name} lacks the key {key.hex()}"
+            elif found is not None and found[0] != log_row:
+                yield f"index {index.name} of {table.name}: the key {key.hex()} points at row {found[0]}, not {log_row}"
+
+    def _entries(self) -> Iterator[str]:
+        """The log of each index: revisions are there, keys fit them, and keys begin and end in turn."""
+        for (index_id, key), entries in groupby(self._rows(queries.CHECK_ENTRIES), key=itemgetter(0, 1)):
+            name = f"index {index_id}, key {key.hex()}"
+            table, index = self._indexes.get(index_id, (None, None))
+            last_deleted: int | None = None
+            for _, _, ts, deleted, tablet, internal, log_row, data in entries:
+                if log_row is None:
+                    yield f"{name}: no revision of its document at {ts}"
+                elif table is not None and table.tablet != tablet:
+                    yield f"{name}: it belongs to tablet {tablet}, not {table.tablet}"
+                elif not deleted and data is None:
+                    yield f"{name}: it begins at {ts}, where its document was deleted"
+                elif index is not None and data is not None and (_key(index, data, internal) == key) == bool(deleted):
+                    yield f"{name}: at {ts} it does not agree with its document"
+                if deleted == last_deleted:
+                    yield f"{name}: it {'ends' if deleted else 'begins'} twice, at {ts} the second time"
+                last_deleted = deleted
+            if index is not None:
+                found = self._connection.execute(queries.CHECK_CURRENT_ENTRY, (index_id, key)).fetchone()
+                if (found is not None) == bool(last_deleted):
+                    yield f"{name}: log and current disagree"
+
+    def _current(self) -> Iterator[str]:
+        """Every row of `current` has an entry in the log and points at the newest revision, whose key it is."""
+        for index_id, key, ts, data, internal, has_entry, has_later in self._rows(queries.CHECK_CURRENT):
+            name = f"index {index_id}, key {key.hex()}"
+            _, index = self._indexes.get(index_id, (None, None))
+            if ts is None:
+                yield f"{name}: current points at no revision"
+            elif index is None:
+                continue  # being dropped
+            elif not has_entry:
+                yield f"{name}: current has it, the log does not"
+            elif has_later or data is None:
+                yield f"{name}: current points at revision {ts}, which is not the newest"
+            elif _key(index, data, internal) != key:
+                yield f"{name}: current points at a revision with another key"
+
+    def _requests(self) -> Iterator[str]:
+        for ts, log_lines in self._rows(queries.CHECK_REQUESTS):
+            try:
+                fine = isinstance(json.loads(log_lines), list)
+            except ValueError:
+                fine = False
+            if not fine:
+                yield f"the request at {ts} has unreadable log lines"
+
+
+def _read(data: bytes, text: str, creation: Any) -> tuple[Any, str | None]:
+    """A stored document, and what is wrong with it."""
+    try:
+        document: Any = decode(data)
+    except InvalidValue as error:
+        return None, f"its JSON is damaged: {error}"
+    if not isinstance(document, dict) or encode(document) != data:
+        return None, "its JSON is not in canonical form"
+    if document.get("_id") != text:
+        return None, f"its JSON has the id {document.get('_id')!r}"
+    if not isinstance(document.get("_creationTime"), int | float):
+        return None, "its JSON has no creation time"
+    if creation is not None and document["_creationTime"] != creation:
+        return None, f"its creation time changed from {creation} to {document['_creationTime']}"
+    return document, None
+
+
+def _key(index: IndexInfo, data: bytes, internal: bytes) -> bytes:
+    document: Any = decode(data)
+    return index.key(document, internal)
