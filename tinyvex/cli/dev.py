@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tinyvex.cli.logs import LEVELS, log_to_stderr
-from tinyvex.cli.options import DEV_PORT, app_argument, data_option, execution_options, network_options
+from tinyvex.cli.logs import log_to_stderr
+from tinyvex.cli.options import (
+    DEV_PORT,
+    app_argument,
+    data_option,
+    execution_options,
+    log_level_option,
+    network_options,
+)
 from tinyvex.cli.place import Place, find_place
 from tinyvex.errors import SchemaRejected, TinyvexError
 
@@ -28,7 +37,7 @@ log = logging.getLogger("tinyvex.dev")
 @data_option
 @network_options(default_port=DEV_PORT, port_note="The port; 0 takes a free one.")
 @execution_options
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What stderr shows.")
+@log_level_option
 def command(
     app: Path | None,
     data: Path | None,
@@ -94,10 +103,10 @@ async def reload(server: Server, app: Path) -> None:
 def greeting(place: Place, url: str, here: Path) -> str:
     """What `dev` says when it is ready: where it serves, and what to do next."""
     client = _client_example(place.app)
-    next_steps = [f"python {_shown(client, here)}"] if client is not None else []
+    next_steps = [f"{_python(here)} {_shown(client, here)}"] if client is not None else []
     next_steps += [
-        "tinyvex function-spec          what the app offers",
-        "tinyvex data                   what the database holds",
+        f"{_tinyvex(here)} function-spec {_shown(place.app, here)}",
+        f"{_tinyvex(here)} data --data {_shown(place.data, here)}",
         f"edit {_shown(place.app, here)} and save: live queries run again",
     ]
     lines = [
@@ -118,6 +127,16 @@ def _client_example(app: Path) -> Path | None:
     folder = app if app.is_dir() else app.parent
     client = folder / "client.py"
     return client if client.is_file() and client != app else None
+
+
+def _python(here: Path) -> str:
+    """How to start this interpreter from a shell: by name where that finds it, as in an activated environment."""
+    named = shutil.which("python")
+    return "python" if named is not None and Path(named) == Path(sys.executable) else _shown(Path(sys.executable), here)
+
+
+def _tinyvex(here: Path) -> str:
+    return "tinyvex" if shutil.which("tinyvex") is not None else f"{_python(here)} -m tinyvex"
 
 
 def _shown(path: Path, here: Path) -> str:

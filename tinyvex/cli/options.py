@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tinyvex.cli.logs import LEVELS
 from tinyvex.limits import FUNCTION_SECONDS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,9 +45,16 @@ def network_options(default_port: int, port_note: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(
             [
-                click.option("--host", default=LOOPBACK, show_default=True, help="The address to listen on."),
                 click.option(
-                    "--port", type=click.IntRange(0, 65535), default=default_port, show_default=True, help=port_note
+                    "--host", metavar="ADDRESS", default=LOOPBACK, show_default=True, help="The address to listen on."
+                ),
+                click.option(
+                    "--port",
+                    metavar="PORT",
+                    type=click.IntRange(0, 65535),
+                    default=default_port,
+                    show_default=True,
+                    help=port_note,
                 ),
                 click.option(
                     "--allow-origin",
@@ -70,6 +78,18 @@ def network_options(default_port: int, port_note: str) -> Callable[[F], F]:
     return decorate
 
 
+def log_level_option(function: F) -> F:
+    """`--log-level`."""
+    return click.option(
+        "--log-level",
+        metavar="LEVEL",
+        type=click.Choice(LEVELS),
+        default="info",
+        show_default=True,
+        help=f"What stderr shows: {', '.join(LEVELS)}.",
+    )(function)
+
+
 def execution_options(function: F) -> F:
     """`--durability` and `--function-seconds`."""
     durability = click.option(
@@ -81,6 +101,7 @@ def execution_options(function: F) -> F:
     )
     seconds = click.option(
         "--function-seconds",
+        metavar="SECONDS",
         type=click.FloatRange(min=0, min_open=True),
         default=FUNCTION_SECONDS,
         show_default=True,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tinyvex.cli.logs import LEVELS, log_to_stderr
-from tinyvex.cli.options import app_argument, data_option, execution_options, network_options
+from tinyvex.cli.logs import log_to_stderr
+from tinyvex.cli.options import app_argument, data_option, execution_options, log_level_option, network_options
 from tinyvex.cli.place import find_place
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--exit-with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
 @click.option("--no-token", is_flag=True, help="Let every process of this machine connect.")
 @execution_options
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What stderr shows.")
+@log_level_option
 def command(
     app: Path | None,
     data: Path | None,
