@@ -240,6 +240,7 @@ class Endpoint(asyncio.Protocol):
         self.lost = False
         self.status: int | None = None
         """An HTTP status to refuse the handshake with."""
+        self.headers: dict[str, str] = {}
         self.is_deaf = False
         """What arrives stays unread, and nothing is answered."""
         on_session(self)
@@ -257,7 +258,9 @@ class Endpoint(asyncio.Protocol):
                 if self.status is None:
                     self.websocket.send_response(self.websocket.accept(event))
                 else:
-                    self.websocket.send_response(self.websocket.reject(self.status, "no"))
+                    response = self.websocket.reject(self.status, "no")
+                    response.headers.update(self.headers)
+                    self.websocket.send_response(response)
             elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                 self.session.receive(bytes(event.data))
                 if not self.session.holds_transitions:

@@ -16,7 +16,7 @@ import anyio
 from anyio.from_thread import start_blocking_portal
 
 from tinyvex.client.client import Client, connect
-from tinyvex.errors import ConnectionLost
+from tinyvex.errors import ClientClosed, ConnectionLost
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -64,20 +64,28 @@ class BlockingClient:
         self._client = client
         self._timeout_seconds = timeout_seconds
         self._stack = ExitStack()
-        self._portal: BlockingPortal
+        self._open_portal: BlockingPortal | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._portal = stack.enter_context(start_blocking_portal("asyncio"))
-            stack.enter_context(self._portal.wrap_async_context_manager(self._client))
-            self._portal.call(self._wait_connected)
+            portal = stack.enter_context(start_blocking_portal("asyncio"))
+            stack.enter_context(portal.wrap_async_context_manager(self._client))
+            portal.call(self._wait_connected)
+            self._open_portal = portal
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._open_portal = None
         self._stack.close()
+
+    @property
+    def _portal(self) -> BlockingPortal:
+        if self._open_portal is None:
+            raise ClientClosed("the client is used inside its `with` block only")
+        return self._open_portal
 
     async def _wait_connected(self) -> None:
         with anyio.move_on_after(self._timeout_seconds):

@@ -87,4 +87,5 @@ def _decode_special(target: Any, value: Any) -> Any:
             return origin(value)
         if isinstance(value, origin):
             return value
-    raise NotImplementedError(f"no value can become {target!r}")
+    # msgspec turns it into a validation error that has the path.
+    raise ValueError(f"Expected `{getattr(origin, '__name__', origin)}`, got `{type(value).__name__}`")

@@ -1,0 +1,160 @@
+"""The client for scripts, against a fake server on a real loopback socket."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from tests.support.fake_server import Endpoint, FakeServer, error_object
+from tinyvex.client.blocking import connect_blocking
+from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError
+
+A = {"name": "a"}
+
+
+class LoopbackServer:
+    """A `FakeServer` on a port of this machine, with its loop on a thread."""
+
+    def __init__(self, portal: BlockingPortal) -> None:
+        self.server = FakeServer()
+        self.endpoints: list[Endpoint] = []
+        self._portal = portal
+        self._listener = portal.call(self._listen)
+        self.port: int = self._listener.sockets[0].getsockname()[1]
+        self.url = f"ws://127.0.0.1:{self.port}/sync"
+
+    async def _listen(self) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Endpoint(self.server, self.endpoints.append), "127.0.0.1", 0)
+
+    def commit(self, name: str) -> None:
+        def commit() -> None:
+            self.server.commit(name, 1)
+            for endpoint in self.endpoints:
+                if not endpoint.lost:
+                    endpoint.turn()
+
+        self._portal.call(commit)
+
+    def close(self) -> None:
+        def close() -> None:
+            self._listener.close()
+            for endpoint in self.endpoints:
+                endpoint.transport.abort()
+
+        self._portal.call(close)
+
+
+@pytest.fixture
+def loopback() -> Iterator[LoopbackServer]:
+    with start_blocking_portal() as portal:
+        server = LoopbackServer(portal)
+        yield server
+        server.close()
+
+
+def test_calls_return_their_values(loopback: LoopbackServer) -> None:
+    """The same calls, without `await`."""
+    with connect_blocking(loopback.url) as client:
+        assert client.mutation("counters:add", {"name": "a", "by": 2}, type=int) == 2
+        assert client.query("counters:get", A) == 2
+        assert client.action("counters:echo", {"value": "x"}, type=str) == "x"
+        assert client.connection_state.phase == "connected"
+        assert client.epoch == "first"
+
+
+def test_failures_are_raised(loopback: LoopbackServer) -> None:
+    """With the server's name for them."""
+    with connect_blocking(loopback.url) as client, pytest.raises(RemoteError, match="refused"):
+        client.mutation("counters:fail")
+
+
+def test_a_subscription_is_iterated(loopback: LoopbackServer) -> None:
+    """The current value, then each new one."""
+    with connect_blocking(loopback.url) as client, client.subscribe("counters:get", A, type=int) as values:
+        assert next(values) == 0
+        loopback.commit("a")
+        assert next(values) == 1
+
+
+def test_closing_a_subscription_ends_the_iteration_of_another_thread(loopback: LoopbackServer) -> None:
+    """The `for` loop just ends."""
+    seen: list[int] = []
+    started = threading.Event()
+    with connect_blocking(loopback.url) as client:
+        values = client.subscribe("counters:get", A, type=int)
+
+        def read() -> None:
+            for value in values:
+                seen.append(value)
+                started.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert started.wait(10)
+        values.close()
+        reader.join(10)
+    assert seen == [0]
+
+
+def test_many_threads_may_use_one_client(loopback: LoopbackServer) -> None:
+    """Every mutation runs once."""
+    with connect_blocking(loopback.url) as client:
+
+        def add() -> None:
+            for _ in range(10):
+                client.mutation("counters:add", {"name": "a", "by": 1})
+
+        threads = [threading.Thread(target=add) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert client.query("counters:get", A) == 40
+
+
+def test_nobody_there_is_an_error_in_time(loopback: LoopbackServer) -> None:
+    """A script does not hang for ever, and learns why."""
+    loopback.close()
+    with (
+        pytest.raises(ConnectionLost, match=r"within 0\.3 seconds: nobody answers"),
+        connect_blocking(loopback.url, timeout_seconds=0.3),
+    ):
+        pass
+
+
+def test_a_refusal_is_raised_on_entering(loopback: LoopbackServer) -> None:
+    """The wrong token is known at once."""
+    loopback.server.refusal = error_object("Unauthenticated", "wrong token", retry="after-fix")
+    with pytest.raises(RemoteError, match="wrong token"), connect_blocking(loopback.url, "bad"):
+        pass
+
+
+def test_an_error_in_the_body_comes_out_as_it_is(loopback: LoopbackServer) -> None:
+    """And the thread is gone."""
+    before = threading.active_count()
+    with pytest.raises(KeyError), connect_blocking(loopback.url):
+        raise KeyError("mine")
+    assert threading.active_count() <= before
+
+
+def test_a_closed_client_refuses_calls(loopback: LoopbackServer) -> None:
+    """With the error that says so."""
+    with connect_blocking(loopback.url) as client:
+        client.query("counters:get", A)
+    with pytest.raises(ClientClosed):
+        client.query("counters:get", A)
+
+
+def test_a_mutation_survives_a_reset_of_a_real_socket(loopback: LoopbackServer) -> None:
+    """The client connects again by itself."""
+    with connect_blocking(loopback.url) as client:
+        client.mutation("counters:add", {"name": "a", "by": 1})
+        loopback._portal.call(loopback.endpoints[0].transport.abort)
+        result: Any = client.mutation("counters:add", {"name": "a", "by": 1})
+        assert result == 2

@@ -1,0 +1,542 @@
+"""The client's public face, against a fake server in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, Any, TypedDict
+
+import anyio
+import msgspec
+import pytest
+
+from tests.support.fake_server import error_object
+from tests.support.fake_world import FakeWorld, in_fake_world
+from tinyvex import limits
+from tinyvex.errors import (
+    ClientClosed,
+    ConnectionLost,
+    DecodeError,
+    InvalidParams,
+    InvalidValue,
+    RemoteError,
+    TooManyQueries,
+)
+
+ECHO, GET, ADD, FAIL, SLOW = (f"counters:{name}" for name in ("echo", "get", "add", "fail", "slow"))
+A = {"name": "a"}
+
+
+# Calls.
+
+
+def test_the_three_kinds_of_calls() -> None:
+    """Each returns what the function returned."""
+
+    async def scenario(world: FakeWorld) -> tuple[Any, Any, Any]:
+        async with world.client() as client:
+            return (
+                await client.mutation(ADD, {"name": "a", "by": 3}),
+                await client.query(GET, A),
+                await client.action(ECHO, {"value": [1, None, "x"]}),
+            )
+
+    assert in_fake_world(scenario) == (3, 3, [1, None, "x"])
+
+
+def test_results_are_decoded_to_the_type_asked_for() -> None:
+    """Structs, dataclasses, typed dictionaries, lists of them."""
+
+    class Struct(msgspec.Struct):
+        x: int
+
+    @dataclass
+    class Data:
+        x: float
+
+    class Typed(TypedDict):
+        x: int
+
+    async def scenario(world: FakeWorld) -> list[Any]:
+        async with world.client() as client:
+            return [
+                await client.query(ECHO, {"value": [{"x": 1, "more": 2}]}, type=kind)
+                for kind in (list[Struct], list[Data], list[Typed], Any)
+            ]
+
+    assert in_fake_world(scenario) == [[Struct(1)], [Data(1.0)], [{"x": 1}], [{"x": 1, "more": 2}]]
+
+
+def test_a_query_may_read_the_past() -> None:
+    """`at` names the snapshot."""
+
+    async def scenario(world: FakeWorld) -> tuple[int, int]:
+        before = world.server.ts
+        world.commit("a", 5)
+        async with world.client() as client:
+            return await client.query(GET, A, at=before), await client.query(GET, A)
+
+    assert in_fake_world(scenario) == (0, 5)
+
+
+def test_a_failed_call_raises_the_servers_error() -> None:
+    """With name, message and the app's data."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            with pytest.raises(RemoteError, match="refused") as caught:
+                await client.mutation(FAIL)
+            assert caught.value.name == "AppError"
+            assert caught.value.app_data == {"why": "because"}
+            with pytest.raises(RemoteError):
+                await client.query(FAIL)
+            with pytest.raises(RemoteError):
+                await client.action(FAIL)
+            assert await client.query(ECHO, {"value": 1}) == 1
+
+    in_fake_world(scenario)
+
+
+def test_a_result_of_another_type_is_a_decode_error() -> None:
+    """It names the function, and the client lives on."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            with pytest.raises(DecodeError, match=r"counters:echo.*Expected `int`, got `str`"):
+                await client.query(ECHO, {"value": "x"}, type=int)
+            assert await client.query(ECHO, {"value": 1}, type=int) == 1
+
+    in_fake_world(scenario)
+
+
+@pytest.mark.parametrize(
+    ("path", "args", "kind"),
+    [
+        ("", {}, InvalidParams),
+        ("x" * 513, {}, InvalidParams),
+        (print, {}, TypeError),
+        ("a:b", {"x": object()}, InvalidValue),
+        ("a:b", [1], TypeError),
+    ],
+)
+def test_wrong_calls_are_refused_before_they_are_sent(path: Any, args: Any, kind: type[Exception]) -> None:
+    """By the caller's own mistake nobody else is disturbed."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            with pytest.raises(kind):
+                await client.query(path, args)
+            with pytest.raises(kind):
+                client.subscribe(path, args)
+            await client.wait_connected()
+            assert [message["method"] for message in world.endpoint.session.heard] == ["tinyvex/connect"]
+
+    in_fake_world(scenario)
+
+
+def test_calls_wait_for_the_server() -> None:
+    """A client may be there before its server."""
+
+    async def scenario(world: FakeWorld) -> int:
+        world.stop()
+        async with world.client() as client, anyio.create_task_group() as group:
+
+            async def start_later() -> None:
+                await world.runtime.sleep(20)
+                world.start()
+
+            group.start_soon(start_later)
+            return await client.mutation(ADD, {"name": "a", "by": 1}, type=int)
+
+    assert in_fake_world(scenario) == 1
+
+
+def test_callers_wait_when_too_many_requests_are_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At CLIENT_REQUESTS_MAX the next one waits its turn, in order."""
+    monkeypatch.setattr(limits, "CLIENT_REQUESTS_MAX", 3)
+
+    async def scenario(world: FakeWorld) -> list[int]:
+        done: list[int] = []
+        async with world.client() as client, anyio.create_task_group() as group:
+
+            async def call(number: int) -> None:
+                done.append(await client.query(ECHO, {"value": number}, type=int))
+
+            for number in range(10):
+                group.start_soon(call, number)
+        return done
+
+    assert in_fake_world(scenario) == list(range(10))
+
+
+# Mutations and subscriptions.
+
+
+def test_when_a_mutation_returns_its_effect_has_been_read() -> None:
+    """The reader of a subscription goes on before the caller of the mutation."""
+
+    async def scenario(world: FakeWorld) -> list[str]:
+        happened: list[str] = []
+        async with world.client() as client, anyio.create_task_group() as group:
+
+            async def read() -> None:
+                async with client.subscribe(GET, A, type=int) as values:
+                    async for value in values:
+                        happened.append(f"read {value}")  # noqa: PERF401 - one at a time is the point
+
+            group.start_soon(read)
+            for _ in range(3):
+                value = await client.mutation(ADD, {"name": "a", "by": 1}, type=int)
+                happened.append(f"wrote {value}")
+            group.cancel_scope.cancel()
+        return happened
+
+    happened = in_fake_world(scenario)
+    assert happened[-4:] == ["read 2", "wrote 2", "read 3", "wrote 3"]
+
+
+def test_a_mutation_in_flight_survives_a_lost_connection() -> None:
+    """It runs once, and its caller gets the first result."""
+
+    async def scenario(world: FakeWorld) -> int:
+        world.prepare = lambda endpoint: setattr(endpoint.session, "holds_transitions", len(world.endpoints) == 1)
+        async with world.client() as client, anyio.create_task_group() as group:
+
+            async def cut_when_committed() -> None:
+                while not world.server.records:
+                    await world.runtime.sleep(0.001)
+                world.cut()
+
+            group.start_soon(cut_when_committed)
+            value = await client.mutation(ADD, {"name": "a", "by": 1}, type=int)
+        assert len(world.endpoints) == 2
+        return value
+
+    assert in_fake_world(scenario) == 1
+
+
+def test_an_action_in_flight_is_lost_with_the_connection() -> None:
+    """Its caller learns that nobody knows whether it ran."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client, anyio.create_task_group() as group:
+
+            async def cut_when_running() -> None:
+                while not (world.endpoints and world.endpoint.session.actions):
+                    await world.runtime.sleep(0.001)
+                world.cut()
+
+            group.start_soon(cut_when_running)
+            with pytest.raises(ConnectionLost, match="whether it ran is unknown"):
+                await client.action(SLOW)
+
+    in_fake_world(scenario)
+
+
+def test_an_optimistic_update_is_seen_by_readers_before_the_server_answers() -> None:
+    """And the real value follows without the old one in between."""
+
+    async def scenario(world: FakeWorld) -> list[int]:
+        seen: list[int] = []
+        async with world.client() as client, anyio.create_task_group() as group:
+            values = client.subscribe(GET, A, type=int)
+            seen.append(await anext(values))
+
+            async def read() -> None:
+                async for value in values:
+                    seen.append(value)  # noqa: PERF401 - one at a time is the point
+
+            group.start_soon(read)
+            await client.mutation(ADD, {"name": "a", "by": 5}, optimistic=lambda store: store.set(GET, A, 4))
+            group.cancel_scope.cancel()
+        return seen
+
+    assert in_fake_world(scenario) == [0, 4, 5]
+
+
+# Subscriptions.
+
+
+def test_a_slow_reader_gets_the_newest_value_only() -> None:
+    """Nothing piles up for it."""
+
+    async def scenario(world: FakeWorld) -> list[int]:
+        async with world.client() as client, client.subscribe(GET, A, type=int) as values:
+            seen = [await anext(values)]
+            for _ in range(5):
+                world.commit("a")
+            await world.runtime.sleep(1)
+            seen.append(await anext(values))
+            with anyio.move_on_after(1):
+                seen.append(await anext(values))
+            return seen
+
+    assert in_fake_world(scenario) == [0, 5]
+
+
+def test_a_failure_is_raised_and_the_next_value_arrives() -> None:
+    """The iteration ends with the error; another one goes on."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client, client.subscribe(FAIL) as values:
+            with pytest.raises(RemoteError, match="failed 0"):
+                await anext(values)
+            world.commit("failures")
+            with pytest.raises(RemoteError, match="failed 1"):
+                async for _ in values:
+                    pass
+
+    in_fake_world(scenario)
+
+
+def test_a_value_that_does_not_decode_is_an_error_for_that_update_only() -> None:
+    """The next good one arrives."""
+
+    async def scenario(world: FakeWorld) -> int:
+        world.commit("a", -1)
+        async with world.client() as client:
+            values = client.subscribe(GET, A, type=Annotated[int, msgspec.Meta(ge=0)])
+            with pytest.raises(DecodeError):
+                await anext(values)
+            world.commit("a", 5)
+            return await anext(values)
+
+    assert in_fake_world(scenario) == 4
+
+
+def test_two_readers_of_one_query_both_get_every_change() -> None:
+    """Sharing is invisible, and closing one leaves the other."""
+
+    async def scenario(world: FakeWorld) -> tuple[list[int], list[int]]:
+        async with world.client() as client:
+            one, other = client.subscribe(GET, A, type=int), client.subscribe(GET, A, type=int)
+            first = [await anext(one), await anext(other)]
+            one.close()
+            one.close()
+            world.commit("a")
+            second = [await anext(other)]
+            with pytest.raises(StopAsyncIteration):
+                await anext(one)
+            assert len(world.endpoint.session.queries) == 1
+            return first, second
+
+    assert in_fake_world(scenario) == ([0, 0], [1])
+
+
+def test_closing_a_subscription_ends_its_iteration_and_tells_the_server() -> None:
+    """Also one that waits."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client, anyio.create_task_group() as group:
+            values = client.subscribe(GET, A, type=int)
+
+            async def close_later() -> None:
+                await world.runtime.sleep(1)
+                values.close()
+
+            group.start_soon(close_later)
+            assert [value async for value in values] == [0]
+            await client.query(ECHO, {"value": 1})
+            assert world.endpoint.session.queries == {}
+
+    in_fake_world(scenario)
+
+
+def test_a_subscription_lives_through_lost_connections() -> None:
+    """Unchanged results are not seen again; changed ones are."""
+
+    async def scenario(world: FakeWorld) -> list[int]:
+        async with world.client() as client, client.subscribe(GET, A, type=int) as values:
+            seen = [await anext(values)]
+            for by in (0, 2, 0, 3):
+                world.cut()
+                if by:
+                    world.commit("a", by)
+                    seen.append(await anext(values))
+                else:
+                    await client.wait_connected()
+            return seen
+
+    assert in_fake_world(scenario) == [0, 2, 5]
+
+
+def test_too_many_subscriptions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that exist live on."""
+    monkeypatch.setattr(limits, "CLIENT_QUERIES_MAX", 2)
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            values = client.subscribe(GET, A)
+            client.subscribe(GET, {"name": "b"})
+            with pytest.raises(TooManyQueries):
+                client.subscribe(GET, {"name": "c"})
+            assert await anext(values) == 0
+
+    in_fake_world(scenario)
+
+
+def test_another_epoch_is_seen_by_the_reader_as_a_new_value() -> None:
+    """After a restore what was read before is gone."""
+
+    async def scenario(world: FakeWorld) -> list[Any]:
+        world.commit("a", 5)
+        async with world.client() as client, client.subscribe(GET, A) as values:
+            seen = [client.epoch, await anext(values), client.epoch]
+            world.server.restore("second")
+            world.cut()
+            return [*seen, await anext(values), client.epoch]
+
+    assert in_fake_world(scenario) == [None, 5, "first", 0, "second"]
+
+
+# Closing and cancelling.
+
+
+def test_closing_ends_every_wait() -> None:
+    """Calls, readers, those who wait for room or for the connection."""
+
+    async def scenario(world: FakeWorld) -> list[type[BaseException]]:
+        ends: list[type[BaseException]] = []
+        async with world.client() as client, anyio.create_task_group() as group:
+            values = client.subscribe(GET, A)
+            await anext(values)
+            world.endpoint.is_deaf = True
+
+            async def expect_end(wait: Any) -> None:
+                try:
+                    await wait
+                except Exception as error:  # noqa: BLE001 - which one is asked
+                    ends.append(type(error))
+
+            for wait in (
+                anext(values),
+                client.mutation(ADD, {"name": "a", "by": 1}),
+                client.query(GET, A),
+                client.action(SLOW),
+            ):
+                group.start_soon(expect_end, wait)
+            await world.runtime.sleep(1)
+            client.close()
+        with pytest.raises(ClientClosed):
+            client.subscribe(GET, A)
+        return ends
+
+    assert in_fake_world(scenario) == [ClientClosed] * 4
+
+
+def test_an_error_in_the_body_comes_out_as_it_is() -> None:
+    """Not wrapped in a group: `except KeyError` around the client works."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            await client.wait_connected()
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        in_fake_world(scenario)
+
+
+def test_a_client_is_entered_once() -> None:
+    """Its session is over when it was left."""
+
+    async def scenario(world: FakeWorld) -> None:
+        client = world.client()
+        async with client:
+            pass
+        with pytest.raises(RuntimeError):
+            async with client:
+                pass
+
+    in_fake_world(scenario)
+
+
+def test_cancelling_the_wait_for_a_mutation_loses_nothing() -> None:
+    """It commits all the same, and its slot is free again."""
+
+    async def scenario(world: FakeWorld) -> int:
+        async with world.client() as client:
+            await client.wait_connected()
+            with anyio.move_on_after(0):
+                await client.mutation(ADD, {"name": "a", "by": 1})
+            return await client.mutation(ADD, {"name": "a", "by": 1}, type=int)
+
+    assert in_fake_world(scenario) == 2
+
+
+def test_cancelling_a_reader_loses_no_value() -> None:
+    """What came while nobody waited is there at the next step."""
+
+    async def scenario(world: FakeWorld) -> list[int]:
+        async with world.client() as client, client.subscribe(GET, A, type=int) as values:
+            seen = [await anext(values)]
+            for _ in range(20):
+                world.commit("a")
+                with anyio.move_on_after(0.0005):
+                    seen.append(await anext(values))
+            seen.append(await anext(values))
+            return seen
+
+    seen = in_fake_world(scenario)
+    assert seen == sorted(set(seen))
+    assert seen[-1] <= 20
+
+
+def test_cancelling_an_unsent_action_withdraws_it() -> None:
+    """It was never sent, so it never runs."""
+
+    async def scenario(world: FakeWorld) -> list[str]:
+        world.stop()
+        async with world.client() as client:
+            with anyio.move_on_after(1):
+                await client.action(ECHO, {"value": 1})
+            world.start()
+            await client.query(ECHO, {"value": 2})
+            return [message["method"] for message in world.endpoint.session.heard]
+
+    assert in_fake_world(scenario) == ["tinyvex/connect", "tinyvex/query"]
+
+
+@pytest.mark.parametrize("steps", range(0, 240, 3))
+def test_a_client_cancelled_anywhere_leaves_nothing_behind(steps: int) -> None:
+    """After any number of loop turns: no socket, no task, and every mutation ran once or not at all."""
+
+    async def scenario(world: FakeWorld) -> None:
+        acknowledged = 0
+
+        async def work() -> None:
+            nonlocal acknowledged
+            async with world.client() as client, client.subscribe(GET, A) as values:
+                await anext(values)
+                for _ in range(3):
+                    await client.mutation(ADD, {"name": "a", "by": 1})
+                    acknowledged += 1
+                    await client.query(GET, A)
+                    await client.action(ECHO, {"value": 1})
+                world.cut()
+                await client.mutation(ADD, {"name": "a", "by": 1})
+                acknowledged += 1
+
+        task = asyncio.get_running_loop().create_task(work())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() or task.exception() is None
+        await world.runtime.sleep(60)
+        assert acknowledged <= world.server.counters.get("a", 0) <= acknowledged + 1
+        assert len(world.network.transports) == 0
+        assert len(asyncio.all_tasks()) == 1
+
+    in_fake_world(scenario)
+
+
+def test_errors_that_end_the_client_reach_those_who_wait_for_the_connection() -> None:
+    """`wait_connected` does not wait for ever."""
+
+    async def scenario(world: FakeWorld) -> None:
+        world.server.refusal = error_object("Unauthenticated", "wrong token", retry="after-fix")
+        async with world.client() as client:
+            with pytest.raises(RemoteError, match="wrong token"):
+                await client.wait_connected()
+
+    in_fake_world(scenario)

@@ -1,0 +1,458 @@
+"""The client's connection on a network in memory and in virtual time: when it dials, waits, gives up, closes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from tests.support.fake_server import Endpoint, error_object
+from tests.support.fake_world import FakeWorld, in_fake_world
+from tinyvex import limits
+from tinyvex.client.client import Client
+from tinyvex.client.connection import ConnectionState, socket_uri
+from tinyvex.errors import Forbidden, RemoteError, Unauthenticated, UpdateRejected
+
+
+async def until(client: Client, phase: str) -> ConnectionState:
+    async for state in client.connection_states():
+        if state.phase == phase:
+            return state
+    raise AssertionError(f"never {phase}")
+
+
+# Where to.
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "resource", "secure"),
+    [
+        ("ws://127.0.0.1:3210/sync", "127.0.0.1", 3210, "/sync", False),
+        ("http://127.0.0.1:3210", "127.0.0.1", 3210, "/sync", False),
+        ("http://127.0.0.1:3210/", "127.0.0.1", 3210, "/sync", False),
+        ("https://hub.example", "hub.example", 443, "/sync", True),
+        ("ws://[::1]:9/other?x=1", "::1", 9, "/other?x=1", False),
+    ],
+)
+def test_urls(url: str, host: str, port: int, resource: str, secure: bool) -> None:
+    """The scheme may be HTTP's, and the path is `/sync` unless there is another."""
+    uri = socket_uri(url)
+    assert (uri.host, uri.port, uri.resource_name, uri.secure) == (host, port, resource, secure)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:3210", "ftp://x", "", "ws://", "/sync"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    """At once, not after a while of trying."""
+    with pytest.raises(ValueError, match="not the URL"):
+        socket_uri(url)
+
+
+# Connecting.
+
+
+def test_the_states_of_a_connection() -> None:
+    """Connecting, connected, disconnected, connecting, connected, closed."""
+
+    async def scenario(world: FakeWorld) -> list[str]:
+        phases = []
+        client = world.client()
+        async with client, anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                phases.extend([state.phase async for state in client.connection_states()])
+
+            group.start_soon(watch)
+            await until(client, "connected")
+            world.cut()
+            await until(client, "disconnected")
+            await until(client, "connected")
+            client.close()
+        return phases
+
+    phases = in_fake_world(scenario)
+    assert phases == ["connecting", "connected", "disconnected", "connecting", "connected", "closed"]
+
+
+def test_a_server_that_is_not_there_is_tried_more_and_more_rarely() -> None:
+    """The pauses double up to the longest, each shortened by a random part of up to half."""
+
+    async def scenario(world: FakeWorld) -> list[float]:
+        world.stop()
+        tries = []
+        async with world.client() as client:
+            async for state in client.connection_states():
+                if state.phase == "disconnected":
+                    tries.append(world.now)
+                    assert state.retries == len(tries)
+                    assert "nobody answers" in str(state.last_error)
+                if len(tries) == 14:
+                    break
+        return tries
+
+    tries = in_fake_world(scenario)
+    pauses = [after - before for before, after in itertools.pairwise(tries)]
+    for number, pause in enumerate(pauses):
+        longest = min(limits.RECONNECT_SECONDS_MIN * 2**number, limits.RECONNECT_SECONDS_MAX)
+        assert longest / 2 <= pause <= longest + 0.1
+
+
+def test_retries_start_anew_once_everything_has_caught_up() -> None:
+    """A connection that worked makes the next pause short again."""
+
+    async def scenario(world: FakeWorld) -> int:
+        world.stop()
+        async with world.client() as client:
+            async for state in client.connection_states():
+                if state.retries == 6:
+                    break
+            world.start()
+            await until(client, "connected")
+            await client.query("counters:echo", {"value": 1})
+            world.cut()
+            return (await until(client, "disconnected")).retries
+
+    assert in_fake_world(scenario) == 1
+
+
+def test_a_connection_that_breaks_before_it_has_caught_up_counts_as_a_retry() -> None:
+    """What is resent may be what breaks it; so the pauses grow."""
+
+    async def scenario(world: FakeWorld) -> int:
+        def prepare(endpoint: Endpoint) -> None:
+            endpoint.session.holds_transitions = True
+
+        world.prepare = prepare
+        async with world.client() as client:
+            client.subscribe("counters:get", {"name": "a"})
+            for _ in range(4):
+                await until(client, "connected")
+                world.cut()
+                state = await until(client, "disconnected")
+            return state.retries
+
+    assert in_fake_world(scenario) == 4
+
+
+@pytest.mark.parametrize("how", ["fatal", "answer"])
+def test_the_servers_hint_is_respected(how: str) -> None:
+    """Nobody is back before `retryAfterMs`, and not everybody at the same moment."""
+
+    async def scenario(world: FakeWorld) -> float:
+        error = error_object("ServerStopping", retry="later", retryAfterMs=30_000)
+        async with world.client() as client:
+            if how == "fatal":
+                await until(client, "connected")
+                world.endpoint.session.fatal(error)
+                world.endpoint.flush()
+            else:
+                world.server.refusal = error
+            await until(client, "disconnected")
+            world.server.refusal = None
+            lost_at = world.now
+            await until(client, "connected")
+            return world.now - lost_at
+
+    assert 30 <= in_fake_world(scenario) <= 46
+
+
+def test_a_full_server_says_when_to_come_back_by_http() -> None:
+    """503 with Retry-After is a hint as well."""
+
+    async def scenario(world: FakeWorld) -> float:
+        def prepare(endpoint: Endpoint) -> None:
+            endpoint.status = 503
+            endpoint.headers["Retry-After"] = "20"
+
+        world.prepare = prepare
+        async with world.client() as client:
+            await until(client, "disconnected")
+            world.prepare = lambda _: None
+            lost_at = world.now
+            await until(client, "connected")
+            return world.now - lost_at
+
+    assert 20 <= in_fake_world(scenario) <= 31
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, Unauthenticated), (403, Forbidden)])
+def test_a_refused_handshake_ends_the_client(status: int, kind: type[Exception]) -> None:
+    """No retry mends a wrong token or a forbidden host: every call gets the error."""
+
+    async def scenario(world: FakeWorld) -> None:
+        def prepare(endpoint: Endpoint) -> None:
+            endpoint.status = status
+
+        world.prepare = prepare
+        async with world.client() as client:
+            with pytest.raises(kind):
+                await client.query("counters:echo", {"value": 1})
+            with pytest.raises(kind):
+                await client.wait_connected()
+            assert (await until(client, "closed")).retries == 1
+            assert len(world.endpoints) == 1
+
+    in_fake_world(scenario)
+
+
+# Silence and nonsense.
+
+
+def deafen(world: FakeWorld) -> None:
+    world.endpoint.is_deaf = True
+
+
+def test_a_silent_server_is_given_up() -> None:
+    """No byte for CLIENT_INACTIVE_SECONDS: the socket is dropped and another one tried."""
+
+    async def scenario(world: FakeWorld) -> tuple[float, str]:
+        async with world.client() as client:
+            await until(client, "connected")
+            deafen(world)
+            since = world.now
+            state = await until(client, "disconnected")
+            return world.now - since, str(state.last_error)
+
+    seconds, reason = in_fake_world(scenario)
+    assert seconds == pytest.approx(limits.CLIENT_INACTIVE_SECONDS, abs=0.1)
+    assert "silent" in reason
+
+
+def test_a_ping_is_a_sign_of_life() -> None:
+    """It moves the end of patience and does nothing else."""
+
+    async def scenario(world: FakeWorld) -> float:
+        async with world.client() as client:
+            await until(client, "connected")
+            since = world.now
+            for _ in range(4):
+                await world.runtime.sleep(40)
+                world.endpoint.send_text('{"jsonrpc":"2.0","method":"tinyvex/ping","params":{}}')
+            assert client.connection_state.phase == "connected"
+            await until(client, "disconnected")
+            return world.now - since
+
+    assert in_fake_world(scenario) == pytest.approx(160 + limits.CLIENT_INACTIVE_SECONDS, abs=0.1)
+
+
+def test_a_handshake_that_takes_too_long_is_given_up() -> None:
+    """A port that accepts and says nothing holds the client for HANDSHAKE_SECONDS only."""
+
+    async def scenario(world: FakeWorld) -> float:
+        def prepare(endpoint: Endpoint) -> None:
+            endpoint.is_deaf = True
+
+        world.prepare = prepare
+        async with world.client() as client:
+            await until(client, "disconnected")
+            return world.now
+
+    assert in_fake_world(scenario) == pytest.approx(limits.HANDSHAKE_SECONDS, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        '{"jsonrpc":"2.0","id":77,"result":{}}',
+        '{"jsonrpc":"2.0","method":"tinyvex/transition","params":{"modifications":7}}',
+        "\x00",
+    ],
+)
+def test_nonsense_costs_the_socket_and_nothing_else(text: str) -> None:
+    """The client connects again; calls that wait are answered."""
+
+    async def scenario(world: FakeWorld) -> ConnectionState:
+        async with world.client() as client:
+            await until(client, "connected")
+            world.endpoint.send_text(text)
+            state = await until(client, "disconnected")
+            assert await client.mutation("counters:add", {"name": "a", "by": 1}) == 1
+            goodbye = world.endpoints[0].websocket.close_rcvd
+            assert goodbye is not None
+            assert goodbye.code == 1002
+            return state
+
+    state = in_fake_world(scenario)
+    assert state.retries == 1
+    assert isinstance(state.last_error, UpdateRejected)
+
+
+def test_a_binary_frame_costs_the_socket() -> None:
+    """The protocol has text frames only."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            await until(client, "connected")
+            world.endpoint.websocket.send_binary(b"{}")
+            world.endpoint.flush()
+            assert "binary" in str((await until(client, "disconnected")).last_error)
+            await until(client, "connected")
+
+    in_fake_world(scenario)
+
+
+def test_a_message_in_fragments_is_one_message() -> None:
+    """Servers and proxies may split frames."""
+
+    async def scenario(world: FakeWorld) -> int:
+        async with world.client() as client:
+            await until(client, "connected")
+            world.endpoint.session.holds_transitions = True
+            async with client.subscribe("counters:get", {"name": "a"}, type=int) as values:
+                with anyio.move_on_after(1):
+                    await anext(values)
+                world.endpoint.session.turn()
+                (text,) = world.endpoint.session.out
+                world.endpoint.session.out.clear()
+                world.endpoint.websocket.send_text(text[:20].encode(), fin=False)
+                world.endpoint.websocket.send_continuation(text[20:40].encode(), fin=False)
+                world.endpoint.websocket.send_continuation(text[40:].encode(), fin=True)
+                world.endpoint.flush()
+                return await anext(values)
+
+    assert in_fake_world(scenario) == 0
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda world: world.endpoint.close(1001, "going"),
+        lambda world: world.endpoint.transport.close(),
+        lambda world: world.cut(),
+    ],
+    ids=["close frame", "end of stream", "reset"],
+)
+def test_every_end_of_a_socket_is_followed_by_another(end: Callable[[FakeWorld], None]) -> None:
+    """However the server goes away."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            await until(client, "connected")
+            end(world)
+            await until(client, "disconnected")
+            await until(client, "connected")
+            assert len(world.endpoints) == 2
+
+    in_fake_world(scenario)
+
+
+# Fatal errors.
+
+
+def test_a_replaced_session_ends_the_client() -> None:
+    """Whoever waits gets the error, and no socket is opened any more."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            await until(client, "connected")
+            values = client.subscribe("counters:get", {"name": "a"})
+            assert await anext(values) == 0
+            world.endpoint.session.fatal(error_object("SessionReplaced", "another socket"))
+            world.endpoint.flush()
+            with pytest.raises(RemoteError, match="another socket"):
+                await anext(values)
+            with pytest.raises(RemoteError, match="another socket"):
+                await client.mutation("counters:add", {"name": "a", "by": 1})
+            state = await until(client, "closed")
+            assert isinstance(state.last_error, RemoteError)
+        assert len(world.endpoints) == 1
+
+    in_fake_world(scenario)
+
+
+# Writing.
+
+
+def test_what_is_said_in_one_turn_leaves_in_one_write() -> None:
+    """A hundred calls are one packet, not a hundred."""
+
+    async def scenario(world: FakeWorld) -> int:
+        async with world.client() as client:
+            await until(client, "connected")
+            client_transport = next(iter(world.network.transports))
+            writes = []
+            write = client_transport.write
+            client_transport.write = lambda data: (writes.append(data), write(data))[1]  # type: ignore[method-assign]
+            async with anyio.create_task_group() as group:
+                for number in range(90):
+                    group.start_soon(client.query, "counters:echo", {"value": number})
+            return len(writes)
+
+    assert in_fake_world(scenario) == 1
+
+
+def test_a_slow_socket_is_not_flooded() -> None:
+    """While the transport holds more than it likes, the rest stays with the client, and goes when there is room."""
+
+    async def scenario(world: FakeWorld) -> int:
+        world.network.delay_seconds_max = 0.001
+        async with world.client() as client:
+            await until(client, "connected")
+            world.network.delay_seconds_max = 5
+            async with anyio.create_task_group() as group:
+                for number in range(40):
+                    group.start_soon(client.query, "counters:echo", {"value": str(number) * 5000})
+                while world.runtime.loop.time() < 0.05:
+                    await world.runtime.sleep(0.01)
+                waiting = sum(transport.get_write_buffer_size() for transport in world.network.transports)
+        assert len(world.endpoints) == 1
+        return waiting
+
+    assert in_fake_world(scenario) < 300_000
+
+
+def test_closing_says_goodbye() -> None:
+    """The server gets a close frame with code 1000."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            await until(client, "connected")
+        assert world.endpoint.websocket.close_rcvd is not None
+        assert world.endpoint.websocket.close_rcvd.code == 1000
+        assert world.endpoint.lost
+
+    in_fake_world(scenario)
+
+
+def test_closing_does_not_wait_for_a_deaf_server() -> None:
+    """After CLOSE_SECONDS the socket is dropped."""
+
+    async def scenario(world: FakeWorld) -> float:
+        async with world.client() as client:
+            await until(client, "connected")
+            deafen(world)
+            since = world.now
+        return world.now - since
+
+    assert in_fake_world(scenario) == pytest.approx(limits.CLOSE_SECONDS, abs=0.1)
+
+
+def test_closing_while_waiting_to_dial_is_immediate() -> None:
+    """Nobody waits for a backoff to end."""
+
+    async def scenario(world: FakeWorld) -> float:
+        world.stop()
+        async with world.client() as client:
+            async for state in client.connection_states():
+                if state.retries == 8:
+                    break
+            since = world.now
+        return world.now - since
+
+    assert in_fake_world(scenario) < 0.01
+
+
+def test_the_token_travels_in_the_first_message_only() -> None:
+    """Not in the URL, where logs would keep it."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client("secret") as client:
+            await client.query("counters:echo", {"value": 1})
+        first, second = world.endpoint.session.heard
+        assert first["params"]["token"] == "secret"
+        assert "secret" not in json.dumps(second)
+
+    in_fake_world(scenario)

@@ -1,0 +1,72 @@
+"""Values to the types callers ask for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import pytest
+
+from tinyvex.client.decoding import decode_value, encode_arguments
+from tinyvex.errors import DecodeError
+from tinyvex.values import codec
+from tinyvex.values.types import Int64
+
+T = TypeVar("T")
+
+
+class Id(str, Generic[T]):
+    """As the functions' floor has it, which the client may not know."""
+
+    __slots__ = ()
+
+
+class Row(msgspec.Struct):
+    owner: Id[Any]
+    size: Int64
+    data: bytes
+    ratio: float
+
+
+def test_everything_a_document_can_have_survives() -> None:
+    """Wrapped values, ids of any class, whole floats."""
+    row = {"owner": "abc", "size": Int64(2**62), "data": b"\x00\xff", "ratio": 2.0}
+    found = decode_value(codec.encode([row]), list[Row], "m:f")
+    assert found == [Row(owner=Id("abc"), size=Int64(2**62), data=b"\x00\xff", ratio=2.0)]
+    assert type(found[0].owner) is Id
+    assert type(found[0].size) is Int64
+
+
+def test_special_floats_survive() -> None:
+    """They travel in wrappers."""
+    found = decode_value(codec.encode([math.inf, 1]), list[float], "m:f")
+    assert found == [math.inf, 1.0]
+
+
+def test_untyped_values_are_plain() -> None:
+    """With `Any` there is nothing to check."""
+    value = {"a": [1, None, True, "x", b"y", Int64(3)]}
+    assert decode_value(codec.encode(value), Any, "m:f") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "target"),
+    [("x", int), (1, Id[int]), ([1], list[str]), ({}, Row), ("x", Int64), ({"b": b"x"}, dict[str, int]), (1, object())],
+)
+def test_what_does_not_fit_names_the_function(value: Any, target: Any) -> None:
+    """Whatever is wrong, with the value or with the type, it is one error."""
+    with pytest.raises(DecodeError, match="m:f"):
+        decode_value(codec.encode(value), target, "m:f")
+
+
+def test_text_is_no_bytes() -> None:
+    """Bytes travel in a wrapper, and a string beside one is not taken for base64."""
+    with pytest.raises(DecodeError):
+        decode_value(codec.encode([b"x", "YWJj"]), list[bytes], "m:f")
+
+
+def test_equal_arguments_are_equal_bytes() -> None:
+    """Whatever the order of names, and 1.0 is 1."""
+    assert encode_arguments({"b": 1.0, "a": None}) == encode_arguments({"a": None, "b": 1})
+    assert encode_arguments(None) == encode_arguments({}) == b"{}"
