@@ -28,7 +28,7 @@ lint: $(INSTALLED_DEV)  ## ruff, mypy strict, pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 simulate: $(INSTALLED_DEV)  ## seeded worlds; SEED=7 replays one, WORLDS=500 runs many
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(WORLDS),--worlds $(WORLDS))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tinyvex.dev")
 
+STOP_WAIT_MS = 200
+
 
 @click.command("dev", short_help="Serve an app while you write it: reload on save.")
 @app_argument
@@ -154,4 +156,7 @@ def _saves(app: Path) -> AsyncIterator[object]:
 
     # A single file's folder is watched, not the file: most editors save by putting a new file in its place.
     watched = app if app.is_dir() else app.parent
-    return awatch(watched, watch_filter=concerns_app, recursive=app.is_dir(), debounce=100, step=20)
+    # The watching thread cannot be cancelled, it looks up from its wait every `rust_timeout`: Ctrl-C takes that long.
+    return awatch(
+        watched, watch_filter=concerns_app, recursive=app.is_dir(), debounce=100, step=20, rust_timeout=STOP_WAIT_MS
+    )

@@ -28,6 +28,7 @@ class Session(Protocol):
 
     async def query(self, path: str, arguments: Arguments) -> bytes:
         """A query's result as JSON, internal queries included."""
+        ...
 
 
 def running_server(data: Path) -> Discovery | None:
