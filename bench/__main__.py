@@ -1,0 +1,110 @@
+"""`python -m bench [name ...] [--real] [--json]`: run benchmarks and print few lines."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import tinyvex
+from bench.harness import Bench
+
+HERE = Path(__file__).resolve().parent
+ROUNDS = 3
+
+
+def benchmarks() -> dict[str, str]:
+    """Module by name: every file of `micro/` and `load/` that has a `run(bench)`; small ones first."""
+    files = [*sorted((HERE / "micro").glob("*.py")), *sorted((HERE / "load").glob("*.py"))]
+    return {
+        file.stem: f"bench.{file.parent.name}.{file.stem}"
+        for file in files
+        if "\ndef run(bench: Bench) -> None:" in file.read_text(encoding="utf-8")
+    }
+
+
+def run_benchmark(name: str, *, real: bool, rounds: int = ROUNDS) -> Bench:
+    """
+    Run one benchmark.
+
+    Args:
+        name: as `benchmarks` lists it.
+        real: not only to see that it works.
+        rounds: of a real run; a smoke run has one.
+    """
+    bench = Bench(name, real=real, rounds=rounds if real else 1)
+    importlib.import_module(benchmarks()[name]).run(bench)
+    return bench
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on."""
+    return {
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "packages": {package: _version(package) for package in ("msgspec", "websockets", "uvloop")},
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "tinyvex": tinyvex.__version__,
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    root = Path(tinyvex.__file__).resolve().parents[1]
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None  # not a checkout: `compare` runs exported trees
+
+
+def main() -> None:
+    """The command."""
+    known = benchmarks()
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of: {', '.join(known)}; all if none is given")
+    parser.add_argument("--real", action="store_true", help="real sizes; without it, only see that everything works")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of a real run; medians are reported (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="one JSON object, as in results/")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"no benchmark is called {unknown[0]}; there are: {', '.join(known)}")
+    records = []
+    for name in options.names or known:
+        bench = run_benchmark(name, real=options.real, rounds=options.rounds)
+        records.append(bench.record())
+        print("\n".join(bench.lines()), file=sys.stderr if options.json else sys.stdout, flush=True)
+    if options.json:
+        json.dump({"machine": machine(), "benchmarks": records}, sys.stdout, indent=1, ensure_ascii=False)
+        print()
+
+
+if __name__ == "__main__":
+    main()

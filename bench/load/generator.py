@@ -1,0 +1,331 @@
+"""
+The load generator: many clients in one process, on plain sockets, lean enough not to be what is measured.
+
+- Requests are encoded and framed before the clock starts.
+  Frames are masked, as RFC 6455 demands, with the key 0: the server unmasks as always, and nothing is left to do here.
+- Frames that come are cut by their length and looked at only by prefix and search, never decoded.
+- All clients receive into one buffer, and what a client wants to say to one chunk of answers leaves in one write.
+
+`README.md` says what it costs, and each load benchmark reports how busy it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from bisect import bisect_left
+from collections.abc import Coroutine, Sequence
+from typing import Any, cast
+
+__all__ = ["Client", "Deliveries", "Windowed", "frame", "mutation", "request", "run", "wait"]
+
+WAIT_SECONDS_MAX = 120.0
+"""No phase of any benchmark takes this long; one that does is stuck."""
+
+CALLS_FIRST = 1 << 24
+"""Numbers of unmeasured requests begin here, above those of prepared ones."""
+
+RECEIVE_BYTES = 1 << 20
+_RESPONSE = b'{"jsonrpc":"2.0","id":'
+_TRANSITION = b'{"jsonrpc":"2.0","method":"tinyvex/transition"'
+_HANDSHAKE = (
+    b"GET /sync HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGlueXZleC1iZW5jaG1hcg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def frame(payload: bytes, opcode: int = 0x1) -> bytes:
+    """A final frame, masked with the key 0."""
+    size = len(payload)
+    head = bytes([0x80 | opcode])
+    if size < 126:
+        head += bytes([0x80 | size])
+    elif size < 65536:
+        head += b"\xfe" + size.to_bytes(2, "big")
+    else:
+        head += b"\xff" + size.to_bytes(8, "big")
+    return head + b"\0\0\0\0" + payload
+
+
+def request(number: int, method: str, **params: Any) -> bytes:
+    """A framed JSON-RPC request."""
+    message = {"jsonrpc": "2.0", "id": number, "method": f"tinyvex/{method}", "params": params}
+    return frame(json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def mutation(number: int, path: str, **args: Any) -> bytes:
+    """A framed request to run a mutation; its JSON-RPC id is its request id."""
+    return request(number, "mutation", requestId=number, udfPath=path, args=args)
+
+
+async def wait(future: asyncio.Future[Any]) -> Any:
+    """
+    Wait for a phase to end.
+
+    Raises:
+        TimeoutError: it is stuck.
+    """
+    return await asyncio.wait_for(future, WAIT_SECONDS_MAX)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a benchmark's coroutine, on uvloop where it is installed."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        new_event_loop = None
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main)
+
+
+class Client(asyncio.BufferedProtocol):
+    """One connection; subclasses say what to do with responses and transitions."""
+
+    # One for all: it is read to its end before the loop goes on to the next socket.
+    _buffer = memoryview(bytearray(RECEIVE_BYTES))
+
+    def __init__(self, port: int, session_id: str) -> None:
+        self._port = port
+        self._session_id = session_id
+        self._transport: asyncio.Transport
+        self._rest = b""
+        self._open = False
+        self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._next_call = itertools.count(CALLS_FIRST).__next__
+        self._closing = False
+
+    @classmethod
+    async def dial(cls, *arguments: Any) -> Any:
+        """Connect, shake hands, and say `tinyvex/connect`."""
+        loop = asyncio.get_running_loop()
+        client = cls(*arguments)
+        opened = client._calls[-1] = loop.create_future()
+        await loop.create_connection(lambda: client, "127.0.0.1", client._port)
+        await wait(opened)
+        await client.call("connect", protocolVersion=1, sessionId=client._session_id)
+        return client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(_HANDSHAKE % self._port)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closing:
+            self.fail(exc or ConnectionError("the server closed the connection"))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = self._rest + self._buffer[:nbytes] if self._rest else bytes(self._buffer[:nbytes])
+        if not self._open:
+            data = self._shake_hands(data)
+        at, size = 0, len(data)
+        while at + 2 <= size:
+            length = data[at + 1]
+            start = at + 2
+            if length == 126:
+                start = at + 4
+                length = int.from_bytes(data[at + 2 : start], "big")
+            elif length == 127:
+                start = at + 10
+                length = int.from_bytes(data[at + 2 : start], "big")
+            if start + length > size:
+                break
+            self._frame(data[at], data[start : start + length])
+            at = start + length
+        self._rest = data[at:]
+        self.received()
+
+    def _shake_hands(self, data: bytes) -> bytes:
+        head, found, rest = data.partition(b"\r\n\r\n")
+        if not found:
+            return b""
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        self._open = True
+        self._calls.pop(-1).set_result(b"")
+        return rest
+
+    def _frame(self, head: int, payload: bytes) -> None:
+        if head == 0x81:
+            if payload.startswith(_RESPONSE):
+                end = payload.index(b",", len(_RESPONSE))
+                number = int(payload[len(_RESPONSE) : end])
+                if not payload.startswith(b',"result":', end):
+                    self.fail(RuntimeError(payload.decode()))
+                elif number in self._calls:
+                    self._calls.pop(number).set_result(payload[end + 10 : -1])
+                else:
+                    self.response(number, payload)
+            elif payload.startswith(_TRANSITION):
+                self.transition(payload)
+            elif b"fatalError" in payload[:80]:
+                self.fail(RuntimeError(payload.decode()))
+        elif head == 0x89:
+            self._transport.write(frame(payload, 0xA))
+
+    def response(self, number: int, payload: bytes) -> None:
+        """A request that was prepared was answered."""
+
+    def transition(self, payload: bytes) -> None:
+        """The connection's queries moved."""
+
+    def received(self) -> None:
+        """All frames of a chunk were handled."""
+
+    def fail(self, error: BaseException) -> None:
+        """Nobody waits in vain: an error ends the benchmark."""
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(error)
+
+    def write(self, data: bytes) -> None:
+        """Send what is framed already."""
+        self._transport.write(data)
+
+    async def call(self, method: str, **params: Any) -> Any:
+        """One request outside of any measurement: its result."""
+        number = self._next_call()
+        future = self._calls[number] = asyncio.get_running_loop().create_future()
+        self.write(request(number, method, **params))
+        return json.loads(await wait(future))
+
+    async def mutate(self, path: str, **args: Any) -> Any:
+        """One mutation outside of any measurement: its value."""
+        return (await self.call("mutation", requestId=self._next_call(), udfPath=path, args=args))["value"]
+
+    async def query(self, path: str, **args: Any) -> Any:
+        """One query outside of any measurement: its value."""
+        return (await self.call("query", udfPath=path, args=args))["value"]
+
+    async def subscribe(self, path: str, **args: Any) -> None:
+        """Watch a query; returns when the request is accepted, and a transition follows."""
+        add = {"type": "Add", "queryId": 0, "udfPath": path, "args": args}
+        await self.call("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
+
+    def close(self) -> None:
+        """Leave without a word."""
+        self._closing = True
+        self._transport.abort()
+
+
+class Windowed(Client):
+    """
+    Sends prepared requests, and the next one for each answer, so that `window` are always under way.
+
+    Attributes:
+        sent_us: when each request was handed to the socket, in microseconds, by request.
+        commits: the `ts` of each answer, by request.
+    """
+
+    def __init__(self, port: int, session_id: str) -> None:
+        super().__init__(port, session_id)
+        self.sent_us: dict[int, int] = {}
+        self.commits: dict[int, int] = {}
+        self._prepared: Sequence[bytes] = ()
+        self._first = self._sent = self._answered = self._refilled = 0
+        self._paced = False
+        self._ended: asyncio.Future[None] | None = None
+
+    async def run(self, prepared: Sequence[bytes], first: int, window: int) -> None:
+        """
+        Send all and wait for all answers.
+
+        Args:
+            prepared: framed requests.
+            first: the number of the first one; the others follow.
+            window: how many may be unanswered.
+        """
+        ended = self._begin(prepared, first)
+        self._send(window)
+        await wait(ended)
+
+    async def run_paced(self, prepared: Sequence[bytes], first: int, *, interval: float, offset: float) -> None:
+        """Send one every `interval` seconds, the first after `offset`, whatever comes back; wait for all answers."""
+        ended = self._begin(prepared, first)
+        self._paced = True
+        loop = asyncio.get_running_loop()
+        start = loop.time() + offset
+        for position in range(len(prepared)):
+            loop.call_at(start + position * interval, self._send, 1)
+        await wait(ended)
+
+    def _begin(self, prepared: Sequence[bytes], first: int) -> asyncio.Future[None]:
+        self._prepared, self._first = prepared, first
+        self._sent = self._answered = self._refilled = 0
+        self._paced = False
+        self._ended = asyncio.get_running_loop().create_future()
+        return self._ended
+
+    def _send(self, count: int) -> None:
+        requests = self._prepared[self._sent : self._sent + count]
+        if requests:
+            now = time.time_ns() // 1000
+            for number in range(self._first + self._sent, self._first + self._sent + len(requests)):
+                self.sent_us[number] = now
+            self._sent += len(requests)
+            self.write(b"".join(requests))
+
+    def response(self, number: int, payload: bytes) -> None:
+        self._answered += 1
+        at = payload.rindex(b'"ts":') + 5
+        self.commits[number] = int(payload[at : payload.index(b",", at)])
+
+    def received(self) -> None:
+        if self._answered > self._refilled:
+            if not self._paced:
+                self._send(self._answered - self._refilled)
+            self._refilled = self._answered
+            if self._answered == len(self._prepared) and self._ended is not None and not self._ended.done():
+                self._ended.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        super().fail(error)
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
+
+
+class Deliveries(Client):
+    """
+    Watches a query and notes when it moved to which version.
+
+    Attributes:
+        arrived: version and arrival, in microseconds, of each transition, in order.
+    """
+
+    def __init__(self, port: int, session_id: str) -> None:
+        super().__init__(port, session_id)
+        self.arrived: list[tuple[int, int]] = []
+        self._awaited: tuple[int, asyncio.Future[None]] | None = None
+
+    def transition(self, payload: bytes) -> None:
+        at = payload.index(b'"ts":', payload.index(b'"endVersion"')) + 5
+        ts = int(payload[at : payload.index(b"}", at)])
+        self.arrived.append((ts, time.time_ns() // 1000))
+        if self._awaited is not None and ts >= self._awaited[0]:
+            if not self._awaited[1].done():
+                self._awaited[1].set_result(None)
+            self._awaited = None
+
+    async def held(self, ts: int) -> None:
+        """Wait until this client holds the state at `ts` or a later one; a commit at `ts` must have touched it."""
+        if self.ts < ts:
+            self._awaited = (ts, asyncio.get_running_loop().create_future())
+            await wait(self._awaited[1])
+
+    @property
+    def ts(self) -> int:
+        """The version this client holds; 0 before the first."""
+        return self.arrived[-1][0] if self.arrived else 0
+
+    def arrival_us(self, ts: int) -> int | None:
+        """When this client held the state at `ts`, or a later one; None if it never did."""
+        position = bisect_left(self.arrived, (ts, 0))
+        return self.arrived[position][1] if position < len(self.arrived) else None
+
+    def fail(self, error: BaseException) -> None:
+        super().fail(error)
+        if self._awaited is not None and not self._awaited[1].done():
+            self._awaited[1].set_exception(error)

@@ -1,0 +1,39 @@
+"""Which live queries does a written key touch, among 100 to 100,000 that read a range each, and that read a point?"""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+from bench.harness import Bench
+from tinyvex.sync.subscriptions import Subscriptions
+from tinyvex.values import order
+
+INDEX = 7
+
+
+def run(bench: Bench) -> None:
+    sizes = bench.parameter("live queries", (10, 1_000), (100, 10_000, 100_000))
+    for size in sizes:
+        random = bench.random()
+        prefixes = [order.encode_key([f"channel-{number}"]) for number in range(size)]
+        ranges: Subscriptions[int] = Subscriptions()
+        points: Subscriptions[int] = Subscriptions()
+        for owner, prefix in enumerate(random.sample(prefixes, size)):
+            ranges.add(owner, {INDEX: [(prefix, order.prefix_end(prefix))]})
+            points.add(owner, {INDEX: [(prefix, prefix + b"\0")]})
+        keys = [random.choice(prefixes) + random.randbytes(16) for _ in range(256)]
+        bench.hash(repr(sorted(ranges.touched(INDEX, key))).encode() for key in keys)
+        for label, subscriptions, written in (("a range", ranges, keys), ("a point", points, prefixes)):
+            following = cycle(written).__next__
+            bench.time(
+                f"{size:,} queries of {label} each: one key",
+                lambda subscriptions=subscriptions, following=following: subscriptions.touched(INDEX, following()),
+            )
+        prefix = prefixes[0]
+        pair = {INDEX: [(prefix + b"\1", prefix + b"\2")]}
+
+        def replace(ranges: Subscriptions[int] = ranges, pair: dict[int, list[tuple[bytes, bytes]]] = pair) -> None:
+            ranges.add(-1, pair)
+            ranges.remove(-1)
+
+        bench.time(f"{size:,} queries: add and remove one", replace)

@@ -1,0 +1,80 @@
+"""What the storage benchmarks share: a store in a folder of its own, and commits to put into it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyvex.functions.transaction import Transaction
+from tinyvex.runtime import Runtime
+from tinyvex.storage.catalog import BY_CREATION_TIME
+from tinyvex.storage.log import Outcome, Snapshot, StoredDocument
+from tinyvex.storage.ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.storage.schema_change import Declaration, change_schema
+from tinyvex.storage.store import Store
+
+if TYPE_CHECKING:
+    from tinyvex.storage.writer import Unit
+
+__all__ = ["INDEX", "TABLE", "insert", "opened", "revise", "rows"]
+
+TABLE = "documents"
+INDEX = "by_channel"
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Store]:
+    """A store with one table and one index, in a folder that goes with it."""
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    with tempfile.TemporaryDirectory(prefix="tinyvex-bench-") as folder:
+        store = Store.open(Path(folder), runtime)
+        try:
+            declaration = Declaration({TABLE: {INDEX: ("channel",)}})
+            await change_schema(store, declaration, validators={}, fingerprint="", table_fingerprints={TABLE: ""})
+            yield store
+        finally:
+            await store.close()
+
+
+def insert(random: random.Random, values: Sequence[dict[str, object]]) -> Unit:
+    """A unit of work that inserts these documents in one commit; its value is their internal ids."""
+
+    def run(snapshot: Snapshot, ts: int) -> Outcome[list[bytes]]:
+        transaction = Transaction(snapshot, ts=ts, writable=True, random=random)
+        table = snapshot.catalog.table(TABLE)
+        inserted = [transaction.insert(table, value).internal for value in values]
+        return Outcome(inserted, transaction.record(None))
+
+    return run
+
+
+def revise(random: random.Random, ids: Sequence[bytes], values: Sequence[dict[str, object]]) -> Unit:
+    """A unit of work that replaces the documents with these ids in one commit."""
+
+    def run(snapshot: Snapshot, ts: int) -> Outcome[None]:
+        transaction = Transaction(snapshot, ts=ts, writable=True, random=random)
+        table = snapshot.catalog.table(TABLE)
+        for internal, value in zip(ids, values, strict=True):
+            transaction.put(table, internal, value)
+        return Outcome(None, transaction.record(None))
+
+    return run
+
+
+def rows(snapshot: Snapshot) -> list[StoredDocument]:
+    """Every document, page by page, as every scan reads them."""
+    index = snapshot.catalog.table(TABLE).indexes[BY_CREATION_TIME]
+    found: list[StoredDocument] = []
+    low = KEY_MIN
+    while True:
+        page = snapshot.page(index, low, KEY_MAX)
+        found += page
+        if page.complete:
+            return found
+        low = successor(page[-1].key)
