@@ -14,11 +14,14 @@ from tinyvex.values.types import INT64_MAX, INT64_MIN, MISSING, Int64
 
 SAFE = 2**53 - 1
 
-strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+# Bytes that the key encoding escapes are rare among all characters, so they are asked for.
+escaped_strings = st.text(st.sampled_from("\x00\x01\x02a"), max_size=4)
+strings = escaped_strings | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+blobs = escaped_strings.map(str.encode) | st.binary(max_size=8)
 keys = strings.filter(lambda key: not key.startswith("$"))
 numbers = st.integers(-SAFE, SAFE) | st.floats()
 int64s = st.integers(INT64_MIN, INT64_MAX).map(Int64)
-scalars = st.none() | st.booleans() | numbers | int64s | strings | st.binary(max_size=8)
+scalars = st.none() | st.booleans() | numbers | int64s | strings | blobs
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=12
 )

@@ -32,6 +32,12 @@ def test_the_ladder() -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_no_step_of_the_ladder_begins_another() -> None:
+    """The range of keys with one value in a field must not hold keys with another, such as "" and "\\x00"."""
+    keys = [encode_part(value) for value in LADDER]
+    assert [(one, other) for one, other in itertools.permutations(keys, 2) if other.startswith(one)] == []
+
+
 @given(parts, parts)
 def test_bytes_compare_as_values_do(one: Any, other: Any) -> None:
     """The order of encodings is the order of values, decided by code that shares nothing with the encoder."""
@@ -57,7 +63,7 @@ def test_no_encoding_is_a_prefix_of_another(one: Any, other: Any, tail: bytes) -
 
 @given(parts)
 def test_tags_leave_room(value: Any) -> None:
-    """Every encoding begins with a byte from 01 to FE, so that an end (00) and an escape (FF) sort right."""
+    """Every encoding begins with a byte from 01 to FE, so that the end of an array (00) sorts before any element."""
     assert 0x01 <= encode_part(value)[0] <= 0xFE
 
 

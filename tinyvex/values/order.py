@@ -8,7 +8,8 @@ The total order of values, written as bytes: `memcmp` of two encodings is the or
 Numbers follow IEEE total order, so -0 < 0 and NaN is last; an int is the double it equals.
 Arrays compare element by element, objects as their sorted (key, value) pairs, shorter first.
 
-Every encoding is self-delimiting, so the encodings of some leading fields are a prefix of a key, and a prefix is a range.
+Every encoding is self-delimiting and none is the beginning of another,
+so the encodings of some leading fields are a prefix of exactly the keys with these fields, and a prefix is a range.
 
 ::
 
@@ -17,8 +18,7 @@ Every encoding is self-delimiting, so the encodings of some leading fields are a
     false   05 | true 06 | string 07, UTF-8 | bytes 08
     array   09, elements, 00 | object 0A, (key as string, value)…, 00
 
-String and byte contents end with 00, and a 00 within them is written 00 FF.
-That sorts right because no tag is FF or 00: what follows the end is always less than FF and more than 00.
+String and byte contents end with 00; within them 00 is written 01 01, and 01 is written 01 02.
 """
 
 from __future__ import annotations
@@ -108,13 +108,18 @@ def _string(value: str, _depth: int) -> bytes:
         content = value.encode()
     except UnicodeEncodeError:
         raise InvalidValue("a string has a lone surrogate, which is no character", path="$") from None
-    if 0 in content:
-        content = content.replace(b"\x00", b"\x00\xff")
-    return _TAG_STRING + content + _END
+    return _TAG_STRING + _escape(content) + _END
 
 
 def _bytes(value: bytes, _depth: int) -> bytes:
-    return _TAG_BYTES + value.replace(b"\x00", b"\x00\xff") + _END
+    return _TAG_BYTES + _escape(value) + _END
+
+
+def _escape(content: bytes) -> bytes:
+    """Without 00, which ends it, and in the same order."""
+    if 0 in content or 1 in content:
+        return content.replace(b"\x01", b"\x01\x02").replace(b"\x00", b"\x01\x01")
+    return content
 
 
 def _array(value: Sequence[Value], depth: int) -> bytes:
