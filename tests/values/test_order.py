@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.values import compare, scalars, values
+from tests.support.values import compare, escaped_strings, scalars, values
 from tinyvex.errors import InvalidValue, ValueTooLarge
 from tinyvex.limits import NESTING_MAX
 from tinyvex.values.order import encode_key, encode_part, prefix_end
@@ -59,6 +59,14 @@ def test_no_encoding_is_a_prefix_of_another(one: Any, other: Any, tail: bytes) -
     """Encodings are self-delimiting: whatever follows, two different values differ before it."""
     key, other_key = encode_part(one), encode_part(other)
     assert key == other_key or not (other_key + tail).startswith(key)
+
+
+@given(escaped_strings, escaped_strings.filter(bool))
+def test_a_longer_string_is_not_in_the_range_of_its_beginning(text: str, more: str) -> None:
+    """Also where the text goes on with the byte that ends one."""
+    for one, other in ((text, text + more), (text.encode(), (text + more).encode())):
+        assert not encode_part(other).startswith(encode_part(one))
+        assert encode_part(other) >= prefix_end(encode_part(one))
 
 
 @given(parts)
