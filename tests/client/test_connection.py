@@ -363,6 +363,30 @@ def test_a_replaced_session_ends_the_client() -> None:
     in_fake_world(scenario)
 
 
+def test_the_last_word_counts_even_when_it_comes_with_the_goodbye() -> None:
+    """A fatal error and the close frame may arrive in one read: the error is the reason, and its hint is kept."""
+
+    async def scenario(world: FakeWorld) -> tuple[ConnectionState, float]:
+        async with world.client() as client:
+            await until(client, "connected")
+            endpoint = world.endpoint
+            endpoint.session.fatal(error_object("ServerStopping", "stopping", retry="later", retryAfterMs=9000))
+            (text,) = endpoint.session.out
+            endpoint.session.out.clear()
+            endpoint.websocket.send_text(text.encode())
+            endpoint.websocket.send_close(1012, "ServerStopping")
+            endpoint.transport.write(b"".join(endpoint.websocket.data_to_send()))
+            state = await until(client, "disconnected")
+            lost_at = world.now
+            await until(client, "connected")
+            return state, world.now - lost_at
+
+    state, seconds = in_fake_world(scenario)
+    assert isinstance(state.last_error, RemoteError)
+    assert state.last_error.name == "ServerStopping"
+    assert 9 <= seconds <= 14
+
+
 # Writing.
 
 

@@ -162,9 +162,12 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
     def _receive_frame(self, frame: Frame) -> None:
+        # What came in one read with the close frame still counts: it says why. What came after our own error does not.
+        if self.error is not None:
+            return
         if frame.opcode is Opcode.BINARY:
             self.close(UpdateRejected("the server sent a binary frame; the protocol has text frames only"))
-        elif frame.opcode in {Opcode.TEXT, Opcode.CONT} and self._websocket.state is State.OPEN:
+        elif frame.opcode in {Opcode.TEXT, Opcode.CONT}:
             self._fragments.append(bytes(frame.data))
             if frame.fin:
                 text = self._fragments[0] if len(self._fragments) == 1 else b"".join(self._fragments)
