@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
     from tinyvex.storage.folder import DataFolder
 
-__all__ = ["create", "identify", "open_reader", "open_writer", "read_globals", "set_global"]
+__all__ = ["create", "identify", "initialise", "open_reader", "open_writer", "read_globals", "set_global"]
 
 STATEMENTS_CACHED = 256
 
@@ -56,28 +56,32 @@ def create(folder: DataFolder, runtime: Runtime) -> None:
 
 
 def _write_new(path: Path, runtime: Runtime) -> None:
-    now_us = runtime.now_us()
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         pragmas.for_creation(connection)
-        connection.executescript(f"BEGIN; {Path(__file__).with_name('schema.sql').read_text('utf-8')} COMMIT;")
-        connection.execute("BEGIN")
-        values: dict[str, str | int] = {
-            "database_id": f"{runtime.random.getrandbits(128):032x}",
-            "epoch": f"{runtime.random.getrandbits(64):016x}",
-            "created_us": now_us,
-            "last_ts": now_us,
-            "catalog_ts": 0,
-            "floor_ts": 0,
-            "next_table_number": FIRST_TABLE_NUMBER,
-            "next_tablet": FIRST_TABLET,
-            "next_index_id": FIRST_INDEX_ID,
-        }
-        for key, value in values.items():
-            set_global(connection, key, value)
-        connection.execute("COMMIT")
+        initialise(connection, runtime)
     finally:
         connection.close()
+
+
+def initialise(connection: sqlite3.Connection, runtime: Runtime) -> None:
+    """Make the tables and first global values of an empty database."""
+    now_us = runtime.now_us()
+    values: dict[str, str | int] = {
+        "database_id": f"{runtime.random.getrandbits(128):032x}",
+        "epoch": f"{runtime.random.getrandbits(64):016x}",
+        "created_us": now_us,
+        "last_ts": now_us,
+        "catalog_ts": 0,
+        "floor_ts": 0,
+        "next_table_number": FIRST_TABLE_NUMBER,
+        "next_tablet": FIRST_TABLET,
+        "next_index_id": FIRST_INDEX_ID,
+    }
+    connection.executescript(f"BEGIN; {Path(__file__).with_name('schema.sql').read_text('utf-8')}")
+    for key, value in values.items():
+        set_global(connection, key, value)
+    connection.execute("COMMIT")
 
 
 def _sync_folder(path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Read sets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyvex.functions.reads import ReadSet
+
+keys = st.binary(max_size=3)
+reads = st.lists(st.tuples(st.integers(-2, 2), keys, keys), max_size=8)
+
+
+def filled(entries):
+    read_set = ReadSet()
+    for entry in entries:
+        read_set.add(*entry)
+    return read_set
+
+
+@given(reads, st.integers(-2, 2), keys)
+def test_a_key_overlaps_exactly_when_a_range_of_its_index_has_it(entries, index_id, key):
+    """What was added decides, index by index, frozen or not."""
+    expected = any(index == index_id and lo <= key < hi for index, lo, hi in entries)
+    read_set = filled(entries)
+    assert read_set.overlaps(index_id, key) == expected
+    assert read_set.freeze().overlaps(index_id, key) == expected
+
+
+@given(reads)
+def test_freezing_keeps_the_ranges(entries):
+    """The merged ranges are the same before and after."""
+    read_set = filled(entries)
+    before = dict(read_set.ranges())
+    assert dict(read_set.freeze().ranges()) == before
+
+
+def test_a_frozen_set_takes_no_more():
+    """Adding to a frozen set is a defect and fails."""
+    read_set = ReadSet().freeze()
+    with pytest.raises(AssertionError):
+        read_set.add(1, b"a", b"b")
+
+
+def test_a_point_is_one_key():
+    """`add_point` observes the key and not those that begin with it."""
+    read_set = ReadSet()
+    read_set.add_point(-7, b"id")
+    assert read_set.overlaps(-7, b"id")
+    assert not read_set.overlaps(-7, b"id0")
+
+
+def test_an_empty_range_observes_nothing():
+    """A range without keys leaves no trace."""
+    read_set = filled([(1, b"b", b"a")])
+    assert read_set.ranges() == {}

@@ -1,0 +1,176 @@
+"""Databases for tests: opened on the test's loop, with tables, and checked when the test ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tinyvex.functions.transaction import Transaction
+from tinyvex.runtime import Runtime
+from tinyvex.storage.catalog import load_catalog
+from tinyvex.storage.check import check_folder
+from tinyvex.storage.database import initialise, set_global
+from tinyvex.storage.log import CommitRecord, Outcome, RequestRecord, Snapshot, StoredDocument, apply
+from tinyvex.storage.ranges import KEY_MAX, KEY_MIN
+from tinyvex.storage.reader import SnapshotSource
+from tinyvex.storage.schema_change import Declaration, change_schema
+from tinyvex.storage.store import Store
+from tinyvex.values.codec import decode
+
+T = TypeVar("T")
+
+Tables = Mapping[str, Mapping[str, tuple[str, ...]]]
+ITEMS: Tables = {"items": {"by_n": ("n",)}}
+
+
+class SteppedRuntime(Runtime):
+    """The real runtime with a clock that a test sets, and points at which it acts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = random.Random(0)
+        self.clock_us: int | None = None
+        self.at_point: dict[str, Callable[[], None]] = {}
+
+    def now_us(self) -> int:
+        return super().now_us() if self.clock_us is None else self.clock_us
+
+    def point(self, label: str) -> None:
+        if label in self.at_point:
+            self.at_point[label]()
+
+
+def bound_runtime() -> SteppedRuntime:
+    """A runtime on the running loop."""
+    runtime = SteppedRuntime()
+    runtime.bind(asyncio.get_running_loop())
+    return runtime
+
+
+@asynccontextmanager
+async def opened(folder: Path, tables: Tables = ITEMS, **options: Any) -> AsyncIterator[Store]:
+    """A store with tables; afterwards it is closed and its file must be whole."""
+    runtime = options.pop("runtime", None) or bound_runtime()
+    store = Store.open(folder, runtime, **options)
+    try:
+        await declare(store, tables)
+        yield store
+    finally:
+        await store.close()
+    assert check_folder(folder) == []
+
+
+async def declare(store: Any, tables: Tables, **options: Any) -> None:
+    """Make the database have these tables."""
+    arguments: dict[str, Any] = {"validators": {}, "fingerprint": repr(tables), "table_fingerprints": {}}
+    await change_schema(store, Declaration(tables), **(arguments | options))
+
+
+class MemoryStore:
+    """
+    The log without writer, readers, loop or file.
+
+    What the real store does on threads happens here at once; every commit has the next timestamp.
+    `between` is called before every unit, as other mutations would run between the steps of a longer work.
+    """
+
+    def __init__(self, first_ts: int = 1_000) -> None:
+        runtime = SteppedRuntime()
+        runtime.clock_us = self.last_ts = first_ts
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.commits: list[CommitRecord] = []
+        self.between: Callable[[], None] | None = None
+        initialise(self.connection, runtime)
+        self._source = SnapshotSource(self.connection)
+
+    def run(self, work: Callable[[Snapshot, int], Outcome[T]]) -> T:
+        """Run a unit and commit it."""
+        ts = self.last_ts + 1
+        self.connection.execute("BEGIN")
+        try:
+            outcome = work(Snapshot(self.connection, self.last_ts, load_catalog(self.connection, self.last_ts)), ts)
+            if outcome.record is not None:
+                apply(self.connection, outcome.record)
+                set_global(self.connection, "last_ts", ts)
+                if outcome.record.changes_catalog:
+                    set_global(self.connection, "catalog_ts", ts)
+            if outcome.then is not None:
+                outcome.then(self.connection)
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+        if outcome.record is not None:
+            self.last_ts = ts
+            self.commits.append(outcome.record)
+        return outcome.value
+
+    def look(self, read: Callable[[Snapshot], T], at: int | None = None) -> T:
+        """Read at a timestamp, None for the newest."""
+        try:
+            return read(self._source.begin(at))
+        finally:
+            self._source.end()
+
+    async def write(self, work: Callable[[Snapshot, int], Outcome[T]]) -> T:
+        if self.between is not None:
+            between, self.between = self.between, None
+            between()
+            self.between = between
+        return self.run(work)
+
+    async def read(self, read: Callable[[Snapshot], T]) -> T:
+        return self.look(read)
+
+    def declare(self, tables: Tables, **options: Any) -> None:
+        """Change the schema."""
+        drive(declare(self, tables, **options))
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never has to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise AssertionError("it waits")
+
+
+def unit(
+    work: Callable[[Transaction], T], request: tuple[str, int] | None = None
+) -> Callable[[Snapshot, int], Outcome[T]]:
+    """A mutation as the writer takes it; `request` is a session and a request id."""
+
+    def run(snapshot: Snapshot, ts: int) -> Outcome[T]:
+        transaction = Transaction(snapshot, ts=ts, writable=True, random=random.Random(ts))
+        value = work(transaction)
+        record = None if request is None else RequestRecord(*request, b"digest", b"null", ("a line",), ts)
+        return Outcome(value, transaction.record(record))
+
+    return run
+
+
+def insert(fields: Mapping[str, Any], table: str = "items") -> Callable[[Transaction], StoredDocument]:
+    """Work that inserts a document."""
+    return lambda transaction: transaction.insert(transaction.catalog.table(table), fields)
+
+
+def scan(
+    snapshot: Snapshot, index: str = "by_n", lo: bytes = KEY_MIN, hi: bytes = KEY_MAX, *, table: str = "items",
+    reverse: bool = False,
+) -> list[Any]:  # fmt: skip
+    """Everything in a range, decoded."""
+    info = snapshot.catalog.table(table)
+    transaction = Transaction(snapshot, ts=snapshot.ts, writable=False, random=random.Random(0))
+    return [decode(stored.json) for stored in transaction.scan(info, info.index(index), lo, hi, reverse=reverse)]
+
+
+def numbers(snapshot: Snapshot, **options: Any) -> list[Any]:
+    """The field `n` of everything, in the index's order."""
+    return [document.get("n") for document in scan(snapshot, **options)]
