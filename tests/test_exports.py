@@ -7,10 +7,32 @@ import pytest
 
 import tinyvex as tv
 
-NAMES = """
-    UNSET ActionCtx AppError BlockingClient Client Document Id Int64 MutationCtx Page QueryCtx Rows TinyvexError __version__
-    action connect connect_blocking internal_action internal_mutation internal_query mutation query table testing
-""".split()
+NAMES = [
+    "ActionCtx",
+    "AppError",
+    "BlockingClient",
+    "Client",
+    "Document",
+    "Id",
+    "Int64",
+    "MutationCtx",
+    "Page",
+    "QueryCtx",
+    "Rows",
+    "TinyvexError",
+    "UNSET",
+    "__version__",
+    "action",
+    "connect",
+    "connect_blocking",
+    "internal_action",
+    "internal_mutation",
+    "internal_query",
+    "mutation",
+    "query",
+    "table",
+    "testing",
+]
 
 
 def test_all_is_exact() -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from tinyvex.errors import FunctionNotFound
 from tinyvex.functions.app import App, functions_of, tables_of
 from tinyvex.functions.context import ActionCtx, Execution, Identity, MutationCtx, QueryCtx
 from tinyvex.functions.document import Document
@@ -140,8 +141,8 @@ class Database:
     # Inside.
 
     def _run_query(self, spec: FunctionSpec, raw: bytes) -> bytes:
-        execution = Execution(ReadSet())
         transaction = Transaction(self._snapshot(), ts=self._ts, writable=False, random=self._random)
+        execution = Execution(transaction.reads)
         context = QueryCtx(transaction, self._app, self.identity, execution, seed=(spec.path, raw))
         self.log_lines = execution.log_lines
         result = spec.function(context, **spec.decode_arguments(raw, transaction.catalog))
@@ -179,12 +180,13 @@ class Database:
         module = sys.modules.get(function.__module__)
         if module is not None:
             self._add_module(module)
-        if function in (known := {spec.function: spec for spec in self._app.functions.values()}):
-            return self._app.lookup(known[function].path, kind=kind, internal_allowed=True)
-        declaration = function_declaration(function) or FunctionDeclaration(kind, internal=True)
-        spec = FunctionSpec(f"{function.__module__}:{function.__qualname__}", function, declaration)
-        self._extend([spec], ())
-        return self._app.lookup(spec.path, kind=kind, internal_allowed=True)
+        try:
+            path = self._app.path_of(function)
+        except FunctionNotFound:  # defined inside another function, or not decorated
+            declaration = function_declaration(function) or FunctionDeclaration(kind, internal=True)
+            spec = FunctionSpec(f"{function.__module__}:{function.__qualname__}", function, declaration)
+            return App([spec], ()).lookup(spec.path, kind=kind, internal_allowed=True)
+        return self._app.lookup(path, kind=kind, internal_allowed=True)
 
     def _add_module(self, module: ModuleType) -> None:
         """A module's declarations, and those of its neighbours that it uses."""

@@ -78,7 +78,7 @@ def test_sequence_methods() -> None:
     rows = Rows(STORED, codec.decode)
     assert {"n": 2} in rows
     assert rows.index({"n": 2}) == 2
-    assert list(reversed(rows))[0] == {"n": 3}
+    assert next(reversed(rows)) == {"n": 3}
 
 
 def test_rows_print_as_lists() -> None:

@@ -7,12 +7,11 @@ msgspec does the work; this file teaches it ours: `Id`, `Int64`, `Rows`, the `$`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import partial, reduce
 from operator import or_
 from types import GenericAlias, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, ForwardRef, Generic, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -26,7 +25,7 @@ from tinyvex.values.types import Int64
 if TYPE_CHECKING:
     from tinyvex.storage.catalog import Catalog
 
-__all__ = ["Converter", "Mismatch", "json_schema", "typed_reader"]
+__all__ = ["Converter", "Mismatch", "json_schema"]
 
 T = TypeVar("T")
 
@@ -62,15 +61,14 @@ class Converter(Generic[T]):
 
     Args:
         kind: a class or any other annotation that msgspec understands.
-        namespace: where names in quotes are looked up.
 
     Raises:
         TypeError: msgspec does not understand the annotation.
+        NameError: a name in quotes is not in the class's module.
     """
 
-    def __init__(self, kind: Any, namespace: Mapping[str, Any]) -> None:
+    def __init__(self, kind: Any) -> None:
         self.kind = kind
-        self._namespace = namespace
         # msgspec keeps what it learned about a struct and nothing else: so anything else is the field of one.
         self._boxed = not (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
         self._struct: Any = msgspec.defstruct("Box", [("value", kind)]) if self._boxed else kind
@@ -135,55 +133,55 @@ class Converter(Generic[T]):
             if not isinstance(value, str):
                 raise _unexpected("id", value)
             if not trusted:
-                self._check_id(value, self._argument(kind))
+                _check_id(value, _argument(kind))
             return Id(value)
         if origin is Int64:
             return _int64(value)
         if origin is Rows:
-            return self._rows(value, self._argument(kind))
+            return _rows(value, _argument(kind))
         if origin is DocumentMapping and isinstance(value, dict):
             return DocumentMapping(codec.encode(value))
         if isinstance(value, origin):
             return value
         raise _unexpected(getattr(origin, "__name__", repr(origin)), value)
 
-    def _argument(self, kind: Any) -> Any:
-        """The `Message` of `Id[Message]`, also where it was in quotes."""
-        (argument,) = get_args(kind) or (Any,)
-        if isinstance(argument, ForwardRef):
-            return self._namespace.get(argument.__forward_arg__, Any)
-        return argument
 
-    def _check_id(self, text: str, cls: Any) -> None:
-        try:
-            number = parse_id(str(text)).table
-        except InvalidId as error:
-            raise ValueError(str(error)) from error
-        catalog, declared = _catalog.get(), declaration_of(cls)
-        if catalog is None or declared is None:
-            return
-        table = catalog.table_numbered(number)
-        if table is None or table.name != declared.name:
-            other = "an unknown table" if table is None else f"table {table.name!r}"
-            message = f"expected an id of table {declared.name!r}, got one of {other}"
-            raise ValueError(message) from WrongTable(message, expected=declared.name)
-
-    def _rows(self, value: Any, argument: Any) -> Any:
-        if isinstance(value, Rows):
-            declared = argument if isinstance(argument, type) and issubclass(argument, Document) else None
-            if declared is not None and value.kind is not declared:
-                found = "mappings" if value.kind is None else value.kind.__name__
-                raise ValueError(f"Expected rows of `{declared.__name__}`, got rows of `{found}`")
-            return value
-        if not isinstance(value, list):
-            raise _unexpected("rows", value)
-        return Rows([codec.encode(row) for row in value], *typed_reader(argument, self._namespace))
+def _argument(kind: Any) -> Any:
+    """The `Message` of `Id[Message]`."""
+    return (get_args(kind) or (Any,))[0]
 
 
-def typed_reader(kind: Any, namespace: Mapping[str, Any]) -> tuple[Any, type | None]:
+def _check_id(text: str, cls: Any) -> None:
+    try:
+        number = parse_id(str(text)).table
+    except InvalidId as error:
+        raise ValueError(str(error)) from error
+    catalog, declared = _catalog.get(), declaration_of(cls)
+    if catalog is None or declared is None:
+        return
+    table = catalog.table_numbered(number)
+    if table is None or table.name != declared.name:
+        other = "an unknown table" if table is None else f"table {table.name!r}"
+        message = f"expected an id of table {declared.name!r}, got one of {other}"
+        raise ValueError(message) from WrongTable(message, expected=declared.name)
+
+
+def _rows(value: Any, argument: Any) -> Any:
+    if isinstance(value, Rows):
+        declared = argument if isinstance(argument, type) and issubclass(argument, Document) else None
+        if declared is not None and value.kind is not declared:
+            found = "mappings" if value.kind is None else value.kind.__name__
+            raise ValueError(f"Expected rows of `{declared.__name__}`, got rows of `{found}`")
+        return value
+    if not isinstance(value, list):
+        raise _unexpected("rows", value)
+    return Rows([codec.encode(row) for row in value], *_row_reader(argument))
+
+
+def _row_reader(kind: Any) -> tuple[Any, type | None]:
     """What turns a row's JSON into `kind`, and the class if it is a document's."""
     if isinstance(kind, type) and issubclass(kind, Document):
-        return Converter[Any](kind, namespace).read, kind
+        return Converter[Any](kind).read, kind
     return DocumentMapping, None
 
 

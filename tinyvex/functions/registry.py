@@ -130,14 +130,14 @@ class FunctionSpec:
         fields = [self._field(parameter) for parameter in self._parameters]
         try:
             struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
-            self._arguments = Converter[Any](struct, function.__globals__)
+            self._arguments = Converter[Any](struct)
         except TypeError as error:
             raise self.location.invalid(f"{path}: the arguments' annotations: {error}") from error
         self._result: Converter[Any] | None = None
         returns = self._hints.get("return", Any)
         if returns is not Any:
             try:
-                self._result = Converter(returns, function.__globals__)
+                self._result = Converter(returns)
             except TypeError as error:
                 raise self.location.invalid(f"{path}: the annotation of the result: {error}") from error
 

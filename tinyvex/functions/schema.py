@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +56,9 @@ class TableSpec:
         schema: object = None
         if cls is not None:
             try:
-                self._converter = Converter(cls, vars(sys.modules[cls.__module__]))
+                self._converter = Converter(cls)
                 schema = json_schema(cls)
-            except (TypeError, NameError, KeyError) as error:
+            except (TypeError, NameError) as error:
                 raise self.location.invalid(f"class {cls.__name__}: {error}") from error
             self._fields = tuple(name for name in cls.__struct_fields__ if not name.startswith("_"))
         self._int64_paths = self._check_index_fields()
@@ -132,7 +131,6 @@ class TableSpec:
         """Field by field, because msgspec stops at the first; empty when only the whole is wrong."""
         if not isinstance(value, dict) or self.cls is None:
             return []
-        namespace = vars(sys.modules[self.cls.__module__])
         problems = []
         known = {field.encode_name: field for field in msgspec.structs.fields(self.cls)}
         for name in sorted(value.keys() | known.keys()):
@@ -142,7 +140,7 @@ class TableSpec:
                 problems += [f"$.{name}: missing"] if known[name].required else []
             else:
                 try:
-                    Converter[Any](known[name].type, namespace).check(value[name])
+                    Converter[Any](known[name].type).check(value[name])
                 except Mismatch as mismatch:
                     problems.append(f"$.{name}{mismatch.path[1:]}: {mismatch.reason}")
         return problems

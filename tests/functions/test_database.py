@@ -1,0 +1,364 @@
+"""`ctx.db`: what functions can do to documents."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+import tinyvex as tv
+from tinyvex.errors import (
+    DocumentNotFound,
+    IdExists,
+    InvalidId,
+    InvalidValue,
+    SchemaViolation,
+    UnknownTable,
+    ValueTooLarge,
+    WrongTable,
+)
+from tinyvex.limits import DOCUMENT_BYTES_MAX
+from tinyvex.testing import Database
+from tinyvex.values.ids import DocumentId
+from tinyvex.values.types import Int64
+
+
+class Address(msgspec.Struct):
+    city: str
+
+
+@tv.table("people", indexes={"by_name": ["name"]})
+class Person(tv.Document):
+    name: str
+    age: int = 0
+    serial: tv.Int64 = tv.Int64(0)
+    photo: bytes = b""
+    address: Address | None = None
+    friend: "tv.Id[Person] | None" = None
+
+
+@tv.table("cities")
+class City(tv.Document):
+    name: str
+
+
+notes = tv.table("notes", indexes={"by_kind": ["kind"]})
+
+
+@pytest.fixture
+def db() -> Iterator[Database]:
+    with Database(Person, City) as database:
+        yield database
+
+
+def do(db: Database, work: Callable[[tv.MutationCtx], Any]) -> Any:
+    """What `work` gives inside a mutation, as it is."""
+    found: list[Any] = []
+
+    def run(ctx: tv.MutationCtx) -> None:
+        found.append(work(ctx))
+
+    db.mutation(run)
+    return found[0]
+
+
+def get(db: Database, document_id: str) -> Any:
+    return do(db, lambda ctx: ctx.db.get(document_id))
+
+
+# insert and get.
+
+
+def test_insert_gives_the_id(db: Database) -> None:
+    """The id that `insert` returns is the one the document is found under."""
+    found = get(db, ann := do(db, lambda ctx: ctx.db.insert(Person(name="Ann"))))
+    assert isinstance(found, Person)
+    assert (found.id, found.name) == (ann, "Ann")
+
+
+def test_a_document_is_what_was_inserted(db: Database) -> None:
+    """All fields come back as they were given, those of nested classes too."""
+    person = Person(name="Ann", age=3, serial=Int64(2**62), photo=b"\x00\xff", address=Address("Ulm"))
+    found = get(db, do(db, lambda ctx: ctx.db.insert(person)))
+    assert msgspec.structs.replace(found, _id=tv.UNSET, _creation_time=tv.UNSET) == person
+    assert isinstance(found.serial, Int64)
+
+
+def test_creation_time_is_the_commit_s(db: Database) -> None:
+    """The first document of a mutation is created at its time, in milliseconds; the next ones later."""
+    ann, bob = do(db, lambda ctx: [ctx.db.insert(Person(name=name)) for name in ("Ann", "Bob")])
+    assert get(db, ann).creation_time == db.now / 1000
+    assert get(db, bob).creation_time > get(db, ann).creation_time
+
+
+def test_get_nothing(db: Database) -> None:
+    """An id without a document gives None."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
+    do(db, lambda ctx: ctx.db.delete(ann))
+    assert get(db, ann) is None
+
+
+def test_get_bad_id(db: Database) -> None:
+    """A text that is no id is refused."""
+    with pytest.raises(InvalidId, match="'ann' is not a document id"):
+        get(db, "ann")
+
+
+def test_get_unknown_table(db: Database) -> None:
+    """An id whose table the database does not have is refused."""
+    with pytest.raises(UnknownTable, match="no table has ids such as"):
+        get(db, DocumentId(54321, bytes(16)).text)
+
+
+def test_a_mutation_reads_its_own_writes(db: Database) -> None:
+    """What was inserted is found before the mutation has committed."""
+
+    def work(ctx: tv.MutationCtx) -> Any:
+        ann = ctx.db.insert(Person(name="Ann"))
+        return ctx.db.get(ann), ctx.db.query(Person).with_index("by_name", name="Ann").count()
+
+    found, count = do(db, work)
+    assert (found.name, count) == ("Ann", 1)
+
+
+def test_insert_with_an_id(db: Database) -> None:
+    """A client may make the id."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
+    other = DocumentId(DocumentId(10001, b"").table, bytes(range(16))).text
+    assert do(db, lambda ctx: ctx.db.insert(Person(name="Bob"), id=other)) == other
+    assert get(db, other).name == "Bob"
+    assert ann != other
+
+
+def test_insert_with_an_id_that_exists(db: Database) -> None:
+    """An id is used once, even after its document is gone."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
+    do(db, lambda ctx: ctx.db.delete(ann))
+    with pytest.raises(IdExists):
+        do(db, lambda ctx: ctx.db.insert(Person(name="Bob"), id=ann))
+
+
+def test_insert_with_an_id_of_another_table(db: Database) -> None:
+    """The id must be one of the table's."""
+    ulm = do(db, lambda ctx: ctx.db.insert(City(name="Ulm")))
+    with pytest.raises(WrongTable, match="not an id of table 'people'"):
+        do(db, lambda ctx: ctx.db.insert(Person(name="Ann"), id=ulm))
+
+
+def test_insert_twice(db: Database) -> None:
+    """A document that came from the database cannot be inserted again."""
+    ann = get(db, do(db, lambda ctx: ctx.db.insert(Person(name="Ann"))))
+    with pytest.raises(IdExists, match="use replace"):
+        do(db, lambda ctx: ctx.db.insert(ann))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": 3}, r"table 'people': \$\.name: expected str, got int"),
+        ({"name": "Ann", "age": "3"}, r"\$\.age: expected int, got str"),
+        ({"name": "Ann", "age": 1.5}, r"\$\.age: expected int, got float"),
+        ({"name": "Ann", "photo": "aGk="}, r"\$\.photo: expected bytes"),
+        ({"name": "Ann", "address": Address(3)}, r"\$\.address\.city: expected str, got int"),  # type: ignore[arg-type]
+        ({"name": "Ann", "serial": 2**64}, r"too large for a plain number"),
+        ({"name": "Ann", "serial": 1.5}, r"\$\.serial: expected Int64, got float"),
+    ],
+)
+def test_wrong_fields(db: Database, fields: dict[str, Any], message: str) -> None:
+    """A document that does not fit its class is refused, with the path of what is wrong."""
+    with pytest.raises((SchemaViolation, InvalidValue), match=message):
+        do(db, lambda ctx: ctx.db.insert(Person(**fields)))
+
+
+def test_the_annotation_decides(db: Database) -> None:
+    """A plain number in an Int64 field is stored as Int64; an integral float in an int field is an int."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann", serial=5, age=3.0)))  # type: ignore[arg-type]
+    found = get(db, ann)
+    assert (type(found.serial), type(found.age)) == (Int64, int)
+
+
+def test_ids_in_fields_are_checked(db: Database) -> None:
+    """An id in a field must be one of the table that its annotation names."""
+    ulm = do(db, lambda ctx: ctx.db.insert(City(name="Ulm")))
+    with pytest.raises(WrongTable, match=r"\$\.friend: expected an id of table 'people', got one of table 'cities'"):
+        do(db, lambda ctx: ctx.db.insert(Person(name="Ann", friend=ulm)))
+    with pytest.raises(InvalidId, match=r"\$\.friend: 'bob' is not a document id"):
+        do(db, lambda ctx: ctx.db.insert(Person(name="Ann", friend=tv.Id("bob"))))
+
+
+def test_too_large(db: Database) -> None:
+    """A document has at most 1 MiB."""
+    with pytest.raises(ValueTooLarge):
+        do(db, lambda ctx: ctx.db.insert(Person(name="A" * DOCUMENT_BYTES_MAX)))
+
+
+def test_a_failed_mutation_leaves_nothing(db: Database) -> None:
+    """What a mutation wrote before it raised is not there."""
+
+    def work(ctx: tv.MutationCtx) -> None:
+        ctx.db.insert(Person(name="Ann"))
+        raise tv.AppError("no")
+
+    with pytest.raises(tv.AppError):
+        do(db, work)
+    assert do(db, lambda ctx: ctx.db.query(Person).count()) == 0
+
+
+# patch, replace, delete.
+
+
+def test_patch_changes_some_fields(db: Database) -> None:
+    """The others, the id and the creation time stay."""
+    before = get(db, ann := do(db, lambda ctx: ctx.db.insert(Person(name="Ann", age=3))))
+    do(db, lambda ctx: ctx.db.patch(ann, age=4))
+    assert get(db, ann) == msgspec.structs.replace(before, age=4)
+
+
+def test_patch_removes_a_field(db: Database) -> None:
+    """`tv.UNSET` takes a field away; its default takes its place."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann", age=3)))
+    do(db, lambda ctx: ctx.db.patch(ann, age=tv.UNSET))
+    assert get(db, ann).age == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"age": "4"}, r"\$\.age: expected int, got str"),
+        ({"name": tv.UNSET}, r"\$\.name: missing"),
+        ({"colour": "red"}, r"\$\.colour: unknown field"),
+    ],
+)
+def test_patch_is_validated(db: Database, fields: dict[str, Any], message: str) -> None:
+    """What a patch makes of the document must fit its class."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
+    with pytest.raises(SchemaViolation, match=message):
+        do(db, lambda ctx: ctx.db.patch(ann, **fields))
+
+
+@pytest.mark.parametrize("field", ["_id", "_creationTime", "_other"])
+def test_patch_leaves_system_fields(db: Database, field: str) -> None:
+    """System fields cannot be patched."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
+    with pytest.raises(InvalidValue, match=field):
+        do(db, lambda ctx: ctx.db.patch(ann, **{field: "x"}))
+
+
+def test_replace(db: Database) -> None:
+    """All fields are the new document's; id and creation time stay."""
+    before = get(db, ann := do(db, lambda ctx: ctx.db.insert(Person(name="Ann", age=3))))
+    do(db, lambda ctx: ctx.db.replace(ann, Person(name="Bob")))
+    after = get(db, ann)
+    assert (after.name, after.age, after.id, after.creation_time) == ("Bob", 0, ann, before.creation_time)
+
+
+def test_replace_with_a_changed_copy(db: Database) -> None:
+    """A document that came from the database can be changed and put back."""
+    ann = get(db, do(db, lambda ctx: ctx.db.insert(Person(name="Ann"))))
+    do(db, lambda ctx: ctx.db.replace(ann.id, msgspec.structs.replace(ann, age=9)))
+    assert get(db, ann.id).age == 9
+
+
+def test_replace_with_a_document_of_another_class(db: Database) -> None:
+    """The new document is of the same table's class."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
+    with pytest.raises(WrongTable, match="a City is no document of table 'people'"):
+        do(db, lambda ctx: ctx.db.replace(ann, City(name="Ulm")))
+
+
+def test_replace_with_another_document(db: Database) -> None:
+    """A document cannot be put in the place of another one."""
+    ann, bob = do(db, lambda ctx: [ctx.db.insert(Person(name=name)) for name in ("Ann", "Bob")])
+    with pytest.raises(WrongTable, match="was given the document"):
+        do(db, lambda ctx: ctx.db.replace(ann, ctx.db.get(bob)))
+
+
+def test_delete(db: Database) -> None:
+    """A deleted document is in no index any more."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
+    do(db, lambda ctx: ctx.db.delete(ann))
+    assert do(db, lambda ctx: ctx.db.query(Person).with_index("by_name", name="Ann").first()) is None
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda ctx, ann: ctx.db.patch(ann, age=1),
+        lambda ctx, ann: ctx.db.replace(ann, Person(name="Bob")),
+        lambda ctx, ann: ctx.db.delete(ann),
+    ],
+)
+def test_nothing_to_change(db: Database, work: Any) -> None:
+    """A document that is not there cannot be changed."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
+    do(db, lambda ctx: ctx.db.delete(ann))
+    with pytest.raises(DocumentNotFound, match=ann):
+        do(db, lambda ctx: work(ctx, ann))
+
+
+# Tables without a class, and by name.
+
+
+def test_untyped_documents_are_mappings(db: Database) -> None:
+    """A table without a class takes mappings and gives read-only ones."""
+    note = do(db, lambda ctx: ctx.db.insert("notes", {"kind": "a", "deep": {"list": [1, Int64(2), b"3"]}}))
+    found = do(db, lambda ctx: ctx.db.query("notes").with_index("by_kind", kind="a").unique())
+    assert found["deep"] == {"list": [1, Int64(2), b"3"]}
+    assert (found["_id"], get(db, note)) == (note, found)
+
+
+def test_untyped_documents_can_be_changed(db: Database) -> None:
+    """Patch adds and removes fields; replace takes what was read."""
+    note = do(db, lambda ctx: ctx.db.insert("notes", {"kind": "a", "old": 1}))
+    do(db, lambda ctx: ctx.db.patch(note, new=2, old=tv.UNSET))
+    do(db, lambda ctx: ctx.db.replace(note, {**ctx.db.get(note), "kind": "b"}))
+    assert {name: value for name, value in get(db, note).items() if name[0] != "_"} == {"kind": "b", "new": 2}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"_x": 1}, r"begin with `_`.*\$\._x"),
+        ({"$x": 1}, r"begin with `\$`"),
+        ({"x": object()}, r"\$\.x"),
+        ({"x": 2**60}, r"Int64"),
+        ([1], "a document is a mapping"),
+    ],
+)
+def test_no_documents(db: Database, document: Any, message: str) -> None:
+    """What cannot be stored is refused with its path."""
+    with pytest.raises(InvalidValue, match=message):
+        do(db, lambda ctx: ctx.db.insert("notes", document))
+
+
+def test_a_typed_table_by_name(db: Database) -> None:
+    """By name, a typed table gives mappings, and takes only what fits its class."""
+    do(db, lambda ctx: ctx.db.insert("people", {"name": "Ann"}))
+    found = do(db, lambda ctx: ctx.db.query("people").first())
+    assert (found["name"], found["age"]) == ("Ann", 0)
+    with pytest.raises(SchemaViolation, match=r"\$\.name: expected str, got int"):
+        do(db, lambda ctx: ctx.db.insert("people", {"name": 3}))
+
+
+@pytest.mark.parametrize("table", ["nothing", "Person"])
+def test_unknown_tables(db: Database, table: str) -> None:
+    """A table that nobody declared is refused."""
+    with pytest.raises(UnknownTable, match=table):
+        do(db, lambda ctx: ctx.db.query(table))
+
+
+def test_a_class_that_is_no_table(db: Database) -> None:
+    """A class without the decorator is refused, with what to do."""
+
+    class Loose(tv.Document):
+        name: str
+
+    with pytest.raises(UnknownTable, match=r"decorate the class with @tv\.table"):
+        do(db, lambda ctx: ctx.db.query(Loose))
+
+
+@pytest.mark.parametrize("table", ["_tables", "_indexes", "_code"])
+def test_system_tables_are_not_written(db: Database, table: str) -> None:
+    """Functions cannot write the system's tables."""
+    with pytest.raises(UnknownTable, match="the system's"):
+        do(db, lambda ctx: ctx.db.insert(table, {"name": "x"}))
