@@ -107,6 +107,12 @@ def test_deep_nesting_in_arguments_is_an_error_with_the_id(opening: str) -> None
     assert (type(error), error.request_id) == (InvalidParams, 7)
 
 
+def test_arguments_nested_deeper_than_values_may_be_still_reach_the_function() -> None:
+    """S-9: 128 levels are read, so that the function's own argument check can name what is wrong."""
+    text = request(params={"udfPath": "a:b", "args": "DEEP"}).replace('"DEEP"', "[" * 128 + "]" * 128)
+    assert isinstance(codec.decode_request(text), messages.Query)
+
+
 def test_the_id_in_a_deep_message_is_the_top_level_one() -> None:
     """An `id` inside of the arguments, or inside of a string, is not the request's."""
     deep = '{"x":"\\"id\\":1","params":{"id":2,"args":' + "[" * 5_000 + "]" * 5_000 + '},"id" : "ours"}'
