@@ -61,7 +61,11 @@ def schema_text() -> str:
     # Types alone cannot say that an update carries its result in exactly one of two ways.
     definitions["QueryUpdated"]["oneOf"] = [{"required": ["value"]}, {"required": ["patch"]}]
     requests = [{"$ref": f"#/$defs/{method.request.__name__}"} for method in METHODS.values()]
-    from_server: list[type[msgspec.Struct]] = [*NOTIFICATIONS.values(), messages.SuccessResponse, messages.ErrorResponse]
+    from_server: list[type[msgspec.Struct]] = [
+        *NOTIFICATIONS.values(),
+        messages.SuccessResponse,
+        messages.ErrorResponse,
+    ]
     return _pretty(
         {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
