@@ -30,8 +30,8 @@ lint: $(INSTALLED_DEV)  ## ruff, mypy strict, pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-simulate: $(INSTALLED_DEV)  ## seeded worlds; SEED=7 replays one, WORLDS=500 runs many
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(WORLDS),--worlds $(WORLDS))
+simulate: $(INSTALLED_DEV)  ## seeded worlds; SEED=7 replays one, WORLDS=1000 runs many
+	SEED=$(or $(SEED),1) WORLDS=$(or $(WORLDS),$(if $(SEED),1,200)) $(BIN)/python -m pytest -q tests/simulation
 
 bench: $(INSTALLED_DEV)  ## real benchmark runs; NAME=canonical runs one
 	$(BIN)/python -m bench $(NAME) --real

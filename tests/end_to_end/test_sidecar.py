@@ -154,6 +154,22 @@ def test_it_exits_with_its_parent(app: Path, data: Path) -> None:
     assert lock_holder(data) is None
 
 
+def test_it_exits_when_nobody_reads_its_ready_line(app: Path, data: Path) -> None:
+    """A program that died while its database was starting leaves none behind."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tinyvex", "serve", str(app), "--data", str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    ) as orphan:
+        assert orphan.stdout is not None
+        orphan.stdout.close()
+        assert orphan.wait(START_SECONDS) == 0
+        assert orphan.stderr is not None
+        assert b"Traceback" not in orphan.stderr.read()
+    assert lock_holder(data) is None
+
+
 def test_a_killed_server_is_no_obstacle(server: ServerProcess, app: Path, data: Path) -> None:
     """The discovery file it left is not believed, and the next start replaces it."""
     server.kill()

@@ -105,8 +105,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _complain(f"{error.message} ({error.name})")
         return exit_code(error)
     except BrokenPipeError:
-        # Whoever read our output has enough of it; nothing is left to say, not even by the interpreter's last flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has enough of it, or is gone: nothing is said any more, not even by the last flush.
+        assert sys.__stdout__ is not None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last frame: a defect is reported with its traceback
         traceback.print_exc()

@@ -56,7 +56,10 @@ async def _serve(options: ServerOptions, on_ready: Ready, beside: Beside | None,
                 group.start_soon(beside, server)
                 # It takes its first step before anybody is told: a save right after that is seen.
                 await anyio.lowlevel.checkpoint()
-            on_ready(server)
+            try:
+                on_ready(server)
+            except BrokenPipeError:
+                asked.set()  # whoever started this process is gone already
             await asked.wait()
             group.cancel_scope.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,7 @@ def command(
 
     def announce(server: Server) -> None:
         place.remember()
-        click.echo(json.dumps(server.ready_record()), file=output)
+        # Not through a buffer: it would try again when the process ends, if nobody reads the line.
+        os.write(output.fileno(), json.dumps(server.ready_record()).encode() + b"\n")
 
     serve_until_stopped(options, announce, exit_with_parent=exit_with_parent)
