@@ -8,11 +8,9 @@ Its result is a document of some 150 bytes; the last shape sends the newest 50 m
 
 from __future__ import annotations
 
-import asyncio
-
 from bench.harness import Bench
 from bench.load import chatting, generator
-from bench.load.generator import Client, Deliveries, Windowed
+from bench.load.generator import Client, Crowd, Deliveries, Windowed
 from bench.load.process import ServerProcess
 
 
@@ -35,26 +33,24 @@ async def _round(bench: Bench, server: ServerProcess, path: str, subscribers: in
     control: Client = await Client.dial(server.port, f"{name}-control")
     channel = str(await control.mutate("chat:open_channel", name=name))
     await chatting.fill(control, random, channel, 50)
+    crowd = Crowd(subscribers)
     watchers: list[Deliveries] = []
     for number in range(subscribers):
-        watcher: Deliveries = await Deliveries.dial(server.port, f"{name}-watcher-{number}")
+        watcher: Deliveries = await Deliveries.dial(server.port, f"{name}-watcher-{number}", crowd)
         await watcher.subscribe(path, channel=channel)
         watchers.append(watcher)
     writer: Windowed = await Windowed.dial(server.port, f"{name}-writer")
     prepared = chatting.prepared_sends(random, [channel] * messages, 1)
-    await _send(writer, prepared[0], 1, watchers)
+    await _send(writer, prepared[0], 1, crowd)
     label = f"{subscribers} subscribers" + (" of 50 messages" if path == "chat:recent" else "")
     with chatting.observed(bench, server, label, (messages - 1) * subscribers, "delivery"):
         for number, request in enumerate(prepared[1:], 2):
-            await _send(writer, request, number, watchers)
+            await _send(writer, request, number, crowd)
     await chatting.hash_tally(bench, control)
     for client in (control, writer, *watchers):
         client.close()
 
 
-async def _send(writer: Windowed, request: bytes, number: int, watchers: list[Deliveries]) -> None:
+async def _send(writer: Windowed, request: bytes, number: int, crowd: Crowd) -> None:
     await writer.run([request], number, 1)
-    ts = writer.commits[number]
-    late = [watcher for watcher in watchers if watcher.ts < ts]
-    if late:
-        await asyncio.gather(*(watcher.held(ts) for watcher in late))
+    await crowd.all_hold(writer.commits[number])

@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
-__all__ = ["Client", "Deliveries", "Windowed", "frame", "mutation", "request", "run", "wait"]
+__all__ = ["Client", "Crowd", "Deliveries", "Windowed", "frame", "mutation", "request", "run", "wait"]
 
 WAIT_SECONDS_MAX = 120.0
 """No phase of any benchmark takes this long; one that does is stuck."""
@@ -287,6 +287,30 @@ class Windowed(Client):
             self._ended.set_exception(error)
 
 
+class Crowd:
+    """Counts how many of many watchers hold a version: one wait for all of them, not one for each."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._counts: dict[int, int] = {}
+        self._awaited = 0
+        self._all: asyncio.Future[None] | None = None
+
+    def arrived(self, ts: int) -> None:
+        """One more watcher moved to this version."""
+        count = self._counts[ts] = self._counts.get(ts, 0) + 1
+        if ts == self._awaited and count == self._size and self._all is not None:
+            self._all.set_result(None)
+
+    async def all_hold(self, ts: int) -> None:
+        """Wait until each has moved to exactly this version."""
+        self._awaited, self._all = ts, None
+        if self._counts.get(ts, 0) < self._size:
+            self._all = asyncio.get_running_loop().create_future()
+            await wait(self._all)
+        self._counts.clear()
+
+
 class Deliveries(Client):
     """
     Watches a query and notes when it moved to which version.
@@ -295,15 +319,18 @@ class Deliveries(Client):
         arrived: version and arrival, in microseconds, of each transition, in order.
     """
 
-    def __init__(self, port: int, session_id: str) -> None:
+    def __init__(self, port: int, session_id: str, crowd: Crowd | None = None) -> None:
         super().__init__(port, session_id)
         self.arrived: list[tuple[int, int]] = []
+        self._crowd = crowd
         self._awaited: tuple[int, asyncio.Future[None]] | None = None
 
     def transition(self, payload: bytes) -> None:
         at = payload.index(b'"ts":', payload.index(b'"endVersion"')) + 5
         ts = int(payload[at : payload.index(b"}", at)])
         self.arrived.append((ts, time.time_ns() // 1000))
+        if self._crowd is not None:
+            self._crowd.arrived(ts)
         if self._awaited is not None and ts >= self._awaited[0]:
             if not self._awaited[1].done():
                 self._awaited[1].set_result(None)
