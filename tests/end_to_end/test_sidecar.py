@@ -1,6 +1,7 @@
 """The sidecar contract, with real processes."""
 
 import json
+import select
 import signal
 import socket
 import sqlite3
@@ -149,6 +150,8 @@ def test_it_exits_with_its_parent(app: Path, data: Path) -> None:
             client.mutation("app:add", {"text": "kept"})
         family.kill()
         # The child holds the other end of this pipe: it ends when the child does.
+        ended, _, _ = select.select([family.stdout], [], [], START_SECONDS)
+        assert ended, "the server outlived its parent"
         assert family.stdout.read() == b""
     assert not (data / discovery.FILE_NAME).exists()
     assert lock_holder(data) is None

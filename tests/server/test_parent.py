@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,8 @@ def test_a_killed_parent_is_noticed(family: subprocess.Popen[str]) -> None:
     assert family.stdout is not None
     assert family.stdout.readline() == "watching\n"
     family.kill()
+    told, _, _ = select.select([family.stdout], [], [], 30)
+    assert told, "the parent's death was not noticed"
     assert family.stdout.readline() == "parent gone\n"
 
 
