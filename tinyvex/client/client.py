@@ -120,7 +120,7 @@ class Client:
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> Subscription[Any]: ...
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> Subscription[Any]:  # noqa: A002 - the public name
         """
-        Keep a query's result live; equal subscriptions of one client share one.
+        Keep a query's result live until the subscription is closed; equal ones of one client share one query.
 
         Args:
             path: the query, as `module:function`.
@@ -137,6 +137,7 @@ class Client:
             query, type, lambda: self._session.error, lambda: self._unsubscribe(query.query_id, subscription)
         )
         self._subscriptions.setdefault(query.query_id, []).append(subscription)
+        self._take(self._session.events())
         self._wake()
         return subscription
 

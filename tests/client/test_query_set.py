@@ -1,0 +1,123 @@
+"""The query set, by itself: what is sent, staged, settled, shown."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Raw
+
+from tinyvex.client.query_set import MODIFICATIONS_PER_MESSAGE_MAX, Failure, QuerySet, Value
+from tinyvex.errors import FunctionFailed, RemoteError
+from tinyvex.wire.messages import QueryAdd, QueryRemove, QueryUnchanged, QueryUpdated
+
+MANY = 1 << 20
+
+
+def updated(query_id: int, json: bytes) -> QueryUpdated:
+    return QueryUpdated(query_id=query_id, hash=f"hash of {json.decode()}", value=Raw(json))
+
+
+def test_removals_go_before_additions() -> None:
+    """So that there is room for them."""
+    queries = QuerySet()
+    old = queries.subscribe("m:old", b"{}")
+    queries.take_changes(MANY, MANY)
+    queries.release(old.query_id)
+    queries.subscribe("m:new", b"{}")
+    remove, add = queries.take_changes(MANY, MANY)
+    assert isinstance(remove, QueryRemove)
+    assert isinstance(add, QueryAdd)
+
+
+def test_a_message_has_no_more_changes_than_the_protocol_allows() -> None:
+    """The rest goes into the next."""
+    queries = QuerySet()
+    for number in range(MODIFICATIONS_PER_MESSAGE_MAX):
+        queries.subscribe(f"m:{number}", b"{}")
+    queries.take_changes(MANY, 16 * MANY)
+    for number in range(MODIFICATIONS_PER_MESSAGE_MAX):
+        queries.release(number)
+    # Removed but unsent ones count: nobody gets more than the bound by being quick.
+    assert len(queries.take_changes(MANY, MANY)) == MODIFICATIONS_PER_MESSAGE_MAX
+    assert not queries.has_unsent
+
+
+def test_what_is_staged_is_not_shown_before_it_is_settled() -> None:
+    """All of it appears in one step."""
+    queries = QuerySet()
+    one, other = queries.subscribe("m:one", b"{}"), queries.subscribe("m:other", b"{}")
+    queries.take_changes(MANY, MANY)
+    queries.stage(updated(one.query_id, b"1"))
+    queries.stage(updated(other.query_id, b"2"))
+    assert queries.show({}) == []
+    queries.settle()
+    assert queries.show({}) == [one.query_id, other.query_id]
+    assert (one.shown, other.shown) == (Value(b"1"), Value(b"2"))
+
+
+def test_the_same_bytes_again_are_no_change() -> None:
+    """Even under another hash."""
+    queries = QuerySet()
+    query = queries.subscribe("m:f", b"{}")
+    queries.take_changes(MANY, MANY)
+    for hash_ in ("one", "another"):
+        queries.stage(QueryUpdated(query_id=0, hash=hash_, value=Raw(b"1")))
+        queries.settle()
+        queries.show({})
+    assert query.revision == 1
+
+
+def test_a_layer_shows_over_the_result_and_goes_without_trace() -> None:
+    """Also where there was no result beneath: then nothing is shown again."""
+    queries = QuerySet()
+    query = queries.subscribe("m:f", b"{}")
+    queries.take_changes(MANY, MANY)
+    assert queries.show({query.key: b"7"}) == [0]
+    assert queries.show({}) == []
+    assert query.shown is None
+    queries.stage(updated(0, b"7"))
+    queries.settle()
+    assert queries.show({}) == [0]
+
+
+def test_the_offer_to_resume_is_the_result_and_the_ts_it_was_right_at() -> None:
+    """A socket that never settled does not move that `ts`; a failed query has nothing to offer."""
+    queries = QuerySet()
+    queries.subscribe("m:f", b"{}")
+    queries.take_changes(MANY, MANY)
+    queries.stage(updated(0, b"1"))
+    queries.settle()
+    queries.lost(settled_ts=40)
+    queries.take_changes(MANY, MANY)
+    queries.stage(updated(0, b"2"))
+    queries.lost(settled_ts=None)
+    (add,) = queries.take_changes(MANY, MANY)
+    assert isinstance(add, QueryAdd)
+    assert add.resume is not None
+    assert (add.resume.ts, add.resume.hash) == (40, "hash of 1")
+
+
+def test_unchanged_keeps_the_result() -> None:
+    """The hash is the one that was offered."""
+    queries = QuerySet()
+    query = queries.subscribe("m:f", b"{}")
+    queries.take_changes(MANY, MANY)
+    queries.stage(updated(0, b"1"))
+    queries.settle()
+    queries.lost(settled_ts=40)
+    queries.take_changes(MANY, MANY)
+    queries.stage(QueryUnchanged(query_id=0, hash="hash of 1"))
+    queries.settle()
+    assert query.result == Value(b"1")
+
+
+@pytest.mark.parametrize(
+    ("data", "same"),
+    [({"requestId": "other"}, True), ({"requestId": "r", "appData": 1}, False)],
+)
+def test_when_two_failures_are_the_same(data: dict[str, object], same: bool) -> None:
+    """The server's request id is of no interest; the app's data is."""
+    one = RemoteError("no", number=1206, name="AppError", details={"requestId": "r"})
+    other = RemoteError("no", number=1206, name="AppError", details=data)
+    assert (Failure(one) == Failure(other)) is same
+    assert Failure(one) != Failure(FunctionFailed("no"))
+    assert Failure(one) != Value(b"1")

@@ -1,0 +1,98 @@
+"""A subscription by itself, with a query moved by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from tinyvex.client.query_set import Failure, Outcome, Query, Value
+from tinyvex.client.subscription import Subscription
+from tinyvex.errors import ClientClosed, FunctionFailed, TinyvexError
+
+
+class Source:
+    """A query and the subscription to it."""
+
+    def __init__(self) -> None:
+        self.query = Query(0, "m:f", b"{}")
+        self.ended: TinyvexError | None = None
+        self.released = 0
+        self.values = Subscription[int](self.query, int, lambda: self.ended, self.release)
+
+    def release(self) -> None:
+        self.released += 1
+
+    def show(self, outcome: Outcome) -> None:
+        self.query.shown = outcome
+        self.query.revision += 1
+        self.values.wake()
+
+
+async def test_the_current_value_comes_at_once() -> None:
+    """However often it changed before."""
+    source = Source()
+    for json in (b"1", b"2"):
+        source.show(Value(json))
+    assert await anext(source.values) == 2
+
+
+async def test_a_waiting_reader_goes_on_with_the_next_value() -> None:
+    """A wake without anything new is nothing."""
+    source = Source()
+    reader = asyncio.ensure_future(anext(source.values))
+    await asyncio.sleep(0)
+    source.values.wake()
+    await asyncio.sleep(0)
+    assert not reader.done()
+    source.show(Value(b"1"))
+    assert await reader == 1
+
+
+async def test_a_failure_is_one_step_of_the_iteration() -> None:
+    """Each raise has its own exception."""
+    source = Source()
+    caught = []
+    for _ in range(2):
+        source.show(Failure(FunctionFailed("no")))
+        with pytest.raises(FunctionFailed) as failed:
+            await anext(source.values)
+        caught.append(failed.value)
+    source.show(Value(b"1"))
+    assert await anext(source.values) == 1
+    assert caught[0] is not caught[1]
+
+
+async def test_a_cancelled_reader_leaves_the_value_to_the_next() -> None:
+    """Cancelled before or after the value came, it takes nothing."""
+    source = Source()
+    for shown in (False, True):
+        reader = asyncio.ensure_future(anext(source.values))
+        await asyncio.sleep(0)
+        if shown:
+            source.show(Value(b"1"))
+        reader.cancel()
+        await asyncio.wait([reader])
+        assert reader.cancelled()
+    assert await anext(source.values) == 1
+
+
+async def test_values_that_came_before_the_end_are_read_first() -> None:
+    """Then the end is raised, every time."""
+    source = Source()
+    source.show(Value(b"1"))
+    source.ended = ClientClosed("closed")
+    assert await anext(source.values) == 1
+    for _ in range(2):
+        with pytest.raises(ClientClosed):
+            await anext(source.values)
+
+
+async def test_every_way_to_close_closes_once() -> None:
+    """`async with`, `aclosing`, `close`."""
+    source = Source()
+    async with source.values as values, aclosing(values):
+        values.close()
+    assert source.released == 1
+    assert [value async for value in source.values] == []
