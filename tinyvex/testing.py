@@ -80,6 +80,7 @@ class Database:
         self._ts = 0
         self._app = App((), ())
         self._modules: set[str] = set()
+        self._loaded: list[App] = []
         self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._connection.executescript(files("tinyvex.storage").joinpath("schema.sql").read_text("utf-8"))
         self._tables: list[TableInfo] = []
@@ -88,6 +89,7 @@ class Database:
                 self._add_module(declaration)
             elif isinstance(declaration, (str, Path)):
                 app = load_app(Path(declaration))
+                self._loaded.append(app)  # its modules stay importable as long as it does
                 self._extend(app.functions.values(), app.tables.values())
             else:
                 self._extend((), [class_spec(declaration)])

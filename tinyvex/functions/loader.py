@@ -20,6 +20,7 @@ In a folder, tests (`test_*.py`, `conftest.py`) and hidden folders are left out.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import hashlib
 import importlib
@@ -118,13 +119,26 @@ class _Generation:
         if parts[-1] == "__init__":
             parts = parts[:-1]
         try:
-            return importlib.import_module(".".join((self.name, *parts)))
+            module = importlib.import_module(".".join((self.name, *parts)))
         except SyntaxError as error:
             raise Location(error.filename or str(file), error.lineno or 1).invalid(error.msg) from error
         except AppInvalid:
             raise
         except (Exception, SystemExit) as error:
             raise self._where(error, file).invalid(_summary(error)) from error
+        self._check_redefinitions(file)
+        return module
+
+    def _check_redefinitions(self, file: Path) -> None:
+        """Python lets a later function take the name of an earlier one; here that is a mistake of copying."""
+        first: dict[str, int] = {}
+        for node in ast.parse(self.sources[str(file)]).body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(map(_is_ours, node.decorator_list)):
+                line = node.decorator_list[0].lineno
+                if node.name in first:
+                    problem = f"{node.name} is defined twice: the first is at line {first[node.name]}"
+                    raise Location(str(file), line).invalid(problem)
+                first[node.name] = line
 
     def _where(self, error: BaseException, file: Path) -> Location:
         """The last line of the app's own on the way to the exception."""
@@ -183,6 +197,11 @@ class _Generation:
         sys.meta_path.remove(finder)
         for name, _ in self._loaded():
             del sys.modules[name]
+
+
+def _is_ours(decorator: ast.expr) -> bool:
+    name = decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
+    return name in ("query", "mutation", "action", "internal_query", "internal_mutation", "internal_action")
 
 
 def _summary(error: BaseException) -> str:
