@@ -16,6 +16,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 
 if TYPE_CHECKING:
+    from tinyvex.storage.statistics import Histogram
     from tinyvex.storage.store import Store
     from tinyvex.sync.counters import Counters
 
@@ -82,22 +83,28 @@ class _Collector:
         for name, text in GAUGES.items():
             yield GaugeMetricFamily(f"tinyvex_{name}", text, value=getattr(self._counters, name))
         for name, text in COUNTERS.items():
-            yield CounterMetricFamily(f"tinyvex_{name.removesuffix('_total')}", text, value=getattr(self._counters, name))
+            yield CounterMetricFamily(
+                f"tinyvex_{name.removesuffix('_total')}", text, value=getattr(self._counters, name)
+            )
         statistics = self._store.statistics()
-        yield CounterMetricFamily("tinyvex_commits", "Mutations committed", value=statistics["commits"])
-        yield CounterMetricFamily("tinyvex_checkpoints", "Checkpoints of the write-ahead log", value=statistics["checkpoints"])
-        yield GaugeMetricFamily("tinyvex_wal_bytes", "Size of the write-ahead log", value=statistics["walBytes"])
-        yield GaugeMetricFamily("tinyvex_file_bytes", "Size of the database file", value=statistics["fileBytes"])
-        yield GaugeMetricFamily("tinyvex_writer_queue", "Mutations that wait or run", value=statistics["writerQueue"])
-        yield GaugeMetricFamily("tinyvex_last_ts", "The last commit, microseconds since the epoch", value=self._store.last_ts)
+        yield CounterMetricFamily("tinyvex_commits", "Mutations committed", value=statistics.commits)
+        yield CounterMetricFamily(
+            "tinyvex_checkpoints", "Checkpoints of the write-ahead log", value=statistics.checkpoints
+        )
+        yield GaugeMetricFamily("tinyvex_wal_bytes", "Size of the write-ahead log", value=statistics.wal_bytes)
+        yield GaugeMetricFamily("tinyvex_file_bytes", "Size of the database file", value=statistics.file_bytes)
+        yield GaugeMetricFamily("tinyvex_writer_queue", "Mutations that wait or run", value=statistics.queue_length)
+        yield GaugeMetricFamily(
+            "tinyvex_last_ts", "The last commit, microseconds since the epoch", value=self._store.last_ts
+        )
         for name, text, histogram in (
-            ("tinyvex_commit_seconds", "Time of one COMMIT", statistics["commitSeconds"]),
-            ("tinyvex_group_size", "Mutations per COMMIT", statistics["groupSizes"]),
+            ("tinyvex_commit_seconds", "Time of one COMMIT", statistics.commit_seconds),
+            ("tinyvex_group_size", "Mutations per COMMIT", statistics.group_sizes),
         ):
-            yield HistogramMetricFamily(name, text, buckets=_buckets(histogram), sum_value=histogram["sum"])
+            yield HistogramMetricFamily(name, text, buckets=_buckets(histogram), sum_value=histogram.total)
 
 
-def _buckets(histogram: dict[str, Any]) -> list[tuple[str, float]]:
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     """Cumulative counts by upper bound, as the format wants them."""
-    bounds = [*(str(bound) for bound in histogram["bounds"]), "+Inf"]
-    return list(zip(bounds, accumulate(histogram["counts"]), strict=True))
+    bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True))
