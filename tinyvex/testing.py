@@ -180,7 +180,7 @@ class Database:
 
     def _spec(self, function: Callable[..., Any], kind: Kind) -> FunctionSpec:
         module = sys.modules.get(function.__module__)
-        if module is not None:
+        if module is not None and module.__name__ not in self._modules:
             self._add_module(module)
         try:
             path = self._app.path_of(function)
@@ -193,10 +193,9 @@ class Database:
     def _add_module(self, module: ModuleType) -> None:
         """A module's declarations, and those of its neighbours that it uses."""
         new = [module for module in _related(module) if module.__name__ not in self._modules]
-        if new:
-            self._modules.update(module.__name__ for module in new)
-            specs = [spec for module in new for spec in functions_of(module.__name__.replace(".", "/"), module)]
-            self._extend(specs, tables_of(new))
+        self._modules.update(module.__name__ for module in new)
+        specs = [spec for module in new for spec in functions_of(module.__name__.replace(".", "/"), module)]
+        self._extend(specs, tables_of(new))
 
     def _extend(self, functions: Iterable[FunctionSpec], tables: Iterable[TableSpec]) -> None:
         known = {id(table.cls or table.location) for table in self._app.tables.values()}

@@ -219,7 +219,8 @@ def test_schema_of_an_optional_id() -> None:
 def test_schema_of_a_page() -> None:
     """A page is described with its rows' class."""
     schema = json_schema(tv.Page[Letter])
-    page = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+    assert schema["$ref"] == "#/$defs/Page_Letter_"
+    page = schema["$defs"]["Page_Letter_"]
     assert page["properties"]["items"] == {"type": "array", "items": {"$ref": "#/$defs/Letter"}}
     assert "Letter" in schema["$defs"]
 
@@ -227,6 +228,13 @@ def test_schema_of_a_page() -> None:
 def test_schema_of_int64() -> None:
     """An Int64 is described as its wrapper, also where a field has one as its default."""
     assert json_schema(Letter)["$defs"]["Letter"]["properties"]["stars"]["required"] == ["$integer"]
+
+
+def test_schema_of_bytes() -> None:
+    """Bytes are described as their wrapper, wherever they are."""
+    wrapper = {"$bytes": {"type": "string", "contentEncoding": "base64"}}
+    assert json_schema(list[bytes])["items"]["properties"] == wrapper
+    assert "$bytes" in json_schema(Letter)["$defs"]["Letter"]["properties"]["seal"]["properties"]
 
 
 def test_unknown_classes_have_no_schema() -> None:

@@ -208,11 +208,14 @@ T_item = TypeVar("T_item")
 
 
 class _Page(msgspec.Struct, Generic[T_item], rename="camel", forbid_unknown_fields=True):
-    """`Page` as its readers see it."""
+    """One page of a query; give its cursor to the next call."""
 
     items: list[T_item]
     cursor: str
     is_done: bool
+
+
+_Page.__name__ = Page.__name__  # what readers of the schema see
 
 
 def json_schema(kind: Any) -> dict[str, Any]:
@@ -222,7 +225,9 @@ def json_schema(kind: Any) -> dict[str, Any]:
     Raises:
         TypeError: msgspec cannot describe it.
     """
-    return msgspec.json.schema(_described(kind), schema_hook=_schema_of)
+    schema = msgspec.json.schema(_described(kind), schema_hook=_schema_of)
+    found: dict[str, Any] = _with_wrappers(schema)
+    return found
 
 
 def _described(kind: Any) -> Any:
@@ -249,6 +254,17 @@ def _id_schema(arguments: tuple[Any, ...]) -> dict[str, Any]:
     return schema if declared is None else schema | {"table": declared.name}
 
 
+def _with_wrappers(schema: Any) -> Any:
+    """The schema with bytes as they travel; msgspec takes them for a bare string."""
+    if isinstance(schema, list):
+        return [_with_wrappers(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("contentEncoding") == "base64" and "format" not in schema:
+        return {"type": "object", "properties": {"$bytes": schema}, "required": ["$bytes"]}
+    return {name: item if name == "default" else _with_wrappers(item) for name, item in schema.items()}
+
+
 def _schema_of(kind: Any) -> dict[str, Any]:
     """Of our types inside classes, where msgspec does not tell what is in their brackets."""
     if kind is Id:
@@ -256,8 +272,7 @@ def _schema_of(kind: Any) -> dict[str, Any]:
     if kind is Int64:
         return {
             "type": "object",
-            "format": "int64",
-            "properties": {"$integer": {"type": "string", "contentEncoding": "base64"}},
+            "properties": {"$integer": {"type": "string", "contentEncoding": "base64", "format": "int64"}},
             "required": ["$integer"],
         }
     if kind is Rows:

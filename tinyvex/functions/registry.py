@@ -232,8 +232,16 @@ class FunctionSpec:
             raise InvalidArguments(f"{self.path}: {error}", **error.data) from error
 
     def decode_result(self, value: bytes) -> Any:
-        """A result's JSON as the annotation says."""
-        return codec.decode_canonical(value) if self._result is None else self._result.read(value)
+        """
+        A result's JSON as the annotation says.
+
+        Raises:
+            InvalidResult: it does not fit.
+        """
+        try:
+            return codec.decode_canonical(value) if self._result is None else self._result.read(value)
+        except Mismatch as mismatch:
+            raise InvalidResult(f"{self.path}: result {mismatch}", path=mismatch.path) from mismatch
 
     # Descriptions.
 
