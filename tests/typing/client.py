@@ -1,0 +1,56 @@
+"""What type checkers know of the client. Checked, never executed."""
+
+from collections.abc import AsyncIterator
+from typing import Any, TypedDict, assert_type
+
+import tinyvex as tv
+from tinyvex.client.blocking import BlockingSubscription
+from tinyvex.client.connection import ConnectionState
+from tinyvex.client.subscription import Subscription
+
+
+class Message(tv.Document):
+    body: str
+
+
+class Row(TypedDict):
+    body: str
+
+
+async def calls(client: tv.Client) -> None:
+    assert_type(await client.query("m:f"), Any)
+    assert_type(await client.query("m:f", {"x": 1}, type=int), int)
+    assert_type(await client.query("m:f", type=list[Message], at=5), list[Message])
+    assert_type(await client.mutation("m:f", {}, type=Row), Row)
+    assert_type(await client.mutation("m:f", {}, optimistic=lambda store: store.set("m:g", None, [1])), Any)
+    assert_type(await client.action("m:f", type=tv.Id[Message]), tv.Id[Message])
+
+
+async def subscriptions(client: tv.Client) -> None:
+    assert_type(client.subscribe("m:f"), Subscription[Any])
+    assert_type(client.subscribe("m:f", type=list[Message]), Subscription[list[Message]])
+    async with client.subscribe("m:f", {}, type=int) as numbers:
+        assert_type(await anext(numbers), int)
+        async for number in numbers:
+            assert_type(number, int)
+
+
+async def connecting() -> None:
+    async with tv.connect("ws://127.0.0.1:4800", token=None) as client:
+        assert_type(client, tv.Client)
+        assert_type(client.epoch, str | None)
+        assert_type(client.connection_state, ConnectionState)
+        assert_type(client.connection_states(), AsyncIterator[ConnectionState])
+        client.subscribe(calls)  # type: ignore[call-overload]
+        await client.query("m:f", ["x"])  # type: ignore[call-overload]
+
+
+def blocking() -> None:
+    with tv.connect_blocking("ws://127.0.0.1:4800") as client:
+        assert_type(client, tv.BlockingClient)
+        assert_type(client.query("m:f", type=list[Row]), list[Row])
+        assert_type(client.mutation("m:f"), Any)
+        with client.subscribe("m:f", type=str) as values:
+            assert_type(values, BlockingSubscription[str])
+            for value in values:
+                assert_type(value, str)
