@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.process import ServerProcess
 from tinyvex.cli.main import run
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
@@ -28,6 +29,25 @@ def test_schemas_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> 
     assert spec["arguments"]["required"] == ["title"]
     assert spec["arguments"]["properties"]["title"] == {"type": "string"}
     assert spec["result"] == {"type": "integer"}
+
+
+def test_a_server_tells_which_queries_read_the_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A query that looked at `ctx.now` when it ran is marked; its result is as old as the data it read."""
+    app = tmp_path / "clock.py"
+    app.write_text(
+        "import tinyvex as tv\n@tv.query\ndef now(ctx: tv.QueryCtx) -> int:\n    return ctx.now\n"
+        "@tv.table('ticks')\nclass Tick(tv.Document):\n    n: int\n"
+        "@tv.query\ndef ticks(ctx: tv.QueryCtx) -> tv.Rows[Tick]:\n    return ctx.db.query(Tick).collect()\n"
+    )
+    with ServerProcess(app, tmp_path / "data"):
+        for path in ("clock:now", "clock:ticks"):
+            assert run(["run", path, "--data", str(tmp_path / "data")]) == 0
+        capsys.readouterr()
+        assert run(["function-spec", str(app), "--data", str(tmp_path / "data")]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "query             clock:now()  reads the time",
+        "query             clock:ticks()",
+    ]
 
 
 def test_an_app_that_does_not_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

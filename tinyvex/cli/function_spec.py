@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from tinyvex.cli.options import app_argument
-from tinyvex.cli.place import find_place
-
-if TYPE_CHECKING:
-    from tinyvex.functions.registry import FunctionSpec
+from tinyvex.cli.options import app_argument, data_option
+from tinyvex.cli.place import Place, find_place
 
 
 @click.command("function-spec", short_help="List an app's functions with their schemas.")
 @app_argument
+@data_option
 @click.option(
     "--format",
     "output",
@@ -25,35 +24,49 @@ if TYPE_CHECKING:
     show_default=True,
     help="One line per function, or JSON with the schemas of arguments and results.",
 )
-def command(app: Path | None, output: str) -> None:
-    """List the functions of APP: path, kind, and the JSON schemas of arguments and result."""
-    from tinyvex.functions.loader import load_app
+def command(app: Path | None, data: Path | None, output: str) -> None:
+    """
+    List the functions of APP: path, kind, and the JSON schemas of arguments and result.
 
-    functions = load_app(find_place(app, None).app).functions.values()
+    A running server tells what it serves, and which queries looked at the time when they ran;
+    without one the app is loaded and described.
+    """
+    functions = _functions(find_place(app, data))
     if output == "json":
-        described = {"functions": [_described(spec) for spec in functions]}
-        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({"functions": functions}, indent=2, ensure_ascii=False))
         return
-    for spec in functions:
-        click.echo(f"{_kind(spec):<17} {spec.path}({_arguments(spec)})")
+    for function in functions:
+        click.echo(f"{_kind(function):<17} {function['path']}({_arguments(function['arguments'])}){_note(function)}")
 
 
-def _described(spec: FunctionSpec) -> dict[str, Any]:
-    return {
-        "path": spec.path,
-        "kind": spec.kind,
-        "internal": spec.internal,
-        "arguments": spec.arguments_schema,
-        "result": spec.result_schema,
-    }
+def _functions(place: Place) -> list[dict[str, Any]]:
+    from tinyvex.cli.session import running_server
+
+    if running_server(place.data) is not None:
+        return asyncio.run(_ask(place.data))
+    from tinyvex.functions.loader import load_app
+    from tinyvex.functions.system import describe
+
+    return [describe(spec) for spec in load_app(place.app).functions.values()]
 
 
-def _kind(spec: FunctionSpec) -> str:
-    return f"internal {spec.kind}" if spec.internal else spec.kind
+async def _ask(data: Path) -> list[dict[str, Any]]:
+    from tinyvex.cli.session import open_session
+
+    async with open_session(data) as session:
+        functions: list[dict[str, Any]] = json.loads(json.loads(await session.query("_system:functions", {})))
+    return functions
 
 
-def _arguments(spec: FunctionSpec) -> str:
+def _kind(function: dict[str, Any]) -> str:
+    return f"internal {function['kind']}" if function["internal"] else str(function["kind"])
+
+
+def _arguments(schema: dict[str, Any]) -> str:
     """The arguments' names; those that may be left out in brackets."""
-    schema = spec.arguments_schema
     required = schema.get("required", [])
     return ", ".join(name if name in required else f"[{name}]" for name in schema["properties"])
+
+
+def _note(function: dict[str, Any]) -> str:
+    return "  reads the time" if function["readsNow"] else ""

@@ -185,6 +185,7 @@ class Executor:
             )  # fmt: skip
             context = QueryCtx(transaction, app, call.identity, execution, seed=(call.path, call.args))
             result = self._run(spec, context, arguments)
+            spec.reads_now = bool(spec.reads_now) or execution.read_now
             value = encode_result(spec, result, snapshot)
         except errors.SnapshotUnavailable:
             raise
@@ -202,9 +203,7 @@ class Executor:
             journal=execution.journal,
         )
 
-    def _stopped_query(
-        self, call: Call, reads: ReadSet, raised: BaseException | None, at: int | None
-    ) -> QueryOutcome:
+    def _stopped_query(self, call: Call, reads: ReadSet, raised: BaseException | None, at: int | None) -> QueryOutcome:
         """The outcome of a query that could not run to its end: stopped at the time limit, or the store failed."""
         assert raised is not None
         error = self.to_error(raised, call)

@@ -8,6 +8,7 @@ Each is bounded by one table or one page.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal
@@ -42,10 +43,32 @@ def rows(
     return ctx.db.query(table).order(order).paginate(cursor, size)
 
 
+def functions(ctx: QueryCtx) -> str:
+    """
+    What the app offers, as it is served now: kinds, schemas, and which queries looked at `ctx.now` when they ran.
+
+    JSON as text: schemas have keys, such as `$ref`, that values may not have.
+    """
+    app = ctx.db._app  # noqa: SLF001 - users have no business with the app; the system does
+    return json.dumps([describe(spec) for spec in app.functions.values()])
+
+
+def describe(spec: FunctionSpec) -> dict[str, Any]:
+    """A function, for `function-spec`."""
+    return {
+        "path": spec.path,
+        "kind": spec.kind,
+        "internal": spec.internal,
+        "readsNow": spec.reads_now,
+        "arguments": spec.arguments_schema,
+        "result": spec.result_schema,
+    }
+
+
 @cache
 def system_functions() -> Mapping[str, FunctionSpec]:
     """The functions of this file, by path."""
     declaration = FunctionDeclaration("query", internal=True)
-    functions: tuple[Callable[..., Any], ...] = (tables, count, rows)
-    specs = [FunctionSpec(f"{MODULE}:{function.__name__}", function, declaration) for function in functions]
+    all_functions: tuple[Callable[..., Any], ...] = (tables, count, rows, functions)
+    specs = [FunctionSpec(f"{MODULE}:{function.__name__}", function, declaration) for function in all_functions]
     return {spec.path: spec for spec in specs}
