@@ -41,9 +41,11 @@ class Worker(Protocol):
 
     def stop(self, timeout_seconds: float = 5.0) -> bool:
         """End after the step under way; True when the thread has ended in time."""
+        ...
 
     def alive(self) -> bool:
         """Whether the thread still runs."""
+        ...
 
 
 class Listener(Protocol):
@@ -64,12 +66,15 @@ class LoopThread(Protocol):
 
         Cancelling the wait cancels the coroutine.
         """
+        ...
 
     async def home(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """From this loop: run a coroutine on the server's loop and wait for it."""
+        ...
 
     def stop(self, timeout_seconds: float = 5.0) -> bool:
         """Cancel what runs and end the thread."""
+        ...
 
 
 class Runtime:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from watchfiles import Change
 
     from tinyvex.server.server import Server
+    from tinyvex.storage.pragmas import Durability
 
 log = logging.getLogger("tinyvex.dev")
 
@@ -47,7 +48,7 @@ def command(
     port: int,
     allowed_origins: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
-    durability: str,
+    durability: Durability,
     function_seconds: float,
     log_level: str,
 ) -> None:

@@ -16,6 +16,7 @@ from tinyvex.cli.place import find_place
 
 if TYPE_CHECKING:
     from tinyvex.server.server import Server
+    from tinyvex.storage.pragmas import Durability
 
 
 @click.command("serve", short_help="Serve an app as the sidecar of a program.")
@@ -35,7 +36,7 @@ def command(
     allowed_hosts: tuple[str, ...],
     exit_with_parent: bool,
     no_token: bool,
-    durability: str,
+    durability: Durability,
     function_seconds: float,
     log_level: str,
 ) -> None:

@@ -70,9 +70,11 @@ class Host(Protocol):
 
     def answer_http(self, request: Request) -> Response | None:
         """The answer to a request that is no WebSocket, or that is refused; None when the upgrade may go on."""
+        ...
 
     def connect(self, connection: Connection, params: messages.ConnectParams) -> messages.ConnectResult:
         """Let a client in: sets `connection.worker`."""
+        ...
 
     def run_action(self, action: Callable[[], Any]) -> None:
         """Run a coroutine function in the server's task group."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from tinyvex.functions.app import App
     from tinyvex.runtime import Listener
+    from tinyvex.storage.pragmas import Durability
 
 __all__ = ["Server", "ServerOptions"]
 
@@ -73,7 +74,7 @@ class ServerOptions:
     port: int = 0
     client_token: str | None = None
     dev: bool = False
-    durability: str = "full"
+    durability: Durability = "full"
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     function_seconds: float = limits.FUNCTION_SECONDS

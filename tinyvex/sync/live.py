@@ -48,6 +48,7 @@ class Subscriber(Protocol):
 
     def invalidated(self, live: LiveQuery) -> bool:
         """A commit touched it; True when the subscriber could send a new result now."""
+        ...
 
     def computed(self, live: LiveQuery, changed: bool) -> None:
         """A computation ended."""
@@ -172,6 +173,7 @@ class LiveQueries:
 
     def publish(self, records: list[CommitRecord]) -> None:
         """Take in a group of commits: end the results they touch, move `published`, compute what is wanted."""
+        assert records[0].ts > self.published, "commits are published in order"
         wanted = []
         for record in records:
             touched: set[LiveQuery] = set()

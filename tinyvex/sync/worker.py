@@ -40,6 +40,7 @@ class Outbox(Protocol):
 
     def is_full(self) -> bool:
         """Whether so many transitions wait that no further one should be computed."""
+        ...
 
     def fail(self, error: errors.TinyvexError) -> None:
         """Tell the client why, then close."""
