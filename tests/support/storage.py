@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -174,3 +175,23 @@ def scan(
 def numbers(snapshot: Snapshot, **options: Any) -> list[Any]:
     """The field `n` of everything, in the index's order."""
     return [document.get("n") for document in scan(snapshot, **options)]
+
+
+class Blocker:
+    """Holds the writer in a unit until released, so that what is queued meanwhile becomes one group."""
+
+    def __init__(self, store: Store) -> None:
+        self.entered = threading.Event()
+        self.release = threading.Event()
+        self.done = store.write(self._unit)
+
+    def _unit(self, snapshot: Snapshot, ts: int) -> Outcome[None]:
+        self.entered.set()
+        assert self.release.wait(30)
+        return Outcome(None)
+
+    async def grouped(self, *pending: Awaitable[Any]) -> list[Any]:
+        """Release the writer; what the units queued meanwhile gave, as one group."""
+        self.release.set()
+        _, *results = await asyncio.gather(self.done, *pending, return_exceptions=True)
+        return results

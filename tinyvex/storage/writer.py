@@ -60,7 +60,7 @@ class Writer:
     ) -> None:
         self.runtime = runtime
         self.folder = folder
-        self.durability = durability
+        self.durability: Durability = durability
         self.statistics = statistics
         self.queue: deque[Member] = deque()
         self.checkpoint_wanted = False
@@ -152,7 +152,7 @@ class Writer:
             if member is not stuck.running:
                 member.value = member.error = None
                 self.queue.appendleft(member)
-        self._thread = WriterThread(self, None, stuck.connection)
+        self._thread = WriterThread(self, None, stuck)
         self._thread.start()
         stuck.running.error = TimeLimitExceeded(
             f"ran longer than {stuck.running.limit_seconds:g} s and did not react to being stopped; nothing was written"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -55,11 +56,12 @@ class WriterThread:
     One thread's time as the writer; another begins only when it was given up.
 
     Args:
-        connection: None to open one, after rolling back what the last writer left on `left`.
+        connection: open, for the first one; None to open one on the thread, after rolling back what `left` left.
+        left: the thread that was given up.
     """
 
     def __init__(
-        self, writer: Writer, connection: sqlite3.Connection | None, left: sqlite3.Connection | None = None
+        self, writer: Writer, connection: sqlite3.Connection | None, left: WriterThread | None = None
     ) -> None:
         self.writer = writer
         self.runtime = writer.runtime
@@ -74,6 +76,8 @@ class WriterThread:
         self._row = 0  # of the next revision
         self._base = (self.last_ts, self._row, self._catalog)
         self._since_expiry = 0
+        self._ending = threading.Lock()
+        self._ended = False
         self._commits: list[CommitRecord] = []
         self.worker: Worker
         if connection is not None:
@@ -113,8 +117,7 @@ class WriterThread:
         try:
             self._run_group()
         except Abandoned:
-            # Another term has begun. What is left of this one is its connection, which only this thread uses now.
-            self.connection.close()
+            self._end()
             return False
         return bool(writer.queue)
 
@@ -142,11 +145,23 @@ class WriterThread:
 
     def _take_over(self) -> None:
         assert self._left is not None
-        with contextlib.suppress(sqlite3.Error):  # there may be no transaction to roll back
-            self._left.execute("ROLLBACK")
+        self._left.roll_back_from_outside()
         self._connection = open_writer(self.writer.folder.database, self.writer.durability)
         self._load()
         self._left = None
+
+    def roll_back_from_outside(self) -> None:
+        """Called by the thread that takes over: end the transaction of this one, which does not come back."""
+        with self._ending:
+            if not self._ended:
+                with contextlib.suppress(sqlite3.Error):  # there may be no transaction
+                    self.connection.execute("ROLLBACK")
+
+    def _end(self) -> None:
+        """It came back after all; another has taken over, and may be rolling back just now."""
+        with self._ending:
+            self._ended = True
+            self.connection.close()
 
     def _run_members(self, until: float) -> bool:
         """Run the group's members, then what waits; False when one must be left out and the group begins anew."""
