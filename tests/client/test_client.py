@@ -450,6 +450,22 @@ def test_a_client_is_entered_once() -> None:
     in_fake_world(scenario)
 
 
+def test_a_client_may_be_left_in_another_task_than_it_was_entered_in() -> None:
+    """As the fixtures of pytest-asyncio and the start-up hooks of web frameworks do, and out of order."""
+
+    async def scenario(world: FakeWorld) -> int:
+        first, second = world.client(), world.client()
+        for client in (first, second):
+            await asyncio.create_task(client.__aenter__())
+        value = await first.mutation(ADD, {"name": "a", "by": 1}, type=int)
+        for client in (first, second):
+            await asyncio.create_task(client.__aexit__(None, None, None))
+        assert len(world.network.transports) == 0
+        return value
+
+    assert in_fake_world(scenario) == 1
+
+
 def test_cancelling_the_wait_for_a_mutation_loses_nothing() -> None:
     """It commits all the same, and its slot is free again."""
 

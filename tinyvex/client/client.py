@@ -8,12 +8,11 @@ It speaks the protocol and nothing else, so it works from any process and proves
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
-
-import anyio
 
 from tinyvex import limits
 from tinyvex.client.connection import Connection, ConnectionState, socket_uri
@@ -26,8 +25,6 @@ from tinyvex.errors import ClientClosed, TinyvexError
 from tinyvex.runtime import Runtime
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
     from tinyvex.client.optimistic import Update
 
 __all__ = ["Client", "connect"]
@@ -76,7 +73,9 @@ class Client:
         self._subscriptions: dict[int, list[Subscription[Any]]] = {}
         self._room = asyncio.Semaphore(limits.CLIENT_REQUESTS_MAX)
         self._connection: Connection | None = None
-        self._tasks: TaskGroup | None = None
+        # asyncio's group and not anyio's: it may be left in another task than the one that entered it,
+        # as fixtures of tests and start-up hooks of frameworks do.
+        self._task_group = asyncio.TaskGroup()
         self._state_waiters: list[asyncio.Future[None]] = []
 
     # Life.
@@ -87,19 +86,17 @@ class Client:
         self._connection = Connection(
             self._uri, self._session, self._runtime, on_events=self._take, on_state=self._state_changed
         )
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._connection.run, name="tinyvex-client")
+        await self._task_group.__aenter__()
+        self._task_group.create_task(self._connection.run(), name="tinyvex-client")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close: calls under way raise ClientClosed, then the socket is closed within CLOSE_SECONDS."""
-        assert self._tasks is not None
         self.close()
         # The group must not see the body's error: it would wrap it in an ExceptionGroup.
-        await self._tasks.__aexit__(None, None, None)
+        await self._task_group.__aexit__(None, None, None)
 
     def close(self) -> None:
         """
@@ -273,7 +270,9 @@ class Client:
     @property
     def connection_state(self) -> ConnectionState:
         """How the connection is, now."""
-        return ConnectionState("connecting") if self._connection is None else self._connection.state
+        state = ConnectionState("connecting") if self._connection is None else self._connection.state
+        error = self._session.error
+        return state if error is None else dataclasses.replace(state, phase="closed", last_error=error)
 
     async def connection_states(self) -> AsyncIterator[ConnectionState]:
         """How the connection is, now and after every change; ends when the client is closed. Changes are coalesced."""
