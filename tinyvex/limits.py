@@ -69,7 +69,9 @@ RECONNECT_SECONDS_MAX = 15.0
 CLIENT_INACTIVE_SECONDS = 45.0  # no frame for this long: the server is gone
 CLIENT_REQUESTS_MAX = 4096  # a caller waits
 CLIENT_QUERIES_MAX = QUERIES_PER_CONNECTION_MAX
-CLIENT_MESSAGE_BYTES_MAX = 4 * RESULT_BYTES_MAX  # a transition may carry several results; above it the client reconnects
+CLIENT_MESSAGE_BYTES_MAX = (
+    4 * RESULT_BYTES_MAX
+)  # a transition may carry several results; above it the client reconnects
 
 assert PING_SECONDS < CLIENT_INACTIVE_SECONDS < IDLE_SECONDS
 assert HEARTBEAT_SECONDS < PING_SECONDS

@@ -263,5 +263,3 @@ class _ThreadLoop:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
-
-

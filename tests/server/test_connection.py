@@ -1,6 +1,7 @@
 """One socket: heartbeats, deadlines, closing, and a slow reader, in virtual time; frames byte for byte."""
 
 import asyncio
+import itertools
 import json
 import random
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from tinyvex import limits
 from tinyvex.server.connection import text_frame
 from tinyvex.server.server import Server, ServerOptions
 
-APP = '''
+APP = """
 import tinyvex as tv
 lines = tv.table("lines")
 
@@ -30,7 +31,7 @@ def all(ctx: tv.QueryCtx) -> list[str]:
 def add(ctx: tv.MutationCtx, text: str) -> int:
     ctx.db.insert("lines", {"text": text})
     return ctx.db.query("lines").count()
-'''
+"""
 
 Scenario = Callable[[Server, WorldRuntime], Awaitable[None]]
 
@@ -196,7 +197,7 @@ def test_a_slow_reader_skips_states_and_gets_the_newest(play: Callable[..., None
         assert len(transitions[-1]["modifications"][0]["value"]) == 60
         assert len(transitions) < 30
         assert made < 60 + 30
-        for before, after in zip(transitions, transitions[1:], strict=False):
+        for before, after in itertools.pairwise(transitions):
             assert after["startVersion"] == before["endVersion"]
 
     play(scenario)

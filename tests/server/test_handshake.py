@@ -13,7 +13,9 @@ def test_loopback_names_are_let_in(host: str) -> None:
     assert refusal(AccessRules(), [host], []) is None
 
 
-@pytest.mark.parametrize("hosts", [[], ["evil.example"], ["localhost", "localhost"], ["localhost.evil.example"], ["[::1"]])
+@pytest.mark.parametrize(
+    "hosts", [[], ["evil.example"], ["localhost", "localhost"], ["localhost.evil.example"], ["[::1"]]
+)
 def test_other_names_are_refused(hosts: list[str]) -> None:
     """A name rebound to loopback, no name, two names and a malformed one are refused."""
     assert refusal(AccessRules(), hosts, []) is not None

@@ -28,7 +28,12 @@ INDEXES = {
 
 field_values = st.sampled_from([None, True, 0, 1, 2, -1.5, "", "a", "b", b"a", [1], {"m": 1}]) | value_support.values
 documents = st.fixed_dictionaries(
-    {}, optional={"n": field_values, "other": field_values, "deep": st.fixed_dictionaries({}, optional={"m": field_values})}
+    {},
+    optional={
+        "n": field_values,
+        "other": field_values,
+        "deep": st.fixed_dictionaries({}, optional={"m": field_values}),
+    },
 )
 operations = st.one_of(
     st.tuples(st.just("insert"), documents),
@@ -237,7 +242,11 @@ def test_a_page_has_at_most_its_limit_and_says_whether_more_follows(log):
     def look(snapshot):
         index = items(snapshot).index("by_n")
         assert [len(snapshot.page(index, KEY_MIN, KEY_MAX, limit=limit)) for limit in (2, 3, 4)] == [2, 3, 3]
-        assert [snapshot.page(index, KEY_MIN, KEY_MAX, limit=limit).complete for limit in (2, 3, 4)] == [False, False, True]
+        assert [snapshot.page(index, KEY_MIN, KEY_MAX, limit=limit).complete for limit in (2, 3, 4)] == [
+            False,
+            False,
+            True,
+        ]
 
     log.look(look)
 
@@ -330,6 +339,8 @@ def test_a_long_history_is_read_in_pages(log):
     (stored,) = add(log, 0)
     for number in range(limits.SCAN_PAGE_ROWS + 5):
         log.run(unit(lambda transaction, n=number: transaction.put(items(transaction), stored.internal, {"n": n + 1})))
-    found = log.look(lambda snapshot: [revision.ts for revision in snapshot.history(items(snapshot).tablet, stored.internal)])
+    found = log.look(
+        lambda snapshot: [revision.ts for revision in snapshot.history(items(snapshot).tablet, stored.internal)]
+    )
     assert found == sorted(found, reverse=True)
     assert len(found) == limits.SCAN_PAGE_ROWS + 6

@@ -1,5 +1,7 @@
 """Ranges of keys."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +26,7 @@ def test_merged_ranges_are_sorted_and_apart(pairs):
     """Merged ranges are not empty, and a gap lies between one and the next."""
     merged = merge(pairs)
     assert all(lo < hi for lo, hi in merged)
-    assert all(one[1] < other[0] for one, other in zip(merged, merged[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(merged))
 
 
 def test_touching_ranges_become_one():

@@ -23,7 +23,7 @@ def _find(ctx: tv.QueryCtx, owner: str) -> Account:
 
 
 @tv.query
-def list(ctx: tv.QueryCtx) -> tv.Rows[Account]:  # noqa: A001 - the name that clients call
+def list(ctx: tv.QueryCtx) -> tv.Rows[Account]:
     """All accounts, oldest first."""
     return ctx.db.query(Account).collect()
 
@@ -70,7 +70,7 @@ def crash(ctx: tv.QueryCtx) -> None:
 
 
 @tv.mutation
-def open(ctx: tv.MutationCtx, owner: str, balance: int = 0) -> tv.Id[Account]:  # noqa: A001 - as above
+def open(ctx: tv.MutationCtx, owner: str, balance: int = 0) -> tv.Id[Account]:
     """A new account; an AppError when the owner has one."""
     if ctx.db.query(Account).with_index("by_owner", owner=owner).first() is not None:
         raise tv.AppError({"reason": "exists", "owner": owner})

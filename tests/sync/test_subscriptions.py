@@ -26,9 +26,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def overlapping(registered: dict[int, dict[int, list[tuple[bytes, bytes]]]], index_id: int, key: bytes) -> set[int]:
     """The oracle: look at every range."""
     return {
-        owner
-        for owner, held in registered.items()
-        if any(low <= key < high for low, high in held.get(index_id, ()))
+        owner for owner, held in registered.items() if any(low <= key < high for low, high in held.get(index_id, ()))
     }
 
 

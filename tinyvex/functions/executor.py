@@ -189,7 +189,7 @@ class Executor:
             value = encode_result(spec, result, snapshot)
         except errors.SnapshotUnavailable:
             raise
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - whatever users' code raises is the query's outcome
             error = self.to_error(raised, call)
         return QueryOutcome(
             ts=snapshot.ts,

@@ -249,9 +249,7 @@ class Server:
             AppNotFound, AppInvalid, SchemaRejected: the last good version goes on serving.
         """
         app = load_app(self.options.app)
-        await self._change_schema(
-            app, switch=lambda ts: self.executor.switch(app, ts), unswitch=lambda ts: self.executor.unswitch(ts)
-        )
+        await self._change_schema(app, switch=lambda ts: self.executor.switch(app, ts), unswitch=self.executor.unswitch)
         return app
 
     async def _change_schema(
@@ -288,9 +286,7 @@ class Server:
 
     def answer_http(self, request: Request) -> Response | None:
         """Refuse strangers, answer plain HTTP, let WebSocket upgrades of /sync go on."""
-        refused = handshake.refusal(
-            self._rules, request.headers.get_all("Host"), request.headers.get_all("Origin")
-        )
+        refused = handshake.refusal(self._rules, request.headers.get_all("Host"), request.headers.get_all("Origin"))
         if refused is not None:
             return http.text_response(HTTPStatus.FORBIDDEN, refused + "\n")
         path = request.path.partition("?")[0]

@@ -182,7 +182,7 @@ class LiveQueries:
             touched |= self._volatile
             for live in touched:
                 if self._invalidate(live, record.ts):
-                    wanted.append(live)
+                    wanted.append(live)  # noqa: PERF401 - the condition does something
         if self._under_way:
             self._recent.extend(records)
             while len(self._recent) > COMMITS_REMEMBERED_MAX:
@@ -201,7 +201,7 @@ class LiveQueries:
         live.result.until = ts
         self._forget_reads(live)
         # Every subscriber must hear of it, so this is no `any(...)` over a generator.
-        return any([subscriber.invalidated(live) for subscriber in live.subscribers])
+        return any([subscriber.invalidated(live) for subscriber in live.subscribers])  # noqa: C419
 
     def _forget_reads(self, live: LiveQuery) -> None:
         self._index.remove(live)

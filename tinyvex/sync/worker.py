@@ -327,4 +327,3 @@ def _encode_change(query: SyncedQuery, result: Any) -> bytes:
     if query.held == result.hash:
         return codec.encode_unchanged(query.query_id, result.hash)
     return codec.encode_updated(query.query_id, result.tail())
-
