@@ -111,6 +111,7 @@ def test_retries_start_anew_once_everything_has_caught_up() -> None:
             world.start()
             await until(client, "connected")
             await client.query("counters:echo", {"value": 1})
+            assert client.connection_state.retries == 0
             world.cut()
             return (await until(client, "disconnected")).retries
 

@@ -50,7 +50,7 @@ class ConnectionState:
     Attributes:
         phase: `connecting` (dialling, or waiting for the first answer), `connected`,
             `disconnected` (waiting before the next try) or `closed` (for good).
-        retries: tries since the last connection that had caught up with everything.
+        retries: tries since a connection had caught up with everything; 0 again when this one has.
         last_error: why the last connection ended, or why the client is closed; None before anything failed.
     """
 
@@ -250,5 +250,7 @@ class Connection:
         events = self._session.events()
         if any(isinstance(event, Connected) for event in events):
             self._change("connected", self.state.retries, self.state.last_error)
+        elif self.state.phase == "connected" and self.state.retries and self._session.recovered:
+            self._change("connected", 0, self.state.last_error)
         if events:
             self._on_events(events)
