@@ -33,6 +33,11 @@ class Letter(tv.Document):
     answer: "tv.Id[Letter] | None" = None
 
 
+@tv.table("cards")
+class Card(tv.Document):
+    text: str
+
+
 class Parcel(tv.Document):
     text: str
 
@@ -132,6 +137,14 @@ def test_ids_of_other_tables() -> None:
         converter(tv.Id[Letter]).check(DocumentId(54321, bytes(16)).text, CATALOG)
 
 
+def test_ids_of_several_tables() -> None:
+    """An id may be one of several tables' when the annotation says so."""
+    several = converter(tv.Id[Letter | Card])
+    assert several.check(LETTER_ID, CATALOG) == LETTER_ID
+    with pytest.raises(Mismatch, match="expected an id of table 'letters' or 'cards', got one of table 'parcels'"):
+        several.check(PARCEL_ID, CATALOG)
+
+
 def test_texts_that_are_no_ids() -> None:
     """A text that is no id is refused, with the reason."""
     with pytest.raises(Mismatch, match="is not a document id") as caught:
@@ -183,7 +196,7 @@ def test_mappings_from_json() -> None:
 
 def test_annotations_that_msgspec_refuses() -> None:
     """An annotation that cannot be checked is refused when the converter is made."""
-    with pytest.raises(TypeError, match="not supported"):
+    with pytest.raises(TypeError, match=r"not supported; ids of several tables are written tv\.Id\[A \| B\]"):
         converter(tv.Id[Letter] | tv.Id[Parcel])
 
 
@@ -194,7 +207,7 @@ def test_annotations_that_msgspec_refuses() -> None:
     ("kind", "schema"),
     [
         (int, {"type": "integer"}),
-        (tv.Id[Letter], {"type": "string", "format": "tinyvex-id", "table": "letters"}),
+        (tv.Id[Letter], {"type": "string", "format": "tinyvex-id", "tables": ["letters"]}),
         (tv.Id, {"type": "string", "format": "tinyvex-id"}),
         (tv.Rows[int], {"type": "array", "items": {"type": "integer"}}),
         (tv.Rows, {"type": "array"}),
@@ -213,7 +226,7 @@ def test_schema_of_an_optional_id() -> None:
     """Unions are described member by member."""
     members = json_schema(tv.Id[Letter] | None)["anyOf"]
     assert {"type": "null"} in members
-    assert {"type": "string", "format": "tinyvex-id", "table": "letters"} in members
+    assert {"type": "string", "format": "tinyvex-id", "tables": ["letters"]} in members
 
 
 def test_schema_of_a_page() -> None:

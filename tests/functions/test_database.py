@@ -37,9 +37,10 @@ class Person(tv.Document):
     friend: "tv.Id[Person] | None" = None
 
 
-@tv.table("cities")
+@tv.table("cities", indexes={"by_code": ["code"]})
 class City(tv.Document):
     name: str
+    code: str | msgspec.UnsetType = tv.UNSET
 
 
 notes = tv.table("notes", indexes={"by_kind": ["kind"]})
@@ -294,6 +295,14 @@ def test_nothing_to_change(db: Database, work: Any) -> None:
     do(db, lambda ctx: ctx.db.delete(ann))
     with pytest.raises(DocumentNotFound, match=ann):
         do(db, lambda ctx: work(ctx, ann))
+
+
+def test_fields_that_may_be_missing(db: Database) -> None:
+    """A field whose type has UNSET in it may be missing, can be taken away, and is found by that."""
+    ulm, rom = do(db, lambda ctx: [ctx.db.insert(City(name="Ulm", code="U")), ctx.db.insert(City(name="Rom"))])
+    assert (get(db, ulm).code, get(db, rom).code) == ("U", tv.UNSET)
+    do(db, lambda ctx: ctx.db.patch(ulm, code=tv.UNSET))
+    assert do(db, lambda ctx: ctx.db.query(City).with_index("by_code", code=tv.UNSET).count()) == 2
 
 
 # Tables without a class, and by name.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -73,6 +74,20 @@ def test_reserved_names(field: str) -> None:
     """The system's names, and names that begin with an underscore, cannot be fields."""
     with pytest.raises(TypeError, match=f"Wrong.{field}: this name is reserved"):
         type(tv.Document)("Wrong", (tv.Document,), {"__annotations__": {field: str}})
+
+
+def test_classes_can_share_fields() -> None:
+    """A table's class may be below another one, whose fields it has too; class variables are nobody's business."""
+
+    class Timed(tv.Document):
+        _unit: ClassVar[str] = "s"
+        seconds: float = 0
+
+    @tv.table("runs")
+    class Run(Timed):
+        runner: str
+
+    assert repr(Run(runner="Ann", seconds=3)) == "Run(seconds=3, runner='Ann')"
 
 
 def test_the_decorator_returns_the_class() -> None:

@@ -151,6 +151,12 @@ def test_the_annotation_decides_about_int64(db: Database) -> None:
     assert pairs(result(db, lambda q: q.with_index("by_x", x=tv.Int64(7)).collect())) == [(7, 0)]
 
 
+def test_the_annotation_decides_by_name_too(db: Database) -> None:
+    """Queried by its table's name, an Int64 field is found with a plain number as well."""
+    db.mutation(lambda ctx: ctx.db.insert(Point(x=7, big=tv.Int64(2**60))))
+    assert db.query(lambda ctx: ctx.db.query("points").with_index("by_big", big=2**60).count()) == 1
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [

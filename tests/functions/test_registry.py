@@ -106,7 +106,7 @@ def strange_result(ctx: Any) -> tv.Id[Thing] | tv.Id[Other]: ...  # type: ignore
         (without_context, "query", "its first parameter must be the context"),
         (keyword_context, "query", "its first parameter must be the context"),
         (misspelt, "query", "an annotation does not evaluate: name 'Thnig' is not defined"),
-        (two_ids, "query", "the arguments' annotations: .*more than one custom type"),
+        (two_ids, "query", r"the arguments' annotations: .*tv\.Id\[A \| B\]"),
         (strange_result, "query", "the annotation of the result: "),
     ],
 )
@@ -317,7 +317,7 @@ def test_the_schema_of_arguments() -> None:
         "type": "object",
         "properties": {
             "name": {"type": "string"},
-            "thing": {"type": "string", "format": "tinyvex-id", "table": "things"},
+            "thing": {"type": "string", "format": "tinyvex-id", "tables": ["things"]},
             "limit": {"type": "integer", "default": 50},
         },
         "additionalProperties": False,

@@ -21,6 +21,8 @@ class Message(tv.Document):
     body: str
     count: tv.Int64 = tv.Int64(0)
     tags: list[str] = msgspec.field(default_factory=list)
+    labels: list[str] = []  # noqa: RUF012  # msgspec copies it
+    nickname: str | msgspec.UnsetType = tv.UNSET
 
 
 def the_decorator_keeps_the_class(message: Message) -> None:
@@ -72,6 +74,11 @@ def ids_of_other_tables_are_other_types(message: Message, channel: Channel) -> N
     first: tv.Id[Message] = channel.id  # type: ignore[assignment]
     second: tv.Id[Channel] = message.channel
     del first, second
+
+
+def ids_of_several_tables(target: tv.Id[Message | Channel], message: Message, channel: Channel) -> None:
+    targets: list[tv.Id[Message | Channel]] = [target, message.id, channel.id]
+    del targets
 
 
 def rows_are_sequences(rows: tv.Rows[Message]) -> None:

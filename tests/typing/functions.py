@@ -76,6 +76,13 @@ def record(ctx: tv.MutationCtx, kind: str) -> None:
     ctx.db.delete(event)
 
 
+@tv.query
+def either(ctx: tv.QueryCtx, target: tv.Id[Message | Channel]) -> str:
+    found = ctx.db.get(target)
+    assert_type(found, Message | Channel | None)
+    return found.name if isinstance(found, Channel) else ""
+
+
 @tv.internal_query
 def count(ctx: tv.QueryCtx) -> int:
     return ctx.db.query(Message).count()

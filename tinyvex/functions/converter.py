@@ -74,7 +74,11 @@ class Converter(Generic[T]):
         self._struct: Any = msgspec.defstruct("Box", [("value", kind)]) if self._boxed else kind
         self._trusting = partial(self._hook, trusted=True)
         self._checking = partial(self._hook, trusted=False)
-        self._decode = msgspec.json.Decoder(self._struct, dec_hook=self._trusting).decode
+        try:
+            self._decode = msgspec.json.Decoder(self._struct, dec_hook=self._trusting).decode
+        except TypeError as error:
+            hint = "; ids of several tables are written tv.Id[A | B]" if "custom type" in str(error) else ""
+            raise TypeError(f"{error}{hint}") from error
 
     def read(self, data: bytes) -> T:
         """
@@ -156,14 +160,22 @@ def _check_id(text: str, cls: Any) -> None:
         number = parse_id(str(text)).table
     except InvalidId as error:
         raise ValueError(str(error)) from error
-    catalog, declared = _catalog.get(), declaration_of(cls)
-    if catalog is None or declared is None:
+    catalog, names = _catalog.get(), _table_names(cls)
+    if catalog is None or not names:
         return
     table = catalog.table_numbered(number)
-    if table is None or table.name != declared.name:
+    if table is None or table.name not in names:
+        expected = " or ".join(map(repr, names))
         other = "an unknown table" if table is None else f"table {table.name!r}"
-        message = f"expected an id of table {declared.name!r}, got one of {other}"
-        raise ValueError(message) from WrongTable(message, expected=declared.name)
+        message = f"expected an id of table {expected}, got one of {other}"
+        raise ValueError(message) from WrongTable(message, expected=names)
+
+
+def _table_names(cls: Any) -> list[str]:
+    """The tables of a class, or of several in a union; none where ids of any table will do."""
+    classes = get_args(cls) if get_origin(cls) in (Union, UnionType) else (cls,)
+    declared = [declaration_of(one) for one in classes]
+    return [declaration.name for declaration in declared if declaration is not None]
 
 
 def _rows(value: Any, argument: Any) -> Any:
@@ -249,9 +261,9 @@ def _described(kind: Any) -> Any:
 
 
 def _id_schema(arguments: tuple[Any, ...]) -> dict[str, Any]:
-    declared = declaration_of(arguments[0]) if arguments else None
-    schema = {"type": "string", "format": "tinyvex-id"}
-    return schema if declared is None else schema | {"table": declared.name}
+    schema: dict[str, Any] = {"type": "string", "format": "tinyvex-id"}
+    names = _table_names(arguments[0]) if arguments else []
+    return schema | {"tables": names} if names else schema
 
 
 def _with_wrappers(schema: Any) -> Any:

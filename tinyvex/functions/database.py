@@ -53,8 +53,9 @@ class DatabaseReader:
             UnknownTable: the database has no such table.
         """
         info, spec = self._table(table)
-        read = DocumentMapping if isinstance(table, str) or spec is None else spec.read
-        return Query(Source(self._transaction, self._execution, info, None if isinstance(table, str) else spec, read))
+        if isinstance(table, str) or spec is None:
+            return Query(Source(self._transaction, self._execution, info, spec, DocumentMapping, None))
+        return Query(Source(self._transaction, self._execution, info, spec, spec.read, spec.cls))
 
     @overload
     def get(self, document_id: Id[D], /) -> D | None: ...

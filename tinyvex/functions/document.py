@@ -43,6 +43,7 @@ D = TypeVar("D", bound="Document")
 D_co = TypeVar("D_co", bound="Document", covariant=True)
 
 SYSTEM_FIELDS = ("_id", "_creationTime")
+_SYSTEM_ATTRIBUTES = ("_id", "_creation_time")
 _RESERVED = frozenset(("id", "creation_time"))
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -53,6 +54,7 @@ class Id(str, Generic[D_co]):
 
     At runtime a string; the class in brackets tells type checkers which documents it names,
     and makes arguments, results and fields with this annotation refuse ids of other tables.
+    `tv.Id[Post | Comment]` takes ids of both.
     """
 
     __slots__ = ()
@@ -82,15 +84,17 @@ class _DocumentMeta(msgspec.StructMeta):
 
     def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
         options.setdefault("kw_only", True)
-        if bases != (msgspec.Struct,):
-            for field in namespace.get("__annotations__", ()):
-                if field in _RESERVED or field.startswith("_"):
-                    raise TypeError(f"{name}.{field}: this name is reserved for the database; choose another")
         for field, default in namespace.items():
             if isinstance(default, Int64):
                 # A factory, because msgspec cannot write an Int64 into the class's JSON schema as a default.
                 namespace[field] = msgspec.field(default_factory=partial(Int64, default))
-        return super().__new__(mcls, name, bases, namespace, **options)
+        cls = super().__new__(mcls, name, bases, namespace, **options)
+        if bases != (msgspec.Struct,):
+            own = {field for field in cls.__struct_fields__ if field not in _SYSTEM_ATTRIBUTES}
+            for field in sorted(own.union(namespace.get("__annotations__", ()))):
+                if field in own | set(_SYSTEM_ATTRIBUTES) and (field in _RESERVED or field.startswith("_")):
+                    raise TypeError(f"{name}.{field}: this name is reserved for the database; choose another")
+        return cls
 
 
 if TYPE_CHECKING:

@@ -38,11 +38,12 @@ class Source(Generic[T]):
     What a query reads from.
 
     Attributes:
-        spec: the table as the app declares it; None when its documents are read as mappings.
+        spec: the table as the app declares it, if it does.
         read: makes a row of stored JSON.
+        kind: the rows' class; None where they are mappings.
     """
 
-    __slots__ = ("execution", "read", "spec", "table", "transaction")
+    __slots__ = ("execution", "kind", "read", "spec", "table", "transaction")
 
     def __init__(
         self,
@@ -51,12 +52,14 @@ class Source(Generic[T]):
         table: TableInfo,
         spec: TableSpec | None,
         read: Callable[[bytes], T],
+        kind: type | None,
     ) -> None:
         self.transaction = transaction
         self.execution = execution
         self.table = table
         self.spec = spec
         self.read = read
+        self.kind = kind
 
     def whole(self, index: str) -> IndexRange:
         """
@@ -72,15 +75,12 @@ class Source(Generic[T]):
 
     def rows(self, stored: Iterable[StoredDocument]) -> Rows[T]:
         """Rows that nobody has looked at."""
-        return Rows([document.json for document in stored], self.read, self._kind())
+        return Rows([document.json for document in stored], self.read, self.kind)
 
     def decoded_rows(self, found: list[tuple[StoredDocument, T]]) -> Rows[T]:
         """Rows that were looked at already."""
         decoded = {place: row for place, (_, row) in enumerate(found)}
-        return Rows([document.json for document, _ in found], self.read, self._kind(), decoded)
-
-    def _kind(self) -> type | None:
-        return None if self.spec is None else self.spec.cls
+        return Rows([document.json for document, _ in found], self.read, self.kind, decoded)
 
 
 class Query(Generic[T]):
