@@ -74,6 +74,8 @@ def check(connection: sqlite3.Connection) -> list[str]:
                 break
     except sqlite3.DatabaseError as error:
         problems.append(str(translate(error)))
+    except (ValueError, LookupError, TypeError) as error:
+        problems.append(f"the catalog cannot be read: {error!r}")
     finally:
         connection.execute("ROLLBACK")
     return problems
@@ -237,6 +239,10 @@ def _read(data: bytes, text: str, creation: Any) -> tuple[Any, str | None]:
     return document, None
 
 
-def _key(index: IndexInfo, data: bytes, internal: bytes) -> bytes:
-    document: Any = decode(data)
-    return index.key(document, internal)
+def _key(index: IndexInfo, data: bytes, internal: bytes) -> bytes | None:
+    """The key of a stored document; None where it cannot be read, which is reported with the documents."""
+    try:
+        document: Any = decode(data)
+        return index.key(document, internal)
+    except (InvalidValue, TypeError, KeyError):
+        return None

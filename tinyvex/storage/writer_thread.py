@@ -60,9 +60,7 @@ class WriterThread:
         left: the thread that was given up.
     """
 
-    def __init__(
-        self, writer: Writer, connection: sqlite3.Connection | None, left: WriterThread | None = None
-    ) -> None:
+    def __init__(self, writer: Writer, connection: sqlite3.Connection | None, left: WriterThread | None = None) -> None:
         self.writer = writer
         self.runtime = writer.runtime
         self.guard = Guard(self.runtime, self._stop)

@@ -1,0 +1,91 @@
+"""Tables, indexes, and the keys of documents."""
+
+import pytest
+
+from tests.support.storage import MemoryStore
+from tinyvex import errors
+from tinyvex.storage.catalog import Catalog, IndexInfo, TableInfo
+from tinyvex.values.order import encode_key
+from tinyvex.values.types import MISSING
+
+INTERNAL = b"i" * 16
+
+
+@pytest.fixture(scope="module")
+def catalog():
+    store = MemoryStore()
+    store.declare({"items": {"by_n": ("n",)}, "users": {}})
+    return store.look(lambda snapshot: snapshot.catalog)
+
+
+@pytest.mark.parametrize(
+    ("fields", "document", "parts"),
+    [
+        (("n",), {"n": 1}, [1]),
+        (("n",), {}, [MISSING]),
+        (("n",), {"n": None}, [None]),
+        (("a", "b"), {"b": "x"}, [MISSING, "x"]),
+        (("a.b",), {"a": {"b": 2}}, [2]),
+        (("a.b",), {"a": {}}, [MISSING]),
+        (("a.b",), {"a": 5}, [MISSING]),
+        (("a.b.c",), {"a": {"b": {"c": [1]}}}, [[1]]),
+        (("_creationTime",), {}, []),
+    ],
+)
+def test_a_key_is_its_fields_then_creation_time_then_id(fields, document, parts):
+    """Dots reach into objects; what is not there is missing, which is not null."""
+    key = IndexInfo(1, "index", fields).key({**document, "_creationTime": 5.5}, INTERNAL)
+    assert key == encode_key([*parts, 5.5]) + INTERNAL
+
+
+def test_a_tables_keys_are_those_of_its_indexes(catalog):
+    """One for each that is maintained."""
+    table = catalog.table("items")
+    document = {"n": 1, "_creationTime": 5.5}
+    assert table.keys(document, INTERNAL) == [(index.id, index.key(document, INTERNAL)) for index in table.maintained]
+
+
+def test_tables_are_found_by_name_number_and_tablet(catalog):
+    """All three lead to the same table."""
+    table = catalog.table("items")
+    assert catalog.table_numbered(table.number) is table
+    assert catalog.tablet(table.tablet) is table
+    assert catalog.table_numbered(9) is None
+    assert catalog.tablet(9) is None
+
+
+def test_an_unknown_table_is_an_error(catalog):
+    """It is named."""
+    with pytest.raises(errors.UnknownTable, match="nothing"):
+        catalog.table("nothing")
+
+
+def test_an_unknown_index_is_an_error(catalog):
+    """Those that exist are listed."""
+    with pytest.raises(errors.UnknownIndex, match="by_creation_time, by_n"):
+        catalog.table("items").index("by_m")
+
+
+def test_an_index_that_is_being_built_is_named_so():
+    """The reader knows that waiting helps."""
+    building = IndexInfo(7, "by_n", ("n",), ready=False)
+    with pytest.raises(errors.UnknownIndex, match="still being built"):
+        TableInfo("items", 10_001, 101, {}, (building,)).index("by_n")
+
+
+def test_names_are_the_users_tables(catalog):
+    """System tables are there, but are not theirs."""
+    assert catalog.names() == ["items", "users"]
+    assert [table.name for table in catalog.tables()] == ["_tables", "_indexes", "_code", "items", "users"]
+    assert catalog.table("_tables").number == 1
+
+
+def test_an_empty_catalog_has_the_system_tables():
+    """They are what everything else is found through."""
+    assert [table.name for table in Catalog(0, ()).tables()] == ["_tables", "_indexes", "_code"]
+
+
+def test_the_pseudo_index_of_ids_is_the_tablets_number_negated(catalog):
+    """So no index can be confused with it."""
+    table = catalog.table("items")
+    assert table.by_id == -table.tablet
