@@ -1,10 +1,11 @@
 """Logs go to stderr, a record at a time."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tinyvex.cli import main
 from tinyvex.cli.logs import log_to_stderr
 
 
@@ -30,6 +31,24 @@ def test_lower_levels_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_stderr("warning")
     logging.getLogger("app").info("hello")
     assert capsys.readouterr().err == ""
+
+
+def test_a_traceback_begins_in_the_app(capsys: pytest.CaptureFixture[str]) -> None:
+    """How Tinyvex came to call the app's code is left out; what the app called is not."""
+
+    def app() -> None:
+        main.exit_code(None)  # type: ignore[arg-type]
+
+    log_to_stderr("info")
+    within: dict[str, Callable[[Callable[[], None]], None]] = {}
+    exec(compile("def call(app): app()", main.__file__, "exec"), within)
+    try:
+        within["call"](app)
+    except AttributeError as error:
+        assert error.__traceback__ is not None
+        error.__traceback__ = error.__traceback__.tb_next
+        logging.getLogger("app").exception("failed")
+    assert [line.split()[-1] for line in capsys.readouterr().err.splitlines() if "File" in line] == ["app", "exit_code"]
 
 
 def test_a_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tinyvex.cli.logs import log_to_stderr
+from tinyvex.cli.main import violations
 from tinyvex.cli.options import (
     DEV_PORT,
     app_argument,
@@ -22,7 +23,7 @@ from tinyvex.cli.options import (
     network_options,
 )
 from tinyvex.cli.place import Place, find_place
-from tinyvex.errors import SchemaRejected, TinyvexError
+from tinyvex.errors import TinyvexError
 
 if TYPE_CHECKING:
     from watchfiles import Change
@@ -94,11 +95,8 @@ async def reload(server: Server, app: Path) -> None:
     """Load the app again; what is wrong with it is logged, and the last good version serves on."""
     try:
         await server.reload()
-    except SchemaRejected as error:
-        listed = "".join(f"\n{violation}" for violation in error.data.get("violations", []))
-        log.error("%s%s\nthe last good version keeps serving", error, listed)
     except TinyvexError as error:
-        log.error("%s\nthe last good version keeps serving", error)
+        log.error("%s\nthe last good version keeps serving", "\n".join([str(error), *violations(error)]))
     else:
         log.info("reloaded %s", app.name)
 

@@ -102,6 +102,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except TinyvexError as error:
+        for violation in violations(error):
+            click.echo(violation, err=True)
         _complain(f"{error.message} ({error.name})")
         return exit_code(error)
     except BrokenPipeError:
@@ -113,6 +115,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         _complain(f"internal error, please report it with the lines above: {error!r}")
         return EXIT_CRASH
+
+
+def violations(error: TinyvexError) -> list[str]:
+    """The documents that do not fit a new schema, one line each; nothing for other errors."""
+    return [f"{found['table']} {found['id']}: {found['problem']}" for found in error.data.get("violations", [])]
 
 
 def exit_code(error: TinyvexError) -> int:
