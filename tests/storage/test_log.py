@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support import values as value_support
 from tests.support.storage import MemoryStore, insert, numbers, scan, unit
+from tests.support.values import same
 from tinyvex import errors, limits
 from tinyvex.functions.transaction import Transaction
 from tinyvex.storage.check import check
@@ -124,11 +125,11 @@ def agree(store, model, ts, bounds):
         transaction = Transaction(snapshot, ts=ts, writable=False, random=random.Random(0))
         for internal in model.revisions:
             stored = snapshot.get(table.tablet, internal)
-            assert (None if stored is None else decode(stored.json)) == expected.get(internal)
+            assert same(None if stored is None else decode(stored.json), expected.get(internal))
         for name, fields in {"by_creation_time": ("_creationTime",), **indexes}.items():
             ordered = in_order(expected.values(), fields)
-            assert scan(snapshot, name) == ordered
-            assert scan(snapshot, name, reverse=True) == ordered[::-1]
+            assert same(scan(snapshot, name), ordered)
+            assert same(scan(snapshot, name, reverse=True), ordered[::-1])
             lower, upper = sorted(bounds, key=encode_part)
             lo, hi = encode_part(lower), prefix_end(encode_part(upper))
             within = [
@@ -137,8 +138,8 @@ def agree(store, model, ts, bounds):
                 if value_support.compare(lower, reach(document, fields[0])) <= 0
                 and value_support.compare(reach(document, fields[0]), upper) <= 0
             ]
-            assert scan(snapshot, name, lo, hi) == within
-            assert scan(snapshot, name, lo, hi, reverse=True) == within[::-1]
+            assert same(scan(snapshot, name, lo, hi), within)
+            assert same(scan(snapshot, name, lo, hi, reverse=True), within[::-1])
             assert transaction.count(table, table.index(name), lo, hi) == len(within)
 
     store.look(look, at=ts)
