@@ -23,12 +23,12 @@ import tinyvex as tv
 {tables}
 
 @tv.query
-def scan(ctx: tv.QueryCtx, table: str, index: str | None, equal: dict[str, Any], bound: list[Any] | None,
+def scan(ctx: tv.QueryCtx, table: str, index: str | None, equal: list[list[Any]], bound: list[Any] | None,
          order: str, limit: int | None) -> Any:
     query = ctx.db.query(table)
     if index is not None:
         query = query.with_index(index)
-        for path, value in equal.items():
+        for path, value in equal:
             query = query.eq(path, value)
         if bound is not None:
             fields = INDEXES[table][index]
@@ -109,7 +109,7 @@ class Board:
             return f"board:{kind}", {"table": table}
         index = pick.choice([None, *self.tables[table]])
         fields = self.tables[table].get(index or "", [])
-        equal = {path: pick.choice(VALUES) for path in fields[: pick.randint(0, len(fields))]}
+        equal = [[path, pick.choice(VALUES)] for path in fields[: pick.randint(0, len(fields))]]
         bound = None
         if len(equal) < len(fields) and pick.random() < 0.5:
             bound = [pick.choice(("gt", "gte", "lt", "lte")), pick.choice(VALUES)]

@@ -49,10 +49,15 @@ class SimulatedServer:
         self.runtime.on_kill = self._die
 
     async def run(self) -> None:
-        """Serve until killed."""
-        await self.server.__aenter__()
-        await self.died.wait()
-        # A killed process runs no `finally`: what is left of it stays as it is.
+        """Serve until killed; what is left of a killed process stays as it is, for it runs no `finally`."""
+        try:
+            await self.server.__aenter__()
+        except asyncio.CancelledError:
+            raise  # the world ends
+        except BaseException:
+            if not self.runtime.killed:
+                raise
+        await asyncio.get_running_loop().create_future()
 
     def kill(self) -> None:
         """As SIGKILL does: in the middle of anything."""
@@ -71,13 +76,14 @@ class SimulatedServer:
 
 def kill_store(store: Any) -> None:
     """What the operating system does to a killed process's files: open transactions are gone, the lock is free."""
-    term = store._writer._term
-    if term._connection is not None:
-        term._connection.close()
+    writer = store._writer._thread
+    if writer._connection is not None:
+        writer._connection.close()
     for thread in store._readers._threads:
         if thread.source is not None:
             thread.source.connection.close()
     store._lock.release()
+    store._closing = True  # so that nothing of the killed process waits for its writer when the world ends
 
 
 @dataclass
@@ -104,26 +110,33 @@ class Cluster:
         self.checks = 0
         self.kills = 0
         self.cuts = 0
+        self._processes: list[asyncio.Task[None]] = []
+        self._converged = 0
 
     async def run(self) -> None:
         """Live through faults, then converge without them."""
-        async with anyio.create_task_group() as processes:
-            self._start_server(processes)
-            async with anyio.create_task_group() as clients_group:
-                faults_over = anyio.Event()
-                done = [anyio.Event() for _ in range(CLIENTS)]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._supervise)
+            faults_over = anyio.Event()
+            async with anyio.create_task_group() as clients:
                 for number in range(CLIENTS):
                     source = random.Random(self.random.getrandbits(64))
-                    clients_group.start_soon(self._client, number, source, faults_over, done[number])
-                await self._faults(processes)
+                    clients.start_soon(self._client, number, source, faults_over)
+                await self._faults()
                 self.note("faults are over")
                 faults_over.set()
-                with anyio.fail_after(CONVERGE_SECONDS):
-                    for event in done:
-                        await event.wait()
-            await self.server.server.stop()
-            processes.cancel_scope.cancel()
+                clients.start_soon(self._deadline)
+                while self._converged < CLIENTS:
+                    await asyncio.sleep(0.1)
+                clients.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
+        await self.server.server.stop()
         self._check_file()
+
+    async def _deadline(self) -> None:
+        """Fail if clients have not converged in time."""
+        await asyncio.sleep(CONVERGE_SECONDS)
+        raise AssertionError(f"seed {self.seed}: no convergence after {CONVERGE_SECONDS} quiet seconds")
 
     def note(self, text: str) -> None:
         """Add to the trace."""
@@ -131,28 +144,22 @@ class Cluster:
 
     # The server and its faults.
 
-    def _start_server(self, processes: Any) -> None:
-        self.server = SimulatedServer(self.network, self.random, self.app, self.data)
-        if self.random.random() < 0.5:
-            point = self.random.choice(CRASH_POINTS)
-            self.server.runtime.crash_points[point] = self.random.randint(2, 20)
-        processes.start_soon(self._serve, processes, self.server)
+    async def _supervise(self) -> None:
+        """Start the server, and start it again a while after it died."""
+        while True:
+            self.server = SimulatedServer(self.network, self.random, self.app, self.data)
+            if self.random.random() < 0.5:
+                point = self.random.choice(CRASH_POINTS)
+                self.server.runtime.crash_points[point] = self.random.randint(2, 20)
+            # A task that nobody waits for: a process that dies leaves nothing to wait for.
+            process = asyncio.get_running_loop().create_task(self.server.run())
+            self._processes.append(process)
+            await self.server.died.wait()
+            self.kills += 1
+            self.note("the server died")
+            await asyncio.sleep(self.random.random() * 2)
 
-    async def _serve(self, processes: Any, server: SimulatedServer) -> None:
-        try:
-            await server.run()
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            if not server.runtime.killed:
-                raise
-            await server.died.wait()
-        self.kills += 1
-        self.note("the server died")
-        await asyncio.sleep(self.random.random() * 2)
-        self._start_server(processes)
-
-    async def _faults(self, processes: Any) -> None:
+    async def _faults(self) -> None:
         for _ in range(self.steps):
             await asyncio.sleep(self.random.random() * 0.5)
             dice = self.random.random()
@@ -165,24 +172,22 @@ class Cluster:
 
     # Clients.
 
-    async def _client(
-        self, number: int, source: random.Random, faults_over: anyio.Event, done: anyio.Event
-    ) -> None:
+    async def _client(self, number: int, source: random.Random, faults_over: anyio.Event) -> None:
         runtime = WorldRuntime(self.network, source)
         runtime.bind(asyncio.get_running_loop())
         async with Client(f"ws://127.0.0.1:{PORT}", None, runtime) as client:
             self._watch(client, number)
+            held: list[Any] = []
             async with anyio.create_task_group() as calls:
-                held: list[Any] = []
                 count = 0
                 while not faults_over.is_set() or count < 3:
                     await asyncio.sleep(source.random() * 0.3)
                     count += 1
                     self._act(client, number, count, source, held, calls)
-            # Everything was answered; one more transition from everybody's newest state.
+            # Everything was answered; one more transition, to everybody's newest state.
             await client.mutation("board:change", {"steps": []})
             self._check_client(client._session, number)
-            done.set()
+        self._converged += 1
 
     def _act(
         self, client: Client, number: int, count: int, source: random.Random, held: list[Any], calls: Any

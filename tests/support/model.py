@@ -80,7 +80,7 @@ class Model:
     def scan(self, ts: int, fields: list[str], args: Document) -> list[Document]:
         """What the board's `scan` must return."""
         rows = self.documents(args["table"], ts)
-        equal = list(args["equal"].items())
+        equal = args["equal"]
         for path, value in equal:
             rows = [row for row in rows if rank(at_path(row, path)) == rank(value)]
         if args["bound"] is not None:

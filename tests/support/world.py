@@ -37,6 +37,7 @@ class WorldRuntime(Runtime):
         self.crash_points: dict[str, int] = {}
         """How many more times a labelled point is passed before it kills."""
         self.on_kill: Callable[[], None] | None = None
+        self._posted_until = 0.0
         self._schedule = random.Random(source.getrandbits(64))
 
     # Clocks and randomness.
@@ -53,7 +54,9 @@ class WorldRuntime(Runtime):
     # The loop.
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
-        self.loop.call_later(self.delay_seconds(), self._unless_killed, callback, *args)
+        # Late perhaps, but in order, as `call_soon_threadsafe` is; equal times need not run in order.
+        self._posted_until = max(self._posted_until + 1e-7, self.loop.time() + self.delay_seconds())
+        self.loop.call_at(self._posted_until, self._unless_killed, callback, *args)
         return True
 
     def _unless_killed(self, callback: Callable[..., object], *args: object) -> None:

@@ -60,7 +60,9 @@ def install() -> None:
             return
         warned.add((path, event))
         _here.path = None  # the log handler may open files itself
-        log.warning("%s %s: that belongs into an action; others wait meanwhile, and no re-run sees it", path, DEEDS[event])
+        log.warning(
+            "%s %s: that belongs into an action; others wait meanwhile, and no re-run sees it", path, DEEDS[event]
+        )
         _here.path = path
 
     sys.addaudithook(hook)

@@ -127,7 +127,7 @@ class LiveQueries:
         self._live: dict[Key, LiveQuery] = {}
         self._split: set[str] = set()  # paths of functions that were seen looking at the identity
         self._index: Subscriptions[LiveQuery] = Subscriptions()
-        self._volatile: set[LiveQuery] = set()
+        self._volatile: dict[LiveQuery, None] = {}
         self.published = executor.store.last_ts
         # Commits since the oldest computation under way began, and from which `ts` on they are complete.
         self._recent: deque[CommitRecord] = deque()
@@ -176,7 +176,7 @@ class LiveQueries:
         assert records[0].ts > self.published, "commits are published in order"
         wanted = []
         for record in records:
-            touched: set[LiveQuery] = set()
+            touched: dict[LiveQuery, None] = {}
             for index_id, key in record.touched():
                 touched |= self._index.touched(index_id, key)
             touched |= self._volatile
@@ -205,7 +205,7 @@ class LiveQueries:
 
     def _forget_reads(self, live: LiveQuery) -> None:
         self._index.remove(live)
-        self._volatile.discard(live)
+        self._volatile.pop(live, None)
 
     # Computation.
 
@@ -269,7 +269,7 @@ class LiveQueries:
     def _watch(self, live: LiveQuery, outcome: QueryOutcome) -> None:
         self._index.add(live, outcome.reads.ranges())
         if outcome.volatile:
-            self._volatile.add(live)
+            self._volatile[live] = None
 
     def _overtaken(self, outcome: QueryOutcome) -> int | None:
         """The first commit after the outcome's snapshot that touches what it read; None when there was none."""

@@ -56,10 +56,10 @@ class Subscriptions(Generic[Owner]):
             if not ranges:
                 del self._by_index[index_id]
 
-    def touched(self, index_id: int, key: bytes) -> set[Owner]:
-        """The owners one of whose ranges on this index contains `key`; a set that the caller must not change."""
+    def touched(self, index_id: int, key: bytes) -> dict[Owner, None]:
+        """The owners one of whose ranges on this index contains `key`, in an order that a repeated run repeats."""
         ranges = self._by_index.get(index_id)
-        return ranges.containing(key) if ranges is not None else set()
+        return ranges.containing(key) if ranges is not None else {}
 
     def validate(self) -> None:
         """Assert the structure's invariants."""
@@ -71,8 +71,8 @@ class _IndexRanges(Generic[Owner]):
     """The ranges on one index."""
 
     def __init__(self) -> None:
-        self._owners: dict[Range, set[Owner]] = {}
-        self._points: dict[bytes, set[Owner]] = {}
+        self._owners: dict[Range, dict[Owner, None]] = {}
+        self._points: dict[bytes, dict[Owner, None]] = {}
         self._blocks: list[_Block] = []
         self._firsts: list[Range] = []  # each block's first range, for bisection
 
@@ -82,9 +82,9 @@ class _IndexRanges(Generic[Owner]):
     def add(self, pair: Range, owner: Owner) -> None:
         owners = self._owners.get(pair)
         if owners is not None:
-            owners.add(owner)
+            owners[owner] = None
             return
-        self._owners[pair] = owners = {owner}
+        self._owners[pair] = owners = {owner: None}
         if is_point(pair):
             self._points[pair[0]] = owners
         else:
@@ -92,7 +92,7 @@ class _IndexRanges(Generic[Owner]):
 
     def remove(self, pair: Range, owner: Owner) -> None:
         owners = self._owners[pair]
-        owners.discard(owner)
+        owners.pop(owner, None)
         if owners:
             return
         del self._owners[pair]
@@ -101,8 +101,8 @@ class _IndexRanges(Generic[Owner]):
         else:
             self._delete(pair)
 
-    def containing(self, key: bytes) -> set[Owner]:
-        found: set[Owner] = set(self._points.get(key, ()))
+    def containing(self, key: bytes) -> dict[Owner, None]:
+        found = dict(self._points.get(key, {}))
         # Blocks whose first lower end is above the key hold no range that contains it.
         for at in range(bisect_right(self._firsts, key, key=_LOW)):
             block = self._blocks[at]
