@@ -191,12 +191,15 @@ class _Generation:
 
     def _loaded(self) -> list[tuple[str, ModuleType]]:
         prefix = f"{self.name}."
-        return [item for item in list(sys.modules.items()) if item[0] == self.name or item[0].startswith(prefix)]
+        # A copy made in one step: listing the items makes tuples, which can start the garbage collector,
+        # and that may unload another generation in the middle of it.
+        modules = sys.modules.copy()
+        return [item for item in modules.items() if item[0] == self.name or item[0].startswith(prefix)]
 
     def _unload(self, finder: _Finder) -> None:
         sys.meta_path.remove(finder)
         for name, _ in self._loaded():
-            del sys.modules[name]
+            sys.modules.pop(name, None)
 
 
 def _is_ours(decorator: ast.expr) -> bool:
