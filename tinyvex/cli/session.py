@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tinyvex.errors import DataFolderLocked, DataFolderUnusable
+import anyio
+
+from tinyvex.errors import ConnectionLost, DataFolderLocked, DataFolderUnusable
 from tinyvex.runtime import Runtime
 from tinyvex.values import codec
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from tinyvex.server.discovery import Discovery
 
 Arguments = Mapping[str, Any]
+
+CONNECT_SECONDS = 10.0
 
 
 class Session(Protocol):
@@ -71,11 +75,19 @@ async def open_session(data: Path) -> AsyncIterator[Session]:
 
 @asynccontextmanager
 async def connect(found: Discovery) -> AsyncIterator[Any]:
-    """A client with the admin token, connected."""
+    """
+    A client with the admin token, connected.
+
+    Raises:
+        ConnectionLost: the server does not answer.
+    """
     from tinyvex.client.client import connect as connect_client
 
     async with connect_client(found.url, found.admin_token) as client:
-        await client.wait_connected()
+        with anyio.move_on_after(CONNECT_SECONDS) as waiting:
+            await client.wait_connected()
+        if waiting.cancelled_caught:
+            raise ConnectionLost(f"the server at {found.url}, process {found.pid}, does not answer")
         yield client
 
 

@@ -1,0 +1,61 @@
+"""Where commands' calls go when something is odd."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tinyvex.cli import session
+from tinyvex.cli.session import connect, open_session, running_server
+from tinyvex.errors import ConnectionLost, DataFolderLocked, DataFolderUnusable
+from tinyvex.server import discovery
+from tinyvex.server.discovery import Discovery
+from tinyvex.storage.folder import DataFolder
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Path]:
+    """A folder that somebody owns."""
+    lock = DataFolder(tmp_path).lock()
+    yield tmp_path
+    lock.release()
+
+
+def found(port: int) -> Discovery:
+    return Discovery(
+        url=f"ws://127.0.0.1:{port}", port=port, pid=1, token=None, admin_token="a", version="0", database_id="d"
+    )
+
+
+def test_a_free_folder_has_no_server(tmp_path: Path) -> None:
+    """Then the file itself is opened."""
+    discovery.write(tmp_path, found(1))
+    assert running_server(tmp_path) is None
+
+
+def test_a_held_folder_with_a_discovery_file_has_one(held: Path) -> None:
+    """Then the server is asked."""
+    discovery.write(held, found(1))
+    assert running_server(held) == found(1)
+
+
+def test_a_held_folder_without_one_is_not_raced(held: Path) -> None:
+    """Its owner is starting or stopping: the error says who it is."""
+    with pytest.raises(DataFolderLocked, match="does not serve"):
+        running_server(held)
+
+
+async def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    """Reading makes nothing."""
+    with pytest.raises(DataFolderUnusable):
+        async with open_session(tmp_path / "none"):
+            pass
+
+
+async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command does not wait for ever: the error names the process."""
+    monkeypatch.setattr(session, "CONNECT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ConnectionLost, match="process 1"):
+        async with connect(found(silent.getsockname()[1])):
+            pass
