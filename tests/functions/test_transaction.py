@@ -1,5 +1,6 @@
 """Transactions: reading one's own writes, exactly what was read, and the net effect of what was written."""
 
+import enum
 import random
 from itertools import islice
 
@@ -293,6 +294,25 @@ def test_a_document_carries_its_id_and_creation_time(log):
     internal, first, second = log.run(unit(work))
     assert first["_id"] == second["_id"] == DocumentId(10_001, internal).text
     assert first["_creationTime"] == second["_creationTime"] == log.last_ts / 1000
+
+
+class Level(enum.IntEnum):
+    HIGH = 2
+
+
+@pytest.mark.parametrize(
+    ("given_value", "stored_value"), [((1, 2), [1, 2]), (Level.HIGH, 2), (2.0, 2), ({"a": (1.0,)}, {"a": [1]})]
+)
+def test_keys_are_those_of_what_is_stored(log, given_value, stored_value):
+    """Whatever Python object a field was given as, it is found under the value that is read back."""
+    log.run(unit(insert({"n": given_value})))
+    log.run(unit(lambda transaction: put(transaction, 10, {"n": given_value})))
+
+    def work(transaction):
+        lo = encode_part(stored_value)
+        return [decode(stored.json)["n"] for stored in scan(transaction, lo, lo + b"\xff")]
+
+    assert query(log, work) == [stored_value] * 2
 
 
 def test_creation_times_increase_within_a_transaction(log):

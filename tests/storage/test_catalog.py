@@ -1,12 +1,14 @@
 """Tables, indexes, and the keys of documents."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.storage import MemoryStore
 from tinyvex import errors
 from tinyvex.storage.catalog import Catalog, IndexInfo, TableInfo
 from tinyvex.values.order import encode_key
-from tinyvex.values.types import MISSING
+from tinyvex.values.types import MISSING, Int64
 
 INTERNAL = b"i" * 16
 
@@ -89,3 +91,44 @@ def test_the_pseudo_index_of_ids_is_the_tablets_number_negated(catalog):
     """So no index can be confused with it."""
     table = catalog.table("items")
     assert table.by_id == -table.tablet
+
+
+LOOKALIKES = [
+    MISSING,
+    None,
+    True,
+    False,
+    0,
+    1,
+    0.0,
+    -0.0,
+    1.0,
+    float("nan"),
+    Int64(0),
+    Int64(1),
+    "",
+    "a",
+    b"",
+    b"a",
+    [1],
+    {"m": 1},
+]
+lookalikes = st.sampled_from(LOOKALIKES)
+
+
+@given(lookalikes, lookalikes, lookalikes, lookalikes)
+def test_keys_after_a_change_are_the_keys(one, other, before, after):
+    """The short cut for fields that stay the same is never wrong, not for values that Python calls equal."""
+    indexes = (
+        IndexInfo(1, "by_creation_time", ("_creationTime",)),
+        IndexInfo(2, "by_n", ("n",)),
+        IndexInfo(3, "by_both", ("n", "o.m")),
+    )
+    table = TableInfo("items", 10_001, 101, {}, indexes)
+
+    def document(n, m):
+        fields = {"n": n, "o": {"m": m}, "_creationTime": 5.5}
+        return {name: value for name, value in fields.items() if value is not MISSING and value != {"m": MISSING}}
+
+    first, second = document(one, before), document(other, after)
+    assert table.keys_after(first, table.keys(first, INTERNAL), second, INTERNAL) == table.keys(second, INTERNAL)

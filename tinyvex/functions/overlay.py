@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from tinyvex.storage.records import StoredDocument, Write
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from tinyvex.storage.catalog import IndexInfo, Key
+    from tinyvex.values.types import Value
 
 __all__ = ["Entry", "Overlay"]
 
@@ -16,18 +19,25 @@ __all__ = ["Entry", "Overlay"]
 class Entry:
     """What the transaction has done to one document."""
 
-    __slots__ = ("base", "creation_time", "internal", "keys", "now", "number", "old_keys")
+    __slots__ = ("base", "creation_time", "fields", "internal", "keys", "now", "number", "old_keys")
 
     def __init__(
-        self, number: int, internal: bytes, base: StoredDocument | None, old_keys: list[Key], creation: float
+        self,
+        number: int,
+        internal: bytes,
+        creation_time: float,
+        base: StoredDocument | None = None,
+        old_keys: Sequence[Key] = (),
+        fields: Mapping[str, Value] | None = None,
     ) -> None:
         self.number = number  # how many documents of its table were written before it
         self.internal = internal
+        self.creation_time = creation_time
         self.base = base  # as the snapshot has it
-        self.old_keys = old_keys  # of the base
-        self.creation_time = creation
+        self.old_keys = list(old_keys)  # of the base
         self.now: StoredDocument | None = base  # as the transaction has it
-        self.keys: list[Key] = old_keys  # of that
+        self.fields = fields  # of that
+        self.keys = self.old_keys  # of that
 
     def changed(self) -> bool:
         """Whether the document is other than the snapshot has it."""
@@ -62,8 +72,17 @@ class Overlay:
         # Keys of the documents that are there now, by index; made when an index is first scanned.
         self._sorted: dict[int, list[tuple[bytes, Entry]]] = {}
 
-    def set(self, entry: Entry, stored: StoredDocument | None, keys: list[Key]) -> None:
+    def set(
+        self, entry: Entry, stored: StoredDocument | None, fields: Mapping[str, Value] | None, keys: list[Key]
+    ) -> None:
         """A document is now this, or gone."""
+        if self._sorted:
+            self._place(entry, keys)
+        entry.now = stored
+        entry.fields = fields
+        entry.keys = keys
+
+    def _place(self, entry: Entry, keys: list[Key]) -> None:
         for index_id, key in entry.keys:
             placed = self._sorted.get(index_id, [])
             place = bisect_left(placed, key, key=_key)
@@ -72,8 +91,6 @@ class Overlay:
         for index_id, key in keys:
             if index_id in self._sorted:
                 insort(self._sorted[index_id], (key, entry), key=_key)
-        entry.now = stored
-        entry.keys = keys
 
     def rows(self, index: IndexInfo, lo: bytes, hi: bytes) -> list[StoredDocument]:
         """The written documents in a range of an index, in order."""

@@ -30,7 +30,7 @@ from tinyvex.storage.ranges import Range, successor
 from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import DocumentId, new_internal
 from tinyvex.values.timestamps import creation_time, next_creation_time
-from tinyvex.values.types import Value
+from tinyvex.values.types import Int64, Value
 
 if TYPE_CHECKING:
     from tinyvex.storage.catalog import IndexInfo, Key, TableInfo
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Transaction"]
 
 _by_key = attrgetter("key")
+_SCALARS = frozenset((str, int, float, bool, bytes, type(None), Int64))
 
 
 class Transaction:
@@ -244,11 +245,11 @@ class Transaction:
         last = self._creation_time
         self._creation_time = creation_time(self.ts) if last == 0.0 else next_creation_time(last)
         overlay = self._overlay(table)
-        entry = Entry(len(overlay.entries), internal, None, [], self._creation_time)
-        stored, keys = self._encode(table, entry, fields)
+        entry = Entry(len(overlay.entries), internal, self._creation_time)
+        stored, document, keys = self._encode(table, entry, fields)
         self._count_document()
         overlay.entries[internal] = entry
-        overlay.set(entry, stored, keys)
+        overlay.set(entry, stored, document, keys)
         return stored
 
     def put(self, table: TableInfo, internal: bytes, fields: Mapping[str, Any] | None) -> StoredDocument | None:
@@ -279,11 +280,11 @@ class Transaction:
         if entry is None or entry.now is None:
             text = DocumentId(table.number, internal).text
             raise DocumentNotFound(f"there is no document {text!r} in table {table.name!r}", id=text)
-        stored, keys = (None, []) if fields is None else self._encode(table, entry, fields)
+        stored, document, keys = (None, None, []) if fields is None else self._encode(table, entry, fields)
         if fresh:
             self._count_document()
             overlay.entries[internal] = entry
-        overlay.set(entry, stored, keys)
+        overlay.set(entry, stored, document, keys)
         return stored
 
     def _overlay(self, table: TableInfo) -> Overlay:
@@ -306,10 +307,12 @@ class Transaction:
             return None
         document = cast("dict[str, Value]", decode_canonical(base.json))
         creation = cast("float", document["_creationTime"])
-        return Entry(len(overlay.entries), internal, base, table.keys(document, internal), creation)
+        return Entry(len(overlay.entries), internal, creation, base, table.keys(document, internal), document)
 
-    def _encode(self, table: TableInfo, entry: Entry, fields: Mapping[str, Any]) -> tuple[StoredDocument, list[Key]]:
-        """The document with its system fields, and its keys."""
+    def _encode(
+        self, table: TableInfo, entry: Entry, fields: Mapping[str, Any]
+    ) -> tuple[StoredDocument, Mapping[str, Value], list[Key]]:
+        """The document with its system fields, stored and decoded, and its keys."""
         internal = entry.internal
         document = dict(fields)
         document["_creationTime"] = entry.creation_time
@@ -323,9 +326,17 @@ class Transaction:
         self._bytes += size
         if self._bytes > TRANSACTION_BYTES_MAX:
             raise TransactionTooLarge(f"this mutation writes more than {TRANSACTION_BYTES_MAX} bytes")
-        # Keys are made from what is stored, not from what was given: it may be structs, enums, tuples.
-        keys = table.keys(cast("dict[str, Value]", decode_canonical(data)), internal)
-        return StoredDocument(internal, internal, self.ts, data), keys
+        # Keys are those of what is stored. What was given is the same where the indexed fields are scalars;
+        # else it may hold structs, enums, tuples.
+        for name in table.indexed:
+            if name in document and type(document[name]) not in _SCALARS:
+                document = cast("dict[str, Value]", decode_canonical(data))
+                break
+        if entry.fields is None:
+            keys = table.keys(document, internal)
+        else:
+            keys = table.keys_after(entry.fields, entry.keys, document, internal)
+        return StoredDocument(internal, internal, self.ts, data), document, keys
 
     def _count_document(self) -> None:
         self._documents += 1

@@ -25,7 +25,7 @@ from tinyvex.errors import UnknownIndex, UnknownTable
 from tinyvex.storage import queries
 from tinyvex.values.codec import decode_canonical
 from tinyvex.values.order import encode_part
-from tinyvex.values.types import MISSING, Missing, Value
+from tinyvex.values.types import MISSING, Int64, Missing, Value
 
 __all__ = [
     "BY_CREATION_TIME",
@@ -46,6 +46,9 @@ BY_CREATION_TIME = "by_creation_time"
 TABLES_TABLET = 1
 INDEXES_TABLET = 2
 CODE_TABLET = 3
+
+_COMPARABLE = frozenset((str, int, bool, bytes, type(None), Int64, Missing))
+"""Types whose equal values have equal keys; floats are not among them, because -0.0 == 0.0."""
 
 IndexState = Literal["building", "ready", "dropping"]
 Key = tuple[int, bytes]
@@ -76,6 +79,18 @@ class IndexInfo:
         """The document's key: its fields, its creation time, and its own 16 bytes, which make it unique."""
         return self.key_before(document, encode_part(document["_creationTime"]) + internal)
 
+    def same_key(self, document: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
+        """Whether two revisions certainly have the same key; a quick look, which may say no where they have."""
+        for path in self._paths:
+            value = document.get(path[0], MISSING)
+            kind = type(value)
+            if kind not in _COMPARABLE or len(path) > 1:
+                return False
+            compared = other.get(path[0], MISSING)
+            if type(compared) is not kind or compared != value:
+                return False
+        return True
+
     def key_before(self, document: Mapping[str, Value], ending: bytes) -> bytes:
         """The key, given its end (creation time and internal id), which all indexes of a document share."""
         parts = [
@@ -104,6 +119,7 @@ class TableInfo:
         indexes: by name, those that can be read; `by_creation_time` is always there.
         maintained: those that mutations keep up: the ready ones and the ones being built.
         fingerprint: of the class its documents were last validated against.
+        indexed: the top-level fields that any maintained index looks at.
     """
 
     name: str
@@ -112,6 +128,11 @@ class TableInfo:
     indexes: Mapping[str, IndexInfo]
     maintained: tuple[IndexInfo, ...]
     fingerprint: str | None = None
+    indexed: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        roots = {name.split(".")[0] for index in self.maintained for name in index.fields}
+        object.__setattr__(self, "indexed", tuple(sorted(roots)))
 
     @property
     def by_id(self) -> int:
@@ -136,6 +157,15 @@ class TableInfo:
         """The document's key in every maintained index."""
         ending = encode_part(document["_creationTime"]) + internal
         return [(index.id, index.key_before(document, ending)) for index in self.maintained]
+
+    def keys_after(
+        self, before: Mapping[str, Value], keys: list[Key], document: Mapping[str, Value], internal: bytes
+    ) -> list[Key]:
+        """The keys of a document's new revision, given the revision before it and its keys; most stay the same."""
+        return [
+            known if index.same_key(before, document) else (index.id, index.key(document, internal))
+            for index, known in zip(self.maintained, keys, strict=True)
+        ]
 
 
 class Catalog:
