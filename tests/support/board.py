@@ -85,9 +85,7 @@ class Board:
     def __post_init__(self) -> None:
         pick = self.source_random
         for name in ("red", "blue")[: pick.randint(1, 2)]:
-            indexes = {
-                f"by_{number}": pick.sample(FIELDS, pick.randint(1, 2)) for number in range(pick.randint(0, 2))
-            }
+            indexes = {f"by_{number}": pick.sample(FIELDS, pick.randint(1, 2)) for number in range(pick.randint(0, 2))}
             self.tables[name] = indexes
 
     def source(self) -> str:

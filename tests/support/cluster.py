@@ -189,9 +189,7 @@ class Cluster:
             self._check_client(client._session, number)
         self._converged += 1
 
-    def _act(
-        self, client: Client, number: int, count: int, source: random.Random, held: list[Any], calls: Any
-    ) -> None:
+    def _act(self, client: Client, number: int, count: int, source: random.Random, held: list[Any], calls: Any) -> None:
         dice = source.random()
         if dice < 0.3 and len(held) < QUERIES_MAX:
             path, args = self.board.query(source)
