@@ -74,6 +74,9 @@ class Transaction:
         self._random = random
         self._give_way = give_way
         self._overlays: dict[int, Overlay] = {}
+        # What `get` found last: `patch` and most functions write what they have just read.
+        self._last_read: StoredDocument | None = None
+        self._last_tablet = 0
         self._creation_time = 0.0
         self._documents = 0
         self._bytes = 0
@@ -89,7 +92,9 @@ class Transaction:
             entry = overlay.entries.get(internal)
             if entry is not None:
                 return entry.now
-        return self._snapshot.get(tablet, internal)
+        stored = self._last_read = self._snapshot.get(tablet, internal)
+        self._last_tablet = tablet
+        return stored
 
     def scan(
         self,
@@ -302,7 +307,9 @@ class Transaction:
     def _entry(self, table: TableInfo, overlay: Overlay, internal: bytes) -> Entry | None:
         """An entry for a document as the snapshot has it."""
         self.reads.add_point(table.by_id, internal)
-        base = self._snapshot.get(table.tablet, internal)
+        base = self._last_read
+        if base is None or base.internal != internal or self._last_tablet != table.tablet:
+            base = self._snapshot.get(table.tablet, internal)
         if base is None:
             return None
         document = cast("dict[str, Value]", decode_canonical(base.json))
