@@ -128,7 +128,7 @@ class Snapshot:
         self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int
     ) -> Iterator[tuple[bytes, bytes, int, bytes]]:
         statement = queries.PAGE_AT_REVERSE if reverse else queries.PAGE_AT
-        for key, internal, tablet in self._execute(statement, (index.id, lo, hi, self.ts, limit)).fetchall():
+        for key, internal, tablet, _, _ in self._execute(statement, (index.id, lo, hi, self.ts, limit)).fetchall():
             document = self.get(tablet, internal)
             assert document is not None, f"index {index.id} has an entry at {self.ts} without its document"
             yield key, internal, document.ts, document.json

@@ -34,6 +34,7 @@ NEWEST_ROW = "SELECT COALESCE(MAX(log_row), 0) FROM documents"
 ROWS_SINCE = "SELECT log_row, table_id, id FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
 
 # Scanning an index: newest state, and the state at an older ts.
+# Beside MAX(ts), SQLite takes the other columns from the row that has the maximum.
 
 PAGE = (
     "SELECT c.key, d.id, d.ts, d.json_value FROM current AS c JOIN documents AS d ON d.log_row = c.log_row"
@@ -41,10 +42,8 @@ PAGE = (
 )
 PAGE_REVERSE = PAGE.replace("ASC", "DESC")
 PAGE_AT = (
-    "SELECT key, document_id, table_id FROM"
-    " (SELECT key, MAX(ts), deleted, document_id, table_id FROM indexes"
-    " WHERE index_id = ? AND key >= ? AND key < ? AND ts <= ? GROUP BY key HAVING deleted = 0)"
-    " ORDER BY key ASC LIMIT ?"
+    "SELECT key, document_id, table_id, MAX(ts), deleted FROM indexes"
+    " WHERE index_id = ? AND key >= ? AND key < ? AND ts <= ? GROUP BY key HAVING deleted = 0 ORDER BY key ASC LIMIT ?"
 )
 PAGE_AT_REVERSE = PAGE_AT.replace("ASC", "DESC")
 COUNT_PAGE = (

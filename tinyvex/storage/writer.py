@@ -126,14 +126,22 @@ class Writer:
             callback, self._on_idle = self._on_idle, None
             callback()
         elif self._idle_timer is None:
-            self._idle_timer = self.runtime.loop.call_later(CHECKPOINT_PAUSE_SECONDS, self._pause)
+            self._expect_pause()
 
-    def _pause(self) -> None:
-        """Nothing was queued a moment ago: if that is so still, let the writer tidy up."""
+    def _expect_pause(self) -> None:
+        groups = self.statistics.groups
+        self._idle_timer = self.runtime.loop.call_later(CHECKPOINT_PAUSE_SECONDS, self._pause, groups)
+
+    def _pause(self, groups: int) -> None:
+        """If nothing has happened since, let the writer tidy up."""
         self._idle_timer = None
-        if self._unfinished == 0:
-            self.checkpoint_wanted = True
-            self._thread.worker.wake()
+        if self._unfinished > 0:
+            return  # the end of that looks for a pause again
+        if self.statistics.groups != groups:
+            self._expect_pause()
+            return
+        self.checkpoint_wanted = True
+        self._thread.worker.wake()
 
     def _look(self) -> float | None:
         wait = self._thread.guard.check()
