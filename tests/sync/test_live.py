@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tinyvex import errors
-from tinyvex.functions.executor import Call, QueryOutcome, result_hash
+from tinyvex.functions.calls import Call, QueryOutcome, result_hash
 from tinyvex.functions.reads import ReadSet
 from tinyvex.storage.log import CommitRecord, Write
 from tinyvex.sync.counters import Counters

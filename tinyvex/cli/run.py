@@ -94,7 +94,7 @@ async def _call_here(app: Path | None, data: Path | None, function: str, argumen
             print_value(await session.query(function, arguments))
         return
 
-    from tinyvex.functions.executor import Call
+    from tinyvex.functions.calls import Call
     from tinyvex.server.server import Server, ServerOptions
 
     call = Call(function, codec.encode(arguments), admin=True)

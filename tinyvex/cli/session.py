@@ -130,7 +130,7 @@ class _Local:
         self._executor = executor
 
     async def query(self, path: str, arguments: Arguments) -> bytes:
-        from tinyvex.functions.executor import Call
+        from tinyvex.functions.calls import Call
 
         outcome = await self._executor.query(Call(path, codec.encode(arguments), admin=True))
         return bytes(outcome.value)

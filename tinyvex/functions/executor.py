@@ -12,88 +12,43 @@ so a result computed with new code can never be told at an older version.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tinyvex import errors, limits
-from tinyvex.functions import audit, system
-from tinyvex.functions.context import ActionCtx, Execution, MutationCtx, QueryCtx
+from tinyvex.functions import audit
+from tinyvex.functions.actions import Actions
+from tinyvex.functions.calls import (
+    Call,
+    MutationOutcome,
+    QueryOutcome,
+    Request,
+    encode_result,
+    find_function,
+    result_hash,
+)
+from tinyvex.functions.context import Execution, MutationCtx, QueryCtx
 from tinyvex.functions.reads import ReadSet
 from tinyvex.functions.transaction import Transaction
 from tinyvex.storage.catalog import CODE_TABLET
 from tinyvex.storage.log import Outcome, RequestRecord, Snapshot
 from tinyvex.storage.schema_change import CODE_INTERNAL
-from tinyvex.values import codec
 
 if TYPE_CHECKING:
     from tinyvex.functions.app import App
-    from tinyvex.functions.context import Identity
-    from tinyvex.functions.registry import FunctionSpec, Kind
-    from tinyvex.runtime import LoopThread, Runtime
+    from tinyvex.functions.registry import FunctionSpec
+    from tinyvex.runtime import Runtime
     from tinyvex.storage.store import Store
 
-__all__ = ["Call", "Executor", "MutationOutcome", "QueryOutcome", "Request"]
+__all__ = ["Executor"]
 
-T = TypeVar("T")
 log = logging.getLogger("tinyvex.functions")
 
 APPS_KEPT = 4
 """Older code that snapshots may still need; executions are short, so the last few are plenty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What to run, and for whom."""
-
-    path: str
-    args: bytes
-    """One JSON object."""
-    identity: Identity = None
-    admin: bool = False
-    """Internal functions are allowed."""
-    request_id: str = ""
-    """Under which the log has the traceback of a failure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The key under which a mutation happens once, and the digest of what was asked."""
-
-    session_id: str
-    request_id: int
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class QueryOutcome:
-    """A query's result at a snapshot: a value or an error, and what it depended on."""
-
-    ts: int
-    value: bytes
-    error: errors.TinyvexError | None
-    hash: str
-    reads: ReadSet
-    log_lines: tuple[str, ...] = ()
-    read_auth: bool = False
-    read_now: bool = False
-    journal: str | None = None
-    """Where the first page of a paginated query ends."""
-    volatile: bool = False
-    """It failed for a reason outside the database; any commit makes it worth another try."""
-
-
-@dataclass(frozen=True, slots=True)
-class MutationOutcome:
-    """What a mutation returned and when it committed."""
-
-    value: bytes
-    ts: int
-    log_lines: tuple[str, ...] = ()
-    replayed: bool = False
 
 
 @dataclass(slots=True)
@@ -112,10 +67,11 @@ class Executor:
     function_seconds: float = limits.FUNCTION_SECONDS
     reveal: bool = False
     _apps: list[tuple[int, App]] = field(default_factory=list)
-    _loop_thread: LoopThread | None = None
+    _actions: Actions = field(init=False)
 
     def __post_init__(self) -> None:
         self._apps = [(0, self.app)]
+        self._actions = Actions(self)
         if self.reveal:
             audit.install()
 
@@ -186,7 +142,7 @@ class Executor:
             context = QueryCtx(transaction, app, call.identity, execution, seed=(call.path, call.args))
             result = self._run(spec, context, arguments)
             spec.reads_now = bool(spec.reads_now) or execution.read_now
-            value = encode_result(spec, result, snapshot)
+            value = encode_result(spec, result, snapshot.catalog)
         except errors.SnapshotUnavailable:
             raise
         except Exception as raised:  # noqa: BLE001 - whatever users' code raises is the query's outcome
@@ -201,6 +157,7 @@ class Executor:
             read_auth=execution.read_auth,
             read_now=execution.read_now,
             journal=execution.journal,
+            volatile=isinstance(error, errors.StorageError),
         )
 
     def _stopped_query(self, call: Call, reads: ReadSet, raised: BaseException | None, at: int | None) -> QueryOutcome:
@@ -275,7 +232,7 @@ class Executor:
         execution = Execution(transaction.reads)
         context = MutationCtx(transaction, app, call.identity, execution)
         result = self._run(spec, context, arguments)
-        value = encode_result(spec, result, snapshot)
+        value = encode_result(spec, result, snapshot.catalog)
         log_lines = tuple(execution.log_lines)
         record = None
         if request is not None:
@@ -291,51 +248,20 @@ class Executor:
     # Actions.
 
     async def action(self, call: Call) -> tuple[bytes, tuple[str, ...]]:
-        """
-        Run an action on the action loop and wait.
-
-        Raises:
-            TinyvexError: what the function failed with.
-        """
-        app = self.app
-        spec = find_function(app, call, "action")
-        snapshot_catalog = await self.store.read(lambda snapshot: snapshot.catalog)
-        arguments = spec.decode_arguments(call.args, snapshot_catalog)
-        execution = Execution(ReadSet())
-        if self._loop_thread is None:
-            self._loop_thread = self.runtime.start_loop("tinyvex-actions")
-        thread = self._loop_thread
-        context = ActionCtx(_Calls(self, thread, call.identity), app, call.identity, execution, now=self.store.last_ts)
-
-        async def run() -> Any:
-            return await spec.function(context, **arguments)
-
-        try:
-            result = await self._within(thread.run(run), limits.ACTION_SECONDS, call)
-            value = spec.encode_result(result, snapshot_catalog)
-        except Exception as raised:
-            raise self.to_error(raised, call) from raised
-        return value, tuple(execution.log_lines)
-
-    async def _within(self, running: Any, seconds: float, call: Call) -> Any:
-        import anyio
-
-        try:
-            with anyio.fail_after(seconds):
-                return await running
-        except TimeoutError as error:
-            raise errors.TimeLimitExceeded(f"{call.path} ran longer than {seconds:g} s") from error
+        """Run an action and wait; see `Actions.run`."""
+        return await self._actions.run(call)
 
     def close(self) -> None:
-        """End the action loop."""
-        if self._loop_thread is not None:
-            self._loop_thread.stop()
+        """End the actions' thread."""
+        self._actions.close()
 
     # Errors.
 
     def to_error(self, raised: BaseException, call: Call) -> errors.TinyvexError:
         """What the client is told; unexpected exceptions are logged and told as `FunctionFailed`."""
         if isinstance(raised, errors.TinyvexError):
+            # Its frames hold the transaction and whatever the function held, and results are kept.
+            raised.__traceback__ = raised.__context__ = raised.__cause__ = None
             return raised
         log.error(
             "%s failed (request %s)", call.path, call.request_id or "-",
@@ -346,75 +272,6 @@ class Executor:
         summary = "".join(traceback.format_exception_only(raised)).strip()
         trace = "".join(traceback.format_exception(raised))
         return errors.FunctionFailed(f"{call.path} failed: {summary}", traceback=trace)
-
-
-class _Calls:
-    """How an action reaches queries, mutations and other actions: from its loop to the server's and back."""
-
-    def __init__(self, executor: Executor, thread: LoopThread, identity: Identity) -> None:
-        self._executor = executor
-        self._thread = thread
-        self._identity = identity
-
-    async def query(self, path: str, args: bytes) -> bytes:
-        call = Call(path, args, self._identity, admin=True)
-        return (await self._thread.home(lambda: self._executor.query(call))).value
-
-    async def mutation(self, path: str, args: bytes) -> bytes:
-        call = Call(path, args, self._identity, admin=True)
-        return (await self._thread.home(lambda: self._executor.mutation(call))).value
-
-    async def action(self, path: str, args: bytes) -> bytes:
-        call = Call(path, args, self._identity, admin=True)
-        return (await self._thread.home(lambda: self._executor.action(call)))[0]
-
-
-def find_function(app: App, call: Call, kind: Kind) -> FunctionSpec:
-    """
-    The function a call names: the app's, or one that every app has.
-
-    Raises:
-        FunctionNotFound, WrongFunctionKind: there is none that this caller may run in this way.
-    """
-    if call.admin and call.path.startswith(f"{system.MODULE}:") and call.path in system.system_functions():
-        spec = system.system_functions()[call.path]
-        if spec.kind == kind:
-            return spec
-    return app.lookup(call.path, kind=kind, internal_allowed=call.admin)
-
-
-def encode_result(spec: FunctionSpec, result: Any, snapshot: Snapshot) -> bytes:
-    """
-    A function's result as canonical JSON.
-
-    Raises:
-        InvalidResult: it does not fit the annotation, is no value, or is too large.
-    """
-    value = spec.encode_result(result, snapshot.catalog)
-    if len(value) > limits.RESULT_BYTES_MAX:
-        raise errors.InvalidResult(
-            f"{spec.path} returned {len(value)} bytes; the limit is {limits.RESULT_BYTES_MAX}; paginate or take fewer"
-        )
-    return value
-
-
-def result_hash(value: bytes, error: errors.TinyvexError | None) -> str:
-    """The token under which two results count as the same."""
-    if error is None:
-        return hashlib.blake2b(value, digest_size=16).hexdigest()
-    text = f"{error.number}\0{error.message}\0{getattr(error, 'app_data', None)!r}"
-    return "!" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def identity_key(identity: Identity) -> bytes:
-    """An identity as canonical JSON; `null` for nobody."""
-    return b"null" if identity is None else codec.encode(dict(identity))
-
-
-def request_digest(call: Call) -> bytes:
-    """What a request id stands for: reusing it for anything else is an error."""
-    parts = (call.path.encode(), call.args, identity_key(call.identity))
-    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
 
 
 def _replay(recorded: RequestRecord, request: Request) -> MutationOutcome:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from tinyvex.functions.executor import Call, QueryOutcome, identity_key
+from tinyvex.functions.calls import Call, QueryOutcome, identity_key
 from tinyvex.sync.subscriptions import Subscriptions
 from tinyvex.wire.codec import updated_tail
 from tinyvex.wire.faults import to_object

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Raw, Struct
 
 from tinyvex import errors, limits
-from tinyvex.functions.executor import Call, MutationOutcome, QueryOutcome, Request, request_digest
+from tinyvex.functions.calls import Call, MutationOutcome, QueryOutcome, Request, identity_key, request_digest
 from tinyvex.sync.state import Pin, Refresh, Send, SyncedQuery, SyncState, Wait
 from tinyvex.values import codec as values
 from tinyvex.wire import codec, messages
@@ -72,6 +72,7 @@ class SyncWorker:
         self._counters = counters
         self._runtime = runtime
         self._identity: Identity = None
+        self._bound: bytes | None = None
         self._is_admin = is_admin
         self._check_admin_token = check_admin_token
         self._by_live: dict[LiveQuery, list[SyncedQuery]] = {}
@@ -131,13 +132,21 @@ class SyncWorker:
             )
             self._outbox.send(codec.encode_notification(messages.AuthError(jsonrpc="2.0", params=notice)))
             return
+        self._identity = self._bind(params.acting_as if params.kind == "admin" else None)
         self._is_admin = params.kind == "admin"
-        self._identity = params.acting_as if params.kind == "admin" else None
         self.state.identity += 1
         for query in self.state.queries.values():
             self.state.invalidated(query)
         self._outbox.send(codec.encode_response(request.id, b"{}"))
         self.wake()
+
+    def _bind(self, identity: Identity) -> Identity:
+        """A session is its first identity's for good: its exactly-once records must answer nobody else."""
+        if identity is not None:
+            if self._bound is not None and identity_key(identity) != self._bound:
+                raise errors.SessionIdentity("this session speaks for another identity: begin a new one")
+            self._bound = identity_key(identity)
+        return identity
 
     def _mutation(self, request: messages.Mutation) -> None:
         params = request.params

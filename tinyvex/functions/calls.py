@@ -1,0 +1,129 @@
+"""What is asked of a function, what comes of it, and the tokens by which both are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tinyvex import errors, limits
+from tinyvex.functions import system
+from tinyvex.values import codec
+
+if TYPE_CHECKING:
+    from tinyvex.functions.app import App
+    from tinyvex.functions.context import Identity
+    from tinyvex.functions.reads import ReadSet
+    from tinyvex.functions.registry import FunctionSpec, Kind
+    from tinyvex.storage.catalog import Catalog
+
+__all__ = [
+    "Call",
+    "MutationOutcome",
+    "QueryOutcome",
+    "Request",
+    "encode_result",
+    "find_function",
+    "identity_key",
+    "request_digest",
+    "result_hash",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What to run, and for whom."""
+
+    path: str
+    args: bytes
+    """One JSON object."""
+    identity: Identity = None
+    admin: bool = False
+    """Internal functions are allowed."""
+    request_id: str = ""
+    """Under which the log has the traceback of a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The key under which a mutation happens once, and the digest of what was asked."""
+
+    session_id: str
+    request_id: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOutcome:
+    """A query's result at a snapshot: a value or an error, and what it depended on."""
+
+    ts: int
+    value: bytes
+    error: errors.TinyvexError | None
+    hash: str
+    reads: ReadSet
+    log_lines: tuple[str, ...] = ()
+    read_auth: bool = False
+    read_now: bool = False
+    journal: str | None = None
+    """Where the first page of a paginated query ends."""
+    volatile: bool = False
+    """It failed for a reason outside the database; any commit makes it worth another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class MutationOutcome:
+    """What a mutation returned and when it committed."""
+
+    value: bytes
+    ts: int
+    log_lines: tuple[str, ...] = ()
+    replayed: bool = False
+
+
+def find_function(app: App, call: Call, kind: Kind) -> FunctionSpec:
+    """
+    The function a call names: the app's, or one that every app has.
+
+    Raises:
+        FunctionNotFound, WrongFunctionKind: there is none that this caller may run in this way.
+    """
+    if call.admin and call.path.startswith(f"{system.MODULE}:") and call.path in system.system_functions():
+        spec = system.system_functions()[call.path]
+        if spec.kind == kind:
+            return spec
+    return app.lookup(call.path, kind=kind, internal_allowed=call.admin)
+
+
+def encode_result(spec: FunctionSpec, result: Any, catalog: Catalog) -> bytes:
+    """
+    A function's result as canonical JSON.
+
+    Raises:
+        InvalidResult: it does not fit the annotation, is no value, or is too large.
+    """
+    value = spec.encode_result(result, catalog)
+    if len(value) > limits.RESULT_BYTES_MAX:
+        raise errors.InvalidResult(
+            f"{spec.path} returned {len(value)} bytes; the limit is {limits.RESULT_BYTES_MAX}; paginate or take fewer"
+        )
+    return value
+
+
+def result_hash(value: bytes, error: errors.TinyvexError | None) -> str:
+    """The token under which two results count as the same."""
+    if error is None:
+        return hashlib.blake2b(value, digest_size=16).hexdigest()
+    text = f"{error.number}\0{error.message}\0{getattr(error, 'app_data', None)!r}"
+    return "!" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def identity_key(identity: Identity) -> bytes:
+    """An identity as canonical JSON; `null` for nobody."""
+    return b"null" if identity is None else codec.encode(dict(identity))
+
+
+def request_digest(call: Call) -> bytes:
+    """What a request id stands for: reusing it for anything else is an error."""
+    parts = (call.path.encode(), call.args, identity_key(call.identity))
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
