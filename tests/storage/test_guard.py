@@ -237,12 +237,19 @@ async def test_a_writer_that_does_not_come_back_is_replaced(store):
 async def test_a_reader_that_does_not_come_back_is_replaced(store):
     """As often as it happens, reads go on."""
     release = threading.Event()
+    counts = []
+    store.on_abandoned = counts.append
     for _ in range(3):
         with pytest.raises(errors.TimeLimitExceeded, match="did not react"):
             await store.read(lambda snapshot: release.wait(30), limit_seconds=LIMIT)
     assert await store.read(numbers) == []
-    assert store.statistics().threads_abandoned == 3
+    assert (store.statistics().threads_abandoned, store.statistics().threads_stuck) == (3, 3)
+    assert counts == [1, 2, 3]
+    stuck = [worker._thread for worker in store._stuck]
     release.set()
+    for thread in stuck:
+        await asyncio.to_thread(thread.join, 30)
+    assert (store.statistics().threads_abandoned, store.statistics().threads_stuck) == (3, 0)
 
 
 @pytest.mark.usefixtures("short_grace")

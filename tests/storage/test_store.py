@@ -3,13 +3,17 @@
 import asyncio
 import multiprocessing
 import os
+import random
 import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.loop import run_virtual
+from tests.support.network import Network
 from tests.support.storage import ITEMS, Blocker, bound_runtime, insert, numbers, opened, unit
+from tests.support.world import WorldRuntime
 from tinyvex import errors
 from tinyvex.storage import pragmas
 from tinyvex.storage.check import check_folder
@@ -146,6 +150,14 @@ def scrambled_globals(path):
     path.write_bytes(data[:4096] + b"\xaa" * (len(data) - 4096))
 
 
+def scrambled_catalog(path):
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE documents SET json_value = CAST('{' AS BLOB) WHERE table_id = 2")
+    connection.commit()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
 def newer(path):
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {pragmas.FORMAT_VERSION + 1}")
@@ -176,6 +188,16 @@ async def test_a_file_that_is_not_ours_is_refused_and_not_touched(tmp_path, spoi
     with pytest.raises(error):
         Store.open(tmp_path, bound_runtime(), read_only=read_only)
     assert path.read_bytes() == before
+    assert lock_holder(tmp_path) is None
+
+
+async def test_a_catalog_that_cannot_be_read_is_damage(tmp_path):
+    """The owner refuses to start, and the folder is free again."""
+    async with opened(tmp_path):
+        pass
+    scrambled_catalog(tmp_path / "data.sqlite3")
+    with pytest.raises(errors.FileDamaged, match="system tables"):
+        Store.open(tmp_path, bound_runtime())
     assert lock_holder(tmp_path) is None
 
 
@@ -252,6 +274,23 @@ async def test_figures_count_what_happened(store):
 
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_store_without_threads(tmp_path):
+    """The same code on a virtual-time loop, where every step is a callback of the loop."""
+    runtime = WorldRuntime(Network(random.Random(0)), random.Random(0))
+
+    async def main():
+        runtime.bind(asyncio.get_running_loop())
+        async with opened(tmp_path, runtime=runtime) as store:
+            await asyncio.gather(*[store.write(unit(insert({"n": n}))) for n in range(50)])
+            with pytest.raises(ZeroDivisionError):
+                await store.read(lambda snapshot: 1 // 0)
+            return await store.read(numbers)
+
+    assert run_virtual(main()) == list(range(50))
+
+
 WRITING = """
 import asyncio, sys
 from pathlib import Path

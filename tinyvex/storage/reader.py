@@ -88,13 +88,21 @@ class _Job:
 
 
 class Readers:
-    """The queue of reads, and the loop's side of the threads."""
+    """
+    The queue of reads, and the loop's side of the threads.
 
-    def __init__(self, runtime: Runtime, folder: DataFolder, statistics: StoreStatistics) -> None:
+    Args:
+        abandoned: called on the loop with a worker that was given up.
+    """
+
+    def __init__(
+        self, runtime: Runtime, folder: DataFolder, statistics: StoreStatistics, abandoned: Callable[[Worker], None]
+    ) -> None:
         self.runtime = runtime
         self.folder = folder
         self.statistics = statistics
         self.queue: deque[_Job] = deque()
+        self._abandoned = abandoned
         self._answered: deque[_Job] = deque()
         self._answers_posted = False
         self._unfinished = 0
@@ -162,7 +170,7 @@ class Readers:
         """Go on without a thread that does not come back."""
         stuck = self._threads[place]
         stuck.worker.stop(0)
-        self.statistics.threads_abandoned += 1
+        self._abandoned(stuck.worker)
         assert stuck.job is not None
         stuck.job.error = TimeLimitExceeded(
             f"ran longer than {stuck.job.limit_seconds:g} s and did not react to being stopped"

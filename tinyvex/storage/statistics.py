@@ -37,7 +37,8 @@ class StoreStatistics:
     """
     What the store has done since it was opened, and how large things are now.
 
-    Each counter is written by one thread: the loop's, except `checkpoints`, which the writer counts.
+    Each counter is written by one thread: the loop's, except `checkpoints` and `failed_groups`, which the writer counts.
+    Of the threads that were ever abandoned, those that are stuck still have not come back.
     """
 
     commits: int = 0
@@ -47,6 +48,7 @@ class StoreStatistics:
     reads: int = 0
     checkpoints: int = 0
     threads_abandoned: int = 0
+    threads_stuck: int = 0
     group_sizes: Histogram = field(default_factory=lambda: Histogram(GROUP_BOUNDS))
     commit_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS_BOUNDS))
     wal_bytes: int = 0

@@ -7,12 +7,14 @@ The one object that the floors above hold.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tinyvex.errors import DataFolderUnusable, ServerStopping
+from tinyvex.errors import DataFolderUnusable, FileDamaged, ServerStopping
 from tinyvex.storage import database
+from tinyvex.storage.faults import translate
 from tinyvex.storage.folder import DataFolder, FolderLock
 from tinyvex.storage.log import CommitRecord, Outcome, Snapshot
 from tinyvex.storage.reader import Readers
@@ -20,7 +22,7 @@ from tinyvex.storage.statistics import StoreStatistics
 from tinyvex.storage.writer import Writer
 
 if TYPE_CHECKING:
-    from tinyvex.runtime import Runtime
+    from tinyvex.runtime import Runtime, Worker
     from tinyvex.storage.pragmas import Durability
     from tinyvex.storage.writer_thread import Done
 
@@ -40,17 +42,29 @@ class Store:
         database_id: of this database, for good.
         epoch: changes when the database is restored from a backup.
         on_commits: called on the loop with the commits of every group, in order, before anyone is told of them.
+        on_abandoned: called on the loop when a thread was given up, with how many are stuck now;
+            above THREADS_ABANDONED_MAX a process does better to end.
     """
 
     def __init__(self, folder: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> None:
         self.folder = folder
         self.on_commits: Callable[[list[CommitRecord]], None] | None = None
+        self.on_abandoned: Callable[[int], None] | None = None
         self._runtime = runtime
         self._lock = lock
         self._statistics = StoreStatistics(durability=durability)
         self._closing = False
-        self._readers = Readers(runtime, folder, self._statistics)
-        self._writer = None if lock is None else Writer(runtime, folder, durability, self._statistics, self._publish)
+        self._stuck: list[Worker] = []
+        self._readers = Readers(runtime, folder, self._statistics, self._abandoned)
+        try:
+            self._writer = (
+                None
+                if lock is None
+                else Writer(runtime, folder, durability, self._statistics, self._publish, self._abandoned)
+            )
+        except BaseException:
+            self._readers.close()
+            raise
 
     @classmethod
     def open(cls, folder: Path, runtime: Runtime, *, durability: Durability = "full", read_only: bool = False) -> Store:
@@ -94,6 +108,10 @@ class Store:
             stored = database.read_globals(connection)
             (sqlite_version,) = connection.execute("SELECT sqlite_version()").fetchone()
             store = cls(data, runtime, lock, durability)
+        except sqlite3.Error as error:
+            raise translate(error, data.database) from error
+        except (ValueError, LookupError) as error:
+            raise FileDamaged(f"the system tables of {data.database} cannot be read: {error!r}") from error
         finally:
             connection.close()
         store.last_ts = stored["last_ts"]
@@ -145,6 +163,12 @@ class Store:
         if self.on_commits is not None:
             self.on_commits(commits)
 
+    def _abandoned(self, worker: Worker) -> None:
+        self._stuck = [known for known in self._stuck if known.alive()] + [worker]
+        self._statistics.threads_abandoned += 1
+        if self.on_abandoned is not None:
+            self.on_abandoned(len(self._stuck))
+
     # Reading.
 
     def read_nowait(
@@ -190,6 +214,7 @@ class Store:
         figures.wal_bytes = _size(self.folder.wal)
         figures.file_bytes = _size(self.folder.database)
         figures.queue_length = 0 if self._writer is None else self._writer.queue_length()
+        figures.threads_stuck = sum(worker.alive() for worker in self._stuck)
         figures.read_queue_length = self._readers.queue_length()
         return figures
 

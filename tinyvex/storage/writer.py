@@ -34,7 +34,7 @@ from tinyvex.storage.writer_thread import Done, Member, Unit, WriterThread
 if TYPE_CHECKING:
     import asyncio
 
-    from tinyvex.runtime import Runtime
+    from tinyvex.runtime import Runtime, Worker
     from tinyvex.storage.folder import DataFolder
     from tinyvex.storage.pragmas import Durability
     from tinyvex.storage.statistics import StoreStatistics
@@ -48,6 +48,7 @@ class Writer:
 
     Args:
         publish: called on the loop with the commits of a group, before its members are told.
+        abandoned: called on the loop with a worker that was given up.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Writer:
         durability: Durability,
         statistics: StoreStatistics,
         publish: Callable[[list[CommitRecord]], None],
+        abandoned: Callable[[Worker], None],
     ) -> None:
         self.runtime = runtime
         self.folder = folder
@@ -65,6 +67,7 @@ class Writer:
         self.queue: deque[Member] = deque()
         self.checkpoint_wanted = False
         self._publish = publish
+        self._abandoned = abandoned
         self._unfinished = 0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._on_idle: Callable[[], None] | None = None
@@ -154,7 +157,7 @@ class Writer:
         """Go on without a thread that does not come back; its group was not acknowledged and runs again."""
         stuck = self._thread
         stuck.worker.stop(0)
-        self.statistics.threads_abandoned += 1
+        self._abandoned(stuck.worker)
         assert stuck.running is not None
         for member in reversed(stuck.group):
             if member is not stuck.running:
