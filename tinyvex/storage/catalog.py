@@ -81,12 +81,12 @@ class IndexInfo:
 
     def same_key(self, document: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
         """Whether two revisions certainly have the same key; a quick look, which may say no where they have."""
-        for path in self._paths:
-            value = document.get(path[0], MISSING)
+        for name, *inner in self._paths:
+            value = document.get(name, MISSING)
             kind = type(value)
-            if kind not in _COMPARABLE or len(path) > 1:
+            if kind not in _COMPARABLE or inner:
                 return False
-            compared = other.get(path[0], MISSING)
+            compared = other.get(name, MISSING)
             if type(compared) is not kind or compared != value:
                 return False
         return True

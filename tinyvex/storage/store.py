@@ -46,6 +46,10 @@ class Store:
             above THREADS_ABANDONED_MAX a process does better to end.
     """
 
+    last_ts: int
+    database_id: str
+    epoch: str
+
     def __init__(self, folder: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> None:
         self.folder = folder
         self.on_commits: Callable[[list[CommitRecord]], None] | None = None
@@ -119,10 +123,6 @@ class Store:
         store.epoch = stored["epoch"]
         store._statistics.sqlite_version = sqlite_version
         return store
-
-    last_ts: int
-    database_id: str
-    epoch: str
 
     # Writing.
 
