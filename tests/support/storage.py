@@ -6,6 +6,7 @@ import asyncio
 import random
 import sqlite3
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,6 +85,8 @@ class MemoryStore:
         runtime = SteppedRuntime()
         runtime.clock_us = self.last_ts = first_ts
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        # Python 3.13 warns of connections that are left to the garbage collector.
+        weakref.finalize(self, self.connection.close)
         self.commits: list[CommitRecord] = []
         self.between: Callable[[], None] | None = None
         initialise(self.connection, runtime)
