@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from tinyvex.sync.counters import Counters
     from tinyvex.sync.worker import SyncWorker
 
-__all__ = ["Connection", "Host"]
+__all__ = ["Answer", "Connection", "Host"]
 
 log = logging.getLogger("tinyvex.server")
 
@@ -56,6 +57,10 @@ CLOSE_CODES: dict[type[errors.TinyvexError], int] = {
 """Close codes by error; all others 1008 (policy violation)."""
 
 
+Answer: TypeAlias = Response | Callable[[], Awaitable[Response]] | None
+"""To an HTTP request: at once, when a coroutine function has made it, or none because it is a WebSocket's."""
+
+
 class Host(Protocol):
     """What a connection needs of its server."""
 
@@ -68,7 +73,7 @@ class Host(Protocol):
     def closed(self, connection: Connection) -> None:
         """It ended."""
 
-    def answer_http(self, request: Request) -> Response | None:
+    def answer_http(self, request: Request) -> Answer:
         """The answer to a request that is no WebSocket, or that is refused; None when the upgrade may go on."""
         ...
 
@@ -165,11 +170,20 @@ class Connection(asyncio.Protocol):
         self._write_core()
 
     def _handshake(self, request: Request) -> None:
-        response = self._host.answer_http(request)
-        if response is None:
+        answer = self._host.answer_http(request)
+        if answer is None:
             self.authorization = request.headers.get_all("Authorization")
-            response = self._core.accept(request)
-        self._core.send_response(response)
+            answer = self._core.accept(request)
+        if isinstance(answer, Response):
+            self._core.send_response(answer)
+        else:
+            self._host.run_action(partial(self._answer_later, answer))
+
+    async def _answer_later(self, make: Callable[[], Awaitable[Response]]) -> None:
+        response = await make()
+        if self._transport is not None:
+            self._core.send_response(response)
+            self._write_core()
 
     def _frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.BINARY:

@@ -15,7 +15,10 @@ import msgspec
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
+from tinyvex.storage.inspection import inspect_file
+
 if TYPE_CHECKING:
+    from tinyvex.storage.inspection import FileFacts
     from tinyvex.storage.statistics import Histogram
     from tinyvex.storage.store import Store
     from tinyvex.sync.counters import Counters
@@ -40,12 +43,12 @@ def health(version: str, store: Store) -> Response:
     return text_response(HTTPStatus.OK, msgspec.json.encode(state).decode() + "\n", "application/json")
 
 
-def metrics(counters: Counters, store: Store) -> Response:
+async def metrics(counters: Counters, store: Store) -> Response:
     """Everything counted, in the Prometheus text format."""
     from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
-    registry.register(_Collector(counters, store))
+    registry.register(_Collector(counters, store, await inspect_file(store.folder.database)))
     return text_response(HTTPStatus.OK, generate_latest(registry).decode(), CONTENT_TYPE_PLAIN_0_0_4)
 
 
@@ -73,9 +76,10 @@ COUNTERS = {
 class _Collector:
     """Reads the counters at a scrape; nothing is kept for Prometheus between scrapes."""
 
-    def __init__(self, counters: Counters, store: Store) -> None:
+    def __init__(self, counters: Counters, store: Store, file: FileFacts) -> None:
         self._counters = counters
         self._store = store
+        self._file = file
 
     def collect(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -97,11 +101,22 @@ class _Collector:
         yield GaugeMetricFamily(
             "tinyvex_last_ts", "The last commit, microseconds since the epoch", value=self._store.last_ts
         )
+        yield from self._collect_file()
         for name, text, histogram in (
             ("tinyvex_commit_seconds", "Time of one COMMIT", statistics.commit_seconds),
             ("tinyvex_group_size", "Mutations per COMMIT", statistics.group_sizes),
         ):
             yield HistogramMetricFamily(name, text, buckets=_buckets(histogram), sum_value=histogram.total)
+
+    def _collect_file(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+
+        file = self._file
+        free_bytes = file.free_pages * file.page_bytes
+        yield GaugeMetricFamily("tinyvex_file_free_bytes", "Of the file, what new rows fill first", value=free_bytes)
+        yield GaugeMetricFamily("tinyvex_tables", "Tables", value=file.tables)
+        yield CounterMetricFamily("tinyvex_revisions", "Revisions appended to the log", value=file.revisions)
+        yield InfoMetricFamily("tinyvex_sqlite", "The SQLite library", value={"version": file.sqlite_version})
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

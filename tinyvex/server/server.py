@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ from tinyvex.functions.executor import Executor
 from tinyvex.functions.loader import load_app
 from tinyvex.runtime import Runtime
 from tinyvex.server import discovery, handshake, http
-from tinyvex.server.connection import Connection
+from tinyvex.server.connection import Answer, Connection
 from tinyvex.storage.schema_change import change_schema
 from tinyvex.storage.store import Store
 from tinyvex.sync.counters import Counters
@@ -38,7 +39,7 @@ from tinyvex.wire import messages
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
-    from websockets.http11 import Request, Response
+    from websockets.http11 import Request
 
     from tinyvex.functions.app import App
     from tinyvex.runtime import Listener
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 __all__ = ["Server", "ServerOptions"]
 
 log = logging.getLogger("tinyvex.server")
+
+WATCHDOG_EXIT_CODE = 1
+"""What `faulthandler` ends a process with when its interpreter is stuck; the same when too many threads are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ class Server:
             )  # fmt: skip
             self.live = LiveQueries(self.executor, self.counters)
             self.store.on_commits = self.live.publish
+            self.store.on_abandoned = self._thread_abandoned
             # 5. The port.
             self._listener = await self._listen()
         except BaseException:
@@ -173,6 +178,13 @@ class Server:
     async def wait_stopped(self) -> None:
         """Wait until `stop` has ended."""
         await self._stopped.wait()
+
+    def _thread_abandoned(self, stuck: int) -> None:
+        """A function does not come back; when too many do not, only a new process helps, and a supervisor starts one."""
+        log.error("a function did not react to being stopped; %d threads are stuck", stuck)
+        if stuck >= limits.THREADS_ABANDONED_MAX and self.options.watchdog:
+            log.critical("%d threads are stuck: ending the process", stuck)
+            os._exit(WATCHDOG_EXIT_CODE)
 
     async def _listen(self) -> Listener:
         host, port = self.options.host, self.options.port
@@ -284,7 +296,7 @@ class Server:
         if worker is not None and self._sessions.get(worker.session_id) is connection:
             del self._sessions[worker.session_id]
 
-    def answer_http(self, request: Request) -> Response | None:
+    def answer_http(self, request: Request) -> Answer:
         """Refuse strangers, answer plain HTTP, let WebSocket upgrades of /sync go on."""
         refused = handshake.refusal(self._rules, request.headers.get_all("Host"), request.headers.get_all("Origin"))
         if refused is not None:
@@ -295,7 +307,7 @@ class Server:
         if path == "/healthz":
             return http.health(__version__, self.store)
         if path == "/metrics":
-            return http.metrics(self.counters, self.store)
+            return partial(http.metrics, self.counters, self.store)
         return http.text_response(HTTPStatus.NOT_FOUND, "Not found.\n")
 
     def run_action(self, action: Callable[[], Any]) -> None:

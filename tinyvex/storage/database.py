@@ -160,10 +160,15 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def file_uri(path: Path, mode: str) -> str:
+    """A database file as SQLite wants it named to be opened as `ro` or `rw`, and never made by accident."""
+    return f"{path.absolute().as_uri()}?mode={mode}"
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
+            file_uri(path, mode),
             uri=True,
             isolation_level=None,
             check_same_thread=False,

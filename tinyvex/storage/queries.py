@@ -31,6 +31,9 @@ TABLET_AT = (
     " (SELECT MAX(ts) FROM documents WHERE table_id = ?1 AND id = d.id AND ts <= ?2)"
 )
 NEWEST_ROW = "SELECT COALESCE(MAX(log_row), 0) FROM documents"
+COUNT_TABLES = (
+    "SELECT COUNT(*) FROM current AS c JOIN documents AS d USING (log_row) WHERE d.table_id = ?1 AND c.index_id = ?1"
+)
 ROWS_SINCE = "SELECT log_row, table_id, id FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
 
 # Scanning an index: newest state, and the state at an older ts.
