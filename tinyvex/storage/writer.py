@@ -72,7 +72,12 @@ class Writer:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._on_idle: Callable[[], None] | None = None
         self._watch = Watch(runtime, self._look, lambda: self._unfinished > 0)
-        self._thread = WriterThread(self, open_writer(folder.database, durability))
+        connection = open_writer(folder.database, durability)
+        try:
+            self._thread = WriterThread(self, connection)
+        except BaseException:
+            connection.close()
+            raise
         self._thread.start()
 
     def submit(self, unit: Unit, done: Done, limit_seconds: float | None) -> None:
