@@ -1,0 +1,186 @@
+"""A mutation sent again, after its answer was lost, happens once; spoken frame by frame to a real server process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.process import ServerProcess, free_port
+from tests.support.raw import RawClient
+from tinyvex.runtime import Runtime
+from tinyvex.storage.check import check_folder
+
+PATIENCE_SECONDS = 30.0
+SESSION = "session-that-comes-back"
+
+APP = """
+import tinyvex as tv
+
+@tv.table("runs")
+class Run(tv.Document):
+    name: str
+
+@tv.mutation
+def run(ctx: tv.MutationCtx, name: str) -> list[object]:
+    ctx.db.insert(Run(name=name))
+    ctx.log(f"running {name}")
+    return [ctx.db.query(Run).count(), ctx.random.random()]
+
+@tv.mutation
+def look(ctx: tv.MutationCtx) -> int:
+    return ctx.db.query(Run).count()
+
+@tv.mutation
+def run_once_there_are(ctx: tv.MutationCtx, count: int) -> int:
+    ctx.db.insert(Run(name="perhaps"))
+    if ctx.db.query(Run).count() < count:
+        raise tv.AppError("too early")
+    return ctx.db.query(Run).count()
+
+@tv.query
+def names(ctx: tv.QueryCtx) -> list[str]:
+    return [run.name for run in ctx.db.query(Run)]
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    (tmp_path / "app.py").write_text(APP)
+    with ServerProcess(tmp_path / "app.py", tmp_path / "data", "--no-token", "--port", str(free_port())) as process:
+        yield process
+
+
+@asynccontextmanager
+async def client_of(server: ServerProcess, session_id: str = SESSION) -> AsyncIterator[RawClient]:
+    """A socket of a session; leaving cuts it without a word. Everything has a deadline."""
+    with anyio.fail_after(PATIENCE_SECONDS):
+        client = await RawClient.open(server.url, Runtime())
+        try:
+            assert "result" in await client.answer(client.connect(sessionId=session_id))
+            yield client
+        finally:
+            client.cut()
+            await client.end()
+
+
+async def mutate(client: RawClient, request_id: int, path: str, **args: Any) -> dict[str, Any]:
+    """A mutation's answer, without the number that belongs to the socket."""
+    answer = await client.ask("mutation", requestId=request_id, udfPath=path, args=args)
+    return {key: part for key, part in answer.items() if key != "id"}
+
+
+async def names(server: ServerProcess) -> list[str]:
+    """Who ran, as any client sees it."""
+    async with client_of(server, "session-of-an-onlooker") as client:
+        found: list[str] = (await client.ask("query", udfPath="app:names", args={}))["result"]["value"]
+        return found
+
+
+async def restart(server: ServerProcess) -> None:
+    """SIGKILL, and a new process on the same port."""
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["cut", "killed"])
+async def test_a_mutation_sent_again_has_its_first_answer(server: ServerProcess, killed: bool) -> None:
+    """Result, ts and log lines are the first ones, and it did not run again; others have run in between."""
+    async with client_of(server) as client:
+        first = await mutate(client, 7, "app:run", name="once")
+        await mutate(client, 8, "app:run", name="another")
+    if killed:
+        await restart(server)
+    async with client_of(server) as client:
+        assert await mutate(client, 7, "app:run", name="once") == first
+        later = await mutate(client, 9, "app:run", name="later")
+        assert later["result"]["ts"] > first["result"]["ts"]
+    assert await names(server) == ["once", "another", "later"]
+
+
+async def test_a_mutation_whose_answer_was_never_heard_runs_once(server: ServerProcess) -> None:
+    """The socket is cut right behind the request: whether it arrived or not, sent again it has run once."""
+    for number in range(20):
+        async with client_of(server) as client:
+            client.send("mutation", requestId=number, udfPath="app:run", args={"name": str(number)})
+            for _ in range(number % 5):
+                await asyncio.sleep(0)
+        async with client_of(server) as client:
+            answer = await mutate(client, number, "app:run", name=str(number))
+            assert answer["result"]["value"][0] == number + 1
+    assert await names(server) == [str(number) for number in range(20)]
+
+
+async def test_mutations_cut_off_by_sigkill_run_once(server: ServerProcess, tmp_path: Path) -> None:
+    """A pipeline of requests is killed under way; all sent again, each has run once and the file is sound."""
+    sent = [f"run {number}" for number in range(800)]
+    async with client_of(server) as client:
+        for number, name in enumerate(sent):
+            client.send("mutation", requestId=number, udfPath="app:run", args={"name": name})
+        await client.until(lambda: sum("result" in message for message in client.messages) > 20)
+        await restart(server)
+        heard = {message["id"] - 2: message["result"] for message in client.messages if message.get("id", 0) > 1}
+    assert heard
+    async with client_of(server) as client:
+        asked = [
+            client.send("mutation", requestId=number, udfPath="app:run", args={"name": name})
+            for number, name in enumerate(sent)
+        ]
+        answers = [(await client.answer(number))["result"] for number in asked]
+    assert {number: answers[number] for number in heard} == heard
+    assert await names(server) == sent
+    await asyncio.to_thread(server.kill)
+    assert check_folder(tmp_path / "data") == []
+
+
+async def test_a_mutation_that_wrote_nothing_is_recorded_too(server: ServerProcess) -> None:
+    """Its result depended on what it read then."""
+    async with client_of(server) as client:
+        first = await mutate(client, 1, "app:look")
+        await mutate(client, 2, "app:run", name="later")
+    await restart(server)
+    async with client_of(server) as client:
+        assert await mutate(client, 1, "app:look") == first
+        assert (await mutate(client, 3, "app:look"))["result"]["value"] == 1
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["cut", "killed"])
+async def test_an_id_used_for_something_else_is_refused(server: ServerProcess, killed: bool) -> None:
+    """RequestIdReused for other arguments and for another function; nothing runs, and the first is still remembered."""
+    async with client_of(server) as client:
+        first = await mutate(client, 1, "app:run", name="once")
+    if killed:
+        await restart(server)
+    async with client_of(server) as client:
+        for path, args in (("app:run", {"name": "other"}), ("app:look", {})):
+            answer = await mutate(client, 1, path, **args)
+            assert answer["error"]["data"]["name"] == "RequestIdReused"
+        assert await mutate(client, 1, "app:run", name="once") == first
+    assert await names(server) == ["once"]
+
+
+async def test_the_same_id_in_another_session_is_another_request(server: ServerProcess) -> None:
+    """Ids belong to their session."""
+    for session_id in ("one-session", "other-session"):
+        async with client_of(server, session_id) as client:
+            assert "result" in await mutate(client, 1, "app:run", name=session_id)
+    assert await names(server) == ["one-session", "other-session"]
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["cut", "killed"])
+async def test_a_failed_mutation_runs_again(server: ServerProcess, killed: bool) -> None:
+    """Failures are not recorded: what was too early succeeds when its time has come."""
+    async with client_of(server) as client:
+        answer = await mutate(client, 1, "app:run_once_there_are", count=2)
+        assert answer["error"]["data"]["appData"] == "too early"
+        await mutate(client, 2, "app:run", name="first")
+    if killed:
+        await restart(server)
+    async with client_of(server) as client:
+        assert (await mutate(client, 1, "app:run_once_there_are", count=2))["result"]["value"] == 2
+    assert await names(server) == ["first", "perhaps"]
