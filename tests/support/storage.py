@@ -84,8 +84,9 @@ class MemoryStore:
     def __init__(self, first_ts: int = 1_000) -> None:
         runtime = SteppedRuntime()
         runtime.clock_us = self.last_ts = first_ts
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        # Python 3.13 warns of connections that are left to the garbage collector.
+        # Closed with its store, because Python 3.13 warns of connections that are left to the garbage collector;
+        # which may do that in any thread.
+        self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self.connection.close)
         self.commits: list[CommitRecord] = []
         self.between: Callable[[], None] | None = None
