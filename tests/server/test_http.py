@@ -2,14 +2,22 @@
 
 import http.client
 import json
+import random
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import tinyvex as tv
+from tests.support.loop import run_virtual
+from tests.support.network import Network
 from tests.support.process import ServerProcess
+from tests.support.raw import RawClient
+from tests.support.world import WorldRuntime
 from tinyvex.client.blocking import connect_blocking
+from tinyvex.server.server import Server, ServerOptions
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
@@ -39,12 +47,15 @@ def ask(server: ServerProcess, path: str, method: str = "GET", **headers: str) -
 
 
 def metrics(server: ServerProcess) -> dict[str, float]:
-    """The samples by name and labels, as a scraper reads them."""
+    """The samples by name and labels, as Prometheus itself reads them."""
     status, headers, text = ask(server, "/metrics")
     assert status == 200
     assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(number) for name, _, number in lines}
+    return {
+        "".join([sample.name, *(f'{{{label}="{value}"}}' for label, value in sample.labels.items())]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 def test_health_says_that_it_is_alive(server: ServerProcess) -> None:
@@ -73,6 +84,95 @@ def test_metrics_count_what_happened(server: ServerProcess) -> None:
     assert found["tinyvex_commit_seconds_sum"] > 0
 
 
+def test_every_metric_says_what_it_is(server: ServerProcess) -> None:
+    """Each family has a type and a sentence, and a name of ours."""
+    families = list(text_string_to_metric_families(ask(server, "/metrics")[2]))
+    assert len(families) > 10
+    for family in families:
+        assert family.name.startswith("tinyvex_")
+        assert family.type in {"counter", "gauge", "histogram"}
+        assert family.documentation
+
+
+MOVE_UP = [
+    "tinyvex_connections",
+    "tinyvex_connections_total",
+    "tinyvex_live_queries",
+    "tinyvex_messages_received_total",
+    "tinyvex_bytes_received_total",
+    "tinyvex_bytes_sent_total",
+    "tinyvex_transitions_sent_total",
+    "tinyvex_recomputations_total",
+    "tinyvex_mutations_total",
+    "tinyvex_mutations_failed_total",
+    "tinyvex_actions_total",
+    "tinyvex_queries_total",
+    "tinyvex_commits_total",
+    "tinyvex_commit_seconds_count",
+    "tinyvex_commit_seconds_sum",
+    'tinyvex_commit_seconds_bucket{le="+Inf"}',
+    "tinyvex_group_size_count",
+    "tinyvex_group_size_sum",
+    "tinyvex_wal_bytes",
+    "tinyvex_last_ts",
+]
+
+
+def test_metrics_move(tmp_path: Path) -> None:
+    """What a client does between two scrapes is in the second."""
+    with ServerProcess(APP, tmp_path / "data", "--no-token") as server:
+        before = metrics(server)
+        with connect_blocking(server.url) as client, client.subscribe("shelf:titles") as titles:
+            assert next(titles) == []
+            client.mutation("shelf:add", {"title": "Emma"})
+            assert next(titles) == ["Emma"]
+            with client.subscribe("shelf:pages", {"title": "Emma"}) as pages:
+                assert next(pages) == 100
+                client.mutation("shelf:add", {"title": "Emma"})
+                with pytest.raises(tv.TinyvexError):
+                    next(pages)
+            with pytest.raises(tv.TinyvexError):
+                client.mutation("shelf:nothing")
+            client.action("shelf:add_twice", {"title": "Persuasion"})
+            client.query("shelf:titles")
+            after = metrics(server)
+    assert [name for name in MOVE_UP if not after[name] > before[name]] == []
+
+
+def test_states_that_a_slow_client_goes_past_are_counted(tmp_path: Path) -> None:
+    """While it does not read, others who watch the same query do."""
+
+    async def scenario() -> None:
+        runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
+        async with Server(ServerOptions(app=APP, data=tmp_path / "data", port=4800), runtime) as server:
+            slow, quick = [await watching(server, runtime, session_id) for session_id in ("a-slow-one", "a-quick-one")]
+            assert server.counters.transitions_skipped == 0
+            slow.pause()
+            for number in range(30):
+                args = {"title": f"{number:02} " * 10_000}
+                answer = await quick.ask("mutation", requestId=number, udfPath="shelf:add", args=args)
+                await quick.message(lambda message, ts=answer["result"]["ts"]: end_of(message) >= ts)
+            assert server.counters.transitions_skipped > 10
+
+    run_virtual(scenario())
+
+
+async def watching(server: Server, runtime: WorldRuntime, session_id: str) -> RawClient:
+    """A client that has the first result of a query."""
+    client = await RawClient.open(server.url, runtime)
+    await client.answer(client.connect(sessionId=session_id))
+    add = {"type": "Add", "queryId": 0, "udfPath": "shelf:titles", "args": {}}
+    await client.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
+    await client.notification("transition")
+    return client
+
+
+def end_of(message: dict[str, object]) -> int:
+    """The `ts` to which a message leads."""
+    params = message.get("params")
+    return int(params["endVersion"]["ts"]) if isinstance(params, dict) and "endVersion" in params else 0
+
+
 @pytest.mark.parametrize("path", ["/", "/nothing", "/healthz/more", "/sync2"])
 def test_anything_else_is_not_found(server: ServerProcess, path: str) -> None:
     """A plain 404."""
@@ -92,3 +192,54 @@ def test_an_allowed_host_is_answered(server: ServerProcess) -> None:
 def test_a_strange_page_is_refused(server: ServerProcess) -> None:
     """A browser page of another origin may not even look."""
     assert ask(server, "/healthz", Origin="https://evil.example")[0] == 403
+
+
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/sync", "/nothing"])
+@pytest.mark.parametrize("stranger", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
+def test_strangers_are_refused_whatever_they_ask(server: ServerProcess, path: str, stranger: dict[str, str]) -> None:
+    """403 for plain requests and for the upgrade, before anything is told."""
+    assert ask(server, path, **stranger)[0] == 403
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    status, headers, text = ask(server, path, **UPGRADE, **key, **stranger)
+    assert status == 403
+    assert "Sec-WebSocket-Accept" not in headers
+    assert server.ready["version"] not in text
+
+
+def test_the_right_upgrade_is_accepted(server: ServerProcess) -> None:
+    """The same request with the server's own names."""
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    origin = f"http://127.0.0.1:{server.ready['port']}"
+    assert ask(server, "/sync", **UPGRADE, **key, Origin=origin)[0] == 101
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello \r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+    ids=["no host", "two hosts", "tls", "a long head"],
+)
+def test_a_strange_request_ends_its_connection_only(server: ServerProcess, head: bytes) -> None:
+    """No answer of ours is a 200, the connection ends, and the next one is served."""
+    with socket.create_connection(("127.0.0.1", server.ready["port"]), timeout=10) as peer:
+        peer.sendall(head)
+        answer = b""
+        while data := receive(peer):
+            answer += data
+    assert b" 200 " not in answer.partition(b"\r\n")[0]
+    assert ask(server, "/healthz")[0] == 200
+
+
+def receive(peer: socket.socket) -> bytes:
+    """What comes next; nothing at the end, however it ends."""
+    try:
+        return peer.recv(65536)
+    except ConnectionResetError:
+        return b""
