@@ -1,0 +1,128 @@
+"""Functions that nothing can stop end the process, with its documented exit code; a supervisor's new one has everything."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.process import START_SECONDS, ServerProcess, free_port
+from tests.support.raw import RawClient
+from tinyvex import limits
+from tinyvex.runtime import Runtime
+from tinyvex.server.server import WATCHDOG_EXIT_CODE
+from tinyvex.storage.check import check_folder
+
+APP = """
+import time
+import tinyvex as tv
+
+@tv.table("notes")
+class Note(tv.Document):
+    text: str
+
+@tv.query
+def texts(ctx: tv.QueryCtx) -> list[str]:
+    return [note.text for note in ctx.db.query(Note)]
+
+@tv.mutation
+def add(ctx: tv.MutationCtx, text: str) -> None:
+    ctx.db.insert(Note(text=text))
+
+@tv.mutation
+def hold_the_interpreter(ctx: tv.MutationCtx) -> int:
+    ctx.db.insert(Note(text="half done"))
+    return sum(range(10**13))
+
+@tv.query
+def sleep(ctx: tv.QueryCtx) -> None:
+    time.sleep(1000)
+"""
+
+PROGRAM = """
+import sys
+from tinyvex import limits
+limits.WATCHDOG_SECONDS, limits.HEARTBEAT_SECONDS = 3.0, 1.0
+from tinyvex.storage import guard
+guard.FUNCTION_GRACE_SECONDS = 0.1
+from tinyvex.cli.main import main
+main()
+"""
+"""`tinyvex`, which loses its patience earlier."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    (tmp_path / "app.py").write_text(APP)
+    options = ["--no-token", "--function-seconds", "0.2", "--port", str(free_port())]
+    process = ServerProcess(tmp_path / "app.py", tmp_path / "data", *options)
+    assert process.command[:3] == [sys.executable, "-m", "tinyvex"]
+    process.command[1:3] = ["-c", PROGRAM]
+    with process:
+        yield process
+
+
+async def connected(server: ServerProcess, session_id: str) -> RawClient:
+    client = await RawClient.open(server.url, Runtime())
+    assert "result" in await client.answer(client.connect(sessionId=session_id))
+    return client
+
+
+async def call(client: RawClient, kind: str, path: str, **args: Any) -> Any:
+    """The result of a call."""
+    number = {"requestId": client._next_id} if kind == "mutation" else {}
+    return (await client.ask(kind, udfPath=path, args=args, **number))["result"]["value"]
+
+
+async def ended(server: ServerProcess, client: RawClient) -> str:
+    """Wait until the process has ended by itself; what it said on stderr."""
+    await client.end()
+    assert await anyio.to_thread.run_sync(server.process.wait, START_SECONDS) == WATCHDOG_EXIT_CODE
+    await anyio.to_thread.run_sync(server.kill)
+    return b"".join(server.errors).decode()
+
+
+async def is_whole(server: ServerProcess, data: Path) -> None:
+    """The file is sound; a new process has what was acknowledged, nothing of what was stuck, and goes on."""
+    assert check_folder(data) == []
+    await anyio.to_thread.run_sync(server.start)
+    client = await connected(server, "session-afterwards")
+    assert await call(client, "query", "app:texts") == ["acknowledged"]
+    await call(client, "mutation", "app:add", text="afterwards")
+    assert await call(client, "query", "app:texts") == ["acknowledged", "afterwards"]
+    client.cut()
+    await client.end()
+
+
+async def test_a_call_that_holds_the_interpreter_ends_the_process(server: ServerProcess, tmp_path: Path) -> None:
+    """Nothing else runs meanwhile, so no time limit helps; the trace on stderr names the line."""
+    with anyio.fail_after(60):
+        client = await connected(server, "session-of-the-watchdog")
+        await call(client, "mutation", "app:add", text="acknowledged")
+        client.send("mutation", requestId=99, udfPath="app:hold_the_interpreter", args={})
+        said = await ended(server, client)
+        assert re.search(r"app\.py\", line \d+ in hold_the_interpreter", said), said
+        await is_whole(server, tmp_path / "data")
+
+
+async def test_too_many_stuck_threads_end_the_process(server: ServerProcess, tmp_path: Path) -> None:
+    """Each is given up and replaced; at the limit only a new process helps."""
+    with anyio.fail_after(60):
+        client = await connected(server, "session-of-the-watchdog")
+        await call(client, "mutation", "app:add", text="acknowledged")
+        asked = [client.send("query", udfPath="app:sleep", args={}) for _ in range(limits.THREADS_ABANDONED_MAX)]
+        for request_id in asked[:4]:
+            assert (await client.answer(request_id))["error"]["data"]["name"] == "TimeLimitExceeded"
+        assert f"{limits.THREADS_ABANDONED_MAX} threads are stuck" in await ended(server, client)
+        await is_whole(server, tmp_path / "data")
+
+
+def test_the_readme_documents_the_exit_code() -> None:
+    """In its table."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    assert re.search(rf"^\| {WATCHDOG_EXIT_CODE} \|.*watchdog", readme, re.MULTILINE)
