@@ -2,7 +2,8 @@
 
 import pytest
 
-from tinyvex.server.handshake import AccessRules, bearer_token, refusal
+from tinyvex.errors import Unauthenticated
+from tinyvex.server.handshake import AccessRules, Tokens, bearer_token, refusal
 
 LOOPBACK = ["localhost:4800", "127.0.0.1:4800", "127.0.0.1", "[::1]:4800", "LOCALHOST:1"]
 
@@ -60,3 +61,26 @@ def test_two_origins_are_refused() -> None:
 def test_the_bearer_token(headers: list[str], token: str | None) -> None:
     """One `Authorization: Bearer` header carries the token; anything else carries none."""
     assert bearer_token(headers) == token
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "client-toke", "client-token "])
+def test_a_wrong_token_is_refused(token: str) -> None:
+    """Missing, other, shorter and longer ones."""
+    with pytest.raises(Unauthenticated):
+        Tokens("admin-token", "client-token").admit(token)
+
+
+def test_the_client_token_lets_in_and_is_no_admin() -> None:
+    """What the ready line has opens the public functions only."""
+    assert Tokens("admin-token", "client-token").admit("client-token") is False
+
+
+@pytest.mark.parametrize("client", [None, "client-token"])
+def test_the_admin_token_lets_an_administrator_in(client: str | None) -> None:
+    """Whether clients need a token or not."""
+    assert Tokens("admin-token", client).admit("admin-token") is True
+
+
+def test_without_a_client_token_anybody_is_let_in_as_nobody_special() -> None:
+    """`--no-token` opens the public functions and no more."""
+    assert Tokens("admin-token", None).admit("whatever") is False

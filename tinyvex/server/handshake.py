@@ -7,14 +7,19 @@ A local port is reachable by every page in the user's browser, so two headers ar
   a page that rebinds its own name to 127.0.0.1 still sends its own name.
 - `Origin`, which browsers send and pages cannot forge, must be the server's own or one that was allowed:
   WebSockets are not bound by the same-origin policy.
+
+Then `tinyvex/connect` must bring a token.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-__all__ = ["AccessRules", "bearer_token", "refusal"]
+from tinyvex.errors import Unauthenticated
+
+__all__ = ["AccessRules", "Tokens", "bearer_token", "refusal"]
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -31,6 +36,39 @@ class AccessRules:
     def __init__(self, hosts: Collection[str] = (), origins: Collection[str] = ()) -> None:
         self.hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
         self.origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+
+
+class Tokens:
+    """
+    The two secrets, compared in constant time.
+
+    Args:
+        admin: opens everything.
+        client: lets clients in; None lets everybody in who got through the checks above.
+    """
+
+    def __init__(self, admin: str, client: str | None) -> None:
+        self._admin = admin
+        self._client = client
+
+    def is_admin(self, token: str) -> bool:
+        """Whether it is the admin token."""
+        return hmac.compare_digest(token.encode(), self._admin.encode())
+
+    def admit(self, token: str) -> bool:
+        """
+        Let a client in; True for an administrator.
+
+        Raises:
+            Unauthenticated: the token is missing or wrong.
+        """
+        if self.is_admin(token):
+            return True
+        if self._client is not None and not hmac.compare_digest(token.encode(), self._client.encode()):
+            raise Unauthenticated(
+                "the token is wrong" if token else "a token is needed: the server's ready line has it"
+            )
+        return False
 
 
 def refusal(rules: AccessRules, host_headers: list[str], origin_headers: list[str]) -> str | None:

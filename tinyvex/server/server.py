@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import faulthandler
-import hmac
 import logging
 import os
 from collections.abc import Callable
@@ -100,6 +99,7 @@ class Server:
         self.runtime = runtime or Runtime()
         self.counters = Counters()
         self.admin_token = self.runtime.token()
+        self._tokens = handshake.Tokens(self.admin_token, options.client_token)
         self._rules = handshake.AccessRules(options.allowed_hosts, options.allowed_origins)
         self._connections: dict[int, Connection] = {}
         self._sessions: dict[str, Connection] = {}
@@ -336,7 +336,8 @@ class Server:
                 f"the server speaks protocol {messages.PROTOCOL_VERSION}, the client {params.protocol_version}",
                 supported=[messages.PROTOCOL_VERSION],
             )
-        is_admin = self._check_token(connection, params)
+        token = params.token or handshake.bearer_token(connection.authorization) or ""
+        is_admin = self._tokens.admit(token)
         if params.observed_epoch == self.store.epoch and params.max_observed_ts > self.store.last_ts:
             raise errors.ObservedTsAhead(
                 f"the client has seen ts {params.max_observed_ts}, this database's last is {self.store.last_ts}"
@@ -353,7 +354,7 @@ class Server:
             runtime=self.runtime,
             session_id=params.session_id,
             is_admin=is_admin,
-            check_admin_token=self.is_admin_token,
+            check_admin_token=self._tokens.is_admin,
         )
         return messages.ConnectResult(
             protocol_version=messages.PROTOCOL_VERSION,
@@ -369,18 +370,3 @@ class Server:
             ),
             heartbeat_ms=int(limits.HEARTBEAT_SECONDS * 1000),
         )
-
-    def is_admin_token(self, token: str) -> bool:
-        """Whether it is the admin token, compared in constant time."""
-        return hmac.compare_digest(token.encode(), self.admin_token.encode())
-
-    def _check_token(self, connection: Connection, params: messages.ConnectParams) -> bool:
-        token = params.token or handshake.bearer_token(connection.authorization) or ""
-        if token and self.is_admin_token(token):
-            return True
-        expected = self.options.client_token
-        if expected is not None and not hmac.compare_digest(token.encode(), expected.encode()):
-            raise errors.Unauthenticated(
-                "the token is wrong" if token else "a token is needed: the server's ready line has it"
-            )
-        return False
