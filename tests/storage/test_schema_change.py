@@ -335,8 +335,9 @@ async def test_a_change_beside_real_writers(store, monkeypatch):
     writing = asyncio.ensure_future(write_on())
     await declare(store, BOTH)
     finished.set()
+    meanwhile = written
     await writing
-    assert written > 10
+    assert meanwhile > 1
     by_m = await store.read(functools.partial(numbers, index="by_m"))
     assert by_m == list(range(999 + written, 999, -1)) + list(range(399, -1, -1))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from tinyvex import errors, limits
-from tinyvex.functions.calls import Call, encode_result, find_function
+from tinyvex.functions.calls import Call, encode_result
 from tinyvex.functions.context import ActionCtx, Execution
 from tinyvex.functions.reads import ReadSet
 
@@ -42,7 +42,7 @@ class Actions:
         """
         executor = self._executor
         app = executor.app
-        spec = find_function(app, call, "action")
+        spec = app.lookup(call.path, kind="action", internal_allowed=call.admin)
         catalog = await executor.store.read(lambda snapshot: snapshot.catalog)
         arguments = spec.decode_arguments(call.args, catalog)
         execution = Execution(ReadSet())

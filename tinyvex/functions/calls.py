@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinyvex import errors, limits
-from tinyvex.functions import system
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
-    from tinyvex.functions.app import App
     from tinyvex.functions.context import Identity
     from tinyvex.functions.reads import ReadSet
-    from tinyvex.functions.registry import FunctionSpec, Kind
+    from tinyvex.functions.registry import FunctionSpec
     from tinyvex.storage.catalog import Catalog
 
 __all__ = [
@@ -23,7 +21,6 @@ __all__ = [
     "QueryOutcome",
     "Request",
     "encode_result",
-    "find_function",
     "identity_key",
     "request_digest",
     "result_hash",
@@ -79,20 +76,6 @@ class MutationOutcome:
     ts: int
     log_lines: tuple[str, ...] = ()
     replayed: bool = False
-
-
-def find_function(app: App, call: Call, kind: Kind) -> FunctionSpec:
-    """
-    The function a call names: the app's, or one that every app has.
-
-    Raises:
-        FunctionNotFound, WrongFunctionKind: there is none that this caller may run in this way.
-    """
-    if call.admin and call.path.startswith(f"{system.MODULE}:") and call.path in system.system_functions():
-        spec = system.system_functions()[call.path]
-        if spec.kind == kind:
-            return spec
-    return app.lookup(call.path, kind=kind, internal_allowed=call.admin)
 
 
 def encode_result(spec: FunctionSpec, result: Any, catalog: Catalog) -> bytes:

@@ -27,7 +27,6 @@ from tinyvex.functions.calls import (
     QueryOutcome,
     Request,
     encode_result,
-    find_function,
     result_hash,
 )
 from tinyvex.functions.context import Execution, MutationCtx, QueryCtx
@@ -133,7 +132,7 @@ class Executor:
         value, error = b"", None
         try:
             app = self.app_at(snapshot.ts)
-            spec = find_function(app, call, "query")
+            spec = app.lookup(call.path, kind="query", internal_allowed=call.admin)
             arguments = spec.decode_arguments(call.args, snapshot.catalog)
             transaction = Transaction(
                 snapshot, ts=snapshot.ts, writable=False, random=self.runtime.random, reads=reads,
@@ -224,7 +223,7 @@ class Executor:
             if recorded is not None:
                 return Outcome(_replay(recorded, request), None)
         app = self.app_at(ts)
-        spec = find_function(app, call, "mutation")
+        spec = app.lookup(call.path, kind="mutation", internal_allowed=call.admin)
         arguments = spec.decode_arguments(call.args, snapshot.catalog)
         transaction = Transaction(
             snapshot, ts=ts, writable=True, random=self.runtime.random, give_way=self.runtime.give_way
