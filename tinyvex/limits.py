@@ -21,7 +21,7 @@ WATCHDOG_SECONDS = 60.0  # the interpreter lock not given up for this long: the 
 TRANSACTION_DOCUMENTS_MAX = 16_384  # TransactionTooLarge
 TRANSACTION_BYTES_MAX = 32 << 20
 RESULT_BYTES_MAX = 64 << 20  # InvalidResult
-ARGUMENT_BYTES_MAX = 16 << 20
+ARGUMENT_BYTES_MAX = 16 << 20  # InvalidArguments
 LOG_LINES_MAX = 256  # per execution; the rest is counted in one last line
 LOG_LINE_LENGTH_MAX = 4096
 
@@ -60,8 +60,6 @@ IDLE_SECONDS = 120.0  # IdleTimeout
 SLOW_CONSUMER_SECONDS = 120.0  # SlowConsumer: nothing written for this long while something waits
 SHUTDOWN_SECONDS = 10.0  # the one deadline of the numbered close
 RETRY_AFTER_MS = 500  # the hint sent when the server stops
-HTTP_HEAD_BYTES_MAX = 16 << 10
-LIVE_RESULTS_BYTES_MAX = 256 << 20  # kept results without subscribers are dropped first
 
 # The client.
 RECONNECT_SECONDS_MIN = 0.05

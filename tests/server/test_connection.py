@@ -258,3 +258,17 @@ def test_a_binary_frame_is_told_and_closed_with_1003(play: Callable[..., None]) 
         assert await client.end() == 1003
 
     play(scenario)
+
+
+def test_stopping_waits_for_nobody_longer_than_its_deadline(play: Callable[..., None]) -> None:
+    """A peer that never closes is cut after CLOSE_SECONDS."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        client._write = lambda: None  # type: ignore[method-assign]
+        began = runtime.monotonic()
+        await server.stop()
+        assert runtime.monotonic() - began < limits.CLOSE_SECONDS + 1
+        assert await client.end() is not None
+
+    play(scenario)

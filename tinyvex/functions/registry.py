@@ -21,6 +21,7 @@ from tinyvex.functions.context import ActionCtx, MutationCtx, QueryCtx
 from tinyvex.functions.converter import Converter, Mismatch, json_schema
 from tinyvex.functions.document import Location
 from tinyvex.functions.rows import Rows
+from tinyvex.limits import ARGUMENT_BYTES_MAX
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ class FunctionSpec:
         Raises:
             InvalidArguments: it does not fit; the message names function, path, expected and got.
         """
+        if len(raw) > ARGUMENT_BYTES_MAX:
+            raise InvalidArguments(f"{self.path}: {len(raw)} bytes of arguments; the limit is {ARGUMENT_BYTES_MAX}")
         try:
             checked = self._arguments.check(codec.decode(raw), catalog)
         except Mismatch as mismatch:

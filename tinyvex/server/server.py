@@ -106,6 +106,7 @@ class Server:
         self._accepted = 0
         self._stopping = False
         self._stopped = anyio.Event()
+        self._all_closed = anyio.Event()  # set when the last connection goes while stopping
         self._tasks: TaskGroup
         self._scopes: set[anyio.CancelScope] = set()
 
@@ -153,6 +154,7 @@ class Server:
             await self._stopped.wait()
             return
         self._stopping = True
+        deadline = anyio.current_time() + limits.SHUTDOWN_SECONDS
         # 1. Accept nobody; tell those who look that nobody is here.
         self._listener.close()
         discovery.remove(self.options.data)
@@ -160,17 +162,22 @@ class Server:
         for connection in list(self._connections.values()):
             connection.fail(errors.ServerStopping("the server is stopping", retry_after_ms=limits.RETRY_AFTER_MS))
         # 3. Wait for their close frames, then cut.
-        with anyio.move_on_after(limits.CLOSE_SECONDS):
-            while self._connections:
-                await self.runtime.sleep(0.01)
+        if self._connections:
+            with anyio.move_on_after(limits.CLOSE_SECONDS):
+                await self._all_closed.wait()
         for connection in list(self._connections.values()):
             connection.abort()
-        # 4. Actions get what is left of the deadline; mutations under way finish in step 5.
+        # 4. Cancel actions: what they had committed stays.
         for scope in list(self._scopes):
             scope.cancel()
         self.executor.close()
-        # 5. Drain the writer, checkpoint, release the folder.
-        await self.store.close()
+        # 5. Drain the writer, checkpoint, release the folder. What a stuck function holds up is not acknowledged.
+        with anyio.CancelScope(deadline=deadline) as draining:
+            await self.store.close()
+        if draining.cancelled_caught:
+            log.error(
+                "functions still ran after %g s; they were left, and nothing of them is kept", limits.SHUTDOWN_SECONDS
+            )
         if self.options.watchdog:
             faulthandler.cancel_dump_traceback_later()
         self._stopped.set()
@@ -295,6 +302,8 @@ class Server:
         worker = connection.worker
         if worker is not None and self._sessions.get(worker.session_id) is connection:
             del self._sessions[worker.session_id]
+        if self._stopping and not self._connections:
+            self._all_closed.set()
 
     def answer_http(self, request: Request) -> Answer:
         """Refuse strangers, answer plain HTTP, let WebSocket upgrades of /sync go on."""
