@@ -35,6 +35,10 @@ WRITER_QUEUE_MAX = 4096  # Overloaded
 READER_QUEUE_MAX = 65_536  # Overloaded
 READER_THREADS = 2
 WAL_BYTES_CHECKPOINT = 4 << 20  # the writer checkpoints in its next pause
+# Above this the writer checkpoints whenever its queue is empty, if only for a moment.
+# `bench canonical`, 500 mutations/s beside subscribers: p99 18 ms instead of 75 ms with none before WAL_BYTES_MAX,
+# 25 ms at 16 MiB, and 15 ms at 4 MiB, which costs a tenth of the throughput at full speed.
+WAL_BYTES_LULL = 8 << 20
 WAL_BYTES_MAX = 64 << 20  # the writer checkpoints before the next group
 CHECKPOINT_PAUSE_SECONDS = 0.02  # without a mutation: what counts as a pause
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # how long an exactly-once record is kept
@@ -75,7 +79,7 @@ assert PING_SECONDS < CLIENT_INACTIVE_SECONDS < IDLE_SECONDS
 assert HEARTBEAT_SECONDS < PING_SECONDS
 assert DOCUMENT_BYTES_MAX < ARGUMENT_BYTES_MAX < MESSAGE_BYTES_MAX
 assert TRANSACTION_BYTES_MAX >= 16 * DOCUMENT_BYTES_MAX
-assert WAL_BYTES_CHECKPOINT < WAL_BYTES_MAX
+assert WAL_BYTES_CHECKPOINT <= WAL_BYTES_LULL < WAL_BYTES_MAX
 assert GROUP_SECONDS < FUNCTION_SECONDS
 assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS
 assert RECONNECT_SECONDS_MIN * 1000 <= RETRY_AFTER_MS

@@ -16,6 +16,7 @@ from tinyvex.limits import (
     REQUEST_RECORD_SECONDS,
     REQUEST_RECORDS_EXPIRED_STEP,
     WAL_BYTES_CHECKPOINT,
+    WAL_BYTES_LULL,
     WAL_BYTES_MAX,
 )
 from tinyvex.storage import pragmas, queries
@@ -264,11 +265,11 @@ class WriterThread:
     # Checkpoints: never beside a commit, because this thread makes both.
 
     def _tidy(self) -> None:
-        """Nothing waits: checkpoint if the loop has seen a pause."""
-        if self.writer.checkpoint_wanted:
-            self.writer.checkpoint_wanted = False
-            with contextlib.suppress(sqlite3.Error):  # housekeeping: a fault that matters shows at the next commit
-                self._checkpoint_if_above(WAL_BYTES_CHECKPOINT)
+        """Nothing waits: checkpoint a long log now, if only for a moment nothing waits, and any log in a pause."""
+        limit_bytes = WAL_BYTES_CHECKPOINT if self.writer.checkpoint_wanted else WAL_BYTES_LULL
+        self.writer.checkpoint_wanted = False
+        with contextlib.suppress(sqlite3.Error):  # housekeeping: a fault that matters shows at the next commit
+            self._checkpoint_if_above(limit_bytes)
 
     def _checkpoint_if_above(self, limit_bytes: int) -> None:
         try:
