@@ -272,3 +272,20 @@ def test_stopping_waits_for_nobody_longer_than_its_deadline(play: Callable[..., 
         assert await client.end() is not None
 
     play(scenario)
+
+
+def test_a_connection_over_the_limit_is_told_503(play: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who are in stay; who comes later is told, and may come again."""
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 1)
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        first = await connected(server, runtime)
+        second = await RawClient.open(server.url, runtime)
+        await second.end()
+        assert second.response is None or second.response.status_code == 503
+        first.cut()
+        await first.end()
+        await asyncio.sleep(1)
+        assert (await connected(server, runtime, sessionId="a-third-client")).is_open
+
+    play(scenario)

@@ -174,7 +174,7 @@ def test_a_computation_older_than_what_is_remembered_counts_as_overtaken(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When too many commits passed, the result holds at its own `ts` only."""
-    monkeypatch.setattr("tinyvex.sync.live.COMMITS_REMEMBERED_MAX", 2)
+    monkeypatch.setattr("tinyvex.sync.recent.KEYS_MAX", 4)
     live = world.watch()
     world.live.compute(live)
     for ts in range(11, 15):
@@ -188,13 +188,13 @@ def test_nothing_is_remembered_without_computations(world: World) -> None:
     """Commits are kept only for computations under way."""
     world.computed()
     world.commit(11, b"z")
-    assert not world.live._recent
+    assert len(world.live._recent) == 0
     world.commit(12)
-    assert not world.live._recent
+    assert len(world.live._recent) == 0
     world.commit(13, b"z")
-    assert len(world.live._recent) == 1
+    assert len(world.live._recent) > 0
     world.executor.finish(13)
-    assert not world.live._recent
+    assert len(world.live._recent) == 0
 
 
 def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
@@ -233,6 +233,14 @@ def test_a_failure_outside_the_database_is_tried_again_at_any_commit(world: Worl
     world.computed(volatile=True, error=errors.Overloaded("full"))
     world.commit(11, b"z")
     assert len(world.executor.pending) == 1
+
+
+def test_a_failure_outside_the_database_is_watched_even_without_a_read(world: World) -> None:
+    """It covers the present until the next commit, which invalidates it."""
+    live = world.computed(volatile=True, error=errors.Overloaded("full"))
+    assert live.covers(10)
+    world.commit(11, b"z")
+    assert not live.covers(11)
 
 
 def test_an_error_and_a_value_are_different_results(world: World) -> None:

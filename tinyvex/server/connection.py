@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._core = ServerProtocol(max_size=limits.MESSAGE_BYTES_MAX, logger=core_log)
         self._transport: asyncio.Transport | None = None
-        self._fragments: list[bytes] = []
+        self._fragments = bytearray()
         # Sending. Frames wait here until the end of the loop turn, or as long as the socket is full.
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -192,9 +192,9 @@ class Connection(asyncio.Protocol):
             if frame.fin and not self._fragments:
                 self._message(bytes(frame.data))
                 return
-            self._fragments.append(bytes(frame.data))  # bounded: the core counts a message's size over its fragments
+            self._fragments += frame.data  # bounded: the core counts a message's size over its fragments
             if frame.fin:
-                message = b"".join(self._fragments)
+                message = bytes(self._fragments)
                 self._fragments.clear()
                 self._message(message)
 

@@ -52,6 +52,10 @@ WATCHDOG_EXIT_CODE = 1
 """What `faulthandler` ends a process with when its interpreter is stuck; the same when too many threads are."""
 
 
+CONNECTIONS_REFUSED_MAX = 2 * limits.CONNECTIONS_MAX
+"""Sockets above this are cut at once; those between are told why before they are closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
     """
@@ -105,6 +109,7 @@ class Server:
         self._sessions: dict[str, Connection] = {}
         self._accepted = 0
         self._stopping = False
+        self._reloading = anyio.Lock()
         self._stopped = anyio.Event()
         self._all_closed = anyio.Event()  # set when the last connection goes while stopping
         self._tasks: TaskGroup
@@ -288,7 +293,7 @@ class Server:
 
     def opened(self, connection: Connection) -> None:
         """A socket was accepted."""
-        if len(self._connections) >= limits.CONNECTIONS_MAX or self._stopping:
+        if len(self._connections) >= CONNECTIONS_REFUSED_MAX or self._stopping:
             connection.abort()
             return
         self._connections[connection.number] = connection
@@ -310,6 +315,10 @@ class Server:
         refused = handshake.refusal(self._rules, request.headers.get_all("Host"), request.headers.get_all("Origin"))
         if refused is not None:
             return http.text_response(HTTPStatus.FORBIDDEN, refused + "\n")
+        if len(self._connections) > limits.CONNECTIONS_MAX:
+            return http.text_response(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{limits.CONNECTIONS_MAX} connections are open.\n"
+            )
         path = request.path.partition("?")[0]
         if path == "/sync":
             return None

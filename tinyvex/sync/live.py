@@ -18,12 +18,12 @@ so there is no moment at which a commit could pass between a read and its regist
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from tinyvex.functions.calls import Call, QueryOutcome, identity_key
+from tinyvex.sync.recent import RecentCommits
 from tinyvex.sync.subscriptions import Subscriptions
 from tinyvex.wire.codec import updated_tail
 from tinyvex.wire.faults import to_object
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from tinyvex.wire.messages import ErrorObject
 
 __all__ = ["LiveQueries", "LiveQuery", "Result", "Subscriber"]
-
-COMMITS_REMEMBERED_MAX = 65_536
-"""Touched keys of commits kept for computations under way; a computation older than these counts as overtaken."""
 
 PINS_KEPT_MAX = 8
 """Results at older snapshots a live query keeps for connections that are about to use them."""
@@ -129,9 +126,7 @@ class LiveQueries:
         self._index: Subscriptions[LiveQuery] = Subscriptions()
         self._volatile: dict[LiveQuery, None] = {}
         self.published = executor.store.last_ts
-        # Commits since the oldest computation under way began, and from which `ts` on they are complete.
-        self._recent: deque[CommitRecord] = deque()
-        self._recent_since = self.published
+        self._recent = RecentCommits(self.published)  # since the oldest computation under way began
         self._under_way: dict[int, int] = {}  # computation number -> `published` when it began
         self._computations = 0
         self._early: list[Callable[[], None]] = []  # results from snapshots not published yet
@@ -176,17 +171,14 @@ class LiveQueries:
         assert records[0].ts > self.published, "commits are published in order"
         wanted = []
         for record in records:
+            keys = list(record.touched())
             touched: dict[LiveQuery, None] = {}
-            for index_id, key in record.touched():
+            for index_id, key in keys:
                 touched |= self._index.touched(index_id, key)
             touched |= self._volatile
-            for live in touched:
-                if self._invalidate(live, record.ts):
-                    wanted.append(live)  # noqa: PERF401 - the condition does something
-        if self._under_way:
-            self._recent.extend(records)
-            while len(self._recent) > COMMITS_REMEMBERED_MAX:
-                self._recent_since = self._recent.popleft().ts
+            wanted += [live for live in touched if self._invalidate(live, record.ts)]
+            if self._under_way:
+                self._recent.add(record.ts, keys)
         self.published = records[-1].ts
         early, self._early = self._early, []
         for finish in early:
@@ -229,7 +221,7 @@ class LiveQueries:
         self._computations += 1
         number = self._computations
         if not self._under_way:
-            self._recent_since = self.published
+            self._recent.forget(self.published)
         self._under_way[number] = self.published
         self._counters.recomputations += 1
         call = replace(live.call, request_id=f"q{number:x}")
@@ -240,7 +232,7 @@ class LiveQueries:
                 return
             del self._under_way[number]
             self._finish(live, at, outcome, call.request_id)
-            self._trim()
+            self._recent.forget(min(self._under_way.values(), default=self.published))
 
         self._executor.query_nowait(call, done, at=at)
 
@@ -272,18 +264,7 @@ class LiveQueries:
             self._volatile[live] = None
 
     def _overtaken(self, outcome: QueryOutcome) -> int | None:
-        """The first commit after the outcome's snapshot that touches what it read; None when there was none."""
-        if outcome.ts < self._recent_since:
+        """Where the outcome's interval ends: at the first commit after its snapshot that touches what it read, if any."""
+        if outcome.ts < self._recent.since or (outcome.volatile and outcome.ts < self.published):
             return outcome.ts + 1
-        reads = outcome.reads
-        for record in self._recent:
-            if record.ts > outcome.ts and (
-                outcome.volatile or any(reads.overlaps(index_id, key) for index_id, key in record.touched())
-            ):
-                return record.ts
-        return None
-
-    def _trim(self) -> None:
-        oldest = min(self._under_way.values(), default=self.published)
-        while self._recent and self._recent[0].ts <= oldest:
-            self._recent_since = self._recent.popleft().ts
+        return self._recent.first_touching(outcome.reads, outcome.ts)

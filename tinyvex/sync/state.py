@@ -259,20 +259,27 @@ class SyncState:
         self.known = ts
         self.owed = False
         self.removed.clear()
-        self._settle(published)
+        self._settle(ts, published)
         return start, self.sent
 
     def skip(self, ts: int, published: int) -> None:
         """Nothing had changed at `ts` and nothing was owed: no transition is sent."""
         assert ts >= self.known, "versions never go back"
         self.known = ts
-        self._settle(published)
+        self._settle(ts, published)
 
-    def _settle(self, published: int) -> None:
+    def _settle(self, ts: int, published: int) -> None:
+        """
+        Clean are the queries of which the client now has the newest result.
+
+        It must hold at `ts` too: a client that was told a pinned result has not heard of the newest.
+        """
         for query in self.dirty:
             query.asked = None
         self.pin_ts = None
-        self.dirty = {query: None for query in self.dirty if not query.live.covers(published)}
+        self.dirty = {
+            query: None for query in self.dirty if not (query.live.covers(ts) and query.live.covers(published))
+        }
 
     def validate(self) -> None:
         """Assert what always holds."""
