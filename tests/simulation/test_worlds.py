@@ -13,7 +13,7 @@ from tests.support.cluster import Cluster
 from tests.support.loop import run_virtual
 
 FIRST_SEED = int(os.environ.get("SEED", "1"))
-WORLDS = int(os.environ.get("WORLDS", "12"))
+WORLDS = int(os.environ.get("WORLDS", "50"))
 
 
 def live(seed: int, folder: Path) -> Cluster:

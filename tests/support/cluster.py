@@ -110,6 +110,9 @@ class Cluster:
         self.checks = 0
         self.kills = 0
         self.cuts = 0
+        # Slow worlds have long histories of faults; in fast ones every computation is overtaken by commits.
+        self.pace_seconds = self.random.choice((0.3, 0.3, 0.01))
+        self.fault_pause_seconds = self.pace_seconds * 5 / 3
         self._processes: list[asyncio.Task[None]] = []
         self._converged = 0
 
@@ -161,7 +164,7 @@ class Cluster:
 
     async def _faults(self) -> None:
         for _ in range(self.steps):
-            await asyncio.sleep(self.random.random() * 0.5)
+            await asyncio.sleep(self.random.random() * self.fault_pause_seconds)
             dice = self.random.random()
             if dice < 0.1:
                 self.cuts += 1
@@ -181,7 +184,7 @@ class Cluster:
             async with anyio.create_task_group() as calls:
                 count = 0
                 while not faults_over.is_set() or count < 3:
-                    await asyncio.sleep(source.random() * 0.3)
+                    await asyncio.sleep(source.random() * self.pace_seconds)
                     count += 1
                     self._act(client, number, count, source, held, calls)
             # Everything was answered; one more transition, to everybody's newest state.
