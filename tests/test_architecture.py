@@ -35,6 +35,7 @@ PURE = [
     "wire/*.py",
     "sync/state.py",
     "sync/versions.py",
+    "sync/recent.py",
     "sync/subscriptions.py",
     "client/state.py",
     "functions/reads.py",
