@@ -7,6 +7,7 @@ each of them is a transaction of its own.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import anyio
@@ -51,13 +52,23 @@ class Actions:
         context = ActionCtx(calls, app, call.identity, execution, now=executor.store.last_ts)
 
         async def act() -> bytes:
-            return encode_result(spec, await spec.function(context, **arguments), catalog)
+            task = asyncio.current_task()
+            assert task is not None
+            try:
+                return encode_result(spec, await spec.function(context, **arguments), catalog)
+            except (SystemExit, KeyboardInterrupt) as raised:
+                # They would end the loop that all actions share.
+                raise RuntimeError(f"the action raised {type(raised).__name__}") from raised
+            except asyncio.CancelledError as raised:
+                if task.cancelling():
+                    raise
+                raise RuntimeError("the action raised CancelledError") from raised
 
         try:
-            with anyio.fail_after(limits.ACTION_SECONDS):
+            with anyio.move_on_after(limits.ACTION_SECONDS) as scope:
                 value = await thread.run(act)
-        except TimeoutError:
-            raise errors.TimeLimitExceeded(f"{call.path} ran longer than {limits.ACTION_SECONDS:g} s") from None
+            if scope.cancelled_caught:
+                raise errors.TimeLimitExceeded(f"{call.path} ran longer than {limits.ACTION_SECONDS:g} s")
         except Exception as raised:  # noqa: BLE001 - whatever users' code raises is the action's outcome
             raise executor.to_error(raised, call) from None
         return value, tuple(execution.log_lines)

@@ -50,6 +50,7 @@ class Execution:
 
     def log(self, level: str, text: str) -> None:
         """Add a log line; beyond the limit lines are only counted, in the last one."""
+        text = text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be sent
         if len(text) > LOG_LINE_LENGTH_MAX:
             text = f"{text[:LOG_LINE_LENGTH_MAX]}… ({len(text)} characters)"
         if len(self.log_lines) < LOG_LINES_MAX - 1:

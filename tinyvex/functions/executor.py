@@ -99,12 +99,15 @@ class Executor:
     def query_nowait(self, call: Call, done: Callable[[QueryOutcome], None], *, at: int | None = None) -> None:
         """Run a query on a reader; `done` is called on the loop."""
         reads = ReadSet()
+        snapshot_ts = at
 
         def run(snapshot: Snapshot) -> QueryOutcome:
+            nonlocal snapshot_ts
+            snapshot_ts = snapshot.ts
             return self.run_query(call, snapshot, reads)
 
         def finish(outcome: QueryOutcome | None, error: BaseException | None) -> None:
-            done(outcome if outcome is not None else self._stopped_query(call, reads, error, at))
+            done(outcome if outcome is not None else self._stopped_query(call, reads, error, snapshot_ts))
 
         try:
             self.store.read_nowait(run, finish, at=at, limit_seconds=self.function_seconds)

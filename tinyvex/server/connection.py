@@ -139,6 +139,8 @@ class Connection(asyncio.Protocol):
         """Asyncio: the peer sends no more; the transport closes."""
         self._core.receive_eof()
         self._pump()
+        if self._close_by is None:  # what waits is still written, but not for ever
+            self._close_by = self._host.runtime.monotonic() + limits.CLOSE_SECONDS
         return False
 
     def pause_writing(self) -> None:

@@ -140,7 +140,12 @@ class Server:
             await self.store.close()
             raise
         # 6. The discovery file, last: whoever finds it can connect.
-        self._write_discovery()
+        try:
+            self._write_discovery()
+        except OSError as error:
+            self._listener.close()
+            await self.store.close()
+            raise errors.DataFolderUnusable(f"{self.options.data} cannot be written: {error.strerror}") from error
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._until_stopped, self._tick_forever, name="tinyvex-ticks")
@@ -331,7 +336,14 @@ class Server:
     def run_action(self, action: Callable[[], Any]) -> None:
         """Run a coroutine function in the server's task group."""
         if not self._stopping:
-            self._tasks.start_soon(self._until_stopped, action)
+            self._tasks.start_soon(self._until_stopped, partial(self._guarded, action))
+
+    async def _guarded(self, run: Callable[[], Any]) -> None:
+        """A task of one client: its defect must not end the group, which is everybody's."""
+        try:
+            await run()
+        except Exception:
+            log.exception("a defect in a task of a client")
 
     async def _until_stopped(self, run: Callable[[], Any]) -> None:
         """Run inside a scope of its own: the group's scope belongs to whoever entered the server, and is not ours to end."""

@@ -7,7 +7,9 @@ so what it sees and what it says it saw are the same, whatever commits meanwhile
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -176,6 +178,7 @@ class Readers:
             f"ran longer than {stuck.job.limit_seconds:g} s and did not react to being stopped"
         )
         self.answer(stuck.job)
+        stuck.roll_back_from_outside()  # its snapshot would keep the write-ahead log from ever being emptied
         self._threads[place] = _Reader(self, None)
         self._threads[place].start()
 
@@ -196,6 +199,8 @@ class _Reader:
         self.source = None if connection is None else SnapshotSource(connection)
         self.job: _Job | None = None
         self.idle = False
+        self._ending = threading.Lock()
+        self._ended = False
         self.worker: Worker
 
     def start(self) -> None:
@@ -206,6 +211,13 @@ class _Reader:
         assert self.source is not None
         self.source.connection.interrupt()
         self.worker.interrupt(Stopped)
+
+    def roll_back_from_outside(self) -> None:
+        """End the transaction of a thread that was given up; on the loop."""
+        with self._ending:
+            if not self._ended and self.source is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self.source.end()
 
     # On the reader's thread from here on.
 
@@ -222,8 +234,6 @@ class _Reader:
         try:
             self._run(job)
         except Abandoned:
-            if self.source is not None:
-                self.source.connection.close()
             return False
         self.readers.answer(job)
         return True
@@ -241,8 +251,14 @@ class _Reader:
                         job.value = self.guard.run(lambda: job.read(snapshot), job.limit_seconds)
                 finally:
                     snapshot.end()
+            except Abandoned:
+                with self._ending:  # the loop may be rolling back just now
+                    self._ended = True
+                    self.source.connection.close()
+                raise
             finally:
-                self.source.end()
+                if not self._ended:
+                    self.source.end()
         except Abandoned:
             raise
         except sqlite3.Error as error:

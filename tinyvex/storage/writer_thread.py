@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tinyvex.errors import InternalError, StorageError, TinyvexError
+from tinyvex.errors import InternalError, StorageError, StorageFailed, TinyvexError
 from tinyvex.limits import (
     GROUP_MUTATIONS_MAX,
     GROUP_SECONDS,
@@ -180,7 +180,6 @@ class WriterThread:
 
     def _begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
-        self._base = (self.last_ts, self._row, self._catalog)
 
     def _roll_back(self) -> None:
         """Back to what the file has; SQLite may have rolled back itself."""
@@ -205,9 +204,14 @@ class WriterThread:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its caller's, not this thread's
             member.error = error
-            return True
         finally:
             snapshot.end()
+        if not self.connection.in_transaction:
+            # SQLite itself rolls back where a statement, be it a SELECT, meets a full disk, an I/O error or no memory;
+            # whatever came next would commit on its own.
+            raise StorageFailed("SQLite rolled the transaction back after a fault") from member.error
+        if member.error is not None:
+            return True
         try:
             self._apply(outcome)
         except Exception as error:
@@ -241,6 +245,7 @@ class WriterThread:
         started = self.runtime.monotonic()
         self.connection.execute("COMMIT")
         seconds = self.runtime.monotonic() - started
+        self._base = (self.last_ts, self._row, self._catalog)  # what a roll back goes back to, also one before BEGIN
         self.runtime.point("writer:after-commit")
         return seconds
 
@@ -259,8 +264,8 @@ class WriterThread:
         if not self.group:
             self.group.append(self.writer.queue.popleft())
         for member in self.group:
-            if member.error is None:
-                member.value, member.error = None, error
+            # Also those that raised: what they objected to may have been a write of this group.
+            member.value, member.error = None, error
 
     # Checkpoints: never beside a commit, because this thread makes both.
 
@@ -299,6 +304,8 @@ class WriterThread:
     def close(self) -> None:
         """Stop the thread, checkpoint, close."""
         self.worker.stop()
+        if self._left is not None:
+            self._left.roll_back_from_outside()  # nothing came after it that would have
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):  # the log stays beside the file and is read at the next open
                 self.checkpoint()

@@ -100,6 +100,11 @@ class LiveQuery:
         """Results at older snapshots by `ts`; None while being computed."""
         self.subscribers: dict[Subscriber, int] = {}
 
+    @property
+    def hash(self) -> str | None:
+        """Of the newest result."""
+        return None if self.result is None else self.result.hash
+
     def covers(self, ts: int) -> bool:
         """Whether the newest result is the answer at `ts`."""
         return self.result is not None and self.result.covers(ts)
@@ -212,8 +217,10 @@ class LiveQueries:
         """Compute the state at an older `ts`."""
         if ts in live.pins:
             return
-        while len(live.pins) >= PINS_KEPT_MAX:
-            del live.pins[next(iter(live.pins))]
+        # One under way is wanted by somebody: to forget it would make them ask again, and those after them, for ever.
+        ended = [known for known, pin in live.pins.items() if pin is not None]
+        for known in ended[: max(0, len(live.pins) + 1 - max(PINS_KEPT_MAX, len(live.subscribers)))]:
+            del live.pins[known]
         live.pins[ts] = None
         self._start(live, ts)
 
@@ -252,11 +259,12 @@ class LiveQueries:
             live.result = result
             live.generation += 1
             live.computing = False
-            live.pins = {ts: pin for ts, pin in live.pins.items() if ts > result.since}
+            live.pins = {ts: pin for ts, pin in live.pins.items() if pin is None or ts > result.since}
             if until is None and live.subscribers:
                 self._watch(live, outcome)
         for subscriber in list(live.subscribers):
-            subscriber.computed(live, changed)
+            # Overtaken already: nobody watches it, so whoever wants it must ask again.
+            subscriber.computed(live, changed or until is not None)
 
     def _watch(self, live: LiveQuery, outcome: QueryOutcome) -> None:
         self._index.add(live, outcome.reads.ranges())

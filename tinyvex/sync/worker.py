@@ -271,8 +271,8 @@ class SyncWorker:
         """A computation ended: look again, unless that could change nothing."""
         if changed and self._outbox.is_full():
             self._counters.transitions_skipped += 1
-        elif changed or self.state.is_waiting():
-            self.wake()
+        elif changed or self.state.is_waiting() or any(query.held != live.hash for query in self._by_live[live]):
+            self.wake()  # unchanged for the live query may be new for this client, which skipped what came before
 
     # Turns.
 
