@@ -24,6 +24,9 @@ from bench.harness import format_number
 
 HERE = Path(__file__).resolve().parent
 
+ROUNDS_FOR_VERDICT = 4
+"""With fewer, rounds of one and the same commit lie apart by chance more often than once in thirty times."""
+
 Samples = dict[tuple[str, str], tuple[dict[str, Any], list[float]]]
 
 
@@ -52,7 +55,7 @@ def line(key: tuple[str, str], figure: dict[str, Any], before: list[float], afte
     """One figure at both commits."""
     first, second = statistics.median(before), statistics.median(after)
     ratio = second / first if first else float("nan")
-    apart = max(before) < min(after) or max(after) < min(before)
+    apart = len(before) >= ROUNDS_FOR_VERDICT and (max(before) < min(after) or max(after) < min(before))
     verdict = ""
     if apart and figure["better"] != "neither":
         verdict = "better" if (ratio > 1) == (figure["better"] == "higher") else "WORSE"

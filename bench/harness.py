@@ -71,7 +71,7 @@ class Bench:
     rounds: int
     parameters: dict[str, object] = field(default_factory=dict)
     _samples: dict[str, tuple[str, Better, list[float]]] = field(default_factory=dict)
-    _digest: hashlib._Hash = field(default_factory=lambda: hashlib.blake2b(digest_size=8))
+    _digest: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=8))
 
     def parameter(self, name: str, smoke: T, real: T) -> T:
         """A size of the work: small in smoke mode, where only the code is tried."""

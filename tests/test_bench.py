@@ -97,13 +97,17 @@ class TestCompare:
     def test_rounds_apart_are_a_verdict(self):
         """When no round of one commit reaches one of the other, the line says which is better."""
         figure = {"better": "lower", "unit": "ms"}
-        assert line(("b", "f"), figure, [4.0, 5.0], [1.0, 2.0]).endswith("better")
-        assert line(("b", "f"), figure, [1.0, 2.0], [4.0, 5.0]).endswith("WORSE")
+        assert line(("b", "f"), figure, [4.0, 5.0] * 2, [1.0, 2.0] * 2).endswith("better")
+        assert line(("b", "f"), figure, [1.0, 2.0] * 2, [4.0, 5.0] * 2).endswith("WORSE")
+
+    def test_few_rounds_are_none(self):
+        """Two rounds that lie apart say nothing: chance puts them so."""
+        assert line(("b", "f"), {"better": "lower", "unit": "ms"}, [1.0, 2.0], [4.0, 5.0]).endswith("x 3.00")
 
     def test_rounds_that_overlap_are_none(self):
         """When the rounds overlap, there is a ratio and no verdict."""
         figure = {"better": "lower", "unit": "ms"}
-        assert line(("b", "f"), figure, [1.0, 3.0], [2.0, 4.0]).endswith("x 1.50")
+        assert line(("b", "f"), figure, [1.0, 3.0] * 2, [2.0, 4.0] * 2).endswith("x 1.50")
 
 
 class TestGenerator:

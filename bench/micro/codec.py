@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bench.harness import Bench
 from bench.workloads import document, large_document
 from tinyvex.values import codec
@@ -13,5 +15,5 @@ def run(bench: Bench) -> None:
         data = codec.encode(value)
         bench.hash([data])
         bench.parameters[label] = f"{len(data)} B"
-        bench.time(f"encode {label}", lambda value=value: codec.encode(value))
-        bench.time(f"decode {label}", lambda data=data: codec.decode(data))
+        bench.time(f"encode {label}", partial(codec.encode, value))
+        bench.time(f"decode {label}", partial(codec.decode, data))

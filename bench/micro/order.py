@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from bench.harness import Bench
 from tinyvex.values import order
 from tinyvex.values.types import Int64
 
 
 def run(bench: Bench) -> None:
-    for label, values in (
+    keys: tuple[tuple[str, list[Any]], ...] = (
         ("number", [1_767_225_600_000.5]),
         ("string of 30", ["a channel with a name of some."]),
         ("string, number, Int64", ["general", 17, Int64(2**60)]),
         ("array of 10 strings", [["tag"] * 10]),
-    ):
+    )
+    for label, values in keys:
         bench.hash([order.encode_key(values)])
-        bench.time(label, lambda values=values: order.encode_key(values))
+        bench.time(label, partial(order.encode_key, values))

@@ -19,7 +19,7 @@ from tinyvex.storage.schema_change import Declaration, change_schema
 from tinyvex.storage.store import Store
 
 if TYPE_CHECKING:
-    from tinyvex.storage.writer import Unit
+    from tinyvex.storage.writer_thread import Unit
 
 __all__ = ["INDEX", "TABLE", "insert", "opened", "revise", "rows"]
 
