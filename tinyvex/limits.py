@@ -54,6 +54,7 @@ REQUESTS_PER_CONNECTION_MAX = 1024  # TooManyRequests
 TRANSITIONS_UNSENT_MAX = 2  # no further transition is computed until the socket drains
 OUTBOX_BYTES_HIGH = 1 << 20  # the socket counts as full above this
 RESPONSES_UNSENT_BYTES_MAX = 64 << 20  # reading stops until the client reads
+OUTBOX_BYTES_MAX = RESPONSES_UNSENT_BYTES_MAX + 2 * RESULT_BYTES_MAX  # SlowConsumer: what was asked before that
 CLOSE_SECONDS = 2.0  # how long a close waits for the peer
 
 # The server.

@@ -1,12 +1,14 @@
 """Stopping has one deadline, whatever functions do."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import anyio
 import pytest
 
 import tinyvex as tv
+from tests.support.process import free_port
 from tinyvex import errors, limits
 from tinyvex.server.server import Server, ServerOptions
 
@@ -15,11 +17,20 @@ import threading
 import tinyvex as tv
 
 begun = threading.Event()
+marks_table = tv.table("marks")
 
 @tv.mutation
 def wait(ctx: tv.MutationCtx) -> None:
     begun.set()
     threading.Event().wait(4)
+
+@tv.mutation
+def mark(ctx: tv.MutationCtx) -> None:
+    ctx.db.insert("marks", {})
+
+@tv.query
+def marks(ctx: tv.QueryCtx) -> int:
+    return ctx.db.query("marks").count()
 
 @tv.query
 def has_begun(ctx: tv.QueryCtx) -> bool:
@@ -53,3 +64,37 @@ async def test_a_function_that_does_not_end_is_left_at_the_deadline(
         assert asyncio.get_running_loop().time() - began < 3
         client.close()
     assert outcomes == ["closed"]
+
+
+async def test_after_the_deadline_the_folder_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server of the same process can own it and write, and nothing of what was left behind is there."""
+    monkeypatch.setattr(limits, "SHUTDOWN_SECONDS", 0.5)
+    (tmp_path / "app.py").write_text(APP, "utf-8")
+    options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")
+    async with Server(options) as server, tv.connect(server.url) as client, anyio.create_task_group() as tasks:
+        for name in ("app:wait", "app:mark", "app:mark"):
+            tasks.start_soon(_until_closed, client, name)
+        assert await client.query("app:has_begun", type=bool)
+        await server.stop()
+        client.close()
+    async with Server(options) as server, tv.connect(server.url) as client:
+        assert await client.query("app:marks", type=int) == 0
+        await client.mutation("app:mark")
+        assert await client.query("app:marks", type=int) == 1
+
+
+async def _until_closed(client: tv.Client, name: str) -> None:
+    with contextlib.suppress(errors.ClientClosed):
+        await client.mutation(name)
+
+
+async def test_a_start_that_fails_at_its_last_step_leaves_nothing(tmp_path: Path) -> None:
+    """When the discovery file cannot be written, the folder and the port are free again."""
+    (tmp_path / "app.py").write_text(APP, "utf-8")
+    (tmp_path / "data" / "server.json").mkdir(parents=True)
+    options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data", port=free_port())
+    with pytest.raises(errors.DataFolderUnusable):
+        await Server(options).__aenter__()
+    (tmp_path / "data" / "server.json").rmdir()
+    async with Server(options) as server:
+        assert server.port == options.port

@@ -33,7 +33,8 @@ def test_the_servers_own_origin_is_let_in() -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://localhost:3000", "https://evil.example", "null", "http://127.0.0.1:4800", "file://", ""]
+    "origin",
+    ["http://localhost:3000", "https://evil.example", "null", "http://127.0.0.1:4800", "file://", "http://[", ""],
 )
 def test_other_origins_are_refused(origin: str) -> None:
     """Another port, another site, an opaque origin and an empty one are other origins."""

@@ -97,6 +97,7 @@ class MemoryStore:
         """Run a unit and commit it."""
         ts = self.last_ts + 1
         self.connection.execute("BEGIN")
+        outcome = None
         try:
             outcome = work(Snapshot(self.connection, self.last_ts, load_catalog(self.connection, self.last_ts)), ts)
             if outcome.record is not None:
@@ -108,6 +109,8 @@ class MemoryStore:
                 outcome.then(self.connection)
         except BaseException:
             self.connection.execute("ROLLBACK")
+            if outcome is not None and outcome.undo is not None:
+                outcome.undo()
             raise
         self.connection.execute("COMMIT")
         if outcome.record is not None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Actions"]
 
 
+JOIN_SECONDS = 0.5
+"""How long closing waits for an action that blocks its loop."""
+
+
 class Actions:
     """Runs the app's actions; the thread begins with the first one."""
 
@@ -81,7 +85,7 @@ class Actions:
     def close(self) -> None:
         """Cancel what runs and end the thread."""
         if self._thread is not None:
-            self._thread.stop()
+            self._thread.stop(JOIN_SECONDS)
 
 
 class _Calls:

@@ -171,7 +171,7 @@ class Executor:
             value=b"",
             error=error,
             hash=result_hash(b"", error),
-            reads=reads,
+            reads=reads.copy(),  # a thread that was given up may still add to its own
             read_auth=True,
             volatile=not isinstance(error, errors.TimeLimitExceeded),
         )

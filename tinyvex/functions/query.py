@@ -219,9 +219,9 @@ class Query(Generic[T]):
 
         Args:
             cursor: None for the first page, then the `cursor` of the page before.
-            size: rows on a page, when it is first read.
-                In a subscribed query the page keeps the end it had then,
-                so that the pages together neither lose nor repeat a row when rows are inserted.
+            size: rows on a page.
+                Each page is right at its version; a row inserted into a page pushes its last one off it,
+                and the page behind, subscribed from the cursor of before, does not show that row either.
 
         Raises:
             InvalidCursor: the cursor is not one of this query with these arguments.

@@ -57,6 +57,12 @@ class ReadSet:
             self._frozen = True
         return self
 
+    def copy(self) -> ReadSet:
+        """What was observed so far, also while another thread goes on observing."""
+        copied = ReadSet()
+        copied._ranges = {index_id: list(ranges) for index_id, ranges in list(self._ranges.items())}
+        return copied
+
     def __len__(self) -> int:
         return sum(len(ranges) for ranges in self._ranges.values())
 

@@ -21,6 +21,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from websockets.exceptions import PayloadTooBig
@@ -182,7 +183,11 @@ class Connection(asyncio.Protocol):
             self._host.run_action(partial(self._answer_later, answer))
 
     async def _answer_later(self, make: Callable[[], Awaitable[Response]]) -> None:
-        response = await make()
+        try:
+            response = await make()
+        except Exception:
+            log.exception("connection %d: an HTTP answer could not be made", self.number)
+            response = self._core.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "The server's log has the reason.\n")
         if self._transport is not None:
             self._core.send_response(response)
             self._write_core()
@@ -235,7 +240,17 @@ class Connection(asyncio.Protocol):
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._host.runtime.loop.call_soon(self._flush)
-        if self._waiting_bytes > limits.RESPONSES_UNSENT_BYTES_MAX and not self._reading_paused:
+        self._bound_waiting()
+
+    def _bound_waiting(self) -> None:
+        """What a client does not read: above one bound nothing more is read from it, above the other it is cut."""
+        if self._transport is None:
+            return
+        if self._waiting_bytes > limits.OUTBOX_BYTES_MAX:
+            log.warning("connection %d: %d bytes wait unread; closing it", self.number, self._waiting_bytes)
+            self.fail(errors.SlowConsumer("too much waits to be read"))
+            self.abort()
+        elif self._waiting_bytes > limits.RESPONSES_UNSENT_BYTES_MAX and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
 
@@ -269,8 +284,11 @@ class Connection(asyncio.Protocol):
         for data in self._core.data_to_send():
             if self._transport is None:
                 return
-            if self._waiting and self._close_by is None and self._core.state is State.OPEN:
-                self._waiting.append(data)  # pongs keep their place behind what waits for a full socket
+            if (self._waiting or self._socket_full) and self._close_by is None and self._core.state is State.OPEN:
+                # Pongs keep their place behind what waits, and are counted with it.
+                self._waiting.append(data)
+                self._waiting_bytes += len(data)
+                self._bound_waiting()
                 continue
             self._flush()
             if data:

@@ -13,10 +13,8 @@ import faulthandler
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +26,7 @@ from tinyvex.functions.loader import load_app
 from tinyvex.runtime import Runtime
 from tinyvex.server import discovery, handshake, http
 from tinyvex.server.connection import Answer, Connection
+from tinyvex.server.options import ServerOptions
 from tinyvex.storage.schema_change import change_schema
 from tinyvex.storage.store import Store
 from tinyvex.sync.counters import Counters
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
     from tinyvex.functions.app import App
     from tinyvex.runtime import Listener
-    from tinyvex.storage.pragmas import Durability
 
 __all__ = ["Server", "ServerOptions"]
 
@@ -54,38 +52,6 @@ WATCHDOG_EXIT_CODE = 1
 
 CONNECTIONS_REFUSED_MAX = 2 * limits.CONNECTIONS_MAX
 """Sockets above this are cut at once; those between are told why before they are closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """
-    How to serve.
-
-    Attributes:
-        app: file or package with the functions.
-        data: data folder; made when missing.
-        host: address to listen on; only loopback ones until there is TLS.
-        port: 0 picks a free one.
-        client_token: what clients must show; None lets every local client in.
-        dev: errors carry tracebacks.
-        durability: `full` survives power loss; `normal` only a killed process.
-        allowed_origins: origins of browser pages that may connect, beside the server's own.
-        allowed_hosts: names under which the server may be addressed, beside loopback ones.
-        function_seconds: time limit of queries and mutations.
-        watchdog: end the process when the interpreter is stuck in one call for WATCHDOG_SECONDS.
-    """
-
-    app: Path
-    data: Path
-    host: str = "127.0.0.1"
-    port: int = 0
-    client_token: str | None = None
-    dev: bool = False
-    durability: Durability = "full"
-    allowed_origins: tuple[str, ...] = ()
-    allowed_hosts: tuple[str, ...] = ()
-    function_seconds: float = limits.FUNCTION_SECONDS
-    watchdog: bool = False
 
 
 class Server:
@@ -137,7 +103,8 @@ class Server:
             # 5. The port.
             self._listener = await self._listen()
         except BaseException:
-            await self.store.close()
+            with anyio.CancelScope(shield=True):
+                await self.store.close()
             raise
         # 6. The discovery file, last: whoever finds it can connect.
         try:
@@ -182,12 +149,7 @@ class Server:
             scope.cancel()
         self.executor.close()
         # 5. Drain the writer, checkpoint, release the folder. What a stuck function holds up is not acknowledged.
-        with anyio.CancelScope(deadline=deadline) as draining:
-            await self.store.close()
-        if draining.cancelled_caught:
-            log.error(
-                "functions still ran after %g s; they were left, and nothing of them is kept", limits.SHUTDOWN_SECONDS
-            )
+        await self.store.close(limit_seconds=max(deadline - anyio.current_time(), 0.1))
         if self.options.watchdog:
             faulthandler.cancel_dump_traceback_later()
         self._stopped.set()
@@ -228,7 +190,11 @@ class Server:
             count += 1
             now = self.runtime.monotonic()
             for connection in list(self._connections.values()):
-                connection.tick(now, heartbeat=(count + connection.number) % heartbeat_every == 0)
+                try:
+                    connection.tick(now, heartbeat=(count + connection.number) % heartbeat_every == 0)
+                except Exception:
+                    log.exception("connection %d: a defect in its heartbeat", connection.number)
+                    connection.abort()
 
     # What is told about it.
 
@@ -347,6 +313,8 @@ class Server:
 
     async def _until_stopped(self, run: Callable[[], Any]) -> None:
         """Run inside a scope of its own: the group's scope belongs to whoever entered the server, and is not ours to end."""
+        if self._stopping:
+            return  # it had no time to begin
         with anyio.CancelScope() as scope:
             self._scopes.add(scope)
             try:

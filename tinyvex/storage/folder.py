@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 
 from tinyvex.errors import DataFolderLocked, DataFolderUnusable
@@ -39,6 +40,15 @@ else:
         except BlockingIOError:
             return False
         return True
+
+
+def _try_soon(descriptor: int) -> bool:
+    """Whoever only looks at the lock holds it for an instant, which must not be taken for an owner."""
+    for _ in range(5):
+        if _try_lock(descriptor):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 class DataFolder:
@@ -82,7 +92,7 @@ class FolderLock:
 
     def __init__(self, path: Path) -> None:
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        if not _try_lock(self._descriptor):
+        if not _try_soon(self._descriptor):
             holder = _read_holder(path)
             os.close(self._descriptor)
             whom = f"process {holder}" if holder is not None else "another process"

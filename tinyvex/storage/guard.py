@@ -124,6 +124,17 @@ class Guard:
             self._abandoned = True
             return -1.0
 
+    def abandon(self) -> bool:
+        """Give up what runs now, whatever time it has left; on the loop. False when nothing runs."""
+        with self._lock:
+            if self._deadline is None:
+                return False
+            if not self._stopping:
+                self._stopping = True
+                self._stop()
+            self._abandoned = True
+            return True
+
 
 def _drain() -> None:
     """Let a pending `Stopped` be raised here: CPython looks for one at every backward jump."""

@@ -34,6 +34,10 @@ __all__ = ["Read", "Readers", "SnapshotSource"]
 Read: TypeAlias = Callable[[Snapshot], Any]
 
 
+JOIN_SECONDS = 0.5
+"""How long closing waits for a reader that is in the middle of something; this is on the loop."""
+
+
 class SnapshotSource:
     """Opens snapshots on one connection, and remembers the catalog between them."""
 
@@ -186,7 +190,9 @@ class Readers:
         """Stop the threads and close their connections; a thread that does not stop in time keeps its own."""
         self._watch.cancel()
         for thread in self._threads:
-            if thread.worker.stop() and thread.source is not None:
+            thread.worker.stop(0)  # all at once; then wait
+        for thread in self._threads:
+            if thread.worker.stop(JOIN_SECONDS) and thread.source is not None:
                 thread.source.connection.close()
 
 

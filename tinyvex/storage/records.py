@@ -112,8 +112,10 @@ class Outcome(NamedTuple, Generic[T]):
         value: for whoever waits.
         record: what to commit; None for nothing.
         then: further statements of the storage engine itself, run right after the record is applied.
+        undo: takes back what `then` did outside the database; called when the group is rolled back.
     """
 
     value: T
     record: CommitRecord | None = None
     then: Callable[[sqlite3.Connection], None] | None = None
+    undo: Callable[[], None] | None = None

@@ -94,7 +94,7 @@ async def change_schema(
         fingerprint: of the app's code.
         table_fingerprints: of each table's class; documents are validated only where it changed.
         switch: called on the writer's thread with the code change's `ts`, so that units after it run the new code.
-        unswitch: takes a `switch` back, because its commit failed.
+        unswitch: called there too, to take a `switch` back that did not commit.
 
     Returns:
         The catalog afterwards.
@@ -125,7 +125,6 @@ class _SchemaChange:
         self._table_fingerprints = table_fingerprints
         self._switch = switch
         self._unswitch = unswitch
-        self._switched: int | None = None
 
     async def run(self) -> Catalog:
         store = self._store
@@ -231,13 +230,8 @@ class _SchemaChange:
 
     async def _switch_over(self, plan: _Plan) -> None:
         validated: int | None = plan.newest_row
-        try:
-            while validated is not None:
-                validated = await self._store.write(partial(self._code_change, plan, validated))
-        except BaseException:
-            if self._switched is not None and self._unswitch is not None:
-                self._unswitch(self._switched)
-            raise
+        while validated is not None:
+            validated = await self._store.write(partial(self._code_change, plan, validated))
 
     def _code_change(self, plan: _Plan, validated: int, snapshot: Snapshot, ts: int) -> Outcome[int | None]:
         """The commit that makes all of it current; the value says where to go on where more is to be validated."""
@@ -263,13 +257,14 @@ class _SchemaChange:
             change.update(code_table, SystemDocument(code, fields_of(code)), fingerprint=self._fingerprint)
 
         def switch(_: sqlite3.Connection) -> None:
-            if self._switched is not None and self._unswitch is not None:
-                self._unswitch(self._switched)  # the group was rolled back, and this is its second run
             if self._switch is not None:
                 self._switch(ts)
-                self._switched = ts
 
-        return Outcome(None, change.record(), switch)
+        def unswitch() -> None:
+            if self._unswitch is not None:
+                self._unswitch(ts)
+
+        return Outcome(None, change.record(), switch, unswitch)
 
     def _validate_since(self, plan: _Plan, validated: int, snapshot: Snapshot) -> int | None:
         """Look at what the old code wrote after a row of the log, some of it at a time; None when that was all."""

@@ -218,15 +218,19 @@ class Store:
         figures.read_queue_length = self._readers.queue_length()
         return figures
 
-    async def close(self) -> None:
+    async def close(self, *, limit_seconds: float | None = None) -> None:
         """
         Close; idempotent.
 
         1. Refuse new work.
-        2. Wait until what was queued for the writer is committed and answered.
+        2. Wait until what was queued for the writer is committed and answered;
+           after the limit, answer it with `ServerStopping`, and keep nothing of it.
         3. Stop the threads; reads that still wait are never answered.
         4. Checkpoint and close the file.
         5. Give the folder up.
+
+        Args:
+            limit_seconds: how long step 2 may wait; None for as long as it takes.
         """
         if self._closing:
             return
@@ -234,7 +238,12 @@ class Store:
         if self._writer is not None:
             drained = asyncio.Event()
             self._writer.call_when_idle(drained.set)
-            await drained.wait()
+            try:
+                async with asyncio.timeout(limit_seconds):
+                    await drained.wait()
+            except TimeoutError:
+                self._writer.give_up(ServerStopping("the store closed before this was done; nothing of it was written"))
+                await drained.wait()
         self._readers.close()
         if self._writer is not None:
             self._writer.close()

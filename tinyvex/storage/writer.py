@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tinyvex.errors import Overloaded, TimeLimitExceeded
+from tinyvex.errors import Overloaded, TimeLimitExceeded, TinyvexError
 from tinyvex.limits import CHECKPOINT_PAUSE_SECONDS, WRITER_QUEUE_MAX
 from tinyvex.storage.database import open_writer
 from tinyvex.storage.guard import Watch
@@ -69,6 +69,7 @@ class Writer:
         self._publish = publish
         self._abandoned = abandoned
         self._unfinished = 0
+        self._given_up = False
         self._idle_timer: asyncio.TimerHandle | None = None
         self._on_idle: Callable[[], None] | None = None
         self._watch = Watch(runtime, self._look, lambda: self._unfinished > 0)
@@ -175,10 +176,28 @@ class Writer:
         )
         self.finished([], [stuck.running], 0.0)
 
+    def give_up(self, error: TinyvexError) -> None:
+        """Answer whoever still waits with `error`; nothing of what runs now is kept, unless it is committing already."""
+        thread = self._thread
+        self._given_up = thread.guard.abandon()
+        # In this order: a thread that was given up takes nothing more from the queue.
+        members = list(self.queue)
+        self.queue.clear()
+        if self._given_up:
+            thread.worker.stop(0)
+            self._abandoned(thread.worker)
+            thread.roll_back_from_outside()
+            members = thread.group + members
+        for member in members:
+            member.value, member.error = None, error
+        if members:
+            self.finished([], members, 0.0)
+
     def close(self) -> None:
         """Stop the thread and close its connection; the queue must be empty."""
         assert self._unfinished == 0
         self._watch.cancel()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        self._thread.close()
+        if not self._given_up:  # a thread that was closes its connection itself, if it ever comes back
+            self._thread.close()

@@ -78,6 +78,7 @@ class WriterThread:
         self._ending = threading.Lock()
         self._ended = False
         self._commits: list[CommitRecord] = []
+        self._undos: list[Callable[[], None]] = []  # of the group's members, for a roll back
         self.worker: Worker
         if connection is not None:
             self._load()
@@ -155,6 +156,7 @@ class WriterThread:
             if not self._ended:
                 with contextlib.suppress(sqlite3.Error):  # there may be no transaction
                     self.connection.execute("ROLLBACK")
+            self._undo()
 
     def _end(self) -> None:
         """It came back after all; another has taken over, and may be rolling back just now."""
@@ -184,10 +186,16 @@ class WriterThread:
     def _roll_back(self) -> None:
         """Back to what the file has; SQLite may have rolled back itself."""
         self._commits = []
+        self._undo()
         self.last_ts, self._row, self._catalog = self._base
         if self._connection is not None and self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # what made this necessary is being reported
                 self._connection.execute("ROLLBACK")
+
+    def _undo(self) -> None:
+        """Take back what the group did outside the database, the last first."""
+        while self._undos:
+            self._undos.pop()()
 
     def _run_member(self, member: Member) -> bool:
         """Run one unit and apply its record; False when that broke something and the group was rolled back."""
@@ -230,6 +238,8 @@ class WriterThread:
             self._row = apply(self.connection, record, log_row=self._row)
             self.last_ts = record.ts
             self._commits.append(record)
+        if outcome.undo is not None:
+            self._undos.append(outcome.undo)
         if outcome.then is not None:
             outcome.then(self.connection)
         if record is not None and record.changes_catalog:
@@ -246,6 +256,7 @@ class WriterThread:
         self.connection.execute("COMMIT")
         seconds = self.runtime.monotonic() - started
         self._base = (self.last_ts, self._row, self._catalog)  # what a roll back goes back to, also one before BEGIN
+        self._undos.clear()
         self.runtime.point("writer:after-commit")
         return seconds
 

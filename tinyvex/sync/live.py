@@ -239,7 +239,8 @@ class LiveQueries:
                 return
             del self._under_way[number]
             self._finish(live, at, outcome, call.request_id)
-            self._recent.forget(min(self._under_way.values(), default=self.published))
+            # The first is the oldest: computations are numbered as they begin.
+            self._recent.forget(next(iter(self._under_way.values()), self.published))
 
         self._executor.query_nowait(call, done, at=at)
 

@@ -1,0 +1,116 @@
+"""What one client or one function does ends nothing for the others."""
+
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+
+import anyio
+import pytest
+
+import tinyvex as tv
+from tests.support.raw import RawClient
+from tinyvex import errors, limits
+from tinyvex.server.server import Server, ServerOptions
+
+APP = """
+import asyncio
+import sys
+import tinyvex as tv
+
+@tv.action
+async def fine(ctx: tv.ActionCtx) -> str:
+    return "fine"
+
+@tv.action
+async def logs_half_a_character(ctx: tv.ActionCtx) -> str:
+    ctx.log("\\udc80")
+    return "logged"
+
+@tv.action
+async def is_cancelled(ctx: tv.ActionCtx) -> None:
+    raise asyncio.CancelledError
+
+@tv.action
+async def exits(ctx: tv.ActionCtx) -> None:
+    sys.exit(2)
+
+@tv.action
+async def times_out_itself(ctx: tv.ActionCtx) -> None:
+    raise TimeoutError("mine")
+
+@tv.mutation
+def logs_too(ctx: tv.MutationCtx) -> str:
+    ctx.log("\\udc80")
+    return "logged"
+
+@tv.query
+def big(ctx: tv.QueryCtx, size: int) -> str:
+    return "x" * size
+"""
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path) -> AsyncIterator[Server]:
+    """A real server on a real socket; no fixture, because a task group is left in the task that entered it."""
+    (tmp_path / "app.py").write_text(APP, "utf-8")
+    async with Server(ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ["is_cancelled", "exits", "times_out_itself"])
+async def test_an_action_fails_alone(tmp_path: Path, name: str) -> None:
+    """Whatever it raises, its caller is told FunctionFailed, and the next action runs."""
+    async with serving(tmp_path) as server, tv.connect(server.url) as client:
+        with anyio.fail_after(10):
+            with pytest.raises(errors.RemoteError) as caught:
+                await client.action(f"app:{name}")
+            assert caught.value.name == "FunctionFailed"
+            assert await client.action("app:fine") == "fine"
+
+
+async def test_a_log_line_with_half_a_character_is_answered(tmp_path: Path) -> None:
+    """A lone surrogate cannot be sent, so it is written out."""
+    async with serving(tmp_path) as server, tv.connect(server.url) as client:
+        with anyio.fail_after(10):
+            assert await client.action("app:logs_half_a_character") == "logged"
+            assert await client.mutation("app:logs_too") == "logged"
+
+
+async def test_metrics_that_cannot_be_made_are_a_500(tmp_path: Path) -> None:
+    """The file is gone for a moment; the server is not."""
+    async with serving(tmp_path) as server:
+        database = server.store.folder.database
+        elsewhere = database.rename(database.with_suffix(".away"))
+
+        def scrape() -> int:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as response:
+                    return int(response.status)
+            except HTTPError as error:
+                with error:
+                    return error.code
+
+        assert await anyio.to_thread.run_sync(scrape) == 500
+        elsewhere.rename(database)
+        assert await anyio.to_thread.run_sync(scrape) == 200
+
+
+async def test_a_client_that_never_reads_is_cut_at_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above OUTBOX_BYTES_MAX the connection ends; others are served."""
+    monkeypatch.setattr(limits, "RESPONSES_UNSENT_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(limits, "OUTBOX_BYTES_MAX", 8 << 20)
+    async with serving(tmp_path) as server:
+        greedy = await RawClient.open(server.url, server.runtime)
+        await greedy.answer(greedy.connect())
+        greedy.pause()
+        for _ in range(40):
+            greedy.send("query", udfPath="app:big", args={"size": 1 << 20})
+        with anyio.fail_after(20):
+            while server.counters.connections:
+                await anyio.lowlevel.checkpoint()
+        async with tv.connect(server.url) as client:
+            assert await client.query("app:big", {"size": 3}) == "xxx"
+        greedy.cut()
+        await greedy.end()

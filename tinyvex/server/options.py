@@ -1,0 +1,43 @@
+"""How to serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvex import limits
+from tinyvex.storage.pragmas import Durability
+
+__all__ = ["ServerOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """
+    How to serve.
+
+    Attributes:
+        app: file or package with the functions.
+        data: data folder; made when missing.
+        host: address to listen on; only loopback ones until there is TLS.
+        port: 0 picks a free one.
+        client_token: what clients must show; None lets every local client in.
+        dev: errors carry tracebacks.
+        durability: `full` survives power loss; `normal` only a killed process.
+        allowed_origins: origins of browser pages that may connect, beside the server's own.
+        allowed_hosts: names under which the server may be addressed, beside loopback ones.
+        function_seconds: time limit of queries and mutations.
+        watchdog: end the process when the interpreter is stuck in one call for WATCHDOG_SECONDS.
+    """
+
+    app: Path
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    client_token: str | None = None
+    dev: bool = False
+    durability: Durability = "full"
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    function_seconds: float = limits.FUNCTION_SECONDS
+    watchdog: bool = False
