@@ -229,8 +229,8 @@ async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch):
     checkpointed = threading.Event()
     original = type(store._writer._thread).checkpoint
 
-    def checkpoint(self):
-        original(self)
+    def checkpoint(self, *mode):
+        original(self, *mode)
         checkpointed.set()
 
     monkeypatch.setattr(type(store._writer._thread), "checkpoint", checkpoint)

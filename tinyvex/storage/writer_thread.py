@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tinyvex.errors import InternalError, StorageError, StorageFailed, TinyvexError
 from tinyvex.limits import (
@@ -37,6 +37,20 @@ log = logging.getLogger("tinyvex.storage")
 
 Unit: TypeAlias = Callable[[Snapshot, int], Outcome[Any]]
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
+
+
+CheckpointMode: TypeAlias = Literal["PASSIVE", "TRUNCATE"]
+PAGE_BYTES = 4096
+
+
+def _wal_bytes(record: CommitRecord) -> int:
+    """What a commit adds to the write-ahead log, at most: a page for each row and each entry of a unique index."""
+    pages = 3  # last_ts; the request and its index
+    size = 0
+    for write in record.writes:
+        pages += 2 + len(write.kept) + 2 * (len(write.added) + len(write.removed))
+        size += len(write.json or b"")
+    return pages * PAGE_BYTES + size
 
 
 class Member:
@@ -75,6 +89,8 @@ class WriterThread:
         self._row = 0  # of the next revision
         self._base = (self.last_ts, self._row, self._catalog)
         self._since_expiry = 0
+        self._wal_bytes = 0  # at most this much of the log is not in the file
+        self._wal_retry_bytes = 0
         self._ending = threading.Lock()
         self._ended = False
         self._commits: list[CommitRecord] = []
@@ -105,6 +121,8 @@ class WriterThread:
         self._catalog = load_catalog(self.connection, self.last_ts)
         (newest,) = self.connection.execute(queries.NEWEST_ROW).fetchone()
         self._row = newest + 1
+        with contextlib.suppress(OSError):  # a process that was killed left it
+            self._wal_bytes = self.writer.folder.wal.stat().st_size
         self._base = (self.last_ts, self._row, self._catalog)
 
     # On the writer's thread from here on.
@@ -237,6 +255,7 @@ class WriterThread:
             assert self.last_ts < record.ts <= self._last_allotted, (self.last_ts, record.ts, self._last_allotted)
             self._row = apply(self.connection, record, log_row=self._row)
             self.last_ts = record.ts
+            self._wal_bytes += _wal_bytes(record)
             self._commits.append(record)
         if outcome.undo is not None:
             self._undos.append(outcome.undo)
@@ -282,30 +301,36 @@ class WriterThread:
 
     def _tidy(self) -> None:
         """Nothing waits: checkpoint a long log now, if only for a moment nothing waits, and any log in a pause."""
-        limit_bytes = WAL_BYTES_CHECKPOINT if self.writer.checkpoint_wanted else WAL_BYTES_LULL
+        pause = self.writer.checkpoint_wanted
         self.writer.checkpoint_wanted = False
         with contextlib.suppress(sqlite3.Error):  # housekeeping: a fault that matters shows at the next commit
-            self._checkpoint_if_above(limit_bytes)
+            if pause:
+                self._checkpoint_if_above(WAL_BYTES_CHECKPOINT, "TRUNCATE")
+            else:
+                self._checkpoint_if_above(WAL_BYTES_LULL)
 
-    def _checkpoint_if_above(self, limit_bytes: int) -> None:
-        try:
-            size = self.writer.folder.wal.stat().st_size
-        except OSError:
-            return
-        if size > limit_bytes:
-            self.checkpoint()
+    def _checkpoint_if_above(self, limit_bytes: int, mode: CheckpointMode = "PASSIVE") -> None:
+        if self._wal_bytes > max(limit_bytes, self._wal_retry_bytes):
+            self.checkpoint(mode)
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, mode: CheckpointMode = "TRUNCATE") -> None:
         """
-        Copy the write-ahead log into the file and empty it.
+        Copy the write-ahead log into the file.
 
+        PASSIVE leaves the log's file as long as it is, to be written over.
+        Cutting it off takes five times as long, and so do the commits that make it longer again:
+        that is for pauses.
         Where a reader still needs the log it is copied as far as that allows, and emptied another time.
         """
         if self._connection is None:
             return
         pragmas.busy_timeout(self._connection, 0)
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            _, frames, copied = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            # All copied: the next commit begins the log anew, in the same file.
+            # Else a reader needs it: wait until as much again has been written.
+            self._wal_bytes = 0 if frames == copied else frames * PAGE_BYTES
+            self._wal_retry_bytes = 0 if frames == copied else self._wal_bytes + WAL_BYTES_CHECKPOINT
         finally:
             pragmas.busy_timeout(self._connection)
         self.writer.statistics.checkpoints += 1

@@ -24,7 +24,7 @@ Range = tuple[bytes, bytes]
 _LOW = itemgetter(0)
 
 BLOCK_RANGES_MAX = 256
-"""Measured with `bench invalidate`: between 128 and 512 the cost is flat for 100 to 100,000 ranges."""
+"""Measured with `bench invalidate`: at 100,000 ranges 64 and 1024 take two and six times as long for a key."""
 
 
 class Subscriptions(Generic[Owner]):

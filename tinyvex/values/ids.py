@@ -13,10 +13,10 @@ This is the published Convex id format, so that data moves between the two with 
 
 from __future__ import annotations
 
-import base64
 import random as random_module
 import re
 from functools import lru_cache
+from operator import mul
 from typing import NamedTuple
 
 from tinyvex.errors import InvalidId
@@ -27,7 +27,7 @@ INTERNAL_BYTES = 16
 TABLE_NUMBER_MAX = 2**32 - 1
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
-_FROM_RFC4648 = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _CROCKFORD.encode())
+_PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
 _TO_PYTHON_DIGITS = str.maketrans(_CROCKFORD, "0123456789abcdefghijklmnopqrstuv")
 _TEXT = re.compile("[0-9a-hjkmnp-tv-z]{31,37}")
 _CACHED_IDS = 1 << 15
@@ -80,8 +80,13 @@ def _format(table: int, internal: bytes) -> str:
     assert 1 <= table <= TABLE_NUMBER_MAX, table
     assert len(internal) == INTERNAL_BYTES, internal
     body = _write_vint(table) + internal
-    text = base64.b32encode(body + _fletcher16(body)).translate(_FROM_RFC4648)
-    return text.rstrip(b"=").decode("ascii")
+    data = body + _fletcher16(body)
+    # Ten bits at a time through a table: half of what base64.b32encode and a translation take.
+    bits = len(data) * 8
+    padded = -(-bits // 10) * 10
+    number = int.from_bytes(data, "big") << (padded - bits)
+    pairs = [_PAIRS[number >> shift & 0x3FF] for shift in range(padded - 10, -1, -10)]
+    return "".join(pairs)[: -(-bits // 5)]
 
 
 def _write_vint(number: int) -> bytes:
@@ -99,11 +104,8 @@ def _read_vint(data: bytes) -> int:
 
 
 def _fletcher16(data: bytes) -> bytes:
-    low = high = 0
-    for byte in data:
-        low = (low + byte) & 0xFF
-        high = (high + low) & 0xFF
-    return bytes((low, high))
+    # The sum of the running sums has the first byte len(data) times and the last one once.
+    return bytes((sum(data) & 0xFF, sum(map(mul, data, range(len(data), 0, -1))) & 0xFF))
 
 
 def _quoted(text: object) -> str:
