@@ -289,3 +289,18 @@ def test_a_connection_over_the_limit_is_told_503(play: Callable[..., None], monk
         assert (await connected(server, runtime, sessionId="a-third-client")).is_open
 
     play(scenario)
+
+
+def test_a_session_speaks_for_one_identity(play: Callable[..., None]) -> None:
+    """Another identity needs a session of its own: this one's exactly-once records must answer nobody else."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        secret = {"kind": "admin", "token": server.admin_token}
+        assert "result" in await client.ask("authenticate", baseVersion=0, actingAs={"name": "a"}, **secret)
+        refused = await client.ask("authenticate", baseVersion=1, actingAs={"name": "b"}, **secret)
+        assert refused["error"]["data"]["name"] == "SessionIdentity"
+        assert "result" in await client.ask("authenticate", baseVersion=1, kind="none")
+        assert "result" in await client.ask("authenticate", baseVersion=2, actingAs={"name": "a"}, **secret)
+
+    play(scenario)
