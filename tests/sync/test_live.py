@@ -209,12 +209,31 @@ def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
     assert live.covers(10)
 
 
-def test_pins_are_bounded(world: World) -> None:
-    """Old pins go when many are asked for."""
+def test_pins_under_way_are_kept(world: World) -> None:
+    """Somebody waits for each of them, and would ask again."""
     live = world.computed()
     for ts in range(20):
         world.live.pin(live, ts)
-    assert len(live.pins) == 8
+    assert list(live.pins) == list(range(20))
+
+
+def test_pins_that_ended_are_bounded(world: World) -> None:
+    """Old ones go when further ones are asked for."""
+    live = world.computed(ts=10)
+    for ts in range(20):
+        world.live.pin(live, ts)
+        world.executor.finish(ts)
+    assert len(live.pins) <= 8
+
+
+def test_an_overtaken_result_wakes_even_when_its_hash_is_the_old_one(world: World) -> None:
+    """Nobody watches it any more, so whoever wants it must ask again."""
+    live = world.computed()
+    world.commit(11)
+    world.commit(12)
+    world.executor.finish(11)
+    assert not live.covers(12)
+    assert world.subscriber.told[-1] == "changed"
 
 
 def test_an_execution_that_looks_at_the_identity_splits_its_query(world: World) -> None:
