@@ -220,7 +220,7 @@ def test_pins_under_way_are_kept(world: World) -> None:
 def test_pins_that_ended_are_bounded(world: World) -> None:
     """Old ones go when further ones are asked for."""
     live = world.computed(ts=10)
-    for ts in range(20):
+    for ts in range(10):
         world.live.pin(live, ts)
         world.executor.finish(ts)
     assert len(live.pins) <= 8
