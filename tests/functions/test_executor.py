@@ -1,0 +1,94 @@
+"""Running functions: which code belongs to a snapshot, what a failure tells, and the tokens of calls and results."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tinyvex import errors
+from tinyvex.functions.calls import Call, identity_key, request_digest, result_hash
+from tinyvex.functions.executor import APPS_KEPT, Executor
+from tinyvex.runtime import Runtime
+
+
+def executor(*, reveal: bool = False) -> Executor:
+    """One that runs nothing here."""
+    first: Any = SimpleNamespace(name="first")
+    store: Any = SimpleNamespace(last_ts=10)
+    return Executor(store, Runtime(), first, reveal=reveal)
+
+
+def app(name: str) -> Any:
+    """Stands for an app."""
+    return SimpleNamespace(name=name)
+
+
+def test_code_is_part_of_the_snapshot() -> None:
+    """Executions before a code change use the old code, those at it and later the new one."""
+    running = executor()
+    running.switch(app("second"), 20)
+    assert [running.app_at(ts).name for ts in (10, 19, 20, 21)] == ["first", "first", "second", "second"]  # type: ignore[attr-defined]
+
+
+def test_a_switch_can_be_taken_back() -> None:
+    """When its commit failed, the old code goes on."""
+    running = executor()
+    running.switch(app("second"), 20)
+    running.unswitch(20)
+    assert running.app_at(30) is running.app
+    assert running.app.name == "first"  # type: ignore[attr-defined]
+
+
+def test_only_the_last_few_apps_are_kept() -> None:
+    """A developer saves often."""
+    running = executor()
+    for ts in range(20, 40):
+        running.switch(app(str(ts)), ts)
+    assert len(running._apps) == APPS_KEPT
+
+
+def test_an_unexpected_exception_tells_nothing_of_itself() -> None:
+    """The client hears that it failed; the log has the rest."""
+    error = executor().to_error(ValueError("a secret"), Call("m:f", b"{}"))
+    assert isinstance(error, errors.FunctionFailed)
+    assert "secret" not in error.message
+    assert error.data == {}
+
+
+def test_dev_mode_reveals_the_exception(tmp_path: Path) -> None:
+    """With its text and its traceback."""
+    error = executor(reveal=True).to_error(ValueError("a mistake"), Call("m:f", b"{}"))
+    assert "a mistake" in error.message
+    assert "ValueError" in error.data["traceback"]
+
+
+def test_an_error_lets_go_of_its_frames() -> None:
+    """Results are kept, and frames hold transactions."""
+    try:
+        raise errors.AppError("no")
+    except errors.AppError as raised:
+        error = executor().to_error(raised, Call("m:f", b"{}"))
+    assert error.__traceback__ is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Call("m:g", b"{}"), Call("m:f", b'{"a":1}'), Call("m:f", b"{}", {"name": "a"})],
+    ids=["path", "args", "who"],
+)
+def test_a_digest_tells_calls_apart(other: Call) -> None:
+    """By function, arguments and identity."""
+    assert request_digest(Call("m:f", b"{}")) != request_digest(other)
+
+
+def test_equal_identities_have_one_key() -> None:
+    """Whatever the order of their claims; nobody is not the empty identity."""
+    assert identity_key({"a": 1, "b": 2}) == identity_key({"b": 2, "a": 1})
+    assert identity_key(None) != identity_key({})
+
+
+def test_errors_and_values_have_different_hashes() -> None:
+    """Also where their text is the same."""
+    assert result_hash(b'"no"', None) != result_hash(b"", errors.AppError("no"))
+    assert result_hash(b"", errors.AppError({"n": 1})) != result_hash(b"", errors.AppError({"n": 2}))
