@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.storage import declare, insert, numbers, unit
 from tinyvex import errors, limits
+from tinyvex.storage.log import Outcome
 
 
 async def test_a_read_sees_one_state_and_says_which(store):
@@ -121,3 +122,46 @@ async def test_a_defective_callback_does_not_keep_others_waiting(store):
     assert await asyncio.gather(*[store.read(numbers) for _ in range(5)]) == [[]] * 5
     # Two readers: the defective one's answer may come after the others'.
     assert isinstance(await reported, ZeroDivisionError)
+
+
+async def stuck_read(store, monkeypatch, release):
+    """A read that has its snapshot and does not come back until released; its worker, which was given up."""
+    monkeypatch.setattr("tinyvex.storage.guard.FUNCTION_GRACE_SECONDS", 0.05)
+
+    def stuck(snapshot):
+        numbers(snapshot)
+        release.wait(30)  # one call of C, which notices no exception
+        return numbers(snapshot)
+
+    with pytest.raises(errors.TimeLimitExceeded, match="did not react"):
+        await store.read(stuck, limit_seconds=0.05)
+    (worker,) = store._stuck
+    return worker
+
+
+async def test_a_stuck_reader_does_not_keep_the_log_from_being_emptied(store, monkeypatch):
+    """Its snapshot ends when it is given up, and a checkpoint empties the log while the thread is still stuck."""
+    release = threading.Event()
+    await store.write(unit(insert({"n": 1})))
+    worker = await stuck_read(store, monkeypatch, release)
+    try:
+        await store.write(unit(insert({"n": 2, "text": "x" * 100_000})))
+        await store.write(lambda snapshot, ts: Outcome(None))  # the writer is between two groups
+        await asyncio.to_thread(store._writer._thread.checkpoint)
+        assert (store.statistics().wal_bytes, worker.alive()) == (0, True)
+    finally:
+        release.set()
+        await asyncio.to_thread(worker._thread.join, 30)
+
+
+async def test_a_stuck_reader_that_comes_back_ends(store, monkeypatch):
+    """Its thread ends and closes its connection, whatever it still reads; other reads go on."""
+    release = threading.Event()
+    await store.write(unit(insert({"n": 1})))
+    stuck = {reader.worker: reader for reader in store._readers._threads}
+    worker = await stuck_read(store, monkeypatch, release)
+    release.set()
+    await asyncio.to_thread(worker._thread.join, 30)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        stuck[worker].source.connection.execute("SELECT 1")
+    assert await store.read(numbers) == [1]
