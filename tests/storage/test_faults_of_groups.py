@@ -212,3 +212,20 @@ async def test_closing_takes_the_write_lock_from_a_stuck_writer(tmp_path, monkey
         release.set()
         await asyncio.to_thread(stuck._thread.join, 30)
     assert check_folder(tmp_path) == []
+
+
+async def test_closing_while_another_tool_holds_the_lock_answers_who_waits(tmp_path):
+    """BEGIN waits for that lock; at the limit the mutation is told so, and the writer's thread ends in order."""
+    async with opened(tmp_path) as store:
+        thread = store._writer._thread
+        pragmas.busy_timeout(thread.connection, 300)
+        other = sqlite3.connect(store.folder.database, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.ensure_future(store.write(unit(insert({"n": 1})), limit_seconds=5))
+        await asyncio.sleep(0)
+        await store.close(limit_seconds=LIMIT)
+        other.close()
+        with pytest.raises((errors.ServerStopping, errors.StorageFailed)):
+            await waiting
+        assert not thread.worker.alive()
+    assert check_folder(tmp_path) == []

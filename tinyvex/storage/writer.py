@@ -20,6 +20,7 @@ Units must bear being run twice.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -181,8 +182,10 @@ class Writer:
         thread = self._thread
         self._given_up = thread.guard.abandon()
         # In this order: a thread that was given up takes nothing more from the queue.
-        members = list(self.queue)
-        self.queue.clear()
+        members = []
+        with contextlib.suppress(IndexError):
+            while True:  # one by one: another thread may take from the queue too, and nobody may be answered twice
+                members.append(self.queue.popleft())
         if self._given_up:
             thread.worker.stop(0)
             self._abandoned(thread.worker)

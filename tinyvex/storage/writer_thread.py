@@ -190,7 +190,10 @@ class WriterThread:
                 return False
         queue = self.writer.queue
         while queue and len(self.group) < GROUP_MUTATIONS_MAX:
-            member = queue.popleft()
+            try:
+                member = queue.popleft()
+            except IndexError:
+                break  # closing took what waited
             self.group.append(member)
             if not self._run_member(member):
                 return False
@@ -235,6 +238,8 @@ class WriterThread:
         if not self.connection.in_transaction:
             # SQLite itself rolls back where a statement, be it a SELECT, meets a full disk, an I/O error or no memory;
             # whatever came next would commit on its own.
+            if isinstance(member.error, StorageError):
+                raise member.error  # it names the fault: a full disk, a damaged file
             raise StorageFailed("SQLite rolled the transaction back after a fault") from member.error
         if member.error is not None:
             return True
@@ -292,7 +297,8 @@ class WriterThread:
         self._roll_back()
         self.writer.statistics.failed_groups += 1
         if not self.group:
-            self.group.append(self.writer.queue.popleft())
+            with contextlib.suppress(IndexError):  # closing gave up on those that waited
+                self.group.append(self.writer.queue.popleft())
         for member in self.group:
             # Also those that raised: what they objected to may have been a write of this group.
             member.value, member.error = None, error
