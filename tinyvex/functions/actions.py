@@ -68,6 +68,7 @@ class Actions:
                     raise
                 raise RuntimeError("the action raised CancelledError") from raised
 
+        value = b""
         try:
             with anyio.move_on_after(limits.ACTION_SECONDS) as scope:
                 value = await thread.run(act)

@@ -223,6 +223,7 @@ class WriterThread:
         ts = self._last_allotted = next_ts(self._last_allotted, self.runtime.now_us())
         snapshot = Snapshot(self.connection, self.last_ts, self._catalog)
         unit = member.unit
+        outcome: Outcome[Any] = Outcome(None)
         try:
             if member.limit_seconds is None:
                 outcome = unit(snapshot, ts)
