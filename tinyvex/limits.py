@@ -34,6 +34,7 @@ GROUP_SECONDS = 0.02  # nor runs longer before its COMMIT, so that slow mutation
 WRITER_QUEUE_MAX = 4096  # Overloaded
 READER_QUEUE_MAX = 65_536  # Overloaded
 READER_THREADS = 2
+TAIL_BYTES_MAX = 4 << 20  # of the last commits in memory; a live query older than they are reads its ranges again
 WAL_BYTES_CHECKPOINT = 4 << 20  # the writer checkpoints in its next pause
 # Above this the writer checkpoints whenever its queue is empty, if only for a moment.
 # `bench canonical`, 500 mutations/s beside a subscriber: send to subscriber p99 2 ms; 75 ms when only WAL_BYTES_MAX did.

@@ -14,6 +14,7 @@ Content-defined chunks are known from file synchronisation and from prolly trees
 from __future__ import annotations
 
 import hashlib
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -154,7 +155,7 @@ class ChunkedRows:
     def validate(self) -> None:
         """Assert what always holds."""
         rows = list(self)
-        assert all(before.key < after.key for before, after in zip(rows, rows[1:], strict=False)), "rows ascend"
+        assert all(before.key < after.key for before, after in itertools.pairwise(rows)), "rows ascend"
         assert all(chunk.rows for chunk in self.chunks), "no chunk is empty"
         again = [chunk.rows for chunk in ChunkedRows.of(rows).chunks]
         assert [chunk.rows for chunk in self.chunks] == again, "the cuts depend on the rows alone"

@@ -15,7 +15,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from tinyvex.errors import SnapshotUnavailable
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
@@ -33,6 +33,9 @@ from tinyvex.storage.records import (
     StoredDocument,
     Write,
 )
+
+if TYPE_CHECKING:
+    from tinyvex.storage.tail import LogTail
 
 __all__ = [
     "CommitRecord",
@@ -62,7 +65,7 @@ class Snapshot:
         catalog: the tables and indexes at `ts`.
     """
 
-    __slots__ = ("_connection", "_execute", "_floor", "_newest", "catalog", "ts")
+    __slots__ = ("_connection", "_execute", "_floor", "_newest", "_tail", "catalog", "ts")
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Snapshot:
         *,
         newest: bool = True,
         floor: Callable[[], int] | None = None,
+        tail: LogTail | None = None,
     ) -> None:
         self.ts = ts
         self.catalog = catalog
@@ -79,6 +83,7 @@ class Snapshot:
         self._execute = connection.execute
         self._newest = newest
         self._floor = floor
+        self._tail = tail
 
     def get(self, tablet: int, internal: bytes) -> StoredDocument | None:
         """A document by its id; None where it does not exist."""
@@ -176,6 +181,10 @@ class Snapshot:
             raise SnapshotUnavailable(
                 f"ts {self.ts} is older than what is kept, {self._floor()}", floorTs=self._floor()
             )
+
+    def changes(self, index: IndexInfo, after: int) -> list[tuple[bytes, StoredDocument | None]] | None:
+        """What commits after `after` did to an index; None when that is not known in memory. See `LogTail.changes`."""
+        return None if self._tail is None else self._tail.changes(index.id, after, self.ts)
 
     def globals(self) -> Mapping[str, Any]:
         """All global values."""

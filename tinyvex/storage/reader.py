@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tinyvex.runtime import Runtime, Worker
     from tinyvex.storage.folder import DataFolder
     from tinyvex.storage.statistics import StoreStatistics
+    from tinyvex.storage.tail import LogTail
     from tinyvex.storage.writer_thread import Done
 
 __all__ = ["Read", "Readers", "SnapshotSource"]
@@ -41,8 +42,9 @@ JOIN_SECONDS = 0.5
 class SnapshotSource:
     """Opens snapshots on one connection, and remembers the catalog between them."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, tail: LogTail | None = None) -> None:
         self.connection = connection
+        self._tail = tail
         self._catalog = Catalog(-1, ())
         self._floor_ts = 0
 
@@ -65,7 +67,12 @@ class SnapshotSource:
         if ts < self._floor_ts:
             raise SnapshotUnavailable(f"ts {ts} is older than what is kept: {self._floor_ts}", floorTs=self._floor_ts)
         return Snapshot(
-            self.connection, ts, self._catalog_at(ts, catalog_ts), newest=ts == last_ts, floor=lambda: self._floor_ts
+            self.connection,
+            ts,
+            self._catalog_at(ts, catalog_ts),
+            newest=ts == last_ts,
+            floor=lambda: self._floor_ts,
+            tail=self._tail,
         )
 
     def _catalog_at(self, ts: int, catalog_ts: int) -> Catalog:
@@ -99,14 +106,21 @@ class Readers:
 
     Args:
         abandoned: called on the loop with a worker that was given up.
+        tail: what the writer has done last; None where it is another process's.
     """
 
     def __init__(
-        self, runtime: Runtime, folder: DataFolder, statistics: StoreStatistics, abandoned: Callable[[Worker], None]
+        self,
+        runtime: Runtime,
+        folder: DataFolder,
+        statistics: StoreStatistics,
+        abandoned: Callable[[Worker], None],
+        tail: LogTail | None = None,
     ) -> None:
         self.runtime = runtime
         self.folder = folder
         self.statistics = statistics
+        self.tail = tail
         self.queue: deque[_Job] = deque()
         self._abandoned = abandoned
         self._answered: deque[_Job] = deque()
@@ -202,7 +216,7 @@ class _Reader:
     def __init__(self, readers: Readers, connection: sqlite3.Connection | None) -> None:
         self.readers = readers
         self.guard = Guard(readers.runtime, self._stop)
-        self.source = None if connection is None else SnapshotSource(connection)
+        self.source = None if connection is None else SnapshotSource(connection, readers.tail)
         self.job: _Job | None = None
         self.idle = False
         self._ending = threading.Lock()
@@ -247,7 +261,7 @@ class _Reader:
     def _run(self, job: _Job) -> None:
         try:
             if self.source is None:
-                self.source = SnapshotSource(open_reader(self.readers.folder.database))
+                self.source = SnapshotSource(open_reader(self.readers.folder.database), self.readers.tail)
             try:
                 snapshot = self.source.begin(job.at)
                 try:

@@ -19,6 +19,7 @@ from tinyvex.storage.folder import DataFolder, FolderLock
 from tinyvex.storage.log import CommitRecord, Outcome, Snapshot
 from tinyvex.storage.reader import Readers
 from tinyvex.storage.statistics import StoreStatistics
+from tinyvex.storage.tail import LogTail
 from tinyvex.storage.writer import Writer
 
 if TYPE_CHECKING:
@@ -59,12 +60,14 @@ class Store:
         self._statistics = StoreStatistics(durability=durability)
         self._closing = False
         self._stuck: list[Worker] = []
-        self._readers = Readers(runtime, folder, self._statistics, self._abandoned)
+        # Another process's commits are not heard of, so a reader beside it has no tail.
+        tail = None if lock is None else LogTail()
+        self._readers = Readers(runtime, folder, self._statistics, self._abandoned, tail)
         try:
             self._writer = (
                 None
-                if lock is None
-                else Writer(runtime, folder, durability, self._statistics, self._publish, self._abandoned)
+                if tail is None
+                else Writer(runtime, folder, durability, self._statistics, self._publish, self._abandoned, tail)
             )
         except BaseException:
             self._readers.close()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tinyvex.storage.folder import DataFolder
     from tinyvex.storage.pragmas import Durability
     from tinyvex.storage.statistics import StoreStatistics
+    from tinyvex.storage.tail import LogTail
 
 __all__ = ["Writer"]
 
@@ -60,11 +61,13 @@ class Writer:
         statistics: StoreStatistics,
         publish: Callable[[list[CommitRecord]], None],
         abandoned: Callable[[Worker], None],
+        tail: LogTail,
     ) -> None:
         self.runtime = runtime
         self.folder = folder
         self.durability: Durability = durability
         self.statistics = statistics
+        self.tail = tail
         self.queue: deque[Member] = deque()
         self.checkpoint_wanted = False
         self._publish = publish

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tinyvex.errors import InternalError, StorageError, StorageFailed, TinyvexError
@@ -124,6 +125,7 @@ class WriterThread:
         with contextlib.suppress(OSError):  # a process that was killed left it
             self._wal_bytes = self.writer.folder.wal.stat().st_size
         self._base = (self.last_ts, self._row, self._catalog)
+        self.writer.tail.begin(self.last_ts)
 
     # On the writer's thread from here on.
 
@@ -276,6 +278,9 @@ class WriterThread:
         if self._commits:
             self.connection.execute(queries.SET_LAST_TS, (self.last_ts,))
             self._expire_requests()
+            # Before the COMMIT: from then on a reader may see them.
+            self._undos.append(partial(self.writer.tail.retract, self._base[0]))
+            self.writer.tail.append(self._commits)
         self.runtime.point("writer:before-commit")
         started = self.runtime.monotonic()
         self.connection.execute("COMMIT")
