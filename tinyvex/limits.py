@@ -52,10 +52,15 @@ HANDSHAKE_SECONDS = 10.0  # SlowHandshake
 QUERIES_PER_CONNECTION_MAX = 4096  # TooManyQueries
 REQUESTS_PER_CONNECTION_MAX = 1024  # TooManyRequests
 TRANSITIONS_UNSENT_MAX = 2  # no further transition is computed until the socket drains
+CHUNK_BYTES = 256 << 10  # a longer transition goes in parts, with other messages between them
 OUTBOX_BYTES_HIGH = 1 << 20  # the socket counts as full above this
 RESPONSES_UNSENT_BYTES_MAX = 64 << 20  # reading stops until the client reads
 OUTBOX_BYTES_MAX = RESPONSES_UNSENT_BYTES_MAX + 2 * RESULT_BYTES_MAX  # SlowConsumer: what was asked before that
 CLOSE_SECONDS = 2.0  # how long a close waits for the peer
+
+# Live queries.
+KEPT_BYTES_MAX = 128 << 20  # of results, their ranges and older versions; the one computed longest ago gives up its own
+DIFF_ON_LOOP_BYTES_MAX = 64 << 10  # results compared for a client that is behind; above it the whole value is sent
 
 # The server.
 CONNECTIONS_MAX = 10_000  # answered 503

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tinyvex import errors
-from tinyvex.functions.calls import Call, identity_key, request_digest, result_hash
+from tinyvex.functions.body import Body
+from tinyvex.functions.calls import Call, error_token, identity_key, request_digest
 from tinyvex.functions.executor import APPS_KEPT, Executor
 from tinyvex.runtime import Runtime
 
@@ -90,5 +91,5 @@ def test_equal_identities_have_one_key() -> None:
 
 def test_errors_and_values_have_different_hashes() -> None:
     """Also where their text is the same."""
-    assert result_hash(b'"no"', None) != result_hash(b"", errors.AppError("no"))
-    assert result_hash(b"", errors.AppError({"n": 1})) != result_hash(b"", errors.AppError({"n": 2}))
+    assert Body((b'"no"',)).token != error_token(errors.AppError("no"))
+    assert error_token(errors.AppError({"n": 1})) != error_token(errors.AppError({"n": 2}))

@@ -22,6 +22,7 @@ from tinyvex.storage.ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.reader import SnapshotSource
 from tinyvex.storage.schema_change import Declaration, change_schema
 from tinyvex.storage.store import Store
+from tinyvex.storage.tail import LogTail
 from tinyvex.values.codec import decode
 
 T = TypeVar("T")
@@ -91,7 +92,9 @@ class MemoryStore:
         self.commits: list[CommitRecord] = []
         self.between: Callable[[], None] | None = None
         initialise(self.connection, runtime)
-        self._source = SnapshotSource(self.connection)
+        self.tail = LogTail()
+        self.tail.begin(self.last_ts)
+        self._source = SnapshotSource(self.connection, self.tail)
 
     def run(self, work: Callable[[Snapshot, int], Outcome[T]]) -> T:
         """Run a unit and commit it."""
@@ -114,6 +117,7 @@ class MemoryStore:
             raise
         self.connection.execute("COMMIT")
         if outcome.record is not None:
+            self.tail.append([outcome.record])
             self.last_ts = ts
             self.commits.append(outcome.record)
         return outcome.value

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from tinyvex import errors
-from tinyvex.functions.calls import Call, QueryOutcome, result_hash
+from tinyvex.functions.body import Body
+from tinyvex.functions.calls import Call, QueryOutcome
+from tinyvex.functions.kept import Keeper
 from tinyvex.functions.reads import ReadSet
 from tinyvex.storage.log import CommitRecord, Write
 from tinyvex.sync.counters import Counters
@@ -28,9 +30,23 @@ class FakeExecutor:
     store: FakeStore = field(default_factory=FakeStore)
     reveal: bool = False
     pending: list[tuple[Call, Callable[[QueryOutcome], None], int | None]] = field(default_factory=list)
+    keepers: list[Keeper | None] = field(default_factory=list)
 
-    def query_nowait(self, call: Call, done: Callable[[QueryOutcome], None], *, at: int | None = None) -> None:
-        self.pending.append((call, done, at))
+    def query_nowait(
+        self,
+        call: Call,
+        done: Callable[[QueryOutcome], None],
+        *,
+        at: int | None = None,
+        keeper: Keeper | None = None,
+        then: Callable[[QueryOutcome], None],
+    ) -> None:
+        def prepared(outcome: QueryOutcome) -> None:
+            then(outcome)
+            done(outcome)
+
+        self.keepers.append(keeper)
+        self.pending.append((call, prepared, at))
 
     def finish(self, ts: int, value: bytes = b"1", lo: bytes = b"a", hi: bytes = b"b", **flags: Any) -> None:
         """End the oldest computation with a snapshot at `ts` that read [lo, hi)."""
@@ -38,7 +54,7 @@ class FakeExecutor:
         reads = ReadSet()
         reads.add(INDEX, lo, hi)
         error = flags.pop("error", None)
-        done(QueryOutcome(ts, value, error, result_hash(value, error), reads, **flags))
+        done(QueryOutcome(ts, None if error else Body((value,)), error, reads, **flags))
 
 
 @dataclass(eq=False)
@@ -204,7 +220,7 @@ def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
     world.executor.finish(5, b"old")
     pinned = live.at(5)
     assert pinned is not None
-    assert pinned.outcome.value == b"old"
+    assert pinned.body().json() == b"old"
     assert live.at(6) is None
     assert live.covers(10)
 

@@ -19,6 +19,13 @@ class FakeResult:
     until: int | None = None
     hash: str = "h"
 
+    failure: object = None
+    read_now: bool = False
+
+    @property
+    def version(self) -> str:
+        return self.hash
+
     def covers(self, ts: int) -> bool:
         return self.since <= ts and (self.until is None or ts < self.until)
 
@@ -30,12 +37,20 @@ class FakeLive:
     result: FakeResult | None = None
     generation: int = 0
     pins: dict[int, FakeResult | None] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    found_again: dict[int, bool] = field(default_factory=dict)
 
-    def covers(self, ts: int) -> bool:
+    def covers(self, ts: int, held: str | None = None) -> bool:
         return self.result is not None and self.result.covers(ts)
 
-    def at(self, ts: int) -> FakeResult | None:
+    def at(self, ts: int, held: str | None = None) -> FakeResult | None:
         return self.result if self.covers(ts) else self.pins.get(ts)
+
+    def hold(self, version: str) -> str:
+        return version
+
+    def release(self, version: str) -> None:
+        pass
 
     def computed(self, since: int, until: int | None = None, token: str = "h") -> None:
         self.result = FakeResult(since, until, token)
@@ -58,7 +73,7 @@ def watching(*lives: FakeLive) -> SyncState:
 def send(state: SyncState, ts: int, published: int) -> tuple[StateVersion, StateVersion]:
     """Do what the worker does with `Send`."""
     for query, result in state.changes(ts):
-        query.held, query.told = result.hash, True
+        query.tell(result)
     versions = state.advance(ts, published)
     state.validate()
     return versions

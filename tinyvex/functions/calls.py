@@ -10,7 +10,9 @@ from tinyvex import errors, limits
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
+    from tinyvex.functions.body import Body
     from tinyvex.functions.context import Identity
+    from tinyvex.functions.kept import KeptRanges
     from tinyvex.functions.reads import ReadSet
     from tinyvex.functions.registry import FunctionSpec
     from tinyvex.storage.catalog import Catalog
@@ -21,9 +23,10 @@ __all__ = [
     "QueryOutcome",
     "Request",
     "encode_result",
+    "error_token",
     "identity_key",
     "request_digest",
-    "result_hash",
+    "result_body",
 ]
 
 
@@ -55,9 +58,8 @@ class QueryOutcome:
     """A query's result at a snapshot: a value or an error, and what it depended on."""
 
     ts: int
-    value: bytes
+    body: Body | None
     error: errors.TinyvexError | None
-    hash: str
     reads: ReadSet
     log_lines: tuple[str, ...] = ()
     read_auth: bool = False
@@ -66,6 +68,22 @@ class QueryOutcome:
     """Where the first page of a paginated query ends."""
     volatile: bool = False
     """It failed for a reason outside the database; any commit makes it worth another try."""
+    kept: KeptRanges | None = None
+    """What its scans found, for the next execution of the same live query."""
+    rows_read: int = 0
+    """Rows fetched from the database."""
+    rows_applied: int = 0
+    """Rows taken from the log's tail instead."""
+
+    @property
+    def value(self) -> bytes:
+        """The result as canonical JSON; nothing where it failed."""
+        return b"" if self.body is None else self.body.json()
+
+    @property
+    def hash(self) -> str:
+        """The token under which two outcomes count as the same."""
+        return self.body.token if self.body is not None else error_token(self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +104,27 @@ def encode_result(spec: FunctionSpec, result: Any, catalog: Catalog) -> bytes:
         InvalidResult: it does not fit the annotation, is no value, or is too large.
     """
     value = spec.encode_result(result, catalog)
-    if len(value) > limits.RESULT_BYTES_MAX:
-        raise errors.InvalidResult(
-            f"{spec.path} returned {len(value)} bytes; the limit is {limits.RESULT_BYTES_MAX}; paginate or take fewer"
-        )
+    _check_size(spec, len(value))
     return value
 
 
-def result_hash(value: bytes, error: errors.TinyvexError | None) -> str:
-    """The token under which two results count as the same."""
-    if error is None:
-        return hashlib.blake2b(value, digest_size=16).hexdigest()
+def result_body(spec: FunctionSpec, result: Any, catalog: Catalog) -> Body:
+    """A function's result as canonical JSON in pieces; raises as `encode_result`."""
+    body = spec.result_body(result, catalog)
+    _check_size(spec, body.size)
+    return body
+
+
+def _check_size(spec: FunctionSpec, size: int) -> None:
+    if size > limits.RESULT_BYTES_MAX:
+        raise errors.InvalidResult(
+            f"{spec.path} returned {size} bytes; the limit is {limits.RESULT_BYTES_MAX}; paginate or take fewer"
+        )
+
+
+def error_token(error: errors.TinyvexError | None) -> str:
+    """The token under which two failures count as the same."""
+    assert error is not None
     text = f"{error.number}\0{error.message}\0{getattr(error, 'app_data', None)!r}"
     return "!" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -111,6 +111,11 @@ class ChunkedRows:
         """Bytes of the rows' JSON, with the commas between them."""
         return sum([chunk.size for chunk in self.chunks]) + max(0, len(self.chunks) - 1)
 
+    @property
+    def weight(self) -> int:
+        """About how much memory they take."""
+        return self.size + ROW_OVERHEAD_BYTES * len(self)
+
     @cached_property
     def digest(self) -> bytes:
         """A hash of the rows' JSON, out of the chunks' digests."""

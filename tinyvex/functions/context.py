@@ -12,6 +12,7 @@ from tinyvex.values.types import Value
 
 if TYPE_CHECKING:
     from tinyvex.functions.app import App
+    from tinyvex.functions.kept import Keeper
     from tinyvex.functions.reads import ReadSet
     from tinyvex.functions.transaction import Transaction
 
@@ -35,12 +36,14 @@ class Execution:
         read_now: it looked at `ctx.now`, so running it again may give something else.
         journal: the cursor at which its first page ends;
             given back to the next execution of the same query, it keeps the page's end where it was.
+        keeper: serves its scans from what a live query kept of the execution before; None where nothing is kept.
     """
 
-    __slots__ = ("dropped_lines", "journal", "log_lines", "paginated", "read_auth", "read_now", "reads")
+    __slots__ = ("dropped_lines", "journal", "keeper", "log_lines", "paginated", "read_auth", "read_now", "reads")
 
-    def __init__(self, reads: ReadSet, *, journal: str | None = None) -> None:
+    def __init__(self, reads: ReadSet, *, journal: str | None = None, keeper: Keeper | None = None) -> None:
         self.reads = reads
+        self.keeper = keeper
         self.log_lines: list[str] = []
         self.dropped_lines = 0
         self.read_auth = False

@@ -21,15 +21,17 @@ from typing import TYPE_CHECKING, Any
 from tinyvex import errors, limits
 from tinyvex.functions import audit
 from tinyvex.functions.actions import Actions
+from tinyvex.functions.body import Body
 from tinyvex.functions.calls import (
     Call,
     MutationOutcome,
     QueryOutcome,
     Request,
     encode_result,
-    result_hash,
+    result_body,
 )
 from tinyvex.functions.context import Execution, MutationCtx, QueryCtx
+from tinyvex.functions.kept import Keeper, KeptRanges
 from tinyvex.functions.reads import ReadSet
 from tinyvex.functions.transaction import Transaction
 from tinyvex.storage.catalog import CODE_TABLET
@@ -96,15 +98,35 @@ class Executor:
 
     # Queries.
 
-    def query_nowait(self, call: Call, done: Callable[[QueryOutcome], None], *, at: int | None = None) -> None:
-        """Run a query on a reader; `done` is called on the loop."""
+    def query_nowait(
+        self,
+        call: Call,
+        done: Callable[[QueryOutcome], None],
+        *,
+        at: int | None = None,
+        keeper: Keeper | None = None,
+        then: Callable[[QueryOutcome], None] | None = None,
+    ) -> None:
+        """
+        Run a query on a reader.
+
+        Args:
+            call: what to run.
+            done: called on the loop.
+            at: the snapshot; None for the newest.
+            keeper: for a live query: serves its scans, and leaves its rows as parts of the body.
+            then: called with the outcome on the reader's thread, for work that would hold up the loop.
+        """
         reads = ReadSet()
         snapshot_ts = at
 
         def run(snapshot: Snapshot) -> QueryOutcome:
             nonlocal snapshot_ts
             snapshot_ts = snapshot.ts
-            return self.run_query(call, snapshot, reads)
+            outcome = self.run_query(call, snapshot, reads, keeper)
+            if then is not None:
+                then(outcome)
+            return outcome
 
         def finish(outcome: QueryOutcome | None, error: BaseException | None) -> None:
             done(outcome if outcome is not None else self._stopped_query(call, reads, error, snapshot_ts))
@@ -128,11 +150,11 @@ class Executor:
             raise outcome.error
         return outcome
 
-    def run_query(self, call: Call, snapshot: Snapshot, reads: ReadSet) -> QueryOutcome:
+    def run_query(self, call: Call, snapshot: Snapshot, reads: ReadSet, keeper: Keeper | None = None) -> QueryOutcome:
         """Run a query on a snapshot, here and now."""
-        execution = Execution(reads)
+        execution = Execution(reads, keeper=keeper)
         reads.add_point(-CODE_TABLET, CODE_INTERNAL)
-        value, error = b"", None
+        body, error, rows_read = None, None, 0
         try:
             app = self.app_at(snapshot.ts)
             spec = app.lookup(call.path, kind="query", internal_allowed=call.admin)
@@ -144,22 +166,28 @@ class Executor:
             context = QueryCtx(transaction, app, call.identity, execution, seed=(call.path, call.args))
             result = self._run(spec, context, arguments)
             spec.reads_now = bool(spec.reads_now) or execution.read_now
-            value = encode_result(spec, result, snapshot.catalog)
+            rows_read = transaction.rows_read
+            if keeper is None:
+                body = Body((encode_result(spec, result, snapshot.catalog),))
+            else:
+                body = result_body(spec, result, snapshot.catalog)
         except errors.SnapshotUnavailable:
             raise
         except Exception as raised:  # noqa: BLE001 - whatever users' code raises is the query's outcome
             error = self.to_error(raised, call)
         return QueryOutcome(
             ts=snapshot.ts,
-            value=value,
+            body=body,
             error=error,
-            hash=result_hash(value, error),
             reads=reads.freeze(),
             log_lines=tuple(execution.log_lines),
             read_auth=execution.read_auth,
             read_now=execution.read_now,
             journal=execution.journal,
             volatile=isinstance(error, errors.StorageError),
+            kept=KeptRanges(snapshot.ts, keeper.found) if keeper is not None and error is None else None,
+            rows_read=rows_read,
+            rows_applied=0 if keeper is None else keeper.rows_applied,
         )
 
     def _stopped_query(self, call: Call, reads: ReadSet, raised: BaseException | None, at: int | None) -> QueryOutcome:
@@ -168,9 +196,8 @@ class Executor:
         error = self.to_error(raised, call)
         return QueryOutcome(
             ts=self.store.last_ts if at is None else at,
-            value=b"",
+            body=None,
             error=error,
-            hash=result_hash(b"", error),
             reads=reads.copy(),  # a thread that was given up may still add to its own
             read_auth=True,
             volatile=not isinstance(error, errors.TimeLimitExceeded),

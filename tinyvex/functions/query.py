@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from tinyvex.errors import InvalidCursor, NotUnique, UnknownIndex
+from tinyvex.functions.body import RowsPart
 from tinyvex.functions.index_range import IndexRange
 from tinyvex.functions.rows import Page, Rows
 from tinyvex.values import codec
@@ -73,14 +74,9 @@ class Source(Generic[T]):
     def _adapt(self, path: str, value: Any) -> Any:
         return value if self.spec is None else self.spec.key_value(path, value)
 
-    def rows(self, stored: Iterable[StoredDocument]) -> Rows[T]:
+    def rows(self, found: RowsPart) -> Rows[T]:
         """Rows that nobody has looked at."""
-        return Rows([document.json for document in stored], self.read, self.kind)
-
-    def decoded_rows(self, found: list[tuple[StoredDocument, T]]) -> Rows[T]:
-        """Rows that were looked at already."""
-        decoded = {place: row for place, (_, row) in enumerate(found)}
-        return Rows([document.json for document, _ in found], self.read, self.kind, decoded)
+        return Rows(found, self.read, self.kind)
 
 
 class Query(Generic[T]):
@@ -240,12 +236,28 @@ class Query(Generic[T]):
     # Reading.
 
     def _rows(self, limit: int | None) -> Rows[T]:
-        if limit == 0:
-            return self._source.rows(())
         lo, hi = self._range.bounds()
+        if limit == 0 or lo >= hi:
+            return self._source.rows(self._part(()))
         if self._filters:
-            return self._source.decoded_rows(list(islice(self._matching(lo, hi), limit)))
-        return self._source.rows(self._scan(lo, hi, limit))
+            return self._decoded_rows(list(islice(self._matching(lo, hi), limit)))
+        source, keeper = self._source, self._source.execution.keeper
+        if keeper is None:
+            return source.rows(self._part(list(self._scan(lo, hi, limit))))
+        return source.rows(
+            keeper.collect(
+                source.transaction, source.table, self._range.index, lo, hi, reverse=self._reverse, limit=limit
+            )
+        )
+
+    def _decoded_rows(self, found: list[tuple[StoredDocument, T]]) -> Rows[T]:
+        """Rows that were looked at already."""
+        decoded = {place: row for place, (_, row) in enumerate(found)}
+        part = self._part([document for document, _ in found])
+        return Rows(part, self._source.read, self._source.kind, decoded)
+
+    def _part(self, found: Sequence[StoredDocument]) -> RowsPart:
+        return RowsPart(found, self._range.index.id, reverse=self._reverse)
 
     def _matching(self, lo: bytes, hi: bytes, limit: int | None = None) -> Iterator[tuple[StoredDocument, T]]:
         for stored in self._scan(lo, hi, limit):
@@ -268,7 +280,7 @@ class Query(Generic[T]):
         limit = None if self._filters else size + 1
         found = list(islice(self._matching(*self._behind(start), limit), size + 1)) if start != b"" else []
         end = found[size - 1][0].key if len(found) > size else b""
-        return Page(self._source.decoded_rows(found[:size]), self._cursor(end), end == b"")
+        return Page(self._decoded_rows(found[:size]), self._cursor(end), end == b"")
 
     def _page_until(self, start: bytes | None, end: bytes | None) -> Page[T]:
         """The page that ended there when it was first read, whatever its size is now."""
@@ -279,7 +291,7 @@ class Query(Generic[T]):
         elif end:
             hi = end + b"\0"
         found = list(self._matching(lo, hi)) if start != b"" else []
-        return Page(self._source.decoded_rows(found), self._cursor(end), end == b"")
+        return Page(self._decoded_rows(found), self._cursor(end), end == b"")
 
     def _behind(self, key: bytes | None) -> tuple[bytes, bytes]:
         """What is left behind a row, never outside the query's own range: cursors come from clients."""

@@ -20,11 +20,12 @@ from tinyvex.errors import InvalidArguments, InvalidResult, InvalidValue, ValueT
 from tinyvex.functions.context import ActionCtx, MutationCtx, QueryCtx
 from tinyvex.functions.converter import Converter, Mismatch, json_schema
 from tinyvex.functions.document import Location
-from tinyvex.functions.rows import Rows
+from tinyvex.functions.rows import Rows, as_text, to_body
 from tinyvex.limits import ARGUMENT_BYTES_MAX
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
+    from tinyvex.functions.body import Body
     from tinyvex.storage.catalog import Catalog
 
 __all__ = [
@@ -202,19 +203,26 @@ class FunctionSpec:
             InvalidResult: it does not fit the annotation, or is no value.
         """
         try:
-            if self._result is None:
-                return codec.encode(value)
-            try:
-                return codec.encode(self._result.check(value, catalog))
-            except Mismatch:
-                if isinstance(value, Rows):
-                    raise
-                # Once more as a client would see it: Python has more than one object for one value (2 and 2.0).
-                return codec.encode(self._result.check(codec.decode(codec.encode(value)), catalog))
+            return codec.encode(self._checked(value, catalog))
         except Mismatch as mismatch:
             raise InvalidResult(f"{self.path}: result {mismatch}", path=mismatch.path) from mismatch
         except (InvalidValue, ValueTooLarge) as error:
             raise InvalidResult(f"{self.path}: result: {error}", **error.data) from error
+
+    def result_body(self, value: Any, catalog: Catalog) -> Body:
+        """The same in pieces, of which rows are not text yet; see `encode_result`."""
+        return to_body(lambda: self.encode_result(value, catalog))
+
+    def _checked(self, value: Any, catalog: Catalog) -> Any:
+        if self._result is None:
+            return value
+        try:
+            return self._result.check(value, catalog)
+        except Mismatch:
+            if isinstance(value, Rows):
+                raise
+            # Once more as a client would see it: Python has more than one object for one value (2 and 2.0).
+            return self._result.check(codec.decode(as_text(value)), catalog)
 
     def encode_arguments(self, /, *args: Any, **kwargs: Any) -> bytes:
         """

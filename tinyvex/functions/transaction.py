@@ -78,6 +78,7 @@ class Transaction:
         self._last_read: StoredDocument | None = None
         self._last_tablet = 0
         self._creation_time = 0.0
+        self.rows_read = 0
         self._documents = 0
         self._bytes = 0
 
@@ -173,6 +174,10 @@ class Transaction:
                     left -= 1
                 yield stored
 
+    def changes(self, index: IndexInfo, after: int) -> list[tuple[bytes, StoredDocument | None]] | None:
+        """What commits after `after` did to an index, up to this snapshot; None when that is not known in memory."""
+        return None if self._overlays else self._snapshot.changes(index, after)
+
     def _pages(
         self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int | None
     ) -> Iterator[tuple[list[StoredDocument], Range]]:
@@ -182,6 +187,7 @@ class Transaction:
         while lo < hi and left != 0:
             size = SCAN_PAGE_ROWS if left is None or left > SCAN_PAGE_ROWS else left
             page = snapshot.page(index, lo, hi, reverse=reverse, limit=size)
+            self.rows_read += len(page)
             if left is not None:
                 left -= len(page)
             covered = (lo, hi)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
@@ -241,6 +241,10 @@ class Connection(asyncio.Protocol):
             self._flush_scheduled = True
             self._host.runtime.loop.call_soon(self._flush)
         self._bound_waiting()
+
+    def send_transition(self, pieces: Sequence[bytes]) -> None:
+        """Queue a transition."""
+        self.send(b"".join(pieces), transition=True)
 
     def _bound_waiting(self) -> None:
         """What a client does not read: above one bound nothing more is read from it, above the other it is cut."""

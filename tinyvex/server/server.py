@@ -352,6 +352,7 @@ class Server:
             runtime=self.runtime,
             session_id=params.session_id,
             is_admin=is_admin,
+            takes_patches="patch" in params.capabilities,
             check_admin_token=self._tokens.is_admin,
         )
         return messages.ConnectResult(

@@ -23,21 +23,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from tinyvex.functions.calls import Call, QueryOutcome, identity_key
+from tinyvex.functions.kept import Keeper, KeptRanges
+from tinyvex.sync.diff import Difference, diff
+from tinyvex.sync.memory import KeptMemory
 from tinyvex.sync.recent import RecentCommits
+from tinyvex.sync.results import Result, Version
 from tinyvex.sync.subscriptions import Subscriptions
-from tinyvex.wire.codec import updated_tail
-from tinyvex.wire.faults import to_object
 
 if TYPE_CHECKING:
     from tinyvex.functions.executor import Executor
+    from tinyvex.functions.kept import KeptRanges
     from tinyvex.storage.log import CommitRecord
     from tinyvex.sync.counters import Counters
-    from tinyvex.wire.messages import ErrorObject
 
-__all__ = ["LiveQueries", "LiveQuery", "Result", "Subscriber"]
+__all__ = ["LiveQueries", "LiveQuery", "Subscriber"]
 
 PINS_KEPT_MAX = 8
 """Results at older snapshots a live query keeps for connections that are about to use them."""
+VERSIONS_KEPT_MAX = 32
+"""Versions a live query keeps for clients that are behind; those further behind are sent the whole value."""
+FOUND_AGAIN_MAX = 64
+"""Snapshots looked at for `resume` that a live query remembers, so that one look serves all who ask for it."""
 
 
 class Subscriber(Protocol):
@@ -51,69 +57,79 @@ class Subscriber(Protocol):
         """A computation ended."""
 
 
-class Result:
-    """A query's outcome and the interval of `ts` in which it is the answer: from `since` up to before `until`."""
-
-    __slots__ = ("_tail", "failure", "outcome", "since", "until")
-
-    def __init__(self, outcome: QueryOutcome, until: int | None, *, reveal: bool, request_id: str) -> None:
-        self.outcome = outcome
-        self.since = outcome.ts
-        self.until = until
-        self.failure: ErrorObject | None = None
-        if outcome.error is not None:
-            self.failure = to_object(outcome.error, request_id=request_id, reveal=reveal)
-        self._tail: bytes | None = None
-
-    def covers(self, ts: int) -> bool:
-        """Whether this is the answer at `ts`."""
-        return self.since <= ts and (self.until is None or ts < self.until)
-
-    @property
-    def hash(self) -> str:
-        """The token clients keep."""
-        return self.outcome.hash
-
-    def tail(self) -> bytes:
-        """The part of `QueryUpdated` that is the same for every connection, encoded once."""
-        if self._tail is None:
-            self._tail = updated_tail(self.outcome.value, self.outcome.hash, list(self.outcome.log_lines))
-        return self._tail
-
-
 class LiveQuery:
-    """One query that somebody watches."""
+    """
+    One query that somebody watches.
 
-    __slots__ = ("call", "computing", "generation", "key", "pins", "result", "subscribers")
+    Attributes:
+        call: what every computation runs, under the identity of the first who asked.
+        result: the newest; None until the first computation has ended.
+        kept: the ranges behind it, for the next computation; None where the memory was needed.
+        versions: the newest, those that subscribers hold, and those found again for `resume`; by hash.
+        generation: how many computations of the newest state have ended.
+        computing: whether one is under way; there is at most one.
+        pins: results at older snapshots by `ts`; None while being computed.
+        found_again: snapshots that were looked at for `resume`; False while that is under way.
+    """
+
+    __slots__ = (
+        "call", "computing", "found_again", "generation", "kept", "key", "pins", "result", "subscribers", "versions",
+    )  # fmt: skip
 
     def __init__(self, key: Key, call: Call) -> None:
         self.key = key
         self.call = call
-        """What every computation runs, under the identity of the first who asked."""
         self.result: Result | None = None
-        """The newest; None until the first computation has ended."""
+        self.kept: KeptRanges | None = None
+        self.versions: dict[str, Version] = {}
         self.generation = 0
-        """How many computations of the newest state have ended."""
         self.computing = False
-        """Whether one is under way; there is at most one."""
         self.pins: dict[int, Result | None] = {}
-        """Results at older snapshots by `ts`; None while being computed."""
+        self.found_again: dict[int, bool] = {}
         self.subscribers: dict[Subscriber, int] = {}
+
+    def covers(self, ts: int, held: str | None = None) -> bool:
+        """Whether the newest result is the answer at `ts`, and can be told to a client that holds `held`."""
+        return self.result is not None and self.result.covers(ts) and self.result.is_tellable(held)
+
+    def at(self, ts: int, held: str | None = None) -> Result | None:
+        """The result at `ts`, when it is known and can be told to a client that holds `held`."""
+        if self.covers(ts, held):
+            return self.result
+        return self.pins.get(ts)
 
     @property
     def hash(self) -> str | None:
         """Of the newest result."""
         return None if self.result is None else self.result.hash
 
-    def covers(self, ts: int) -> bool:
-        """Whether the newest result is the answer at `ts`."""
-        return self.result is not None and self.result.covers(ts)
+    def hold(self, version: Version) -> Version:
+        """A subscription was told this version, or its like; returns the one that it holds."""
+        held = self.versions.setdefault(version.hash, version)
+        held.body = held.body or version.body
+        held.holders += 1
+        return held
 
-    def at(self, ts: int) -> Result | None:
-        """The result at `ts`, when it is known."""
-        if self.result is not None and self.result.covers(ts):
-            return self.result
-        return self.pins.get(ts)
+    def release(self, version: Version) -> None:
+        """A subscription holds it no more."""
+        version.holders -= 1
+        if not version.holders:
+            self._forget_unless_needed(version)
+
+    def _forget_unless_needed(self, version: Version) -> None:
+        if self.result is None or version is not self.result.version:
+            version.body = None
+            self.versions.pop(version.hash, None)
+
+    def forget_unheld(self) -> None:
+        """Forget the versions that nobody holds, but the newest; and of those held, all but the last few."""
+        assert self.result is not None
+        for version in list(self.versions.values()):
+            if not version.holders:
+                self._forget_unless_needed(version)
+        for token in list(self.versions)[: max(0, len(self.versions) - VERSIONS_KEPT_MAX)]:
+            if token != self.result.hash:
+                self.versions.pop(token).body = None
 
 
 Key = tuple[str, bytes, bool, bytes | None]
@@ -135,6 +151,7 @@ class LiveQueries:
         self._under_way: dict[int, int] = {}  # computation number -> `published` when it began
         self._computations = 0
         self._early: list[Callable[[], None]] = []  # results from snapshots not published yet
+        self._memory = KeptMemory(counters)
 
     # Registration.
 
@@ -158,6 +175,7 @@ class LiveQueries:
         if not live.subscribers:
             del self._live[live.key]
             self._forget_reads(live)
+            self._memory.forget(live)
             self._counters.live_queries = len(self._live)
 
     def is_current(self, live: LiveQuery, call: Call) -> bool:
@@ -211,7 +229,33 @@ class LiveQueries:
         if live.computing or live.covers(self.published):
             return
         live.computing = True
-        self._start(live, None)
+        keeper = Keeper(self._still_right(live))
+        base = live.result.version if live.result is not None else None
+        patches: list[Difference] = []
+
+        def prepare(outcome: QueryOutcome) -> None:
+            # On the reader's thread: the hash, and the patch for those who hold what was the newest until now.
+            if outcome.body is not None and outcome.hash and base is not None and base.holders:
+                body = base.body
+                if body is not None and base.hash != outcome.hash:
+                    patches.append(diff(body, outcome.body))
+
+        def finish(outcome: QueryOutcome, request_id: str) -> None:
+            self._finish(live, outcome, request_id)
+            if patches and base is not None and live.result is not None:
+                self._counters.diffs += 1
+                self._counters.rows_decoded += patches[0].rows_decoded
+                live.result.set_patch(base, patches[0].patch)
+            self._tell(live, changed=base is None or live.result is None or live.result.hash != base.hash)
+
+        self._start(live, None, keeper, prepare, finish)
+
+    def _still_right(self, live: LiveQuery) -> KeptRanges | None:
+        """What was kept, with the `ts` up to which no commit has touched it."""
+        if live.kept is None or live.result is None:
+            return None
+        until = live.result.until
+        return replace(live.kept, ts=max(live.kept.ts, self.published if until is None else until - 1))
 
     def pin(self, live: LiveQuery, ts: int) -> None:
         """Compute the state at an older `ts`."""
@@ -222,9 +266,41 @@ class LiveQueries:
         for known in ended[: max(0, len(live.pins) + 1 - max(PINS_KEPT_MAX, len(live.subscribers)))]:
             del live.pins[known]
         live.pins[ts] = None
-        self._start(live, ts)
 
-    def _start(self, live: LiveQuery, at: int | None) -> None:
+        def finish(outcome: QueryOutcome, request_id: str) -> None:
+            if ts in live.pins:
+                # A version of its own: what others hold may be forgotten before this was told.
+                live.pins[ts] = self._result(outcome, ts + 1, Version(outcome.hash, outcome.body), request_id)
+            self._tell(live, changed=True)
+
+        self._start(live, ts, Keeper(None), _hash, finish)
+
+    def find_again(self, live: LiveQuery, ts: int) -> None:
+        """Compute what clients say they hold of an older `ts`, once for all of them, to send patches from it."""
+        if ts in live.found_again:
+            return
+        ended = [known for known, done in live.found_again.items() if done]
+        for known in ended[: max(0, len(live.found_again) + 1 - FOUND_AGAIN_MAX)]:
+            del live.found_again[known]
+        live.found_again[ts] = False
+        self._counters.results_found_again += 1
+
+        def finish(outcome: QueryOutcome, _: str) -> None:
+            live.found_again[ts] = True
+            if outcome.body is not None and live.subscribers:
+                live.versions.setdefault(outcome.hash, Version(outcome.hash, outcome.body))
+            self._tell(live, changed=True)
+
+        self._start(live, ts, Keeper(None), _hash, finish)
+
+    def _start(
+        self,
+        live: LiveQuery,
+        at: int | None,
+        keeper: Keeper,
+        then: Callable[[QueryOutcome], None],
+        finish: Callable[[QueryOutcome, str], None],
+    ) -> None:
         self._computations += 1
         number = self._computations
         if not self._under_way:
@@ -238,34 +314,43 @@ class LiveQueries:
                 self._early.append(lambda: done(outcome))
                 return
             del self._under_way[number]
-            self._finish(live, at, outcome, call.request_id)
+            self._counters.rows_read += outcome.rows_read
+            self._counters.rows_applied += outcome.rows_applied
+            if outcome.read_auth:
+                self._split.add(live.call.path)
+            finish(outcome, call.request_id)
             # The first is the oldest: computations are numbered as they begin.
             self._recent.forget(next(iter(self._under_way.values()), self.published))
 
-        self._executor.query_nowait(call, done, at=at)
+        self._executor.query_nowait(call, done, at=at, keeper=keeper, then=then)
 
-    def _finish(self, live: LiveQuery, at: int | None, outcome: QueryOutcome, request_id: str) -> None:
-        if outcome.read_auth:
-            self._split.add(live.call.path)
-        until = at + 1 if at is not None else self._overtaken(outcome)
-        result = Result(outcome, until, reveal=self._executor.reveal, request_id=request_id)
-        if at is not None:
-            if at in live.pins:
-                live.pins[at] = result
-            changed = True
-        else:
-            changed = live.result is None or live.result.hash != result.hash
-            if not changed:
-                self._counters.recomputations_unchanged += 1
-            live.result = result
-            live.generation += 1
-            live.computing = False
-            live.pins = {ts: pin for ts, pin in live.pins.items() if pin is None or ts > result.since}
-            if until is None and live.subscribers:
+    def _finish(self, live: LiveQuery, outcome: QueryOutcome, request_id: str) -> None:
+        """The newest state was computed."""
+        before = live.result
+        version = live.versions.get(outcome.hash) or Version(outcome.hash, None)
+        version.body = outcome.body
+        live.result = result = self._result(outcome, self._overtaken(outcome), version, request_id)
+        if before is not None and before.hash == result.hash:
+            self._counters.recomputations_unchanged += 1
+        live.generation += 1
+        live.computing = False
+        live.pins = {ts: pin for ts, pin in live.pins.items() if pin is None or ts > result.since}
+        live.kept = outcome.kept
+        live.versions.setdefault(result.hash, result.version)
+        live.forget_unheld()
+        if live.subscribers:
+            self._memory.weigh(live)
+            if result.until is None:
                 self._watch(live, outcome)
+
+    def _result(self, outcome: QueryOutcome, until: int | None, version: Version, request_id: str) -> Result:
+        return Result(outcome, until, version, reveal=self._executor.reveal, request_id=request_id)
+
+    def _tell(self, live: LiveQuery, *, changed: bool) -> None:
+        # Overtaken already: nobody watches it, so whoever wants it must ask again.
+        overtaken = live.result is not None and live.result.until is not None
         for subscriber in list(live.subscribers):
-            # Overtaken already: nobody watches it, so whoever wants it must ask again.
-            subscriber.computed(live, changed or until is not None)
+            subscriber.computed(live, changed or overtaken)
 
     def _watch(self, live: LiveQuery, outcome: QueryOutcome) -> None:
         self._index.add(live, outcome.reads.ranges())
@@ -277,3 +362,8 @@ class LiveQueries:
         if outcome.ts < self._recent.since or (outcome.volatile and outcome.ts < self.published):
             return outcome.ts + 1
         return self._recent.first_touching(outcome.reads, outcome.ts)
+
+
+def _hash(outcome: QueryOutcome) -> None:
+    """Take the hash on the reader's thread; it is kept."""
+    assert outcome.hash

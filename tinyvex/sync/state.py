@@ -19,6 +19,9 @@ so only dirty ones are looked at:
 4.  If they share none, the newest start of an interval is taken,
     and the queries that do not cover it are computed at exactly that `ts` (`Pin`).
     So a transition follows after two rounds at most, however fast others write.
+
+Before a transition is sent, the old result of a query that resumes and has changed is computed once more (`FindAgain`),
+so that the client can be sent a patch from it.
 """
 
 from __future__ import annotations
@@ -31,9 +34,10 @@ from tinyvex import errors, limits
 from tinyvex.wire.messages import QueryAdd, QueryRemove, StateVersion
 
 if TYPE_CHECKING:
-    from tinyvex.sync.live import LiveQuery, Result
+    from tinyvex.sync.live import LiveQuery
+    from tinyvex.sync.results import Result, Version
 
-__all__ = ["WAIT", "Pin", "Plan", "Refresh", "Send", "SyncState", "SyncedQuery", "Wait"]
+__all__ = ["WAIT", "FindAgain", "Pin", "Plan", "Refresh", "Send", "SyncState", "SyncedQuery", "Wait"]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,8 +50,42 @@ class SyncedQuery:
     """The hash of the result the client holds: None until one was sent or offered in `resume`."""
     told: bool = False
     """Whether a transition of this connection had it: it must, even when `resume` offered the right hash."""
+    version: Version | None = None
+    """The same with its body, once a transition had it."""
+    resume_ts: int | None = None
+    """A `ts` at which the hash offered in `resume` was right; None once a transition had the query."""
     asked: int | None = None
     """The live query's generation when a refresh was asked for in this round; None when none was."""
+
+    def covers(self, ts: int) -> bool:
+        """Whether the newest result is the answer at `ts`, and can be told to this client."""
+        return self.live.covers(ts, self.held)
+
+    def at(self, ts: int) -> Result | None:
+        """The result at `ts`, when it is known and can be told to this client."""
+        return self.live.at(ts, self.held)
+
+    def tell(self, result: Result) -> None:
+        """A transition has this result."""
+        self.forget_version()
+        self.version = self.live.hold(result.version)
+        self.held, self.told, self.resume_ts = result.hash, True, None
+
+    def forget_version(self) -> None:
+        """The body of what the client holds is of no more use here."""
+        if self.version is not None:
+            self.live.release(self.version)
+            self.version = None
+
+    def lacks_base(self, ts: int) -> bool:
+        """Whether a patch could be made if the result offered in `resume` were known."""
+        if self.resume_ts is None or self.live.found_again.get(self.resume_ts):
+            return False
+        result = self.at(ts)
+        assert result is not None, "what can be sent is known"
+        if result.failure is not None or result.read_now or result.hash == self.held:
+            return False
+        return self.held not in self.live.versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +109,20 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class FindAgain:
+    """Compute what these were at their `resume_ts`."""
+
+    queries: tuple[SyncedQuery, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """Everything is known at `ts`: send a transition to it, unless nothing changed and none is owed."""
 
     ts: int
 
 
-Plan = Wait | Refresh | Pin | Send
+Plan = Wait | Refresh | Pin | FindAgain | Send
 WAIT = Wait()
 
 
@@ -135,9 +180,9 @@ class SyncState:
                 f"{len(ids)} queries on one connection; the limit is {limits.QUERIES_PER_CONNECTION_MAX}"
             )
 
-    def add(self, query_id: int, live: LiveQuery, resume_hash: str | None) -> SyncedQuery:
-        """Put a query into the set."""
-        query = SyncedQuery(query_id, live, held=resume_hash)
+    def add(self, query_id: int, live: LiveQuery, resume_hash: str | None, resume_ts: int | None = None) -> SyncedQuery:
+        """Put a query into the set; `resume_ts` where an older result may be computed again for a patch."""
+        query = SyncedQuery(query_id, live, held=resume_hash, resume_ts=resume_ts)
         self.queries[query_id] = query
         self.dirty[query] = None
         self.removed.pop(query_id, None)
@@ -180,9 +225,9 @@ class SyncState:
         if not self._has_work():
             return WAIT
         if self.pin_ts is None:
-            stale = [query for query in self.dirty if not query.live.covers(published)]
+            stale = [query for query in self.dirty if not query.covers(published)]
             if not stale:
-                return Send(published)
+                return self._send(published)
             unasked = tuple(query for query in stale if query.asked is None)
             if unasked:
                 for query in unasked:
@@ -192,7 +237,7 @@ class SyncState:
                 return WAIT
             shared = self._shared_ts(published)
             if shared is not None:
-                return Send(shared)
+                return self._send(shared)
             self.pin_ts = self._newest_since()
         return self._plan_pin(self.pin_ts)
 
@@ -214,14 +259,24 @@ class SyncState:
         """The largest `ts` at which the newest results of all dirty queries hold, if there is one."""
         ends = [query.live.result.until for query in self.dirty if query.live.result is not None]
         ts = min([published, *(until - 1 for until in ends if until is not None)])
-        return ts if ts >= self._newest_since() else None
+        if ts < self._newest_since() or not all(query.at(ts) for query in self.dirty):
+            return None
+        return ts
 
     def _plan_pin(self, ts: int) -> Plan:
-        unknown = tuple(query for query in self.dirty if query.live.at(ts) is None)
+        unknown = tuple(query for query in self.dirty if query.at(ts) is None)
         if not unknown:
-            return Send(ts)
+            return self._send(ts)
         unasked = tuple(query for query in unknown if ts not in query.live.pins)
         return Pin(unasked, ts) if unasked else WAIT
+
+    def _send(self, ts: int) -> Plan:
+        """All is known at `ts`; but a query that resumes may first need what the client says it holds."""
+        lacking = [query for query in self.dirty if query.resume_ts is not None and query.lacks_base(ts)]
+        if not lacking:
+            return Send(ts)
+        unasked = tuple(query for query in lacking if query.resume_ts not in query.live.found_again)
+        return FindAgain(unasked) if unasked else WAIT
 
     def is_waiting(self) -> bool:
         """Whether an unchanged result may still complete a transition: one is due, or it was not the only dirty query."""
@@ -233,7 +288,7 @@ class SyncState:
         """The dirty queries whose result at `ts` the client has not been told, by query id."""
         found = []
         for query in self.dirty:
-            result = query.live.at(ts)
+            result = query.at(ts)
             assert result is not None, "plan() said so"
             if not query.told or query.held != result.hash:
                 found.append((query, result))
@@ -277,9 +332,7 @@ class SyncState:
         for query in self.dirty:
             query.asked = None
         self.pin_ts = None
-        self.dirty = {
-            query: None for query in self.dirty if not (query.live.covers(ts) and query.live.covers(published))
-        }
+        self.dirty = {query: None for query in self.dirty if not (query.covers(ts) and query.covers(published))}
 
     def validate(self) -> None:
         """Assert what always holds."""

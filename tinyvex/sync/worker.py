@@ -10,14 +10,14 @@ when its socket drains, the next transition goes straight to the newest state.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Raw, Struct
 
 from tinyvex import errors, limits
 from tinyvex.functions.calls import Call, MutationOutcome, QueryOutcome, Request, identity_key, request_digest
-from tinyvex.sync.state import Pin, Refresh, Send, SyncedQuery, SyncState, Wait
+from tinyvex.sync.state import FindAgain, Pin, Refresh, Send, SyncedQuery, SyncState, Wait
 from tinyvex.values import codec as values
 from tinyvex.wire import codec, messages
 from tinyvex.wire.faults import to_object
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
     from tinyvex.sync.counters import Counters
     from tinyvex.sync.live import LiveQueries, LiveQuery
+    from tinyvex.sync.results import Result
 
 __all__ = ["Outbox", "SyncWorker"]
 
@@ -35,8 +36,11 @@ __all__ = ["Outbox", "SyncWorker"]
 class Outbox(Protocol):
     """Where a worker's messages go; see `server.connection`."""
 
-    def send(self, message: bytes, *, transition: bool = False) -> None:
+    def send(self, message: bytes) -> None:
         """Queue one message; what is queued in a loop turn leaves in one write."""
+
+    def send_transition(self, pieces: Sequence[bytes]) -> None:
+        """Queue a transition, given in pieces; a long one leaves in chunks, with other messages between them."""
 
     def is_full(self) -> bool:
         """Whether so many transitions wait that no further one should be computed."""
@@ -62,6 +66,7 @@ class SyncWorker:
         runtime: Runtime,
         session_id: str,
         is_admin: bool,
+        takes_patches: bool,
         check_admin_token: Callable[[str], bool],
     ) -> None:
         self.state = SyncState()
@@ -74,6 +79,7 @@ class SyncWorker:
         self._identity: Identity = None
         self._bound: bytes | None = None
         self._is_admin = is_admin
+        self._takes_patches = takes_patches
         self._check_admin_token = check_admin_token
         self._by_live: dict[LiveQuery, list[SyncedQuery]] = {}
         self._turn_scheduled = False
@@ -115,7 +121,8 @@ class SyncWorker:
             else:
                 live = self._subscribe(modification.udf_path, bytes(modification.args))
                 resume_hash = modification.resume.hash if modification.resume else None
-                query = self.state.add(modification.query_id, live, resume_hash)
+                resume_ts = modification.resume.ts if modification.resume and self._takes_patches else None
+                query = self.state.add(modification.query_id, live, resume_hash, resume_ts)
                 self._by_live.setdefault(live, []).append(query)
         self.state.query_set = params.new_version
         self._outbox.send(codec.encode_response(request.id, b"{}"))
@@ -245,6 +252,7 @@ class SyncWorker:
         return self._live.subscribe(self._call(path, canonical, ""), self)
 
     def _unsubscribe(self, query: SyncedQuery) -> None:
+        query.forget_version()
         queries = self._by_live[query.live]
         queries.remove(query)
         if not queries:
@@ -299,6 +307,10 @@ class SyncWorker:
                 case Pin(queries, ts):
                     for query in queries:
                         self._live.pin(query.live, ts)
+                case FindAgain(queries):
+                    for query in queries:
+                        assert query.resume_ts is not None
+                        self._live.find_again(query.live, query.resume_ts)
                 case Send(ts):
                     self._transition(ts)
 
@@ -308,14 +320,30 @@ class SyncWorker:
         if not changes and not state.must_send():
             state.skip(ts, published)
             return
-        modifications = [codec.encode_removed(query_id) for query_id in state.removed]
+        modifications: list[Sequence[bytes]] = [(codec.encode_removed(query_id),) for query_id in state.removed]
         for query, result in changes:
-            modifications.append(_encode_change(query, result))
-            query.held, query.told = result.hash, True
+            modifications.append(self._encode_change(query, result))
+            query.tell(result)
         start, end = state.advance(ts, published)
-        message = codec.encode_transition(start, end, self._runtime.now_us(), modifications)
         self._counters.transitions_sent += 1
-        self._outbox.send(message, transition=True)
+        self._outbox.send_transition(codec.transition_pieces(start, end, self._runtime.now_us(), modifications))
+
+    def _encode_change(self, query: SyncedQuery, result: Result) -> Sequence[bytes]:
+        """What a transition says of a query: as little as brings this client from what it holds to the result."""
+        counters = self._counters
+        if result.failure is not None:
+            return (codec.encode_failed(query.query_id, result.failure, list(result.log_lines)),)
+        if query.held == result.hash:
+            counters.unchanged_sent += 1
+            return (codec.encode_unchanged(query.query_id, result.hash),)
+        base = query.version or query.live.versions.get(query.held or "")
+        if base is not None and self._takes_patches and (tail := result.patch_tail(base, counters)) is not None:
+            counters.patches_sent += 1
+            return (codec.encode_updated(query.query_id, tail),)
+        counters.values_sent += 1
+        if result.body().size <= limits.CHUNK_BYTES:
+            return (codec.encode_updated(query.query_id, result.tail()),)
+        return (codec.encode_updated(query.query_id, b""), *result.pieces())
 
     def close(self) -> None:
         """The connection ended: forget its queries. Mutations and actions under way go on."""
@@ -328,11 +356,3 @@ class SyncWorker:
 
 def _result(outcome: MutationOutcome | QueryOutcome) -> messages.MutationResult:
     return messages.MutationResult(value=Raw(outcome.value), ts=outcome.ts, log_lines=list(outcome.log_lines))
-
-
-def _encode_change(query: SyncedQuery, result: Any) -> bytes:
-    if result.failure is not None:
-        return codec.encode_failed(query.query_id, result.failure, list(result.outcome.log_lines))
-    if query.held == result.hash:
-        return codec.encode_unchanged(query.query_id, result.hash)
-    return codec.encode_updated(query.query_id, result.tail())

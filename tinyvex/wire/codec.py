@@ -62,6 +62,8 @@ __all__ = [
     "encode_transition",
     "encode_unchanged",
     "encode_updated",
+    "patched_tail",
+    "transition_pieces",
     "updated_tail",
 ]
 
@@ -203,10 +205,23 @@ def encode_notification(notification: ServerNotification) -> bytes:
 
 def encode_transition(start: StateVersion, end: StateVersion, server_ts: int, modifications: Sequence[bytes]) -> bytes:
     """A transition out of modifications that are encoded already."""
-    return (
+    return b"".join(transition_pieces(start, end, server_ts, [(modification,) for modification in modifications]))
+
+
+def transition_pieces(
+    start: StateVersion, end: StateVersion, server_ts: int, modifications: Sequence[Sequence[bytes]]
+) -> list[bytes]:
+    """The same, not joined: each modification in pieces, of which a large value has many."""
+    pieces = [
         b'{"jsonrpc":"2.0","method":"tinyvex/transition","params":{"startVersion":%b,"endVersion":%b,"serverTs":%d,'
-        b'"modifications":[%b]}}'
-    ) % (_version(start), _version(end), server_ts, b",".join(modifications))
+        b'"modifications":[' % (_version(start), _version(end), server_ts)
+    ]
+    for place, modification in enumerate(modifications):
+        if place:
+            pieces.append(b",")
+        pieces += modification
+    pieces.append(b"]}}")
+    return pieces
 
 
 def _version(version: StateVersion) -> bytes:
@@ -217,6 +232,12 @@ def updated_tail(value: bytes, token: str, log_lines: Sequence[str]) -> bytes:
     """What `QueryUpdated` says to every connection alike: value and hash; encoded once, used in many frames."""
     lines = b',"logLines":' + _encode(log_lines) if log_lines else b""
     return b',"hash":%b%b,"value":%b}' % (_encode(token), lines, value)
+
+
+def patched_tail(patch: bytes, token: str, log_lines: Sequence[str]) -> bytes:
+    """What `QueryUpdated` says to every connection that holds the version the patch begins from."""
+    lines = b',"logLines":' + _encode(log_lines) if log_lines else b""
+    return b',"hash":%b%b,"patch":%b}' % (_encode(token), lines, patch)
 
 
 def encode_updated(query_id: int, tail: bytes) -> bytes:
