@@ -55,6 +55,7 @@ async def metrics(counters: Counters, store: Store) -> Response:
 GAUGES = {
     "connections": "Open connections",
     "live_queries": "Live queries that somebody watches",
+    "kept_bytes": "Memory that live queries keep, about: results, their ranges, older versions",
 }
 COUNTERS = {
     "connections_total": "Connections since the start",
@@ -65,6 +66,15 @@ COUNTERS = {
     "transitions_skipped": "States that a slow client went past",
     "recomputations": "Runs of live queries",
     "recomputations_unchanged": "Runs of live queries whose result had not changed",
+    "rows_read": "Rows that live queries read from the database",
+    "rows_applied": "Rows that live queries took from commits instead",
+    "rows_decoded": "Rows decoded to be compared",
+    "diffs": "Versions of results compared",
+    "patches_sent": "Results sent as patches",
+    "values_sent": "Results sent whole",
+    "unchanged_sent": "Results offered by a client that came back, and still right",
+    "results_found_again": "Older results computed again to send a patch from them",
+    "results_evicted": "Times a live query gave up what it kept",
     "mutations": "Mutations answered",
     "mutations_failed": "Mutations that failed",
     "mutations_replayed": "Mutations answered from their exactly-once record",
