@@ -9,11 +9,11 @@ import pytest
 from tinyvex import errors
 from tinyvex.functions.body import Body
 from tinyvex.functions.calls import Call, QueryOutcome
-from tinyvex.functions.kept import Keeper
+from tinyvex.functions.kept import Keeper, KeptRanges
 from tinyvex.functions.reads import ReadSet
 from tinyvex.storage.log import CommitRecord, Write
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.live import LiveQueries, LiveQuery
+from tinyvex.sync.live import VERSIONS_KEPT_MAX, LiveQueries, LiveQuery
 
 INDEX = 7
 
@@ -294,3 +294,81 @@ def test_the_shared_part_of_a_frame_is_encoded_once(world: World) -> None:
     live = world.computed(value=b"[1]")
     assert live.result is not None
     assert live.result.tail() is live.result.tail()
+
+
+# What is kept.
+
+
+def test_the_next_computation_gets_what_was_kept(world: World) -> None:
+    """With the time up to which nothing has touched it: just before the commit that did."""
+    live = world.computed(kept=KeptRanges(10, {}))
+    world.commit(11, b"z")
+    world.commit(15)
+    keeper = world.executor.keepers[-1]
+    assert keeper is not None
+    assert keeper.old == KeptRanges(14, {})
+    assert live.computing
+
+
+def test_nothing_is_kept_of_a_failure(world: World) -> None:
+    """The next computation reads everything."""
+    world.computed(kept=KeptRanges(10, {}))
+    world.commit(11)
+    world.executor.finish(11, error=errors.AppError("no"))
+    world.commit(12)
+    assert world.executor.keepers[-1] == Keeper(None)
+
+
+def test_an_older_state_is_computed_without_what_was_kept(world: World) -> None:
+    """That is of another time."""
+    live = world.computed(kept=KeptRanges(10, {}))
+    world.live.pin(live, 5)
+    assert world.executor.keepers[-1] == Keeper(None)
+
+
+def test_what_is_offered_in_resume_is_found_again_once(world: World) -> None:
+    """For all who ask for the same time."""
+    live = world.computed()
+    world.live.find_again(live, 5)
+    world.live.find_again(live, 5)
+    [(_, _, at)] = world.executor.pending
+    assert at == 5
+    world.executor.finish(5, b"old")
+    assert [version.body.json() for version in live.versions.values() if version.body] == [b"1", b"old"]
+    assert world.subscriber.told[-1] == "changed"
+
+
+def test_a_time_in_the_future_is_answered_too(world: World) -> None:
+    """A client may name any; nothing waits for it to come."""
+    live = world.computed()
+    world.live.find_again(live, 99)
+    world.executor.finish(99, error=errors.SnapshotUnavailable("in the future"))
+    assert live.found_again == {99: True}
+
+
+def test_what_nobody_holds_is_forgotten(world: World) -> None:
+    """When a newer result comes, versions without a holder go, and those that are held stay."""
+    live = world.computed()
+    assert live.result is not None
+    held = live.hold(live.result.version)
+    for ts in (11, 12, 13):
+        world.commit(ts)
+        world.executor.finish(ts, b"%d" % ts)
+    assert live.result is not None
+    assert set(live.versions.values()) == {held, live.result.version}
+    live.release(held)
+    assert held.body is None
+    assert set(live.versions.values()) == {live.result.version}
+
+
+def test_versions_for_those_behind_are_few(world: World) -> None:
+    """However many different ones slow clients hold; the oldest goes."""
+    live = world.computed()
+    assert live.result is not None
+    first = live.hold(live.result.version)
+    for ts in range(11, 61):
+        world.commit(ts)
+        world.executor.finish(ts, b"%d" % ts)
+        live.hold(live.result.version)
+    assert len(live.versions) <= VERSIONS_KEPT_MAX + 1
+    assert first.body is None

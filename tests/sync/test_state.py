@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tinyvex import errors, limits
-from tinyvex.sync.state import WAIT, Pin, Refresh, Send, SyncState
+from tinyvex.sync.state import WAIT, FindAgain, Pin, Refresh, Send, SyncState
 from tinyvex.wire.messages import QueryAdd, QueryRemove, StateVersion
 
 
@@ -338,3 +338,55 @@ def test_whatever_overtakes_what_the_client_holds_is_true_at_its_version(seed: i
     assert [query.held for query in world.state.queries.values()] == [
         world.truth(number, world.published) for number in range(2)
     ]
+
+
+# Resume.
+
+
+def resuming(live: FakeLive, token: str = "old", ts: int = 5) -> SyncState:
+    """A state with one query that offers a result of before."""
+    state = SyncState()
+    state.add(0, live, token, ts)  # type: ignore[arg-type]
+    state.query_set = 1
+    return state
+
+
+def test_a_changed_result_is_found_again_before_it_is_sent() -> None:
+    """Once; then the transition goes, whatever came of it."""
+    live = FakeLive(FakeResult(1, hash="new"))
+    state = resuming(live)
+    plan = state.plan(10)
+    assert isinstance(plan, FindAgain)
+    live.found_again[5] = False
+    assert state.plan(10) is WAIT
+    live.found_again[5] = True
+    assert state.plan(10) == Send(10)
+
+
+def test_an_unchanged_result_is_not_found_again() -> None:
+    """There is nothing to compare."""
+    state = resuming(FakeLive(FakeResult(1, hash="old")))
+    assert state.plan(10) == Send(10)
+
+
+def test_a_version_that_is_known_is_not_found_again() -> None:
+    """Another client may hold it still."""
+    live = FakeLive(FakeResult(1, hash="new"), versions={"old": "old"})
+    assert resuming(live).plan(10) == Send(10)
+
+
+@pytest.mark.parametrize("result", [FakeResult(1, failure="no"), FakeResult(1, hash="new", read_now=True)])
+def test_what_cannot_be_compared_is_not_found_again(result: FakeResult) -> None:
+    """A failure, or a function that looks at the clock."""
+    assert resuming(FakeLive(result)).plan(10) == Send(10)
+
+
+def test_a_query_that_was_told_is_not_found_again() -> None:
+    """The offer is of use once."""
+    live = FakeLive(FakeResult(1, hash="old"))
+    state = resuming(live)
+    send(state, 10, 10)
+    [query] = state.queries.values()
+    state.invalidated(query)
+    live.computed(since=11, token="new")
+    assert state.plan(11) == Send(11)

@@ -1,0 +1,108 @@
+"""Results and versions: encoded once for each who holds the same, and weighed without what they share."""
+
+import pytest
+
+from tinyvex import errors, limits
+from tinyvex.functions.body import Body, RowsPart
+from tinyvex.functions.calls import QueryOutcome
+from tinyvex.functions.chunks import ChunkedRows
+from tinyvex.functions.reads import ReadSet
+from tinyvex.storage.records import StoredDocument
+from tinyvex.sync.counters import Counters
+from tinyvex.sync.results import Result, Version
+
+INDEX = 7
+
+
+def rows(count: int, text: str = "text") -> ChunkedRows:
+    """Rows with the keys and ids 0, 1, 2, …"""
+    made = []
+    for number in range(count):
+        name = number.to_bytes(16, "big")
+        made.append(StoredDocument(name, name, 1, b'{"_id":"%d","text":"%s"}' % (number, text.encode())))
+    return ChunkedRows.of(made)
+
+
+def body(found: ChunkedRows) -> Body:
+    return Body([RowsPart(found, INDEX, reverse=False)])
+
+
+def changed(found: ChunkedRows, number: int, text: bytes = b"new") -> ChunkedRows:
+    name = number.to_bytes(16, "big")
+    return found.changed({name: StoredDocument(name, name, 2, b'{"_id":"%d","text":"%s"}' % (number, text))})
+
+
+def result(made: Body, **flags: object) -> Result:
+    outcome = QueryOutcome(5, made, None, ReadSet())
+    return Result(outcome, None, Version(outcome.hash, made), reveal=False, request_id="q1")
+
+
+def test_a_patch_is_made_once_for_all_who_hold_the_same() -> None:
+    """The second who asks gets the same bytes."""
+    before, counters = rows(200), Counters()
+    base = Version("old", body(before))
+    new = result(body(changed(before, 100)))
+    first = new.patch_tail(base, counters)
+    assert first is not None
+    assert new.patch_tail(base, counters) is first
+    assert counters.diffs == 1
+
+
+def test_a_value_is_encoded_once() -> None:
+    """For all who need it whole."""
+    new = result(body(rows(3)))
+    assert new.tail() is new.tail()
+
+
+def test_pieces_are_the_value_not_joined() -> None:
+    """Joined, they are what goes out whole."""
+    new = result(body(rows(500)))
+    assert b"".join(new.pieces()) == new.tail()
+    assert max(map(len, new.pieces())) < len(new.tail()) / 2
+
+
+def test_a_version_without_its_body_gives_no_patch() -> None:
+    """The whole value is sent then."""
+    assert result(body(rows(3))).patch_tail(Version("old", None), Counters()) is None
+
+
+def test_large_texts_are_not_compared_on_the_loop() -> None:
+    """What a function made itself is text as a whole; beyond the bound nobody waits for its comparison."""
+    size = limits.DIFF_ON_LOOP_BYTES_MAX + 1
+    base = Version("old", Body([b'["%s"]' % (b"x" * size)]))
+    counters = Counters()
+    assert result(Body([b'["%s",1]' % (b"x" * size)])).patch_tail(base, counters) is None
+    assert counters.diffs == 0
+
+
+def test_many_changed_rows_are_not_compared_on_the_loop() -> None:
+    """Where most of the chunks are others, the whole value is sent."""
+    counters = Counters()
+    assert (
+        result(body(rows(2_000, "b" * 300))).patch_tail(Version("old", body(rows(2_000, "a" * 300))), counters) is None
+    )
+    assert counters.diffs == 0
+
+
+def test_what_versions_share_is_weighed_once() -> None:
+    """An older version weighs only the chunks that the newest does not have."""
+    before = rows(2_000)
+    old = Version("old", body(before))
+    new = Version("new", body(changed(before, 1_000)))
+    assert old.weight_beside(new) < old.weight_beside(old) / 5
+
+
+def test_a_failure_needs_no_body() -> None:
+    """It can be told to anybody."""
+    error = errors.AppError("no")
+    outcome = QueryOutcome(5, None, error, ReadSet())
+    failed = Result(outcome, None, Version(outcome.hash, None), reveal=False, request_id="q1")
+    assert failed.is_tellable(None)
+
+
+@pytest.mark.parametrize(("held", "tellable"), [("other", False), (None, False), ("same", True)])
+def test_a_result_without_its_body_is_told_only_to_who_holds_it(held: str | None, tellable: bool) -> None:
+    """All others need the value."""
+    given_up = result(body(rows(3)))
+    given_up.version.body = None
+    assert given_up.is_tellable(given_up.hash if held == "same" else held) is tellable
