@@ -16,7 +16,7 @@ from tests.support.network import Network
 from tests.support.raw import RawClient
 from tests.support.world import WorldRuntime
 from tinyvex import limits
-from tinyvex.server.connection import text_frame
+from tinyvex.server.outbox import text_frame
 from tinyvex.server.server import Server, ServerOptions
 
 APP = """

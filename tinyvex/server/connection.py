@@ -6,8 +6,7 @@ Three roles, all callbacks on the loop:
 
 - *receive*: `data_received` feeds the core and hands whole messages on;
 - *worker*: `SyncWorker` (after `tinyvex/connect`) answers and computes transitions;
-- *send*: `send` queues, `_flush` writes once per loop turn what the turn has queued,
-  and holds everything back while the socket is full.
+- *send*: the `Sender` writes what was queued, and holds it back while the socket is full.
 
 Closing::
 
@@ -31,12 +30,12 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from tinyvex import errors, limits
+from tinyvex.server.outbox import text_frame
+from tinyvex.server.sender import Sender, SenderHost
 from tinyvex.wire import codec, messages
 from tinyvex.wire.faults import to_object
 
 if TYPE_CHECKING:
-    from tinyvex.runtime import Runtime
-    from tinyvex.sync.counters import Counters
     from tinyvex.sync.worker import SyncWorker
 
 __all__ = ["Answer", "Connection", "Host"]
@@ -62,11 +61,8 @@ Answer: TypeAlias = Response | Callable[[], Awaitable[Response]] | None
 """To an HTTP request: at once, when a coroutine function has made it, or none because it is a WebSocket's."""
 
 
-class Host(Protocol):
+class Host(SenderHost, Protocol):
     """What a connection needs of its server."""
-
-    runtime: Runtime
-    counters: Counters
 
     def opened(self, connection: Connection) -> None:
         """A socket was accepted."""
@@ -89,28 +85,22 @@ class Host(Protocol):
 class Connection(asyncio.Protocol):
     """A server's end of one socket."""
 
-    def __init__(self, host: Host, number: int) -> None:
+    def __init__(self, host: Host, number: int, chunk_bytes: int = limits.CHUNK_BYTES) -> None:
         self.number = number
         self.worker: SyncWorker | None = None
+        self.capabilities: frozenset[str] = frozenset()
+        """The optional features its client has; set with the worker."""
         self.authorization: list[str] = []
         """The upgrade request's `Authorization` headers."""
         self._host = host
         self._core = ServerProtocol(max_size=limits.MESSAGE_BYTES_MAX, logger=core_log)
         self._transport: asyncio.Transport | None = None
         self._fragments = bytearray()
-        # Sending. Frames wait here until the end of the loop turn, or as long as the socket is full.
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self._transitions_waiting = 0
-        self._flush_scheduled = False
-        self._socket_full = False
-        self._reading_paused = False
+        self._chunk_bytes = chunk_bytes
         # Times, by the runtime's monotonic clock.
         now = host.runtime.monotonic()
         self._opened_at = now
         self._received_at = now
-        self._sent_at = now
-        self._full_since: float | None = None
         self._close_by: float | None = None
 
     # The socket.
@@ -118,13 +108,13 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the socket is open."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=limits.OUTBOX_BYTES_HIGH)
+        self._sender = Sender(self._host, self._transport, self._chunk_bytes, self._drained)
         self._host.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio: the socket is gone, for whatever reason."""
         self._transport = None
-        self._waiting.clear()
+        self._sender.close()
         if self.worker is not None:
             self.worker.close()
         self._host.closed(self)
@@ -146,14 +136,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Asyncio: the socket's buffer is full."""
-        self._socket_full = True
-        self._full_since = self._host.runtime.monotonic()
+        self._sender.socket_filled()
 
     def resume_writing(self) -> None:
         """Asyncio: the socket's buffer has drained."""
-        self._socket_full = False
-        self._full_since = None
-        self._flush()
+        self._sender.socket_drained()
 
     # Receiving.
 
@@ -168,7 +155,7 @@ class Connection(asyncio.Protocol):
         except Exception:
             log.exception("connection %d: a defect in handling a message", self.number)
             self.fail(errors.InternalError("a defect in the server; its log has the reason"))
-        if isinstance(self._core.parser_exc, PayloadTooBig):
+        if isinstance(self._core.parser_exc, PayloadTooBig) and self._close_by is None:
             self._send_fatal(errors.MessageTooLarge(f"a message is over {limits.MESSAGE_BYTES_MAX} bytes"))
         self._write_core()
 
@@ -229,58 +216,42 @@ class Connection(asyncio.Protocol):
 
     # Sending.
 
-    def send(self, message: bytes, *, transition: bool = False) -> None:
+    def send(self, message: bytes) -> None:
         """Queue one message; what a loop turn queues leaves in one write."""
-        if self._transport is None or self._core.state is not State.OPEN:
-            return
-        frame = text_frame(message)
-        self._waiting.append(frame)
-        self._waiting_bytes += len(frame)
-        self._transitions_waiting += transition
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._host.runtime.loop.call_soon(self._flush)
-        self._bound_waiting()
+        if self._transport is not None and self._core.state is State.OPEN:
+            self._put(text_frame(message))
 
     def send_transition(self, pieces: Sequence[bytes]) -> None:
-        """Queue a transition."""
-        self.send(b"".join(pieces), transition=True)
+        """
+        Queue a transition, given in pieces that nobody will change.
 
-    def _bound_waiting(self) -> None:
-        """What a client does not read: above one bound nothing more is read from it, above the other it is cut."""
-        if self._transport is None:
-            return
-        if self._waiting_bytes > limits.OUTBOX_BYTES_MAX:
-            log.warning("connection %d: %d bytes wait unread; closing it", self.number, self._waiting_bytes)
-            self.fail(errors.SlowConsumer("too much waits to be read"))
-            self.abort()
-        elif self._waiting_bytes > limits.RESPONSES_UNSENT_BYTES_MAX and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
+        One that is longer than a chunk leaves in parts, to a client that takes them:
+        each is made when the socket has room for it, and everything but transitions goes between them.
+        """
+        if self._transport is not None and self._core.state is State.OPEN:
+            self._sender.put_transition(pieces, in_parts="chunk" in self.capabilities)
 
     def is_full(self) -> bool:
         """Whether so many transitions wait that no further one should be computed."""
-        return self._transitions_waiting >= limits.TRANSITIONS_UNSENT_MAX
+        return self._sender.is_full()
 
     def run_action(self, action: Callable[[], Any]) -> None:
         """Run a coroutine function that outlives this connection."""
         self._host.run_action(action)
 
-    def _flush(self) -> None:
-        self._flush_scheduled = False
-        if self._transport is None or self._socket_full or not self._waiting:
-            return
-        was_full = self.is_full()
-        data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = self._transitions_waiting = 0
-        self._sent_at = self._host.runtime.monotonic()
-        self._host.counters.bytes_sent += len(data)
-        self._transport.write(data)
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
-        if was_full and self.worker is not None:
+    @property
+    def waiting_bytes(self) -> int:
+        """What is kept for the client until it reads, here and in the transport."""
+        unread = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self._sender.waiting_bytes + unread
+
+    def _put(self, frame: bytes) -> None:
+        self._sender.put(frame)
+        if self._sender.waiting_bytes > limits.OUTBOX_BYTES_MAX:
+            self._too_slow(f"{self._sender.waiting_bytes} bytes wait to be read")
+
+    def _drained(self) -> None:
+        if self.worker is not None:
             self.worker.wake()
 
     def _write_core(self) -> None:
@@ -288,13 +259,11 @@ class Connection(asyncio.Protocol):
         for data in self._core.data_to_send():
             if self._transport is None:
                 return
-            if (self._waiting or self._socket_full) and self._close_by is None and self._core.state is State.OPEN:
-                # Pongs keep their place behind what waits, and are counted with it.
-                self._waiting.append(data)
-                self._waiting_bytes += len(data)
-                self._bound_waiting()
+            if self._core.state is not State.OPEN:
+                self._sender.close()
+            elif data and self._sender.must_wait:
+                self._put(data)  # pongs keep their place behind what waits, and are counted with it
                 continue
-            self._flush()
             if data:
                 self._transport.write(data)
             else:
@@ -319,14 +288,13 @@ class Connection(asyncio.Protocol):
 
     def _send_fatal(self, error: errors.TinyvexError) -> None:
         notice = messages.FatalError(jsonrpc="2.0", params=messages.FatalErrorParams(error=to_object(error)))
-        frame = text_frame(codec.encode_notification(notice))
-        # Not through send(): the core may have begun to close already. A full socket gets no more of what waits.
-        if self._socket_full:
-            self._waiting.clear()
-        self._waiting.append(frame)
-        if self._transport is not None:
-            self._transport.write(b"".join(self._waiting))
-        self._waiting.clear()
+        # Not through send(): the core may have begun to close already.
+        self._sender.close(text_frame(codec.encode_notification(notice)))
+
+    def _too_slow(self, what: str) -> None:
+        """Give up what waits for a client that does not read; if it reads within CLOSE_SECONDS it learns why."""
+        log.warning("connection %d: closing a client that does not read: %s", self.number, what)
+        self.fail(errors.SlowConsumer(what))
 
     def abort(self) -> None:
         """Cut the connection without a word."""
@@ -337,37 +305,24 @@ class Connection(asyncio.Protocol):
 
     def tick(self, now: float, *, heartbeat: bool) -> None:
         """Called once a second: deadlines, and pings when `heartbeat` is set (every HEARTBEAT_SECONDS)."""
+        if self._sender.reading_paused:
+            self._received_at = now  # it is not listened to
         if self._close_by is not None:
             if now > self._close_by:
                 self.abort()
         elif self.worker is None and now - self._opened_at > limits.HANDSHAKE_SECONDS:
             self.fail(errors.SlowHandshake(f"no tinyvex/connect within {limits.HANDSHAKE_SECONDS:g} s"))
+        elif self._sender.stuck_seconds(now) > limits.SLOW_CONSUMER_SECONDS:
+            self._too_slow(f"nothing read for {limits.SLOW_CONSUMER_SECONDS:g} s")
         elif now - self._received_at > limits.IDLE_SECONDS:
             self.fail(errors.IdleTimeout(f"nothing received for {limits.IDLE_SECONDS:g} s"))
-        elif self._full_since is not None and now - self._full_since > limits.SLOW_CONSUMER_SECONDS:
-            self.fail(errors.SlowConsumer(f"nothing read for {limits.SLOW_CONSUMER_SECONDS:g} s"))
-            self.abort()
         elif self.worker is not None:
             self._ping(now, heartbeat=heartbeat)
 
     def _ping(self, now: float, *, heartbeat: bool) -> None:
-        if now - self._sent_at >= limits.PING_SECONDS and not self._waiting:
+        if now - self._sender.sent_at >= limits.PING_SECONDS and not self._sender.socket_full:
             self.send(codec.encode_notification(messages.ServerPing(jsonrpc="2.0")))
-        if heartbeat and not self._socket_full:
+        if heartbeat and not self._sender.socket_full:
             self._core.send_ping(b"")
             # The core remembers pings only to match pongs, which nobody waits for.
             self._write_core()
-
-
-def text_frame(payload: bytes) -> bytes:
-    """
-    An unmasked final text frame (RFC 6455, 5.2).
-
-    The core's `send_text` gives the same bytes for three times the time, and a payload here goes to many sockets.
-    """
-    size = len(payload)
-    if size < 126:
-        return b"\x81" + size.to_bytes(1, "big") + payload
-    if size < 65536:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
-    return b"\x81\x7f" + size.to_bytes(8, "big") + payload

@@ -27,6 +27,7 @@ class ServerOptions:
         allowed_origins: origins of browser pages that may connect, beside the server's own.
         allowed_hosts: names under which the server may be addressed, beside loopback ones.
         function_seconds: time limit of queries and mutations.
+        chunk_bytes: a transition that is longer goes in parts of this many bytes, to clients that take them.
         watchdog: end the process when the interpreter is stuck in one call for WATCHDOG_SECONDS.
     """
 
@@ -40,4 +41,5 @@ class ServerOptions:
     allowed_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     function_seconds: float = limits.FUNCTION_SECONDS
+    chunk_bytes: int = limits.CHUNK_BYTES
     watchdog: bool = False

@@ -27,6 +27,7 @@ from tinyvex.runtime import Runtime
 from tinyvex.server import discovery, handshake, http
 from tinyvex.server.connection import Answer, Connection
 from tinyvex.server.options import ServerOptions
+from tinyvex.server.turns import Turns
 from tinyvex.storage.schema_change import change_schema
 from tinyvex.storage.store import Store
 from tinyvex.sync.counters import Counters
@@ -68,6 +69,7 @@ class Server:
         self.options = options
         self.runtime = runtime or Runtime()
         self.counters = Counters()
+        self.turns = Turns(self.runtime)
         self.admin_token = self.runtime.token()
         self._tokens = handshake.Tokens(self.admin_token, options.client_token)
         self._rules = handshake.AccessRules(options.allowed_hosts, options.allowed_origins)
@@ -178,7 +180,7 @@ class Server:
 
     def _accept(self) -> Connection:
         self._accepted += 1
-        return Connection(self, self._accepted)
+        return Connection(self, self._accepted, self.options.chunk_bytes)
 
     async def _tick_forever(self) -> None:
         heartbeat_every = int(limits.HEARTBEAT_SECONDS)
@@ -344,6 +346,7 @@ class Server:
         if older is not None:
             older.fail(errors.SessionReplaced("a newer socket connected with the same session id"))
         self._sessions[params.session_id] = connection
+        connection.capabilities = frozenset(params.capabilities)
         connection.worker = SyncWorker(
             outbox=connection,
             live=self.live,
