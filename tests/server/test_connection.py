@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.frames import Frame, Opcode
 
 from tests.support.loop import run_virtual
 from tests.support.network import Network
 from tests.support.raw import RawClient
 from tests.support.world import WorldRuntime
 from tinyvex import limits
-from tinyvex.server.outbox import text_frame
 from tinyvex.server.server import Server, ServerOptions
 
 APP = """
@@ -61,13 +59,6 @@ async def connected(server: Server, runtime: WorldRuntime, **params: Any) -> Raw
     answer = await client.answer(client.connect(**params))
     assert "result" in answer, answer
     return client
-
-
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
-def test_a_text_frame_is_what_the_library_would_send(size: int) -> None:
-    """Our frames equal websockets' own, at every length encoding."""
-    payload = b"x" * size
-    assert text_frame(payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
 
 
 def test_a_websocket_ping_comes_every_five_seconds(play: Callable[..., None]) -> None:
