@@ -16,24 +16,35 @@ def run(bench: Bench) -> None:
     for size in sizes:
         random = bench.random()
         prefixes = [order.encode_key([f"channel-{number}"]) for number in range(size)]
-        ranges: Subscriptions[int] = Subscriptions()
-        points: Subscriptions[int] = Subscriptions()
-        for owner, prefix in enumerate(random.sample(prefixes, size)):
-            ranges.add(owner, {INDEX: [(prefix, order.prefix_end(prefix))]})
-            points.add(owner, {INDEX: [(prefix, prefix + b"\0")]})
+        reads = [{INDEX: [(prefix, order.prefix_end(prefix))]} for prefix in random.sample(prefixes, size)]
+        ranges = registered(reads)
+        points = registered([{INDEX: [(prefix, prefix + b"\0")]} for prefix in prefixes])
+        nested = registered([*reads, {INDEX: [(b"", b"\xff")]}])
         keys = [random.choice(prefixes) + random.randbytes(16) for _ in range(256)]
         bench.hash(repr(sorted(ranges.touched(INDEX, key))).encode() for key in keys)
-        for label, subscriptions, written in (("a range", ranges, keys), ("a point", points, prefixes)):
+        for label, subscriptions, written in (
+            ("a range", ranges, keys),
+            ("a point", points, prefixes),
+            ("a range, and one of all", nested, keys),
+        ):
             following = cycle(written).__next__
             bench.time(
-                f"{size:,} queries of {label} each: one key",
+                f"{size:,} queries of {label} each: one key".replace("all each", "all"),
                 lambda subscriptions=subscriptions, following=following: subscriptions.touched(INDEX, following()),
             )
-        prefix = prefixes[0]
-        pair = {INDEX: [(prefix + b"\1", prefix + b"\2")]}
+        pair = {INDEX: [(prefixes[0] + b"\1", prefixes[0] + b"\2")]}
 
         def replace(ranges: Subscriptions[int] = ranges, pair: dict[int, list[tuple[bytes, bytes]]] = pair) -> None:
             ranges.add(-1, pair)
             ranges.remove(-1)
 
         bench.time(f"{size:,} queries: add and remove one", replace)
+        bench.time(f"{size:,} queries: add them all", lambda reads=reads: registered(reads), per=size)
+
+
+def registered(reads: list[dict[int, list[tuple[bytes, bytes]]]]) -> Subscriptions[int]:
+    """One live query for each."""
+    subscriptions: Subscriptions[int] = Subscriptions()
+    for owner, held in enumerate(reads):
+        subscriptions.add(owner, held)
+    return subscriptions

@@ -1,13 +1,12 @@
 """The index of read sets agrees with looking at every range, and its cost does not follow their number."""
 
 import random
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyvex.sync import subscriptions
+from tinyvex.sync import range_tree
 from tinyvex.sync.subscriptions import Subscriptions, is_point
 
 keys = st.binary(max_size=3)
@@ -17,10 +16,10 @@ reads = st.dictionaries(st.integers(0, 2), st.lists(ranges | points, max_size=4)
 
 
 @pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Blocks of four, so that splitting and emptying happen all the time."""
-    monkeypatch.setattr(subscriptions, "BLOCK_RANGES_MAX", 4)
-    yield
+def _small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of four, so that splitting and emptying happen all the time."""
+    monkeypatch.setattr(range_tree, "RANGES_MAX", 4)
+    monkeypatch.setattr(range_tree, "CHILDREN_MAX", 4)
 
 
 def overlapping(registered: dict[int, dict[int, list[tuple[bytes, bytes]]]], index_id: int, key: bytes) -> set[int]:
@@ -65,21 +64,39 @@ def test_removing_a_stranger_does_nothing() -> None:
     assert len(index) == 0
 
 
-def test_blocks_opened_do_not_follow_the_number_of_disjoint_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 10,000 disjoint ranges, a key opens at most one block."""
-    monkeypatch.setattr(subscriptions, "BLOCK_RANGES_MAX", 128)
+def disjoint(count: int) -> Subscriptions[int]:
+    """One range per owner, none touching another."""
     index: Subscriptions[int] = Subscriptions()
-    numbers = list(range(10_000))
+    numbers = list(range(count))
     random.Random(1).shuffle(numbers)
     for number in numbers:
         low = number.to_bytes(4, "big")
         index.add(number, {1: [(low + b"a", low + b"b")]})
-    blocks = index._by_index[1]._blocks
-    key = (5_000).to_bytes(4, "big") + b"a"
-    opened = [block for block in blocks if block.pairs[0][0] <= key and block.highest > key]
-    assert len(blocks) > 70
-    assert len(opened) == 1
-    assert index.touched(1, key) == {5_000: None}
+    return index
+
+
+@pytest.mark.parametrize("wide", [0, 1, 10])
+def test_nodes_opened_follow_the_hits_and_the_levels(wide: int) -> None:
+    """A hundred times the ranges are a few levels more, also under ranges that contain them all."""
+    costs = []
+    for count in (100, 10_000):
+        index = disjoint(count)
+        for number in range(wide):
+            index.add(-1 - number, {1: [(b"", b"\xff" + bytes([number]))]})
+        before = index.probes
+        assert len(index.touched(1, (50).to_bytes(4, "big") + b"a")) == 1 + wide
+        costs.append(index.probes - before)
+    assert costs[1] <= (costs[0] + 8) * (1 + wide), costs
+
+
+def test_probes_are_counted_after_the_index_is_gone() -> None:
+    """What was done does not become undone."""
+    index = disjoint(10)
+    index.touched(1, b"x")
+    before = index.probes
+    for number in range(10):
+        index.remove(number)
+    assert index.probes == before > 0
 
 
 @pytest.mark.parametrize(

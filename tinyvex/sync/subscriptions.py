@@ -4,27 +4,20 @@ Which read sets does a written key touch? (pure)
 Every live query registers the ranges it read, by index.
 A commit asks for each key it wrote.
 The answer's cost depends on the hits, and hardly on the number of ranges:
-points are in a dict, and ranges in blocks sorted by their lower end,
-each with the largest upper end in it, so that a block is opened only when it may contain a hit.
+points are in a dict, and ranges in a tree that opens only what may contain a hit.
 Ranges that several owners share are stored once.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
-from operator import itemgetter
 from typing import Generic, TypeVar
+
+from tinyvex.sync.range_tree import Range, RangeTree
 
 __all__ = ["Subscriptions"]
 
 Owner = TypeVar("Owner")
-Range = tuple[bytes, bytes]
-
-_LOW = itemgetter(0)
-
-BLOCK_RANGES_MAX = 256
-"""Measured with `bench invalidate`: at 100,000 ranges 64 and 1024 take two and six times as long for a key."""
 
 
 class Subscriptions(Generic[Owner]):
@@ -33,9 +26,15 @@ class Subscriptions(Generic[Owner]):
     def __init__(self) -> None:
         self._by_index: dict[int, _IndexRanges[Owner]] = {}
         self._held: dict[Owner, list[tuple[int, Range]]] = {}
+        self._probes_gone = 0
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def probes(self) -> int:
+        """How many nodes `touched` has opened so far: what it costs, without a clock."""
+        return self._probes_gone + sum([ranges.tree.probes for ranges in self._by_index.values()])
 
     def add(self, owner: Owner, reads: Mapping[int, Iterable[Range]]) -> None:
         """Register the half-open key ranges `owner` read, by index id; it must not be registered yet."""
@@ -54,6 +53,7 @@ class Subscriptions(Generic[Owner]):
             ranges = self._by_index[index_id]
             ranges.remove(pair, owner)
             if not ranges:
+                self._probes_gone += ranges.tree.probes
                 del self._by_index[index_id]
 
     def touched(self, index_id: int, key: bytes) -> dict[Owner, None]:
@@ -73,8 +73,7 @@ class _IndexRanges(Generic[Owner]):
     def __init__(self) -> None:
         self._owners: dict[Range, dict[Owner, None]] = {}
         self._points: dict[bytes, dict[Owner, None]] = {}
-        self._blocks: list[_Block] = []
-        self._firsts: list[Range] = []  # each block's first range, for bisection
+        self.tree = RangeTree()
 
     def __bool__(self) -> bool:
         return bool(self._owners)
@@ -88,7 +87,7 @@ class _IndexRanges(Generic[Owner]):
         if is_point(pair):
             self._points[pair[0]] = owners
         else:
-            self._insert(pair)
+            self.tree.add(pair)
 
     def remove(self, pair: Range, owner: Owner) -> None:
         owners = self._owners[pair]
@@ -99,74 +98,22 @@ class _IndexRanges(Generic[Owner]):
         if is_point(pair):
             del self._points[pair[0]]
         else:
-            self._delete(pair)
+            self.tree.remove(pair)
 
     def containing(self, key: bytes) -> dict[Owner, None]:
-        found = dict(self._points.get(key, {}))
-        # Blocks whose first lower end is above the key hold no range that contains it.
-        for at in range(bisect_right(self._firsts, key, key=_LOW)):
-            block = self._blocks[at]
-            if block.highest > key:
-                for pair in block.pairs:
-                    if pair[0] > key:
-                        break
-                    if pair[1] > key:
-                        found |= self._owners[pair]
+        found = self._points[key].copy() if key in self._points else {}
+        for pair in self.tree.containing(key):
+            found |= self._owners[pair]
         return found
 
-    def _insert(self, pair: Range) -> None:
-        if not self._blocks:
-            self._blocks.append(_Block([pair]))
-            self._firsts.append(pair)
-            return
-        at = max(bisect_right(self._firsts, pair) - 1, 0)
-        block = self._blocks[at]
-        block.insert(pair)
-        if len(block.pairs) > BLOCK_RANGES_MAX:
-            half = len(block.pairs) // 2
-            self._blocks[at : at + 1] = parts = [_Block(block.pairs[:half]), _Block(block.pairs[half:])]
-            self._firsts[at : at + 1] = [part.pairs[0] for part in parts]
-        else:
-            self._firsts[at] = block.pairs[0]
-
-    def _delete(self, pair: Range) -> None:
-        at = bisect_right(self._firsts, pair) - 1
-        block = self._blocks[at]
-        block.delete(pair)
-        if block.pairs:
-            self._firsts[at] = block.pairs[0]
-        else:
-            del self._blocks[at], self._firsts[at]
-
     def validate(self) -> None:
-        pairs = [pair for block in self._blocks for pair in block.pairs]
-        assert pairs == sorted(pairs), "blocks are in order"
-        assert set(pairs) | {p for p in self._owners if is_point(p)} == set(self._owners), "every range is kept once"
+        pairs = set(self.tree.validate())
+        assert not any(map(is_point, pairs)), "points are not in the tree"
+        points = {pair for pair in self._owners if is_point(pair)}
+        assert pairs | points == set(self._owners), "every range is kept, and nothing else"
         assert all(self._owners.values()), "no range without an owner"
-        for block, first in zip(self._blocks, self._firsts, strict=True):
-            assert block.pairs[0] == first, "first ranges are current"
-            assert block.highest == max(pair[1] for pair in block.pairs), "highest ends are current"
-
-
-class _Block:
-    """A run of ranges sorted by lower end, and the largest upper end among them."""
-
-    __slots__ = ("highest", "pairs")
-
-    def __init__(self, pairs: list[Range]) -> None:
-        self.pairs = pairs
-        self.highest = max(pair[1] for pair in pairs)
-
-    def insert(self, pair: Range) -> None:
-        insort(self.pairs, pair)
-        self.highest = max(self.highest, pair[1])
-
-    def delete(self, pair: Range) -> None:
-        at = bisect_left(self.pairs, pair)
-        assert self.pairs[at] == pair, "the range is in its block"
-        del self.pairs[at]
-        if pair[1] == self.highest and self.pairs:
-            self.highest = max(kept[1] for kept in self.pairs)
+        assert self._points.keys() == {low for low, _ in points}
+        assert all(self._points[pair[0]] is self._owners[pair] for pair in points), "a point has one set of owners"
 
 
 def is_point(pair: Range) -> bool:
