@@ -61,7 +61,9 @@ CLOSE_SECONDS = 2.0  # how long a close waits for the peer
 
 # Live queries.
 KEPT_BYTES_MAX = 128 << 20  # of results, their ranges and older versions; the one computed longest ago gives up its own
-DIFF_ON_LOOP_BYTES_MAX = 64 << 10  # results compared for a client that is behind; above it the whole value is sent
+# What is compared on the loop, for a client that is behind; above it the whole value is sent.
+DIFF_ON_LOOP_BYTES_MAX = 64 << 10
+DIFF_ON_LOOP_ROWS_MAX = 1024  # in chunks that are not the same: about 2 ms
 
 # The server.
 CONNECTIONS_MAX = 10_000  # answered 503

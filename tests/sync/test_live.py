@@ -217,10 +217,10 @@ def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
     """A computation at an older `ts` answers for that `ts` only, and leaves the newest result alone."""
     live = world.computed()
     world.live.pin(live, 5)
-    world.executor.finish(5, b"old")
+    world.executor.finish(5, b'"old"')
     pinned = live.at(5)
     assert pinned is not None
-    assert pinned.body().json() == b"old"
+    assert pinned.body().json() == b'"old"'
     assert live.at(6) is None
     assert live.covers(10)
 
@@ -333,8 +333,8 @@ def test_what_is_offered_in_resume_is_found_again_once(world: World) -> None:
     world.live.find_again(live, 5)
     [(_, _, at)] = world.executor.pending
     assert at == 5
-    world.executor.finish(5, b"old")
-    assert [version.body.json() for version in live.versions.values() if version.body] == [b"1", b"old"]
+    world.executor.finish(5, b'"old"')
+    assert [version.body.json() for version in live.versions.values() if version.body] == [b"1", b'"old"']
     assert world.subscriber.told[-1] == "changed"
 
 

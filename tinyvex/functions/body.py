@@ -116,6 +116,12 @@ class Body:
                 digest.update(piece.rows.digest)
         return digest.hexdigest()
 
+    def rows_beside(self, other: Body) -> int:
+        """How many rows are in chunks that the other does not have."""
+        known = {chunk.digest for part in other.parts for chunk in part.rows.chunks}
+        chunks = [chunk for part in self.parts for chunk in part.rows.chunks]
+        return sum([len(chunk.rows) for chunk in chunks if chunk.digest not in known])
+
     def json(self) -> bytes:
         """The whole."""
         return b"".join([piece if isinstance(piece, bytes) else piece.json() for piece in self.pieces])

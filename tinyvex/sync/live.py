@@ -243,8 +243,7 @@ class LiveQueries:
         def finish(outcome: QueryOutcome, request_id: str) -> None:
             self._finish(live, outcome, request_id)
             if patches and base is not None and live.result is not None:
-                self._counters.diffs += 1
-                self._counters.rows_decoded += patches[0].rows_decoded
+                self._count(patches[0])
                 live.result.set_patch(base, patches[0].patch)
             self._tell(live, changed=base is None or live.result is None or live.result.hash != base.hash)
 
@@ -284,14 +283,28 @@ class LiveQueries:
             del live.found_again[known]
         live.found_again[ts] = False
         self._counters.results_found_again += 1
+        newest = live.result
+        patches: list[Difference] = []
+
+        def prepare(outcome: QueryOutcome) -> None:
+            body = None if newest is None else newest.version.body
+            if outcome.body is not None and outcome.hash and body is not None:
+                patches.append(diff(outcome.body, body))
 
         def finish(outcome: QueryOutcome, _: str) -> None:
             live.found_again[ts] = True
             if outcome.body is not None and live.subscribers:
-                live.versions.setdefault(outcome.hash, Version(outcome.hash, outcome.body))
+                version = live.versions.setdefault(outcome.hash, Version(outcome.hash, outcome.body))
+                if patches and newest is not None:
+                    self._count(patches[0])
+                    newest.set_patch(version, patches[0].patch)
             self._tell(live, changed=True)
 
-        self._start(live, ts, Keeper(None), _hash, finish)
+        self._start(live, ts, Keeper(None), prepare, finish)
+
+    def _count(self, difference: Difference) -> None:
+        self._counters.diffs += 1
+        self._counters.rows_decoded += difference.rows_decoded
 
     def _start(
         self,

@@ -123,7 +123,7 @@ class Result:
             return None
         if max(base.body.literal_size, self.version.body.literal_size) > limits.DIFF_ON_LOOP_BYTES_MAX:
             return None
-        if self.version.weight_beside(base) > limits.DIFF_ON_LOOP_BYTES_MAX * 4:
+        if self.version.body.rows_beside(base.body) > limits.DIFF_ON_LOOP_ROWS_MAX:
             return None
         counters.diffs += 1
         return diff(base.body, self.version.body).patch
