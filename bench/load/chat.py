@@ -59,6 +59,12 @@ def get_message(ctx: tv.QueryCtx, message: tv.Id[Message]) -> Message | None:
 
 
 @tv.query
+def search(ctx: tv.QueryCtx, channel: tv.Id[Channel], text: str) -> int:
+    """A slow query: looks at every message of a channel, in Python."""
+    return ctx.db.query(Message).with_index("by_channel", channel=channel).filter(lambda it: text in it.body).count()
+
+
+@tv.query
 def tally(ctx: tv.QueryCtx) -> dict[str, int]:
     """What all the work came to, the same in every run: messages counted and messages there, by channel."""
     channels = ctx.db.query(Channel).collect()

@@ -39,7 +39,7 @@ def run(bench: Bench) -> None:
             ranges.remove(-1)
 
         bench.time(f"{size:,} queries: add and remove one", replace)
-        bench.time(f"{size:,} queries: add them all", lambda reads=reads: registered(reads), per=size)
+        bench.time(f"{size:,} queries: add them all", lambda reads=reads: registered(reads), operations=size)
 
 
 def registered(reads: list[dict[int, list[tuple[bytes, bytes]]]]) -> Subscriptions[int]:
