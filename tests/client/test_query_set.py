@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
-from tinyvex.client.query_set import MODIFICATIONS_PER_MESSAGE_MAX, Failure, QuerySet, Value
+from tinyvex.client.query_set import MODIFICATIONS_PER_MESSAGE_MAX, Failure, QuerySet
+from tinyvex.client.value import Value
+from tinyvex.client.verification import Counters
 from tinyvex.errors import FunctionFailed, RemoteError
 from tinyvex.wire.messages import QueryAdd, QueryRemove, QueryUnchanged, QueryUpdated
 
@@ -18,36 +20,36 @@ def updated(query_id: int, json: bytes) -> QueryUpdated:
 
 def test_removals_go_before_additions() -> None:
     """So that there is room for them."""
-    queries = QuerySet()
+    queries = QuerySet(Counters())
     old = queries.subscribe("m:old", b"{}")
-    queries.take_changes(MANY, MANY)
+    queries.take_changes(1, MANY, MANY)
     queries.release(old.query_id)
     queries.subscribe("m:new", b"{}")
-    remove, add = queries.take_changes(MANY, MANY)
+    remove, add = queries.take_changes(1, MANY, MANY)
     assert isinstance(remove, QueryRemove)
     assert isinstance(add, QueryAdd)
 
 
 def test_a_message_has_no_more_changes_than_the_protocol_allows() -> None:
     """The rest goes into the next."""
-    queries = QuerySet()
+    queries = QuerySet(Counters())
     for number in range(MODIFICATIONS_PER_MESSAGE_MAX):
         queries.subscribe(f"m:{number}", b"{}")
-    queries.take_changes(MANY, 16 * MANY)
+    queries.take_changes(1, MANY, 16 * MANY)
     for number in range(MODIFICATIONS_PER_MESSAGE_MAX):
         queries.release(number)
     # Removed but unsent ones count: nobody gets more than the bound by being quick.
-    assert len(queries.take_changes(MANY, MANY)) == MODIFICATIONS_PER_MESSAGE_MAX
+    assert len(queries.take_changes(1, MANY, MANY)) == MODIFICATIONS_PER_MESSAGE_MAX
     assert not queries.has_unsent
 
 
 def test_what_is_staged_is_not_shown_before_it_is_settled() -> None:
     """All of it appears in one step."""
-    queries = QuerySet()
+    queries = QuerySet(Counters())
     one, other = queries.subscribe("m:one", b"{}"), queries.subscribe("m:other", b"{}")
-    queries.take_changes(MANY, MANY)
-    queries.stage(updated(one.query_id, b"1"))
-    queries.stage(updated(other.query_id, b"2"))
+    queries.take_changes(1, MANY, MANY)
+    queries.stage(updated(one.query_id, b"1"), 1)
+    queries.stage(updated(other.query_id, b"2"), 1)
     assert queries.show({}) == []
     queries.settle()
     assert queries.show({}) == [one.query_id, other.query_id]
@@ -56,11 +58,11 @@ def test_what_is_staged_is_not_shown_before_it_is_settled() -> None:
 
 def test_the_same_bytes_again_are_no_change() -> None:
     """Even under another hash."""
-    queries = QuerySet()
+    queries = QuerySet(Counters())
     query = queries.subscribe("m:f", b"{}")
-    queries.take_changes(MANY, MANY)
+    queries.take_changes(1, MANY, MANY)
     for hash_ in ("one", "another"):
-        queries.stage(QueryUpdated(query_id=0, hash=hash_, value=Raw(b"1")))
+        queries.stage(QueryUpdated(query_id=0, hash=hash_, value=Raw(b"1")), 1)
         queries.settle()
         queries.show({})
     assert query.revision == 1
@@ -68,29 +70,29 @@ def test_the_same_bytes_again_are_no_change() -> None:
 
 def test_a_layer_shows_over_the_result_and_goes_without_trace() -> None:
     """Also where there was no result beneath: then nothing is shown again."""
-    queries = QuerySet()
+    queries = QuerySet(Counters())
     query = queries.subscribe("m:f", b"{}")
-    queries.take_changes(MANY, MANY)
+    queries.take_changes(1, MANY, MANY)
     assert queries.show({query.key: b"7"}) == [0]
     assert queries.show({}) == []
     assert query.shown is None
-    queries.stage(updated(0, b"7"))
+    queries.stage(updated(0, b"7"), 1)
     queries.settle()
     assert queries.show({}) == [0]
 
 
 def test_the_offer_to_resume_is_the_result_and_the_ts_it_was_right_at() -> None:
     """A socket that never settled does not move that `ts`; a failed query has nothing to offer."""
-    queries = QuerySet()
+    queries = QuerySet(Counters())
     queries.subscribe("m:f", b"{}")
-    queries.take_changes(MANY, MANY)
-    queries.stage(updated(0, b"1"))
+    queries.take_changes(1, MANY, MANY)
+    queries.stage(updated(0, b"1"), 1)
     queries.settle()
     queries.lost(settled_ts=40)
-    queries.take_changes(MANY, MANY)
-    queries.stage(updated(0, b"2"))
+    queries.take_changes(1, MANY, MANY)
+    queries.stage(updated(0, b"2"), 1)
     queries.lost(settled_ts=None)
-    (add,) = queries.take_changes(MANY, MANY)
+    (add,) = queries.take_changes(1, MANY, MANY)
     assert isinstance(add, QueryAdd)
     assert add.resume is not None
     assert (add.resume.ts, add.resume.hash) == (40, "hash of 1")
@@ -98,14 +100,14 @@ def test_the_offer_to_resume_is_the_result_and_the_ts_it_was_right_at() -> None:
 
 def test_unchanged_keeps_the_result() -> None:
     """The hash is the one that was offered."""
-    queries = QuerySet()
+    queries = QuerySet(Counters())
     query = queries.subscribe("m:f", b"{}")
-    queries.take_changes(MANY, MANY)
-    queries.stage(updated(0, b"1"))
+    queries.take_changes(1, MANY, MANY)
+    queries.stage(updated(0, b"1"), 1)
     queries.settle()
     queries.lost(settled_ts=40)
-    queries.take_changes(MANY, MANY)
-    queries.stage(QueryUnchanged(query_id=0, hash="hash of 1"))
+    queries.take_changes(1, MANY, MANY)
+    queries.stage(QueryUnchanged(query_id=0, hash="hash of 1"), 1)
     queries.settle()
     assert query.result == Value(b"1")
 

@@ -11,9 +11,10 @@ from tests.support.fake_server import FIRST_TS, FakeServer, FakeSession, error_o
 from tinyvex import limits
 from tinyvex.client.events import Changed, Completed, Connected, Ended, Failed, SessionPhase
 from tinyvex.client.optimistic import LocalStore
-from tinyvex.client.query_set import Failure, Query, Value
+from tinyvex.client.query_set import Failure, Query
 from tinyvex.client.requests import Kind
 from tinyvex.client.state import ClientState
+from tinyvex.client.value import Value
 from tinyvex.errors import (
     ClientClosed,
     ConnectionLost,
@@ -390,7 +391,6 @@ def test_a_transition_that_goes_backwards_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("modification", "why"),
     [
-        ({**UPDATE, "patch": []}, "not asked for"),
         (UPDATE, "neither value nor patch"),
         ({"type": "QueryUnchanged", "queryId": 0, "hash": "other"}, "not held"),
         ({"type": "QueryRemoved", "queryId": 0}, "without being asked"),

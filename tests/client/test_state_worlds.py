@@ -11,9 +11,10 @@ import pytest
 
 from tests.support.fake_server import FIRST_TS, FakeServer, FakeSession
 from tinyvex.client.events import Changed, Completed, Connected, Failed, SessionPhase
-from tinyvex.client.query_set import Query, Value
+from tinyvex.client.query_set import Query
 from tinyvex.client.requests import Kind
 from tinyvex.client.state import ClientState
+from tinyvex.client.value import Value
 from tinyvex.errors import ConnectionLost
 from tinyvex.values import codec
 

@@ -7,8 +7,9 @@ from contextlib import aclosing
 
 import pytest
 
-from tinyvex.client.query_set import Failure, Outcome, Query, Value
+from tinyvex.client.query_set import Failure, Outcome, Query
 from tinyvex.client.subscription import Subscription
+from tinyvex.client.value import Value
 from tinyvex.errors import ClientClosed, FunctionFailed, TinyvexError
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from tests.support.sessions import Symbols, read, sessions
 from tinyvex.client.events import Completed, Failed, SessionPhase
-from tinyvex.client.query_set import Failure, Query, Value
+from tinyvex.client.query_set import Failure, Query
 from tinyvex.client.requests import Kind
 from tinyvex.client.state import ClientState
+from tinyvex.client.value import Value
 from tinyvex.errors import TinyvexError
 from tinyvex.values import codec as values
 

@@ -23,8 +23,9 @@ from tests.support.model import Model
 from tests.support.network import Network
 from tests.support.world import WorldRuntime
 from tinyvex.client.client import Client
-from tinyvex.client.query_set import Failure, Value
+from tinyvex.client.query_set import Failure
 from tinyvex.client.state import ClientState
+from tinyvex.client.value import Value
 from tinyvex.errors import RemoteError, TinyvexError
 from tinyvex.server.server import Server, ServerOptions
 from tinyvex.storage.check import check_folder

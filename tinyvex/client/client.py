@@ -26,6 +26,7 @@ from tinyvex.runtime import Runtime
 
 if TYPE_CHECKING:
     from tinyvex.client.optimistic import Update
+    from tinyvex.client.verification import Counters
 
 __all__ = ["Client", "connect"]
 
@@ -36,7 +37,7 @@ T = TypeVar("T")
 Arguments = Mapping[str, Any] | None
 
 
-def connect(url: str, token: str | None = None, *, runtime: Runtime | None = None) -> Client:
+def connect(url: str, token: str | None = None, *, verify: bool = False, runtime: Runtime | None = None) -> Client:
     """
     A client of the server at `url`, to be used as `async with tv.connect(url) as client:`.
 
@@ -46,12 +47,15 @@ def connect(url: str, token: str | None = None, *, runtime: Runtime | None = Non
     Args:
         url: such as `ws://127.0.0.1:3210/sync`, as in the ready line and the discovery file.
         token: the client or admin token, if the server asks for one.
+        verify: compare every result that came as a patch with a fresh query at the same moment, for development;
+            what disagrees is logged, counted in `Client.counters` and asked for again.
+            A query that looks at `ctx.now` disagrees by its nature.
         runtime: for tests.
 
     Raises:
         ValueError: this is no URL of a server.
     """
-    return Client(url, token, runtime or Runtime())
+    return Client(url, token, runtime or Runtime(), verify=verify)
 
 
 class Client:
@@ -65,8 +69,8 @@ class Client:
     Use it on the loop that entered it.
     """
 
-    def __init__(self, url: str, token: str | None, runtime: Runtime) -> None:
-        self._session = ClientState(runtime.token(), token)
+    def __init__(self, url: str, token: str | None, runtime: Runtime, *, verify: bool = False) -> None:
+        self._session = ClientState(runtime.token(), token, verify=verify)
         self._uri = socket_uri(url)
         self._runtime = runtime
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -266,6 +270,11 @@ class Client:
     def epoch(self) -> str | None:
         """Which history of the database the results belong to; another one after a restore, None before connecting."""
         return self._session.epoch
+
+    @property
+    def counters(self) -> Counters:
+        """What has been received, and how: whole, as patches, in parts."""
+        return self._session.counters
 
     @property
     def connection_state(self) -> ConnectionState:

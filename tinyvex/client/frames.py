@@ -8,11 +8,19 @@ import msgspec
 from msgspec import Raw
 
 from tinyvex.client.requests import Answer, Kind, Request
-from tinyvex.errors import UpdateRejected
+from tinyvex.errors import MessageTooLarge, UpdateRejected
 from tinyvex.wire import codec
 from tinyvex.wire import messages as wire
 
-__all__ = ["call_size_bytes", "decode_answer", "decode_greeting", "encode_call", "encode_connect", "encode_modify"]
+__all__ = [
+    "call_size_bytes",
+    "decode_answer",
+    "decode_greeting",
+    "encode_call",
+    "encode_connect",
+    "encode_modify",
+    "too_large",
+]
 
 _Result = TypeVar("_Result", bound=msgspec.Struct)
 
@@ -49,6 +57,13 @@ def encode_call(rpc_id: int, request: Request) -> bytes:
 def call_size_bytes(path: str, args: bytes) -> int:
     """How long the frame is at most, before it is made."""
     return len(args) + _BYTES_PER_CHARACTER_MAX * len(path) + _ENVELOPE_BYTES
+
+
+def too_large(path: str, args: bytes, bytes_max: int) -> MessageTooLarge | None:
+    """Why the server would not take a call or a query; None when it would."""
+    if call_size_bytes(path, args) <= bytes_max:
+        return None
+    return MessageTooLarge(f"{path}: {len(args):,} bytes of arguments; the server takes {bytes_max:,} a message")
 
 
 def decode_greeting(result: bytes | None) -> wire.ConnectResult:

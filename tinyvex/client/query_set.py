@@ -11,21 +11,27 @@ so that what is shown moves from one consistent version to the next, and never b
 
 Whether a query is known to the server: it is in `_unsent_adds`, or in `_on_server`, or in both `_on_server` and
 `_unsent_removes`.
+
+A query whose patch did not fit is doubted: it is removed and added again in one message, so that the server says it whole,
+and until a transition has done so nothing new is shown of any query.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from tinyvex import limits
-from tinyvex.client.frames import call_size_bytes
+from tinyvex.client.frames import call_size_bytes, too_large
 from tinyvex.client.optimistic import Key
-from tinyvex.errors import MessageTooLarge, TinyvexError, TooManyQueries, UpdateRejected
+from tinyvex.client.value import Value
+from tinyvex.errors import TinyvexError, TooManyQueries, UpdateRejected
 from tinyvex.wire import faults
+from tinyvex.wire.json_patch import PatchFailed
 from tinyvex.wire.messages import (
     Modification,
     QueryAdd,
@@ -37,17 +43,11 @@ from tinyvex.wire.messages import (
     Resume,
 )
 
-__all__ = ["Failure", "Outcome", "Query", "QuerySet", "Value"]
+__all__ = ["Failure", "Outcome", "Query", "QuerySet"]
+
+logger = logging.getLogger(__name__)
 
 MODIFICATIONS_PER_MESSAGE_MAX = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A query returned: encoded value and the server's token for it (optimistic ones have none)."""
-
-    json: bytes
-    hash: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,10 +87,19 @@ class Query:
         return self.path, self.args
 
 
+class ResultCounters(Protocol):
+    """Where results are counted."""
+
+    values_received: int
+    patches_applied: int
+    patches_failed: int
+
+
 class QuerySet:
     """All queries of a session."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: ResultCounters) -> None:
+        self._counters = counters
         self._next_id = 0
         self._queries: dict[int, Query] = {}
         self._by_key: dict[Key, Query] = {}
@@ -98,6 +107,10 @@ class QuerySet:
         self._unsent_removes: dict[int, Query] = {}
         self._on_server: set[int] = set()
         self._staged: dict[int, Outcome] = {}
+        self._patched: dict[int, Query] = {}
+        """Of those staged, which a patch made."""
+        self._doubted: dict[int, int | None] = {}
+        """Queries to be said whole, with the query-set version that asks for it; None while it is not sent."""
         self._stale: dict[Key, None] = {}
         self._layer: Mapping[Key, bytes] = {}
 
@@ -146,6 +159,8 @@ class QuerySet:
     def _forget(self, query: Query) -> None:
         del self._queries[query.query_id], self._by_key[query.key]
         self._staged.pop(query.query_id, None)
+        self._patched.pop(query.query_id, None)
+        self._doubted.pop(query.query_id, None)
         self._stale.pop(query.key, None)
 
     # What the server is told.
@@ -153,11 +168,11 @@ class QuerySet:
     @property
     def has_unsent(self) -> bool:
         """Whether the server's query set is not the one wanted."""
-        return bool(self._unsent_adds or self._unsent_removes)
+        return bool(self._unsent_adds or self._unsent_removes) or None in self._doubted.values()
 
-    def take_changes(self, queries_max: int, bytes_max: int) -> list[QueryAdd | QueryRemove]:
+    def take_changes(self, version: int, queries_max: int, bytes_max: int) -> list[QueryAdd | QueryRemove]:
         """
-        What to send in one `modifyQuerySet`; it counts as sent.
+        What to send in one `modifyQuerySet` that reaches `version`; it counts as sent.
 
         A query for which the server has no room fails here, so that it cannot spoil the message for the others.
         """
@@ -167,6 +182,13 @@ class QuerySet:
             self._forget(self._unsent_removes.pop(query_id))
             changes.append(QueryRemove(query_id=query_id))
         size_bytes = 0
+        for query_id in [query_id for query_id, asked in self._doubted.items() if asked is None]:
+            query = self._queries[query_id]
+            size_bytes += call_size_bytes(query.path, query.args)
+            if changes and (size_bytes > bytes_max or len(changes) + 2 > MODIFICATIONS_PER_MESSAGE_MAX):
+                return changes
+            self._doubted[query_id] = version
+            changes += [QueryRemove(query_id=query_id), _add(query, whole=True)]
         for query in list(self._unsent_adds.values()):
             if len(changes) >= MODIFICATIONS_PER_MESSAGE_MAX:
                 break
@@ -186,47 +208,104 @@ class QuerySet:
     def _refusal(self, query: Query, queries_max: int, bytes_max: int) -> TinyvexError | None:
         if len(self._on_server) >= queries_max:
             return TooManyQueries(f"the server takes at most {queries_max} queries on one connection")
-        if call_size_bytes(query.path, query.args) > bytes_max:
-            return MessageTooLarge(
-                f"{query.path}: {len(query.args):,} bytes of arguments; the server takes {bytes_max:,}"
-            )
-        return None
+        return too_large(query.path, query.args, bytes_max)
 
     # What the server says.
 
-    def stage(self, modification: Modification) -> None:
+    def stage(self, modification: Modification, query_set: int) -> None:
         """
-        Take in one change of a transition.
+        Take in one change of a transition to the version `query_set`.
+
+        A patch that does not fit changes nothing: the query is doubted from then on.
 
         Raises:
-            UpdateRejected: it is about a query that never was, or builds on a result that is not held.
+            UpdateRejected: it is about a query that never was, or says what cannot be.
         """
         query = self._queries.get(modification.query_id)
         if query is None or query.query_id not in self._on_server:
             if modification.query_id >= self._next_id:
                 raise UpdateRejected(f"the server speaks of query {modification.query_id}, which was never added")
             return
+        if query.query_id in self._doubted and not self._is_answer(modification, query_set):
+            return
         match modification:
             case QueryUpdated(value=Raw() as value):
-                self._staged[query.query_id] = Value(bytes(value), modification.hash)
-            case QueryUpdated(patch=patch):
-                what = "a patch, which was not asked for" if patch is not UNSET else "neither value nor patch"
-                raise UpdateRejected(f"the update of query {query.query_id} has {what}")
+                self._counters.values_received += 1
+                self._stage(query, Value(bytes(value), modification.hash))
+            case QueryUpdated(patch=Raw() as patch):
+                self._stage_patch(query, bytes(patch), modification.hash)
+            case QueryUpdated():
+                raise UpdateRejected(f"the update of query {query.query_id} has neither value nor patch")
             case QueryFailed(error=error):
-                self._staged[query.query_id] = Failure(faults.from_object(error))
+                self._stage(query, Failure(faults.from_object(error)))
             case QueryUnchanged(hash=hash):
                 if not isinstance(query.result, Value) or query.result.hash != hash:
                     raise UpdateRejected(f"query {query.query_id} is said to be unchanged from a result not held")
             case QueryRemoved():
                 raise UpdateRejected(f"query {query.query_id} was removed without being asked for")
 
-    def settle(self) -> None:
-        """What was staged belongs to one consistent version: make it the result."""
+    def _stage(self, query: Query, outcome: Outcome) -> None:
+        self._staged[query.query_id] = outcome
+        self._patched.pop(query.query_id, None)
+
+    def _stage_patch(self, query: Query, patch: bytes, hash: str) -> None:  # noqa: A002 - the protocol's name
+        base = self._staged.get(query.query_id, query.result)
+        try:
+            if not isinstance(base, Value):
+                raise PatchFailed("no result is held that it could build on")
+            patched = base.patched(patch, hash)
+        except PatchFailed as error:
+            self._counters.patches_failed += 1
+            self.doubt(query, f"a patch does not fit: {error}")
+        else:
+            self._counters.patches_applied += 1
+            self._stage(query, patched)
+            self._patched[query.query_id] = query
+
+    # What is not believed.
+
+    def doubt(self, query: Query, why: str) -> None:
+        """What is held of a query is wrong: have it said whole. Nothing where that is under way."""
+        if query.query_id in self._on_server and query.query_id not in self._doubted:
+            logger.error("%s is asked for again as a whole: %s", query.path, why)
+            self._doubted[query.query_id] = None
+
+    def _is_answer(self, modification: Modification, query_set: int) -> bool:
+        """Whether a doubted query is said whole; what was on its way before builds on what is doubted."""
+        asked = self._doubted[modification.query_id]
+        if asked is None or query_set < asked:
+            return False
+        is_whole = isinstance(modification, QueryUpdated) and isinstance(modification.value, Raw)
+        if not (is_whole or isinstance(modification, QueryFailed)):
+            raise UpdateRejected(f"query {modification.query_id} was asked for as a whole")
+        del self._doubted[modification.query_id]
+        return True
+
+    @property
+    def has_doubts(self) -> bool:
+        """Whether anything is still to be said whole."""
+        return bool(self._doubted)
+
+    def check_answers(self, query_set: int) -> None:
+        """
+        A transition to `query_set` has said what it had to say.
+
+        Raises:
+            UpdateRejected: a query that was added again is not in it.
+        """
+        if any(asked is not None and asked <= query_set for asked in self._doubted.values()):
+            raise UpdateRejected("a transition lacks a query that was added again")
+
+    def settle(self) -> list[Query]:
+        """What was staged belongs to one consistent version: make it the result; returns those that patches made."""
         for query_id, outcome in self._staged.items():
             query = self._queries[query_id]
             query.result = outcome
             self._stale[query.key] = None
+        patched = list(self._patched.values())
         self._staged.clear()
+        self._patched.clear()
+        return patched
 
     # What is shown.
 
@@ -267,6 +346,8 @@ class QuerySet:
         self._unsent_removes.clear()
         self._on_server.clear()
         self._staged.clear()
+        self._patched.clear()
+        self._doubted.clear()
         self._unsent_adds = dict(self._queries)
         if settled_ts is not None:
             for query in self:
@@ -278,8 +359,8 @@ class QuerySet:
             query.result = None
 
 
-def _add(query: Query) -> QueryAdd:
+def _add(query: Query, *, whole: bool = False) -> QueryAdd:
     resume = None
-    if isinstance(query.result, Value) and query.result.hash:
+    if not whole and isinstance(query.result, Value) and query.result.hash:
         resume = Resume(ts=query.valid_ts, hash=query.result.hash)
     return QueryAdd(query_id=query.query_id, udf_path=query.path, args=Raw(query.args), resume=resume)

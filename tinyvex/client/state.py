@@ -20,21 +20,22 @@ no mutation is complete: what callers see moves only forward, and only from one 
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
+from tinyvex.client.calls import Calls
 from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, Failed, SessionPhase, fresh
 from tinyvex.client.frames import (
-    call_size_bytes,
     decode_answer,
     decode_greeting,
     encode_call,
     encode_connect,
     encode_modify,
+    too_large,
 )
+from tinyvex.client.incoming import CAPABILITIES, Incoming, check_continuity
 from tinyvex.client.optimistic import Key, LocalStore, Update
 from tinyvex.client.query_set import Query, QuerySet
 from tinyvex.client.requests import Answer, Kind, Request, Requests
-from tinyvex.errors import ClientClosed, ConnectionLost, MessageTooLarge, TinyvexError, UpdateRejected
+from tinyvex.client.verification import Counters, Verification
+from tinyvex.errors import ClientClosed, ConnectionLost, TinyvexError
 from tinyvex.wire import codec, faults
 from tinyvex.wire import messages as wire
 
@@ -48,9 +49,6 @@ _NO_NEW_SOCKET_HELPS = frozenset(
 _MODIFIES_UNANSWERED_MAX = 4  # further changes of the query set are collected into the next one
 _REQUESTS_SPARED = _MODIFIES_UNANSWERED_MAX + 2  # kept free below the server's bound for what is not a call
 
-_Call: TypeAlias = Request | Literal["connect", "modify"]
-"""What a JSON-RPC id of this socket stands for."""
-
 _NOTHING_YET = wire.StateVersion(query_set=0, identity=0, ts=0)
 
 
@@ -61,16 +59,20 @@ class ClientState:
     Args:
         session_id: chosen once; the server keeps mutations apart by it.
         token: the client or admin token.
+        verify: compare what patches made with fresh queries.
     """
 
-    def __init__(self, session_id: str, token: str | None = None) -> None:
+    def __init__(self, session_id: str, token: str | None = None, *, verify: bool = False) -> None:
         self.session_id = session_id
         self._token = token
+        self._verify = verify
         self.phase = SessionPhase.OFFLINE
         self.error: TinyvexError | None = None
         """Why the session is closed; set once, with phase CLOSED."""
-        self.queries = QuerySet()
+        self.counters = Counters()
+        self.queries = QuerySet(self.counters)
         self.requests = Requests()
+        self._checks = Verification(self.counters)
         self._events: list[Event] = []
         # Known from all sockets so far.
         self.server: wire.ConnectResult | None = None
@@ -87,13 +89,12 @@ class ClientState:
     def _reset(self) -> None:
         """Forget what belongs to one socket."""
         self.version = _NOTHING_YET
+        self._incoming = Incoming(self.counters)
         self._greeting: bytes | None = None  # set by opened(), taken by next_message()
-        self._next_rpc_id = 0
-        self._calls: dict[int, _Call] = {}
-        self._modifies_unanswered = 0
+        self._calls = Calls()
         self._sent_query_set = 0
         self._restoring = True  # until all queries wanted were sent once
-        self._restored_query_set = 0  # the version by which they are all back
+        self._restored_query_set = 0  # ... and are all back by this version
         self._resent: set[int] = set()  # mutations begun on earlier sockets and not finished on this one
 
     # What the callers want.
@@ -135,7 +136,8 @@ class ClientState:
             return
         self.phase = SessionPhase.CLOSED
         self.error = error or ClientClosed("the client was closed")
-        self._events += [Failed(request.number, fresh(self.error)) for request in self.requests]
+        for request in self.requests:
+            self._fail(request, fresh(self.error))
         self._events.append(Ended(self.error))
         self.requests = Requests()
 
@@ -151,18 +153,21 @@ class ClientState:
         self._reset()
         self.phase = SessionPhase.GREETING
         self.retry_after_ms = None
-        params = wire.ConnectParams(
-            protocol_version=wire.PROTOCOL_VERSION,
-            session_id=self.session_id,
-            connection_count=self._connection_count,
-            last_close_reason=self._close_reason,
-            client_ts=now_ms,
-            max_observed_ts=self.observed_ts,
-            observed_epoch=self.epoch,
-            token=self._token,
+        self._greeting = encode_connect(
+            self._calls.begin("connect"),
+            wire.ConnectParams(
+                protocol_version=wire.PROTOCOL_VERSION,
+                session_id=self.session_id,
+                connection_count=self._connection_count,
+                last_close_reason=self._close_reason,
+                client_ts=now_ms,
+                max_observed_ts=self.observed_ts,
+                observed_epoch=self.epoch,
+                capabilities=CAPABILITIES,
+                token=self._token,
+            ),
         )
         self._connection_count += 1
-        self._greeting = encode_connect(self._rpc_id("connect"), params)
 
     def lost(self, reason: str) -> None:
         """The socket is gone: actions and one-shot queries that were sent have failed, the rest waits for the next."""
@@ -171,7 +176,7 @@ class ClientState:
         self.queries.lost(self.version.ts if self._settled() else None)
         for request in self.requests.lost():
             sentence = f"the connection was lost ({reason}) while {request.kind.value} {request.path} was in flight"
-            self._events.append(Failed(request.number, ConnectionLost(f"{sentence}; whether it ran is unknown")))
+            self._fail(request, ConnectionLost(f"{sentence}; whether it ran is unknown"))
         self.phase = SessionPhase.OFFLINE
         self._close_reason = reason[:256]
         self._greeting = None
@@ -202,10 +207,11 @@ class ClientState:
         return modify if modify is not None else self._next_call(self.server.limits)
 
     def _next_modify(self, bounds: wire.ConnectLimits) -> bytes | None:
-        may_send = self.queries.has_unsent and self._modifies_unanswered < _MODIFIES_UNANSWERED_MAX
+        may_send = self.queries.has_unsent and self._calls.modifies < _MODIFIES_UNANSWERED_MAX
         if not (self._restoring or may_send):
             return None
-        changes = self.queries.take_changes(bounds.queries_max, bounds.message_bytes_max)
+        version = self._sent_query_set + 1
+        changes = self.queries.take_changes(version, bounds.queries_max, bounds.message_bytes_max)
         if not changes:
             # All was sent; what is left has failed for want of room.
             self._restoring = False
@@ -216,25 +222,18 @@ class ClientState:
         self._sent_query_set += 1
         if self._restoring:
             self._restored_query_set = self._sent_query_set
-        self._modifies_unanswered += 1
-        return encode_modify(self._rpc_id("modify"), base, changes)
+        return encode_modify(self._calls.begin("modify"), base, changes)
 
     def _next_call(self, bounds: wire.ConnectLimits) -> bytes | None:
         while self.requests.unanswered < max(1, bounds.requests_max - _REQUESTS_SPARED):
             request = self.requests.take()
             if request is None:
                 return None
-            if call_size_bytes(request.path, request.args) <= bounds.message_bytes_max:
-                return encode_call(self._rpc_id(request), request)
-            size = f"{len(request.args):,} bytes of arguments; the server takes {bounds.message_bytes_max:,} a message"
-            self._finish_failed(request, MessageTooLarge(f"{request.path}: {size}"))
+            refusal = too_large(request.path, request.args, bounds.message_bytes_max)
+            if refusal is None:
+                return encode_call(self._calls.begin(request), request)
+            self._finish_failed(request, refusal)
         return None
-
-    def _rpc_id(self, call: _Call) -> int:
-        rpc_id = self._next_rpc_id
-        self._next_rpc_id += 1
-        self._calls[rpc_id] = call
-        return rpc_id
 
     # What the server says.
 
@@ -251,29 +250,22 @@ class ClientState:
             TinyvexError: the socket is of no more use, because what was said does not fit what was said before,
                 is no message at all, or was the server's last word; open another, unless `phase` is CLOSED.
         """
-        match codec.decode_server_message(data):
+        match self._incoming.read(data):
             case codec.Response(id=rpc_id, result=result, error=error):
                 self._receive_response(rpc_id, result, error)
             case wire.Transition(params=transition):
                 self._receive_transition(transition)
             case wire.FatalError() | wire.AuthError() as last_word:
                 raise self._refused(last_word.params.error)
-            case _:  # a ping, or what only a newer client knows
-                pass
 
     def _receive_response(self, rpc_id: object, result: bytes | None, error: wire.ErrorObject | None) -> None:
-        call = self._calls.pop(rpc_id, None) if isinstance(rpc_id, int) else None
-        if call is None:
-            said = f": {error.message}" if error is not None else ""
-            raise UpdateRejected(f"the server answered {rpc_id!r}, which was not asked{said}")
+        call = self._calls.end(rpc_id, error)
         if isinstance(call, Request):
             self._receive_answer(call, result, error)
         elif call == "connect":
             self._receive_greeting(result, error)
-        else:
-            self._modifies_unanswered -= 1
-            if error is not None:
-                raise self._refused(error)
+        elif error is not None:
+            raise self._refused(error)
 
     def _receive_greeting(self, result: bytes | None, error: wire.ErrorObject | None) -> None:
         if error is not None:
@@ -303,9 +295,12 @@ class ClientState:
         answer = decode_answer(request.kind, result)
         if request.kind is Kind.MUTATION:
             self._answer(request, answer)
-        else:
-            self.requests.finish(request)
+            return
+        self.requests.finish(request)
+        if request not in self._checks:
             self._events.append(Completed(request.number, answer))
+        elif (query := self._checks.end(request, answer)) is not None:
+            self.queries.doubt(query, "a fresh query returned something else than patches made")
 
     def _receive_failure(self, request: Request, error: wire.ErrorObject) -> None:
         """
@@ -326,7 +321,13 @@ class ClientState:
         self._resent.discard(request.number)
         if request.update is not None:
             self._show()
-        self._events.append(Failed(request.number, error))
+        self._fail(request, error)
+
+    def _fail(self, request: Request, error: TinyvexError) -> None:
+        if request in self._checks:
+            self._checks.end(request, None)
+        else:
+            self._events.append(Failed(request.number, error))
 
     def _answer(self, request: Request, answer: Answer) -> None:
         self.requests.answer(request, answer)
@@ -344,15 +345,11 @@ class ClientState:
         return exception
 
     def _receive_transition(self, transition: wire.TransitionParams) -> None:
-        start, end = transition.start_version, transition.end_version
-        if start != self.version:
-            raise UpdateRejected(f"a transition starts at {_text(start)}, but this client is at {_text(self.version)}")
-        if end.query_set < start.query_set or end.identity < start.identity or end.ts < start.ts:
-            raise UpdateRejected(f"a transition goes backwards, from {_text(start)} to {_text(end)}")
-        if end.query_set > self._sent_query_set:
-            raise UpdateRejected(f"a transition reaches {_text(end)}, but only {self._sent_query_set} was sent")
+        end = transition.end_version
+        check_continuity(transition, self.version, self._sent_query_set)
         for modification in transition.modifications:
-            self.queries.stage(modification)
+            self.queries.stage(modification, end.query_set)
+        self.queries.check_answers(end.query_set)
         self.version = end
         self.observed_ts = max(self.observed_ts, end.ts)
         self._advance()
@@ -360,7 +357,9 @@ class ClientState:
     def _advance(self) -> None:
         """One step: the results of this version appear, the optimistic updates it covers go, their callers go on."""
         if self._settled():
-            self.queries.settle()
+            patched = self.queries.settle()
+            if self._verify:
+                self._checks.begin(patched, self.requests, self.version.ts)
             self._shown_ts = self.version.ts
             self._complete(self.requests.covered(self.version.ts), show=True)
 
@@ -371,6 +370,7 @@ class ClientState:
             and not self._restoring
             and self.version.query_set >= self._restored_query_set
             and self.version.ts >= self._shown_ts
+            and not self.queries.has_doubts
         )
 
     # What is shown.
@@ -393,11 +393,7 @@ class ClientState:
 
     def validate(self) -> None:
         """Assert what holds between any two calls."""
+        self._calls.validate()
         assert (self.phase is SessionPhase.CLOSED) == (self.error is not None)
-        assert self._modifies_unanswered == sum(call == "modify" for call in self._calls.values())
         assert self.version.query_set <= self._sent_query_set
         assert self._shown_ts <= self.observed_ts
-
-
-def _text(version: wire.StateVersion) -> str:
-    return f"{version.query_set}/{version.identity}/{version.ts}"

@@ -9,7 +9,8 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from tinyvex.client.decoding import decode_value
 from tinyvex.client.events import fresh
-from tinyvex.client.query_set import Query, Value
+from tinyvex.client.query_set import Query
+from tinyvex.client.value import Value
 from tinyvex.errors import TinyvexError
 
 __all__ = ["Subscription"]

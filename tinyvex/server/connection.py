@@ -229,7 +229,7 @@ class Connection(asyncio.Protocol):
         each is made when the socket has room for it, and everything but transitions goes between them.
         """
         if self._transport is not None and self._core.state is State.OPEN:
-            self._sender.put_transition(pieces, in_parts="chunk" in self.capabilities)
+            self._sender.put_transition(pieces, in_parts=messages.CAPABILITY_CHUNK in self.capabilities)
 
     def is_full(self) -> bool:
         """Whether so many transitions wait that no further one should be computed."""

@@ -355,7 +355,7 @@ class Server:
             runtime=self.runtime,
             session_id=params.session_id,
             is_admin=is_admin,
-            takes_patches="patch" in params.capabilities,
+            takes_patches=messages.CAPABILITY_PATCH in params.capabilities,
             check_admin_token=self._tokens.is_admin,
         )
         return messages.ConnectResult(

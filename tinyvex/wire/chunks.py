@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import msgspec
 
 from tinyvex.errors import UpdateRejected
+from tinyvex.wire.messages import TransitionChunkParams
 
 __all__ = ["Assembler", "Splitter"]
 
@@ -27,21 +27,6 @@ PART_BYTES_MIN = 4
 """The longest character in UTF-8: with fewer, a part could be empty."""
 
 _encode = msgspec.json.encode
-
-
-class TransitionChunkParams(Protocol):
-    """What a part says."""
-
-    @property
-    def transition_id(self) -> int: ...
-    @property
-    def part_number(self) -> int: ...
-    @property
-    def parts_total(self) -> int: ...
-    @property
-    def bytes_total(self) -> int: ...
-    @property
-    def chunk(self) -> str: ...
 
 
 class Splitter(Iterator[bytes]):

@@ -14,6 +14,8 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 __all__ = [
+    "CAPABILITY_CHUNK",
+    "CAPABILITY_PATCH",
     "ActionParams",
     "AuthErrorParams",
     "AuthenticateParams",
@@ -35,11 +37,17 @@ __all__ = [
     "ServerNotification",
     "StateVersion",
     "SuccessResponse",
+    "TransitionChunkParams",
     "TransitionParams",
 ]
 
 PROTOCOL_VERSION = 1
 """The protocol version this package speaks; see `protocol/CHANGELOG.md`."""
+
+CAPABILITY_PATCH = "patch"
+"""The client applies `QueryUpdated.patch`."""
+CAPABILITY_CHUNK = "chunk"
+"""The client puts `tinyvex/transitionChunk` together."""
 
 Counter = Annotated[int, Meta(ge=0, le=2**32 - 1, description="a counter that only grows")]
 Ts = Annotated[int, Meta(ge=0, lt=2**53, description="a commit timestamp, microseconds since the epoch")]
@@ -75,7 +83,9 @@ class ConnectParams(_Params, frozen=True):
     observed_epoch: Annotated[str, Meta(max_length=128, description="the epoch `maxObservedTs` was seen in")] | None = (
         None
     )
-    capabilities: Annotated[list[str], Meta(max_length=32, description="optional features the client has")] = []
+    capabilities: Annotated[
+        list[str], Meta(max_length=32, description="optional features the client has: `patch`, `chunk`")
+    ] = []
     token: Annotated[str, Meta(max_length=8192, description="client or admin token")] | None = None
 
 
@@ -307,6 +317,16 @@ class TransitionParams(_Params, frozen=True):
     server_ts: Annotated[int, Meta(description="the server's clock when it was sent, microseconds")] = 0
 
 
+class TransitionChunkParams(_Params, frozen=True):
+    """One part of a long transition: all of them, joined in order, are the text of its `tinyvex/transition` message."""
+
+    transition_id: Annotated[int, Meta(ge=0, le=2**32 - 1, description="per socket, from 0, for each one in parts")]
+    part_number: Annotated[int, Meta(ge=0, le=2**32 - 1, description="from 0")]
+    parts_total: Annotated[int, Meta(ge=2, le=2**32 - 1)]
+    bytes_total: Annotated[int, Meta(ge=2, lt=2**53, description="length of the whole message in UTF-8")]
+    chunk: Annotated[str, Meta(min_length=1, description="the part: text, not JSON by itself")]
+
+
 class AuthErrorParams(_Params, frozen=True):
     """`tinyvex/authenticate` was refused, or the identity is valid no more."""
 
@@ -331,6 +351,12 @@ class Transition(_Notification, tag="tinyvex/transition", frozen=True):
     params: TransitionParams
 
 
+class TransitionChunk(_Notification, tag="tinyvex/transitionChunk", frozen=True):
+    """Server to client; other messages may come between the parts of one transition, but no other transition."""
+
+    params: TransitionChunkParams
+
+
 class ServerPing(_Notification, tag="tinyvex/ping", frozen=True):
     """Server to client, after a while without another message; needs no answer."""
 
@@ -349,7 +375,7 @@ class FatalError(_Notification, tag="tinyvex/fatalError", frozen=True):
     params: FatalErrorParams
 
 
-ServerNotification: TypeAlias = Transition | ServerPing | AuthError | FatalError
+ServerNotification: TypeAlias = Transition | TransitionChunk | ServerPing | AuthError | FatalError
 
 
 class SuccessResponse(Struct, kw_only=True, frozen=True):
