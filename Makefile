@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 # A stamp per kind of installation: nothing is installed again until pyproject.toml changes.
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_NODE := tests/node/node_modules/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all lint simulate bench clean
@@ -18,10 +19,10 @@ help:  ## show the targets
 run: $(INSTALLED)  ## start the chat example on its default port
 	@$(BIN)/tinyvex dev examples/chat/app.py
 
-test: $(INSTALLED_DEV)  ## every test that needs nothing but Python
+test: $(INSTALLED_DEV) $(INSTALLED_NODE)  ## every test; those that need Node or pyright are skipped where there is none
 	$(BIN)/python -m pytest -q
 
-test-all: $(INSTALLED_DEV) lint  ## every test; Node and pyright are required, not skipped
+test-all: $(INSTALLED_DEV) $(INSTALLED_NODE) lint  ## every test; Node and pyright are required, not skipped
 	TINYVEX_TEST_ALL=1 $(BIN)/python -m pytest -q
 
 lint: $(INSTALLED_DEV)  ## ruff, mypy strict, pyright
@@ -37,7 +38,7 @@ bench: $(INSTALLED_DEV)  ## real benchmark runs; NAME=canonical runs one
 	$(BIN)/python -m bench $(NAME) --real
 
 clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/node/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -51,3 +52,8 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 $(INSTALLED_DEV): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(INSTALLED)
+
+# Published JavaScript libraries that the tests hold the protocol against. Without npm those tests are skipped.
+$(INSTALLED_NODE): tests/node/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix tests/node --no-audit --no-fund --silent && touch $@ || \
+		echo "npm could not install tests/node: its tests are skipped" >&2; fi
