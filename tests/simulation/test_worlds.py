@@ -5,35 +5,68 @@ Seeded worlds: whatever is cut, delayed or killed, what clients are told is true
 """
 
 import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.loop import run_virtual
+from tinyvex import limits
 
 FIRST_SEED = int(os.environ.get("SEED", "1"))
 WORLDS = int(os.environ.get("WORLDS", "50"))
 
 
-def live(seed: int, folder: Path) -> Cluster:
-    """One world, from start to convergence."""
-    folder.mkdir()
-    cluster = Cluster(seed, folder)
-    print(f"seed {seed}")
-    run_virtual(cluster.run())
-    return cluster
+STEPS_MIN = 200
+"""Of each world: what clients did and what befell them. With 50 worlds at least 10,000."""
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Path], Cluster]:
+    """Lives one world, from start to convergence."""
+
+    def run(seed: int, folder: Path) -> Cluster:
+        folder.mkdir()
+        cluster = Cluster(seed, folder)
+        print(f"seed {seed}")
+        monkeypatch.setattr(limits, "KEPT_BYTES_MAX", cluster.kept_bytes_max)
+        run_virtual(cluster.run())
+        return cluster
+
+    return run
+
+
+Live = Callable[[int, Path], Cluster]
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + WORLDS))
-def test_what_clients_are_told_equals_a_fresh_run_at_that_version(seed: int, tmp_path: Path) -> None:
+def test_what_clients_are_told_equals_a_fresh_run_at_that_version(seed: int, tmp_path: Path, live: Live) -> None:
     """After every transition each result equals the model's; in the end nothing acknowledged is lost or doubled."""
     cluster = live(seed, tmp_path / "world")
+    assert cluster.acts + cluster.steps >= STEPS_MIN
     assert cluster.checks > 0
     assert cluster.acknowledged
+    assert cluster.counted["patches_failed"] == 0, "every patch fits"
 
 
-def test_a_seed_is_a_world(tmp_path: Path) -> None:
+def test_a_seed_is_a_world(tmp_path: Path, live: Live) -> None:
     """The same seed gives the same events at the same times."""
     first, second = live(FIRST_SEED, tmp_path / "one"), live(FIRST_SEED, tmp_path / "two")
     assert first.trace == second.trace
+
+
+def test_worlds_reach_every_way_of_telling(tmp_path: Path, live: Live) -> None:
+    """Patches, parts, results found again, states passed over, memory given up: all of it happens in a few worlds."""
+    counted: Counter[str] = Counter()
+    for seed in range(1, 9):
+        cluster = live(seed, tmp_path / str(seed))
+        counted += cluster.counted
+        counted.update(kills=cluster.kills, cuts=cluster.cuts, stalls=cluster.stalls)
+    ways = [
+        "patches_applied", "values_received", "chunks_received", "unchanged_sent", "results_found_again",
+        "transitions_skipped", "results_evicted", "rows_applied", "mutations_replayed", "kills", "cuts", "stalls",
+    ]  # fmt: skip
+    print(counted)
+    assert [way for way in ways if not counted[way]] == [], counted

@@ -51,6 +51,13 @@ def even(ctx: tv.QueryCtx, table: str) -> int:
         raise tv.AppError({{"odd": total}})
     return total
 
+@tv.query
+def summary(ctx: tv.QueryCtx, table: str, count: int) -> Any:
+    rows = ctx.db.query(table).collect()
+    seen = [row.get("a") for row in ctx.db.query(table)]
+    return {{"rows/of": rows, "newest": ctx.db.query(table).order("desc").take(count), "values": seen or None,
+             "first~": ctx.db.query(table).first(), "by": [{{"a": a, "times": seen.count(a)}} for a in seen[:count]]}}
+
 @tv.mutation
 def change(ctx: tv.MutationCtx, steps: list[dict[str, Any]]) -> list[str]:
     ids = []
@@ -100,9 +107,11 @@ class Board:
     def query(self, pick: random.Random) -> tuple[str, dict[str, Any]]:
         """A random query: path and arguments."""
         table = pick.choice(sorted(self.tables))
-        kind = pick.choice(("scan", "scan", "scan", "scan", "count", "even", "fetch"))
+        kind = pick.choice(("scan", "scan", "scan", "scan", "count", "even", "fetch", "summary"))
         if kind == "fetch":
             return "board:fetch", {"id": ""}
+        if kind == "summary":
+            return "board:summary", {"table": table, "count": pick.randint(1, 5)}
         if kind != "scan":
             return f"board:{kind}", {"table": table}
         index = pick.choice([None, *self.tables[table]])
@@ -145,5 +154,16 @@ class Board:
         if path == "board:scan":
             fields = self.tables[args["table"]].get(args["index"] or "", [])
             return model.scan(ts, fields, args)
+        if path == "board:summary":
+            return _summary(model, ts, args)
         total = len(model.documents(args["table"], ts))
         return ("odd", total) if path == "board:even" and total % 2 else total
+
+
+def _summary(model: Model, ts: int, args: dict[str, Any]) -> dict[str, Any]:
+    rows = model.scan(ts, [], {"table": args["table"], "equal": [], "bound": None, "order": "asc", "limit": None})
+    seen, count = [row.get("a") for row in rows], args["count"]
+    return {
+        "rows/of": rows, "newest": rows[::-1][:count], "values": seen or None, "first~": rows[0] if rows else None,
+        "by": [{"a": a, "times": seen.count(a)} for a in seen[:count]],
+    }  # fmt: skip

@@ -12,7 +12,8 @@ import json
 import logging
 import random
 import sqlite3
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from tests.support.board import Board
 from tests.support.model import Model
 from tests.support.network import Network
 from tests.support.world import WorldRuntime
+from tinyvex import limits
 from tinyvex.client.client import Client
+from tinyvex.client.link import Link
 from tinyvex.client.query_set import Failure
 from tinyvex.client.state import ClientState
 from tinyvex.client.value import Value
@@ -35,6 +38,10 @@ CLIENTS = 3
 QUERIES_MAX = 5
 CONVERGE_SECONDS = 600.0
 CRASH_POINTS = ("writer:before-commit", "writer:after-commit")
+CHUNK_BYTES = {4: 1, 32: 3, 300: 4, 4000: 4, limits.CHUNK_BYTES: 4}
+"""With how often each is chosen: parts of a few bytes take long."""
+KEPT_BYTES_MAX = (0, 20_000, limits.KEPT_BYTES_MAX)
+STALL_SECONDS = 3.0
 
 log = logging.getLogger("tests.world")
 
@@ -42,10 +49,11 @@ log = logging.getLogger("tests.world")
 class SimulatedServer:
     """A server process of the world."""
 
-    def __init__(self, network: Network, source: random.Random, app: Path, data: Path) -> None:
+    def __init__(self, network: Network, source: random.Random, options: ServerOptions, counted: Counter[str]) -> None:
         self.network = network
         self.runtime = WorldRuntime(network, source)
-        self.server = Server(ServerOptions(app=app, data=data, port=PORT), self.runtime)
+        self.server = Server(options, self.runtime)
+        self._counted = counted
         self.died = anyio.Event()
         self.runtime.on_kill = self._die
 
@@ -65,7 +73,13 @@ class SimulatedServer:
         if not self.runtime.killed:
             self.runtime.kill()
 
+    def count(self) -> None:
+        """Add what this process has done to what all have done."""
+        counters = getattr(self.server, "counters", None)
+        self._counted.update(asdict(counters) if counters is not None else {})
+
     def _die(self) -> None:
+        self.count()
         self.network.listeners.pop(PORT, None)
         for transport in list(self.network.transports):
             self.network.cut(transport)
@@ -105,12 +119,19 @@ class Cluster:
         self.app = self.folder / "board.py"
         self.app.write_text(self.board.source(), "utf-8")
         self.data = self.folder / "data"
+        (chunk_bytes,) = self.random.choices(list(CHUNK_BYTES), list(CHUNK_BYTES.values()))
+        self.options = ServerOptions(app=self.app, data=self.data, port=PORT, chunk_bytes=chunk_bytes)
+        self.kept_bytes_max = self.random.choice(KEPT_BYTES_MAX)
+        self.counted: Counter[str] = Counter()
+        """What all server processes and clients have done."""
         self.server: SimulatedServer
         self.acknowledged: dict[str, int] = {}
         self.ids: list[str] = []
         self.checks = 0
         self.kills = 0
         self.cuts = 0
+        self.stalls = 0
+        self.acts = 0
         # Slow worlds have long histories of faults; in fast ones every computation is overtaken by commits.
         self.pace_seconds = self.random.choice((0.3, 0.3, 0.01))
         self.fault_pause_seconds = self.pace_seconds * 5 / 3
@@ -134,6 +155,7 @@ class Cluster:
                     await asyncio.sleep(0.1)
                 clients.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
+        self.server.count()
         await self.server.server.stop()
         self._check_file()
 
@@ -151,7 +173,7 @@ class Cluster:
     async def _supervise(self) -> None:
         """Start the server, and start it again a while after it died."""
         while True:
-            self.server = SimulatedServer(self.network, self.random, self.app, self.data)
+            self.server = SimulatedServer(self.network, self.random, self.options, self.counted)
             if self.random.random() < 0.5:
                 point = self.random.choice(CRASH_POINTS)
                 self.server.runtime.crash_points[point] = self.random.randint(2, 20)
@@ -172,6 +194,8 @@ class Cluster:
                 self.network.cut_any()
             elif dice < 0.14:
                 self.server.kill()
+            elif dice < 0.3:
+                self.stalls += self.network.stall(Link, self.random.random() * STALL_SECONDS)
         self.server.runtime.crash_points.clear()
 
     # Clients.
@@ -191,9 +215,11 @@ class Cluster:
             # Everything was answered; one more transition, to everybody's newest state.
             await client.mutation("board:change", {"steps": []})
             self._check_client(client._session, number)
+            self.counted.update(asdict(client.counters))
         self._converged += 1
 
     def _act(self, client: Client, number: int, count: int, source: random.Random, held: list[Any], calls: Any) -> None:
+        self.acts += 1
         dice = source.random()
         if dice < 0.3 and len(held) < QUERIES_MAX:
             path, args = self.board.query(source)

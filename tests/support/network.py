@@ -185,3 +185,13 @@ class Network:
         """Cut one connection, chosen by the seed."""
         if self.transports:
             self.cut(self.random.choice(list(self.transports)))
+
+    def stall(self, protocol: type[asyncio.Protocol], seconds: float) -> bool:
+        """One end that speaks `protocol`, chosen by the seed, reads nothing for a while."""
+        ends = [transport for transport in self.transports if isinstance(transport.protocol, protocol)]
+        if not ends:
+            return False
+        end = self.random.choice(ends)
+        end.pause_reading()
+        asyncio.get_running_loop().call_later(seconds, end.resume_reading)
+        return True
