@@ -1,0 +1,70 @@
+"""The comparison with other programs, as far as it goes without any of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.peers.__main__ import NAMES, installed, peers, run_peers
+from bench.peers.connection import MarkedStream, marks
+from bench.peers.measures import MEASURES
+from bench.peers.pocketbase import HttpWriter
+from bench.peers.report import record, tables
+
+
+def test_tinyvex_and_sqlite_run_small():
+    """Every measure runs to its end for the lines that need no other program, and each figure is in the record."""
+    lines = [line for peer in peers(["tinyvex", "sqlite"]) for line in peer.lines]
+    results = run_peers(lines, list(MEASURES), real=False, rounds=1)
+    for measure, benches in results.items():
+        assert set(benches) == {line.label for line in lines if measure in line.measures}
+        for bench in benches.values():
+            assert all(figure.median >= 0 for figure in bench.figures())
+    main = record("writes", lines[0], results["writes"])["figures"][0]
+    assert main["name"] == "writes"
+    assert main["times tinyvex"] == 1.0
+
+
+def test_missing_program_is_reported():
+    """A peer whose program is not there keeps its rows, which say so."""
+    (tinyvex, nats) = peers(["nats"])
+    absent = replace(nats, program="tinyvex-no-such-program")
+    assert installed(tinyvex)
+    assert not installed(absent)
+    results = run_peers([tinyvex.lines[0]], ["latency"], real=False, rounds=1)
+    text = tables([tinyvex, absent], {"tinyvex": "0"}, results)
+    assert [line for line in text if "nats publish" in line and line.endswith("not installed")]
+
+
+def test_every_peer_has_lines():
+    """Each name on the command line is a file with a peer of that name, and no two rows share a label."""
+    found = peers([])
+    assert [peer.name for peer in found] == list(NAMES)
+    labels = [line.label for peer in found for line in peer.lines]
+    assert len(set(labels)) == len(labels)
+
+
+class TestConnection:
+    def test_marks_in_two_reads(self):
+        """A message whose mark is cut by the end of a read is counted once, with the next."""
+        assert marks(b"x~00000001 y ~0000") == ([1], b"~0000")
+        seen: list[int] = []
+        stream = MarkedStream(seen.append)
+        stream._needle = None
+        for data in (b"x~00000001 y ~0000", b"0002 z"):
+            stream.received(data)
+        assert seen == [1, 2]
+        assert stream.received_bytes == 24
+
+    @pytest.mark.parametrize("cut", [1, 20, 45, 60])
+    def test_http_answers_in_two_reads(self, cut):
+        """An HTTP answer counts when its body has come whole, however it was cut."""
+        answers = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" * 2
+        writer = HttpWriter()
+        assert writer.answers(answers[:cut]) + writer.answers(answers[cut:]) == 2
+
+    def test_http_refusal_is_an_error(self):
+        """An answer that is no success ends the benchmark."""
+        with pytest.raises(RuntimeError, match="400"):
+            HttpWriter().answers(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
