@@ -40,6 +40,20 @@ def fill(ctx: tv.MutationCtx, channel: tv.Id[Channel], author: str, bodies: list
     return last
 
 
+@tv.mutation
+def edit(ctx: tv.MutationCtx, messages: list[tv.Id[Message]], body: str) -> None:
+    """Another text in each."""
+    for message in messages:
+        ctx.db.patch(message, body=body)
+
+
+@tv.mutation
+def remove(ctx: tv.MutationCtx, messages: list[tv.Id[Message]]) -> None:
+    """Take messages away."""
+    for message in messages:
+        ctx.db.delete(message)
+
+
 @tv.query
 def recent(ctx: tv.QueryCtx, channel: tv.Id[Channel], limit: int = 50) -> tv.Rows[Message]:
     """The canonical query: the newest messages of a channel, unobserved."""
@@ -56,6 +70,12 @@ def get_channel(ctx: tv.QueryCtx, channel: tv.Id[Channel]) -> Channel | None:
 def get_message(ctx: tv.QueryCtx, message: tv.Id[Message]) -> Message | None:
     """A point read."""
     return ctx.db.get(message)
+
+
+@tv.query
+def authored(ctx: tv.QueryCtx, author: str) -> tv.Rows[Message]:
+    """The newest messages of one author."""
+    return ctx.db.query(Message).with_index("by_author", author=author).order("desc").take(50)
 
 
 @tv.query

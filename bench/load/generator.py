@@ -104,7 +104,7 @@ class Client(asyncio.BufferedProtocol):
         opened = client._calls[-1] = loop.create_future()
         await loop.create_connection(lambda: client, "127.0.0.1", client._port)
         await wait(opened)
-        await client.call("connect", protocolVersion=1, sessionId=client._session_id)
+        await client.call("connect", protocolVersion=1, sessionId=client._session_id, capabilities=["patch"])
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -194,16 +194,32 @@ class Client(asyncio.BufferedProtocol):
 
     async def mutate(self, path: str, **args: Any) -> Any:
         """One mutation outside of any measurement: its value."""
-        return (await self.call("mutation", requestId=self._next_call(), udfPath=path, args=args))["value"]
+        return (await self._mutation(path, args))["value"]
+
+    async def commit(self, path: str, **args: Any) -> int:
+        """The same: its `ts`."""
+        return int((await self._mutation(path, args))["ts"])
+
+    async def _mutation(self, path: str, args: dict[str, Any]) -> Any:
+        return await self.call("mutation", requestId=self._next_call(), udfPath=path, args=args)
 
     async def query(self, path: str, **args: Any) -> Any:
         """One query outside of any measurement: its value."""
         return (await self.call("query", udfPath=path, args=args))["value"]
 
-    async def subscribe(self, path: str, **args: Any) -> None:
+    async def subscribe(self, path: str, *, resume: dict[str, Any] | None = None, **args: Any) -> None:
         """Watch a query; returns when the request is accepted, and a transition follows."""
-        add = {"type": "Add", "queryId": 0, "udfPath": path, "args": args}
+        add = {"type": "Add", "queryId": 0, "udfPath": path, "args": args, "resume": resume}
         await self.call("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
+
+    async def subscribe_many(self, path: str, many: Sequence[dict[str, Any]]) -> None:
+        """Watch a query with many arguments at once."""
+        adds = [{"type": "Add", "queryId": number, "udfPath": path, "args": args} for number, args in enumerate(many)]
+        await self.call("modifyQuerySet", baseVersion=0, newVersion=1, modifications=adds)
+
+    def stall(self) -> None:
+        """Read nothing from here on."""
+        self._transport.pause_reading()  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Leave without a word."""
@@ -317,17 +333,20 @@ class Deliveries(Client):
 
     Attributes:
         arrived: version and arrival, in microseconds, of each transition, in order.
+        latest: the newest transition, as it came.
     """
 
     def __init__(self, port: int, session_id: str, crowd: Crowd | None = None) -> None:
         super().__init__(port, session_id)
         self.arrived: list[tuple[int, int]] = []
+        self.latest = b""
         self._crowd = crowd
         self._awaited: tuple[int, asyncio.Future[None]] | None = None
 
     def transition(self, payload: bytes) -> None:
         at = payload.index(b'"ts":', payload.index(b'"endVersion"')) + 5
         ts = int(payload[at : payload.index(b"}", at)])
+        self.latest = payload
         self.arrived.append((ts, time.time_ns() // 1000))
         if self._crowd is not None:
             self._crowd.arrived(ts)

@@ -10,6 +10,7 @@ So two versions of a large result share their rows, and are compared and hashed 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
@@ -114,7 +115,7 @@ class Body:
             else:
                 digest.update(b"d" if piece.reverse else b"a")
                 digest.update(piece.rows.digest)
-        return digest.hexdigest()
+        return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
 
     def rows_beside(self, other: Body) -> int:
         """How many rows are in chunks that the other does not have."""

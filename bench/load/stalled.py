@@ -1,0 +1,62 @@
+"""
+What others notice of clients that do not read.
+
+A message is sent at a steady pace to a small channel that one client watches, first alone;
+then while others, which watch a large channel that changes as often, have stopped to read.
+"""
+
+from __future__ import annotations
+
+from bench.harness import Bench
+from bench.load import chatting, generator
+from bench.load.chatting import percentile
+from bench.load.generator import Client, Deliveries, Windowed
+from bench.load.process import ServerProcess
+
+INTERVAL_SECONDS = 0.004
+
+
+def run(bench: Bench) -> None:
+    stalled = bench.parameter("clients that do not read", 3, 50)
+    rows = bench.parameter("rows each of them watches", 50, 1_000)
+    messages = bench.parameter("messages", 20, 1_000)
+    with ServerProcess() as server:
+        for number in range(bench.rounds):
+            generator.run(_round(bench, server, stalled, rows, messages, number))
+
+
+async def _round(bench: Bench, server: ServerProcess, stalled: int, rows: int, messages: int, number: int) -> None:
+    random = bench.random()
+    control: Client = await Client.dial(server.port, f"bench-control-{number}")
+    large = str(await control.mutate("chat:open_channel", name=f"large-{number}"))
+    small = str(await control.mutate("chat:open_channel", name=f"small-{number}"))
+    await chatting.fill(control, random, large, rows)
+    watcher: Deliveries = await Deliveries.dial(server.port, f"bench-watcher-{number}")
+    await watcher.subscribe("chat:recent", channel=small)
+    writer: Windowed = await Windowed.dial(server.port, f"bench-writer-{number}")
+
+    async def measure(label: str, first: int) -> float:
+        sends = chatting.prepared_sends(random, [small, large] * messages, first)
+        await writer.run_paced(sends, first, interval=INTERVAL_SECONDS / 2, offset=0.01)
+        numbers = range(first, first + 2 * messages, 2)
+        await watcher.held(writer.commits[numbers[-1]])
+        took = [(watcher.arrival_us(writer.commits[n]) or 0) - writer.sent_us[n] for n in numbers]
+        for part in (0.5, 0.99):
+            bench.add(f"send to subscriber p{part * 100:.0f}, {label}", "ms", percentile(took, part) / 1000)
+        return percentile(took, 0.99)
+
+    alone = await measure("all read", 1)
+    clients: list[Deliveries] = []
+    for place in range(stalled):
+        client: Deliveries = await Deliveries.dial(server.port, f"bench-stalled-{number}-{place}")
+        await client.subscribe("chat:recent", channel=large, limit=rows)
+        await client.held(1)
+        client.stall()
+        clients.append(client)
+    before = server.memory_bytes()
+    beside = await measure(f"{stalled} do not", 2 * messages + 1)
+    bench.add("p99, to that when all read", "times", beside / alone)
+    bench.add("memory that those who do not read cost", "MB", (server.memory_bytes() - before) / 1e6, "neither")
+    await chatting.hash_tally(bench, control)
+    for leaving in (control, watcher, writer, *clients):
+        leaving.close()
