@@ -9,8 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import shutil
+import statistics
 import sys
+import tempfile
+import time
 from typing import cast
 
 from bench.__main__ import machine
@@ -34,6 +38,19 @@ def peers(names: list[str]) -> list[Peer]:
 def installed(peer: Peer) -> bool:
     """Whether its program is on the PATH, or it needs none."""
     return not peer.program or shutil.which(peer.program) is not None
+
+
+def sync_microseconds(times: int = 500) -> float:
+    """The median of writing 4 KiB over old bytes, as a write-ahead log does, and waiting for the disk."""
+    samples = []
+    with tempfile.TemporaryFile(buffering=0) as file:
+        for number in range(times + 1):
+            started = time.perf_counter()
+            file.seek(0)
+            file.write(bytes([number % 256]) * 4096)
+            os.fsync(file.fileno())
+            samples.append((time.perf_counter() - started) * 1e6)
+    return round(statistics.median(samples[1:]), 1)
 
 
 def run_peers(
@@ -69,7 +86,8 @@ def main() -> None:
         parser.error(f"no peer is called {unknown[0]}; there are: {', '.join(NAMES)}")
     chosen = peers(options.names)
     versions = {peer.name: peer.version() if installed(peer) else "not installed" for peer in chosen}
-    print(json.dumps({"machine": machine(), "peers": versions}), flush=True)
+    where = machine() | {"microseconds of a sync": sync_microseconds()}
+    print(json.dumps({"machine": where, "peers": versions}), flush=True)
     lines = [line for peer in chosen if installed(peer) for line in peer.lines]
     measures = cast("list[Measure]", options.measure or list(MEASURES))
     results = run_peers(lines, measures, real=options.real, rounds=options.rounds if options.real else 1)
@@ -77,6 +95,7 @@ def main() -> None:
         for line in lines:
             if line.label in benches:
                 print(json.dumps(record(measure, line, benches), ensure_ascii=False), flush=True)
+    print(f"\na sync of this disk takes {where['microseconds of a sync']} µs", file=sys.stderr)
     print("\n".join(tables(chosen, versions, results)), file=sys.stderr, flush=True)
 
 

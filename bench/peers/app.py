@@ -18,3 +18,8 @@ def post(ctx: tv.MutationCtx, channel: str, author: str, body: str) -> tv.Id[Mes
 @tv.query
 def newest(ctx: tv.QueryCtx, channel: str, limit: int) -> tv.Rows[Message]:
     return ctx.db.query(Message).with_index("by_channel", channel=channel).order("desc").take(limit)
+
+
+@tv.query
+def stored(ctx: tv.QueryCtx) -> int:
+    return ctx.db.query(Message).count()

@@ -64,6 +64,8 @@ async def _writes(bench: Bench, line: Line, server: Server) -> None:
     phase = Phase(server)
     await _send_all(writers, measured, 1 + warm_each, line.in_flight)
     phase.end(bench, "writes", each * len(writers))
+    count = await server.stored()
+    assert count == (warm_each + each) * len(writers), f"{line.label} holds {count} messages"
     for writer in writers:
         writer.close()
 

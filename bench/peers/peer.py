@@ -123,6 +123,10 @@ class Server(ABC):
     def prepare(self, messages: Sequence[Message], first: int) -> Sequence[Any]:
         """Requests for one writer, the first of which is its request number `first`."""
 
+    async def stored(self) -> int:
+        """How many messages it holds, so that nobody is praised for writes that were not done."""
+        raise NotImplementedError
+
     async def subscriber(self, number: int, arrived: Arrived) -> Subscriber:
         """A connection that is told of every message from now on."""
         raise NotImplementedError

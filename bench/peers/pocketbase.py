@@ -99,6 +99,9 @@ class PocketBaseServer(PeerProcess):
     def prepare(self, messages: Sequence[Message], first: int) -> list[bytes]:
         return [_request("POST", "/api/collections/messages/records", it.fields()) for it in messages]
 
+    async def stored(self) -> int:
+        return int(self.ask("GET", "/api/collections/messages/records?perPage=1")["totalItems"])
+
     async def subscriber(self, number: int, arrived: Arrived) -> MarkedStream:
         stream = await MarkedStream(arrived).open(self.port, b"GET /api/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         head = await stream.opened(b'"}\n\n')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 
@@ -59,6 +60,11 @@ class StoringRedisServer(RedisServer):
             _command("HSET", f"message:{it.number}", *(word for pair in it.fields().items() for word in pair))
             for it in messages
         ]
+
+    async def stored(self) -> int:
+        with socket.create_connection(("127.0.0.1", self.port), 30) as control:
+            control.sendall(_command("DBSIZE"))
+            return int(control.recv(100).removeprefix(b":"))
 
 
 def _version() -> str:

@@ -39,7 +39,7 @@ def record(measure: Measure, line: Line, benches: Benches) -> dict[str, object]:
 
 def tables(peers: list[Peer], versions: Mapping[str, str], results: Mapping[Measure, Benches]) -> list[str]:
     """A table for each measure, with every peer that was asked for in it."""
-    text = ["", ", ".join(f"{name} {version}" for name, version in versions.items())]
+    text = [", ".join(f"{name} {version}" for name, version in versions.items())]
     for measure, benches in results.items():
         lines = [line for peer in peers for line in peer.lines if measure in line.measures]
         text += ["", TITLES[measure]]

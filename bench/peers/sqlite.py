@@ -67,6 +67,10 @@ class SqliteFile(Server):
     def prepare(self, messages: Sequence[Message], first: int) -> list[dict[str, str]]:
         return [it.fields() for it in messages]
 
+    async def stored(self) -> int:
+        count: int = self._connection.execute("SELECT count(*) FROM messages").fetchone()[0]
+        return count
+
     def cpu_seconds(self) -> float:
         return time.process_time()
 

@@ -85,6 +85,12 @@ class TinyvexServer(PeerProcess):
     def prepare(self, messages: Sequence[Message], first: int) -> list[bytes]:
         return [mutation(number, "app:post", **it.fields()) for number, it in enumerate(messages, first)]
 
+    async def stored(self) -> int:
+        control: Client = await Client.dial(self.port, f"bench-control-{next(_sessions)}")
+        count = int(await control.query("app:stored"))
+        control.close()
+        return count
+
     async def subscriber(self, number: int, arrived: Arrived) -> Watcher:
         watcher: Watcher = await Watcher.dial(self.port, f"bench-watcher-{next(_sessions)}", arrived)
         await watcher.subscribe("app:newest", channel=CHANNEL, limit=self._newest)
