@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.peers.__main__ import NAMES, installed, peers, run_peers
-from bench.peers.connection import MarkedStream, marks
+from bench.peers.__main__ import NAMES, peers, run_peers
+from bench.peers.connection import MarkedStream
+from bench.peers.http import HttpWriter
 from bench.peers.measures import MEASURES
-from bench.peers.pocketbase import HttpWriter
+from bench.peers.peer import on_path
 from bench.peers.report import record, tables
 
 
@@ -29,9 +30,9 @@ def test_tinyvex_and_sqlite_run_small():
 def test_missing_program_is_reported():
     """A peer whose program is not there keeps its rows, which say so."""
     (tinyvex, nats) = peers(["nats"])
-    absent = replace(nats, program="tinyvex-no-such-program")
-    assert installed(tinyvex)
-    assert not installed(absent)
+    absent = replace(nats, installed=on_path("tinyvex-no-such-program"))
+    assert tinyvex.installed()
+    assert not absent.installed()
     results = run_peers([tinyvex.lines[0]], ["latency"], real=False, rounds=1)
     text = tables([tinyvex, absent], {"tinyvex": "0"}, results)
     assert [line for line in text if "nats publish" in line and line.endswith("not installed")]
@@ -46,16 +47,17 @@ def test_every_peer_has_lines():
 
 
 class TestConnection:
-    def test_marks_in_two_reads(self):
-        """A message whose mark is cut by the end of a read is counted once, with the next."""
-        assert marks(b"x~00000001 y ~0000") == ([1], b"~0000")
+    @pytest.mark.parametrize("cut", range(1, 28))
+    def test_marks_in_two_reads(self, cut):
+        """A message is counted once, wherever the end of a read cuts it."""
+        data = b"x#~#00000001 y #~#00000002 z"
         seen: list[int] = []
         stream = MarkedStream(seen.append)
         stream._needle = None
-        for data in (b"x~00000001 y ~0000", b"0002 z"):
-            stream.received(data)
+        stream.received(data[:cut])
+        stream.received(data[cut:])
         assert seen == [1, 2]
-        assert stream.received_bytes == 24
+        assert stream.received_bytes == len(data)
 
     @pytest.mark.parametrize("cut", [1, 20, 45, 60])
     def test_http_answers_in_two_reads(self, cut):

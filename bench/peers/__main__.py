@@ -10,7 +10,6 @@ import argparse
 import importlib
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -23,9 +22,9 @@ from bench.peers.measures import MEASURES
 from bench.peers.peer import Line, Measure, Peer
 from bench.peers.report import record, tables
 
-__all__ = ["installed", "peers", "run_peers"]
+__all__ = ["peers", "run_peers"]
 
-NAMES = ("tinyvex", "pocketbase", "sqlite", "redis", "nats")
+NAMES = ("tinyvex", "pocketbase", "sqlite", "triplit", "redis", "nats")
 ROUNDS = 5
 
 
@@ -33,11 +32,6 @@ def peers(names: list[str]) -> list[Peer]:
     """Tinyvex, which all others are compared with, and those named; all of them if none is."""
     wanted = names or list(NAMES)
     return [importlib.import_module(f"bench.peers.{name}").PEER for name in NAMES if name in {"tinyvex", *wanted}]
-
-
-def installed(peer: Peer) -> bool:
-    """Whether its program is on the PATH, or it needs none."""
-    return not peer.program or shutil.which(peer.program) is not None
 
 
 def sync_microseconds(times: int = 500) -> float:
@@ -85,10 +79,10 @@ def main() -> None:
     if unknown := [name for name in options.names if name not in NAMES]:
         parser.error(f"no peer is called {unknown[0]}; there are: {', '.join(NAMES)}")
     chosen = peers(options.names)
-    versions = {peer.name: peer.version() if installed(peer) else "not installed" for peer in chosen}
+    versions = {peer.name: peer.version() if peer.installed() else "not installed" for peer in chosen}
     where = machine() | {"microseconds of a sync": sync_microseconds()}
     print(json.dumps({"machine": where, "peers": versions}), flush=True)
-    lines = [line for peer in chosen if installed(peer) for line in peer.lines]
+    lines = [line for peer in chosen if peer.installed() for line in peer.lines]
     measures = cast("list[Measure]", options.measure or list(MEASURES))
     results = run_peers(lines, measures, real=options.real, rounds=options.rounds if options.real else 1)
     for measure, benches in results.items():

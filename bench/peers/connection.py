@@ -18,8 +18,10 @@ from bench.peers.peer import Arrived
 
 __all__ = ["Connection", "MarkedStream", "PreparedWriter", "marks"]
 
-_MARK = b"~"
-_MARK_BYTES = 9
+_MARK = b"#~#"
+"""Nothing that the head of a WebSocket frame or an HTTP chunk contains."""
+
+_MARK_BYTES = 11
 
 
 def marks(data: bytes) -> tuple[list[int], bytes]:
@@ -27,9 +29,11 @@ def marks(data: bytes) -> tuple[list[int], bytes]:
     found = []
     at = data.find(_MARK)
     while at >= 0 and at + _MARK_BYTES <= len(data):
-        found.append(int(data[at + 1 : at + _MARK_BYTES]))
+        found.append(int(data[at + len(_MARK) : at + _MARK_BYTES]))
         at = data.find(_MARK, at + _MARK_BYTES)
-    return found, data[at:] if at >= 0 else b""
+    if at < 0:
+        at = len(data) - 2 if data.endswith(_MARK[:2]) else len(data) - 1 if data.endswith(_MARK[:1]) else len(data)
+    return found, data[at:]
 
 
 class Connection(asyncio.BufferedProtocol):

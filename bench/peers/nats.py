@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 
 from bench.peers.connection import MarkedStream, PreparedWriter
-from bench.peers.peer import CHANNEL, Arrived, Line, Message, Peer, PeerProcess
+from bench.peers.peer import CHANNEL, Arrived, Line, Message, Peer, PeerProcess, on_path
 
 __all__ = ["PEER"]
 
@@ -54,7 +54,7 @@ def _version() -> str:
 
 PEER = Peer(
     "nats",
-    PROGRAM,
+    on_path(PROGRAM),
     _version,
     (Line("nats publish", ("latency", "fanout"), "nothing", NatsServer, told="message"),),
 )

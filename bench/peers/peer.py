@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -36,6 +37,7 @@ __all__ = [
     "Writer",
     "free_port",
     "messages",
+    "on_path",
 ]
 
 START_SECONDS_MAX = 30.0
@@ -64,10 +66,10 @@ class Message:
 
 
 def messages(random: random.Random, first: int, count: int) -> list[Message]:
-    """So many, numbered from `first`; the mark is `~` and eight digits."""
+    """So many, numbered from `first`; the mark is `#~#` and eight digits."""
     texts = [body(random, 40) for _ in range(64)]
     return [
-        Message(number, WORDS[number % len(WORDS)], f"~{number:08d} {texts[number % len(texts)]}")
+        Message(number, WORDS[number % len(WORDS)], f"#~#{number:08d} {texts[number % len(texts)]}")
         for number in range(first, first + count)
     ]
 
@@ -282,15 +284,20 @@ class Peer:
 
     Attributes:
         name: of its file, and on the command line.
-        program: the executable on the PATH that must be there; empty if nothing is needed.
-        version: asks the program; called when it is there.
+        installed: whether it is there.
+        version: asks it; called when it is there.
         lines: its rows.
     """
 
     name: str
-    program: str
+    installed: Callable[[], bool]
     version: Callable[[], str]
     lines: tuple[Line, ...]
+
+
+def on_path(program: str) -> Callable[[], bool]:
+    """Whether a program can be started by its name; what most peers need."""
+    return lambda: shutil.which(program) is not None
 
 
 def free_port() -> int:

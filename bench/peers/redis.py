@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 
 from bench.peers.connection import MarkedStream, PreparedWriter
-from bench.peers.peer import CHANNEL, Arrived, Line, Message, Peer, PeerProcess
+from bench.peers.peer import CHANNEL, Arrived, Line, Message, Peer, PeerProcess, on_path
 
 __all__ = ["PEER"]
 
@@ -74,7 +74,7 @@ def _version() -> str:
 
 PEER = Peer(
     "redis",
-    PROGRAM,
+    on_path(PROGRAM),
     _version,
     (
         Line("redis, appendfsync always", ("writes",), "power loss", StoringRedisServer),

@@ -77,7 +77,7 @@ class SqliteFile(Server):
 
 PEER = Peer(
     "sqlite",
-    "",
+    lambda: True,
     lambda: sqlite3.sqlite_version,
     tuple(
         Line(f"sqlite3 loop, {mode}", ("writes",), durability, partial(SqliteFile, mode.upper()), connections=1)

@@ -99,7 +99,7 @@ class TinyvexServer(PeerProcess):
 
 PEER = Peer(
     "tinyvex",
-    "",
+    lambda: True,
     lambda: tinyvex.__version__,
     (
         Line("tinyvex", ("writes", "latency", "fanout", "start"), "power loss", TinyvexServer, told="patch of 50"),
