@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import jsonpatch
 import pytest
 
 from tests.support.loop import run_virtual
@@ -30,6 +31,8 @@ def add(ctx: tv.MutationCtx, text: str) -> int:
     ctx.db.insert("lines", {"text": text})
     return ctx.db.query("lines").count()
 """
+
+ADD_ALL = {"type": "Add", "queryId": 0, "udfPath": "app:all", "args": {}}
 
 Scenario = Callable[[Server, WorldRuntime], Awaitable[None]]
 
@@ -190,6 +193,59 @@ def test_a_slow_reader_skips_states_and_gets_the_newest(play: Callable[..., None
         assert made < 60 + 30
         for before, after in itertools.pairwise(transitions):
             assert after["startVersion"] == before["endVersion"]
+
+    play(scenario)
+
+
+def test_a_client_that_comes_back_to_reading_gets_its_answers_in_order_and_one_patch(play: Callable[..., None]) -> None:
+    """It asked while it did not read; between what was under way and the newest state there is one transition."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        slow = await connected(server, runtime, sessionId="slow-reader", capabilities=["patch"])
+        await slow.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[ADD_ALL])
+        await slow.notification("transition")
+        writer = await connected(server, runtime, sessionId="a-quick-writer")
+        slow.pause()
+        asked = [slow.send("mutation", requestId=9, udfPath="app:add", args={"text": "mine"}), slow.send("ping")]
+        for number in range(60):
+            result = await writer.ask("mutation", requestId=number, udfPath="app:add", args={"text": "x" * 20_000})
+        asked.append(slow.send("query", udfPath="app:nothing", args={}))
+        computed = server.counters.recomputations
+        slow.resume()
+        assert [(await slow.answer(number))["id"] for number in asked] == asked
+        last = result["result"]["ts"]
+        await slow.message(lambda message: message.get("params", {}).get("endVersion", {}).get("ts", 0) >= last)
+        answers = [message["id"] for message in slow.messages if message.get("id") in asked]
+        assert answers.index(asked[0]) < answers.index(asked[2]), "what was asked first is answered first"
+        transitions = [m["params"] for m in slow.messages if m.get("method") == "tinyvex/transition"]
+        state: list[str] = []
+        for transition in transitions:
+            for told in transition["modifications"]:
+                state = jsonpatch.apply_patch(state, told["patch"]) if "patch" in told else told["value"]
+        assert len(state) == 61
+        assert transitions[-1]["endVersion"]["ts"] == last
+        assert len(transitions) < 40, "states were passed over"
+        assert computed < 40, "and not computed for nobody"
+
+    play(scenario)
+
+
+def test_a_client_that_never_reads_again_is_cut(play: Callable[..., None]) -> None:
+    """After SLOW_CONSUMER_SECONDS in which it read nothing, though something waits; others go on."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        slow = await connected(server, runtime, sessionId="slow-reader")
+        await slow.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[ADD_ALL])
+        slow.pause()
+        writer = await connected(server, runtime, sessionId="a-quick-writer")
+        for number in range(60):
+            await writer.ask("mutation", requestId=number, udfPath="app:add", args={"text": "x" * 50_000})
+        began = runtime.monotonic()
+        while server.counters.connections > 1:
+            await runtime.sleep(1.0)
+            writer.send("ping")
+        assert limits.SLOW_CONSUMER_SECONDS - 5 < runtime.monotonic() - began < limits.SLOW_CONSUMER_SECONDS + 10
+        assert "result" in await writer.ask("ping")
 
     play(scenario)
 
