@@ -13,8 +13,9 @@ A patch that would not be smaller than the new value is not made: the search end
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -31,6 +32,7 @@ __all__ = ["Difference", "diff"]
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
 _ROWS = "$rows"  # users' keys never begin with `$`
+_HOLE = re.compile(rb'\{"\$rows":"(\w+)"\}')  # in no string: there a quote has a backslash before it
 
 Tree: TypeAlias = Any
 """Decoded JSON, with holes for rows."""
@@ -120,21 +122,23 @@ class _Comparison:
 
     def _text(self, tree: Tree) -> bytes:
         """A part of the new result as JSON."""
-        return _encode(self._filled(tree)) if self._parts else _encode(tree)
+        return _HOLE.sub(lambda hole: self._part(hole).json(), _encode(tree))
 
-    def _filled(self, tree: Tree) -> Tree:
-        if isinstance(tree, dict):
-            if _ROWS in tree:
-                return msgspec.Raw(self._parts[tree[_ROWS]].json())
-            return {key: self._filled(child) for key, child in tree.items()}
-        return [self._filled(child) for child in tree] if isinstance(tree, list) else tree
+    def _text_size(self, tree: Tree) -> int:
+        """Bytes of its JSON, without a look at the rows."""
+        text = _encode(tree)
+        return len(text) + sum([self._part(hole).size - len(hole[0]) for hole in _HOLE.finditer(text)])
+
+    def _part(self, hole: re.Match[bytes]) -> RowsPart:
+        return self._parts[hole[1].decode()]
 
     def _compare(self, old: Tree, new: Tree, path: str) -> None:
         if _same(old, new):
             return
         if type(old) is dict and type(new) is dict:
             if _ROWS in old and _ROWS in new:
-                self._compare_parts(self._parts[old[_ROWS]], self._parts[new[_ROWS]], path)
+                old_part, new_part = self._parts[old[_ROWS]], self._parts[new[_ROWS]]
+                self._unless_shorter(new, path, lambda: self._compare_parts(old_part, new_part, path))
                 return
             if not (_is_wrapper(old) or _is_wrapper(new)):
                 self._unless_shorter(new, path, lambda: self._compare_objects(old, new, path))
@@ -144,16 +148,22 @@ class _Comparison:
             return
         self._put(b"replace", path, self._text(new))
 
-    def _unless_shorter(self, new: Tree, path: str, compare: Any) -> None:
-        """Compare parts, then see whether replacing the whole would have been shorter."""
+    def _unless_shorter(self, new: Tree, path: str, compare: Callable[[], None]) -> None:
+        """Compare parts; where it is shorter to replace the whole, do that instead."""
+        if not path:  # nothing is longer than an operation with the whole result in it
+            compare()
+            return
         count, size = len(self.operations), self._size
-        compare()
-        if len(self.operations) - count > 1:
-            whole = self._text(new)
-            if len(whole) + len(path) + 40 < self._size - size:
-                del self.operations[count:]
-                self._size = size
-                self._put(b"replace", path, whole)
+        try:
+            compare()
+        except _TooLong:  # which the whole need not be: what is beside it may be large
+            pass
+        else:
+            if self._size - size <= len(_encode(path)) + self._text_size(new) + 34:
+                return
+        del self.operations[count:]
+        self._size = size
+        self._put(b"replace", path, self._text(new))
 
     def _compare_objects(self, old: dict[str, Tree], new: dict[str, Tree], path: str) -> None:
         for key in old:
@@ -244,13 +254,8 @@ class _Comparison:
     def _compare_rows(self, old: bytes, new: bytes, path: str) -> None:
         """One row that was modified: its fields, or the whole where that is shorter."""
         self.rows_decoded += 2
-        count, size = len(self.operations), self._size
-        whole = len(new) + len(path) + 36
-        self._compare_objects(_decode(old), _decode(new), path)
-        if self._size - size > whole:
-            del self.operations[count:]
-            self._size = size
-            self._put(b"replace", path, new)
+        before, after = _decode(old), _decode(new)
+        self._unless_shorter(msgspec.Raw(new), path, lambda: self._compare_objects(before, after, path))
 
 
 Opened: TypeAlias = "dict[bytes, tuple[int, StoredDocument]]"

@@ -1,0 +1,397 @@
+"""Comparing results: the patch makes the new one of the old, is shorter than it, and costs what changed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from typing import Any
+
+import jsonpatch
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyvex.functions.body import Body, RowsPart
+from tinyvex.functions.chunks import ChunkedRows
+from tinyvex.storage.records import StoredDocument
+from tinyvex.sync.diff import Difference, diff
+
+INDEX = 7
+COUNT = 1_000
+canonical = msgspec.json.Encoder(order="sorted").encode
+
+# Results that a function made itself.
+
+
+def text(value: object) -> Body:
+    return Body([canonical(value)])
+
+
+def strictly(value: object) -> str:
+    """Python says that 1 is True; JSON does not."""
+    return json.dumps(value, sort_keys=True)
+
+
+def compared(old: Body, new: Body) -> Difference:
+    """The difference, after what holds for every one."""
+    difference = diff(old, new)
+    if difference.patch is not None:
+        operations = json.loads(difference.patch)
+        assert strictly(jsonpatch.apply_patch(json.loads(old.json()), operations)) == strictly(json.loads(new.json()))
+        assert {operation["op"] for operation in operations} <= {"add", "remove", "replace", "move"}
+        assert len(difference.patch) < len(new.json())
+    return difference
+
+
+def operations(old: Body, new: Body) -> list[dict[str, Any]]:
+    difference = compared(old, new)
+    assert difference.patch is not None
+    found: list[dict[str, Any]] = json.loads(difference.patch)
+    return found
+
+
+def names(old: Body, new: Body) -> list[str]:
+    return [operation["op"] for operation in operations(old, new)]
+
+
+keys = st.text("ab~/é ", max_size=2)
+wrappers = st.sampled_from([{"$integer": "AQAAAAAAAAA="}, {"$integer": "AgAAAAAAAAA="}, {"$bytes": "AA=="}])
+scalars = st.none() | st.booleans() | st.sampled_from([0, 1, 1.0, 1.5, -1]) | st.text("a~/é€\0", max_size=3) | wrappers
+
+
+def containers(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    rows = st.builds(
+        lambda ids, fields: [{**field, "_id": name} for name, field in zip(ids, fields, strict=False)],
+        st.permutations("pqrstu"),
+        st.lists(st.dictionaries(keys, parts, max_size=3), max_size=6),
+    )
+    return st.lists(parts, max_size=5) | st.dictionaries(keys, parts, max_size=5) | rows
+
+
+trees = st.recursive(scalars, containers, max_leaves=25)
+
+
+@st.composite
+def edited(draw: st.DrawFn, tree: Any) -> Any:
+    """A tree with some of its nodes changed, taken out, put in or in another order."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(trees)
+    if isinstance(tree, list):
+        kept = [draw(edited(child)) if draw(st.booleans()) else child for child in tree if draw(st.integers(0, 5))]
+        if draw(st.integers(0, 3)) == 0:
+            kept = draw(st.permutations(kept))
+        for value in draw(st.lists(trees, max_size=2)):
+            kept.insert(draw(st.integers(0, len(kept))), value)
+        return kept
+    if isinstance(tree, dict) and not any(key.startswith("$") for key in tree):
+        kept_fields = {
+            key: child if key == "_id" or draw(st.booleans()) else draw(edited(child))
+            for key, child in tree.items()
+            if key == "_id" or draw(st.integers(0, 5))
+        }
+        return {**kept_fields, **draw(st.dictionaries(keys, trees, max_size=1))}
+    return draw(scalars) if draw(st.booleans()) else tree
+
+
+LONG = "a text that is not looked at, and long enough that a patch is worth it " * 40
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Any, Any]:
+    old = draw(trees)
+    return old, draw(edited(old))
+
+
+@given(pairs(), st.booleans())
+def test_a_patch_makes_the_new_tree(pair: tuple[Any, Any], beside: bool) -> None:
+    """Objects, arrays, arrays of rows, wrappers, any keys; also where any patch is worth it."""
+    old, new = [{"tree": tree, "long": LONG} if beside else tree for tree in pair]
+    compared(text(old), text(new))
+
+
+@given(pairs(), st.integers(0, 300))
+def test_no_patch_is_longer_than_replacing_what_changed(pair: tuple[Any, Any], size: int) -> None:
+    """Nowhere in the tree does the comparison cost more than the value put in place of the old one."""
+    old, new = [{"tree": tree, "long": LONG[:size]} for tree in pair]
+    simple = canonical([{"op": "replace", "path": "/tree", "value": new["tree"]}])
+    found = compared(text(old), text(new)).patch
+    if found is None:
+        assert len(simple) >= len(canonical(new))
+    else:
+        assert len(found) <= len(simple)
+
+
+def beside(value: object) -> Body:
+    """A result in which any patch is shorter than the whole."""
+    return text({"it": value, "long": LONG})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (True, 1, [{"op": "replace", "path": "/it", "value": 1}]),
+        ([True, 5], [1, 5], [{"op": "replace", "path": "/it/0", "value": 1}]),
+        ([1, 2, 3], None, [{"op": "replace", "path": "/it", "value": None}]),
+        (None, [1], [{"op": "replace", "path": "/it", "value": [1]}]),
+        ({"$integer": "AQ"}, {"$integer": "Ag"}, [{"op": "replace", "path": "/it", "value": {"$integer": "Ag"}}]),
+        ({"$bytes": "AQ"}, {"a": 1}, [{"op": "replace", "path": "/it", "value": {"a": 1}}]),
+        ({"": 1, "x": LONG}, {"": 2, "x": LONG}, [{"op": "replace", "path": "/it/", "value": 2}]),
+        ({"a/b~": 1, "x": LONG}, {"a/b~": 2, "x": LONG}, [{"op": "replace", "path": "/it/a~1b~0", "value": 2}]),
+        ({"a": 1, "x": LONG}, {"x": LONG}, [{"op": "remove", "path": "/it/a"}]),
+        ({"x": LONG}, {"a": 1, "x": LONG}, [{"op": "add", "path": "/it/a", "value": 1}]),
+        (["a", LONG], [LONG], [{"op": "remove", "path": "/it/0"}]),
+        ([LONG], ["a", LONG], [{"op": "add", "path": "/it/0", "value": "a"}]),
+        ([{"_id": "a", "x": LONG}, {"_id": "b"}, {"_id": "c"}], [{"_id": "b"}, {"_id": "c"}, {"_id": "a", "x": LONG}],
+         [{"op": "move", "from": "/it/0", "path": "/it/2"}]),
+        (list(range(100)), list(range(1000, 1100)),
+         [{"op": "replace", "path": "/it", "value": list(range(1000, 1100))}]),
+    ],
+)  # fmt: skip
+def test_trees(old: object, new: object, expected: list[dict[str, Any]]) -> None:
+    """What a change in a tree comes to."""
+    assert strictly(operations(beside(old), beside(new))) == strictly(expected)
+
+
+def test_what_is_shorter_as_a_whole_goes_whole_also_where_its_operations_are_too_many() -> None:
+    """The operations for an array may be longer than the result, and the array itself not."""
+    old, new = {"it": list(range(100)), "x": "x" * 500}, {"it": list(range(100, 200)), "x": "x" * 500}
+    assert operations(text(old), text(new)) == [{"op": "replace", "path": "/it", "value": new["it"]}]
+
+
+def test_another_root_is_no_patch() -> None:
+    """Replacing everything is longer than sending it."""
+    assert compared(text([1, 2, 3]), text(None)).patch is None
+    assert compared(text({"a": LONG}), text([LONG])).patch is None
+
+
+# Rows that nobody looked at.
+
+
+def row(number: int, rank: int | None = None, **fields: object) -> StoredDocument:
+    """The document with this number, in an index by `rank` and id."""
+    internal = random.Random(number).randbytes(16)
+    rank = number if rank is None else rank
+    value = {"_creationTime": 1, "_id": internal.hex(), "rank": rank, "text": f"the text of item {number}"}
+    return StoredDocument(rank.to_bytes(4, "big") + internal, internal, 1, canonical({**value, **fields}))
+
+
+Table = dict[int, StoredDocument]
+
+
+def table(count: int = COUNT) -> Table:
+    return {number: row(number) for number in range(10, count + 10)}
+
+
+def rows(found: Table, *, reverse: bool = False, index: int = INDEX) -> RowsPart:
+    ascending = sorted(found.values(), key=lambda document: document.key)
+    return RowsPart(ChunkedRows.of(ascending), index, reverse=reverse)
+
+
+def body(found: Table, **options: Any) -> Body:
+    return Body([rows(found, **options)])
+
+
+def chunk_rows(found: Table) -> int:
+    """The rows of the largest chunk."""
+    return max(len(chunk.rows) for chunk in rows(found).rows.chunks)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["ascending", "descending"])
+class TestRows:
+    def test_an_insert_at_the_head(self, reverse: bool) -> None:
+        """One add of the row, which is spliced as it is stored; nothing is decoded."""
+        old = table()
+        new = {**old, 5: row(5)}
+        difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
+        place = COUNT if reverse else 0
+        assert difference.patch == b'[{"op":"add","path":"/%d","value":%b}]' % (place, new[5].json)
+        assert difference.rows_decoded == 0
+
+    def test_a_delete(self, reverse: bool) -> None:
+        """One remove."""
+        old = table()
+        new = {number: found for number, found in old.items() if number != 500}
+        difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
+        assert difference.patch == b'[{"op":"remove","path":"/%d"}]' % (COUNT - 491 if reverse else 490)
+        assert difference.rows_decoded == 0
+
+    def test_a_field(self, reverse: bool) -> None:
+        """One replace of that field; only that row is decoded, only its chunk opened."""
+        old = table()
+        new = {**old, 500: row(500, text="new")}
+        difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
+        place = COUNT - 491 if reverse else 490
+        assert difference.patch == b'[{"op":"replace","path":"/%d/text","value":"new"}]' % place
+        assert difference.rows_decoded == 2
+        assert 0 < difference.rows_opened <= 2 * chunk_rows(old)
+
+    def test_a_row_that_moves(self, reverse: bool) -> None:
+        """One move, and the field that made it move."""
+        old = table()
+        new = {**old, 500: row(500, rank=900)}
+        assert names(body(old, reverse=reverse), body(new, reverse=reverse)) == ["move", "replace"]
+
+    def test_a_key_that_changes_in_place(self, reverse: bool) -> None:
+        """A row that stays between the same neighbours does not move."""
+        old = {number: row(number, rank=10 * number) for number in range(100)}
+        new = {**old, 50: row(50, rank=505)}
+        assert names(body(old, reverse=reverse), body(new, reverse=reverse)) == ["replace"]
+
+    def test_all_keys_change(self, reverse: bool) -> None:
+        """Renumbered in the same order, no row moves."""
+        old = {number: row(number, text=LONG) for number in range(100)}
+        new = {number: row(number, rank=1000 + 3 * number, text=LONG) for number in range(100)}
+        assert names(body(old, reverse=reverse), body(new, reverse=reverse)) == ["replace"] * 100
+
+    def test_a_tenth_changes(self, reverse: bool) -> None:
+        """One operation for each of 100 rows of 1000."""
+        old = table()
+        new = {**old, **{number: row(number, text="new") for number in range(10, 1010, 10)}}
+        difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
+        assert difference.patch is not None
+        assert len(json.loads(difference.patch)) == 100
+        assert len(difference.patch) < 60 * 100
+        assert difference.rows_decoded == 200
+
+    def test_every_row_is_another(self, reverse: bool) -> None:
+        """No patch; and none of the rows was decoded to see it."""
+        old, new = table(), {number: row(number) for number in range(5000, 6000)}
+        difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
+        assert difference == Difference(None, 2 * COUNT, 0)
+
+    def test_every_row_is_rewritten(self, reverse: bool) -> None:
+        """No patch; the search ends before all rows are decoded."""
+        old = {number: row(number, x=1, y=1, z=1, text="") for number in range(COUNT)}
+        new = {number: row(number, x=2, y=2, z=2, text="") for number in range(COUNT)}
+        difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
+        assert difference.patch is None
+        assert 0 < difference.rows_decoded < 2 * COUNT
+
+    def test_the_same_rows_in_chunks_of_their_own(self, reverse: bool) -> None:
+        """Nothing is opened where the digests are equal."""
+        assert compared(body(table(), reverse=reverse), body(table(), reverse=reverse)) == Difference(b"[]", 0, 0)
+
+
+def test_a_row_that_is_rewritten_goes_whole() -> None:
+    """Where its fields would be longer than itself, and only that row."""
+    old = {**table(), 500: row(500, **dict.fromkeys("abcdefgh", 1))}
+    new = {**table(), 500: row(500, **dict.fromkeys("abcdefgh", 2))}
+    found = operations(body(old), body(new))
+    assert [(operation["op"], operation["path"]) for operation in found] == [("replace", "/490")]
+
+
+@pytest.mark.parametrize("other", [{"reverse": True}, {"index": INDEX + 1}], ids=["order", "index"])
+def test_rows_read_in_another_order_go_whole(other: dict[str, Any]) -> None:
+    """Their keys say nothing about each other; what is beside them is still compared."""
+    old, new = rows(table(20)), rows({**table(20), 5: row(5)}, **other)
+    assert compared(Body([old]), Body([new])).patch is None
+    long = b',"long":"%b","n":' % (LONG * 9).encode()
+    found = operations(Body([b'{"items":', old, long, b"1}"]), Body([b'{"items":', new, long, b"2}"]))
+    assert [(operation["op"], operation["path"]) for operation in found] == [("replace", "/items"), ("replace", "/n")]
+
+
+def test_rows_in_an_object() -> None:
+    """They are compared as rows, and what is beside them as a tree; neither is replaced."""
+    old, new = table(), {**table(), 5: row(5)}
+    before = Body([b'{"items":', rows(old), b',"total":1000}'])
+    after = Body([b'{"items":', rows(new), b',"total":1001}'])
+    difference = compared(before, after)
+    assert [operation["path"] for operation in json.loads(difference.patch or b"[]")] == ["/items/0", "/total"]
+    assert difference.rows_decoded == 0
+    assert difference.rows_opened <= 2 * chunk_rows(new) + 1
+
+
+def test_rows_are_not_made_text_to_measure_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a whole would be is known of its chunks."""
+    old, new = table(), {**table(), 5: row(5), 2000: row(2000)}
+    before = Body([b'{"page":{"items":', rows(old), b',"total":1000}}'])
+    after = Body([b'{"page":{"items":', rows(new), b',"total":1002}}'])
+    monkeypatch.setattr(RowsPart, "json", None)
+    assert len(json.loads(diff(before, after).patch or b"[]")) == 3
+
+
+def test_rewritten_rows_beside_a_long_text_are_one_replace() -> None:
+    """Where their operations would be longer than all of them."""
+    old = {number: row(number, a=1, b=1, text="") for number in range(100)}
+    new = {number: row(number + 500, a=2, b=2, text="") for number in range(100)}
+    long = b',"long":"%b"}' % (LONG * 20).encode()
+    found = operations(Body([b'{"items":', rows(old), long]), Body([b'{"items":', rows(new), long]))
+    assert [(operation["op"], operation["path"]) for operation in found] == [("replace", "/items")]
+
+
+def test_rows_to_null() -> None:
+    """What was rows and is none any more is replaced."""
+    long = b',"long":"%b"}' % LONG.encode()
+    found = operations(Body([b'{"items":', rows(table()), long]), Body([b'{"items":null' + long]))
+    assert found == [{"op": "replace", "path": "/items", "value": None}]
+    assert compared(body(table()), text(None)).patch is None
+
+
+def test_texts_that_look_like_a_hole_are_texts() -> None:
+    """A string may have anything in it, also what stands for rows while trees are compared."""
+    part = rows(table(30))
+    fake = '{"$rows":"' + part.rows.digest.hex() + 'a"}'
+    old = Body([b'{"a":', part, b',"b":"","long":"%b"}' % LONG.encode()])
+    new = Body([b'{"a":', part, b',"b":%b,"long":"%b"}' % (canonical(fake), LONG.encode())])
+    assert operations(old, new) == [{"op": "replace", "path": "/b", "value": fake}]
+
+
+def test_the_worst_order_is_compared_in_linear_steps() -> None:
+    """Ten thousand rows that turn round: each is opened once on either side, and decoded at most once."""
+    count = 10_000
+    old = {number: row(number, rank=number) for number in range(count)}
+    new = {number: row(number, rank=count - number) for number in range(count)}
+    difference = diff(body(old), body(new))
+    assert difference.rows_opened == 2 * count
+    assert difference.rows_decoded <= 2 * count
+
+
+# Any rows.
+
+changes = st.lists(
+    st.tuples(st.sampled_from(["put", "delete", "rank", "field"]), st.integers(0, 60), st.integers(0, 60)),
+    max_size=25,
+)
+
+
+def changed(found: Table, steps: list[tuple[str, int, int]]) -> Table:
+    result = copy.copy(found)
+    for kind, number, rank in steps:
+        if kind == "delete":
+            result.pop(number, None)
+        elif kind == "put" or number in result:
+            result[number] = row(
+                number, rank=rank if kind != "field" else None, extra=rank, **{"~/é": [True, 1][rank % 2]}
+            )
+    return result
+
+
+def cut_often(found: Table) -> Table:
+    """Ids of which one in four ends a chunk."""
+    made = {}
+    for number, document in found.items():
+        internal = document.internal[:-1] + bytes([document.internal[-1] & 3])
+        made[number] = document._replace(internal=internal, key=document.key[:4] + internal)
+    return made
+
+
+@given(st.sets(st.integers(0, 60)), changes, st.booleans(), st.none() | st.integers(0, 30), st.booleans())
+def test_a_patch_makes_the_new_rows(
+    numbers: set[int], steps: list[tuple[str, int, int]], reverse: bool, limit: int | None, often: bool
+) -> None:
+    """After any inserts, deletes, moves and changes; both orders; with a limit; alone, in an object, or two."""
+    found = {number: row(number) for number in numbers}
+    parts = []
+    for plain in (found, changed(found, steps)):
+        version = cut_often(plain) if often else plain
+        ascending = sorted(version.values(), key=lambda document: document.key)
+        taken = ascending if limit is None else ascending[::-1][:limit][::-1] if reverse else ascending[:limit]
+        parts.append((RowsPart(ChunkedRows.of(taken), INDEX, reverse=reverse), rows(version)))
+    (old, old_all), (new, new_all) = parts
+    compared(Body([old]), Body([new]))
+    compared(Body([b'{"a":', old, b',"n":1}']), Body([b'{"a":', new, b',"n":2}']))
+    long = b',"%b"]' % LONG.encode()
+    compared(Body([b"[", old, b",", old_all, long]), Body([b"[", new, b",", new_all, long]))
+    compared(Body([b"[", old, b",", old_all, long]), Body([b"[", new_all, b",", new, long]))
