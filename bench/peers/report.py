@@ -45,7 +45,7 @@ def tables(peers: list[Peer], versions: Mapping[str, str], results: Mapping[Meas
         text += ["", TITLES[measure]]
         for main in [it.name for it in benches[BASE].figures() if _DETAIL not in it.name]:
             text += [_row(main, measure, line, benches) for line in lines if line.label in benches]
-        text += [f"  {line.label:<24} not installed" for line in lines if line.label not in benches]
+        text += [f"  {line.label:<26} not installed" for line in lines if line.label not in benches]
     return text
 
 
@@ -61,7 +61,7 @@ def _row(main: str, measure: Measure, line: Line, benches: Benches) -> str:
     spread = f"± {figure.spread:.0%}" if len(figure.samples) > 1 else ""
     ratio = _ratio(figure, benches)
     return (
-        f"  {line.label:<24} {main:<11} {format_number(figure.median):>9} {figure.unit:<3} {spread:<6} "
+        f"  {line.label:<26} {main:<11} {format_number(figure.median):>9} {figure.unit:<3} {spread:<6} "
         f"{f'x {ratio:.2f}' if ratio is not None else '':<8} {'; '.join(circumstances + details)}"
     ).rstrip()
 
