@@ -14,9 +14,12 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from tinyvex.functions.chunks import DIGEST_BYTES, ChunkedRows
-from tinyvex.storage.records import StoredDocument
+
+if TYPE_CHECKING:
+    from tinyvex.storage.records import StoredDocument
 
 __all__ = ["Body", "RowsPart"]
 

@@ -19,8 +19,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
-from tinyvex.storage.records import StoredDocument
+if TYPE_CHECKING:
+    from tinyvex.storage.records import StoredDocument
 
 __all__ = ["Chunk", "ChunkedRows"]
 
