@@ -145,6 +145,8 @@ def beside(value: object) -> Body:
         ([LONG], ["a", LONG], [{"op": "add", "path": "/it/0", "value": "a"}]),
         ([{"_id": "a", "x": LONG}, {"_id": "b"}, {"_id": "c"}], [{"_id": "b"}, {"_id": "c"}, {"_id": "a", "x": LONG}],
          [{"op": "move", "from": "/it/0", "path": "/it/2"}]),
+        ([{"_id": "a", "x": LONG}, {"_id": "a"}], [{"_id": "a", "x": LONG}, {"_id": "a", "n": 1}],
+         [{"op": "add", "path": "/it/1/n", "value": 1}]),
         (list(range(100)), list(range(1000, 1100)),
          [{"op": "replace", "path": "/it", "value": list(range(1000, 1100))}]),
     ],
