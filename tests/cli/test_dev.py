@@ -3,7 +3,9 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from tests.support.process import ENVIRONMENT, START_SECONDS
 from tinyvex.cli.dev import greeting
 from tinyvex.cli.place import Place
 from tinyvex.client.blocking import BlockingClient, connect_blocking
+
+PATIENCE_SECONDS = 60.0
 
 APP = """
 import tinyvex as tv
@@ -55,17 +59,29 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
     app = tmp_path / "app.py"
     app.write_text(APP)
     running = Dev(app)
-    with running.process:
+    with running.process, deadline(running.process.kill):
         try:
             yield running
         finally:
             running.process.kill()
 
 
+@contextmanager
+def deadline(end: Callable[[], object]) -> Iterator[None]:
+    """Whoever still waits after PATIENCE_SECONDS is told by what `end` ends."""
+    timer = threading.Timer(PATIENCE_SECONDS, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 @pytest.fixture
 def client(dev: Dev) -> Iterator[BlockingClient]:
     with connect_blocking(dev.line_with("  url ").split()[-1]) as connected:
-        yield connected
+        with deadline(lambda: connected._portal.call(connected._client.close)):
+            yield connected
 
 
 def test_a_save_runs_live_queries_again(dev: Dev, client: BlockingClient) -> None:

@@ -322,24 +322,29 @@ def _ids(array: list[Tree]) -> dict[str, int] | None:
 
 
 def _gaps(old: list[Tree], new: list[Tree]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """The ranges of both arrays between anchors: elements that occur once in each, in the same order."""
-    old_places, new_places = _once(old), _once(new)
-    pairs = [(place, new_places[text]) for text, place in old_places.items() if text in new_places]
+    """The ranges of both arrays that differ, between anchors: elements that occur once in each, in the same order."""
+    old_texts, new_texts = [_encode(element) for element in old], [_encode(element) for element in new]
+    new_places = _once(new_texts)
+    pairs = [(place, new_places[text]) for text, place in _once(old_texts).items() if text in new_places]
     anchors = [pairs[at] for at in longest_increasing([target for _, target in pairs])]
     gaps = []
     start = new_start = 0
-    for place, target in [*anchors, (len(old), len(new))]:
-        if place > start or target > new_start:
-            gaps.append(((start, place), (new_start, target)))
-        start, new_start = place + 1, target + 1
+    for anchor, new_anchor in [*anchors, (len(old), len(new))]:
+        stop, new_stop = anchor, new_anchor
+        while start < stop and new_start < new_stop and old_texts[start] == new_texts[new_start]:
+            start, new_start = start + 1, new_start + 1
+        while start < stop and new_start < new_stop and old_texts[stop - 1] == new_texts[new_stop - 1]:
+            stop, new_stop = stop - 1, new_stop - 1
+        if start < stop or new_start < new_stop:
+            gaps.append(((start, stop), (new_start, new_stop)))
+        start, new_start = anchor + 1, new_anchor + 1
     return gaps
 
 
-def _once(array: list[Tree]) -> dict[bytes, int]:
+def _once(texts: list[bytes]) -> dict[bytes, int]:
     """The places of the elements that occur once, by their text, in order."""
     places: dict[bytes, int] = {}
-    for place, element in enumerate(array):
-        text = _encode(element)
+    for place, text in enumerate(texts):
         places[text] = -1 if text in places else place
     return {text: place for text, place in places.items() if place >= 0}
 
