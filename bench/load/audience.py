@@ -33,7 +33,9 @@ async def _run(bench: Bench, servers: tuple[tuple[int, ServerProcess], ...], com
             await _commit(bench, server, f"{count:,} live queries", commits, number)
             spent.append(server.cpu_seconds() - before)
         if spent[0]:
-            bench.add(f"server processor, {servers[1][0]:,} live queries to {servers[0][0]}", "times", spent[1] / spent[0])
+            bench.add(
+                f"server processor, {servers[1][0]:,} live queries to {servers[0][0]}", "times", spent[1] / spent[0]
+            )
     for watcher in watchers:
         watcher.close()
 

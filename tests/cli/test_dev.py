@@ -79,9 +79,11 @@ def deadline(end: Callable[[], object]) -> Iterator[None]:
 
 @pytest.fixture
 def client(dev: Dev) -> Iterator[BlockingClient]:
-    with connect_blocking(dev.line_with("  url ").split()[-1]) as connected:
-        with deadline(lambda: connected._portal.call(connected._client.close)):
-            yield connected
+    with (
+        connect_blocking(dev.line_with("  url ").split()[-1]) as connected,
+        deadline(lambda: connected._portal.call(connected._client.close)),
+    ):
+        yield connected
 
 
 def test_a_save_runs_live_queries_again(dev: Dev, client: BlockingClient) -> None:
