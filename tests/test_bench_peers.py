@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench.harness import Bench
 from bench.peers.__main__ import NAMES, peers, run_peers
 from bench.peers.connection import MarkedStream
 from bench.peers.http import HttpWriter
@@ -36,6 +37,17 @@ def test_missing_program_is_reported():
     results = run_peers([tinyvex.lines[0]], ["latency"], real=False, rounds=1)
     text = tables([tinyvex, absent], {"tinyvex": "0"}, results)
     assert [line for line in text if "nats publish" in line and line.endswith("not installed")]
+
+
+def test_ratio_is_taken_round_by_round():
+    """A round in which the machine was slow for all changes no ratio, though it changes the medians."""
+    line = peers(["tinyvex"])[0].lines[0]
+    benches = {"tinyvex": Bench("b", real=True, rounds=3), "other": Bench("b", real=True, rounds=3)}
+    for label, samples in (("tinyvex", (100.0, 10.0, 90.0)), ("other", (200.0, 20.0, 19.0))):
+        for sample in samples:
+            benches[label].add("writes", "/s", sample, "higher")
+    (figure,) = record("writes", replace(line, label="other"), benches)["figures"]
+    assert (figure["median"], figure["times tinyvex"]) == (20.0, 2.0)
 
 
 def test_every_peer_has_lines():

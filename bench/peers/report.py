@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 
 from bench.harness import Bench, Figure, format_number
@@ -77,7 +78,10 @@ def _circumstances(measure: Measure, line: Line) -> dict[str, object]:
 
 
 def _ratio(figure: Figure, benches: Benches) -> float | None:
+    """The median of each round's ratio: what else the machine did in a round, it did to both."""
     if figure.better == "neither":
         return None
     base = next((it for it in benches[BASE].figures() if it.name == figure.name), None)
-    return figure.median / base.median if base is not None and base.median else None
+    if base is None or not all(base.samples):
+        return None
+    return statistics.median(mine / its for mine, its in zip(figure.samples, base.samples, strict=True))
