@@ -1,0 +1,179 @@
+"""
+Promises 1 and 5, at every sync: what was acknowledged is there after a power failure, and happens once.
+
+A server takes mutations while everything that SQLite writes and syncs is noted.
+Then the disk is put back as it was at each sync, with what was not synced lost, or lost, kept and torn at random.
+A server that is started on it holds every acknowledged mutation, and answers each that is sent again as it did before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.disk import FULL, IOERR_FSYNC, IOERR_TRUNCATE, IOERR_WRITE, OK, READONLY, Disk, Step, recording
+from tests.support.loop import run_virtual
+from tests.support.network import Network
+from tests.support.raw import RawClient
+from tests.support.world import WorldRuntime
+from tinyvex.server.server import Server, ServerOptions
+from tinyvex.storage import writer_thread
+from tinyvex.storage.check import check_folder
+
+APP = Path(__file__).resolve().parents[1] / "support" / "ledger.py"
+SEED = 20_261_121
+POSTINGS = 40
+UNDER_WAY = 3
+
+Scenario = Callable[[Server, RawClient], Awaitable[Any]]
+
+
+def serve(folder: Path, scenario: Scenario) -> Any:
+    """Run a scenario with a connected client against a server on a folder, in virtual time."""
+
+    async def main() -> Any:
+        runtime = WorldRuntime(Network(random.Random(SEED)), random.Random(SEED))
+        async with Server(ServerOptions(app=APP, data=folder, port=4800), runtime) as server:
+            client = await RawClient.open(server.url, runtime)
+            assert "result" in await client.answer(client.connect())
+            return await scenario(server, client)
+
+    return run_virtual(main())
+
+
+def post(client: RawClient, number: int) -> int:
+    """Send one posting; its number is its request id."""
+    return client.send("mutation", requestId=number, udfPath="ledger:post", args={"number": number})
+
+
+async def audit(client: RawClient) -> Counter[int]:
+    """How many halves each posting has; the total is right."""
+    found = (await client.ask("query", udfPath="ledger:audit", args={}))["result"]["value"]
+    halves = [tuple(half) for half in found["halves"]]
+    assert len(set(halves)) == len(halves), "a posting happened twice"
+    assert found["count"] * 2 == len(halves)
+    return Counter(number for number, _ in halves)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints of every kind happen all the time."""
+    monkeypatch.setattr(writer_thread, "WAL_BYTES_CHECKPOINT", 20_000)
+    monkeypatch.setattr(writer_thread, "WAL_BYTES_LULL", 60_000)
+    monkeypatch.setattr(writer_thread, "WAL_BYTES_MAX", 90_000)
+
+
+def record(folder: Path) -> tuple[Disk, dict[int, Any]]:
+    """Take postings, a few under way at a time; the disk's history, and the answers by posting."""
+    answers: dict[int, Any] = {}
+
+    async def work(server: Server, client: RawClient) -> None:
+        async def one(number: int) -> None:
+            answers[number] = (await client.answer(post(client, number)))["result"]
+            disk.mark(str(number))
+
+        for first in range(0, POSTINGS, UNDER_WAY):
+            await asyncio.gather(*(one(number) for number in range(first, first + UNDER_WAY)))
+            if first % 2:
+                await asyncio.sleep(10)  # virtual: time for a checkpoint
+
+    make(folder)
+    with recording(folder) as disk:
+        serve(folder, work)
+    return disk, answers
+
+
+def make(folder: Path) -> None:
+    """An empty database; a new one is renamed into its place when it is whole, which needs no test here."""
+
+    async def nothing(server: Server, client: RawClient) -> None:
+        pass
+
+    serve(folder, nothing)
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_survives_power_loss_at_every_sync(tmp_path: Path, often: None) -> None:
+    """Nothing acknowledged is lost, nothing is half there, and what is sent again is answered as it was and runs no more."""
+    disk, answers = record(tmp_path / "first")
+    assert sum(step.kind == "truncate" for step in disk.steps) > 3, "logs were truncated after checkpoints"
+    pick = random.Random(SEED)
+    moments = [(at, chance) for at in [*disk.syncs, len(disk.steps)] for chance in (None, pick, pick)]
+    print(f"{len(moments)} power failures, {len(disk.syncs)} syncs")
+    for count, (at, chance) in enumerate(moments):
+        folder = tmp_path / str(count)
+        acknowledged = sorted(map(int, disk.marks(at)))
+        restore(folder, disk.files(at, chance))
+
+        async def come_back(server: Server, client: RawClient, acknowledged: list[int] = acknowledged) -> None:
+            there = await audit(client)
+            assert set(acknowledged) <= set(there), "an acknowledged posting is lost"
+            assert set(there.values()) <= {2}, "a posting is half there"
+            for number in acknowledged:
+                assert (await client.answer(post(client, number)))["result"] == answers[number]
+            assert await audit(client) == there
+
+        try:
+            serve(folder, come_back)
+            assert check_folder(folder) == []
+        except BaseException as error:
+            error.add_note(f"seed {SEED}, before step {at} ({disk.steps[at : at + 1]}), chance {chance is not None}")
+            raise
+
+
+def restore(folder: Path, files: dict[str, bytes]) -> None:
+    """Put a disk's state into a folder."""
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+FAULTS = {"full": FULL, "write": IOERR_WRITE, "sync": IOERR_FSYNC, "truncate": IOERR_TRUNCATE, "read-only": READONLY}
+KINDS = {"full": "write", "write": "write", "sync": "sync", "truncate": "truncate", "read-only": "write"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_error_at_any_step_loses_nothing_and_ends_with_it(tmp_path: Path, often: None, fault: str) -> None:
+    """Each mutation is answered or refused; reads go on; when the disk works again, so does the server."""
+    pick = random.Random(f"{SEED} {fault}")
+    kinds: Counter[str] = Counter()
+
+    async def work(server: Server, client: RawClient) -> None:
+        kept: set[int] = set()
+        for number in range(POSTINGS):
+            broken = number % 4 == 1
+            left = pick.randint(0, 3)
+
+            def fails(step: Step, left: list[int] = [left], broken: bool = broken) -> int:  # noqa: B006
+                if not broken or step.kind != KINDS[fault]:
+                    return OK
+                left[0] -= 1
+                return FAULTS[fault] if left[0] < 0 else OK
+
+            disk.fails = fails
+            answer = await client.answer(post(client, number))
+            if "result" in answer:
+                kept.add(number)
+            else:
+                kinds[answer["error"]["data"]["name"]] += 1
+                assert broken, answer
+            there = await audit(client)
+            assert kept <= set(there), "an acknowledged posting is lost"
+            assert set(there.values()) <= {2}, "a posting is half there"
+            await asyncio.sleep(10)  # virtual: time for a checkpoint, which may fail too
+        disk.fails = lambda step: OK
+
+    folder = tmp_path / "data"
+    make(folder)
+    with recording(folder) as disk:
+        serve(folder, work)
+    assert check_folder(folder) == []
+    assert fault == "truncate" or kinds, "some mutations were refused"
+    print(kinds)

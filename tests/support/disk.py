@@ -1,0 +1,248 @@
+"""
+The disk beneath SQLite: what it was told to write and to sync, in order; and errors in place of any of that.
+
+SQLite reaches files through a table of functions (a VFS). `recording` puts another one in its place, for this process,
+that notes each change before the real function makes it. What is noted can be replayed to any moment:
+what was synced is there, and of what was not, as much as a power failure happens to leave.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+SECTOR_BYTES = 512
+"""What a disk writes whole or not at all."""
+
+OK, FULL, READONLY = 0, 13, 8
+IOERR_WRITE, IOERR_FSYNC, IOERR_TRUNCATE = 778, 1034, 1546
+
+_Pointer = ctypes.c_void_p
+_Open = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, _Pointer, _Pointer, ctypes.c_int, _Pointer)
+_Delete = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_char_p, ctypes.c_int)
+_Write = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, _Pointer, ctypes.c_int, ctypes.c_int64)
+_Truncate = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_int64)
+_Sync = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_int)
+
+
+class _Vfs(ctypes.Structure):
+    """`sqlite3_vfs`, as far as it is needed; the rest is copied as it is."""
+
+    _fields_ = (
+        ("version", ctypes.c_int), ("os_file_bytes", ctypes.c_int), ("path_bytes_max", ctypes.c_int),
+        ("next", _Pointer), ("name", ctypes.c_char_p), ("data", _Pointer), ("open", _Open), ("delete", _Delete),
+        ("rest", _Pointer * 14),
+    )  # fmt: skip
+
+
+class _Methods(ctypes.Structure):
+    """`sqlite3_io_methods`."""
+
+    _fields_ = (
+        ("version", ctypes.c_int), ("close", _Pointer), ("read", _Pointer), ("write", _Write),
+        ("truncate", _Truncate), ("sync", _Sync), ("rest", _Pointer * 13),
+    )  # fmt: skip
+
+
+class Step(NamedTuple):
+    """One change, or a mark that the test made (`kind` "mark")."""
+
+    kind: str
+    file: str
+    offset: int = 0
+    data: bytes = b""
+
+
+@dataclass
+class Disk:
+    """
+    What was done since `recording` began.
+
+    Attributes:
+        steps: in order.
+        fails: asked before each step; a code other than OK is what SQLite is told instead.
+    """
+
+    folder: Path
+    before: dict[str, bytes]
+    steps: list[Step] = field(default_factory=list)
+    fails: Callable[[Step], int] = lambda step: OK
+
+    def mark(self, name: str) -> None:
+        """Note that something happened by now, such as an acknowledgement."""
+        self.steps.append(Step("mark", name))
+
+    def marks(self, until: int) -> list[str]:
+        """What had happened before a step."""
+        return [step.file for step in self.steps[:until] if step.kind == "mark"]
+
+    @property
+    def syncs(self) -> list[int]:
+        """The places of all syncs."""
+        return [place for place, step in enumerate(self.steps) if step.kind == "sync"]
+
+    def files(self, until: int, pick: random.Random | None = None) -> dict[str, bytes]:
+        """
+        What is on the disk after a power failure just before a step.
+
+        Args:
+            until: the step.
+            pick: decides what is left of writes that were not synced; nothing is, where None.
+        """
+        images = {name: _Image(bytearray(data), bytearray(data)) for name, data in self.before.items()}
+        for step in self.steps[:until]:
+            if step.kind == "mark":
+                continue
+            image = images.setdefault(step.file, _Image(bytearray(), bytearray()))
+            image.apply(step)
+            if step.kind == "delete":
+                del images[step.file]
+        return {name: image.left(pick) for name, image in images.items()}
+
+
+@dataclass
+class _Image:
+    """One file: what is surely there, what programs see, and the changes between the two."""
+
+    durable: bytearray
+    seen: bytearray
+    unsynced: list[Step] = field(default_factory=list)
+
+    def apply(self, step: Step) -> None:
+        if step.kind == "sync":
+            self.durable = bytearray(self.seen)
+            self.unsynced.clear()
+        else:
+            _change(self.seen, step)
+            self.unsynced.append(step)
+
+    def left(self, pick: random.Random | None) -> bytes:
+        """Any of the unsynced changes may have reached the disk, in any order, and writes in part."""
+        if pick is None:
+            return bytes(self.durable)
+        found = bytearray(self.durable)
+        for step in self.unsynced:
+            fate = pick.choice(("lost", "kept", "torn"))
+            if fate == "kept" or (fate == "torn" and step.kind != "write"):
+                _change(found, step)
+            elif fate == "torn":
+                sectors = range(0, len(step.data), SECTOR_BYTES)
+                for start in pick.sample(sectors, pick.randint(0, len(sectors))):
+                    piece = step.data[start : start + SECTOR_BYTES]
+                    _change(found, Step("write", step.file, step.offset + start, piece))
+        return bytes(found)
+
+
+def _change(content: bytearray, step: Step) -> None:
+    if step.kind == "truncate":
+        del content[step.offset :]
+    elif step.kind == "write":
+        if len(content) < step.offset:
+            content.extend(bytes(step.offset - len(content)))
+        content[step.offset : step.offset + len(step.data)] = step.data
+
+
+@contextmanager
+def recording(folder: Path) -> Iterator[Disk]:
+    """Note what SQLite does to the files in a folder; connections opened before are not seen."""
+    library = _library()
+    library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
+    real = library.sqlite3_vfs_find(None)
+    disk = Disk(folder, {path.name: path.read_bytes() for path in folder.glob("data.sqlite3*") if path.is_file()})
+    shim = _Shim(disk, real.contents)
+    assert library.sqlite3_vfs_register(ctypes.byref(shim.vfs), 1) == OK
+    try:
+        yield disk
+    finally:
+        library.sqlite3_vfs_register(real, 1)
+        library.sqlite3_vfs_unregister(ctypes.byref(shim.vfs))
+        _forever.append(shim)  # a connection that is still open calls its functions
+
+
+_forever: list[object] = []
+
+
+def _library() -> Any:
+    """The SQLite that Python's module uses."""
+    try:
+        names = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libsqlite3" in line}
+    except OSError:
+        names = set()
+    if len(names) != 1:
+        pytest.skip("Python's SQLite is no shared library here, so nothing can be put beneath it")
+    library = ctypes.CDLL(names.pop())
+    library.sqlite3_libversion.restype = ctypes.c_char_p
+    assert library.sqlite3_libversion().decode() == sqlite3.sqlite_version
+    return library
+
+
+class _Shim:
+    """A VFS that is the real one but for opening and deleting; and files that are real but for three methods."""
+
+    def __init__(self, disk: Disk, real: _Vfs) -> None:
+        self._disk = disk
+        self._real = real
+        self._names: dict[int, str] = {}
+        self._methods: dict[int, tuple[_Methods, _Methods]] = {}
+        self._file_methods: dict[int, _Methods] = {}
+        self.vfs = _Vfs.from_buffer_copy(real)
+        self.vfs.name = b"recording"
+        self.vfs.open = _Open(self._open)
+        self.vfs.delete = _Delete(self._delete)
+        self._write, self._truncate, self._sync = (
+            _Write(self._on_write),
+            _Truncate(self._on_truncate),
+            _Sync(self._on_sync),
+        )
+
+    def _do(self, step: Step, make: Callable[[], int]) -> int:
+        """Make a change, unless it is to fail, and note it if it was made."""
+        code = self._disk.fails(step) or make()
+        if code == OK:
+            self._disk.steps.append(step)
+        return code
+
+    def _open(self, vfs: int, name: int | None, file: int, flags: int, flags_out: int | None) -> int:
+        code: int = self._real.open(vfs, name, file, flags, flags_out)
+        place = ctypes.cast(file, ctypes.POINTER(_Pointer))
+        if code != OK or not name or not place.contents.value:
+            return code
+        path = Path(ctypes.string_at(name).decode())
+        if path.parent != self._disk.folder:
+            return code
+        address = place.contents.value
+        if address not in self._methods:
+            original = _Methods.from_address(address)
+            patched = _Methods.from_buffer_copy(original)
+            patched.write, patched.truncate, patched.sync = self._write, self._truncate, self._sync
+            self._methods[address] = original, patched
+        original, patched = self._methods[address]
+        self._names[file], self._file_methods[file] = path.name, original
+        place.contents.value = ctypes.addressof(patched)
+        return code
+
+    def _delete(self, vfs: int, name: bytes, sync_folder: int) -> int:
+        path = Path(name.decode())
+        if path.parent != self._disk.folder or not path.exists():
+            return int(self._real.delete(vfs, name, sync_folder))
+        return self._do(Step("delete", path.name), lambda: self._real.delete(vfs, name, sync_folder))
+
+    def _on_write(self, file: int, data: int, size: int, offset: int) -> int:
+        step = Step("write", self._names[file], offset, ctypes.string_at(data, size))
+        return self._do(step, lambda: self._file_methods[file].write(file, data, size, offset))
+
+    def _on_truncate(self, file: int, size: int) -> int:
+        return self._do(
+            Step("truncate", self._names[file], size), lambda: self._file_methods[file].truncate(file, size)
+        )
+
+    def _on_sync(self, file: int, flags: int) -> int:
+        return self._do(Step("sync", self._names[file]), lambda: self._file_methods[file].sync(file, flags))
