@@ -59,6 +59,12 @@ RESPONSES_UNSENT_BYTES_MAX = 64 << 20  # reading stops until the client reads
 OUTBOX_BYTES_MAX = RESPONSES_UNSENT_BYTES_MAX + 2 * RESULT_BYTES_MAX  # SlowConsumer: what was asked before that
 CLOSE_SECONDS = 2.0  # how long a close waits for the peer
 
+# History.
+RETENTION_SECONDS = 24 * 3600.0  # how far back any state can be read, unless an operator says otherwise
+RETENTION_STEP_ROWS = 500  # revisions looked at by one unit of the writer: some 2 ms
+RETENTION_PAUSE_SECONDS = 0.01  # between two of them
+RETENTION_INTERVAL_SECONDS = 60.0  # between two sweeps, or a tenth of what is kept, whichever is less
+
 # Live queries.
 KEPT_BYTES_MAX = 128 << 20  # of results, their ranges and older versions; the one computed longest ago gives up its own
 # What is compared on the loop, for a client that is behind; above it the whole value is sent.

@@ -4,10 +4,11 @@ The storage invariants, as one function.
 Run at the end of every storage test, and by `tinyvex check`.
 
 - SQLite finds the file whole.
-- Revisions of a document form one chain by `prev_ts`, begin with a document and end at its deletion.
+- Revisions of a document form one chain by `prev_ts`, begin with a document and end at its deletion;
+  at or below the floor the chain may end, since what is beneath is forgotten.
 - Timestamps increase with the log; none is later than `last_ts`.
 - A document's JSON carries its own id and creation time, which never changes.
-- Every index entry has its revision, and its key is the one computed from that revision.
+- Every index entry above the floor has its revision, and its key is the one computed from that revision.
 - `current` holds exactly the newest entries of the log, pointing at the newest revisions.
 
 Memory is bounded: everything is read in order, once, and compared with what it must agree with.
@@ -86,6 +87,7 @@ class _Check:
         self._connection = connection
         self._globals = read_globals(connection)
         self._last_ts: int = self._globals["last_ts"]
+        self._floor: int = self._globals["floor_ts"]
         self._catalog: Catalog = load_catalog(connection, self._last_ts)
         self._indexes: dict[int, tuple[TableInfo, IndexInfo]] = {
             index.id: (table, index) for table in self._catalog.tables() for index in table.maintained
@@ -144,7 +146,8 @@ class _Check:
             document: Any = None
             for row in revisions:
                 _, _, ts, _, data, deleted, prev_ts = row
-                if prev_ts != (None if before is None else before[2]):
+                is_forgotten = before is None and prev_ts is not None and prev_ts <= self._floor
+                if prev_ts != (None if before is None else before[2]) and not is_forgotten:
                     yield f"{text}: revision {ts} has prev_ts {prev_ts}, not {None if before is None else before[2]}"
                 if bool(deleted) != (data is None) or (deleted and (before is None or before[5])):
                     yield f"{text}: revision {ts} is a deletion of nothing, or half a deletion"
@@ -180,11 +183,11 @@ class _Check:
             table, index = self._indexes.get(index_id, (None, None))
             last_deleted: int | None = None
             for _, _, ts, deleted, tablet, internal, log_row, data in entries:
-                if log_row is None:
+                if log_row is None and ts > self._floor:
                     yield f"{name}: no revision of its document at {ts}"
                 elif table is not None and table.tablet != tablet:
                     yield f"{name}: it belongs to tablet {tablet}, not {table.tablet}"
-                elif not deleted and data is None:
+                elif not deleted and data is None and log_row is not None:
                     yield f"{name}: it begins at {ts}, where its document was deleted"
                 elif index is not None and data is not None and (_key(index, data, internal) == key) == bool(deleted):
                     yield f"{name}: at {ts} it does not agree with its document"

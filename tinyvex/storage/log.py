@@ -193,6 +193,11 @@ class Snapshot:
         except sqlite3.Error as error:
             raise translate(error) from error
 
+    def used_bytes(self) -> int:
+        """How much of the file holds something; the rest is used again."""
+        used: int = self._one(queries.USED_BYTES, ())[0]
+        return used
+
     def newest_row(self) -> int:
         """The number of the newest revision in the log; see `rows_since`."""
         row: int = self._one(queries.NEWEST_ROW, ())[0]

@@ -109,6 +109,31 @@ DROP_INDEX_STEP = (
     " (SELECT index_id, key, ts FROM indexes WHERE index_id = ?1 LIMIT ?2)"
 )
 
+# Forgetting.
+
+USED_BYTES = (
+    "SELECT (page_count - freelist_count) * page_size"
+    " FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
+)
+LOG_AFTER = "SELECT log_row, ts FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
+DELETED_BETWEEN = "SELECT 1 FROM documents WHERE log_row > ? AND log_row <= ? AND deleted AND table_id = ? LIMIT 1"
+REVISIONS_OF = "SELECT json_value FROM documents WHERE table_id = ? AND NOT deleted"
+DELETE_REPLACED = (
+    "DELETE FROM documents WHERE log_row IN (SELECT p.log_row FROM documents AS d CROSS JOIN documents AS p"
+    " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ? AND d.log_row <= ?)"
+)
+DELETE_DELETIONS = "DELETE FROM documents WHERE log_row > ? AND log_row <= ? AND deleted"
+ENTRY_AFTER = (
+    "SELECT index_id, key FROM indexes WHERE (index_id, key) > (?, ?) ORDER BY index_id, key, ts LIMIT 1 OFFSET ?"
+)
+LAST_ENTRY = "SELECT index_id, key FROM indexes ORDER BY index_id DESC, key DESC LIMIT 1"
+DELETE_ENTRIES = (
+    "DELETE FROM indexes WHERE (index_id, key) > (?1, ?2) AND (index_id, key) <= (?3, ?4) AND ts <= ?5 AND (deleted"
+    " OR EXISTS (SELECT 1 FROM indexes AS n"
+    " WHERE n.index_id = indexes.index_id AND n.key = indexes.key AND n.ts > indexes.ts AND n.ts <= ?5)"
+    " OR (index_id >= ?6 AND index_id NOT IN (SELECT value FROM json_each(?7))))"
+)
+
 # Checking.
 
 CHECK_LOG_ORDER = "SELECT log_row, ts FROM documents ORDER BY log_row"

@@ -1,0 +1,204 @@
+"""
+Forgetting: revisions that may be read no more, deleted in short units beside the mutations.
+
+History is kept down to the floor, a `ts` below which nothing is read. Forgetting is three things, in this order:
+
+1.  The floor moves, and is durable before anything beneath it goes: whoever reads below it is refused, never half-served.
+    Reads that began before see their own snapshot of the file and end in peace.
+2.  The log is walked once, from the revision after the last that was looked at up to the floor.
+    A revision at or below the floor makes the one before it unreadable; a deletion makes itself so too.
+3.  When so many revisions went that it is worth a walk through `indexes`, entries are deleted that a later one at or below
+    the floor has replaced, and those of indexes that were dropped.
+
+The newest revision of each document at the floor stays, and with it everything that any `ts` from the floor on can see.
+SQLite uses the pages again: the file does not shrink, and does not grow (`compact` makes it small).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tinyvex import limits
+from tinyvex.storage import queries
+from tinyvex.storage.catalog import INDEXES_TABLET
+from tinyvex.storage.database import FIRST_INDEX_ID, set_global
+from tinyvex.storage.records import Outcome
+from tinyvex.values import codec
+
+if TYPE_CHECKING:
+    from tinyvex.storage.log import Snapshot
+    from tinyvex.storage.store import Store
+
+__all__ = ["Policy", "Retention"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """
+    How much history is kept.
+
+    Attributes:
+        seconds: how far back any state can be read.
+        bytes_max: what is in use of the file, above which less than that is kept; None for no bound.
+    """
+
+    seconds: float = limits.RETENTION_SECONDS
+    bytes_max: int | None = None
+
+    def floor(self, now_us: int, last_ts: int, floor: int, used_bytes: int) -> int:
+        """
+        Where the floor should be; it never goes back, and never above the newest commit.
+
+        Too many bytes take half of the history that is left, again and again: how much that saves shows only then.
+        """
+        wanted = now_us - int(self.seconds * 1_000_000)
+        if self.bytes_max is not None and used_bytes > self.bytes_max:
+            wanted = max(wanted, last_ts - (last_ts - max(floor, wanted)) // 2)
+        return max(floor, min(wanted, last_ts))
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the file says about its history."""
+
+    floor: int
+    last_row: int
+    """The last row of the log that was looked at."""
+    last_ts: int
+    used_bytes: int
+
+
+class Retention:
+    """
+    Applies a policy to a store.
+
+    Args:
+        store: open for writing.
+        now_us: the clock.
+        pause: awaited between two units, so that mutations go first.
+    """
+
+    def __init__(
+        self, store: Store, policy: Policy, now_us: Callable[[], int], pause: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._now_us = now_us
+        self._pause = pause
+        self._replaced = 0  # revisions deleted since the last walk through the indexes
+        self._entries = 0  # how many entries that walk met
+
+    async def sweep(self, *, thorough: bool = False) -> int:
+        """
+        Move the floor and forget what is beneath it.
+
+        Args:
+            thorough: walk through the indexes in any case.
+
+        Returns:
+            How many revisions were deleted.
+
+        Raises:
+            TinyvexError: the store is closing, or cannot write now; the next sweep goes on where this one ended.
+        """
+        state = await self._store.write(_look)
+        floor = self._policy.floor(self._now_us(), state.last_ts, state.floor, state.used_bytes)
+        if floor > state.floor:
+            await self._store.write(_change(lambda connection: set_global(connection, "floor_ts", floor)))
+        deleted, row, dropped = 0, state.last_row, False
+        while True:
+            step = _Revisions(row, floor)
+            await self._store.write(step.unit)
+            deleted += step.deleted
+            self._replaced += step.deleted
+            dropped = dropped or step.dropped_index
+            if step.last_row == row:
+                break
+            row = step.last_row
+            await self._pause()
+        if thorough or dropped or self._replaced >= max(limits.RETENTION_STEP_ROWS, self._entries // 4):
+            await self._walk_indexes(floor)
+        return deleted
+
+    async def _walk_indexes(self, floor: int) -> None:
+        self._replaced = self._entries = 0
+        place: tuple[int, bytes] | None = (-1, b"")
+        while place is not None:
+            step = _Entries(place, floor)
+            await self._store.write(step.unit)
+            self._entries += limits.RETENTION_STEP_ROWS
+            place = step.end
+            await self._pause()
+
+
+def _look(snapshot: Snapshot, _ts: int) -> Outcome[_State]:
+    stored = snapshot.globals()
+    used = snapshot.used_bytes()
+    return Outcome(_State(stored["floor_ts"], stored.get("swept_row", 0), stored["last_ts"], used))
+
+
+def _change(then: Callable[[sqlite3.Connection], None]) -> Callable[[Snapshot, int], Outcome[None]]:
+    return lambda _snapshot, _ts: Outcome(None, None, then)
+
+
+class _Revisions:
+    """
+    One step along the log.
+
+    Attributes:
+        last_row: the last row looked at.
+        deleted: how many revisions went.
+        dropped_index: whether the end of an index was forgotten, so that its entries can go.
+    """
+
+    def __init__(self, after: int, floor: int) -> None:
+        self._after, self._floor = after, floor
+        self.last_row = after
+        self.deleted = 0
+        self.dropped_index = False
+
+    def unit(self, _snapshot: Snapshot, _ts: int) -> Outcome[None]:
+        """The step, on the writer."""
+        return Outcome(None, None, self._run)
+
+    def _run(self, connection: sqlite3.Connection) -> None:
+        # A group that is rolled back runs its units again: nothing may be left of the first time.
+        self.last_row, self.deleted, self.dropped_index = self._after, 0, False
+        rows = connection.execute(queries.LOG_AFTER, (self._after, limits.RETENTION_STEP_ROWS)).fetchall()
+        readable = [row for row in rows if row[1] <= self._floor]
+        if not readable:
+            return
+        self.last_row = readable[-1][0]
+        span = self._after, self.last_row
+        self.dropped_index = connection.execute(queries.DELETED_BETWEEN, (*span, INDEXES_TABLET)).fetchone() is not None
+        self.deleted += connection.execute(queries.DELETE_REPLACED, span).rowcount
+        self.deleted += connection.execute(queries.DELETE_DELETIONS, span).rowcount
+        set_global(connection, "swept_row", self.last_row)
+
+
+class _Entries:
+    """
+    One step through `indexes`, whole keys at a time.
+
+    Attributes:
+        end: the key it ended with; None after the last.
+    """
+
+    def __init__(self, after: tuple[int, bytes], floor: int) -> None:
+        self._after, self._floor = after, floor
+        self.end: tuple[int, bytes] | None = None
+
+    def unit(self, _snapshot: Snapshot, _ts: int) -> Outcome[None]:
+        """The step, on the writer."""
+        return Outcome(None, None, self._run)
+
+    def _run(self, connection: sqlite3.Connection) -> None:
+        self.end = connection.execute(queries.ENTRY_AFTER, (*self._after, limits.RETENTION_STEP_ROWS)).fetchone()
+        last = self.end if self.end is not None else connection.execute(queries.LAST_ENTRY).fetchone()
+        if last is not None:
+            known = [codec.decode(json) for (json,) in connection.execute(queries.REVISIONS_OF, (INDEXES_TABLET,))]
+            ids = codec.encode([document["indexId"] for document in known if isinstance(document, dict)]).decode()
+            connection.execute(queries.DELETE_ENTRIES, (*self._after, *last, self._floor, FIRST_INDEX_ID, ids))
