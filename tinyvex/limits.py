@@ -67,9 +67,15 @@ RETENTION_INTERVAL_SECONDS = 60.0  # between two sweeps, or a tenth of what is k
 
 # Live queries.
 KEPT_BYTES_MAX = 128 << 20  # of results, their ranges and older versions; the one computed longest ago gives up its own
-# What is compared on the loop, for a client that is behind; above it the whole value is sent.
-DIFF_ON_LOOP_BYTES_MAX = 64 << 10
-DIFF_ON_LOOP_ROWS_MAX = 1024  # in chunks that are not the same: about 2 ms
+DIFF_STEPS_MAX = 200_000  # fields and elements looked at for a patch, on a reader: about half a second
+# What is compared on the loop, for a client that is behind; above it the whole value is sent. About 2 ms:
+DIFF_ON_LOOP_BYTES_MAX = 64 << 10  # of text that a function made
+DIFF_ON_LOOP_ROWS_MAX = 1024  # in chunks that the other version does not have
+DIFF_ON_LOOP_ROWS_BYTES_MAX = 512 << 10  # of those
+DIFF_ON_LOOP_STEPS_MAX = 1_000
+PATCHES_KEPT_MAX = 32  # of a result, from older versions
+FINDING_MAX = 4  # older results of one live query that are computed at once, for clients that resume
+TRANSITION_BYTES_MAX = 4 * RESULT_BYTES_MAX  # all results of a connection at once; a client refuses more
 
 # The server.
 CONNECTIONS_MAX = 10_000  # answered 503
@@ -86,9 +92,7 @@ RECONNECT_SECONDS_MAX = 15.0
 CLIENT_INACTIVE_SECONDS = 45.0  # no frame for this long: the server is gone
 CLIENT_REQUESTS_MAX = 4096  # a caller waits
 CLIENT_QUERIES_MAX = QUERIES_PER_CONNECTION_MAX
-CLIENT_MESSAGE_BYTES_MAX = (
-    4 * RESULT_BYTES_MAX
-)  # a transition may carry several results; above it the client reconnects
+CLIENT_MESSAGE_BYTES_MAX = TRANSITION_BYTES_MAX + (1 << 20)  # above it the client reconnects
 
 assert PING_SECONDS < CLIENT_INACTIVE_SECONDS < IDLE_SECONDS
 assert HEARTBEAT_SECONDS < PING_SECONDS

@@ -35,3 +35,19 @@ def test_a_patch_that_does_not_fit_leaves_the_value() -> None:
 def test_it_says_the_same_json_in_any_order_of_keys(other: bytes, expected: bool) -> None:
     """But `true` is not 1."""
     assert Value(b'{"a":1,"b":2}').says(other) is expected
+
+
+def test_a_patched_value_is_not_encoded_to_be_compared() -> None:
+    """Two hashes are two results; one hash is one."""
+    first = Value(b"[1]", "h1")
+    patched = first.patched(b'[{"op":"replace","path":"/0","value":2}]', "h2")
+    assert patched != first
+    assert patched == Value(b"whatever", "h2")
+    assert patched._json is None
+
+
+def test_a_patch_that_is_nested_too_deep_does_not_fit() -> None:
+    """The parser's own bound is no crash."""
+    depth = 100_000
+    with pytest.raises(PatchFailed):
+        Value(b"[1]").patched(b'[{"op":"add","path":"/0","value":' + b"[" * depth + b"]" * depth + b"}]", "h")

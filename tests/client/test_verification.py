@@ -118,3 +118,17 @@ def test_other_calls_are_completed_beside_checks() -> None:
     served.listen()
     served.answer(served.asked.pop(), {"value": 7, "ts": 1, "logLines": []})
     assert [type(event) for event in served.client.events()] == [Completed]
+
+
+def test_what_disagreed_is_not_offered_in_resume() -> None:
+    """The socket is lost before the whole value has come: the server would say that it is right."""
+    served = Served()
+    served.patch()
+    served.answer_check([1, 3])
+    served.asked.clear()
+    served.client.lost("cut")
+    served.client.opened(2)
+    served.listen()
+    served.answer(served.asked.pop(), GREETING)
+    [request] = served.asked
+    assert request["params"]["modifications"][0]["resume"] is None

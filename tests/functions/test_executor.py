@@ -93,3 +93,17 @@ def test_errors_and_values_have_different_hashes() -> None:
     """Also where their text is the same."""
     assert Body((b'"no"',)).token != error_token(errors.AppError("no"))
     assert error_token(errors.AppError({"n": 1})) != error_token(errors.AppError({"n": 2}))
+
+
+def test_a_query_that_could_not_run_says_nothing_about_the_identity() -> None:
+    """One refused for want of room must not make every identity's query one of its own."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise errors.Overloaded("too many")
+
+    running = executor()
+    running.store.read_nowait = refuse  # type: ignore[method-assign]
+    outcomes: list[Any] = []
+    running.query_nowait(Call("m:f", b"{}"), outcomes.append)
+    assert isinstance(outcomes[0].error, errors.Overloaded)
+    assert not outcomes[0].read_auth

@@ -13,6 +13,7 @@ import tinyvex as tv
 from tests.support.raw import RawClient
 from tinyvex import errors, limits
 from tinyvex.server.server import Server, ServerOptions
+from tinyvex.sync import worker
 
 APP = """
 import asyncio
@@ -95,6 +96,42 @@ async def test_metrics_that_cannot_be_made_are_a_500(tmp_path: Path) -> None:
         assert await anyio.to_thread.run_sync(scrape) == 500
         elsewhere.rename(database)
         assert await anyio.to_thread.run_sync(scrape) == 200
+
+
+async def test_a_transition_that_cannot_be_made_ends_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client is told and comes again, rather than to wait for what is owed to it; others are served."""
+    async with serving(tmp_path) as server:
+        unlucky = await RawClient.open(server.url, server.runtime)
+        await unlucky.answer(unlucky.connect(sessionId="one-without-luck"))
+        with monkeypatch.context() as broken:
+            broken.setattr(worker.codec, "encode_failed", lambda *_: 1 / 0)
+            add = {"type": "Add", "queryId": 0, "udfPath": "app:nothing", "args": {}}
+            unlucky.send("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
+            with anyio.fail_after(10):
+                last_word = await unlucky.notification("fatalError")
+                assert last_word["params"]["error"]["data"]["name"] == "InternalError"
+                assert await unlucky.end() == 1011
+        async with tv.connect(server.url) as client:
+            assert await client.action("app:fine") == "fine"
+
+
+async def test_results_that_are_too_much_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client would refuse the transition, and come again for the same."""
+    monkeypatch.setattr(limits, "TRANSITION_BYTES_MAX", 1 << 20)
+    async with serving(tmp_path) as server:
+        greedy = await RawClient.open(server.url, server.runtime)
+        await greedy.answer(greedy.connect())
+        add = [
+            {"type": "Add", "queryId": number, "udfPath": "app:big", "args": {"size": 600_000 + number}}
+            for number in range(2)
+        ]
+        greedy.send("modifyQuerySet", baseVersion=0, newVersion=1, modifications=add)
+        with anyio.fail_after(10):
+            last_word = await greedy.notification("fatalError")
+        assert last_word["params"]["error"]["data"]["name"] == "MessageTooLarge"
+        assert "together" in last_word["params"]["error"]["message"]
 
 
 async def test_a_client_that_never_reads_is_cut_at_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,29 @@ async def test_a_read_may_raise_anything(store):
     assert await store.read(numbers) == []
 
 
+async def test_what_follows_a_read_is_not_limited(store):
+    """It is called with the value on the reader's thread, when the limit and the transaction are over."""
+    done = asyncio.get_running_loop().create_future()
+    seen = []
+
+    def follow(value):
+        thread = threading.current_thread()
+        event = threading.Event()
+        event.wait(0.3)  # longer than the read may take
+        seen.append((value, thread is not threading.main_thread()))
+
+    store.read_nowait(numbers, lambda value, error: done.set_result((value, error)), limit_seconds=0.1, then=follow)
+    assert await done == ([], None)
+    assert seen == [([], True)]
+
+
+async def test_what_fails_after_a_read_is_told(store):
+    """To whoever waits for the read."""
+    done = asyncio.get_running_loop().create_future()
+    store.read_nowait(numbers, lambda value, error: done.set_result(error), then=lambda value: 1 / 0)
+    assert isinstance(await done, ZeroDivisionError)
+
+
 async def test_readers_cannot_write(store):
     """Not even with SQL of their own."""
 

@@ -400,3 +400,12 @@ def test_a_patch_makes_the_new_rows(
     long = b',"%b"]' % LONG.encode()
     compared(Body([b"[", old, b",", old_all, long]), Body([b"[", new, b",", new_all, long]))
     compared(Body([b"[", old, b",", old_all, long]), Body([b"[", new_all, b",", new, long]))
+
+
+def test_a_search_ends_when_it_has_looked_at_too_much() -> None:
+    """Many small changes in a large tree: the whole value goes."""
+    old = {str(number): [number, number + 1, "text"] for number in range(1_000)}
+    new = {str(number): [number, number + 2, "text"] for number in range(1_000)}
+    long = "x" * 200_000
+    assert diff(text([old, long]), text([new, long])).patch is not None
+    assert diff(text([old, long]), text([new, long]), steps_max=1_000).patch is None

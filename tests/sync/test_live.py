@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from tinyvex import errors
+from tinyvex import errors, limits
 from tinyvex.functions.body import Body
 from tinyvex.functions.calls import Call, QueryOutcome
 from tinyvex.functions.kept import Keeper, KeptRanges
 from tinyvex.functions.reads import ReadSet
 from tinyvex.storage.log import CommitRecord, Write
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.live import VERSIONS_KEPT_MAX, LiveQueries, LiveQuery
+from tinyvex.sync.live import NOT_FOUND_MAX, LiveQueries
+from tinyvex.sync.live_query import VERSIONS_KEPT_MAX, LiveQuery
 
 INDEX = 7
 
@@ -216,7 +217,7 @@ def test_nothing_is_remembered_without_computations(world: World) -> None:
 def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
     """A computation at an older `ts` answers for that `ts` only, and leaves the newest result alone."""
     live = world.computed()
-    world.live.pin(live, 5)
+    world.live.pin(live, 5, world.subscriber)
     world.executor.finish(5, b'"old"')
     pinned = live.at(5)
     assert pinned is not None
@@ -225,21 +226,28 @@ def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
     assert live.covers(10)
 
 
-def test_pins_under_way_are_kept(world: World) -> None:
-    """Somebody waits for each of them, and would ask again."""
+def test_a_pin_is_kept_until_all_who_wait_were_told(world: World) -> None:
+    """Whatever else is computed meanwhile; then it goes at once."""
+    live, other = world.computed(), FakeSubscriber()
+    for subscriber in (world.subscriber, world.subscriber, other):
+        world.live.pin(live, 5, subscriber)
+    assert len(world.executor.pending) == 1
+    world.executor.finish(5, b'"old"')
+    world.commit(11)
+    world.executor.finish(11)
+    for subscriber in (world.subscriber, other, world.subscriber):
+        assert live.at(5) is not None
+        world.live.unpin(live, 5, subscriber)
+    assert not live.pins
+
+
+def test_a_pin_that_nobody_waits_for_any_more_goes_when_it_has_ended(world: World) -> None:
+    """A connection was closed meanwhile."""
     live = world.computed()
-    for ts in range(20):
-        world.live.pin(live, ts)
-    assert list(live.pins) == list(range(20))
-
-
-def test_pins_that_ended_are_bounded(world: World) -> None:
-    """Old ones go when further ones are asked for."""
-    live = world.computed(ts=10)
-    for ts in range(10):
-        world.live.pin(live, ts)
-        world.executor.finish(ts)
-    assert len(live.pins) <= 8
+    world.live.pin(live, 5, world.subscriber)
+    world.live.unpin(live, 5, world.subscriber)
+    world.executor.finish(5)
+    assert not live.pins
 
 
 def test_an_overtaken_result_wakes_even_when_its_hash_is_the_old_one(world: World) -> None:
@@ -322,28 +330,116 @@ def test_nothing_is_kept_of_a_failure(world: World) -> None:
 def test_an_older_state_is_computed_without_what_was_kept(world: World) -> None:
     """That is of another time."""
     live = world.computed(kept=KeptRanges(10, {}))
-    world.live.pin(live, 5)
+    world.live.pin(live, 5, world.subscriber)
     assert world.executor.keepers[-1] == Keeper(None)
 
 
+def old_hash(value: bytes) -> str:
+    """What a client offers for a result."""
+    return Body((value,)).token
+
+
 def test_what_is_offered_in_resume_is_found_again_once(world: World) -> None:
-    """For all who ask for the same time."""
-    live = world.computed()
-    world.live.find_again(live, 5)
-    world.live.find_again(live, 5)
+    """For all who offer the same, whenever theirs was right; each of them is told, and nobody else."""
+    live, other, stranger = world.computed(), FakeSubscriber(), FakeSubscriber()
+    world.watch(subscriber=other), world.watch(subscriber=stranger)
+    assert world.live.find_again(live, old_hash(b'"old"'), 5, world.subscriber)
+    assert world.live.find_again(live, old_hash(b'"old"'), 6, other)
     [(_, _, at)] = world.executor.pending
     assert at == 5
     world.executor.finish(5, b'"old"')
     assert [version.body.json() for version in live.versions.values() if version.body] == [b"1", b'"old"']
-    assert world.subscriber.told[-1] == "changed"
+    assert (world.subscriber.told[-1], other.told, stranger.told) == ("changed", ["changed"], [])
+
+
+def test_what_was_not_found_is_not_kept(world: World) -> None:
+    """Another result than the one offered is of no use to anybody, and is remembered as such."""
+    live = world.computed()
+    world.live.find_again(live, old_hash(b'"old"'), 5, world.subscriber)
+    world.executor.finish(5, b'"something else"')
+    assert list(live.versions) == [live.hash]
+    assert list(live.not_found) == [old_hash(b'"old"')]
+    assert not live.finding
+
+
+def test_only_a_few_are_looked_for_at_once(world: World) -> None:
+    """The others are told so at once, and are sent the whole value."""
+    live = world.computed()
+    found = [world.live.find_again(live, str(number), number, world.subscriber) for number in range(10)]
+    assert found == [True] * limits.FINDING_MAX + [False] * (10 - limits.FINDING_MAX)
+
+
+def test_few_that_were_not_found_are_remembered(world: World) -> None:
+    """Whatever clients offer."""
+    live = world.computed()
+    for number in range(2 * NOT_FOUND_MAX):
+        world.live.find_again(live, str(number), 5, world.subscriber)
+        world.executor.finish(5, b'"else"')
+    assert len(live.not_found) == NOT_FOUND_MAX
 
 
 def test_a_time_in_the_future_is_answered_too(world: World) -> None:
     """A client may name any; nothing waits for it to come."""
     live = world.computed()
-    world.live.find_again(live, 99)
+    world.live.find_again(live, "offered", 99, world.subscriber)
     world.executor.finish(99, error=errors.SnapshotUnavailable("in the future"))
-    assert live.found_again == {99: True}
+    assert not live.finding
+    assert world.subscriber.told[-1] == "changed"
+
+
+def test_a_result_whose_body_was_given_up_is_computed_again(world: World) -> None:
+    """Also while it is right still, and registered."""
+    live = world.computed()
+    assert live.result is not None
+    live.result.version.body = None
+    world.live.compute(live)
+    world.executor.finish(10)
+    assert live.covers(10)
+    world.commit(11)
+    assert world.subscriber.told[-1] == "invalidated"
+
+
+def test_a_pinned_result_outlives_those_who_were_told_it(world: World) -> None:
+    """Whoever waits for it still can be told, when others have gone on."""
+    live = world.computed()
+    world.live.pin(live, 5, world.subscriber)
+    world.executor.finish(5, b'"old"')
+    pinned = live.at(5)
+    assert pinned is not None
+    live.release(live.hold(pinned.version))
+    assert pinned.body().json() == b'"old"'
+
+
+def test_others_look_again_when_a_function_turns_out_to_look_at_the_identity(world: World) -> None:
+    """Their results may be others, although this one has not changed."""
+    world.computed()
+    other = FakeSubscriber()
+    world.watch(identity={"name": "b"}, subscriber=other)
+    world.commit(11)
+    world.executor.finish(11, read_auth=True)
+    assert other.told[-1] == "changed"
+
+
+def test_a_version_that_was_cut_off_does_not_take_its_namesake_along(world: World) -> None:
+    """The value has come back; whoever held the old one lets go of that."""
+    live = world.computed()
+    assert live.result is not None
+    cut_off = live.hold(live.result.version)
+    del live.versions[cut_off.hash]
+    world.commit(11)
+    world.executor.finish(11)
+    assert live.result.version is not cut_off
+    live.release(cut_off)
+    assert live.versions == {live.result.hash: live.result.version}
+
+
+def test_a_pinned_result_counts_as_kept_memory(world: World) -> None:
+    """So that others make room for it."""
+    live = world.computed()
+    before = world.counters.kept_bytes
+    world.live.pin(live, 5, world.subscriber)
+    world.executor.finish(5, b'"%b"' % (b"x" * 5_000))
+    assert world.counters.kept_bytes > before + 5_000
 
 
 def test_what_nobody_holds_is_forgotten(world: World) -> None:

@@ -10,7 +10,7 @@ from tinyvex.functions.kept import KeptRanges, Scan
 from tinyvex.functions.reads import ReadSet
 from tinyvex.storage.records import StoredDocument
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.live import LiveQuery
+from tinyvex.sync.live_query import LiveQuery
 from tinyvex.sync.memory import KeptMemory
 from tinyvex.sync.results import Result, Version
 

@@ -1,5 +1,7 @@
 """Results and versions: encoded once for each who holds the same, and weighed without what they share."""
 
+import sys
+
 import pytest
 
 from tinyvex import errors, limits
@@ -57,7 +59,7 @@ def test_a_value_is_encoded_once() -> None:
 def test_pieces_are_the_value_not_joined() -> None:
     """Joined, they are what goes out whole."""
     new = result(body(rows(500)))
-    assert b"".join(new.pieces()) == new.tail()
+    assert b"".join(map(bytes, new.pieces())) == new.tail()
     assert max(map(len, new.pieces())) < len(new.tail()) / 2
 
 
@@ -106,3 +108,31 @@ def test_a_result_without_its_body_is_told_only_to_who_holds_it(held: str | None
     given_up = result(body(rows(3)))
     given_up.version.body = None
     assert given_up.is_tellable(given_up.hash if held == "same" else held) is tellable
+
+
+def test_pieces_hold_no_copy_of_rows() -> None:
+    """Who waits with them holds references; the text of a chunk is made when it is taken."""
+    new = result(body(rows(500)))
+    chunks = [piece for piece in new.pieces() if not isinstance(piece, bytes)]
+    assert sum(map(len, chunks)) > len(new.tail()) - 1_000
+    assert all(sys.getsizeof(chunk) < 100 for chunk in chunks)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_large_rows_are_not_compared_on_the_loop(reverse: bool) -> None:
+    """Be they those that came or those that went."""
+    counters = Counters()
+    some, large = body(rows(10)), body(rows(10, text="x" * limits.DIFF_ON_LOOP_ROWS_BYTES_MAX))
+    before, after = (large, some) if reverse else (some, large)
+    assert result(after).patch_tail(Version("old", before), counters) is None
+    assert counters.diffs == 0
+
+
+def test_few_patches_are_kept() -> None:
+    """The one from the oldest version goes first; what is kept is weighed."""
+    new = result(body(rows(200)))
+    for number in range(2 * limits.PATCHES_KEPT_MAX):
+        new.set_patch(Version(str(number), None), b"[%d]" % number)
+    assert len(new._tails) == limits.PATCHES_KEPT_MAX
+    assert new.weight == sum(len(tail) for tail in new._tails.values() if tail)
+    assert str(2 * limits.PATCHES_KEPT_MAX - 1) in new._tails

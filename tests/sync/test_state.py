@@ -38,7 +38,8 @@ class FakeLive:
     generation: int = 0
     pins: dict[int, FakeResult | None] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    found_again: dict[int, bool] = field(default_factory=dict)
+    finding: dict[str, object] = field(default_factory=dict)
+    not_found: dict[str, None] = field(default_factory=dict)
 
     def covers(self, ts: int, held: str | None = None) -> bool:
         return self.result is not None and self.result.covers(ts)
@@ -314,6 +315,7 @@ class Commits:
                     else:
                         self.state.skip(ts, self.published)
                     for number, query in self.state.queries.items():
+                        query.pinned = None
                         assert query.held == self.truth(number, ts)
                 case _:
                     return
@@ -352,15 +354,27 @@ def resuming(live: FakeLive, token: str = "old", ts: int = 5) -> SyncState:
 
 
 def test_a_changed_result_is_found_again_before_it_is_sent() -> None:
-    """Once; then the transition goes, whatever came of it."""
+    """Once; then the transition goes, whatever came of it, even where that is forgotten already."""
     live = FakeLive(FakeResult(1, hash="new"))
     state = resuming(live)
     plan = state.plan(10)
     assert isinstance(plan, FindAgain)
-    live.found_again[5] = False
+    live.finding["old"] = None
     assert state.plan(10) is WAIT
-    live.found_again[5] = True
+    live.finding.clear()
     assert state.plan(10) == Send(10)
+
+
+def test_what_was_looked_for_in_vain_is_not_looked_for_again() -> None:
+    """By whoever offers it next."""
+    live = FakeLive(FakeResult(1, hash="new"), not_found={"old": None})
+    assert resuming(live).plan(10) == Send(10)
+
+
+def test_each_who_offers_the_same_waits_for_the_one_search() -> None:
+    """And says so, to be told."""
+    live = FakeLive(FakeResult(1, hash="new"), finding={"old": None})
+    assert isinstance(resuming(live).plan(10), FindAgain)
 
 
 def test_an_unchanged_result_is_not_found_again() -> None:

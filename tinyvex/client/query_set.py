@@ -264,8 +264,17 @@ class QuerySet:
 
     # What is not believed.
 
-    def doubt(self, query: Query, why: str) -> None:
-        """What is held of a query is wrong: have it said whole. Nothing where that is under way."""
+    def doubt(self, query: Query, why: str, *, wrong: bool = False) -> None:
+        """
+        Have a query said whole; nothing where that is under way.
+
+        Args:
+            query: which.
+            why: for the log.
+            wrong: what is held is not what its hash stands for, so it must not be offered in `resume` either.
+        """
+        if wrong and isinstance(query.result, Value):
+            query.result.hash = ""
         if query.query_id in self._on_server and query.query_id not in self._doubted:
             logger.error("%s is asked for again as a whole: %s", query.path, why)
             self._doubted[query.query_id] = None

@@ -300,7 +300,7 @@ class ClientState:
         if request not in self._checks:
             self._events.append(Completed(request.number, answer))
         elif (query := self._checks.end(request, answer)) is not None:
-            self.queries.doubt(query, "a fresh query returned something else than patches made")
+            self.queries.doubt(query, "a fresh query returned something else than patches made", wrong=True)
 
     def _receive_failure(self, request: Request, error: wire.ErrorObject) -> None:
         """

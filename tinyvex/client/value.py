@@ -49,7 +49,10 @@ class Value:  # noqa: PLW1641 - compared, never a key
         if self._tree is _NOT_DECODED:
             self._tree = msgspec.json.decode(self.json)
         result = Value(b"", hash)
-        result._json, result._tree = None, json_patch.apply(self._tree, msgspec.json.decode(patch))
+        try:
+            result._json, result._tree = None, json_patch.apply(self._tree, msgspec.json.decode(patch))
+        except RecursionError:
+            raise json_patch.PatchFailed("it is nested too deep to be read") from None
         return result
 
     def says(self, json: bytes) -> bool:
@@ -57,7 +60,13 @@ class Value:  # noqa: PLW1641 - compared, never a key
         return self.json == json or _encode(msgspec.json.decode(self.json)) == _encode(msgspec.json.decode(json))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Value) and (self is other or self.json == other.json)
+        if not isinstance(other, Value):
+            return False
+        if self.hash and self.hash == other.hash:
+            return True
+        if self.hash and other.hash and (self._json is None or other._json is None):
+            return False  # patched: to the server they are two; not worth encoding both to see whether it is right
+        return self.json == other.json
 
     def __repr__(self) -> str:
         return f"Value({self.json!r:.100}, {self.hash!r})"

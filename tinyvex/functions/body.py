@@ -16,12 +16,32 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tinyvex.functions.chunks import DIGEST_BYTES, ChunkedRows
+from tinyvex.functions.chunks import DIGEST_BYTES, Chunk, ChunkedRows
 
 if TYPE_CHECKING:
     from tinyvex.storage.records import StoredDocument
 
-__all__ = ["Body", "RowsPart"]
+__all__ = ["Body", "ChunkText", "RowsPart"]
+
+
+class ChunkText:
+    """
+    The JSON of a chunk's rows, made each time it is asked for.
+
+    Who waits with a large result holds this, and not a copy of it.
+    """
+
+    __slots__ = ("_chunk", "_reverse")
+
+    def __init__(self, chunk: Chunk, *, reverse: bool) -> None:
+        self._chunk = chunk
+        self._reverse = reverse
+
+    def __len__(self) -> int:
+        return self._chunk.size
+
+    def __bytes__(self) -> bytes:
+        return self._chunk.json(reverse=self._reverse)
 
 
 class RowsPart:
@@ -70,11 +90,11 @@ class RowsPart:
         """The JSON array."""
         return b"[" + b",".join([row.json for row in self.documents]) + b"]"
 
-    def pieces(self) -> list[bytes]:
+    def pieces(self) -> list[bytes | ChunkText]:
         """The JSON array in pieces, one for each chunk and each comma between them."""
-        pieces = [b"["]
+        pieces: list[bytes | ChunkText] = [b"["]
         for chunk in reversed(self.rows.chunks) if self.reverse else self.rows.chunks:
-            pieces += (chunk.json(reverse=self.reverse), b",")
+            pieces += (ChunkText(chunk, reverse=self.reverse), b",")
         if len(pieces) > 1:
             pieces.pop()
         return [*pieces, b"]"]
@@ -120,19 +140,20 @@ class Body:
                 digest.update(piece.rows.digest)
         return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
 
-    def rows_beside(self, other: Body) -> int:
-        """How many rows are in chunks that the other does not have."""
+    def rows_beside(self, other: Body) -> tuple[int, int]:
+        """How many rows are in chunks that the other does not have, and how many bytes they have."""
         known = {chunk.digest for part in other.parts for chunk in part.rows.chunks}
         chunks = [chunk for part in self.parts for chunk in part.rows.chunks]
-        return sum([len(chunk.rows) for chunk in chunks if chunk.digest not in known])
+        beside = [chunk for chunk in chunks if chunk.digest not in known]
+        return sum([len(chunk.rows) for chunk in beside]), sum([chunk.size for chunk in beside])
 
     def json(self) -> bytes:
         """The whole."""
         return b"".join([piece if isinstance(piece, bytes) else piece.json() for piece in self.pieces])
 
-    def flat(self) -> list[bytes]:
-        """The whole in pieces of text, none of which is much longer than a chunk or what the function made itself."""
-        flat: list[bytes] = []
+    def flat(self) -> list[bytes | ChunkText]:
+        """The whole in pieces, none of which is much longer than a chunk or what the function made itself."""
+        flat: list[bytes | ChunkText] = []
         for piece in self.pieces:
             flat += (piece,) if isinstance(piece, bytes) else piece.pieces()
         return flat

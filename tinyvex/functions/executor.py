@@ -115,24 +115,22 @@ class Executor:
             done: called on the loop.
             at: the snapshot; None for the newest.
             keeper: for a live query: serves its scans, and leaves its rows as parts of the body.
-            then: called with the outcome on the reader's thread, for work that would hold up the loop.
+            then: called with the outcome on the reader's thread, for work that would hold up the loop;
+                it is not the function's, so its time limit does not count it.
         """
-        reads = ReadSet()
+        execution = Execution(ReadSet(), keeper=keeper)
         snapshot_ts = at
 
         def run(snapshot: Snapshot) -> QueryOutcome:
             nonlocal snapshot_ts
             snapshot_ts = snapshot.ts
-            outcome = self.run_query(call, snapshot, reads, keeper)
-            if then is not None:
-                then(outcome)
-            return outcome
+            return self.run_query(call, snapshot, execution)
 
         def finish(outcome: QueryOutcome | None, error: BaseException | None) -> None:
-            done(outcome if outcome is not None else self._stopped_query(call, reads, error, snapshot_ts))
+            done(outcome if outcome is not None else self._stopped_query(call, execution, error, snapshot_ts))
 
         try:
-            self.store.read_nowait(run, finish, at=at, limit_seconds=self.function_seconds)
+            self.store.read_nowait(run, finish, at=at, limit_seconds=self.function_seconds, then=then)
         except errors.TinyvexError as error:
             finish(None, error)
 
@@ -150,9 +148,9 @@ class Executor:
             raise outcome.error
         return outcome
 
-    def run_query(self, call: Call, snapshot: Snapshot, reads: ReadSet, keeper: Keeper | None = None) -> QueryOutcome:
+    def run_query(self, call: Call, snapshot: Snapshot, execution: Execution) -> QueryOutcome:
         """Run a query on a snapshot, here and now."""
-        execution = Execution(reads, keeper=keeper)
+        reads, keeper = execution.reads, execution.keeper
         reads.add_point(-CODE_TABLET, CODE_INTERNAL)
         body, error, rows_read = None, None, 0
         try:
@@ -190,7 +188,9 @@ class Executor:
             rows_applied=0 if keeper is None else keeper.rows_applied,
         )
 
-    def _stopped_query(self, call: Call, reads: ReadSet, raised: BaseException | None, at: int | None) -> QueryOutcome:
+    def _stopped_query(
+        self, call: Call, execution: Execution, raised: BaseException | None, at: int | None
+    ) -> QueryOutcome:
         """The outcome of a query that could not run to its end: stopped at the time limit, or the store failed."""
         assert raised is not None
         error = self.to_error(raised, call)
@@ -198,8 +198,8 @@ class Executor:
             ts=self.store.last_ts if at is None else at,
             body=None,
             error=error,
-            reads=reads.copy(),  # a thread that was given up may still add to its own
-            read_auth=True,
+            reads=execution.reads.copy(),  # a thread that was given up may still add to its own
+            read_auth=execution.read_auth,
             volatile=not isinstance(error, errors.TimeLimitExceeded),
         )
 

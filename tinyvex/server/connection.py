@@ -37,6 +37,7 @@ from tinyvex.wire.faults import to_object
 
 if TYPE_CHECKING:
     from tinyvex.sync.worker import SyncWorker
+    from tinyvex.wire.chunks import Piece
 
 __all__ = ["Answer", "Connection", "Host"]
 
@@ -221,7 +222,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and self._core.state is State.OPEN:
             self._put(text_frame(message))
 
-    def send_transition(self, pieces: Sequence[bytes]) -> None:
+    def send_transition(self, pieces: Sequence[Piece]) -> None:
         """
         Queue a transition, given in pieces that nobody will change.
 

@@ -12,7 +12,7 @@ So transitions keep their order among each other, and so does all the rest;
 what is no transition overtakes those in parts, and never waits for more than one part.
 
 A client that does not read costs the frames in `ready`, which are counted and bounded by who puts them,
-and of each transition in parts only a list: its pieces belong to the result, which all subscribers share.
+and of each transition in parts only a list: its pieces are the result's, which all subscribers share.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from tinyvex.wire.chunks import Splitter
+from tinyvex.wire.chunks import Piece, Splitter
 
 __all__ = ["Outbox", "text_frame"]
 
@@ -48,7 +48,7 @@ class Outbox:
         self.ready_bytes += len(frame)
         self.transitions += transition
 
-    def put_transition(self, pieces: Sequence[bytes], *, in_parts: bool) -> None:
+    def put_transition(self, pieces: Sequence[Piece], *, in_parts: bool) -> None:
         """
         Add a transition.
 
@@ -61,7 +61,7 @@ class Outbox:
             self._transition_id += 1
             self.transitions += 1
             return
-        frame = text_frame(b"".join(pieces))
+        frame = text_frame(b"".join(map(bytes, pieces)))
         if self._transitions:
             self._transitions.append(frame)
             self.transitions += 1

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
     from tinyvex.server.turns import Turns
     from tinyvex.sync.counters import Counters
+    from tinyvex.wire.chunks import Piece
 
 __all__ = ["Sender", "SenderHost"]
 
@@ -87,7 +88,7 @@ class Sender:
             self._outbox.put(frame)
             self._queued()
 
-    def put_transition(self, pieces: Sequence[bytes], *, in_parts: bool) -> None:
+    def put_transition(self, pieces: Sequence[Piece], *, in_parts: bool) -> None:
         """Queue a transition, in parts if it is long and the client takes them so."""
         if not self._closed:
             self._outbox.put_transition(pieces, in_parts=in_parts)

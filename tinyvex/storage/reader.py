@@ -88,14 +88,24 @@ class SnapshotSource:
             self.connection.execute("ROLLBACK")
 
 
-class _Job:
-    __slots__ = ("at", "done", "error", "limit_seconds", "read", "value")
+class Job:
+    """A read that waits or runs; see `Store.read_nowait`."""
 
-    def __init__(self, read: Read, done: Done, at: int | None, limit_seconds: float | None) -> None:
+    __slots__ = ("at", "done", "error", "limit_seconds", "read", "then", "value")
+
+    def __init__(
+        self,
+        read: Read,
+        done: Done,
+        at: int | None,
+        limit_seconds: float | None,
+        then: Callable[[Any], None] | None = None,
+    ) -> None:
         self.read = read
         self.done = done
         self.at = at
         self.limit_seconds = limit_seconds
+        self.then = then
         self.value: Any = None
         self.error: BaseException | None = None
 
@@ -121,9 +131,9 @@ class Readers:
         self.folder = folder
         self.statistics = statistics
         self.tail = tail
-        self.queue: deque[_Job] = deque()
+        self.queue: deque[Job] = deque()
         self._abandoned = abandoned
-        self._answered: deque[_Job] = deque()
+        self._answered: deque[Job] = deque()
         self._answers_posted = False
         self._unfinished = 0
         self._watch = Watch(runtime, self._look, lambda: self._unfinished > 0)
@@ -132,9 +142,9 @@ class Readers:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, read: Read, done: Done, *, at: int | None, limit_seconds: float | None) -> None:
+    def submit(self, job: Job) -> None:
         """
-        Queue a read; `done` is called on the loop.
+        Queue a read; its `done` is called on the loop.
 
         Raises:
             Overloaded: the queue is full.
@@ -142,9 +152,9 @@ class Readers:
         if self._unfinished >= READER_QUEUE_MAX:
             raise Overloaded(f"{self._unfinished} reads wait, the most there may be")
         self._unfinished += 1
-        self.queue.append(_Job(read, done, at, limit_seconds))
-        if limit_seconds is not None:
-            self._watch.expect(limit_seconds)
+        self.queue.append(job)
+        if job.limit_seconds is not None:
+            self._watch.expect(job.limit_seconds)
         for thread in self._threads:
             if thread.idle:
                 # One is enough; those that are busy look at the queue before they sleep.
@@ -156,7 +166,7 @@ class Readers:
         """Reads that were queued and have not been answered."""
         return self._unfinished
 
-    def answer(self, job: _Job) -> None:
+    def answer(self, job: Job) -> None:
         """From a reader's thread: one callback on the loop serves all that were answered meanwhile."""
         self._answered.append(job)
         if not self._answers_posted:
@@ -217,7 +227,7 @@ class _Reader:
         self.readers = readers
         self.guard = Guard(readers.runtime, self._stop)
         self.source = None if connection is None else SnapshotSource(connection, readers.tail)
-        self.job: _Job | None = None
+        self.job: Job | None = None
         self.idle = False
         self._ending = threading.Lock()
         self._ended = False
@@ -258,7 +268,7 @@ class _Reader:
         self.readers.answer(job)
         return True
 
-    def _run(self, job: _Job) -> None:
+    def _run(self, job: Job) -> None:
         try:
             if self.source is None:
                 self.source = SnapshotSource(open_reader(self.readers.folder.database), self.readers.tail)
@@ -279,6 +289,8 @@ class _Reader:
             finally:
                 if not self._ended:
                     self.source.end()
+            if job.then is not None:
+                job.then(job.value)
         except Abandoned:
             raise
         except sqlite3.Error as error:

@@ -17,7 +17,7 @@ from tinyvex.storage import database
 from tinyvex.storage.faults import translate
 from tinyvex.storage.folder import DataFolder, FolderLock
 from tinyvex.storage.log import CommitRecord, Outcome, Snapshot
-from tinyvex.storage.reader import Readers
+from tinyvex.storage.reader import Job, Readers
 from tinyvex.storage.statistics import StoreStatistics
 from tinyvex.storage.tail import LogTail
 from tinyvex.storage.writer import Writer
@@ -181,6 +181,7 @@ class Store:
         *,
         at: int | None = None,
         limit_seconds: float | None = None,
+        then: Callable[[Any], None] | None = None,
     ) -> None:
         """
         Run a read on a reader's thread, in one read transaction.
@@ -192,6 +193,7 @@ class Store:
             done: called on the loop with the value or the error.
             at: the timestamp to read at; None for the newest.
             limit_seconds: the read is stopped after this long, and fails with `TimeLimitExceeded`.
+            then: called with the value, still on that thread, when transaction and limit are over.
 
         Raises:
             Overloaded: too many wait already.
@@ -199,7 +201,7 @@ class Store:
         """
         if self._closing:
             raise ServerStopping("the store is closing")
-        self._readers.submit(read, done, at=at, limit_seconds=limit_seconds)
+        self._readers.submit(Job(read, done, at, limit_seconds, then))
 
     def read(
         self, read: Callable[[Snapshot], T], *, at: int | None = None, limit_seconds: float | None = None

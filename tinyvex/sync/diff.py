@@ -8,7 +8,8 @@ objects by key, arrays by `_id` where all their elements have one, else by equal
 `$` wrappers are atomic.
 
 The operations are `add`, `remove`, `replace` and `move`.
-A patch that would not be smaller than the new value is not made: the search ends as soon as that is sure.
+A patch that would not be smaller than the new value is not made: the search ends as soon as that is sure,
+and also when it has looked at so much that to send the value is the better use of the time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from tinyvex import limits
 from tinyvex.functions.body import Body, RowsPart
 from tinyvex.sync.array_edits import Move, Remove, edits, longest_increasing
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from tinyvex.storage.records import StoredDocument
 
 __all__ = ["Difference", "diff"]
+
+_BYTES_PER_STEP = 64
+"""Of JSON that is encoded only to be measured."""
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
@@ -53,12 +58,19 @@ class Difference(NamedTuple):
     rows_decoded: int
 
 
-def diff(old: Body, new: Body) -> Difference:
-    """The operations that make the new result of the old one."""
-    comparison = _Comparison(old, new)
+def diff(old: Body, new: Body, *, steps_max: int = limits.DIFF_STEPS_MAX) -> Difference:
+    """
+    The operations that make the new result of the old one.
+
+    Args:
+        old: what the client holds.
+        new: what it is to hold.
+        steps_max: how many fields and elements are looked at, before the search is given up.
+    """
+    comparison = _Comparison(old, new, steps_max)
     try:
         comparison.compare_bodies()
-    except _TooLong:
+    except (_TooLong, _TooMuch):
         return Difference(None, comparison.rows_opened, comparison.rows_decoded)
     patch = b"[%b]" % b",".join(comparison.operations)
     return Difference(
@@ -70,10 +82,15 @@ class _TooLong(Exception):
     """The operations are as long as the value already."""
 
 
+class _TooMuch(Exception):
+    """The search has taken its time."""
+
+
 class _Comparison:
     """The operations found so far."""
 
-    def __init__(self, old: Body, new: Body) -> None:
+    def __init__(self, old: Body, new: Body, steps_max: int) -> None:
+        self._steps_left = steps_max
         self.operations: list[bytes] = []
         self.rows_opened = 0
         self.rows_decoded = 0
@@ -88,6 +105,11 @@ class _Comparison:
             self._compare_parts(old[0], new[0], "")
         else:
             self._compare(self._tree(self._old), self._tree(self._new), "")
+
+    def _spend(self, steps: int) -> None:
+        self._steps_left -= steps
+        if self._steps_left < 0:
+            raise _TooMuch
 
     # Operations.
 
@@ -127,12 +149,14 @@ class _Comparison:
     def _text_size(self, tree: Tree) -> int:
         """Bytes of its JSON, without a look at the rows."""
         text = _encode(tree)
+        self._spend(len(text) // _BYTES_PER_STEP)
         return len(text) + sum([self._part(hole).size - len(hole[0]) for hole in _HOLE.finditer(text)])
 
     def _part(self, hole: re.Match[bytes]) -> RowsPart:
         return self._parts[hole[1].decode()]
 
     def _compare(self, old: Tree, new: Tree, path: str) -> None:
+        self._spend(1)
         if _same(old, new):
             return
         if type(old) is dict and type(new) is dict:
@@ -166,6 +190,7 @@ class _Comparison:
         self._put(b"replace", path, self._text(new))
 
     def _compare_objects(self, old: dict[str, Tree], new: dict[str, Tree], path: str) -> None:
+        self._spend(len(old) + len(new))
         for key in old:
             if key not in new:
                 self._remove(_below(path, key))
@@ -176,6 +201,7 @@ class _Comparison:
                 self._put(b"add", _below(path, key), self._text(child))
 
     def _compare_arrays(self, old: list[Tree], new: list[Tree], path: str) -> None:
+        self._spend(len(old) + len(new))
         old_ids, new_ids = _ids(old), _ids(new)
         if old_ids is not None and new_ids is not None:
             self._compare_by_id(old, old_ids, new, new_ids, path)
@@ -229,6 +255,7 @@ class _Comparison:
             self._put(b"replace", path, new.json())
             return
         old_rows, new_rows = _opened(old.rows, new.rows), _opened(new.rows, old.rows)
+        self._spend(len(old_rows) + len(new_rows))
         self.rows_opened += len(old_rows) + len(new_rows)
         if old.reverse:
             old_rows, new_rows = _from_the_end(old_rows, len(old)), _from_the_end(new_rows, len(new))

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from tinyvex import limits
 from tinyvex.functions.calls import Call, QueryOutcome, identity_key
 from tinyvex.functions.kept import Keeper, KeptRanges
 from tinyvex.sync.diff import Difference, diff
+from tinyvex.sync.live_query import Key, LiveQuery, Pin, Subscriber
 from tinyvex.sync.memory import KeptMemory
 from tinyvex.sync.recent import RecentCommits
 from tinyvex.sync.results import Result, Version
@@ -36,104 +38,10 @@ if TYPE_CHECKING:
     from tinyvex.storage.log import CommitRecord
     from tinyvex.sync.counters import Counters
 
-__all__ = ["LiveQueries", "LiveQuery", "Subscriber"]
+__all__ = ["LiveQueries"]
 
-PINS_KEPT_MAX = 8
-"""Results at older snapshots a live query keeps for connections that are about to use them."""
-VERSIONS_KEPT_MAX = 32
-"""Versions a live query keeps for clients that are behind; those further behind are sent the whole value."""
-FOUND_AGAIN_MAX = 64
-"""Snapshots looked at for `resume` that a live query remembers, so that one look serves all who ask for it."""
-
-
-class Subscriber(Protocol):
-    """What a live query tells."""
-
-    def invalidated(self, live: LiveQuery) -> bool:
-        """A commit touched it; True when the subscriber could send a new result now."""
-        ...
-
-    def computed(self, live: LiveQuery, changed: bool) -> None:
-        """A computation ended."""
-
-
-class LiveQuery:
-    """
-    One query that somebody watches.
-
-    Attributes:
-        call: what every computation runs, under the identity of the first who asked.
-        result: the newest; None until the first computation has ended.
-        kept: the ranges behind it, for the next computation; None where the memory was needed.
-        versions: the newest, those that subscribers hold, and those found again for `resume`; by hash.
-        generation: how many computations of the newest state have ended.
-        computing: whether one is under way; there is at most one.
-        pins: results at older snapshots by `ts`; None while being computed.
-        found_again: snapshots that were looked at for `resume`; False while that is under way.
-    """
-
-    __slots__ = (
-        "call", "computing", "found_again", "generation", "kept", "key", "pins", "result", "subscribers", "versions",
-    )  # fmt: skip
-
-    def __init__(self, key: Key, call: Call) -> None:
-        self.key = key
-        self.call = call
-        self.result: Result | None = None
-        self.kept: KeptRanges | None = None
-        self.versions: dict[str, Version] = {}
-        self.generation = 0
-        self.computing = False
-        self.pins: dict[int, Result | None] = {}
-        self.found_again: dict[int, bool] = {}
-        self.subscribers: dict[Subscriber, int] = {}
-
-    def covers(self, ts: int, held: str | None = None) -> bool:
-        """Whether the newest result is the answer at `ts`, and can be told to a client that holds `held`."""
-        return self.result is not None and self.result.covers(ts) and self.result.is_tellable(held)
-
-    def at(self, ts: int, held: str | None = None) -> Result | None:
-        """The result at `ts`, when it is known and can be told to a client that holds `held`."""
-        if self.covers(ts, held):
-            return self.result
-        return self.pins.get(ts)
-
-    @property
-    def hash(self) -> str | None:
-        """Of the newest result."""
-        return None if self.result is None else self.result.hash
-
-    def hold(self, version: Version) -> Version:
-        """A subscription was told this version, or its like; returns the one that it holds."""
-        held = self.versions.setdefault(version.hash, version)
-        held.body = held.body or version.body
-        held.holders += 1
-        return held
-
-    def release(self, version: Version) -> None:
-        """A subscription holds it no more."""
-        version.holders -= 1
-        if not version.holders:
-            self._forget_unless_needed(version)
-
-    def _forget_unless_needed(self, version: Version) -> None:
-        if self.result is None or version is not self.result.version:
-            version.body = None
-            self.versions.pop(version.hash, None)
-
-    def forget_unheld(self) -> None:
-        """Forget the versions that nobody holds, but the newest; and of those held, all but the last few."""
-        assert self.result is not None
-        for version in list(self.versions.values()):
-            if not version.holders:
-                self._forget_unless_needed(version)
-        for token in list(self.versions)[: max(0, len(self.versions) - VERSIONS_KEPT_MAX)]:
-            if token != self.result.hash:
-                self.versions.pop(token).body = None
-
-
-Key = tuple[str, bytes, bool, bytes | None]
-"""Path, canonical arguments, whether internal functions are allowed, and, where executions look at it, the identity."""
+NOT_FOUND_MAX = 64
+"""Hashes offered in `resume` that a live query remembers to have looked for in vain."""
 
 
 class LiveQueries:
@@ -195,11 +103,11 @@ class LiveQueries:
         wanted = []
         for record in records:
             keys = list(record.touched())
-            touched: dict[LiveQuery, None] = {}
             for index_id, key in keys:
-                touched |= self._index.touched(index_id, key)
-            touched |= self._volatile
-            wanted += [live for live in touched if self._invalidate(live, record.ts)]
+                # Each leaves the index with its first hit, so that it is found once for all keys.
+                touched = self._index.touched(index_id, key)
+                wanted += [live for live in touched if self._invalidate(live, record.ts)]
+            wanted += [live for live in list(self._volatile) if self._invalidate(live, record.ts)]
             if self._under_way:
                 self._recent.add(record.ts, keys)
         self.published = records[-1].ts
@@ -245,7 +153,10 @@ class LiveQueries:
             if patches and base is not None and live.result is not None:
                 self._count(patches[0])
                 live.result.set_patch(base, patches[0].patch)
-            self._tell(live, changed=base is None or live.result is None or live.result.hash != base.hash)
+            # Others' identities may have other results: they must look, though this one has not changed.
+            splits = outcome.read_auth and live.key[-1] is None
+            is_new = base is None or live.result is None or live.result.hash != base.hash
+            self._tell(live, changed=is_new or splits)
 
         self._start(live, None, keeper, prepare, finish)
 
@@ -256,51 +167,80 @@ class LiveQueries:
         until = live.result.until
         return replace(live.kept, ts=max(live.kept.ts, self.published if until is None else until - 1))
 
-    def pin(self, live: LiveQuery, ts: int) -> None:
-        """Compute the state at an older `ts`."""
-        if ts in live.pins:
+    def pin(self, live: LiveQuery, ts: int, subscriber: Subscriber) -> None:
+        """Compute the state at an older `ts`, and keep it until each who asked has said `unpin`."""
+        pin = live.pins.get(ts)
+        if pin is not None:
+            pin.waiting[subscriber] = pin.waiting.get(subscriber, 0) + 1
             return
-        # One under way is wanted by somebody: to forget it would make them ask again, and those after them, for ever.
-        ended = [known for known, pin in live.pins.items() if pin is not None]
-        for known in ended[: max(0, len(live.pins) + 1 - max(PINS_KEPT_MAX, len(live.subscribers)))]:
-            del live.pins[known]
-        live.pins[ts] = None
+        pin = live.pins[ts] = Pin()
+        pin.waiting[subscriber] = 1
 
         def finish(outcome: QueryOutcome, request_id: str) -> None:
-            if ts in live.pins:
-                # A version of its own: what others hold may be forgotten before this was told.
-                live.pins[ts] = self._result(outcome, ts + 1, Version(outcome.hash, outcome.body), request_id)
+            # A version of its own: what others hold may be forgotten before this was told.
+            pin.result = self._result(outcome, ts + 1, Version(outcome.hash, outcome.body), request_id)
+            if not pin.waiting:
+                del live.pins[ts]
+            self._weigh(live)
             self._tell(live, changed=True)
 
         self._start(live, ts, Keeper(None), _hash, finish)
 
-    def find_again(self, live: LiveQuery, ts: int) -> None:
-        """Compute what clients say they hold of an older `ts`, once for all of them, to send patches from it."""
-        if ts in live.found_again:
-            return
-        ended = [known for known, done in live.found_again.items() if done]
-        for known in ended[: max(0, len(live.found_again) + 1 - FOUND_AGAIN_MAX)]:
-            del live.found_again[known]
-        live.found_again[ts] = False
+    def unpin(self, live: LiveQuery, ts: int, subscriber: Subscriber) -> None:
+        """One query that waited for the state at `ts` was told it, or waits no more."""
+        pin = live.pins[ts]
+        pin.waiting[subscriber] -= 1
+        if not pin.waiting[subscriber]:
+            del pin.waiting[subscriber]
+        if not pin.waiting and pin.result is not None:
+            del live.pins[ts]
+
+    def find_again(self, live: LiveQuery, held: str, ts: int, subscriber: Subscriber) -> bool:
+        """
+        Compute again what clients say they hold of an older `ts`, once for all of them, to send a patch from it.
+
+        Args:
+            live: the query.
+            held: the hash offered.
+            ts: when it is said to have been right.
+            subscriber: is told when the search has ended, found or not.
+
+        Returns:
+            Whether it is looked for; not, where enough others are.
+        """
+        if held in live.finding:
+            live.finding[held][subscriber] = None
+            return True
+        if len(live.finding) >= limits.FINDING_MAX:
+            return False
+        live.finding[held] = {subscriber: None}
         self._counters.results_found_again += 1
         newest = live.result
         patches: list[Difference] = []
 
         def prepare(outcome: QueryOutcome) -> None:
             body = None if newest is None else newest.version.body
-            if outcome.body is not None and outcome.hash and body is not None:
+            if outcome.body is not None and outcome.hash == held and body is not None:
                 patches.append(diff(outcome.body, body))
 
         def finish(outcome: QueryOutcome, _: str) -> None:
-            live.found_again[ts] = True
-            if outcome.body is not None and live.subscribers:
-                version = live.versions.setdefault(outcome.hash, Version(outcome.hash, outcome.body))
+            waiting = live.finding.pop(held)
+            if outcome.body is None or outcome.hash != held:
+                live.not_found[held] = None
+                for known in list(live.not_found)[:-NOT_FOUND_MAX]:
+                    del live.not_found[known]
+            elif live.subscribers:
+                version = live.versions.setdefault(held, Version(held, outcome.body))
                 if patches and newest is not None:
                     self._count(patches[0])
                     newest.set_patch(version, patches[0].patch)
-            self._tell(live, changed=True)
+                self._weigh(live)
+            for told in waiting:
+                if told in live.subscribers:
+                    told.computed(live, True)
 
         self._start(live, ts, Keeper(None), prepare, finish)
+        return True
 
     def _count(self, difference: Difference) -> None:
         self._counters.diffs += 1
@@ -347,14 +287,18 @@ class LiveQueries:
             self._counters.recomputations_unchanged += 1
         live.generation += 1
         live.computing = False
-        live.pins = {ts: pin for ts, pin in live.pins.items() if pin is None or ts > result.since}
         live.kept = outcome.kept
         live.versions.setdefault(result.hash, result.version)
         live.forget_unheld()
+        self._weigh(live)
+        # Registered still, where its body was given up while it was right.
+        self._forget_reads(live)
+        if live.subscribers and result.until is None:
+            self._watch(live, outcome)
+
+    def _weigh(self, live: LiveQuery) -> None:
         if live.subscribers:
             self._memory.weigh(live)
-            if result.until is None:
-                self._watch(live, outcome)
 
     def _result(self, outcome: QueryOutcome, until: int | None, version: Version, request_id: str) -> Result:
         return Result(outcome, until, version, reveal=self._executor.reveal, request_id=request_id)

@@ -1,7 +1,8 @@
 """
 How much memory live queries keep, and who gives up theirs when it is too much.
 
-Kept are the newest result, the ranges behind it, and older versions that clients still hold.
+Kept are the newest result, the ranges behind it, older versions that clients still hold, patches from those,
+and results at older snapshots that are about to be told.
 All of it only saves work: without its ranges a live query reads them again,
 without its body a result is computed again for the next who subscribes,
 without an older version a client that was behind is sent the whole value.
@@ -17,7 +18,7 @@ from tinyvex import limits
 
 if TYPE_CHECKING:
     from tinyvex.sync.counters import Counters
-    from tinyvex.sync.live import LiveQuery
+    from tinyvex.sync.live_query import LiveQuery
 
 __all__ = ["KeptMemory"]
 
@@ -69,7 +70,9 @@ def _weight(live: LiveQuery) -> int:
     if live.result is None:
         return 0
     newest = live.result.version
-    weight = sum([version.weight_beside(newest) for version in live.versions.values()])
+    weight = live.result.weight + sum([version.weight_beside(newest) for version in live.versions.values()])
+    pinned = [pin.result.version for pin in live.pins.values() if pin.result is not None]
+    weight += sum([version.weight_beside(newest) for version in pinned])
     if live.kept is not None and live.kept.ranges:
         parts = [] if newest.body is None else newest.body.parts
         counted = {id(part.rows) for part in parts}

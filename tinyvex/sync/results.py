@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tinyvex.functions.body import Body
     from tinyvex.functions.calls import QueryOutcome
     from tinyvex.sync.counters import Counters
+    from tinyvex.wire.chunks import Piece
     from tinyvex.wire.messages import ErrorObject
 
 __all__ = ["Result", "Version"]
@@ -102,7 +103,7 @@ class Result:
             tail = self._tails[None] = updated_tail(self.body().json(), self.hash, list(self.log_lines))
         return tail
 
-    def pieces(self) -> list[bytes]:
+    def pieces(self) -> list[Piece]:
         """The same, not joined: for values that go in chunks."""
         head = updated_tail(b"", self.hash, list(self.log_lines))
         return [head[:-1], *self.body().flat(), head[-1:]]
@@ -115,7 +116,16 @@ class Result:
 
     def set_patch(self, base: Version, patch: bytes | None) -> None:
         """Keep the patch from `base` for all who hold it."""
+        self._tails.pop(base.hash, None)
+        older = [known for known in self._tails if known is not None]
+        for known in older[: max(0, len(older) + 1 - limits.PATCHES_KEPT_MAX)]:
+            del self._tails[known]
         self._tails[base.hash] = None if patch is None else patched_tail(patch, self.hash, list(self.log_lines))
+
+    @property
+    def weight(self) -> int:
+        """About how much memory what was encoded takes."""
+        return sum([len(tail) for tail in self._tails.values() if tail is not None])
 
     def _patch_from(self, base: Version, counters: Counters) -> bytes | None:
         """A patch for those who missed what came between; on the loop, so only where that is quick."""
@@ -123,7 +133,9 @@ class Result:
             return None
         if max(base.body.literal_size, self.version.body.literal_size) > limits.DIFF_ON_LOOP_BYTES_MAX:
             return None
-        if self.version.body.rows_beside(base.body) > limits.DIFF_ON_LOOP_ROWS_MAX:
-            return None
+        for one, other in ((self.version.body, base.body), (base.body, self.version.body)):
+            rows, size = one.rows_beside(other)
+            if rows > limits.DIFF_ON_LOOP_ROWS_MAX or size > limits.DIFF_ON_LOOP_ROWS_BYTES_MAX:
+                return None
         counters.diffs += 1
-        return diff(base.body, self.version.body).patch
+        return diff(base.body, self.version.body, steps_max=limits.DIFF_ON_LOOP_STEPS_MAX).patch

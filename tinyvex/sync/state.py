@@ -34,7 +34,7 @@ from tinyvex import errors, limits
 from tinyvex.wire.messages import QueryAdd, QueryRemove, StateVersion
 
 if TYPE_CHECKING:
-    from tinyvex.sync.live import LiveQuery
+    from tinyvex.sync.live_query import LiveQuery
     from tinyvex.sync.results import Result, Version
 
 __all__ = ["WAIT", "FindAgain", "Pin", "Plan", "Refresh", "Send", "SyncState", "SyncedQuery", "Wait"]
@@ -54,6 +54,10 @@ class SyncedQuery:
     """The same with its body, once a transition had it."""
     resume_ts: int | None = None
     """A `ts` at which the hash offered in `resume` was right; None once a transition had the query."""
+    pinned: int | None = None
+    """The older snapshot that was asked for in this round."""
+    seeking: bool = False
+    """Whether that result was asked for, to be computed again."""
     asked: int | None = None
     """The live query's generation when a refresh was asked for in this round; None when none was."""
 
@@ -78,9 +82,11 @@ class SyncedQuery:
             self.version = None
 
     def lacks_base(self, ts: int) -> bool:
-        """Whether a patch could be made if the result offered in `resume` were known."""
-        if self.resume_ts is None or self.live.found_again.get(self.resume_ts):
+        """Whether a patch could be made if the result offered in `resume` were known, and it may yet be."""
+        if self.resume_ts is None or self.held is None or self.held in self.live.not_found:
             return False
+        if self.seeking and self.held not in self.live.finding:
+            return False  # found, and forgotten again
         result = self.at(ts)
         assert result is not None, "what can be sent is known"
         if result.failure is not None or result.read_now or result.hash == self.held:
@@ -267,7 +273,9 @@ class SyncState:
         unknown = tuple(query for query in self.dirty if query.at(ts) is None)
         if not unknown:
             return self._send(ts)
-        unasked = tuple(query for query in unknown if ts not in query.live.pins)
+        unasked = tuple(query for query in unknown if query.pinned is None)
+        for query in unasked:
+            query.pinned = ts
         return Pin(unasked, ts) if unasked else WAIT
 
     def _send(self, ts: int) -> Plan:
@@ -275,7 +283,9 @@ class SyncState:
         lacking = [query for query in self.dirty if query.resume_ts is not None and query.lacks_base(ts)]
         if not lacking:
             return Send(ts)
-        unasked = tuple(query for query in lacking if query.resume_ts not in query.live.found_again)
+        unasked = tuple(query for query in lacking if not query.seeking)
+        for query in unasked:
+            query.seeking = True
         return FindAgain(unasked) if unasked else WAIT
 
     def is_waiting(self) -> bool:

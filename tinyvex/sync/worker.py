@@ -10,6 +10,7 @@ when its socket drains, the next transition goes straight to the newest state.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
     from tinyvex.functions.executor import Executor
     from tinyvex.runtime import Runtime
     from tinyvex.sync.counters import Counters
-    from tinyvex.sync.live import LiveQueries, LiveQuery
+    from tinyvex.sync.live import LiveQueries
+    from tinyvex.sync.live_query import LiveQuery
     from tinyvex.sync.results import Result
+    from tinyvex.wire.chunks import Piece
 
 __all__ = ["Outbox", "SyncWorker"]
+
+logger = logging.getLogger(__name__)
 
 
 class Outbox(Protocol):
@@ -39,7 +44,7 @@ class Outbox(Protocol):
     def send(self, message: bytes) -> None:
         """Queue one message; what is queued in a loop turn leaves in one write."""
 
-    def send_transition(self, pieces: Sequence[bytes]) -> None:
+    def send_transition(self, pieces: Sequence[Piece]) -> None:
         """Queue a transition, given in pieces; a long one leaves in chunks, with other messages between them."""
 
     def is_full(self) -> bool:
@@ -253,11 +258,17 @@ class SyncWorker:
 
     def _unsubscribe(self, query: SyncedQuery) -> None:
         query.forget_version()
+        self._unpin(query)
         queries = self._by_live[query.live]
         queries.remove(query)
         if not queries:
             del self._by_live[query.live]
         self._live.unsubscribe(query.live, self)
+
+    def _unpin(self, query: SyncedQuery) -> None:
+        if query.pinned is not None:
+            self._live.unpin(query.live, query.pinned, self)
+            query.pinned = None
 
     def _follow_splits(self) -> None:
         """Move dirty queries whose live query turned out to depend on the identity to this identity's own."""
@@ -294,6 +305,16 @@ class SyncWorker:
         self._turn_scheduled = False
         if self._closed:
             return
+        try:
+            self._do_turn()
+        except errors.TinyvexError as error:
+            self._outbox.fail(error)
+        except Exception:
+            # The client would wait for ever for what this turn owes it.
+            logger.exception("a turn of connection %s failed", self.session_id[:8])
+            self._outbox.fail(errors.InternalError("the server could not tell what has changed; its log says why"))
+
+    def _do_turn(self) -> None:
         if __debug__:
             self.state.validate()
         while not self._outbox.is_full():
@@ -306,13 +327,21 @@ class SyncWorker:
                         self._live.compute(query.live)
                 case Pin(queries, ts):
                     for query in queries:
-                        self._live.pin(query.live, ts)
+                        self._live.pin(query.live, ts, self)
                 case FindAgain(queries):
-                    for query in queries:
-                        assert query.resume_ts is not None
-                        self._live.find_again(query.live, query.resume_ts)
+                    self._find_again(queries)
                 case Send(ts):
+                    waited = list(self.state.dirty)
                     self._transition(ts)
+                    for query in waited:
+                        self._unpin(query)
+
+    def _find_again(self, queries: Sequence[SyncedQuery]) -> None:
+        for query in queries:
+            assert query.held is not None
+            assert query.resume_ts is not None
+            if not self._live.find_again(query.live, query.held, query.resume_ts, self):
+                query.resume_ts = None  # enough others are looked for: this one is sent the whole value
 
     def _transition(self, ts: int) -> None:
         state, published = self.state, self._live.published
@@ -320,15 +349,21 @@ class SyncWorker:
         if not changes and not state.must_send():
             state.skip(ts, published)
             return
-        modifications: list[Sequence[bytes]] = [(codec.encode_removed(query_id),) for query_id in state.removed]
-        for query, result in changes:
-            modifications.append(self._encode_change(query, result))
+        modifications: list[Sequence[Piece]] = [(codec.encode_removed(query_id),) for query_id in state.removed]
+        modifications += [self._encode_change(query, result) for query, result in changes]
+        size = sum([len(piece) for pieces in modifications for piece in pieces])
+        if size > limits.TRANSITION_BYTES_MAX:
+            raise errors.MessageTooLarge(
+                f"the results of this connection's queries have {size:,} bytes together; "
+                f"the limit is {limits.TRANSITION_BYTES_MAX:,}"
+            )
+        for query, result in changes:  # now that nothing can fail
             query.tell(result)
         start, end = state.advance(ts, published)
         self._counters.transitions_sent += 1
         self._outbox.send_transition(codec.transition_pieces(start, end, self._runtime.now_us(), modifications))
 
-    def _encode_change(self, query: SyncedQuery, result: Result) -> Sequence[bytes]:
+    def _encode_change(self, query: SyncedQuery, result: Result) -> Sequence[Piece]:
         """What a transition says of a query: as little as brings this client from what it holds to the result."""
         counters = self._counters
         if result.failure is not None:

@@ -15,13 +15,22 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
 from tinyvex.errors import UpdateRejected
 from tinyvex.wire.messages import TransitionChunkParams
 
-__all__ = ["Assembler", "Splitter"]
+__all__ = ["Assembler", "Piece", "Splitter"]
+
+
+class Piece(Protocol):
+    """Some bytes of a message, which may be made when they are asked for; `bytes` are one."""
+
+    def __len__(self) -> int: ...
+    def __bytes__(self) -> bytes: ...
+
 
 PART_BYTES_MIN = 4
 """The longest character in UTF-8: with fewer, a part could be empty."""
@@ -40,7 +49,7 @@ class Splitter(Iterator[bytes]):
         parts_total: how many messages there are; at least two.
     """
 
-    def __init__(self, pieces: Sequence[bytes], part_bytes: int, transition_id: int) -> None:
+    def __init__(self, pieces: Sequence[Piece], part_bytes: int, transition_id: int) -> None:
         assert part_bytes >= PART_BYTES_MIN, part_bytes
         self.bytes_total = sum(map(len, pieces))
         self.parts_total = -(-self.bytes_total // part_bytes)
@@ -76,7 +85,7 @@ class Splitter(Iterator[bytes]):
                 piece = next(self._pieces, None)
                 if piece is None:
                     break
-                self._rest = memoryview(piece)
+                self._rest = memoryview(bytes(piece))
             taken.append(self._rest[:size])
             size -= len(taken[-1])
             self._rest = self._rest[len(taken[-1]) :]

@@ -37,6 +37,7 @@ from tinyvex.errors import (
     TinyvexError,
     UpdateRejected,
 )
+from tinyvex.wire.chunks import Piece
 from tinyvex.wire.faults import to_object
 from tinyvex.wire.messages import (
     ClientRequest,
@@ -205,14 +206,15 @@ def encode_notification(notification: ServerNotification) -> bytes:
 
 def encode_transition(start: StateVersion, end: StateVersion, server_ts: int, modifications: Sequence[bytes]) -> bytes:
     """A transition out of modifications that are encoded already."""
-    return b"".join(transition_pieces(start, end, server_ts, [(modification,) for modification in modifications]))
+    pieces = transition_pieces(start, end, server_ts, [(modification,) for modification in modifications])
+    return b"".join(map(bytes, pieces))
 
 
 def transition_pieces(
-    start: StateVersion, end: StateVersion, server_ts: int, modifications: Sequence[Sequence[bytes]]
-) -> list[bytes]:
+    start: StateVersion, end: StateVersion, server_ts: int, modifications: Sequence[Sequence[Piece]]
+) -> list[Piece]:
     """The same, not joined: each modification in pieces, of which a large value has many."""
-    pieces = [
+    pieces: list[Piece] = [
         b'{"jsonrpc":"2.0","method":"tinyvex/transition","params":{"startVersion":%b,"endVersion":%b,"serverTs":%d,'
         b'"modifications":[' % (_version(start), _version(end), server_ts)
     ]
