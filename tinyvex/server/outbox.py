@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import cast
 
 from tinyvex.wire.chunks import Piece, Splitter
 
@@ -61,7 +62,7 @@ class Outbox:
             self._transition_id += 1
             self.transitions += 1
             return
-        frame = text_frame(b"".join(map(bytes, pieces)))
+        frame = text_frame(_joined(pieces))
         if self._transitions:
             self._transitions.append(frame)
             self.transitions += 1
@@ -112,6 +113,13 @@ class Outbox:
         self._ready.clear()
         self._transitions.clear()
         self.ready_bytes = self.transitions = 0
+
+
+def _joined(pieces: Sequence[Piece]) -> bytes:
+    try:
+        return b"".join(cast("Sequence[bytes]", pieces))  # mostly they are bytes
+    except TypeError:
+        return b"".join(map(bytes, pieces))
 
 
 def text_frame(payload: bytes) -> bytes:

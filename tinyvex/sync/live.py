@@ -86,6 +86,10 @@ class LiveQueries:
             self._memory.forget(live)
             self._counters.live_queries = len(self._live)
 
+    def is_shared(self, live: LiveQuery) -> bool:
+        """Whether all identities share it, as far as is known; the quick half of `is_current`."""
+        return live.key[-1] is None and live.call.path not in self._split
+
     def is_current(self, live: LiveQuery, call: Call) -> bool:
         """Whether `call` still belongs to this live query: no more once an execution has looked at the identity."""
         return live.key == self._key(call)

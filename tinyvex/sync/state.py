@@ -121,7 +121,7 @@ class FindAgain:
     queries: tuple[SyncedQuery, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: this one is made for every delivery, and that would cost more than all else here
 class Send:
     """Everything is known at `ts`: send a transition to it, unless nothing changed and none is owed."""
 
@@ -302,7 +302,8 @@ class SyncState:
             assert result is not None, "plan() said so"
             if not query.told or query.held != result.hash:
                 found.append((query, result))
-        found.sort(key=lambda change: change[0].query_id)
+        if len(found) > 1:
+            found.sort(key=lambda change: change[0].query_id)
         return found
 
     def must_send(self) -> bool:
@@ -339,10 +340,13 @@ class SyncState:
 
         It must hold at `ts` too: a client that was told a pinned result has not heard of the newest.
         """
+        self.pin_ts = None
+        still: dict[SyncedQuery, None] = {}
         for query in self.dirty:
             query.asked = None
-        self.pin_ts = None
-        self.dirty = {query: None for query in self.dirty if not (query.covers(ts) and query.covers(published))}
+            if not (query.covers(published) and (ts == published or query.covers(ts))):
+                still[query] = None
+        self.dirty = still
 
     def validate(self) -> None:
         """Assert what always holds."""
