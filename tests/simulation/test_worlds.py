@@ -67,6 +67,7 @@ def test_worlds_reach_every_way_of_telling(tmp_path: Path, live: Live) -> None:
     ways = [
         "patches_applied", "values_received", "chunks_received", "unchanged_sent", "results_found_again",
         "transitions_skipped", "results_evicted", "rows_applied", "mutations_replayed", "kills", "cuts", "stalls",
+        "revisions_forgotten",
     ]  # fmt: skip
     print(counted)
     assert [way for way in ways if not counted[way]] == [], counted

@@ -204,14 +204,21 @@ def test_a_sweep_goes_on_where_the_last_one_ended() -> None:
     ("now", "used", "expected"),
     [
         (1_000, 10, 100),  # nothing is old enough
-        (300_000_000, 10, 200_000_000),  # age alone
-        (300_000_000, 100, 350_000_000),  # too many bytes: half of what is left goes
+        (520_000_000, 10, 420_000_000),  # age alone
+        (520_000_000, 100, 460_000_000),  # too many bytes: half of what is left goes
+        (505_000_000, 100, 452_500_000),  # the same
         (900_000_000, 10, 500_000_000),  # never above the newest commit
     ],
 )
 def test_the_policy(now: int, used: int, expected: int) -> None:
     """100 seconds, or less when there are too many bytes; the floor never goes back."""
     assert Policy(seconds=100, bytes_max=50).floor(now, 500_000_000, 100, used) == expected
+
+
+def test_the_floor_never_comes_near_to_now() -> None:
+    """Reads that are under way need the states of the last moments."""
+    assert Policy(seconds=0).floor(500_000_000, 500_000_000, 100, 0) == 490_000_000
+    assert Policy(seconds=100, bytes_max=0).floor(500_000_000, 500_000_000, 495_000_000, 1) == 495_000_000
 
 
 async def test_readers_and_writers_beside_a_sweep_see_whole_states(tmp_path: Any) -> None:

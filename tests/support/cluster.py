@@ -32,6 +32,7 @@ from tinyvex.client.value import Value
 from tinyvex.errors import RemoteError, TinyvexError
 from tinyvex.server.server import Server, ServerOptions
 from tinyvex.storage.check import check_folder
+from tinyvex.storage.retention import Policy
 
 PORT = 4800
 CLIENTS = 3
@@ -42,6 +43,7 @@ CHUNK_BYTES = {4: 1, 32: 3, 300: 4, 4000: 4, limits.CHUNK_BYTES: 4}
 """With how often each is chosen: parts of a few bytes take long."""
 KEPT_BYTES_MAX = (0, 20_000, limits.KEPT_BYTES_MAX)
 STALL_SECONDS = 3.0
+RETENTION_SECONDS = (limits.RETENTION_SECONDS_MIN, limits.RETENTION_SECONDS)
 
 log = logging.getLogger("tests.world")
 
@@ -120,7 +122,10 @@ class Cluster:
         self.app.write_text(self.board.source(), "utf-8")
         self.data = self.folder / "data"
         (chunk_bytes,) = self.random.choices(list(CHUNK_BYTES), list(CHUNK_BYTES.values()))
-        self.options = ServerOptions(app=self.app, data=self.data, port=PORT, chunk_bytes=chunk_bytes)
+        retention = Policy(self.random.choice(RETENTION_SECONDS))
+        self.options = ServerOptions(
+            app=self.app, data=self.data, port=PORT, chunk_bytes=chunk_bytes, retention=retention
+        )
         self.kept_bytes_max = self.random.choice(KEPT_BYTES_MAX)
         self.counted: Counter[str] = Counter()
         """What all server processes and clients have done."""

@@ -21,6 +21,7 @@ from tinyvex.cli.options import (
     execution_options,
     log_level_option,
     network_options,
+    retention_options,
 )
 from tinyvex.cli.place import Place, find_place
 from tinyvex.errors import TinyvexError
@@ -41,6 +42,7 @@ STOP_WAIT_MS = 200
 @data_option
 @network_options(default_port=DEV_PORT, port_note="The port; 0 takes a free one.")
 @execution_options
+@retention_options
 @log_level_option
 def command(
     app: Path | None,
@@ -51,6 +53,8 @@ def command(
     allowed_hosts: tuple[str, ...],
     durability: Durability,
     function_seconds: float,
+    retention_seconds: float,
+    retention_bytes: int | None,
     log_level: str,
 ) -> None:
     """
@@ -65,6 +69,7 @@ def command(
 
     from tinyvex.cli.process import serve_until_stopped
     from tinyvex.server.server import ServerOptions
+    from tinyvex.storage.retention import Policy
 
     options = ServerOptions(
         app=place.app,
@@ -77,6 +82,7 @@ def command(
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
         function_seconds=function_seconds,
+        retention=Policy(retention_seconds, retention_bytes),
         watchdog=True,
     )
 

@@ -24,7 +24,11 @@ COMMANDS = {
     "run": "tinyvex.cli.run",
     "data": "tinyvex.cli.data",
     "function-spec": "tinyvex.cli.function_spec",
+    "stats": "tinyvex.cli.stats",
     "check": "tinyvex.cli.check",
+    "backup": "tinyvex.cli.backup",
+    "restore": "tinyvex.cli.restore",
+    "compact": "tinyvex.cli.compact",
 }
 """Each command's module, in the order in which `--help` lists them; its `command` is what runs."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from tinyvex.cli.logs import LEVELS
-from tinyvex.limits import FUNCTION_SECONDS
+from tinyvex.limits import FUNCTION_SECONDS, RETENTION_SECONDS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,6 +89,47 @@ def log_level_option(function: F) -> F:
         show_default=True,
         help=f"What stderr shows: {', '.join(LEVELS)}.",
     )(function)
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+def _with_unit(text: str, units: tuple[str, ...], examples: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([a-z]+)", text.lower())
+    if found is None or found[2] not in units:
+        raise click.BadParameter(f"{text!r} is not like {examples}")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def duration(text: str) -> float:
+    """Seconds."""
+    return _with_unit(text, ("s", "m", "h", "d"), "90s, 15m, 24h or 7d")
+
+
+def size(text: str) -> int:
+    """Bytes."""
+    return int(_with_unit(text, ("kb", "mb", "gb", "tb"), "500MB or 2GB"))
+
+
+def retention_options(function: F) -> F:
+    """`--retention` and `--retention-size`."""
+    age = click.option(
+        "--retention",
+        "retention_seconds",
+        metavar="DURATION",
+        type=duration,
+        default=f"{RETENTION_SECONDS / 3600:g}h",
+        show_default=True,
+        help="How far back any state can be read: 90s, 24h, 7d.",
+    )
+    bound = click.option(
+        "--retention-size",
+        "retention_bytes",
+        metavar="SIZE",
+        type=size,
+        help="Keep less history than that while the file holds more: 500MB, 2GB.",
+    )
+    return age(bound(function))
 
 
 def execution_options(function: F) -> F:

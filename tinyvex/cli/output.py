@@ -1,8 +1,12 @@
-"""How commands print JSON: documents one after another, or a single value."""
+"""How commands print: JSON and tables, sizes and times, and how far they are."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import click
@@ -22,6 +26,33 @@ def print_value(value: bytes) -> None:
 def one_line(value: Any) -> str:
     """A value on one line, without spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people."""
+    size, unit = float(size_bytes), "bytes"
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+
+
+def time_text(ts: int) -> str:
+    """A commit's time for people, where they are, with the `ts` itself."""
+    return f"{dt.datetime.fromtimestamp(ts / 1e6).astimezone():%Y-%m-%d %H:%M:%S} (ts {ts})"
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where that is a terminal; gives what is to be called with done and total."""
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield progress
 
 
 class Printer(Protocol):

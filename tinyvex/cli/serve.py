@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from tinyvex.cli.logs import log_to_stderr
-from tinyvex.cli.options import app_argument, data_option, execution_options, log_level_option, network_options
+from tinyvex.cli.options import (
+    app_argument,
+    data_option,
+    execution_options,
+    log_level_option,
+    network_options,
+    retention_options,
+)
 from tinyvex.cli.place import find_place
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--exit-with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
 @click.option("--no-token", is_flag=True, help="Let every process of this machine connect.")
 @execution_options
+@retention_options
 @log_level_option
 def command(
     app: Path | None,
@@ -38,6 +46,8 @@ def command(
     no_token: bool,
     durability: Durability,
     function_seconds: float,
+    retention_seconds: float,
+    retention_bytes: int | None,
     log_level: str,
 ) -> None:
     """
@@ -56,6 +66,7 @@ def command(
     from tinyvex.cli.process import serve_until_stopped
     from tinyvex.runtime import Runtime
     from tinyvex.server.server import ServerOptions
+    from tinyvex.storage.retention import Policy
 
     options = ServerOptions(
         app=place.app,
@@ -68,6 +79,7 @@ def command(
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
         function_seconds=function_seconds,
+        retention=Policy(retention_seconds, retention_bytes),
         watchdog=True,
     )
 

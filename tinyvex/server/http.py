@@ -75,6 +75,7 @@ COUNTERS = {
     "unchanged_sent": "Results offered by a client that came back, and still right",
     "results_found_again": "Older results computed again to send a patch from them",
     "results_evicted": "Times a live query gave up what it kept",
+    "revisions_forgotten": "Revisions deleted because the retention policy does not keep them",
     "mutations": "Mutations answered",
     "mutations_failed": "Mutations that failed",
     "mutations_replayed": "Mutations answered from their exactly-once record",

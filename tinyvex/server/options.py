@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tinyvex import limits
 from tinyvex.storage.pragmas import Durability
+from tinyvex.storage.retention import Policy
 
 __all__ = ["ServerOptions"]
 
@@ -28,6 +29,7 @@ class ServerOptions:
         allowed_hosts: names under which the server may be addressed, beside loopback ones.
         function_seconds: time limit of queries and mutations.
         chunk_bytes: a transition that is longer goes in parts of this many bytes, to clients that take them.
+        retention: how much history is kept.
         watchdog: end the process when the interpreter is stuck in one call for WATCHDOG_SECONDS.
     """
 
@@ -42,4 +44,5 @@ class ServerOptions:
     allowed_hosts: tuple[str, ...] = ()
     function_seconds: float = limits.FUNCTION_SECONDS
     chunk_bytes: int = limits.CHUNK_BYTES
+    retention: Policy = field(default_factory=Policy)
     watchdog: bool = False

@@ -28,6 +28,7 @@ from tinyvex.server import discovery, handshake, http
 from tinyvex.server.connection import Answer, Connection
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.turns import Turns
+from tinyvex.storage.retention import Retention
 from tinyvex.storage.schema_change import change_schema
 from tinyvex.storage.store import Store
 from tinyvex.sync.counters import Counters
@@ -118,6 +119,7 @@ class Server:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._until_stopped, self._tick_forever, name="tinyvex-ticks")
+        self._tasks.start_soon(self._until_stopped, self._forget_forever, name="tinyvex-retention")
         return self
 
     async def __aexit__(
@@ -181,6 +183,19 @@ class Server:
     def _accept(self) -> Connection:
         self._accepted += 1
         return Connection(self, self._accepted, self.options.chunk_bytes)
+
+    async def _forget_forever(self) -> None:
+        """Forget what the retention policy does not keep, now and then."""
+        policy, runtime = self.options.retention, self.runtime
+        retention = Retention(
+            self.store, policy, runtime.now_us, partial(runtime.sleep, limits.RETENTION_PAUSE_SECONDS)
+        )
+        while True:
+            await runtime.sleep(policy.interval_seconds)
+            try:
+                self.counters.revisions_forgotten += await retention.sweep()
+            except errors.TinyvexError as error:
+                log.warning("history was not shortened: %s", error)
 
     async def _tick_forever(self) -> None:
         heartbeat_every = int(limits.HEARTBEAT_SECONDS)

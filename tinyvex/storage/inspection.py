@@ -6,19 +6,25 @@ Looking at the file from outside the hot paths, one statement at a time, without
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import sqlite3
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvex.storage import queries
-from tinyvex.storage.catalog import TABLES_TABLET
-from tinyvex.storage.database import file_uri
+from tinyvex.storage.catalog import BY_CREATION_TIME, TABLES_TABLET, load_catalog
+from tinyvex.storage.database import FIRST_TABLE_NUMBER, file_uri, open_reader, read_globals
+from tinyvex.storage.faults import translate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import aiosqlite
 
-__all__ = ["FileFacts", "inspect_file"]
+    from tinyvex.storage.folder import DataFolder
+
+__all__ = ["DatabaseFacts", "FileFacts", "TableFacts", "count", "inspect_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,59 @@ class FileFacts:
     """Revisions ever appended to the log."""
     tables: int
     sqlite_version: str
+
+
+class TableFacts(NamedTuple):
+    """One table; `revisions` and `bytes` are of all that is kept of it, not only of its documents now."""
+
+    table: str
+    documents: int
+    revisions: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """Everything counted."""
+
+    tables: tuple[TableFacts, ...]
+    last_ts: int
+    floor_ts: int
+    """States before it cannot be read any more; 0 while all can."""
+    file_bytes: int
+    free_bytes: int
+    wal_bytes: int
+
+    def record(self) -> dict[str, object]:
+        """For programs."""
+        return {**asdict(self), "tables": [table._asdict() for table in self.tables]}
+
+
+def count(files: DataFolder) -> DatabaseFacts:
+    """
+    Count what is in a database, beside whoever writes; every revision is looked at.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with closing(open_reader(files.database)) as connection:
+        try:
+            connection.execute("BEGIN")
+            stored = read_globals(connection)
+            catalog = load_catalog(connection, stored["last_ts"])
+            revisions = {tablet: rest for tablet, *rest in connection.execute(queries.COUNT_REVISIONS)}
+            tables = []
+            for table in sorted(catalog.tables(), key=attrgetter("number")):
+                if table.number < FIRST_TABLE_NUMBER:
+                    continue  # the database's own
+                index_id = table.indexes[BY_CREATION_TIME].id
+                (documents,) = connection.execute(queries.COUNT_CURRENT, (index_id,)).fetchone()
+                tables.append(TableFacts(table.name, documents, *revisions.get(table.tablet, (0, 0))))
+            (free,) = connection.execute(queries.FREE_BYTES).fetchone()
+        except sqlite3.Error as error:
+            raise translate(error, files.database) from error
+    sizes = [path.stat().st_size if path.exists() else 0 for path in (files.database, files.wal)]
+    return DatabaseFacts(tuple(tables), stored["last_ts"], stored["floor_ts"], sizes[0], int(free), sizes[1])
 
 
 async def inspect_file(database: Path) -> FileFacts:

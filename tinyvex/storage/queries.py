@@ -134,6 +134,12 @@ DELETE_ENTRIES = (
     " OR (index_id >= ?6 AND index_id NOT IN (SELECT value FROM json_each(?7))))"
 )
 
+# Counting.
+
+COUNT_REVISIONS = "SELECT table_id, COUNT(*), COALESCE(SUM(LENGTH(json_value)), 0) FROM documents GROUP BY table_id"
+COUNT_CURRENT = "SELECT COUNT(*) FROM current WHERE index_id = ?"
+FREE_BYTES = "SELECT freelist_count * page_size FROM pragma_freelist_count(), pragma_page_size()"
+
 # Checking.
 
 CHECK_LOG_ORDER = "SELECT log_row, ts FROM documents ORDER BY log_row"

@@ -48,16 +48,24 @@ class Policy:
     seconds: float = limits.RETENTION_SECONDS
     bytes_max: int | None = None
 
+    @property
+    def interval_seconds(self) -> float:
+        """How long to wait between two sweeps."""
+        return max(min(limits.RETENTION_INTERVAL_SECONDS, self.seconds / 10), limits.RETENTION_PAUSE_SECONDS)
+
     def floor(self, now_us: int, last_ts: int, floor: int, used_bytes: int) -> int:
         """
-        Where the floor should be; it never goes back, and never above the newest commit.
+        Where the floor should be.
+
+        It never goes back, never above the newest commit, and never nearer than RETENTION_SECONDS_MIN to now.
 
         Too many bytes take half of the history that is left, again and again: how much that saves shows only then.
         """
         wanted = now_us - int(self.seconds * 1_000_000)
         if self.bytes_max is not None and used_bytes > self.bytes_max:
             wanted = max(wanted, last_ts - (last_ts - max(floor, wanted)) // 2)
-        return max(floor, min(wanted, last_ts))
+        nearest = now_us - int(limits.RETENTION_SECONDS_MIN * 1_000_000)
+        return max(floor, min(wanted, nearest, last_ts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class Counters:
     """Older results computed again so that a client that resumes is sent a patch."""
     results_evicted: int = 0
     """Times a live query's kept state was given up because the memory was needed."""
+    revisions_forgotten: int = 0
+    """Revisions deleted because the retention policy does not keep them."""
     mutations: int = 0
     mutations_failed: int = 0
     mutations_replayed: int = 0

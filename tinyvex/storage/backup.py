@@ -1,0 +1,170 @@
+"""
+Copying a database while it is used, and putting a copy in a database's place.
+
+A backup is one file, a database like any other, of one moment: it is read in one read transaction.
+It appears under its name when it is whole and synced.
+A restored database has another epoch, so that clients do not take its history for the one they knew.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tinyvex.errors import DataFolderUnusable, FileDamaged
+from tinyvex.storage import database
+from tinyvex.storage.check import check
+from tinyvex.storage.faults import translate
+from tinyvex.storage.folder import DataFolder
+
+if TYPE_CHECKING:
+    from tinyvex.runtime import Runtime
+
+__all__ = ["Copy", "back_up", "look_at", "restore"]
+
+PAGES_PER_STEP = 512
+"""2 MiB: how often progress is told, and Control-C heard."""
+
+Progress = Callable[[int, int], None]
+"""Called with how many pages are done, and how many there are."""
+
+
+class Copy(NamedTuple):
+    """What a database file holds."""
+
+    ts: int
+    """Its newest commit."""
+    size_bytes: int
+
+
+def back_up(folder: Path, target: Path, progress: Progress | None = None, *, replace: bool = False) -> Copy:
+    """
+    Copy the database of a data folder into a file; a server may be using it.
+
+    Args:
+        folder: the data folder.
+        target: the file to make.
+        progress: told between steps.
+        replace: put it in the place of a file that is there.
+
+    Raises:
+        DataFolderUnusable: there is no database, the target is there already, or it cannot be written.
+        DiskFull: there is no room for it.
+        StorageError: the database cannot be read.
+    """
+    source = DataFolder(folder)
+    if not source.database.is_file():
+        raise DataFolderUnusable(f"there is no database in {folder}")
+    if target.exists() and not replace:
+        raise DataFolderUnusable(f"{target} is there already")
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    with closing(database.open_reader(source.database)) as connection:
+        connection.execute("BEGIN")
+        ts = int(database.read_globals(connection)["last_ts"])  # the first read: the moment that is copied
+        _copy(connection, unfinished, progress)
+    _move(unfinished, target)
+    return Copy(ts, target.stat().st_size)
+
+
+def look_at(file: Path) -> Copy:
+    """
+    What a backup holds, when it is one and whole.
+
+    Raises:
+        FileDamaged: it is no database of Tinyvex, or is damaged; the message has the first problem.
+        FileTooNew: a newer Tinyvex made it.
+        DataFolderUnusable: it cannot be read.
+    """
+    if not file.is_file():
+        raise DataFolderUnusable(f"there is no file {file}")
+    with closing(database.open_reader(file)) as connection:
+        problems = check(connection)
+        if problems:
+            raise FileDamaged(f"{file} is damaged: {problems[0]}")
+        return Copy(int(database.read_globals(connection)["last_ts"]), file.stat().st_size)
+
+
+def restore(file: Path, folder: Path, runtime: Runtime, progress: Progress | None = None) -> Path | None:
+    """
+    Make a backup the database of a data folder that nobody uses.
+
+    Args:
+        file: the backup, which `look_at` has found whole.
+        folder: the data folder; made if it does not exist.
+        runtime: for the clock, and the randomness of the new epoch.
+        progress: told between steps.
+
+    Returns:
+        Where the database is that was there before; None where there was none.
+
+    Raises:
+        DataFolderLocked: a server uses it.
+        DataFolderUnusable: it cannot be written.
+        StorageError: one of the files.
+    """
+    data = DataFolder(folder)
+    data.prepare()
+    lock = data.lock()
+    try:
+        with closing(database.open_reader(file)) as connection:
+            _copy(connection, data.unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
+        before = _set_aside(data, runtime.now_us()) if data.database.exists() else None
+        _move(data.unfinished, data.database)
+        return before
+    finally:
+        lock.release()
+
+
+def _set_aside(data: DataFolder, now_us: int) -> Path:
+    """Empty the old database's log into it, and give it another name."""
+    with closing(database.open_writer(data.database, "full")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode = DELETE")  # one file from now on
+    before = data.database.with_name(f"replaced-{now_us}.sqlite3")
+    data.database.rename(before)
+    return before
+
+
+def _copy(source: sqlite3.Connection, target: Path, progress: Progress | None, *, epoch: str | None = None) -> None:
+    """Copy what a connection sees into a new file, which is whole and synced afterwards."""
+
+    def told(_: int, remaining: int, total: int) -> None:
+        if progress is not None:
+            progress(total - remaining, total)
+
+    try:
+        target.unlink(missing_ok=True)
+        descriptor = os.open(target, os.O_CREAT | os.O_WRONLY, 0o600)
+        os.close(descriptor)
+        with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            copy.execute("PRAGMA synchronous = FULL")
+            source.backup(copy, pages=PAGES_PER_STEP, progress=told)
+            copy.execute("PRAGMA journal_mode = DELETE")  # a copy is one file; it gets its log where it is used
+            if epoch is not None:
+                database.set_global(copy, "epoch", epoch)
+    except sqlite3.Error as error:
+        target.unlink(missing_ok=True)
+        raise translate(error, target) from error
+    except OSError as error:
+        raise DataFolderUnusable(f"{target} cannot be written: {error.strerror}") from error
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _move(unfinished: Path, target: Path) -> None:
+    try:
+        unfinished.replace(target)
+        if sys.platform != "win32":
+            descriptor = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise DataFolderUnusable(f"{target} cannot be written: {error.strerror}") from error

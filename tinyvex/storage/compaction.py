@@ -1,0 +1,66 @@
+"""Making the file as small as what is in it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyvex.errors import DataFolderUnusable
+from tinyvex.storage import database
+from tinyvex.storage.faults import translate
+from tinyvex.storage.folder import DataFolder
+from tinyvex.storage.retention import Policy, Retention
+from tinyvex.storage.store import Store
+
+if TYPE_CHECKING:
+    from tinyvex.runtime import Runtime
+
+__all__ = ["compact"]
+
+
+async def compact(folder: Path, runtime: Runtime, policy: Policy) -> tuple[int, int, int]:
+    """
+    Forget what a policy does not keep, and write the file anew.
+
+    SQLite writes it to a temporary file first, so there must be room for both; a process that dies leaves the old one.
+
+    Returns:
+        How many revisions were forgotten; the size of the file before and after, in bytes.
+
+    Raises:
+        DataFolderLocked: somebody uses it.
+        DataFolderUnusable: there is no database.
+        DiskFull: there is no room.
+        StorageError: the file.
+    """
+    data = DataFolder(folder)
+    if not data.database.is_file():
+        raise DataFolderUnusable(f"there is no database in {folder}")
+    before = data.database.stat().st_size
+    store = Store.open(folder, runtime)
+    try:
+        forgotten = await Retention(store, policy, runtime.now_us, _no_pause).sweep(thorough=True)
+    finally:
+        await store.close()
+    lock = data.lock()
+    try:
+        await asyncio.to_thread(_vacuum, data)
+    finally:
+        lock.release()
+    return forgotten, before, data.database.stat().st_size
+
+
+async def _no_pause() -> None:
+    """Nobody else writes."""
+
+
+def _vacuum(data: DataFolder) -> None:
+    try:
+        with closing(database.open_writer(data.database, "full")) as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise translate(error, data.database) from error
