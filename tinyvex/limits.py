@@ -36,11 +36,13 @@ READER_QUEUE_MAX = 65_536  # Overloaded
 READER_THREADS = 2
 TAIL_BYTES_MAX = 4 << 20  # of the last commits in memory; a live query older than they are reads its ranges again
 WAL_BYTES_CHECKPOINT = 4 << 20  # the writer checkpoints in its next pause
+WAL_BYTES_KEPT = 16 << 20  # a log that has grown longer is cut off in a long pause
 # Above this the writer checkpoints whenever its queue is empty, if only for a moment.
 # `bench canonical`, 500 mutations/s beside a subscriber: send to subscriber p99 2 ms; 75 ms when only WAL_BYTES_MAX did.
 WAL_BYTES_LULL = 8 << 20
 WAL_BYTES_MAX = 64 << 20  # the writer checkpoints before the next group
 CHECKPOINT_PAUSE_SECONDS = 0.02  # without a mutation: what counts as a pause
+LOG_CUT_PAUSE_SECONDS = 1.0  # a long one: cutting off takes some 80 ms, for which the next mutation would wait
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # how long an exactly-once record is kept
 REQUEST_RECORDS_EXPIRED_STEP = 512  # deleted in one group, once for each half as many that are written
 SCHEMA_VIOLATIONS_MAX = 100  # listed; all are counted

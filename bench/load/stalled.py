@@ -7,6 +7,8 @@ then while others, which watch a large channel that changes as often, have stopp
 
 from __future__ import annotations
 
+import asyncio
+
 from bench.harness import Bench
 from bench.load import chatting, generator
 from bench.load.chatting import percentile
@@ -14,6 +16,8 @@ from bench.load.generator import Client, Deliveries, Windowed
 from bench.load.process import ServerProcess
 
 INTERVAL_SECONDS = 0.004
+QUIET_SECONDS = 0.5
+"""Before each phase: the server checkpoints in a pause, and this is not about that."""
 
 
 def run(bench: Bench) -> None:
@@ -37,6 +41,7 @@ async def _round(bench: Bench, server: ServerProcess, stalled: int, rows: int, m
 
     async def measure(label: str, first: int) -> float:
         sends = chatting.prepared_sends(random, [small, large] * messages, first)
+        await asyncio.sleep(QUIET_SECONDS)
         await writer.run_paced(sends, first, interval=INTERVAL_SECONDS / 2, offset=0.01)
         numbers = range(first, first + 2 * messages, 2)
         await watcher.held(writer.commits[numbers[-1]])

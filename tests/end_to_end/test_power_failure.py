@@ -65,6 +65,7 @@ async def audit(client: RawClient) -> Counter[int]:
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints of every kind happen all the time."""
     monkeypatch.setattr(writer_thread, "WAL_BYTES_CHECKPOINT", 20_000)
+    monkeypatch.setattr(writer_thread, "WAL_BYTES_KEPT", 30_000)
     monkeypatch.setattr(writer_thread, "WAL_BYTES_LULL", 60_000)
     monkeypatch.setattr(writer_thread, "WAL_BYTES_MAX", 90_000)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.storage.test_log import commits, declarations
@@ -96,6 +96,8 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RETENTION_STEP_ROWS", 3)
 
 
+@settings(max_examples=200)
+@example([{"by_n": ("n",)}, {"by_n": ("deep.m",)}, 1.0, {}], 1.0)
 @given(st.lists(commits | declarations | st.floats(0, 1), max_size=12), st.floats(0, 1))
 def test_from_the_floor_on_nothing_changes(steps: list[Any], last: float) -> None:
     """Every readable moment reads as before, every other is refused, and no unreadable revision is left."""
@@ -198,6 +200,19 @@ def test_a_sweep_goes_on_where_the_last_one_ended() -> None:
     drive(retention(store, store.last_ts).sweep())
     store.connection.set_trace_callback(None)
     assert len(seen) == 1
+
+
+async def test_what_follows_a_restart_is_forgotten_too(tmp_path: Any) -> None:
+    """The last rows of the log were forgotten as a whole; those that come next have other numbers."""
+    async with opened(tmp_path) as store:
+        stored = await store.write(unit(insert({"n": 0})))
+        await store.write(unit(lambda t: t.put(t.catalog.table("items"), stored.internal, None)))
+        await retention(store, store.last_ts).sweep()
+    async with opened(tmp_path) as store:
+        stored = await store.write(unit(insert({"n": 0})))
+        for n in range(1, 5):
+            await store.write(unit(lambda t, n=n: t.put(t.catalog.table("items"), stored.internal, {"n": n})))
+        assert await retention(store, store.last_ts).sweep() == 4
 
 
 @pytest.mark.parametrize(

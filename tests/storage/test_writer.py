@@ -223,20 +223,25 @@ async def test_the_log_is_checkpointed_at_its_bound(store, monkeypatch):
     assert await store.read(numbers) == list(range(20))
 
 
-async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch):
-    """A moment after the last mutation."""
+@pytest.mark.parametrize("kept", [1, 1 << 30])
+async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch, kept):
+    """A moment after the last mutation; it is cut off only where it has grown long, and in a longer pause."""
     monkeypatch.setattr("tinyvex.storage.writer_thread.WAL_BYTES_CHECKPOINT", 1)
+    monkeypatch.setattr("tinyvex.storage.writer.LOG_CUT_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("tinyvex.storage.writer_thread.WAL_BYTES_KEPT", kept)
     checkpointed = threading.Event()
+    wanted = ("TRUNCATE",) if kept == 1 else ("PASSIVE",)
     original = type(store._writer._thread).checkpoint
 
     def checkpoint(self, *mode):
         original(self, *mode)
-        checkpointed.set()
+        if mode == wanted:
+            checkpointed.set()
 
     monkeypatch.setattr(type(store._writer._thread), "checkpoint", checkpoint)
     await store.write(unit(insert({"n": 1})))
     assert await asyncio.to_thread(checkpointed.wait, 30)
-    assert store.statistics().wal_bytes == 0
+    assert (store.statistics().wal_bytes == 0) == (kept == 1)
 
 
 async def test_a_reader_keeps_its_snapshot_through_a_checkpoint(store):

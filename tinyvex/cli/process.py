@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,8 @@ async def _serve(options: ServerOptions, on_ready: Ready, beside: Beside | None,
                 group.start_soon(beside, server)
                 # It takes its first step before anybody is told: a save right after that is seen.
                 await anyio.lowlevel.checkpoint()
+            # What is there now stays: without it a full collection takes a tenth of the 20 ms for which nobody is served.
+            gc.freeze()
             try:
                 on_ready(server)
             except BrokenPipeError:

@@ -30,7 +30,11 @@ TABLET_AT = (
     "SELECT d.json_value FROM documents AS d WHERE d.table_id = ?1 AND d.deleted = 0 AND d.ts ="
     " (SELECT MAX(ts) FROM documents WHERE table_id = ?1 AND id = d.id AND ts <= ?2)"
 )
-NEWEST_ROW = "SELECT COALESCE(MAX(log_row), 0) FROM documents"
+# Of all that ever were: the last ones may have been deletions, which are forgotten as a whole.
+NEWEST_ROW = (
+    "SELECT MAX(COALESCE((SELECT MAX(log_row) FROM documents), 0),"
+    " COALESCE((SELECT json_value FROM globals WHERE key = 'swept_row'), 0))"
+)
 COUNT_TABLES = (
     "SELECT COUNT(*) FROM current AS c JOIN documents AS d USING (log_row) WHERE d.table_id = ?1 AND c.index_id = ?1"
 )

@@ -26,11 +26,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tinyvex.errors import Overloaded, TimeLimitExceeded, TinyvexError
-from tinyvex.limits import CHECKPOINT_PAUSE_SECONDS, WRITER_QUEUE_MAX
+from tinyvex.limits import CHECKPOINT_PAUSE_SECONDS, LOG_CUT_PAUSE_SECONDS, WRITER_QUEUE_MAX
 from tinyvex.storage.database import open_writer
 from tinyvex.storage.guard import Watch
 from tinyvex.storage.records import CommitRecord
-from tinyvex.storage.writer_thread import Done, Member, Unit, WriterThread
+from tinyvex.storage.writer_thread import CheckpointMode, Done, Member, Unit, WriterThread
 
 if TYPE_CHECKING:
     import asyncio
@@ -69,7 +69,7 @@ class Writer:
         self.statistics = statistics
         self.tail = tail
         self.queue: deque[Member] = deque()
-        self.checkpoint_wanted = False
+        self.checkpoint_wanted: CheckpointMode | None = None
         self._publish = publish
         self._abandoned = abandoned
         self._unfinished = 0
@@ -139,21 +139,25 @@ class Writer:
             callback, self._on_idle = self._on_idle, None
             callback()
         elif self._idle_timer is None:
-            self._expect_pause()
+            self._expect_pause(CHECKPOINT_PAUSE_SECONDS)
 
-    def _expect_pause(self) -> None:
+    def _expect_pause(self, seconds: float) -> None:
         groups = self.statistics.groups
-        self._idle_timer = self.runtime.loop.call_later(CHECKPOINT_PAUSE_SECONDS, self._pause, groups)
+        self._idle_timer = self.runtime.loop.call_later(seconds, self._pause, seconds, groups)
 
-    def _pause(self, groups: int) -> None:
-        """If nothing has happened since, let the writer tidy up."""
+    def _pause(self, seconds: float, groups: int) -> None:
+        """If nothing has happened since, let the writer tidy up: quickly in a short pause, thoroughly in a long one."""
         self._idle_timer = None
         if self._unfinished > 0:
             return  # the end of that looks for a pause again
         if self.statistics.groups != groups:
-            self._expect_pause()
+            self._expect_pause(CHECKPOINT_PAUSE_SECONDS)
             return
-        self.checkpoint_wanted = True
+        if seconds == CHECKPOINT_PAUSE_SECONDS:
+            self.checkpoint_wanted = "PASSIVE"
+            self._expect_pause(LOG_CUT_PAUSE_SECONDS)
+        else:
+            self.checkpoint_wanted = "TRUNCATE"
         self._thread.worker.wake()
 
     def _look(self) -> float | None:

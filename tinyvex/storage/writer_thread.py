@@ -17,6 +17,7 @@ from tinyvex.limits import (
     REQUEST_RECORD_SECONDS,
     REQUEST_RECORDS_EXPIRED_STEP,
     WAL_BYTES_CHECKPOINT,
+    WAL_BYTES_KEPT,
     WAL_BYTES_LULL,
     WAL_BYTES_MAX,
 )
@@ -312,12 +313,18 @@ class WriterThread:
     # Checkpoints: never beside a commit, because this thread makes both.
 
     def _tidy(self) -> None:
-        """Nothing waits: checkpoint a long log now, if only for a moment nothing waits, and any log in a pause."""
-        pause = self.writer.checkpoint_wanted
-        self.writer.checkpoint_wanted = False
-        with contextlib.suppress(sqlite3.Error):  # housekeeping: a fault that matters shows at the next commit
-            if pause:
-                self._checkpoint_if_above(WAL_BYTES_CHECKPOINT, "TRUNCATE")
+        """
+        Nothing waits: checkpoint a long log now, if only for a moment nothing waits, and any log in a pause.
+
+        In a long pause, cut off a log that has grown.
+        """
+        pause, self.writer.checkpoint_wanted = self.writer.checkpoint_wanted, None
+        with contextlib.suppress(sqlite3.Error, OSError):  # housekeeping: a fault that matters shows at the next commit
+            if pause == "TRUNCATE":
+                if self.writer.folder.wal.stat().st_size > WAL_BYTES_KEPT:
+                    self.checkpoint("TRUNCATE")
+            elif pause == "PASSIVE":
+                self._checkpoint_if_above(WAL_BYTES_CHECKPOINT)
             else:
                 self._checkpoint_if_above(WAL_BYTES_LULL)
 
@@ -330,8 +337,8 @@ class WriterThread:
         Copy the write-ahead log into the file.
 
         PASSIVE leaves the log's file as long as it is, to be written over.
-        Cutting it off takes five times as long, and so do the commits that make it longer again:
-        that is for pauses.
+        Cutting it off takes many times as long, and so do the commits that make it longer again:
+        that is for a log that has grown, in a pause.
         Where a reader still needs the log it is copied as far as that allows, and emptied another time.
         """
         if self._connection is None:
