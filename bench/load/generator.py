@@ -83,6 +83,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 class Client(asyncio.BufferedProtocol):
     """One connection; subclasses say what to do with responses and transitions."""
 
+    capabilities: tuple[str, ...] = ("patch",)
+
     # One for all: it is read to its end before the loop goes on to the next socket.
     _buffer = memoryview(bytearray(RECEIVE_BYTES))
 
@@ -104,7 +106,9 @@ class Client(asyncio.BufferedProtocol):
         opened = client._calls[-1] = loop.create_future()
         await loop.create_connection(lambda: client, "127.0.0.1", client._port)
         await wait(opened)
-        await client.call("connect", protocolVersion=1, sessionId=client._session_id, capabilities=["patch"])
+        await client.call(
+            "connect", protocolVersion=1, sessionId=client._session_id, capabilities=list(cls.capabilities)
+        )
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -20,6 +20,16 @@ QUIET_SECONDS = 0.5
 """Before each phase: the server checkpoints in a pause, and this is not about that."""
 
 
+UPDATES_UNTIL_STUCK = 100
+"""Of some 250 KB each, which is more than the system keeps for a socket."""
+
+
+class Stalled(Deliveries):
+    """Takes no patches, so that it is stuck soon after it has stopped to read."""
+
+    capabilities = ()
+
+
 def run(bench: Bench) -> None:
     stalled = bench.parameter("clients that do not read", 3, 50)
     rows = bench.parameter("rows each of them watches", 50, 1_000)
@@ -53,15 +63,17 @@ async def _round(bench: Bench, server: ServerProcess, stalled: int, rows: int, m
     warm_up = chatting.prepared_sends(random, [small, large] * messages, 1)
     await writer.run(warm_up, 1, 8)  # with it goes what filling the channel has left to be tidied up
     alone = await measure("all read", 2 * messages + 1)
-    clients: list[Deliveries] = []
+    clients: list[Stalled] = []
     for place in range(stalled):
-        client: Deliveries = await Deliveries.dial(server.port, f"bench-stalled-{number}-{place}")
+        client: Stalled = await Stalled.dial(server.port, f"bench-stalled-{number}-{place}")
         await client.subscribe("chat:recent", channel=large, limit=rows)
         await client.held(1)
         client.stall()
         clients.append(client)
     before = server.memory_bytes()
-    beside = await measure(f"{stalled} do not", 4 * messages + 1)
+    stuck = chatting.prepared_sends(random, [large] * UPDATES_UNTIL_STUCK, 4 * messages + 1)
+    await writer.run(stuck, 4 * messages + 1, 1)  # now the system's buffers are full
+    beside = await measure(f"{stalled} do not", 4 * messages + UPDATES_UNTIL_STUCK + 1)
     bench.add("p99, to that when all read", "times", beside / alone)
     bench.add("memory that those who do not read cost", "MB", (server.memory_bytes() - before) / 1e6, "neither")
     await chatting.hash_tally(bench, control)
