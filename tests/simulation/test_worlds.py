@@ -63,11 +63,12 @@ def test_worlds_reach_every_way_of_telling(tmp_path: Path, live: Live) -> None:
     for seed in range(1, 9):
         cluster = live(seed, tmp_path / str(seed))
         counted += cluster.counted
-        counted.update(kills=cluster.kills, cuts=cluster.cuts, stalls=cluster.stalls)
+        counted.update(kills=cluster.kills, cuts=cluster.cuts, stalls=cluster.stalls, vanished=cluster.vanished)
+        counted.update(crashed_clients=cluster.crashed_clients)
     ways = [
         "patches_applied", "values_received", "chunks_received", "unchanged_sent", "results_found_again",
         "transitions_skipped", "results_evicted", "rows_applied", "mutations_replayed", "kills", "cuts", "stalls",
-        "revisions_forgotten",
+        "revisions_forgotten", "vanished", "crashed_clients",
     ]  # fmt: skip
     print(counted)
     assert [way for way in ways if not counted[way]] == [], counted

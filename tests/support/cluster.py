@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 
 from tests.support.board import Board
+from tests.support.loop import VirtualLoop
 from tests.support.model import Model
 from tests.support.network import Network
 from tests.support.world import WorldRuntime
@@ -29,7 +30,7 @@ from tinyvex.client.link import Link
 from tinyvex.client.query_set import Failure
 from tinyvex.client.state import ClientState
 from tinyvex.client.value import Value
-from tinyvex.errors import RemoteError, TinyvexError
+from tinyvex.errors import ClientClosed, RemoteError, TinyvexError
 from tinyvex.server.server import Server, ServerOptions
 from tinyvex.storage.check import check_folder
 from tinyvex.storage.retention import Policy
@@ -43,6 +44,7 @@ CHUNK_BYTES = {4: 1, 32: 3, 300: 4, 4000: 4, limits.CHUNK_BYTES: 4}
 """With how often each is chosen: parts of a few bytes take long."""
 KEPT_BYTES_MAX = (0, 20_000, limits.KEPT_BYTES_MAX)
 STALL_SECONDS = 3.0
+TURNS_UNTIL_KILL_MAX = 20_000
 RETENTION_SECONDS = (limits.RETENTION_SECONDS_MIN, limits.RETENTION_SECONDS)
 
 log = logging.getLogger("tests.world")
@@ -136,6 +138,10 @@ class Cluster:
         self.kills = 0
         self.cuts = 0
         self.stalls = 0
+        self.vanished = 0
+        self.crashed_clients = 0
+        self._crashing = [anyio.Event() for _ in range(CLIENTS)]
+        self._faults_over = False
         self.acts = 0
         # Slow worlds have long histories of faults; in fast ones every computation is overtaken by commits.
         self.pace_seconds = self.random.choice((0.3, 0.3, 0.01))
@@ -182,6 +188,10 @@ class Cluster:
             if self.random.random() < 0.5:
                 point = self.random.choice(CRASH_POINTS)
                 self.server.runtime.crash_points[point] = self.random.randint(2, 20)
+            if self.random.random() < 0.5 and not self._faults_over:
+                loop = asyncio.get_running_loop()
+                assert isinstance(loop, VirtualLoop)
+                loop.in_turns(self.random.randint(1, TURNS_UNTIL_KILL_MAX), self._kill_unless_over)
             # A task that nobody waits for: a process that dies leaves nothing to wait for.
             process = asyncio.get_running_loop().create_task(self.server.run())
             self._processes.append(process)
@@ -189,6 +199,11 @@ class Cluster:
             self.kills += 1
             self.note("the server died")
             await asyncio.sleep(self.random.random() * 2)
+
+    def _kill_unless_over(self) -> None:
+        """At a turn of the loop that the seed has chosen: also before it serves, and in the middle of anything."""
+        if not self._faults_over:
+            self.server.kill()
 
     async def _faults(self) -> None:
         for _ in range(self.steps):
@@ -201,13 +216,29 @@ class Cluster:
                 self.server.kill()
             elif dice < 0.3:
                 self.stalls += self.network.stall(Link, self.random.random() * STALL_SECONDS)
+            elif dice < 0.36:
+                self.vanished += self.network.vanish(Link)  # it connects again, while its old socket seems open
+            elif dice < 0.4:
+                self._crashing[self.random.randrange(CLIENTS)].set()
+        self._faults_over = True
         self.server.runtime.crash_points.clear()
 
     # Clients.
 
     async def _client(self, number: int, source: random.Random, faults_over: anyio.Event) -> None:
+        """One user: when the client's process crashes, the user starts another."""
+        life = 0
+        while not await self._live(f"{number}-{life}", number, source, faults_over):
+            self.crashed_clients += 1
+            self.note(f"client {number} crashed")
+            life += 1
+        self._converged += 1
+
+    async def _live(self, name: str, number: int, source: random.Random, faults_over: anyio.Event) -> bool:
+        """One client from start to convergence; False when it crashed."""
         runtime = WorldRuntime(self.network, source)
         runtime.bind(asyncio.get_running_loop())
+        crashing = self._crashing[number] = anyio.Event()
         async with Client(f"ws://127.0.0.1:{PORT}", None, runtime) as client:
             self._watch(client, number)
             held: list[Any] = []
@@ -215,15 +246,25 @@ class Cluster:
                 count = 0
                 while not faults_over.is_set() or count < 3:
                     await asyncio.sleep(source.random() * self.pace_seconds)
+                    if crashing.is_set() and not faults_over.is_set():
+                        self._vanish(client)
+                        return False
                     count += 1
-                    self._act(client, number, count, source, held, calls)
+                    self._act(client, name, count, source, held, calls)
             # Everything was answered; one more transition, to everybody's newest state.
             await client.mutation("board:change", {"steps": []})
             self._check_client(client._session, number)
             self.counted.update(asdict(client.counters))
-        self._converged += 1
+        return True
 
-    def _act(self, client: Client, number: int, count: int, source: random.Random, held: list[Any], calls: Any) -> None:
+    def _vanish(self, client: Client) -> None:
+        """Its process is gone: nobody is told, and what it waited for it does not hear."""
+        for transport in list(self.network.transports):
+            if client._connection is not None and transport.protocol is client._connection._link:
+                transport.lose(None)
+        client.close()
+
+    def _act(self, client: Client, name: str, count: int, source: random.Random, held: list[Any], calls: Any) -> None:
         self.acts += 1
         dice = source.random()
         if dice < 0.3 and len(held) < QUERIES_MAX:
@@ -236,12 +277,14 @@ class Cluster:
         elif dice < 0.4 and held:
             held.pop(source.randrange(len(held))).close()
         else:
-            key = f"{number}-{count}"
+            key = f"{name}-{count}"
             calls.start_soon(self._mutate, client, self.board.mutation(source, key), key)
 
     async def _mutate(self, client: Client, args: dict[str, Any], key: str) -> None:
         try:
             ids = await client.mutation("board:change", args)
+        except ClientClosed:
+            return  # its process crashed; whether it was committed nobody knows
         except RemoteError as error:
             assert error.name == "AppError", error
             assert args["steps"][-1]["fail"]

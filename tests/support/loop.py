@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,9 +19,15 @@ class VirtualSelector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.turns = 0
+        self.at_turn: dict[int, Callable[[], object]] = {}
+        """What is to happen between two turns of the loop, by turn: at any point where a task may wait."""
         self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.turns += 1
+        if self.turns in self.at_turn:
+            self.at_turn.pop(self.turns)()
         events = self._real.select(0)
         if events:
             return events
@@ -49,6 +55,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual = VirtualSelector()
         super().__init__(self._virtual)
+
+    def in_turns(self, turns: int, callback: Callable[[], object]) -> None:
+        """Call after so many more turns, in between two of them."""
+        self._virtual.at_turn[self._virtual.turns + turns] = callback
 
     def time(self) -> float:
         return self._virtual.now

@@ -181,6 +181,13 @@ class Network:
             if end is not None:
                 end.lose(ConnectionResetError(104, "Connection reset by peer"))
 
+    def vanish(self, protocol: type[asyncio.Protocol]) -> bool:
+        """One end that speaks `protocol`, chosen by the seed, is gone without a word: the other is not told."""
+        ends = [transport for transport in self.transports if isinstance(transport.protocol, protocol)]
+        if ends:
+            self.random.choice(ends).lose(ConnectionResetError(104, "Connection reset by peer"))
+        return bool(ends)
+
     def cut_any(self) -> None:
         """Cut one connection, chosen by the seed."""
         if self.transports:
