@@ -23,7 +23,7 @@ test: $(INSTALLED_DEV) $(INSTALLED_NODE)  ## every test; those that need Node or
 	$(BIN)/python -m pytest -q
 
 test-all: $(INSTALLED_DEV) $(INSTALLED_NODE) lint  ## every test; Node and pyright are required, not skipped
-	TINYVEX_TEST_ALL=1 $(BIN)/python -m pytest -q
+	TINYVEX_TEST_ALL=1 WORLDS=$(or $(WORLDS),1000) $(BIN)/python -m pytest -q
 
 lint: $(INSTALLED_DEV)  ## ruff, mypy strict, pyright
 	$(BIN)/ruff check .

@@ -1,5 +1,4 @@
-"""
-Promises 1 and 5, at every sync: what was acknowledged is there after a power failure, and happens once.
+"""Promise 1: at every sync, what was acknowledged is there after a power failure; and happens once.
 
 A server takes mutations while everything that SQLite writes and syncs is noted.
 Then the disk is put back as it was at each sync, with what was not synced lost, or lost, kept and torn at random.

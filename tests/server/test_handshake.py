@@ -1,4 +1,4 @@
-"""Who may open a connection to a local port."""
+"""Promise 8: who may open a connection to a local port, and nobody else."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What one client or one function does ends nothing for the others."""
+"""Promise 6: what one client or one function does ends nothing for the others."""
 
 import urllib.request
 from collections.abc import AsyncIterator

@@ -1,5 +1,4 @@
-"""
-Seeded worlds: whatever is cut, delayed or killed, what clients are told is true, and everything converges.
+"""Promises 3 and 4, in seeded worlds: whatever is cut, delayed or killed, what clients are told is true, and everything converges.
 
 `make simulate SEED=7 WORLDS=1` replays one; `WORLDS=1000` runs more.
 """

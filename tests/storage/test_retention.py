@@ -1,4 +1,4 @@
-"""Forgetting: what can be read from the floor on stays as it was, all else goes, and nothing is half-served."""
+"""Promise 7: what can be read from the floor on stays as it was, all else is forgotten, and nothing is half-served."""
 
 from __future__ import annotations
 
