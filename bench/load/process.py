@@ -32,7 +32,8 @@ class ServerProcess:
         ready_seconds: from the start of the process to its ready line.
     """
 
-    def __init__(self, data: Path | None = None) -> None:
+    def __init__(self, data: Path | None = None, *options: str) -> None:
+        self._options = options
         self._folder = None if data else tempfile.TemporaryDirectory(prefix="tinyvex-bench-")
         self.data = data or Path(self._folder.name if self._folder else "")
         self.ready_seconds = 0.0
@@ -43,7 +44,7 @@ class ServerProcess:
         started = time.perf_counter()
         # Its own log goes to our stderr: a warning there explains a strange figure.
         self.process = subprocess.Popen(
-            [*command, "--log-level", "warning"],
+            [*command, "--log-level", "warning", *self._options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             env=environment,

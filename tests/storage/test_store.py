@@ -43,6 +43,22 @@ async def test_the_folder_is_made_with_its_parents(tmp_path):
             assert folder.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+@pytest.mark.parametrize("opened_up", [False, True])
+async def test_only_the_owner_can_read_the_files(tmp_path, opened_up):
+    """Also in a folder that is open to all, and of a file that was copied there."""
+    tmp_path.chmod(0o755)
+    async with opened(tmp_path):
+        pass
+    if opened_up:
+        (tmp_path / "data.sqlite3").chmod(0o644)
+    async with opened(tmp_path) as store:
+        await store.write(unit(insert({"n": 1})))
+        found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert {name for name, mode in found.items() if mode != 0o600} == set()
+    assert {"data.sqlite3", "data.sqlite3-wal", "lock"} <= set(found)
+
+
 async def test_two_databases_have_different_ids(tmp_path):
     """Also when they were made at the same instant."""
     async with opened(tmp_path / "a", runtime=None) as one:

@@ -56,6 +56,8 @@ def create(folder: DataFolder, runtime: Runtime) -> None:
 
 
 def _write_new(path: Path, runtime: Runtime) -> None:
+    # Its owner's alone from the first moment; SQLite gives the log beside it the same permissions.
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         pragmas.for_creation(connection)

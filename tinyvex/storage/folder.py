@@ -73,6 +73,19 @@ class DataFolder:
         except OSError as error:
             raise DataFolderUnusable(f"the data folder {self.path} cannot be made: {error.strerror}") from error
 
+    def keep_to_owner(self) -> None:
+        """
+        Take the database from everybody else, wherever it came from.
+
+        A folder that somebody made beforehand may be open to all; Windows has its own rules and is left to them.
+        """
+        if sys.platform == "win32":
+            return
+        for path in (self.database, self.wal, self.database.with_name(f"{self.database.name}-shm")):
+            with contextlib.suppress(OSError):  # not there, or another's: then it is not ours to open up either
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o600)
+
     def lock(self) -> FolderLock:
         """
         Become the folder's owner.

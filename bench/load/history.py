@@ -1,0 +1,61 @@
+"""
+What history costs: 1,000 documents, each written over a thousand times.
+
+100 of them in a mutation, one mutation after another, while only the last ten seconds are kept;
+and the same while everything is. The file's size at the end, its largest on the way, and how fast it went.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bench.harness import Bench
+from bench.load import chatting, generator
+from bench.load.generator import Client, Deliveries, Windowed, mutation
+from bench.load.process import ServerProcess
+from bench.workloads import body
+
+PER_MUTATION = 100
+
+
+def run(bench: Bench) -> None:
+    documents = bench.parameter("documents", 200, 1_000)
+    overwrites = bench.parameter("overwrites", 2_000, 1_000_000)
+    for label, options in (("ten seconds kept", ("--retention", "10s")), ("all kept", ("--retention", "7d"))):
+        with ServerProcess(None, *options) as server:
+            generator.run(_round(bench, server, label, documents, overwrites))
+
+
+async def _round(bench: Bench, server: ServerProcess, label: str, documents: int, overwrites: int) -> None:
+    random = bench.random()
+    control: Client = await Client.dial(server.port, "bench-control")
+    (channel,) = await chatting.open_channels(control, 1)
+    await chatting.fill(control, random, channel, documents)
+    watcher: Deliveries = await Deliveries.dial(server.port, "bench-watcher")
+    await watcher.subscribe("chat:recent", channel=channel, limit=documents)
+    await watcher.held(1)
+    ids = [row["_id"] for row in json.loads(watcher.latest)["params"]["modifications"][0]["value"]]
+    watcher.close()
+    writer: Windowed = await Windowed.dial(server.port, "bench-writer")
+    file = server.data / "data.sqlite3"
+    largest = 0
+    count = overwrites // PER_MUTATION
+    with chatting.observed(bench, server, f"{label}: overwritten", overwrites, "document"):
+        for first in range(1, count + 1, 100):
+            numbers = range(first, min(first + 100, count + 1))
+            edits = [
+                mutation(number, "chat:edit", messages=random.sample(ids, PER_MUTATION), body=body(random))
+                for number in numbers
+            ]
+            await writer.run(edits, first, 4)
+            largest = max(largest, _size(file))
+    bench.add(f"{label}: file, largest", "MB", largest / 1e6)
+    bench.add(f"{label}: file, at the end", "MB", _size(file) / 1e6)
+    await chatting.hash_tally(bench, control)
+    for client in (control, writer):
+        client.close()
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
