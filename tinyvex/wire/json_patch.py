@@ -41,8 +41,11 @@ def apply(document: Json, operations: Json) -> Json:
     if not isinstance(operations, list):
         raise PatchFailed("a patch is an array of operations")
     patching = _Patching(document)
-    for operation in operations:
-        patching.do(operation)
+    try:
+        for operation in operations:
+            patching.do(operation)
+    except RecursionError:
+        raise PatchFailed("a value is nested too deep to be compared") from None
     return patching.root
 
 
