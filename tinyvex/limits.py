@@ -17,6 +17,8 @@ FUNCTION_SECONDS = 10.0  # TimeLimitExceeded, nothing written
 FUNCTION_GRACE_SECONDS = 2.0  # then its thread is given up and the others go on without it
 THREADS_ABANDONED_MAX = 8  # then the process ends with the watchdog's exit code
 ACTION_SECONDS = 600.0
+SLOW_MS = 1000  # a query or mutation that runs this long is logged
+SLOW_LINES_PER_MINUTE = 60  # the others are counted in one line
 WATCHDOG_SECONDS = 60.0  # the interpreter lock not given up for this long: the process ends
 TRANSACTION_DOCUMENTS_MAX = 16_384  # TransactionTooLarge
 TRANSACTION_BYTES_MAX = 32 << 20
@@ -80,6 +82,10 @@ PATCHES_KEPT_MAX = 32  # of a result, from older versions
 FINDING_MAX = 4  # older results of one live query that are computed at once, for clients that resume
 TRANSITION_BYTES_MAX = 4 * RESULT_BYTES_MAX  # all results of a connection at once; a client refuses more
 
+# Pairing.
+PAIRING_SECONDS = 300.0  # how long a code is good
+PAIRING_TRIES_MAX = 5  # wrong ones; then it is good for nothing
+
 # The server.
 CONNECTIONS_MAX = 10_000  # answered 503
 HEARTBEAT_SECONDS = 5.0  # WebSocket ping
@@ -89,7 +95,23 @@ SLOW_CONSUMER_SECONDS = 120.0  # SlowConsumer: nothing written for this long whi
 SHUTDOWN_SECONDS = 10.0  # the one deadline of the numbered close
 RETRY_AFTER_MS = 500  # the hint sent when the server stops
 
+# Users' tokens.
+AUTH_LEEWAY_SECONDS = 10.0  # clocks of issuer and server may differ by this much: before `nbf` and `iat`, after `exp`
+AUTH_CLOCK_SECONDS = 60.0  # how often the wall clock is looked at while a token lasts
+AUTH_HELD_MAX = 256  # messages of a connection while keys are fetched for its token; Overloaded, closed with 1013
+AUTH_SECRET_BYTES_MIN = 32  # of HS256, as RFC 7518 section 3.2 asks for
+AUTH_RSA_BITS_MIN = 2048  # RFC 7518 section 3.3
+AUTH_KEYS_BYTES_MAX = 1 << 20  # of a key set
+AUTH_KEYS_MAX = 256  # in a key set
+AUTH_WAITING_MAX = 4096  # tokens that wait for keys; Overloaded
+AUTH_REFETCH_SECONDS = 60.0  # an unknown key id makes the key set be fetched again, at most this often
+AUTH_FRESH_SECONDS = 600.0  # an older key set is fetched again while it is used
+AUTH_KEYS_SECONDS_MAX = 24 * 3600.0  # one that could not be fetched again for so long is used no more
+AUTH_FETCH_SECONDS = 10.0
+
 # The client.
+AUTH_CALLABLE_SECONDS = 30.0  # how long it waits for the token that it asked its program for
+AUTH_RENEW_SECONDS_MIN = 1.0  # between two tokens that it asks for because the one before is about to expire
 RECONNECT_SECONDS_MIN = 0.05
 RECONNECT_SECONDS_MAX = 15.0
 CLIENT_INACTIVE_SECONDS = 45.0  # no frame for this long: the server is gone

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tinyvex.cli.logs import log_to_stderr
+from tinyvex.cli.logs import Format, log_to_stderr
 from tinyvex.cli.main import violations
 from tinyvex.cli.options import (
     DEV_PORT,
     app_argument,
     data_option,
     execution_options,
-    log_level_option,
+    log_options,
     network_options,
     retention_options,
 )
@@ -43,7 +43,7 @@ STOP_WAIT_MS = 200
 @network_options(default_port=DEV_PORT, port_note="The port; 0 takes a free one.")
 @execution_options
 @retention_options
-@log_level_option
+@log_options
 def command(
     app: Path | None,
     data: Path | None,
@@ -56,6 +56,8 @@ def command(
     retention_seconds: float,
     retention_bytes: int | None,
     log_level: str,
+    log_format: Format,
+    slow_ms: int,
 ) -> None:
     """
     Serve APP while you write it.
@@ -64,7 +66,7 @@ def command(
     A broken save is shown with its file and line, and the last good version keeps serving.
     No token is asked for, and errors carry their tracebacks to the client: not for production.
     """
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format, reveal=True)
     place = find_place(app, data)
 
     from tinyvex.cli.process import serve_until_stopped
@@ -83,6 +85,7 @@ def command(
         allowed_hosts=allowed_hosts,
         function_seconds=function_seconds,
         retention=Policy(retention_seconds, retention_bytes),
+        slow_ms=slow_ms,
         watchdog=True,
     )
 

@@ -1,42 +1,147 @@
-"""Logs go to stderr, one line per record; a traceback follows indented."""
+"""
+Logs go to stderr: for people one line per record and its traceback indented below, for programs one JSON object per line.
+
+No record has what clients sent or functions returned: no arguments, results or tokens.
+An exception's text may quote them (`int(secret)` does), so a traceback shows where and which, and the text only in dev mode.
+What the app itself logs or prints is as the app says it.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
+import re
+import sqlite3
 import sys
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, TypeAlias
+
+__all__ = ["FIELDS", "FORMATS", "LEVELS", "Format", "log_to_stderr"]
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
-ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 LEVELS = ["debug", "info", "warning", "error"]
+FORMATS = ["human", "json"]
+Format: TypeAlias = Literal["human", "json"]
+
+FIELDS = (
+    "kind", "function", "request_id", "connection", "duration_ms", "waited_ms", "rows_read", "left_out", "error",
+)  # fmt: skip
+"""What a record may carry as `extra`; a JSON line has those that are there."""
 
 
-def log_to_stderr(level: str) -> None:
-    """Show records of `level` and above, from Tinyvex and from the app alike."""
+def log_to_stderr(level: str, log_format: Format = "human", *, reveal: bool = False) -> None:
+    """
+    Show records of `level` and above, from Tinyvex and from the app alike.
+
+    Args:
+        level: one of LEVELS.
+        log_format: one of FORMATS.
+        reveal: show the text of exceptions, too.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Line("%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_Objects(reveal=reveal) if log_format == "json" else _Lines(reveal=reveal))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # The file watcher reports every look it takes.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
-class _Line(logging.Formatter):
-    """
-    Indents what follows the first line, so that one record is seen as one.
+class _Formatter(logging.Formatter):
+    """What both have in common; `record.exc_text` is left alone, where formatters of other handlers keep theirs."""
 
-    A traceback begins where the app's own code does: how Tinyvex came to call it is of no help there.
-    """
+    def __init__(self, *, reveal: bool) -> None:
+        super().__init__()
+        self._reveal = reveal
 
-    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - logging's name
-        kind, error, trace = ei
+    def _message(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.name == "asyncio" and not self._reveal:
+            # It quotes what a callback was called with, as in "Exception in callback f(b'...')".
+            return re.split(r"[(<\n]", message)[0].strip()
+        return message
+
+    def _traceback(self, record: logging.LogRecord) -> str | None:
+        """
+        What the record's exception is, and where it comes from.
+
+        It begins where the app's own code does: how Tinyvex came to call it is of no help there.
+        """
+        if not record.exc_info or record.exc_info[1] is None:
+            return None
+        _, error, trace = record.exc_info
         own = trace
         while own is not None and own.tb_frame.f_code.co_filename.startswith(PACKAGE):
             own = own.tb_next
-        if kind is None or error is None or own is None:
-            return super().formatException(ei)
-        return super().formatException((kind, error, own))
+        if self._reveal:
+            return "".join(traceback.format_exception(type(error), error, own or trace)).rstrip()
+        return "".join(_without_texts(error, own or trace)).rstrip()
+
+
+class _Lines(_Formatter):
+    """Indents what follows the first line, so that one record is seen as one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", "\n    ")
+        time = datetime.fromtimestamp(record.created).astimezone()
+        line = f"{time:%H:%M:%S} {record.levelname:<7} {record.name}: {self._message(record)}"
+        trace = self._traceback(record)
+        return (line if trace is None else f"{line}\n{trace}").replace("\n", "\n    ")
+
+
+class _Objects(_Formatter):
+    """One JSON object per record, in one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        found: dict[str, object] = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._message(record),
+        }
+        found |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
+        trace = self._traceback(record)
+        if trace is not None:
+            assert record.exc_info
+            found.setdefault("error", getattr(record.exc_info[0], "__name__", None))
+            found["traceback"] = trace
+        return json.dumps(found, default=str)
+
+
+def _without_texts(error: BaseException, trace: TracebackType | None) -> Iterator[str]:
+    """A traceback as Python prints it, except that no exception says more than its name."""
+    chain = [(error, trace)]
+    seen = {id(error)}
+    while (before := _before(chain[-1][0])) is not None and id(before) not in seen:
+        seen.add(id(before))
+        chain.append((before, before.__traceback__))
+    for place, (link, its_trace) in enumerate(reversed(chain)):
+        if place:
+            yield "\nWhile that was handled, or because of it:\n\n"
+        yield "Traceback (most recent call last):\n"
+        yield from traceback.format_tb(its_trace)
+        yield f"{_name(link)}\n"
+        if isinstance(link, BaseExceptionGroup):
+            for number, inner in enumerate(link.exceptions, 1):
+                yield f"\n{number} of {len(link.exceptions)} in the group:\n\n"
+                yield from _without_texts(inner, inner.__traceback__)
+
+
+def _before(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _name(error: BaseException) -> str:
+    """The class, and the code that the system or SQLite gave: those quote nothing."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    code = None
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        code = errno.errorcode.get(error.errno)
+    elif isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorname", None)
+    return f"{name}: {code or 'its text is left out'}"

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from tinyvex.cli.logs import LEVELS
-from tinyvex.limits import FUNCTION_SECONDS, RETENTION_SECONDS
+from tinyvex.cli.logs import FORMATS, LEVELS
+from tinyvex.limits import FUNCTION_SECONDS, RETENTION_SECONDS, SLOW_MS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,16 +79,32 @@ def network_options(default_port: int, port_note: str) -> Callable[[F], F]:
     return decorate
 
 
-def log_level_option(function: F) -> F:
-    """`--log-level`."""
-    return click.option(
+def log_options(function: F) -> F:
+    """`--log-level`, `--log-format` and `--slow-ms`."""
+    level = click.option(
         "--log-level",
         metavar="LEVEL",
         type=click.Choice(LEVELS),
         default="info",
         show_default=True,
         help=f"What stderr shows: {', '.join(LEVELS)}.",
-    )(function)
+    )
+    log_format = click.option(
+        "--log-format",
+        type=click.Choice(FORMATS),
+        default="human",
+        show_default=True,
+        help="human: lines for people. json: one object per line, for programs.",
+    )
+    slow = click.option(
+        "--slow-ms",
+        metavar="MS",
+        type=click.IntRange(min=0),
+        default=SLOW_MS,
+        show_default=True,
+        help="Warn of a query or mutation that runs this long; 0 for every one.",
+    )
+    return level(log_format(slow(function)))
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

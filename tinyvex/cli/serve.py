@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tinyvex.cli.logs import log_to_stderr
+from tinyvex.cli.logs import Format, log_to_stderr
 from tinyvex.cli.options import (
     app_argument,
     data_option,
     execution_options,
-    log_level_option,
+    log_options,
     network_options,
     retention_options,
 )
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--no-token", is_flag=True, help="Let every process of this machine connect.")
 @execution_options
 @retention_options
-@log_level_option
+@log_options
 def command(
     app: Path | None,
     data: Path | None,
@@ -49,6 +49,8 @@ def command(
     retention_seconds: float,
     retention_bytes: int | None,
     log_level: str,
+    log_format: Format,
+    slow_ms: int,
 ) -> None:
     """
     Serve APP as the sidecar of a desktop app.
@@ -60,7 +62,7 @@ def command(
     """
     # What the app prints must not be taken for the ready line.
     output, sys.stdout = sys.stdout, sys.stderr
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
     place = find_place(app, data)
 
     from tinyvex.cli.process import serve_until_stopped
@@ -80,6 +82,7 @@ def command(
         allowed_hosts=allowed_hosts,
         function_seconds=function_seconds,
         retention=Policy(retention_seconds, retention_bytes),
+        slow_ms=slow_ms,
         watchdog=True,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tinyvex import errors, limits
@@ -26,6 +26,7 @@ __all__ = [
     "error_token",
     "identity_key",
     "request_digest",
+    "session_key",
     "result_body",
 ]
 
@@ -94,6 +95,8 @@ class MutationOutcome:
     ts: int
     log_lines: tuple[str, ...] = ()
     replayed: bool = False
+    rows_read: int | None = field(default=None, compare=False)
+    """Rows fetched from the database; None where nothing ran."""
 
 
 def encode_result(spec: FunctionSpec, result: Any, catalog: Catalog) -> bytes:
@@ -134,7 +137,19 @@ def identity_key(identity: Identity) -> bytes:
     return b"null" if identity is None else codec.encode(dict(identity))
 
 
+def session_key(identity: Identity) -> bytes:
+    """
+    Whose sessions and exactly-once records an identity may use.
+
+    That is decided by its issuer and subject, so that a renewed token is the same user's;
+    by everything it says where it has no subject, as an administrator may make it.
+    """
+    if identity is None or identity.get("subject") is None:
+        return identity_key(identity)
+    return identity_key({"issuer": identity.get("issuer"), "subject": identity["subject"]})
+
+
 def request_digest(call: Call) -> bytes:
     """What a request id stands for: reusing it for anything else is an error."""
-    parts = (call.path.encode(), call.args, identity_key(call.identity))
+    parts = (call.path.encode(), call.args, session_key(call.identity))
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()

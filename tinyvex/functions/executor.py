@@ -33,6 +33,7 @@ from tinyvex.functions.calls import (
 from tinyvex.functions.context import Execution, MutationCtx, QueryCtx
 from tinyvex.functions.kept import Keeper, KeptRanges
 from tinyvex.functions.reads import ReadSet
+from tinyvex.functions.slow import SlowLog, Stopwatch
 from tinyvex.functions.transaction import Transaction
 from tinyvex.storage.catalog import CODE_TABLET
 from tinyvex.storage.log import Outcome, RequestRecord, Snapshot
@@ -59,6 +60,7 @@ class Executor:
 
     Args:
         function_seconds: time limit of queries and mutations.
+        slow_ms: a query or mutation that runs this long is logged; 0 for every one.
         reveal: put messages and tracebacks of unexpected exceptions into the errors clients get (dev mode).
     """
 
@@ -66,13 +68,16 @@ class Executor:
     runtime: Runtime
     app: App
     function_seconds: float = limits.FUNCTION_SECONDS
+    slow_ms: int = limits.SLOW_MS
     reveal: bool = False
     _apps: list[tuple[int, App]] = field(default_factory=list)
     _actions: Actions = field(init=False)
+    _slow: SlowLog = field(init=False)
 
     def __post_init__(self) -> None:
         self._apps = [(0, self.app)]
         self._actions = Actions(self)
+        self._slow = SlowLog(self.runtime, self.slow_ms)
         if self.reveal:
             audit.install()
 
@@ -120,14 +125,18 @@ class Executor:
         """
         execution = Execution(ReadSet(), keeper=keeper)
         snapshot_ts = at
+        watch = Stopwatch(self.runtime, "query", call)
 
         def run(snapshot: Snapshot) -> QueryOutcome:
             nonlocal snapshot_ts
             snapshot_ts = snapshot.ts
-            return self.run_query(call, snapshot, execution)
+            with watch:
+                return self.run_query(call, snapshot, execution)
 
         def finish(outcome: QueryOutcome | None, error: BaseException | None) -> None:
-            done(outcome if outcome is not None else self._stopped_query(call, execution, error, snapshot_ts))
+            ended = outcome if outcome is not None else self._stopped_query(call, execution, error, snapshot_ts)
+            self._slow.ran(watch, None if ended.body is None else ended.rows_read, ended.error)
+            done(ended)
 
         try:
             self.store.read_nowait(run, finish, at=at, limit_seconds=self.function_seconds, then=then)
@@ -217,12 +226,16 @@ class Executor:
         Raises:
             Overloaded: the writer's queue is full.
         """
+        watch = Stopwatch(self.runtime, "mutation", call)
 
         def run(snapshot: Snapshot, ts: int) -> Outcome[MutationOutcome]:
-            return self.run_mutation(call, request, snapshot, ts)
+            with watch:
+                return self.run_mutation(call, request, snapshot, ts)
 
         def finish(outcome: MutationOutcome | None, error: BaseException | None) -> None:
-            done(outcome, None if error is None else self.to_error(error, call))
+            told = None if error is None else self.to_error(error, call)
+            self._slow.ran(watch, None if outcome is None else outcome.rows_read, told)
+            done(outcome, told)
 
         self.store.write_nowait(run, finish, limit_seconds=self.function_seconds)
 
@@ -266,7 +279,8 @@ class Executor:
         record = None
         if request is not None:
             record = RequestRecord(request.session_id, request.request_id, request.digest, value, log_lines, ts)
-        return Outcome(MutationOutcome(value, ts, log_lines), transaction.record(record))
+        outcome = MutationOutcome(value, ts, log_lines, rows_read=transaction.rows_read)
+        return Outcome(outcome, transaction.record(record))
 
     def _run(self, spec: FunctionSpec, context: QueryCtx, arguments: dict[str, Any]) -> Any:
         if not self.reveal:
@@ -281,8 +295,9 @@ class Executor:
         return await self._actions.run(call)
 
     def close(self) -> None:
-        """End the actions' thread."""
+        """End the actions' thread, and tell what the log still owes."""
         self._actions.close()
+        self._slow.close()
 
     # Errors.
 
@@ -295,6 +310,7 @@ class Executor:
         log.error(
             "%s failed (request %s)", call.path, call.request_id or "-",
             exc_info=(type(raised), raised, raised.__traceback__),
+            extra={"function": call.path, "request_id": call.request_id or None},
         )  # fmt: skip
         if not self.reveal:
             return errors.FunctionFailed(f"{call.path} failed; the server's log has the reason")

@@ -154,7 +154,9 @@ class Connection(asyncio.Protocol):
                 else:
                     self._frame(cast("Frame", event))
         except Exception:
-            log.exception("connection %d: a defect in handling a message", self.number)
+            log.exception(
+                "connection %d: a defect in handling a message", self.number, extra={"connection": self.number}
+            )
             self.fail(errors.InternalError("a defect in the server; its log has the reason"))
         if isinstance(self._core.parser_exc, PayloadTooBig) and self._close_by is None:
             self._send_fatal(errors.MessageTooLarge(f"a message is over {limits.MESSAGE_BYTES_MAX} bytes"))
@@ -174,7 +176,9 @@ class Connection(asyncio.Protocol):
         try:
             response = await make()
         except Exception:
-            log.exception("connection %d: an HTTP answer could not be made", self.number)
+            log.exception(
+                "connection %d: an HTTP answer could not be made", self.number, extra={"connection": self.number}
+            )
             response = self._core.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "The server's log has the reason.\n")
         if self._transport is not None:
             self._core.send_response(response)
@@ -294,7 +298,10 @@ class Connection(asyncio.Protocol):
 
     def _too_slow(self, what: str) -> None:
         """Give up what waits for a client that does not read; if it reads within CLOSE_SECONDS it learns why."""
-        log.warning("connection %d: closing a client that does not read: %s", self.number, what)
+        log.warning(
+            "connection %d: closing a client that does not read: %s", self.number, what,
+            extra={"connection": self.number, "error": errors.SlowConsumer.__name__},
+        )  # fmt: skip
         self.fail(errors.SlowConsumer(what))
 
     def abort(self) -> None:

@@ -30,6 +30,7 @@ class ServerOptions:
         function_seconds: time limit of queries and mutations.
         chunk_bytes: a transition that is longer goes in parts of this many bytes, to clients that take them.
         retention: how much history is kept.
+        slow_ms: a query or mutation that runs this long is logged; 0 for every one.
         watchdog: end the process when the interpreter is stuck in one call for WATCHDOG_SECONDS.
     """
 
@@ -45,4 +46,5 @@ class ServerOptions:
     function_seconds: float = limits.FUNCTION_SECONDS
     chunk_bytes: int = limits.CHUNK_BYTES
     retention: Policy = field(default_factory=Policy)
+    slow_ms: int = limits.SLOW_MS
     watchdog: bool = False

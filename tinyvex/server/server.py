@@ -98,7 +98,7 @@ class Server:
             # 4. Functions and live queries.
             self.executor = Executor(
                 self.store, self.runtime, app,
-                function_seconds=self.options.function_seconds, reveal=self.options.dev,
+                function_seconds=self.options.function_seconds, slow_ms=self.options.slow_ms, reveal=self.options.dev,
             )  # fmt: skip
             self.live = LiveQueries(self.executor, self.counters)
             self.store.on_commits = self.live.publish
@@ -210,7 +210,11 @@ class Server:
                 try:
                     connection.tick(now, heartbeat=(count + connection.number) % heartbeat_every == 0)
                 except Exception:
-                    log.exception("connection %d: a defect in its heartbeat", connection.number)
+                    log.exception(
+                        "connection %d: a defect in its heartbeat",
+                        connection.number,
+                        extra={"connection": connection.number},
+                    )
                     connection.abort()
 
     # What is told about it.
