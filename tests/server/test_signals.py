@@ -29,6 +29,20 @@ async def test_a_signal_asks_to_stop(number: int) -> None:
     await stopped_by(number)
 
 
+async def test_a_hangup_reloads_where_that_is_wanted() -> None:
+    """SIGHUP calls the reload function, each time, and does not count as a signal to stop."""
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    calls: list[str] = []
+    stop = asyncio.Event()
+    with stop_on_signals(runtime, stop.set, lambda: calls.append("reload")):
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        await asyncio.wait_for(stop.wait(), 5)
+        await asyncio.sleep(0)
+    assert calls == ["reload"] * 3
+
+
 async def test_handlers_are_put_back() -> None:
     """Leaving the context restores what was there before."""
     before = signal.getsignal(signal.SIGTERM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 import click
 
 from tinyvex.cli.logs import Format, log_to_stderr
-from tinyvex.cli.main import violations
 from tinyvex.cli.options import (
     DEV_PORT,
     app_argument,
@@ -24,15 +22,13 @@ from tinyvex.cli.options import (
     retention_options,
 )
 from tinyvex.cli.place import Place, find_place
-from tinyvex.errors import TinyvexError
+from tinyvex.cli.reload import reload
 
 if TYPE_CHECKING:
     from watchfiles import Change
 
     from tinyvex.server.server import Server
     from tinyvex.storage.pragmas import Durability
-
-log = logging.getLogger("tinyvex.dev")
 
 STOP_WAIT_MS = 200
 
@@ -98,16 +94,6 @@ def command(
             await reload(server, place.app)
 
     serve_until_stopped(options, greet, beside=reload_on_save)
-
-
-async def reload(server: Server, app: Path) -> None:
-    """Load the app again; what is wrong with it is logged, and the last good version serves on."""
-    try:
-        await server.reload()
-    except TinyvexError as error:
-        log.error("%s\nthe last good version keeps serving", "\n".join([str(error), *violations(error)]))
-    else:
-        log.info("reloaded %s", app.name)
 
 
 def greeting(place: Place, url: str, here: Path) -> str:

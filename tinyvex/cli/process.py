@@ -28,6 +28,7 @@ def serve_until_stopped(
     on_ready: Ready,
     *,
     beside: Beside | None = None,
+    on_reload: Callable[[], None] | None = None,
     exit_with_parent: bool = False,
 ) -> None:
     """
@@ -37,22 +38,29 @@ def serve_until_stopped(
         options: the server's.
         on_ready: called once, when the server can serve.
         beside: a coroutine that runs as long as the server does.
+        on_reload: called on the loop at each SIGHUP, where there is such a signal; None: it asks to stop.
         exit_with_parent: the death of the parent process asks to stop, too.
 
     Raises:
         TinyvexError: the server cannot start, or had to stop because of its storage.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(options, on_ready, beside, exit_with_parent))
+        runner.run(_serve(options, on_ready, beside, on_reload, exit_with_parent))
 
 
-async def _serve(options: ServerOptions, on_ready: Ready, beside: Beside | None, exit_with_parent: bool) -> None:
+async def _serve(
+    options: ServerOptions,
+    on_ready: Ready,
+    beside: Beside | None,
+    on_reload: Callable[[], None] | None,
+    exit_with_parent: bool,
+) -> None:
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     asked = anyio.Event()
     if exit_with_parent:
         watch_parent(runtime, asked.set)
-    with stop_on_signals(runtime, asked.set):
+    with stop_on_signals(runtime, asked.set, on_reload):
         async with Server(options, runtime) as server, anyio.create_task_group() as group:
             if beside is not None:
                 group.start_soon(beside, server)

@@ -58,7 +58,7 @@ def command(
     When it can serve, one JSON line appears on stdout:
     {"event": "ready", "url": ..., "port": ..., "pid": ..., "token": ..., "version": ...}.
     Nothing else ever appears there; logs go to stderr.
-    SIGTERM drains and exits 0.
+    SIGTERM drains and exits 0; SIGHUP loads the app again.
     """
     # What the app prints must not be taken for the ready line.
     output, sys.stdout = sys.stdout, sys.stderr
@@ -66,6 +66,7 @@ def command(
     place = find_place(app, data)
 
     from tinyvex.cli.process import serve_until_stopped
+    from tinyvex.cli.reload import Reloads
     from tinyvex.runtime import Runtime
     from tinyvex.server.server import ServerOptions
     from tinyvex.storage.retention import Policy
@@ -91,4 +92,5 @@ def command(
         # Not through a buffer: it would try again when the process ends, if nobody reads the line.
         os.write(output.fileno(), json.dumps(server.ready_record()).encode() + b"\n")
 
-    serve_until_stopped(options, announce, exit_with_parent=exit_with_parent)
+    reloads = Reloads(place.app)
+    serve_until_stopped(options, announce, beside=reloads.run, on_reload=reloads.ask, exit_with_parent=exit_with_parent)

@@ -1,0 +1,137 @@
+"""`tinyvex serve` loads the app again on SIGHUP."""
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.process import ENVIRONMENT, START_SECONDS
+from tinyvex.cli.reload import Reloads
+from tinyvex.client.blocking import BlockingClient, connect_blocking
+
+needs_sighup = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP on Windows")
+
+APP = """
+import tinyvex as tv
+
+@tv.query
+def word(ctx: tv.QueryCtx) -> str:
+    return "one"
+"""
+
+
+class Serve:
+    """`tinyvex serve` in a process of its own, whose log is read line by line."""
+
+    def __init__(self, app: Path) -> None:
+        self.app = app
+        command = ["serve", str(app), "--data", str(app.parent / "data"), "--no-token", "--log-format", "json"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tinyvex", *command],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=ENVIRONMENT,
+        )  # fmt: skip
+        self._records: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        assert self.process.stdout is not None
+        self.url = json.loads(self.process.stdout.readline())["url"]
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._records.put(json.loads(line))
+
+    def hang_up(self, text: str | None = None) -> dict[str, Any]:
+        """Save the app, send SIGHUP, and wait for what the log says of it."""
+        if text is not None:
+            self.app.write_text(text)
+        self.process.send_signal(signal.SIGHUP)
+        return self._records.get(timeout=START_SECONDS)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Serve]:
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    running = Serve(app)
+    with running.process:
+        try:
+            yield running
+        finally:
+            running.process.kill()
+            running._reader.join(START_SECONDS)
+
+
+@pytest.fixture
+def client(server: Serve) -> Iterator[BlockingClient]:
+    with connect_blocking(server.url) as connected:
+        yield connected
+
+
+@needs_sighup
+def test_a_hangup_loads_the_app_again(server: Serve, client: BlockingClient) -> None:
+    """The open subscription shows the new code's result, on the connection it had."""
+    with client.subscribe("app:word") as words:
+        assert next(words) == "one"
+        assert server.hang_up(APP.replace("one", "two"))["message"] == "reloaded app.py"
+        assert next(words) == "two"
+
+
+@needs_sighup
+def test_a_broken_app_keeps_the_last_good_version(server: Serve, client: BlockingClient) -> None:
+    """The log names file and line, the old code serves on, and the next good version is taken."""
+    record = server.hang_up(APP.replace("return", "retrun"))
+    assert (record["level"], record["error"]) == ("error", "AppInvalid")
+    assert "app.py:6" in record["message"]
+    assert client.query("app:word") == "one"
+    assert server.hang_up(APP.replace("one", "three"))["level"] == "info"
+    assert client.query("app:word") == "three"
+
+
+@needs_sighup
+def test_an_app_that_is_gone_keeps_the_last_good_version(server: Serve, client: BlockingClient) -> None:
+    """A file that is just being replaced is not missed."""
+    server.app.unlink()
+    assert server.hang_up()["error"] == "AppNotFound"
+    assert client.query("app:word") == "one"
+
+
+@needs_sighup
+def test_it_can_be_stopped_after_a_hangup(server: Serve) -> None:
+    """A hangup is not the first of two signals to stop: SIGTERM drains and exits 0."""
+    server.hang_up()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(START_SECONDS) == 0
+
+
+async def test_what_is_asked_for_while_loading_is_done_afterwards() -> None:
+    """A save during a reload is not lost, and many of them make one reload."""
+    begun: list[int] = []
+    twice = anyio.Event()
+
+    async def load() -> None:
+        begun.append(len(begun))
+        if len(begun) == 1:
+            for _ in range(5):
+                reloads.ask()
+        elif len(begun) == 2:
+            twice.set()
+
+    server: Any = SimpleNamespace(reload=load)
+    reloads = Reloads(Path("app.py"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(reloads.run, server)
+        reloads.ask()
+        await twice.wait()
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert begun == [0, 1]
