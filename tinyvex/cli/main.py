@@ -26,6 +26,7 @@ COMMANDS = {
     "function-spec": "tinyvex.cli.function_spec",
     "stats": "tinyvex.cli.stats",
     "check": "tinyvex.cli.check",
+    "export": "tinyvex.cli.export",
     "backup": "tinyvex.cli.backup",
     "restore": "tinyvex.cli.restore",
     "compact": "tinyvex.cli.compact",
