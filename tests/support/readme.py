@@ -1,4 +1,4 @@
-"""The programs that the README shows, as files."""
+"""The programs that the README and the recipes show, as files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 _BLOCK = re.compile(r"<!-- file: (?P<name>\S+) -->\n```\w+\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def programs() -> dict[str, str]:
+def programs(document: Path = README) -> dict[str, str]:
     """Their texts by file name, exactly as they stand there."""
-    return {match["name"]: match["text"] for match in _BLOCK.finditer(README.read_text(encoding="utf-8"))}
+    return {match["name"]: match["text"] for match in _BLOCK.finditer(document.read_text(encoding="utf-8"))}
 
 
 def write_programs(folder: Path) -> None:
