@@ -244,6 +244,21 @@ async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch, kept):
     assert (store.statistics().wal_bytes == 0) == (kept == 1)
 
 
+async def test_what_the_engine_itself_writes_counts_for_checkpoints(store, monkeypatch):
+    """A long sweep or backfill must not let the log grow without end."""
+    monkeypatch.setattr("tinyvex.storage.writer_thread.WAL_BYTES_MAX", 50_000)
+
+    def rewrite(connection):
+        connection.execute("UPDATE globals SET json_value = json_value")
+
+    for _ in range(2):  # what making the tables has left
+        await store.write(lambda snapshot, ts: Outcome(None, None, rewrite))
+    before = store.statistics().checkpoints
+    for _ in range(30):
+        await store.write(lambda snapshot, ts: Outcome(None, None, rewrite))
+    assert store.statistics().checkpoints > before
+
+
 async def test_a_reader_keeps_its_snapshot_through_a_checkpoint(store):
     """The log is not emptied under a reader; it is checkpointed another time."""
     inside, go_on = threading.Event(), threading.Event()

@@ -43,6 +43,8 @@ Done: TypeAlias = Callable[[Any, BaseException | None], None]
 
 CheckpointMode: TypeAlias = Literal["PASSIVE", "TRUNCATE"]
 PAGE_BYTES = 4096
+ROW_BYTES_IN_LOG = 1024
+"""Of a row that the storage engine itself changes, many at a time: they share pages."""
 
 
 def _wal_bytes(record: CommitRecord) -> int:
@@ -269,7 +271,9 @@ class WriterThread:
         if outcome.undo is not None:
             self._undos.append(outcome.undo)
         if outcome.then is not None:
+            changes = self.connection.total_changes
             outcome.then(self.connection)
+            self._wal_bytes += (self.connection.total_changes - changes) * ROW_BYTES_IN_LOG
         if record is not None and record.changes_catalog:
             set_global(self.connection, "catalog_ts", record.ts)
             self._catalog = load_catalog(self.connection, record.ts)
