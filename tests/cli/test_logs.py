@@ -1,12 +1,17 @@
-"""Logs go to stderr, a record at a time."""
+"""Logs go to stderr, a record at a time, and say nothing that clients said."""
 
+import errno
+import json
 import logging
+import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tinyvex.cli import main
-from tinyvex.cli.logs import log_to_stderr
+from tinyvex.cli.logs import FIELDS, FORMATS, log_to_stderr
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +67,116 @@ def test_a_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
     assert first.endswith("app: failed")
     assert rest
     assert all(line.startswith("    ") for line in rest)
+
+
+def objects(captured: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The records on stderr, one per line."""
+    return [json.loads(line) for line in captured.readouterr().err.splitlines()]
+
+
+def test_json_is_one_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where message or traceback has many lines."""
+    log_to_stderr("info", "json")
+    logging.getLogger("app").warning("one\ntwo")
+    try:
+        raise ValueError("no")
+    except ValueError:
+        logging.getLogger("app").exception("failed")
+    first, second = objects(capsys)
+    assert (first["level"], first["logger"], first["message"]) == ("warning", "app", "one\ntwo")
+    assert second["error"] == "ValueError"
+    assert "test_logs.py" in second["traceback"]
+
+
+def test_the_time_is_utc_with_milliseconds(capsys: pytest.CaptureFixture[str]) -> None:
+    """As ISO 8601 writes it."""
+    log_to_stderr("info", "json")
+    logging.getLogger("app").info("hello")
+    (record,) = objects(capsys)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["time"])
+
+
+def test_json_has_the_fields_of_a_record(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a record carries as one of FIELDS, and nothing else that it carries."""
+    log_to_stderr("info", "json")
+    extra = {name: f"the {name}" for name in FIELDS}
+    logging.getLogger("app").info("hello", extra={**extra, "arguments": "a secret"})
+    (record,) = objects(capsys)
+    assert set(record) == {"time", "level", "logger", "message", *FIELDS}
+    assert {name: record[name] for name in FIELDS} == extra
+
+
+SECRET = "hush" + "-hush"
+"""Put together here, so that no line of source that a traceback shows has it."""
+
+
+def chained() -> BaseException:
+    """An exception with a cause and a group, all of which quote what they were given."""
+    try:
+        try:
+            int(SECRET)
+        except ValueError as error:
+            raise ExceptionGroup(SECRET, [KeyError(SECRET)]) from error
+    except ExceptionGroup as group:
+        group.add_note(SECRET)
+        return group
+    raise AssertionError
+
+
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_texts_of_exceptions_are_left_out(capsys: pytest.CaptureFixture[str], log_format: Any) -> None:
+    """Of causes, groups and notes too; what they are and where they come from is there."""
+    log_to_stderr("info", log_format)
+    logging.getLogger("app").error("failed", exc_info=chained())
+    shown = capsys.readouterr().err
+    assert SECRET not in shown
+    assert [name for name in ("ValueError", "ExceptionGroup", "KeyError", "test_logs.py") if name not in shown] == []
+
+
+def test_dev_mode_shows_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who writes the app sees all of it."""
+    log_to_stderr("info", reveal=True)
+    logging.getLogger("app").error("failed", exc_info=chained())
+    assert "ValueError: invalid literal for int() with base 10: 'hush-hush'" in capsys.readouterr().err
+
+
+def test_another_handlers_rendering_is_not_taken_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's own formatter leaves the whole traceback in the record, for the next one."""
+    log_to_stderr("info")
+    record = logging.LogRecord("app", logging.ERROR, "", 1, "failed", None, (ValueError, ValueError(SECRET), None))
+    assert SECRET in logging.Formatter().format(record)
+    logging.getLogger("app").handle(record)
+    assert SECRET not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(OSError(errno.ENOSPC, "a secret", "a secret"), "ENOSPC"), (OSError("a secret"), None)],
+)
+def test_the_systems_codes_are_shown(capsys: pytest.CaptureFixture[str], error: OSError, code: str | None) -> None:
+    """They quote nothing, and say to an operator what is wrong."""
+    log_to_stderr("info")
+    logging.getLogger("app").error("failed", exc_info=error)
+    shown = capsys.readouterr().err
+    assert "secret" not in shown
+    assert f"{type(error).__name__}: {code or 'its text is left out'}" in shown
+
+
+def test_codes_of_sqlite_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """As SQLite names them."""
+    log_to_stderr("info")
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute("SELECT secret")
+    except sqlite3.Error:
+        logging.getLogger("app").exception("failed")
+    connection.close()
+    assert "sqlite3.OperationalError: SQLITE_ERROR" in capsys.readouterr().err
+
+
+def test_the_loops_own_records_quote_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """asyncio writes what a callback was called with."""
+    log_to_stderr("info", "json")
+    logging.getLogger("asyncio").error("Exception in callback Connection.data_received(b'a secret')\nhandle: <...>")
+    (record,) = objects(capsys)
+    assert record["message"] == "Exception in callback Connection.data_received"
