@@ -97,6 +97,7 @@ RETRY_AFTER_MS = 500  # the hint sent when the server stops
 
 # Users' tokens.
 AUTH_LEEWAY_SECONDS = 10.0  # clocks of issuer and server may differ by this much: before `nbf` and `iat`, after `exp`
+AUTH_TOKEN_LENGTH_MAX = 8192
 AUTH_CLOCK_SECONDS = 60.0  # how often the wall clock is looked at while a token lasts
 AUTH_HELD_MAX = 256  # messages of a connection while keys are fetched for its token; Overloaded, closed with 1013
 AUTH_SECRET_BYTES_MIN = 32  # of HS256, as RFC 7518 section 3.2 asks for
@@ -105,6 +106,7 @@ AUTH_KEYS_BYTES_MAX = 1 << 20  # of a key set
 AUTH_KEYS_MAX = 256  # in a key set
 AUTH_WAITING_MAX = 4096  # tokens that wait for keys; Overloaded
 AUTH_REFETCH_SECONDS = 60.0  # an unknown key id makes the key set be fetched again, at most this often
+AUTH_RETRY_SECONDS = 5.0  # ... or this often where it could not be fetched
 AUTH_FRESH_SECONDS = 600.0  # an older key set is fetched again while it is used
 AUTH_KEYS_SECONDS_MAX = 24 * 3600.0  # one that could not be fetched again for so long is used no more
 AUTH_FETCH_SECONDS = 10.0

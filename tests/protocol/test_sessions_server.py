@@ -13,7 +13,9 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from tests.support.sessions import Mismatch, Symbols, read, sessions
+from tests.support.tokens import OTHER_SECRET, claims, secret_options, signed
 from tinyvex import limits
+from tinyvex.runtime import Runtime
 from tinyvex.server.server import Server, ServerOptions
 
 APP = Path(__file__).resolve().parents[1] / "support" / "accounts.py"
@@ -66,12 +68,26 @@ class Socket:
         self.version = end
 
 
+def user_tokens(now_us: int) -> dict[str, str]:
+    """The tokens that vectors name."""
+    return {
+        "$userToken": signed(claims(now_us)),
+        "$renewedToken": signed(claims(now_us, lasts=7200)),
+        "$otherToken": signed(claims(now_us, subject="bob")),
+        "$expiredToken": signed(claims(now_us, lasts=-3600)),
+        "$forgedToken": signed(claims(now_us), OTHER_SECRET),
+    }
+
+
 class Script:
     """One vector being played."""
 
     def __init__(self, vector: dict[str, Any], data: Path) -> None:
         self.symbols = Symbols(vector["bind"])
-        self.options = ServerOptions(app=APP, data=data, client_token=vector["bind"].get("$clientToken"))
+        self.options = ServerOptions(
+            app=APP, data=data, client_token=vector["bind"].get("$clientToken"), auth=secret_options(data.parent)
+        )
+        self.symbols.bound |= user_tokens(Runtime().now_us())
         self.sockets: dict[str, Socket] = {}
         self.server: Server
 

@@ -15,6 +15,8 @@ from tinyvex.cli.logs import Format, log_to_stderr
 from tinyvex.cli.options import (
     DEV_PORT,
     app_argument,
+    auth_from,
+    auth_options,
     data_option,
     execution_options,
     log_options,
@@ -37,6 +39,7 @@ STOP_WAIT_MS = 200
 @app_argument
 @data_option
 @network_options(default_port=DEV_PORT, port_note="The port; 0 takes a free one.")
+@auth_options
 @execution_options
 @retention_options
 @log_options
@@ -47,6 +50,10 @@ def command(
     port: int,
     allowed_origins: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
+    auth_secret_file: Path | None,
+    auth_jwks: str | None,
+    auth_issuer: str | None,
+    auth_audience: str | None,
     durability: Durability,
     function_seconds: float,
     retention_seconds: float,
@@ -75,6 +82,7 @@ def command(
         host=host,
         port=port,
         client_token=None,
+        auth=auth_from(auth_secret_file, auth_jwks, auth_issuer, auth_audience),
         dev=True,
         durability=durability,
         allowed_origins=allowed_origins,

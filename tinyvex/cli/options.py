@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tinyvex.cli.logs import FORMATS, LEVELS
 from tinyvex.limits import FUNCTION_SECONDS, RETENTION_SECONDS, SLOW_MS
+
+if TYPE_CHECKING:
+    from tinyvex.server.options import AuthOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -146,6 +149,40 @@ def retention_options(function: F) -> F:
         help="Keep less history than that while the file holds more: 500MB, 2GB.",
     )
     return age(bound(function))
+
+
+def auth_options(function: F) -> F:
+    """`--auth-secret-file`, `--auth-jwks`, `--auth-issuer`, `--auth-audience`."""
+    for option in (
+        click.option("--auth-audience", metavar="TEXT", help="Take only users' tokens that are for this audience."),
+        click.option("--auth-issuer", metavar="TEXT", help="Take only users' tokens of this issuer."),
+        click.option(
+            "--auth-jwks",
+            metavar="FILE_OR_URL",
+            help="Public keys of users' tokens that are signed with RS256 or ES256: a JSON Web Key Set.",
+        ),
+        click.option(
+            "--auth-secret-file",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="Holds the secret of users' tokens that are signed with HS256.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def auth_from(
+    secret_file: Path | None, jwks: str | None, issuer: str | None, audience: str | None
+) -> AuthOptions | None:
+    """What these options say; None where users cannot sign in."""
+    from tinyvex.server.options import AuthOptions
+
+    if secret_file is None and jwks is None:
+        if issuer is not None or audience is not None:
+            raise click.UsageError("--auth-issuer and --auth-audience need --auth-secret-file or --auth-jwks")
+        return None
+    return AuthOptions(secret_file, jwks, issuer, audience)
 
 
 def execution_options(function: F) -> F:

@@ -13,6 +13,8 @@ import click
 from tinyvex.cli.logs import Format, log_to_stderr
 from tinyvex.cli.options import (
     app_argument,
+    auth_from,
+    auth_options,
     data_option,
     execution_options,
     log_options,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 @network_options(default_port=0, port_note="The port; 0 takes a free one and tells it in the ready line.")
 @click.option("--exit-with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
 @click.option("--no-token", is_flag=True, help="Let every process of this machine connect.")
+@auth_options
 @execution_options
 @retention_options
 @log_options
@@ -44,6 +47,10 @@ def command(
     allowed_hosts: tuple[str, ...],
     exit_with_parent: bool,
     no_token: bool,
+    auth_secret_file: Path | None,
+    auth_jwks: str | None,
+    auth_issuer: str | None,
+    auth_audience: str | None,
     durability: Durability,
     function_seconds: float,
     retention_seconds: float,
@@ -77,6 +84,7 @@ def command(
         host=host,
         port=port,
         client_token=None if no_token else Runtime().token(),
+        auth=auth_from(auth_secret_file, auth_jwks, auth_issuer, auth_audience),
         dev=False,
         durability=durability,
         allowed_origins=allowed_origins,

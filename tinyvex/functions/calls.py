@@ -26,8 +26,8 @@ __all__ = [
     "error_token",
     "identity_key",
     "request_digest",
-    "session_key",
     "result_body",
+    "session_key",
 ]
 
 

@@ -9,7 +9,25 @@ from tinyvex import limits
 from tinyvex.storage.pragmas import Durability
 from tinyvex.storage.retention import Policy
 
-__all__ = ["ServerOptions"]
+__all__ = ["AuthOptions", "ServerOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthOptions:
+    """
+    What users' tokens are checked against.
+
+    Attributes:
+        secret_file: holds the secret of tokens signed with HS256.
+        jwks: file or URL of the public keys of tokens signed with RS256 or ES256.
+        issuer: the only `iss` that is taken; None takes any.
+        audience: must be in `aud`; None does not look at it.
+    """
+
+    secret_file: Path | None = None
+    jwks: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +41,7 @@ class ServerOptions:
         host: address to listen on; only loopback ones until there is TLS.
         port: 0 picks a free one.
         client_token: what clients must show; None lets every local client in.
+        auth: how users' tokens are checked; None when users cannot sign in.
         dev: errors carry tracebacks.
         durability: `full` survives power loss; `normal` only a killed process.
         allowed_origins: origins of browser pages that may connect, beside the server's own.
@@ -39,6 +58,7 @@ class ServerOptions:
     host: str = "127.0.0.1"
     port: int = 0
     client_token: str | None = None
+    auth: AuthOptions | None = None
     dev: bool = False
     durability: Durability = "full"
     allowed_origins: tuple[str, ...] = ()

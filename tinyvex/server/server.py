@@ -26,11 +26,13 @@ from tinyvex.functions.loader import load_app
 from tinyvex.runtime import Runtime
 from tinyvex.server import discovery, handshake, http
 from tinyvex.server.connection import Answer, Connection
+from tinyvex.server.jwt import UserTokens
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.turns import Turns
 from tinyvex.storage.retention import Retention
 from tinyvex.storage.schema_change import change_schema
 from tinyvex.storage.store import Store
+from tinyvex.sync.authentication import Credentials
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.live import LiveQueries
 from tinyvex.sync.worker import SyncWorker
@@ -90,6 +92,8 @@ class Server:
         # 1. The app, which touches nothing.
         self.runtime.bind(asyncio.get_running_loop())
         app = load_app(self.options.app)
+        self._users = UserTokens(self.options.auth, self.runtime)
+        self._credentials = Credentials(self._tokens.is_admin, self._users.check)
         # 2. The folder's lock and the file.
         self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
         try:
@@ -118,6 +122,7 @@ class Server:
             raise errors.DataFolderUnusable(f"{self.options.data} cannot be written: {error.strerror}") from error
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
+        self._users.start()
         self._tasks.start_soon(self._until_stopped, self._tick_forever, name="tinyvex-ticks")
         self._tasks.start_soon(self._until_stopped, self._forget_forever, name="tinyvex-retention")
         return self
@@ -152,6 +157,7 @@ class Server:
         for scope in list(self._scopes):
             scope.cancel()
         self.executor.close()
+        self._users.close()
         # 5. Drain the writer, checkpoint, release the folder. What a stuck function holds up is not acknowledged.
         await self.store.close(limit_seconds=max(deadline - anyio.current_time(), 0.1))
         if self.options.watchdog:
@@ -375,7 +381,7 @@ class Server:
             session_id=params.session_id,
             is_admin=is_admin,
             takes_patches=messages.CAPABILITY_PATCH in params.capabilities,
-            check_admin_token=self._tokens.is_admin,
+            credentials=self._credentials,
         )
         return messages.ConnectResult(
             protocol_version=messages.PROTOCOL_VERSION,

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Raw, Struct
 
 from tinyvex import errors, limits
-from tinyvex.functions.calls import Call, MutationOutcome, QueryOutcome, Request, identity_key, request_digest
+from tinyvex.functions.calls import Call, MutationOutcome, QueryOutcome, Request, request_digest
+from tinyvex.sync.authentication import Authentication
 from tinyvex.sync.state import FindAgain, Pin, Refresh, Send, SyncedQuery, SyncState, Wait
 from tinyvex.values import codec as values
 from tinyvex.wire import codec, messages
 from tinyvex.wire.faults import to_object
 
 if TYPE_CHECKING:
-    from tinyvex.functions.context import Identity
     from tinyvex.functions.executor import Executor
     from tinyvex.runtime import Runtime
+    from tinyvex.sync.authentication import Credentials
     from tinyvex.sync.counters import Counters
     from tinyvex.sync.live import LiveQueries
     from tinyvex.sync.live_query import LiveQuery
@@ -72,7 +73,7 @@ class SyncWorker:
         session_id: str,
         is_admin: bool,
         takes_patches: bool,
-        check_admin_token: Callable[[str], bool],
+        credentials: Credentials,
     ) -> None:
         self.state = SyncState()
         self.session_id = session_id
@@ -81,11 +82,16 @@ class SyncWorker:
         self._executor = executor
         self._counters = counters
         self._runtime = runtime
-        self._identity: Identity = None
-        self._bound: bytes | None = None
-        self._is_admin = is_admin
         self._takes_patches = takes_patches
-        self._check_admin_token = check_admin_token
+        self._speaker = Authentication(
+            state=self.state,
+            credentials=credentials,
+            runtime=runtime,
+            is_admin=is_admin,
+            outbox=outbox,
+            changed=self._speaker_changed,
+            resume=self._receive_held,
+        )
         self._by_live: dict[LiveQuery, list[SyncedQuery]] = {}
         self._turn_scheduled = False
         self._closed = False
@@ -100,6 +106,10 @@ class SyncWorker:
         Raises:
             TinyvexError: the answer to this request; fatal ones end the connection.
         """
+        if self._speaker.is_checking:
+            self._speaker.hold(request)
+            return
+        self._speaker.expire_if_due()  # its timer may be late, and this must not be said by who it was
         match request:
             case messages.Mutation():
                 self._mutation(request)
@@ -110,7 +120,7 @@ class SyncWorker:
             case messages.Action():
                 self._action(request)
             case messages.Authenticate():
-                self._authenticate(request)
+                self._speaker.request(request)
             case messages.Ping():
                 pong = messages.PingResult(server_ts=self._runtime.now_us())
                 self._outbox.send(codec.encode_response(request.id, pong))
@@ -133,32 +143,21 @@ class SyncWorker:
         self._outbox.send(codec.encode_response(request.id, b"{}"))
         self.wake()
 
-    def _authenticate(self, request: messages.Authenticate) -> None:
-        params = request.params
-        self.state.check_authenticate(params.base_version)
-        if params.kind == "admin" and not self._check_admin_token(params.token or ""):
-            error = errors.Unauthenticated("the admin token is wrong")
-            self._outbox.send(codec.encode_error_response(request.id, error))
-            notice = messages.AuthErrorParams(
-                error=to_object(error), base_version=params.base_version, auth_update_attempted=True
-            )
-            self._outbox.send(codec.encode_notification(messages.AuthError(jsonrpc="2.0", params=notice)))
-            return
-        self._identity = self._bind(params.acting_as if params.kind == "admin" else None)
-        self._is_admin = params.kind == "admin"
-        self.state.identity += 1
+    def _receive_held(self, requests: Sequence[messages.ClientRequest]) -> None:
+        for request in requests:
+            if self._closed:
+                return
+            try:
+                self.receive(request)
+            except errors.TinyvexError as error:
+                self._outbox.send(codec.encode_error_response(request.id, error))
+                if error.fatal:
+                    self._outbox.fail(error)
+
+    def _speaker_changed(self) -> None:
         for query in self.state.queries.values():
             self.state.invalidated(query)
-        self._outbox.send(codec.encode_response(request.id, b"{}"))
         self.wake()
-
-    def _bind(self, identity: Identity) -> Identity:
-        """A session is its first identity's for good: its exactly-once records must answer nobody else."""
-        if identity is not None:
-            if self._bound is not None and identity_key(identity) != self._bound:
-                raise errors.SessionIdentity("this session speaks for another identity: begin a new one")
-            self._bound = identity_key(identity)
-        return identity
 
     def _mutation(self, request: messages.Mutation) -> None:
         params = request.params
@@ -245,7 +244,7 @@ class SyncWorker:
             self._outbox.send(message)
 
     def _call(self, path: str, args: bytes, request_id: str) -> Call:
-        return Call(path, args, self._identity, self._is_admin, request_id)
+        return Call(path, args, self._speaker.identity, self._speaker.is_admin, request_id)
 
     # Live queries.
 
@@ -381,6 +380,7 @@ class SyncWorker:
     def close(self) -> None:
         """The connection ended: forget its queries. Mutations and actions under way go on."""
         self._closed = True
+        self._speaker.close()
         for query in list(self.state.queries.values()):
             self._unsubscribe(query)
         self.state.queries.clear()

@@ -164,8 +164,8 @@ class AuthenticateParams(_Params, frozen=True):
     """Change who the connection speaks for; `baseVersion` is the identity version it continues from."""
 
     base_version: Counter
-    kind: Literal["none", "admin"]
-    token: Annotated[str, Meta(max_length=8192)] | None = None
+    kind: Literal["none", "admin", "user"]
+    token: Annotated[str, Meta(max_length=8192, description="the admin token, or a user's JWT")] | None = None
     acting_as: Annotated[dict[str, Any], Meta(description="with the admin token: the identity")] | None = None
 
 
@@ -328,10 +328,10 @@ class TransitionChunkParams(_Params, frozen=True):
 
 
 class AuthErrorParams(_Params, frozen=True):
-    """`tinyvex/authenticate` was refused, or the identity is valid no more."""
+    """`tinyvex/authenticate` was refused, or (where none was attempted) the user's token has expired."""
 
     error: ErrorObject
-    base_version: Counter
+    base_version: Annotated[Counter, Meta(description="the identity version, from which the client continues")]
     auth_update_attempted: bool
 
 

@@ -1,0 +1,351 @@
+"""Who a connection speaks for: signing in, renewing, expiring; on a server in virtual time, message by message."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.loop import run_virtual
+from tests.support.network import Network
+from tests.support.raw import RawClient
+from tests.support.tokens import OTHER_SECRET, claims, secret_options, signed
+from tests.support.world import WorldRuntime
+from tinyvex import limits
+from tinyvex.server.server import Server, ServerOptions
+from tinyvex.sync.authentication import UserIdentity
+
+APP = """
+import tinyvex as tv
+notes = tv.table("notes")
+
+@tv.query
+def me(ctx: tv.QueryCtx) -> str | None:
+    return None if ctx.auth is None else ctx.auth["subject"]
+
+@tv.query
+def plain(ctx: tv.QueryCtx) -> int:
+    return 1
+
+@tv.mutation
+def write(ctx: tv.MutationCtx) -> str | None:
+    ctx.db.insert("notes", {})
+    return None if ctx.auth is None else ctx.auth["subject"]
+"""
+
+Scenario = Callable[[Server, WorldRuntime], Awaitable[None]]
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., None]:
+    """Runs a scenario against a server on a virtual loop that takes tokens signed with SECRET."""
+
+    def play_scenario(scenario: Scenario, **options: Any) -> None:
+        app = tmp_path / "app.py"
+        app.write_text(APP, "utf-8")
+        options = {"auth": secret_options(tmp_path)} | options
+
+        async def main() -> None:
+            runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
+            async with Server(ServerOptions(app=app, data=tmp_path / "data", port=4800, **options), runtime) as server:
+                await scenario(server, runtime)
+
+        run_virtual(main())
+
+    return play_scenario
+
+
+async def watching(server: Server, runtime: WorldRuntime, session: str = "session-of-a-test") -> RawClient:
+    """A client that watches `me` as query 0 and `plain` as query 1."""
+    client = await RawClient.open(server.url, runtime)
+    assert "result" in await client.ask("connect", protocolVersion=1, sessionId=session)
+    adds = [
+        {"type": "Add", "queryId": place, "udfPath": f"app:{name}", "args": {}}
+        for place, name in enumerate(["me", "plain"])
+    ]
+    await client.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=adds)
+    await client.notification("transition")
+    return client
+
+
+async def sign_in(client: RawClient, token: str, base: int = 0) -> dict[str, Any]:
+    return await client.ask("authenticate", baseVersion=base, kind="user", token=token)
+
+
+async def transition_to(client: RawClient, identity: int) -> dict[str, Any]:
+    """The transition that reached an identity version: results by query id."""
+
+    def wanted(message: dict[str, Any]) -> bool:
+        return (
+            message.get("method") == "tinyvex/transition"
+            and message["params"]["startVersion"]["identity"] < identity
+            and message["params"]["endVersion"]["identity"] >= identity
+        )
+
+    params = (await client.message(wanted))["params"]
+    return {change["queryId"]: change.get("value") for change in params["modifications"]}
+
+
+def auth_errors(client: RawClient) -> list[dict[str, Any]]:
+    return [message["params"] for message in client.messages if message.get("method") == "tinyvex/authError"]
+
+
+def test_a_user_signs_in(play: Callable[..., None]) -> None:
+    """S-83: the answer is `{}`, and a transition follows with the queries that read the identity, and no others."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        assert (await sign_in(client, signed(claims(runtime.now_us()))))["result"] == {}
+        assert await transition_to(client, 1) == {0: "ada"}
+
+    play(scenario)
+
+
+def test_functions_are_called_by_the_user(play: Callable[..., None]) -> None:
+    """S-83: what is called after signing in is called by who signed in."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        client.send("authenticate", baseVersion=0, kind="user", token=signed(claims(runtime.now_us())))
+        answer = await client.ask("mutation", requestId=0, udfPath="app:write", args={})
+        assert answer["result"]["value"] == "ada"
+
+    play(scenario)
+
+
+def test_a_user_is_no_administrator(play: Callable[..., None]) -> None:
+    """S-83: who was an administrator and signs in as a user calls internal functions no more."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await client.ask("authenticate", baseVersion=0, kind="admin", token=server.admin_token)
+        assert server._connections[1].worker._speaker.is_admin
+        await sign_in(client, signed(claims(runtime.now_us())), 1)
+        assert not server._connections[1].worker._speaker.is_admin
+
+    play(scenario)
+
+
+def test_a_refused_token_changes_nothing(play: Callable[..., None]) -> None:
+    """S-84: the answer and `tinyvex/authError` say why; identity and version stay, and the connection goes on."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us())))
+        refused = await sign_in(client, signed(claims(runtime.now_us(), subject="eve"), OTHER_SECRET), 1)
+        assert refused["error"]["data"]["name"] == "Unauthenticated"
+        told = {"error": refused["error"], "baseVersion": 1, "authUpdateAttempted": True}
+        await client.notification("authError")
+        assert auth_errors(client) == [told]
+        answer = await client.ask("query", udfPath="app:me", args={})
+        assert answer["result"]["value"] == "ada"
+        assert "result" in await client.ask("authenticate", baseVersion=1, kind="none")
+
+    play(scenario)
+
+
+def test_a_server_without_keys_says_what_it_lacks(play: Callable[..., None]) -> None:
+    """S-84: where no user can sign in, the answer names the options."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        refused = await sign_in(client, signed(claims(runtime.now_us())))
+        assert "--auth-jwks" in refused["error"]["message"]
+
+    play(scenario, auth=None)
+
+
+def test_a_huge_token_is_refused(play: Callable[..., None]) -> None:
+    """S-5: a token longer than 8192 characters does not fit the schema."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        refused = await sign_in(client, "x" * 8193)
+        assert refused["error"]["data"]["name"] == "InvalidParams"
+        assert (await sign_in(client, signed(claims(runtime.now_us()))))["result"] == {}
+
+    play(scenario)
+
+
+def test_a_token_ends_while_connected(play: Callable[..., None]) -> None:
+    """S-85: then the connection speaks for nobody: an authError and a transition say so, and it goes on."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        began_us = runtime.now_us()
+        await sign_in(client, signed(claims(began_us, lasts=3600)))
+        while not auth_errors(client):
+            assert runtime.now_us() < began_us + int((3602 + limits.AUTH_LEEWAY_SECONDS) * 1e6), "it should have ended"
+            await asyncio.sleep(0.5)
+        assert runtime.now_us() >= began_us + int((3599 + limits.AUTH_LEEWAY_SECONDS) * 1e6), "too early"
+        (told,) = auth_errors(client)
+        assert (told["baseVersion"], told["authUpdateAttempted"]) == (2, False)
+        assert told["error"]["data"]["name"] == "Unauthenticated"
+        assert await transition_to(client, 2) == {0: None}
+        assert (await sign_in(client, signed(claims(runtime.now_us())), 2))["result"] == {}
+        assert await transition_to(client, 3) == {0: "ada"}
+
+    play(scenario)
+
+
+def test_nothing_is_done_by_who_has_expired(play: Callable[..., None]) -> None:
+    """S-85: a mutation that comes when the token has ended is nobody's, also where the timer is late."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us(), lasts=60)))
+        later_us = runtime.now_us() + 120_000_000
+        runtime.now_us = lambda: later_us  # type: ignore[method-assign] # the machine slept
+        answer = await client.ask("mutation", requestId=0, udfPath="app:write", args={})
+        assert answer["result"]["value"] is None
+
+    play(scenario)
+
+
+def test_a_wall_clock_that_is_set_moves_the_end(play: Callable[..., None]) -> None:
+    """S-85: the end is a moment of the wall clock, which is looked at every AUTH_CLOCK_SECONDS."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us(), lasts=86400)))
+        later_us = runtime.now_us() + 2 * 86400_000_000
+        runtime.now_us = lambda: later_us  # type: ignore[method-assign]
+        await asyncio.sleep(limits.AUTH_CLOCK_SECONDS + 1)
+        assert len(auth_errors(client)) == 1
+
+    play(scenario)
+
+
+def test_a_renewed_token_goes_on(play: Callable[..., None]) -> None:
+    """S-86: another token of the same subject is taken by the session, and the end of the first means nothing more."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us(), lasts=60)))
+        await asyncio.sleep(30)
+        assert (await sign_in(client, signed(claims(runtime.now_us(), lasts=60, name="Ada L.")), 1))["result"] == {}
+        await asyncio.sleep(55)
+        assert auth_errors(client) == []
+        await asyncio.sleep(30)
+        assert len(auth_errors(client)) == 1
+
+    play(scenario)
+
+
+def test_a_session_is_one_subjects(play: Callable[..., None]) -> None:
+    """S-86: another subject, and the same one of another issuer, need a session of their own."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        now_us = runtime.now_us()
+        await sign_in(client, signed(claims(now_us)))
+        for other in (claims(now_us, subject="bob"), claims(now_us, iss="https://else.test")):
+            refused = await sign_in(client, signed(other), 1)
+            assert refused["error"]["data"]["name"] == "SessionIdentity"
+        assert (await client.ask("query", udfPath="app:me", args={}))["result"]["value"] == "ada"
+
+    play(scenario)
+
+
+def test_a_mutation_is_resent_with_a_renewed_token(play: Callable[..., None]) -> None:
+    """S-86: exactly-once records are the subject's, whichever token it had when it wrote."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us())))
+        first = await client.ask("mutation", requestId=0, udfPath="app:write", args={})
+        client.cut()
+        await asyncio.sleep(5)
+        again = await watching(server, runtime)
+        await sign_in(again, signed(claims(runtime.now_us())))
+        assert (await again.ask("mutation", requestId=0, udfPath="app:write", args={}))["result"] == first["result"]
+
+    play(scenario)
+
+
+def test_nobody_else_gets_the_answer_of_a_mutation(play: Callable[..., None]) -> None:
+    """S-86: with the same session and request id, another subject is refused."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us())))
+        await client.ask("mutation", requestId=0, udfPath="app:write", args={})
+        thief = await watching(server, runtime)
+        await sign_in(thief, signed(claims(runtime.now_us(), subject="eve")))
+        answer = await thief.ask("mutation", requestId=0, udfPath="app:write", args={})
+        assert answer["error"]["data"]["name"] == "RequestIdReused"
+
+    play(scenario)
+
+
+def test_a_renewal_may_cross_the_end(play: Callable[..., None]) -> None:
+    """S-87: a token sent before the client could know that the last one has ended is taken."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us(), lasts=60)))
+        await asyncio.sleep(61 + limits.AUTH_LEEWAY_SECONDS)
+        assert (await sign_in(client, signed(claims(runtime.now_us())), 1))["result"] == {}
+        assert await transition_to(client, 3) == {0: "ada"}
+        assert (await sign_in(client, signed(claims(runtime.now_us())), 3))["result"] == {}
+        client.send("authenticate", baseVersion=1, kind="none")
+        assert (await client.notification("fatalError"))["params"]["error"]["data"]["name"] == "BaseVersionMismatch"
+
+    play(scenario)
+
+
+def test_what_is_said_while_keys_are_fetched_waits(play: Callable[..., None]) -> None:
+    """S-83: messages behind a token that is still checked are of who it names, in their order."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        waiting: list[Any] = []
+        speaker = server._connections[1].worker._speaker
+        speaker._credentials = speaker._credentials._replace(check_user=lambda _token, done: waiting.append(done))
+        sign_in_id = client.send("authenticate", baseVersion=0, kind="user", token="x")
+        write_id = client.send("mutation", requestId=0, udfPath="app:write", args={})
+        ping_id = client.send("ping")
+        none_id = client.send("authenticate", baseVersion=1, kind="none")
+        await asyncio.sleep(1)
+        asked = {sign_in_id, write_id, ping_id, none_id}
+        assert not [message for message in client.messages if message.get("id") in asked]
+        waiting[0](UserIdentity({"subject": "ada", "issuer": None}, runtime.now_us() + 10**9))
+        assert (await client.answer(write_id))["result"]["value"] == "ada"
+        assert (await client.answer(none_id))["result"] == {}
+        answered = [message["id"] for message in client.messages if message.get("id") in asked]
+        assert answered.index(sign_in_id) < answered.index(ping_id) < answered.index(none_id)
+
+    play(scenario)
+
+
+def test_too_much_behind_a_token_ends_the_connection(play: Callable[..., None]) -> None:
+    """What waits for a token is bounded: the connection is Overloaded."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        speaker = server._connections[1].worker._speaker
+        speaker._credentials = speaker._credentials._replace(check_user=lambda _token, _done: None)
+        client.send("authenticate", baseVersion=0, kind="user", token="x")
+        for _ in range(limits.AUTH_HELD_MAX + 1):
+            client.send("ping")
+        assert await client.end() == 1013
+
+    play(scenario)
+
+
+def test_a_connection_that_has_ended_has_no_timer(play: Callable[..., None]) -> None:
+    """Nothing of a user remains when the socket is gone."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us(), lasts=60)))
+        speaker = server._connections[1].worker._speaker
+        client.cut()
+        await asyncio.sleep(1)
+        assert speaker._timer is None
+
+    play(scenario)
