@@ -16,6 +16,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -75,7 +76,7 @@ class KeySet:
         now = runtime.monotonic()
         self._read_at = None if keys is None else now
         """When reading the keys in use began."""
-        self._tried_at = now
+        self._tried_at = -math.inf if keys is None else now
         self._reading = False
         self._waiting: list[tuple[str, str | None, Found]] = []
         self._worker: Worker | None = None
@@ -218,7 +219,12 @@ def _fetch(url: str, clock: Callable[[], float]) -> bytes:
     opener = urllib.request.build_opener(*handlers)
     deadline = clock() + limits.AUTH_FETCH_SECONDS
     text = b""
-    with opener.open(url, timeout=limits.AUTH_FETCH_SECONDS) as response:
+    try:
+        response = opener.open(url, timeout=limits.AUTH_FETCH_SECONDS)
+    except urllib.error.HTTPError as error:
+        with error:  # it is the response, too
+            raise ValueError(f"{url} answers {error.code} {error.reason}; redirects are not followed") from None
+    with response:
         while piece := response.read1(limits.AUTH_KEYS_BYTES_MAX):
             text = _within_limit(text + piece)
             if clock() > deadline:
@@ -242,6 +248,4 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"it answers {error.code}; a redirect is not followed" if error.code in range(300, 400) else f"{error}"
     return str(error.strerror if isinstance(error, OSError) and error.strerror else error)
