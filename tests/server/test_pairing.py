@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -18,7 +18,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.now_us = 1_000_000
         self.folder = folder
-        self.pairing = Pairing(folder, lambda: self.now_us, Random(1))
+        self.pairing = Pairing(folder, lambda: self.now_us, secrets.token_hex)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_code_becomes_a_token_that_is_known_from_then_on(desk: Desk) -> None:
     assert redeemed is not None
     token, secret = redeemed
     assert token.name == "phone"
-    again = Pairing(desk.folder, lambda: 0, Random(2))
+    again = Pairing(desk.folder, lambda: 0, secrets.token_hex)
     assert again.find(secret) == token
     assert again.find(secret[:-1] + "x") is None
 

@@ -24,6 +24,8 @@ COMMANDS = {
     "run": "tinyvex.cli.run",
     "data": "tinyvex.cli.data",
     "function-spec": "tinyvex.cli.function_spec",
+    "pair": "tinyvex.cli.pair",
+    "tokens": "tinyvex.cli.tokens",
     "stats": "tinyvex.cli.stats",
     "check": "tinyvex.cli.check",
     "export": "tinyvex.cli.export",

@@ -36,6 +36,7 @@ from tinyvex.wire import codec, messages
 from tinyvex.wire.faults import to_object
 
 if TYPE_CHECKING:
+    from tinyvex.server.pairing import PairedToken
     from tinyvex.sync.worker import SyncWorker
     from tinyvex.wire.chunks import Piece
 
@@ -91,6 +92,8 @@ class Connection(asyncio.Protocol):
         self.worker: SyncWorker | None = None
         self.capabilities: frozenset[str] = frozenset()
         """The optional features its client has; set with the worker."""
+        self.paired: PairedToken | None = None
+        """The token that it came with, where that was handed out by pairing."""
         self.authorization: list[str] = []
         """The upgrade request's `Authorization` headers."""
         self._host = host

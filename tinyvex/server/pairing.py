@@ -23,7 +23,6 @@ import hmac
 import os
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import TypeVar
 
 import msgspec
@@ -73,14 +72,14 @@ class Pairing:
     Args:
         folder: the data folder.
         now_us: the clock.
-        random: where secrets come from; the system's.
+        secret: makes a new one that nobody can guess, in hexadecimal.
     """
 
-    def __init__(self, folder: Path, now_us: Callable[[], int], random: Random) -> None:
+    def __init__(self, folder: Path, now_us: Callable[[], int], secret: Callable[[], str]) -> None:
         self._offer_file = folder / "pairing.json"
         self._tokens_file = folder / "tokens.json"
         self._now_us = now_us
-        self._random = random
+        self._secret = secret
 
     # The command's side.
 
@@ -91,7 +90,8 @@ class Pairing:
         Raises:
             DataFolderUnusable: the folder cannot be written.
         """
-        letters = "".join(self._random.choice(ALPHABET) for _ in range(CODE_LENGTH))
+        number = int(self._secret(), 16)
+        letters = "".join(ALPHABET[number >> 5 * place & 31] for place in range(CODE_LENGTH))
         until_us = self._now_us() + int(limits.PAIRING_SECONDS * 1e6)
         _write(self._offer_file, _Offer(name, _digest(letters), until_us, limits.PAIRING_TRIES_MAX))
         return f"{letters[:4]}-{letters[4:]}"
@@ -133,7 +133,7 @@ class Pairing:
             return None
         if not _remove(self._offer_file):
             return None  # somebody else was first
-        secret = f"{self._random.getrandbits(192):048x}"
+        secret = self._secret()
         token = PairedToken(secret[:8], offer.name, _digest(secret), self._now_us())
         _write(self._tokens_file, _Tokens([*self.tokens(), token]))
         return token, secret

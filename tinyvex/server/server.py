@@ -19,17 +19,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
+from msgspec import UNSET
 
 from tinyvex import errors, limits
 from tinyvex.functions.executor import Executor
 from tinyvex.functions.loader import load_app
 from tinyvex.runtime import Runtime
 from tinyvex.server import discovery, handshake, http
+from tinyvex.server.admission import Admission
 from tinyvex.server.connection import Answer, Connection
+from tinyvex.server.history import forget_forever
 from tinyvex.server.jwt import UserTokens
 from tinyvex.server.options import ServerOptions
+from tinyvex.server.pairing import Pairing
 from tinyvex.server.turns import Turns
-from tinyvex.storage.retention import Retention
 from tinyvex.storage.schema_change import change_schema
 from tinyvex.storage.store import Store
 from tinyvex.sync.authentication import Credentials
@@ -75,6 +78,7 @@ class Server:
         self.turns = Turns(self.runtime)
         self.admin_token = self.runtime.token()
         self._tokens = handshake.Tokens(self.admin_token, options.client_token)
+        self._admission = Admission(self._tokens, Pairing(options.data, self.runtime.now_us, self.runtime.token))
         self._rules = handshake.AccessRules(options.allowed_hosts, options.allowed_origins)
         self._connections: dict[int, Connection] = {}
         self._sessions: dict[str, Connection] = {}
@@ -124,7 +128,8 @@ class Server:
         await self._tasks.__aenter__()
         self._users.start()
         self._tasks.start_soon(self._until_stopped, self._tick_forever, name="tinyvex-ticks")
-        self._tasks.start_soon(self._until_stopped, self._forget_forever, name="tinyvex-retention")
+        forget = partial(forget_forever, self.store, self.options.retention, self.runtime, self.counters)
+        self._tasks.start_soon(self._until_stopped, forget, name="tinyvex-retention")
         return self
 
     async def __aexit__(
@@ -190,19 +195,6 @@ class Server:
         self._accepted += 1
         return Connection(self, self._accepted, self.options.chunk_bytes)
 
-    async def _forget_forever(self) -> None:
-        """Forget what the retention policy does not keep, now and then."""
-        policy, runtime = self.options.retention, self.runtime
-        retention = Retention(
-            self.store, policy, runtime.now_us, partial(runtime.sleep, limits.RETENTION_PAUSE_SECONDS)
-        )
-        while True:
-            await runtime.sleep(policy.interval_seconds)
-            try:
-                self.counters.revisions_forgotten += await retention.sweep()
-            except errors.TinyvexError as error:
-                log.warning("history was not shortened: %s", error)
-
     async def _tick_forever(self) -> None:
         heartbeat_every = int(limits.HEARTBEAT_SECONDS)
         count = 0
@@ -211,6 +203,7 @@ class Server:
                 faulthandler.dump_traceback_later(limits.WATCHDOG_SECONDS, exit=True)
             await self.runtime.sleep(1.0)
             count += 1
+            self._admission.close_revoked(self._connections.values())
             now = self.runtime.monotonic()
             for connection in list(self._connections.values()):
                 try:
@@ -362,7 +355,7 @@ class Server:
                 supported=[messages.PROTOCOL_VERSION],
             )
         token = params.token or handshake.bearer_token(connection.authorization) or ""
-        is_admin = self._tokens.admit(token)
+        is_admin, secret = self._admission.admit(connection, token)
         if params.observed_epoch == self.store.epoch and params.max_observed_ts > self.store.last_ts:
             raise errors.ObservedTsAhead(
                 f"the client has seen ts {params.max_observed_ts}, this database's last is {self.store.last_ts}"
@@ -396,4 +389,5 @@ class Server:
                 requests_max=limits.REQUESTS_PER_CONNECTION_MAX,
             ),
             heartbeat_ms=int(limits.HEARTBEAT_SECONDS * 1000),
+            token=UNSET if secret is None else secret,
         )

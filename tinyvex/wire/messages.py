@@ -80,9 +80,7 @@ class ConnectParams(_Params, frozen=True):
     last_close_reason: Annotated[str, Meta(max_length=256)] | None = None
     client_ts: Annotated[int, Meta(description="the client's clock, milliseconds since the epoch")] = 0
     max_observed_ts: Ts = 0
-    observed_epoch: Annotated[str, Meta(max_length=128, description="the epoch `maxObservedTs` was seen in")] | None = (
-        None
-    )
+    observed_epoch: Annotated[str, Meta(max_length=128, description="in which `maxObservedTs` was seen")] | None = None
     capabilities: Annotated[
         list[str], Meta(max_length=32, description="optional features the client has: `patch`, `chunk`")
     ] = []
@@ -97,7 +95,7 @@ class ConnectLimits(_Params, frozen=True):
     requests_max: int
 
 
-class ConnectResult(_Params, frozen=True):
+class ConnectResult(_Params, omit_defaults=True, frozen=True):
     """The answer to `tinyvex/connect`."""
 
     protocol_version: int
@@ -108,6 +106,7 @@ class ConnectResult(_Params, frozen=True):
     client_clock_skew: Annotated[int, Meta(description="client's clock minus the server's, milliseconds")]
     limits: ConnectLimits
     heartbeat_ms: int
+    token: Annotated[str, Meta(description="after `pairing:CODE`: its own from now on")] | UnsetType = UNSET
 
 
 class Resume(_Params, frozen=True):

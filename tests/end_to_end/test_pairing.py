@@ -1,0 +1,66 @@
+"""Promise 8: one more program is let in by a code, keeps its token, and is shut out when that is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.support.process import ServerProcess
+from tests.support.raw import RawClient
+from tinyvex.cli.main import run
+from tinyvex.runtime import Runtime
+
+APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server that asks for a token."""
+    with ServerProcess(APP, tmp_path / "data") as process:
+        yield process
+
+
+def pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A code, as the command prints it."""
+    capsys.readouterr()
+    assert run(["pair", "--data", str(tmp_path / "data"), "--name", "phone"]) == 0
+    return capsys.readouterr().out.strip()
+
+
+async def dial(server: ServerProcess, token: str, session: str) -> tuple[RawClient, dict[str, object]]:
+    client = await RawClient.open(server.url.removesuffix("/sync"), Runtime())
+    with anyio.fail_after(20):
+        return client, await client.answer(client.connect(token=token, sessionId=session))
+
+
+async def test_a_code_gives_a_token_that_outlives_the_server(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S-88: the code is good once; the token after a restart too, and it is in no answer but the first."""
+    code = pair(tmp_path, capsys)
+    first, answer = await dial(server, f"pairing:{code}", "session-one")
+    token = answer["result"]["token"]  # type: ignore[index]
+    assert "error" in (await dial(server, f"pairing:{code}", "session-two"))[1]
+    await anyio.to_thread.run_sync(server.kill)
+    await anyio.to_thread.run_sync(server.start)
+    again, answer = await dial(server, token, "session-one")
+    assert "token" not in answer["result"]  # type: ignore[operator]
+    assert "error" in (await dial(server, f"{token}x", "session-two"))[1]
+    first.cut(), again.cut()
+
+
+async def test_a_token_that_is_taken_back_ends_its_connections(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S-89: those that are open, and those that would be."""
+    client, answer = await dial(server, f"pairing:{pair(tmp_path, capsys)}", "session-one")
+    token = answer["result"]["token"]  # type: ignore[index]
+    assert run(["tokens", "--data", str(tmp_path / "data"), "--revoke", token[:8]]) == 0
+    with anyio.fail_after(20):
+        last_word = await client.notification("fatalError")
+        assert last_word["params"]["error"]["data"]["name"] == "Unauthenticated"
+        assert await client.end() == 1008
+    assert "error" in (await dial(server, token, "session-one"))[1]
