@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 import pytest
 
-from tests.support.fuzz import ERRORS, MESSAGES, REQUESTS, SEED, Fuzzer, Text, error_fault, example_messages
+from tests.support.fuzz import (
+    ERRORS,
+    MESSAGES,
+    REQUESTS,
+    SEED,
+    Fuzzer,
+    Text,
+    error_fault,
+    example_messages,
+    resident_bytes,
+)
 from tinyvex.errors import InvalidValue, ProtocolError, UpdateRejected, ValueTooLarge
 from tinyvex.values import codec as values
 from tinyvex.wire import codec, json_patch, messages
@@ -59,16 +67,6 @@ def rounds() -> Rounds:
         assert resident_bytes() - before < GROWTH_BYTES_MAX
 
     return play
-
-
-def resident_bytes() -> int:
-    """Memory of this process."""
-    try:
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
-    except OSError:
-        return 0  # only Linux tells
-    assert found is not None
-    return int(found.group(1)) * 1024
 
 
 def test_a_request_is_read_or_refused(rounds: Rounds) -> None:

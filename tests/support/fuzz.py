@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "protocol" / "examples"
 
-MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "20000"))
+MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "16000"))
 """How many messages each test makes."""
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
@@ -166,6 +167,16 @@ def containers(tree: Any) -> Iterator[Any]:
         yield tree
         for child in tree.values() if isinstance(tree, dict) else tree:
             yield from containers(child)
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """Memory of a process."""
+    try:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("ascii"))
+    except OSError:
+        return 0  # only Linux tells
+    assert found is not None
+    return int(found.group(1)) * 1024
 
 
 def error_fault(error: Any) -> str | None:

@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
             self.authorization = request.headers.get_all("Authorization")
             answer = self._core.accept(request)
         if isinstance(answer, Response):
-            self._core.send_response(answer)
+            self._respond(answer)
         else:
             self._host.run_action(partial(self._answer_later, answer))
 
@@ -183,9 +183,15 @@ class Connection(asyncio.Protocol):
                 "connection %d: an HTTP answer could not be made", self.number, extra={"connection": self.number}
             )
             response = self._core.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "The server's log has the reason.\n")
-        if self._transport is not None:
+        self._respond(response)
+
+    def _respond(self, response: Response) -> None:
+        """Answer the request, before any message behind it; the core has ended by itself where that was no frame."""
+        if not self._core.eof_sent:
             self._core.send_response(response)
-            self._write_core()
+        elif response.status_code != HTTPStatus.SWITCHING_PROTOCOLS and self._transport is not None:
+            self._transport.write(response.serialize())
+        self._write_core()
 
     def _frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.BINARY:

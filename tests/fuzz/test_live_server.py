@@ -1,0 +1,171 @@
+"""A server that is attacked: it answers as documented, serves the well-behaved, and keeps nothing of the attackers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import accounts
+from tests.support.fuzz import MESSAGES, SEED, resident_bytes
+from tests.support.hostile import UPGRADE, Attacker, Wire, frame
+from tests.support.loop import run_virtual
+from tests.support.network import Network
+from tests.support.process import ServerProcess
+from tests.support.raw import RawClient
+from tests.support.world import WorldRuntime
+from tinyvex.runtime import Runtime
+from tinyvex.server.server import Server, ServerOptions
+from tinyvex.storage.check import check_folder
+
+APP = Path(accounts.__file__)
+ATTACKERS = 8
+DEADLINE_SECONDS = 200.0
+GROWTH_BYTES_MAX = 64 << 20
+"""Of resident memory between the first tenth of the messages and the last: caches fill, nothing else."""
+
+
+class Citizen:
+    """A well-behaved client that counts on its answers."""
+
+    def __init__(self, raw: RawClient) -> None:
+        self._raw = raw
+        self._round = 0
+
+    @classmethod
+    async def arrive(cls, url: str, runtime: Runtime) -> Citizen:
+        """Connect and watch a query."""
+        raw = await RawClient.open(url, runtime)
+        assert "result" in await raw.answer(raw.connect(sessionId="a-citizen-of-a-test"))
+        for owner in ("ada", "bob"):
+            await raw.ask(
+                "mutation", requestId=len(owner) + ord(owner[0]), udfPath="accounts:open", args={"owner": owner}
+            )
+        add = {"type": "Add", "queryId": 0, "udfPath": "accounts:balance", "args": {"owner": "citizen"}}
+        await raw.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
+        return cls(raw)
+
+    async def live(self) -> None:
+        """A ping, a query, an action and a mutation are answered, and the mutation's transition comes."""
+        raw = self._raw
+        self._round += 1
+        assert "result" in await raw.ask("ping")
+        answer = await raw.ask("query", udfPath="accounts:echo", args={"value": [self._round]})
+        assert answer["result"]["value"] == [self._round]
+        assert "result" in await raw.ask("action", requestId=self._round, udfPath="accounts:audit", args={})
+        args = {"owner": f"citizen {self._round}"}
+        answer = await raw.ask("mutation", requestId=1_000 + self._round, udfPath="accounts:open", args=args)
+        ts = answer["result"]["ts"]
+        await raw.message(lambda message: message.get("params", {}).get("endVersion", {}).get("ts", 0) >= ts)
+        raw.messages.clear()
+
+
+async def besiege(attacker: Attacker, citizen: Citizen, resident: Callable[[], int]) -> None:
+    """Rounds of attacks, several at once; after each the citizen is served. Memory does not grow with them."""
+    before = 0
+    while attacker.sent < MESSAGES:
+        if not before and attacker.sent > MESSAGES // 10:
+            before = resident()
+        async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
+            for _ in range(ATTACKERS):
+                group.create_task(attacker.attack())
+            group.create_task(citizen.live())
+    print(attacker.sent, attacker.attacks, f"{(resident() - before) >> 10} KiB more")
+    assert resident() - before < GROWTH_BYTES_MAX
+
+
+def descriptors(pid: int | str) -> Counter[str]:
+    """The files and sockets that a process has open, by what they are: `socket`, `pipe`, or a path."""
+    found: Counter[str] = Counter()
+    for entry in Path(f"/proc/{pid}/fd").iterdir() if sys.platform == "linux" else ():
+        with contextlib.suppress(FileNotFoundError):  # closed just now, as the one that lists them
+            found[str(entry.readlink()).partition(":")[0]] += 1
+    return found
+
+
+def test_a_server_on_a_virtual_clock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After the attacks it has one connection, and as many tasks, sessions, live queries and descriptors as before."""
+    print(f"FUZZ_SEED={SEED}")
+    caplog.set_level(logging.ERROR)
+
+    def held(server: Server, runtime: WorldRuntime) -> dict[str, Any]:
+        return {
+            "tasks": len(asyncio.all_tasks()),
+            "scopes": len(server._scopes),
+            "connections": (server.counters.connections, len(server._connections), len(runtime.network.transports)),
+            "sessions": len(server._sessions),
+            "live queries": server.counters.live_queries,
+            "descriptors": descriptors("self"),
+        }
+
+    async def main() -> None:
+        runtime = WorldRuntime(Network(random.Random(SEED)), random.Random(SEED))
+        async with Server(ServerOptions(app=APP, data=tmp_path / "data", port=4800), runtime) as server:
+            citizen = await Citizen.arrive(server.url, runtime)
+            await citizen.live()
+            before = held(server, runtime)
+            assert before["sessions"] == 1
+            attacker = Attacker(runtime, server.port, SEED, patience_seconds=150.0)
+            await besiege(attacker, citizen, resident_bytes)
+            await asyncio.sleep(10)
+            await citizen.live()
+            assert held(server, runtime) == before
+            print(server.counters.messages_received, "messages received")
+
+    run_virtual(main())
+    assert [record.getMessage() for record in caplog.records if "defect" in record.getMessage()] == []
+    assert check_folder(tmp_path / "data") == []
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(("request_and_more", "status"), [(HEALTH * 2, 200), (UPGRADE % 4800 + frame(b"{}"), 101)])
+def test_what_comes_right_behind_a_request_is_not_before_its_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, request_and_more: bytes, status: int
+) -> None:
+    """A second request, which is no frame, or a message that did not wait: the answer to the first one comes first."""
+
+    async def main() -> None:
+        runtime = WorldRuntime(Network(random.Random(SEED)), random.Random(SEED))
+        async with Server(ServerOptions(app=APP, data=tmp_path / "data", port=4800), runtime):
+            _, wire = await runtime.dial(Wire, "127.0.0.1", 4800)
+            assert isinstance(wire, Wire)
+            wire.write(request_and_more)
+            await wire.until(lambda: bool(wire.messages), 60)
+            assert wire.status == status
+
+    run_virtual(main())
+    assert [record.getMessage() for record in caplog.records if "defect" in record.getMessage()] == []
+
+
+async def test_a_server_on_real_sockets(tmp_path: Path) -> None:
+    """After the attacks the process has one connection and as many descriptors as before, and wrote of no defect."""
+    print(f"FUZZ_SEED={SEED}")
+    with ServerProcess(APP, tmp_path / "data", "--no-token") as process:
+        pid, runtime = process.process.pid, Runtime()
+        runtime.bind(asyncio.get_running_loop())
+        citizen = await Citizen.arrive(process.url, runtime)
+        await citizen.live()
+        # SQLite keeps the descriptor of a connection that was closed for the next one: at most as many as scraped at once.
+        before = descriptors(pid) + Counter({str(tmp_path / "data" / "data.sqlite3"): ATTACKERS})
+        attacker = Attacker(runtime, process.ready["port"], SEED, patience_seconds=20.0)
+        await besiege(attacker, citizen, lambda: resident_bytes(pid))
+        for _ in range(1_000):
+            await citizen.live()
+            if descriptors(pid) <= before:
+                break
+        assert descriptors(pid) <= before
+        assert process.terminate() == 0
+    told = b"".join(process.errors)
+    for complaint in (b"defect", b"Fatal error", b"never retrieved", b"was destroyed"):
+        assert complaint not in told, told[-3000:]
+    assert check_folder(tmp_path / "data") == []
