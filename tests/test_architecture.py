@@ -40,6 +40,7 @@ PURE = [
     "sync/array_edits.py",
     "sync/diff.py",
     "client/state.py",
+    "client/identity.py",
     "client/value.py",
     "client/verification.py",
     "functions/body.py",

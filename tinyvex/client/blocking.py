@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tinyvex.client.connection import ConnectionState
     from tinyvex.client.optimistic import Update
     from tinyvex.client.subscription import Subscription
+    from tinyvex.client.token_source import Source
 
 __all__ = ["BlockingClient", "BlockingSubscription", "connect_blocking"]
 
@@ -35,7 +36,7 @@ CONNECT_SECONDS = 10.0
 
 
 def connect_blocking(
-    url: str, token: str | None = None, *, timeout_seconds: float | None = CONNECT_SECONDS
+    url: str, token: str | None = None, *, auth: Source | None = None, timeout_seconds: float | None = CONNECT_SECONDS
 ) -> BlockingClient:
     """
     A client for code without an event loop, to be used as `with tv.connect_blocking(url) as client:`.
@@ -43,12 +44,13 @@ def connect_blocking(
     Args:
         url: such as `ws://127.0.0.1:3210/sync`.
         token: the client or admin token, if the server asks for one.
+        auth: as in `connect`; it is called on the client's thread.
         timeout_seconds: how long entering waits for the first connection; None waits for ever.
 
     Raises:
         ValueError: this is no URL of a server.
     """
-    return BlockingClient(connect(url, token), timeout_seconds)
+    return BlockingClient(connect(url, token, auth=auth), timeout_seconds)
 
 
 class BlockingClient:
@@ -138,6 +140,10 @@ class BlockingClient:
             return self._client.subscribe(path, args, type=type)
 
         return BlockingSubscription(self._portal.call(subscribe), self._portal)
+
+    def set_auth(self, auth: Source | None) -> None:
+        """See `Client.set_auth`."""
+        self._portal.call(self._client.set_auth, auth)
 
     @property
     def connection_state(self) -> ConnectionState:

@@ -10,7 +10,7 @@ from tinyvex.wire.messages import ErrorObject
 
 __all__ = ["Call", "Calls"]
 
-Call: TypeAlias = Request | Literal["connect", "modify"]
+Call: TypeAlias = Request | Literal["connect", "modify", "authenticate"]
 """What a JSON-RPC id of this socket stands for."""
 
 

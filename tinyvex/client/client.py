@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from tinyvex import limits
 from tinyvex.client.connection import Connection, ConnectionState, socket_uri
 from tinyvex.client.decoding import check_path, decode_value, encode_arguments
-from tinyvex.client.events import Changed, Completed, Ended, Event, Failed, fresh
+from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, Failed, IdentityChanged, fresh
 from tinyvex.client.requests import Answer, Kind
 from tinyvex.client.state import ClientState
 from tinyvex.client.subscription import Subscription
+from tinyvex.client.token_source import TokenSource
 from tinyvex.errors import ClientClosed, TinyvexError
 from tinyvex.runtime import Runtime
 
 if TYPE_CHECKING:
     from tinyvex.client.optimistic import Update
+    from tinyvex.client.token_source import Source
     from tinyvex.client.verification import Counters
 
 __all__ = ["Client", "connect"]
@@ -37,7 +39,14 @@ T = TypeVar("T")
 Arguments = Mapping[str, Any] | None
 
 
-def connect(url: str, token: str | None = None, *, verify: bool = False, runtime: Runtime | None = None) -> Client:
+def connect(
+    url: str,
+    token: str | None = None,
+    *,
+    auth: Source | None = None,
+    verify: bool = False,
+    runtime: Runtime | None = None,
+) -> Client:
     """
     A client of the server at `url`, to be used as `async with tv.connect(url) as client:`.
 
@@ -47,6 +56,10 @@ def connect(url: str, token: str | None = None, *, verify: bool = False, runtime
     Args:
         url: such as `ws://127.0.0.1:3210/sync`, as in the ready line and the discovery file.
         token: the client or admin token, if the server asks for one.
+        auth: gives the JSON Web Token of the user for whom functions are called, or None for nobody; may be async.
+            It is asked on every new connection, when the token is refused or has ended, and before it ends.
+            Calls and subscriptions wait for it. Where it fails, the client goes on as nobody,
+            and `ConnectionState.auth_error` says why. One that is not async is called on the loop: it should be quick.
         verify: compare every result that came as a patch with a fresh query at the same moment, for development;
             what disagrees is logged, counted in `Client.counters` and asked for again.
             A query that looks at `ctx.now` disagrees by its nature.
@@ -55,7 +68,7 @@ def connect(url: str, token: str | None = None, *, verify: bool = False, runtime
     Raises:
         ValueError: this is no URL of a server.
     """
-    return Client(url, token, runtime or Runtime(), verify=verify)
+    return Client(url, token, runtime or Runtime(), auth=auth, verify=verify)
 
 
 class Client:
@@ -69,7 +82,9 @@ class Client:
     Use it on the loop that entered it.
     """
 
-    def __init__(self, url: str, token: str | None, runtime: Runtime, *, verify: bool = False) -> None:
+    def __init__(
+        self, url: str, token: str | None, runtime: Runtime, *, auth: Source | None = None, verify: bool = False
+    ) -> None:
         self._session = ClientState(runtime.token(), token, verify=verify)
         self._uri = socket_uri(url)
         self._runtime = runtime
@@ -81,6 +96,9 @@ class Client:
         # as fixtures of tests and start-up hooks of frameworks do.
         self._task_group = asyncio.TaskGroup()
         self._state_waiters: list[asyncio.Future[None]] = []
+        self._tokens = TokenSource(self._session.identity, runtime, self._identity_changed)
+        self._tokens.set(auth)
+        self._tokens_task: asyncio.Task[None] | None = None
 
     # Life.
 
@@ -92,6 +110,7 @@ class Client:
         )
         await self._task_group.__aenter__()
         self._task_group.create_task(self._connection.run(), name="tinyvex-client")
+        self._tokens_task = self._task_group.create_task(self._tokens.run(), name="tinyvex-client-tokens")
         return self
 
     async def __aexit__(
@@ -111,7 +130,23 @@ class Client:
         self._session.close(ClientClosed("the client was closed"))
         if self._connection is not None:
             self._connection.stop()
+        if self._tokens_task is not None:
+            self._tokens_task.cancel()
         self._take(self._session.events())
+
+    def set_auth(self, auth: Source | None) -> None:
+        """
+        Ask this for the user's token from now on; None signs out.
+
+        Until it has answered, nothing is said by anybody.
+        A client is one user's: for another one, connect another client.
+        """
+        self._tokens.set(auth)
+        self._identity_changed()
+
+    def _identity_changed(self) -> None:
+        self._wake()
+        self._state_changed()
 
     # Calls.
 
@@ -281,7 +316,10 @@ class Client:
         """How the connection is, now."""
         state = ConnectionState("connecting") if self._connection is None else self._connection.state
         error = self._session.error
-        return state if error is None else dataclasses.replace(state, phase="closed", last_error=error)
+        if error is not None:
+            return dataclasses.replace(state, phase="closed", last_error=error)
+        failure = self._session.identity.failure
+        return state if failure is None else dataclasses.replace(state, auth_error=failure)
 
     async def connection_states(self) -> AsyncIterator[ConnectionState]:
         """How the connection is, now and after every change; ends when the client is closed. Changes are coalesced."""
@@ -338,6 +376,9 @@ class Client:
                     self._settle(number, answer)
                 case Failed(number=number, error=error):
                     self._settle(number, error)
+                case Connected() | IdentityChanged():
+                    self._tokens.look_up()
+                    self._identity_changed()
                 case Ended():
                     for query_id in self._subscriptions:
                         self._wake_readers(query_id)

@@ -52,11 +52,13 @@ class ConnectionState:
             `disconnected` (waiting before the next try) or `closed` (for good).
         retries: tries since a connection had caught up with everything; 0 again when this one has.
         last_error: why the last connection ended, or why the client is closed; None before anything failed.
+        auth_error: why the client speaks for nobody, or is about to, though it was given `auth`; None when it does not.
     """
 
     phase: Literal["connecting", "connected", "disconnected", "closed"]
     retries: int = 0
     last_error: TinyvexError | None = None
+    auth_error: TinyvexError | None = None
 
 
 def socket_uri(url: str) -> WebSocketURI:

@@ -8,7 +8,17 @@ from typing import NamedTuple, TypeAlias
 from tinyvex.client.requests import Answer
 from tinyvex.errors import RemoteError, TinyvexError
 
-__all__ = ["Changed", "Completed", "Connected", "Ended", "Event", "Failed", "SessionPhase", "fresh"]
+__all__ = [
+    "Changed",
+    "Completed",
+    "Connected",
+    "Ended",
+    "Event",
+    "Failed",
+    "IdentityChanged",
+    "SessionPhase",
+    "fresh",
+]
 
 
 class SessionPhase(enum.Enum):
@@ -22,6 +32,10 @@ class SessionPhase(enum.Enum):
 
 class Connected(NamedTuple):
     """The server answered `tinyvex/connect`."""
+
+
+class IdentityChanged(NamedTuple):
+    """A token may be wanted, or one was taken or refused."""
 
 
 class Changed(NamedTuple):
@@ -50,7 +64,7 @@ class Ended(NamedTuple):
     error: TinyvexError
 
 
-Event: TypeAlias = Connected | Changed | Completed | Failed | Ended
+Event: TypeAlias = Connected | IdentityChanged | Changed | Completed | Failed | Ended
 
 
 def fresh(error: TinyvexError) -> TinyvexError:

@@ -16,6 +16,7 @@ __all__ = [
     "call_size_bytes",
     "decode_answer",
     "decode_greeting",
+    "encode_authenticate",
     "encode_call",
     "encode_connect",
     "encode_modify",
@@ -31,6 +32,11 @@ _ENVELOPE_BYTES = 512  # more than names and numbers take around arguments and p
 def encode_connect(rpc_id: int, params: wire.ConnectParams) -> bytes:
     """`tinyvex/connect`."""
     return codec.encode_request(wire.Connect(jsonrpc="2.0", id=rpc_id, params=params))
+
+
+def encode_authenticate(rpc_id: int, params: wire.AuthenticateParams) -> bytes:
+    """`tinyvex/authenticate`."""
+    return codec.encode_request(wire.Authenticate(jsonrpc="2.0", id=rpc_id, params=params))
 
 
 def encode_modify(rpc_id: int, base_version: int, modifications: list[wire.QueryAdd | wire.QueryRemove]) -> bytes:

@@ -14,9 +14,14 @@ from tinyvex.wire import codec
 from tinyvex.wire import messages as wire
 from tinyvex.wire.chunks import Assembler
 
-__all__ = ["CAPABILITIES", "Incoming", "check_continuity"]
+__all__ = ["CAPABILITIES", "NO_NEW_SOCKET_HELPS", "Incoming", "check_continuity"]
 
 CAPABILITIES = [wire.CAPABILITY_PATCH, wire.CAPABILITY_CHUNK]
+
+NO_NEW_SOCKET_HELPS = frozenset(
+    {"UnsupportedVersion", "ObservedTsAhead", "SessionReplaced", "SessionIdentity", "Unauthenticated", "Forbidden"}
+)
+"""Fatal errors after which connecting again would end the same way, or take the session from its rightful owner."""
 
 
 class PartCounter(Protocol):

@@ -20,17 +20,11 @@ no mutation is complete: what callers see moves only forward, and only from one 
 
 from __future__ import annotations
 
+from tinyvex.client import frames
 from tinyvex.client.calls import Calls
 from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, Failed, SessionPhase, fresh
-from tinyvex.client.frames import (
-    decode_answer,
-    decode_greeting,
-    encode_call,
-    encode_connect,
-    encode_modify,
-    too_large,
-)
-from tinyvex.client.incoming import CAPABILITIES, Incoming, check_continuity
+from tinyvex.client.identity import ClientIdentity
+from tinyvex.client.incoming import CAPABILITIES, NO_NEW_SOCKET_HELPS, Incoming, check_continuity
 from tinyvex.client.optimistic import Key, LocalStore, Update
 from tinyvex.client.query_set import Query, QuerySet
 from tinyvex.client.requests import Answer, Kind, Request, Requests
@@ -40,11 +34,6 @@ from tinyvex.wire import codec, faults
 from tinyvex.wire import messages as wire
 
 __all__ = ["ClientState", "SessionPhase"]
-
-_NO_NEW_SOCKET_HELPS = frozenset(
-    {"UnsupportedVersion", "ObservedTsAhead", "SessionReplaced", "SessionIdentity", "Unauthenticated", "Forbidden"}
-)
-"""Fatal errors after which connecting again would end the same way, or take the session from its rightful owner."""
 
 _MODIFIES_UNANSWERED_MAX = 4  # further changes of the query set are collected into the next one
 _REQUESTS_SPARED = _MODIFIES_UNANSWERED_MAX + 2  # kept free below the server's bound for what is not a call
@@ -72,6 +61,7 @@ class ClientState:
         self.counters = Counters()
         self.queries = QuerySet(self.counters)
         self.requests = Requests()
+        self.identity = ClientIdentity()
         self._checks = Verification(self.counters)
         self._events: list[Event] = []
         # Known from all sockets so far.
@@ -153,7 +143,7 @@ class ClientState:
         self._reset()
         self.phase = SessionPhase.GREETING
         self.retry_after_ms = None
-        self._greeting = encode_connect(
+        self._greeting = frames.encode_connect(
             self._calls.begin("connect"),
             wire.ConnectParams(
                 protocol_version=wire.PROTOCOL_VERSION,
@@ -178,6 +168,7 @@ class ClientState:
             sentence = f"the connection was lost ({reason}) while {request.kind.value} {request.path} was in flight"
             self._fail(request, ConnectionLost(f"{sentence}; whether it ran is unknown"))
         self.phase = SessionPhase.OFFLINE
+        self.identity.lost()
         self._close_reason = reason[:256]
         self._greeting = None
 
@@ -203,6 +194,10 @@ class ClientState:
             return greeting
         if self.phase is not SessionPhase.READY or self.server is None:
             return None
+        if (params := self.identity.next_params()) is not None:
+            return frames.encode_authenticate(self._calls.begin("authenticate"), params)
+        if self.identity.holds:
+            return None
         modify = self._next_modify(self.server.limits)
         return modify if modify is not None else self._next_call(self.server.limits)
 
@@ -222,16 +217,16 @@ class ClientState:
         self._sent_query_set += 1
         if self._restoring:
             self._restored_query_set = self._sent_query_set
-        return encode_modify(self._calls.begin("modify"), base, changes)
+        return frames.encode_modify(self._calls.begin("modify"), base, changes)
 
     def _next_call(self, bounds: wire.ConnectLimits) -> bytes | None:
         while self.requests.unanswered < max(1, bounds.requests_max - _REQUESTS_SPARED):
             request = self.requests.take()
             if request is None:
                 return None
-            refusal = too_large(request.path, request.args, bounds.message_bytes_max)
+            refusal = frames.too_large(request.path, request.args, bounds.message_bytes_max)
             if refusal is None:
-                return encode_call(self._calls.begin(request), request)
+                return frames.encode_call(self._calls.begin(request), request)
             self._finish_failed(request, refusal)
         return None
 
@@ -255,8 +250,10 @@ class ClientState:
                 self._receive_response(rpc_id, result, error)
             case wire.Transition(params=transition):
                 self._receive_transition(transition)
-            case wire.FatalError() | wire.AuthError() as last_word:
-                raise self._refused(last_word.params.error)
+            case wire.AuthError(params=notice):
+                self._events.append(self.identity.notified(notice))
+            case wire.FatalError(params=last_word):
+                raise self._refused(last_word.error)
 
     def _receive_response(self, rpc_id: object, result: bytes | None, error: wire.ErrorObject | None) -> None:
         call = self._calls.end(rpc_id, error)
@@ -264,19 +261,22 @@ class ClientState:
             self._receive_answer(call, result, error)
         elif call == "connect":
             self._receive_greeting(result, error)
+        elif call == "authenticate":
+            self._events.append(self.identity.answered(error))
         elif error is not None:
             raise self._refused(error)
 
     def _receive_greeting(self, result: bytes | None, error: wire.ErrorObject | None) -> None:
         if error is not None:
             raise self._refused(error, final=error.data.retry in {"never", "after-fix"})
-        self.server = decode_greeting(result)
+        self.server = frames.decode_greeting(result)
         if self.epoch not in {None, self.server.epoch}:
             self._change_epoch()
         self.epoch = self.server.epoch
         self.phase = SessionPhase.READY
         self._resent = {request.number for request in self.requests if request.kind is Kind.MUTATION}
         self._events.append(Connected())
+        self.identity.opened()
 
     def _change_epoch(self) -> None:
         """
@@ -292,7 +292,7 @@ class ClientState:
         if error is not None:
             self._receive_failure(request, error)
             return
-        answer = decode_answer(request.kind, result)
+        answer = frames.decode_answer(request.kind, result)
         if request.kind is Kind.MUTATION:
             self._answer(request, answer)
             return
@@ -340,7 +340,7 @@ class ClientState:
         exception = faults.from_object(error)
         hint = error.data.retry_after_ms
         self.retry_after_ms = hint if isinstance(hint, int) else None
-        if final or error.data.name in _NO_NEW_SOCKET_HELPS:
+        if final or error.data.name in NO_NEW_SOCKET_HELPS:
             self.close(exception)
         return exception
 
