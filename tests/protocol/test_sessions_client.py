@@ -29,6 +29,8 @@ class Script:
         bound = self.symbols.bound
         token = bound.get("$wrongToken", bound.get("$clientToken"))
         self.client = ClientState(bound["$session"], token)
+        self.tokens = [bound[name] for name in ("$userToken", "$renewedToken") if name in bound]
+        self.client.identity.set_source(has_source=bool(self.tokens))
         self.queries: dict[int, Query] = {}
         self.sent_query_set = 0
         self.said: list[bytes] = []
@@ -48,6 +50,8 @@ class Script:
 
     def listen(self) -> None:
         """Take what the client says by itself, as its driver does whenever something happened."""
+        if self.client.identity.wants_token:
+            self.client.identity.supply(self.tokens.pop(0))
         while (message := self.client.next_message()) is not None:
             self.said.append(message)
 

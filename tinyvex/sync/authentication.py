@@ -111,7 +111,6 @@ class Authentication:
 
         Raises:
             BaseVersionMismatch: it does not continue from the last version.
-            SessionIdentity: an administrator would act as another one than before.
         """
         params = request.params
         self._check_version(params.base_version)
@@ -138,10 +137,7 @@ class Authentication:
         if isinstance(outcome, errors.TinyvexError):
             self._refuse(request, outcome)
         else:
-            try:
-                self._accept(request, outcome.claims, expires_us=outcome.expires_us)
-            except errors.SessionIdentity as error:
-                self._refuse(request, error)
+            self._accept(request, outcome.claims, expires_us=outcome.expires_us)
         held, self._held, self._held_bytes = self._held, [], 0
         if held:
             self._resume(held)
@@ -154,19 +150,21 @@ class Authentication:
         is_admin: bool = False,
         expires_us: int | None = None,
     ) -> None:
-        self._bind(identity)
+        if not self._bind(identity):
+            self._refuse(request, errors.SessionIdentity("this session speaks for another identity: begin a new one"))
+            return
         self._become(identity, is_admin=is_admin, expires_us=expires_us)
         self._version_before_expiry = None
         self._outbox.send(codec.encode_response(request.id, b"{}"))
         self._changed()
 
-    def _bind(self, identity: Identity) -> None:
+    def _bind(self, identity: Identity) -> bool:
         """A session is its first identity's for good: its exactly-once records must answer nobody else."""
-        if identity is not None:
-            key = session_key(identity)
-            if self._bound is not None and key != self._bound:
-                raise errors.SessionIdentity("this session speaks for another identity: begin a new one")
-            self._bound = key
+        if identity is None:
+            return True
+        key = session_key(identity)
+        self._bound = self._bound or key
+        return key == self._bound
 
     def _refuse(self, request: messages.Authenticate, error: errors.TinyvexError) -> None:
         self._outbox.send(codec.encode_error_response(request.id, error))
