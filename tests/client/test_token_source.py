@@ -266,6 +266,25 @@ def test_signing_out_does_not_wait_for_a_source(play: Callable[..., None]) -> No
     play(scenario)
 
 
+def test_another_source_does_not_wait_for_the_one_before(play: Callable[..., None]) -> None:
+    """A callable that does not answer is given up for one that does."""
+
+    async def never() -> str:
+        await asyncio.get_running_loop().create_future()
+        return ""
+
+    async def scenario(world: World) -> None:
+        async with world.client(never) as client:
+            await client.wait_connected()
+            await asyncio.sleep(0.1)
+            began = world.runtime.monotonic()
+            client.set_auth(world.source)
+            assert await client.query("app:me") == "ada"
+            assert world.runtime.monotonic() - began < 1
+
+    play(scenario)
+
+
 def test_another_user_needs_another_client(play: Callable[..., None]) -> None:
     """S-86: the state says so, and the client is nobody."""
 

@@ -265,6 +265,12 @@ def test_what_is_no_token_is_refused(secret: AuthOptions, token: str) -> None:
     refused(secret, token)
 
 
+def test_what_a_header_demands_must_be_understood(secret: AuthOptions) -> None:
+    """RFC 7515 section 4.1.11: a token with critical extensions is refused, however well it is signed."""
+    token = jwt.encode(claims(NOW_US), SECRET, "HS256", headers={"crit": ["b64"], "b64": True})
+    assert "not understood" in refused(secret, token)
+
+
 def test_random_changes_of_a_token_are_refused(secret: AuthOptions) -> None:
     """No character of a token may be another one, apart from bits that its encoding does not use."""
     token = signed(claims(NOW_US))

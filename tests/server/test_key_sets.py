@@ -13,7 +13,7 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.support.tokens import claims, ec_key, jwk, key_set, rsa_key
+from tests.support.tokens import claims, ec_key, jwk, key_set, rsa_key, signed
 from tinyvex import limits
 from tinyvex.errors import Overloaded, StartError, TinyvexError, Unauthenticated
 from tinyvex.runtime import Runtime
@@ -213,6 +213,17 @@ async def test_a_token_is_checked_with_a_fetched_key(issuer: Issuer) -> None:
         outcome = await answer
     assert isinstance(outcome, UserIdentity)
     tokens.close()
+
+
+async def test_a_secret_is_never_looked_for(issuer: Issuer) -> None:
+    """HS256 is no algorithm of a key set: such a token is refused at once, and fetches nothing."""
+    clock = Clock()
+    tokens = UserTokens(AuthOptions(jwks=issuer.url), clock)
+    outcomes: list[Any] = []
+    tokens.check(signed(claims(clock.now_us())), outcomes.append)
+    assert [type(outcome) for outcome in outcomes] == [Unauthenticated]
+    tokens.close()
+    assert issuer.requests == 0
 
 
 async def test_a_file_is_read_again_too(tmp_path: Path) -> None:
