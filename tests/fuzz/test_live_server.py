@@ -49,7 +49,7 @@ class Citizen:
             await raw.ask(
                 "mutation", requestId=len(owner) + ord(owner[0]), udfPath="accounts:open", args={"owner": owner}
             )
-        add = {"type": "Add", "queryId": 0, "udfPath": "accounts:balance", "args": {"owner": "citizen"}}
+        add = {"type": "Add", "queryId": 0, "udfPath": "accounts:balance", "args": {"owner": "bob"}}
         await raw.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
         return cls(raw)
 
@@ -61,8 +61,8 @@ class Citizen:
         answer = await raw.ask("query", udfPath="accounts:echo", args={"value": [self._round]})
         assert answer["result"]["value"] == [self._round]
         assert "result" in await raw.ask("action", requestId=self._round, udfPath="accounts:audit", args={})
-        args = {"owner": f"citizen {self._round}"}
-        answer = await raw.ask("mutation", requestId=1_000 + self._round, udfPath="accounts:open", args=args)
+        args = {"source": "ada", "target": "bob", "amount": 1}
+        answer = await raw.ask("mutation", requestId=1_000 + self._round, udfPath="accounts:transfer", args=args)
         ts = answer["result"]["ts"]
         await raw.message(lambda message: message.get("params", {}).get("endVersion", {}).get("ts", 0) >= ts)
         raw.messages.clear()
