@@ -72,6 +72,7 @@ class Wire(asyncio.Protocol):
         close_code: of its close frame.
         ended: whether the connection is gone.
         silent: answers no pings.
+        fault: what came that no server should send.
     """
 
     def __init__(self) -> None:
@@ -80,8 +81,10 @@ class Wire(asyncio.Protocol):
         self.close_code: int | None = None
         self.ended = False
         self.silent = False
+        self.fault: Exception | None = None
         self.transport: asyncio.Transport
         self._rest = b""
+        self._said_all = False
         self._waiter: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,7 +95,13 @@ class Wire(asyncio.Protocol):
         self._wake()
 
     def data_received(self, data: bytes) -> None:
-        data = self._rest + data
+        try:
+            self._take(self._rest + data)
+        except (AssertionError, ValueError) as fault:
+            self.fault = fault  # a loop only logs it
+        self._wake()
+
+    def _take(self, data: bytes) -> None:
         if self.status is None:
             head, found, rest = data.partition(b"\r\n\r\n")
             if not found:
@@ -101,7 +110,6 @@ class Wire(asyncio.Protocol):
             assert head.startswith(b"HTTP/1.1 "), head
             self.status, data = int(head[9:12]), rest
         self._rest = data if self.status != 101 else self._cut(data)
-        self._wake()
 
     def _cut(self, data: bytes) -> bytes:
         """Take whole frames; what is left."""
@@ -130,11 +138,12 @@ class Wire(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Say something, unless the connection is gone."""
-        if not self.ended and not self.transport.is_closing():
+        if not self.ended and not self.transport.is_closing() and not self._said_all:
             self.transport.write(data)
 
     def end(self) -> None:
         """Say that nothing more comes."""
+        self._said_all = True
         with contextlib.suppress(OSError):  # the server was quicker
             if not self.ended:
                 self.transport.write_eof()
@@ -142,7 +151,7 @@ class Wire(asyncio.Protocol):
     async def until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait until the condition holds, or the connection is gone."""
         async with asyncio.timeout(seconds):
-            while not (self.ended or condition()):
+            while not (self.ended or self.fault or condition()):
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
 
@@ -166,6 +175,7 @@ def errors_of(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def check(wire: Wire) -> None:
     """What a server said is as the protocol has it, and it admitted no defect."""
+    assert wire.fault is None, wire.fault
     for message in wire.messages:
         assert ("method" in message) != ("result" in message or "error" in message), message
         for error in errors_of(message):
