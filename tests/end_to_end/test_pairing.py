@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+import tinyvex as tv
 from tests.support.process import ServerProcess
 from tests.support.raw import RawClient
 from tinyvex.cli.main import run
@@ -74,3 +75,22 @@ async def test_a_token_that_is_taken_back_ends_its_connections(
         assert last_word["params"]["error"]["data"]["name"] == "Unauthenticated"
         assert await client.end() == 1008
     assert await is_refused(server, token)
+
+
+async def test_the_python_client_goes_on_with_the_token_it_was_given(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Across a restart of the server, and in its next life."""
+    code = f"pairing:{pair(tmp_path, capsys)}"
+    with anyio.fail_after(30):
+        async with tv.connect(server.url, code) as client:
+            await client.mutation("shelf:add", {"title": "A"})
+            await anyio.to_thread.run_sync(server.kill)
+            server.command += ["--port", str(server.ready["port"])]
+            await anyio.to_thread.run_sync(server.start)
+            await client.mutation("shelf:add", {"title": "B"})
+            token = client.token
+        assert token is not None
+        assert token != code
+        async with tv.connect(server.url, token) as client:
+            assert await client.query("shelf:titles") == ["A", "B"]

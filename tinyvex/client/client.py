@@ -18,6 +18,7 @@ from tinyvex import limits
 from tinyvex.client.connection import Connection, ConnectionState, socket_uri
 from tinyvex.client.decoding import check_path, decode_value, encode_arguments
 from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, Failed, IdentityChanged, fresh
+from tinyvex.client.known import Known
 from tinyvex.client.requests import Answer, Kind
 from tinyvex.client.state import ClientState
 from tinyvex.client.subscription import Subscription
@@ -28,7 +29,6 @@ from tinyvex.runtime import Runtime
 if TYPE_CHECKING:
     from tinyvex.client.optimistic import Update
     from tinyvex.client.token_source import Source
-    from tinyvex.client.verification import Counters
 
 __all__ = ["Client", "connect"]
 
@@ -55,7 +55,7 @@ def connect(
 
     Args:
         url: such as `ws://127.0.0.1:3210/sync`, as in the ready line and the discovery file.
-        token: the client or admin token, if the server asks for one.
+        token: the client or admin token, if the server asks for one; or `pairing:CODE`, once, and from then on `Client.token`.
         auth: gives the JSON Web Token of the user for whom functions are called, or None for nobody; may be async.
             It is asked on every new connection, when the token is refused or has ended, and before it ends.
             Calls and subscriptions wait for it. Where it fails, the client goes on as nobody,
@@ -71,7 +71,7 @@ def connect(
     return Client(url, token, runtime or Runtime(), auth=auth, verify=verify)
 
 
-class Client:
+class Client(Known):
     """
     One session with a server; made by `connect`.
 
@@ -300,16 +300,6 @@ class Client:
         return decode_value(done.value, target, path)
 
     # What is known.
-
-    @property
-    def epoch(self) -> str | None:
-        """Which history of the database the results belong to; another one after a restore, None before connecting."""
-        return self._session.epoch
-
-    @property
-    def counters(self) -> Counters:
-        """What has been received, and how: whole, as patches, in parts."""
-        return self._session.counters
 
     @property
     def connection_state(self) -> ConnectionState:

@@ -20,6 +20,7 @@ __all__ = [
     "encode_call",
     "encode_connect",
     "encode_modify",
+    "token_of",
     "too_large",
 ]
 
@@ -80,6 +81,11 @@ def decode_greeting(result: bytes | None) -> wire.ConnectResult:
         UpdateRejected: it is none.
     """
     return _decode(result, wire.ConnectResult)
+
+
+def token_of(greeting: wire.ConnectResult) -> str | None:
+    """The token that the server gave for a pairing's code; None in every other answer."""
+    return greeting.token if isinstance(greeting.token, str) else None
 
 
 def decode_answer(kind: Kind, result: bytes | None) -> Answer:

@@ -53,7 +53,7 @@ class ClientState:
 
     def __init__(self, session_id: str, token: str | None = None, *, verify: bool = False) -> None:
         self.session_id = session_id
-        self._token = token
+        self.token = token
         self._verify = verify
         self.phase = SessionPhase.OFFLINE
         self.error: TinyvexError | None = None
@@ -154,7 +154,7 @@ class ClientState:
                 max_observed_ts=self.observed_ts,
                 observed_epoch=self.epoch,
                 capabilities=CAPABILITIES,
-                token=self._token,
+                token=self.token,
             ),
         )
         self._connection_count += 1
@@ -270,6 +270,7 @@ class ClientState:
         if error is not None:
             raise self._refused(error, final=error.data.retry in {"never", "after-fix"})
         self.server = frames.decode_greeting(result)
+        self.token = frames.token_of(self.server) or self.token
         if self.epoch not in {None, self.server.epoch}:
             self._change_epoch()
         self.epoch = self.server.epoch
