@@ -231,7 +231,7 @@ def _identity(claims: Mapping[str, Any]) -> Mapping[str, Any]:
     return decoded
 
 
-def _reason(jwt: ModuleType, error: Exception) -> str:
+def _reason(jwt: ModuleType, error: Any) -> str:
     """In our words: those of libraries may quote what they were given."""
     if isinstance(error, jwt.MissingRequiredClaimError):
         return f"the token has no {error.claim}"
