@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tinyvex.errors import AppInvalid, AppNotFound
-from tinyvex.functions.loader import load_app
+from tinyvex.functions import loader
+from tinyvex.functions.loader import App, load_app
 from tinyvex.testing import Database
 
 FUNCTION = """
@@ -184,18 +185,32 @@ def test_old_modules_go(tmp_path: Path) -> None:
     write(tmp_path, {"main.py": function(), "other.py": "from . import main"})
     gc.collect()  # what earlier tests left goes now, not while this one counts
     before = set(sys.modules)
-    finders = list(sys.meta_path)
+    generations = set(loader._finder._generations)
     app = load_app(tmp_path)
     for _ in range(3):
         app = load_app(tmp_path)
     gc.collect()
     assert len([name for name in set(sys.modules) - before if name.startswith("_tinyvex_app_")]) == 3
     # New ones only: an app that an earlier test left may go at any moment.
-    assert len([finder for finder in sys.meta_path if finder not in finders]) == 1
+    assert len(set(loader._finder._generations) - generations) == 1
     del app
     gc.collect()
     assert {name for name in set(sys.modules) - before if name.startswith("_tinyvex_app_")} == set()
-    assert [finder for finder in sys.meta_path if finder not in finders] == []
+    assert set(loader._finder._generations) <= generations
+
+
+def test_an_import_elsewhere_finds_its_module_while_an_app_goes(tmp_path: Path) -> None:
+    """It walks along `sys.meta_path`; taking a finder out of that would make it miss the next one."""
+    write(tmp_path, {"main.py": function()})
+    app: App | None = load_app(tmp_path)
+    expected = list(sys.meta_path)
+    met = []
+    for finder in sys.meta_path:  # as the import system does
+        met.append(finder)
+        if finder is loader._finder and app is not None:
+            app = None
+            gc.collect()
+    assert met == expected
 
 
 def test_a_failed_load_leaves_nothing(tmp_path: Path) -> None:

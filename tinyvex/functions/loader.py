@@ -93,18 +93,17 @@ class _Generation:
         self._is_package = (root / "__init__.py").is_file()
 
     def load(self, files: Sequence[Path]) -> App:
-        finder = _Finder(self)
-        sys.meta_path.insert(0, finder)
+        _finder.add(self)
         linecache.checkcache()
         try:
             modules = {self._path(file): self._import(file) for file in files}
             others = [module for _, module in self._loaded() if module not in modules.values()]
             app = App.of_modules(modules, others, self._fingerprint())
         except BaseException:
-            self._unload(finder)
+            self._unload()
             raise
         # Until then they stay importable: functions may import when they run.
-        weakref.finalize(app, self._unload, finder).atexit = False
+        weakref.finalize(app, self._unload).atexit = False
         return app
 
     def _path(self, file: Path) -> str:
@@ -196,8 +195,8 @@ class _Generation:
         modules = sys.modules.copy()
         return [item for item in modules.items() if item[0] == self.name or item[0].startswith(prefix)]
 
-    def _unload(self, finder: _Finder) -> None:
-        sys.meta_path.remove(finder)
+    def _unload(self) -> None:
+        _finder.remove(self)
         for name, _ in self._loaded():
             sys.modules.pop(name, None)
 
@@ -212,19 +211,35 @@ def _summary(error: BaseException) -> str:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds a generation's modules by their private names."""
+    """
+    Finds the modules of all generations by their private names.
 
-    def __init__(self, generation: _Generation) -> None:
-        self._generation = generation
+    It is never taken out of `sys.meta_path`: a generation ends when the garbage collector says so, in any thread,
+    and an import that is walking along that list then would miss the finder behind this one.
+    """
+
+    def __init__(self) -> None:
+        self._generations: dict[str, _Generation] = {}
+
+    def __len__(self) -> int:
+        return len(self._generations)
+
+    def add(self, generation: _Generation) -> None:
+        """Find its modules from now on."""
+        self._generations[generation.name] = generation
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+
+    def remove(self, generation: _Generation) -> None:
+        """Find them no more."""
+        self._generations.pop(generation.name, None)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        generation = self._generation
-        if name != generation.name and not name.startswith(f"{generation.name}."):
-            return None
-        file = generation.find(name)
-        if file is None:
+        generation = self._generations.get(name.partition(".")[0])
+        file = None if generation is None else generation.find(name)
+        if generation is None or file is None:
             return None
         if file.is_dir():
             spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
@@ -236,6 +251,9 @@ class _Finder(importlib.abc.MetaPathFinder):
             loader=_SourceLoader(generation, name, str(file)),
             submodule_search_locations=[str(file.parent)] if file.name == "__init__.py" else None,
         )
+
+
+_finder = _Finder()
 
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):
