@@ -1,4 +1,4 @@
-"""`python -m bench [name ...] [--real] [--json]`: run benchmarks and print few lines."""
+"""`python -m bench [name ...] [--real] [--json | --lines]`: run benchmarks and print few lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import tinyvex
 from bench.harness import Bench
 
 HERE = Path(__file__).resolve().parent
-ROUNDS = 3
+ROUNDS = 5
 
 
 def benchmarks() -> dict[str, str]:
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--real", action="store_true", help="real sizes; without it, only see that everything works")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of a real run; medians are reported (%(default)s)")
     parser.add_argument("--json", action="store_true", help="one JSON object, as in results/")
+    parser.add_argument("--lines", action="store_true", help="a JSON object on a line for each, as soon as it ended")
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"no benchmark is called {unknown[0]}; there are: {', '.join(known)}")
@@ -100,7 +101,9 @@ def main() -> None:
     for name in options.names or known:
         bench = run_benchmark(name, real=options.real, rounds=options.rounds)
         records.append(bench.record())
-        print("\n".join(bench.lines()), file=sys.stderr if options.json else sys.stdout, flush=True)
+        print("\n".join(bench.lines()), file=sys.stderr if options.json or options.lines else sys.stdout, flush=True)
+        if options.lines:
+            print(json.dumps(records[-1], ensure_ascii=False), flush=True)
     if options.json:
         json.dump({"machine": machine(), "benchmarks": records}, sys.stdout, indent=1, ensure_ascii=False)
         print()

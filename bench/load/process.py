@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import tinyvex
 
-__all__ = ["ServerProcess"]
+__all__ = ["ServerProcess", "cpu_seconds", "memory_bytes"]
 
 APP = Path(__file__).with_name("chat.py")
 SOURCE = Path(tinyvex.__file__).resolve().parents[1]
@@ -88,17 +88,27 @@ class ServerProcess:
                 self._folder.cleanup()
 
     def cpu_seconds(self) -> float:
-        """Processor time it has used so far, in all its threads; 0 where the system does not say (only Linux does)."""
-        try:
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time it has used so far, in all its threads; 0 where the system does not say."""
+        return cpu_seconds(self.process.pid)
 
     def memory_bytes(self) -> int:
-        """Resident memory; 0 where the system does not say (only Linux does)."""
-        try:
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        except OSError:
-            return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        """Resident memory; 0 where the system does not say."""
+        return memory_bytes(self.process.pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used, in all its threads; 0 where the system does not say (only Linux does)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes(pid: int) -> int:
+    """A process's resident memory; 0 where the system does not say (only Linux does)."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -2,7 +2,7 @@
 What others notice of clients that do not read.
 
 A message is sent at a steady pace to a small channel that one client watches, first alone;
-then while others, which watch a large channel that changes as often, have stopped to read.
+then while others, which watch a large channel that changes as often, have stopped reading.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UPDATES_UNTIL_STUCK = 100
 
 
 class Stalled(Deliveries):
-    """Takes no patches, so that it is stuck soon after it has stopped to read."""
+    """Takes no patches, so that it is stuck soon after it has stopped reading."""
 
     capabilities = ()
 

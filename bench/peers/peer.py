@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
+from bench.load.process import cpu_seconds, memory_bytes
 from bench.workloads import WORDS, body
 
 __all__ = [
@@ -238,19 +239,11 @@ class PeerProcess(Server):
         raise RuntimeError(f"{self.command()[0]} does not answer: {(self.folder / 'output').read_text()[-1000:]}")
 
     def cpu_seconds(self) -> float:
-        try:
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def memory_bytes(self) -> int:
-        """Resident memory; 0 where the system does not say (only Linux does)."""
-        try:
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        except OSError:
-            return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        """Resident memory; 0 where the system does not say."""
+        return memory_bytes(self.process.pid)
 
 
 @dataclass(frozen=True, slots=True)
