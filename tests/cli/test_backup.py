@@ -125,6 +125,27 @@ def test_what_is_no_sound_backup_is_not_restored(folder: Path, tmp_path: Path, d
     assert (folder / "data.sqlite3").read_bytes() == before
 
 
+def test_a_restore_that_fails_at_the_end_leaves_the_database(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At no moment is there a folder without one, in which a server would begin anew."""
+    copy = tmp_path / "copy"
+    run(["backup", str(copy), "--data", str(folder)])
+    add("B", folder)
+    there: list[bool] = []
+
+    def fail(path: Path, target: Path) -> Path:
+        there.append((folder / "data.sqlite3").exists())
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", fail)
+        assert run(["restore", str(copy), "--data", str(folder), "--yes"]) == 22
+    assert there == [True]
+    assert sorted(path.name for path in folder.iterdir() if path.suffix == ".sqlite3") == ["data.sqlite3"]
+    assert titles(folder, capsys) == ["A", "B"]
+
+
 def test_restoring_asks_first(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an answer nothing happens."""
     run(["backup", str(tmp_path / "copy"), "--data", str(folder)])

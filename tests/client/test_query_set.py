@@ -123,3 +123,78 @@ def test_when_two_failures_are_the_same(data: dict[str, object], same: bool) -> 
     assert (Failure(one) == Failure(other)) is same
     assert Failure(one) != Failure(FunctionFailed("no"))
     assert Failure(one) != Value(b"1")
+
+
+def patched(query_id: int, patch: bytes, hash_: str = "h2") -> QueryUpdated:
+    return QueryUpdated(query_id=query_id, hash=hash_, patch=Raw(patch))
+
+
+def doubting() -> tuple[QuerySet, Counters]:
+    """Two queries that hold 1 and 2; a patch of the first did not fit."""
+    counters = Counters()
+    queries = QuerySet(counters)
+    for name in ("one", "other"):
+        queries.subscribe(name, b"{}")
+    queries.take_changes(1, MANY, MANY)
+    queries.stage(updated(0, b"1"), 1)
+    queries.stage(updated(1, b"2"), 1)
+    queries.settle()
+    queries.stage(patched(0, b'[{"op":"remove","path":"/5"}]'), 1)
+    return queries, counters
+
+
+def test_a_patch_that_does_not_fit_is_counted_and_asked_for_whole() -> None:
+    """By removing the query and adding it again in one message, without an offer to resume."""
+    queries, counters = doubting()
+    assert (counters.values_received, counters.patches_applied, counters.patches_failed) == (2, 0, 1)
+    assert queries.has_doubts
+    remove, add = queries.take_changes(2, MANY, MANY)
+    assert (remove.query_id, add.query_id) == (0, 0)
+    assert isinstance(add, QueryAdd)
+    assert add.resume is None
+    assert not queries.has_unsent
+
+
+def test_what_was_on_its_way_about_a_doubted_query_is_ignored() -> None:
+    """Until its value has come; then patches build on that."""
+    queries, counters = doubting()
+    queries.take_changes(2, MANY, MANY)
+    queries.stage(patched(0, b'[{"op":"replace","path":"","value":7}]'), 1)
+    queries.check_answers(1)
+    assert queries.has_doubts
+    queries.stage(updated(0, b"[3]"), 2)
+    queries.stage(patched(0, b'[{"op":"add","path":"/0","value":4}]'), 3)
+    queries.check_answers(3)
+    assert not queries.has_doubts
+    queries.settle()
+    assert queries[0].result == Value(b"[4,3]")
+    assert counters.patches_failed == 1
+
+
+def test_a_doubted_query_that_is_let_go_is_removed_and_not_asked_for() -> None:
+    """And the doubt goes with it."""
+    queries, _ = doubting()
+    queries.release(0)
+    assert [type(change) for change in queries.take_changes(2, MANY, MANY)] == [QueryRemove]
+    assert not queries.has_doubts
+
+
+def test_a_lost_socket_takes_doubts_along() -> None:
+    """What is held was right at its `ts`, and is offered with it."""
+    queries, _ = doubting()
+    queries.lost(5)
+    assert not queries.has_doubts
+    adds = queries.take_changes(1, MANY, MANY)
+    assert [add.resume is not None for add in adds if isinstance(add, QueryAdd)] == [True, True]
+
+
+def test_many_doubts_go_in_several_messages() -> None:
+    """A query's removal and its return are never parted."""
+    queries = QuerySet(Counters())
+    for number in range(3):
+        queries.subscribe(f"q{number}", b"{}")
+    queries.take_changes(1, MANY, MANY)
+    for number in range(3):
+        queries.stage(patched(number, b"[]"), 1)  # of nothing that is held
+    sent = [[change.query_id for change in queries.take_changes(2 + turn, MANY, 1_200)] for turn in range(2)]
+    assert sent == [[0, 0, 1, 1], [2, 2]]

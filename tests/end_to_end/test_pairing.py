@@ -94,3 +94,14 @@ async def test_the_python_client_goes_on_with_the_token_it_was_given(
         assert token != code
         async with tv.connect(server.url, token) as client:
             assert await client.query("shelf:titles") == ["A", "B"]
+
+
+def test_a_script_keeps_its_token_too(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The client without an event loop."""
+    with tv.connect_blocking(server.url, f"pairing:{pair(tmp_path, capsys)}") as client:
+        token = client.token
+    assert token is not None
+    with tv.connect_blocking(server.url, token) as client:
+        assert client.query("shelf:titles") == []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from tinyvex.cli.logs import FORMATS, LEVELS
-from tinyvex.limits import FUNCTION_SECONDS, RETENTION_SECONDS, SLOW_MS
+from tinyvex.limits import FUNCTION_SECONDS, RETENTION_SECONDS, RETENTION_SECONDS_MIN, SLOW_MS
 
 if TYPE_CHECKING:
     from tinyvex.server.options import AuthOptions
@@ -130,13 +130,21 @@ def size(text: str) -> int:
     return int(_with_unit(text, ("kb", "mb", "gb", "tb"), "500MB or 2GB"))
 
 
+def retention(text: str) -> float:
+    """Seconds of history; less than a server needs for reads under way is refused."""
+    seconds = duration(text)
+    if seconds < RETENTION_SECONDS_MIN:
+        raise click.BadParameter(f"{text!r} is less than {RETENTION_SECONDS_MIN:g}s, which reads under way need")
+    return seconds
+
+
 def retention_options(function: F) -> F:
     """`--retention` and `--retention-size`."""
     age = click.option(
         "--retention",
         "retention_seconds",
         metavar="DURATION",
-        type=duration,
+        type=retention,
         default=f"{RETENTION_SECONDS / 3600:g}h",
         show_default=True,
         help="How far back any state can be read: 90s, 24h, 7d.",

@@ -66,7 +66,7 @@ async def _serve(
                 group.start_soon(beside, server)
                 # It takes its first step before anybody is told: a save right after that is seen.
                 await anyio.lowlevel.checkpoint()
-            # What is there now stays: without it a full collection takes a tenth of the 20 ms for which nobody is served.
+            # What is there now stays, and a full collection need not look at it: it took 10 to 20 ms, in which nobody is served.
             gc.freeze()
             try:
                 on_ready(server)

@@ -10,7 +10,6 @@ import click
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import Table, size_text, time_text
 from tinyvex.cli.place import find_data
-from tinyvex.errors import DataFolderUnusable
 
 
 @click.command("stats", short_help="Say how large the database is, and what it keeps.")
@@ -32,10 +31,8 @@ def command(data: Path | None, output: str) -> None:
     from tinyvex.storage.folder import DataFolder
     from tinyvex.storage.inspection import count
 
-    folder = find_data(data)
-    files = DataFolder(folder)
-    if not files.database.is_file():
-        raise DataFolderUnusable(f"there is no database in {folder}")
+    files = DataFolder(find_data(data))
+    files.require_database()
     counted = count(files)
     if output == "json":
         click.echo(json.dumps(counted.record(), indent=2, ensure_ascii=False))

@@ -155,6 +155,11 @@ class BlockingClient:
         """See `Client.epoch`."""
         return self._client.epoch
 
+    @property
+    def token(self) -> str | None:
+        """See `Client.token`."""
+        return self._client.token
+
 
 class BlockingSubscription(AbstractContextManager["BlockingSubscription[T]"], Generic[T]):
     """`Subscription` without `await`."""

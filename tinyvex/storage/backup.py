@@ -8,9 +8,8 @@ A restored database has another epoch, so that clients do not take its history f
 
 from __future__ import annotations
 
-import os
+import shutil
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +19,7 @@ from tinyvex.errors import DataFolderUnusable, FileDamaged
 from tinyvex.storage import database
 from tinyvex.storage.check import check
 from tinyvex.storage.faults import translate
-from tinyvex.storage.folder import DataFolder
+from tinyvex.storage.folder import DataFolder, whole_file
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
@@ -58,16 +57,14 @@ def back_up(folder: Path, target: Path, progress: Progress | None = None, *, rep
         StorageError: the database cannot be read.
     """
     source = DataFolder(folder)
-    if not source.database.is_file():
-        raise DataFolderUnusable(f"there is no database in {folder}")
-    if target.exists() and not replace:
-        raise DataFolderUnusable(f"{target} is there already")
-    unfinished = target.with_name(f"{target.name}.unfinished")
-    with closing(database.open_reader(source.database)) as connection:
+    source.require_database()
+    with (
+        whole_file(target, replace=replace) as unfinished,
+        closing(database.open_reader(source.database)) as connection,
+    ):
         connection.execute("BEGIN")
         ts = int(database.read_globals(connection)["last_ts"])  # the first read: the moment that is copied
         _copy(connection, unfinished, progress)
-    _move(unfinished, target)
     return Copy(ts, target.stat().st_size)
 
 
@@ -111,36 +108,51 @@ def restore(file: Path, folder: Path, runtime: Runtime, progress: Progress | Non
     data.prepare()
     lock = data.lock()
     try:
-        with closing(database.open_reader(file)) as connection:
-            _copy(connection, data.unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
-        before = _set_aside(data, runtime.now_us()) if data.database.exists() else None
-        _move(data.unfinished, data.database)
-        return before
+        return _replace(data, file, runtime, progress)
     finally:
         lock.release()
 
 
+def _replace(data: DataFolder, file: Path, runtime: Runtime, progress: Progress | None) -> Path | None:
+    before = None
+    try:
+        with closing(database.open_reader(file)) as connection, whole_file(data.database, replace=True) as unfinished:
+            _copy(connection, unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
+            if data.database.exists():
+                before = _set_aside(data, runtime.now_us())
+    except BaseException:
+        if before is not None:
+            before.unlink(missing_ok=True)  # it is in its place still
+        raise
+    return before
+
+
 def _set_aside(data: DataFolder, now_us: int) -> Path:
-    """Empty the old database's log into it, and give it another name."""
+    """
+    Empty the old database's log into it, and give it a second name.
+
+    It keeps its first until the new one takes that: at no moment is there a folder without a database,
+    in which a server would begin an empty one.
+    """
     with closing(database.open_writer(data.database, "full")) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode = DELETE")  # one file from now on
     before = data.database.with_name(f"replaced-{now_us}.sqlite3")
-    data.database.rename(before)
+    try:
+        before.hardlink_to(data.database)
+    except OSError:  # a file system without links
+        shutil.copy2(data.database, before)
     return before
 
 
 def _copy(source: sqlite3.Connection, target: Path, progress: Progress | None, *, epoch: str | None = None) -> None:
-    """Copy what a connection sees into a new file, which is whole and synced afterwards."""
+    """Copy what a connection sees into an empty file, which is whole and synced afterwards."""
 
     def told(_: int, remaining: int, total: int) -> None:
         if progress is not None:
             progress(total - remaining, total)
 
     try:
-        target.unlink(missing_ok=True)
-        descriptor = os.open(target, os.O_CREAT | os.O_WRONLY, 0o600)
-        os.close(descriptor)
         with closing(sqlite3.connect(target, isolation_level=None)) as copy:
             copy.execute("PRAGMA synchronous = FULL")
             source.backup(copy, pages=PAGES_PER_STEP, progress=told)
@@ -148,23 +160,4 @@ def _copy(source: sqlite3.Connection, target: Path, progress: Progress | None, *
             if epoch is not None:
                 database.set_global(copy, "epoch", epoch)
     except sqlite3.Error as error:
-        target.unlink(missing_ok=True)
         raise translate(error, target) from error
-    except OSError as error:
-        raise DataFolderUnusable(f"{target} cannot be written: {error.strerror}") from error
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
-
-
-def _move(unfinished: Path, target: Path) -> None:
-    try:
-        unfinished.replace(target)
-        if sys.platform != "win32":
-            descriptor = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-    except OSError as error:
-        raise DataFolderUnusable(f"{target} cannot be written: {error.strerror}") from error

@@ -24,7 +24,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from tinyvex.errors import DataFolderUnusable, InvalidValue
+from tinyvex.errors import InvalidValue
 from tinyvex.storage import queries
 from tinyvex.storage.catalog import Catalog, IndexInfo, TableInfo, load_catalog
 from tinyvex.storage.database import open_reader, read_globals
@@ -50,8 +50,7 @@ def check_folder(path: Path) -> list[str]:
         StorageError: there is no database, or it cannot be opened.
     """
     folder = DataFolder(path)
-    if not folder.database.is_file():
-        raise DataFolderUnusable(f"there is no database in {path}")
+    folder.require_database()
     connection = open_reader(folder.database)
     try:
         return check(connection)

@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyvex.errors import DataFolderUnusable
 from tinyvex.storage import database
 from tinyvex.storage.faults import translate
 from tinyvex.storage.folder import DataFolder
@@ -37,8 +36,7 @@ async def compact(folder: Path, runtime: Runtime, policy: Policy) -> tuple[int, 
         StorageError: the file.
     """
     data = DataFolder(folder)
-    if not data.database.is_file():
-        raise DataFolderUnusable(f"there is no database in {folder}")
+    data.require_database()
     before = data.database.stat().st_size
     store = Store.open(folder, runtime)
     try:

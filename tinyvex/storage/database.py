@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvex import errors
 from tinyvex.storage import pragmas, queries
 from tinyvex.storage.faults import translate
+from tinyvex.storage.folder import sync_folder
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
@@ -48,7 +48,7 @@ def create(folder: DataFolder, runtime: Runtime) -> None:
         folder.unfinished.unlink(missing_ok=True)
         _write_new(folder.unfinished, runtime)
         folder.unfinished.replace(folder.database)
-        _sync_folder(folder.path)
+        sync_folder(folder.path)
     except sqlite3.Error as error:
         raise translate(error, folder.path) from error
     except OSError as error:
@@ -84,16 +84,6 @@ def initialise(connection: sqlite3.Connection, runtime: Runtime) -> None:
     for key, value in values.items():
         set_global(connection, key, value)
     connection.execute("COMMIT")
-
-
-def _sync_folder(path: Path) -> None:
-    """Make the new name itself durable; Windows has no such call and needs none."""
-    if sys.platform != "win32":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def identify(connection: sqlite3.Connection, path: Path) -> None:

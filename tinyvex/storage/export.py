@@ -23,12 +23,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from tinyvex.errors import DataFolderUnusable
 from tinyvex.storage import queries
 from tinyvex.storage.catalog import BY_CREATION_TIME, TableInfo, load_catalog
 from tinyvex.storage.database import FIRST_TABLE_NUMBER, open_reader, read_globals
 from tinyvex.storage.faults import translate
-from tinyvex.storage.folder import DataFolder
+from tinyvex.storage.folder import DataFolder, whole_file
 from tinyvex.storage.log import Snapshot
 from tinyvex.storage.ranges import KEY_MAX, KEY_MIN, successor
 
@@ -68,24 +67,15 @@ def export(folder: Path, target: Path, progress: Progress | None = None, *, repl
         StorageError: the database cannot be read.
     """
     source = DataFolder(folder)
-    if not source.database.is_file():
-        raise DataFolderUnusable(f"there is no database in {folder}")
-    if target.exists() and not replace:
-        raise DataFolderUnusable(f"{target} is there already")
-    unfinished = target.with_name(f"{target.name}.unfinished")
-    try:
-        with closing(open_reader(source.database)) as connection:
+    source.require_database()
+    with whole_file(target, replace=replace) as unfinished, closing(open_reader(source.database)) as connection:
+        try:
             connection.execute("BEGIN")
             ts = int(read_globals(connection)["last_ts"])  # the first read: the moment that is exported
             snapshot = Snapshot(connection, ts, load_catalog(connection, ts))
             tables, documents = _write(connection, snapshot, unfinished, progress)
-        unfinished.replace(target)
-    except sqlite3.Error as error:
-        raise translate(error, source.database) from error
-    except OSError as error:
-        raise DataFolderUnusable(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        except sqlite3.Error as error:
+            raise translate(error, source.database) from error
     return Exported(ts, tables, documents, target.stat().st_size)
 
 
@@ -97,8 +87,7 @@ def _write(
     tables.sort(key=attrgetter("name"))
     total = sum([_count(connection, table) for table in tables])
     done = 0
-    descriptor = os.open(target, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with target.open("wb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.writestr("README.md", README.format(ts=snapshot.ts))
             lines = [msgspec.json.encode({"name": table.name, "id": table.number}) for table in tables]

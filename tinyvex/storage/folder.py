@@ -11,11 +11,12 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tinyvex.errors import DataFolderLocked, DataFolderUnusable
 
-__all__ = ["DataFolder", "FolderLock", "lock_holder"]
+__all__ = ["DataFolder", "FolderLock", "lock_holder", "sync_folder", "whole_file"]
 
 if sys.platform == "win32":
     import msvcrt
@@ -73,6 +74,16 @@ class DataFolder:
         except OSError as error:
             raise DataFolderUnusable(f"the data folder {self.path} cannot be made: {error.strerror}") from error
 
+    def require_database(self) -> None:
+        """
+        Refuse a folder without a database.
+
+        Raises:
+            DataFolderUnusable: there is none.
+        """
+        if not self.database.is_file():
+            raise DataFolderUnusable(f"there is no database in {self.path}")
+
     def keep_to_owner(self) -> None:
         """
         Take the database from everybody else, wherever it came from.
@@ -121,6 +132,42 @@ class FolderLock:
                 os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+@contextlib.contextmanager
+def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
+    """
+    A file that appears under its name when it is whole, and not at all when making it fails.
+
+    Gives the path to write to; whoever writes there syncs what is written.
+
+    Raises:
+        DataFolderUnusable: the target is there already and is not to be replaced, or it cannot be written.
+    """
+    if target.exists() and not replace:
+        raise DataFolderUnusable(f"{target} is there already")
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    try:
+        unfinished.unlink(missing_ok=True)
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        yield unfinished
+        unfinished.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise DataFolderUnusable(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make names in a folder durable; Windows has no such call and needs none."""
+    if sys.platform != "win32":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def lock_holder(folder: Path) -> int | None:

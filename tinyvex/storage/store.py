@@ -94,8 +94,7 @@ class Store:
         """
         data = DataFolder(folder)
         if read_only:
-            if not data.database.is_file():
-                raise DataFolderUnusable(f"there is no database in {folder}")
+            data.require_database()
             return cls._opened(data, runtime, None, durability)
         data.prepare()
         lock = data.lock()
