@@ -136,6 +136,8 @@ class Executor:
         def finish(outcome: QueryOutcome | None, error: BaseException | None) -> None:
             ended = outcome if outcome is not None else self._stopped_query(call, execution, error, snapshot_ts)
             self._slow.ran(watch, None if ended.body is None else ended.rows_read, ended.error)
+            if outcome is not None and error is not None:
+                log.error("what follows %s failed; its result stands", call.path, exc_info=error)
             done(ended)
 
         try:
