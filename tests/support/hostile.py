@@ -294,9 +294,9 @@ class Attacker:
                 wire.write(frame(self.random.randbytes(self.random.choice((0, 125))), self.random.choice((PING, PONG))))
 
     def _in_bytes(self, wire: Wire, text: bytes) -> None:
-        """A short one byte by byte, a long one in a few writes."""
+        """Now and then a short one byte by byte; else in some writes, for each is an event of the virtual clock."""
         data = frame(text)
-        size = max(1, len(data) // 200)
+        size = max(1, len(data) // self.random.choice((20, 20, 20, 200)))
         for at in range(0, len(data), size):
             wire.write(data[at : at + size])
 
