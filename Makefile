@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_NODE := tests/node/node_modules/.installed
+INSTALLED_CHROMIUM := $(VENV)/.installed-chromium
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all lint simulate bench clean
@@ -19,10 +20,10 @@ help:  ## show the targets
 run: $(INSTALLED)  ## start the chat example on its default port
 	@$(BIN)/tinyvex dev examples/chat/app.py
 
-test: $(INSTALLED_DEV) $(INSTALLED_NODE)  ## every test; those that need Node or pyright are skipped where there is none
+test: $(INSTALLED_DEV) $(INSTALLED_NODE) $(INSTALLED_CHROMIUM)  ## every test; those that need Node, Chromium or pyright are skipped where there is none
 	$(BIN)/python -m pytest -q
 
-test-all: $(INSTALLED_DEV) $(INSTALLED_NODE) lint  ## every test; Node and pyright are required, not skipped
+test-all: $(INSTALLED_DEV) $(INSTALLED_NODE) $(INSTALLED_CHROMIUM) lint  ## every test; Node, Chromium and pyright are required, not skipped
 	TINYVEX_TEST_ALL=1 WORLDS=$(or $(WORLDS),1000) $(BIN)/python -m pytest -q
 
 lint: $(INSTALLED_DEV)  ## ruff, mypy strict, pyright
@@ -57,3 +58,10 @@ $(INSTALLED_DEV): pyproject.toml | $(BIN)/python
 $(INSTALLED_NODE): tests/node/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix tests/node --no-audit --no-fund --silent && touch $@ || \
 		echo "npm could not install tests/node: its tests are skipped" >&2; fi
+
+# A real browser: Debian's, installed where this may do so. Without one the browser tests are skipped.
+$(INSTALLED_CHROMIUM): | $(BIN)/python
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ test "$$(id -u)" = 0 && command -v apt-get && export DEBIAN_FRONTEND=noninteractive && \
+			{ apt-get install -y chromium || { apt-get update && apt-get install -y chromium; }; }; }; \
+	} >/dev/null 2>&1 && touch $@ || echo "there is no chromium: the browser tests are skipped" >&2
