@@ -88,6 +88,7 @@ PAIRING_TRIES_MAX = 5  # wrong ones; then it is good for nothing
 
 # The server.
 CONNECTIONS_MAX = 10_000  # answered 503
+TLS_HANDSHAKES_MAX = 256  # sockets that have not shaken hands; the oldest is cut for one more
 HEARTBEAT_SECONDS = 5.0  # WebSocket ping
 PING_SECONDS = 15.0  # tinyvex/ping after this long without another message
 IDLE_SECONDS = 120.0  # IdleTimeout

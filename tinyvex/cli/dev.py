@@ -22,6 +22,7 @@ from tinyvex.cli.options import (
     log_options,
     network_options,
     retention_options,
+    tls_from,
 )
 from tinyvex.cli.place import Place, find_place
 from tinyvex.cli.reload import reload
@@ -48,6 +49,8 @@ def command(
     data: Path | None,
     host: str,
     port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     allowed_origins: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     auth_secret_file: Path | None,
@@ -81,6 +84,7 @@ def command(
         data=place.data,
         host=host,
         port=port,
+        tls=tls_from(tls_cert, tls_key),
         client_token=None,
         auth=auth_from(auth_secret_file, auth_jwks, auth_issuer, auth_audience),
         dev=True,

@@ -13,7 +13,7 @@ from tinyvex.cli.logs import FORMATS, LEVELS
 from tinyvex.limits import FUNCTION_SECONDS, RETENTION_SECONDS, RETENTION_SECONDS_MIN, SLOW_MS
 
 if TYPE_CHECKING:
-    from tinyvex.server.options import AuthOptions
+    from tinyvex.server.options import AuthOptions, TlsOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,13 +44,17 @@ def data_option(function: F) -> F:
 
 
 def network_options(default_port: int, port_note: str) -> Callable[[F], F]:
-    """`--host`, `--port`, `--allow-origin`, `--allow-host`."""
+    """`--host`, `--port`, `--tls-cert`, `--tls-key`, `--allow-origin`, `--allow-host`."""
 
     def decorate(function: F) -> F:
         for option in reversed(
             [
                 click.option(
-                    "--host", metavar="ADDRESS", default=LOOPBACK, show_default=True, help="The address to listen on."
+                    "--host",
+                    metavar="ADDRESS",
+                    default=LOOPBACK,
+                    show_default=True,
+                    help="The address to listen on; one of the network needs TLS and a token.",
                 ),
                 click.option(
                     "--port",
@@ -59,6 +63,18 @@ def network_options(default_port: int, port_note: str) -> Callable[[F], F]:
                     default=default_port,
                     show_default=True,
                     help=port_note,
+                ),
+                click.option(
+                    "--tls-cert",
+                    metavar="FILE",
+                    type=click.Path(path_type=Path),
+                    help="Serve with TLS, by this certificate (PEM, with those between it and its authority).",
+                ),
+                click.option(
+                    "--tls-key",
+                    metavar="FILE",
+                    type=click.Path(path_type=Path),
+                    help="The certificate's private key (PEM).",
                 ),
                 click.option(
                     "--allow-origin",
@@ -72,7 +88,7 @@ def network_options(default_port: int, port_note: str) -> Callable[[F], F]:
                     "allowed_hosts",
                     multiple=True,
                     metavar="HOST",
-                    help="Accept this name in the Host header besides loopback names; repeatable.",
+                    help="Accept this name in the Host header besides the address itself; repeatable.",
                 ),
             ]
         ):
@@ -80,6 +96,17 @@ def network_options(default_port: int, port_note: str) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def tls_from(certificate: Path | None, key: Path | None) -> TlsOptions | None:
+    """What these options say; None without TLS."""
+    from tinyvex.server.options import TlsOptions
+
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise click.UsageError("--tls-cert and --tls-key need each other")
+    return TlsOptions(certificate, key)
 
 
 def log_options(function: F) -> F:

@@ -20,6 +20,7 @@ from tinyvex.cli.options import (
     log_options,
     network_options,
     retention_options,
+    tls_from,
 )
 from tinyvex.cli.place import find_place
 
@@ -43,6 +44,8 @@ def command(
     data: Path | None,
     host: str,
     port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     allowed_origins: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     exit_with_parent: bool,
@@ -83,6 +86,7 @@ def command(
         data=place.data,
         host=host,
         port=port,
+        tls=tls_from(tls_cert, tls_key),
         client_token=None if no_token else Runtime().token(),
         auth=auth_from(auth_secret_file, auth_jwks, auth_issuer, auth_audience),
         dev=False,

@@ -21,8 +21,12 @@ __all__ = ["FILE_NAME", "Discovery", "find_server", "read", "remove", "write"]
 FILE_NAME = "server.json"
 
 
-class Discovery(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
-    """What the file says; `token` is None where none is asked for."""
+class Discovery(msgspec.Struct, rename="camel", kw_only=True, frozen=True, omit_defaults=True):
+    """
+    What the file says; `token` is None where none is asked for.
+
+    `tls_fingerprint` is the certificate's, None without TLS: who finds it here need not ask an authority.
+    """
 
     url: str
     port: int
@@ -31,6 +35,7 @@ class Discovery(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     admin_token: str
     version: str
     database_id: str
+    tls_fingerprint: str | None = None
 
 
 def write(folder: Path, discovery: Discovery) -> None:

@@ -5,6 +5,9 @@ A local port is reachable by every page in the user's browser, so two headers ar
 
 - `Host` must be a loopback name or one that was allowed:
   a page that rebinds its own name to 127.0.0.1 still sends its own name.
+  A server that listens beyond loopback also takes every IP address, because it cannot know under which ones it is
+  reached, behind a router for example, and need not: only names can be rebound,
+  and a page whose URL has an address can send no other one.
 - `Origin`, which browsers send and pages cannot forge, must be the server's own or one that was allowed:
   WebSockets are not bound by the same-origin policy.
 
@@ -14,12 +17,13 @@ Then `tinyvex/connect` must bring a token.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from tinyvex.errors import Unauthenticated
 
-__all__ = ["AccessRules", "Tokens", "bearer_token", "refusal"]
+__all__ = ["AccessRules", "Tokens", "bearer_token", "is_loopback", "refusal"]
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -31,11 +35,19 @@ class AccessRules:
     Args:
         hosts: further names, without port, under which the server may be addressed.
         origins: further origins, as `https://app.example` or `tauri://localhost`, whose pages may connect.
+        listens_on: the address that the server listens on, which is allowed too.
     """
 
-    def __init__(self, hosts: Collection[str] = (), origins: Collection[str] = ()) -> None:
-        self.hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
+    def __init__(
+        self, hosts: Collection[str] = (), origins: Collection[str] = (), listens_on: str = "127.0.0.1"
+    ) -> None:
+        self._takes_addresses = not is_loopback(listens_on)
+        self._hosts = LOOPBACK_NAMES | {host.lower() for host in (*hosts, listens_on)}
         self.origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+
+    def takes_host(self, name: str | None) -> bool:
+        """Whether the server may be addressed so; None is a malformed name."""
+        return name in self._hosts or (self._takes_addresses and name is not None and _address(name) is not None)
 
 
 class Tokens:
@@ -73,7 +85,7 @@ class Tokens:
 
 def refusal(rules: AccessRules, host_headers: list[str], origin_headers: list[str]) -> str | None:
     """Why the request is refused, in one sentence; None when it may go on."""
-    if len(host_headers) != 1 or host_name(host_headers[0]) not in rules.hosts:
+    if len(host_headers) != 1 or not rules.takes_host(host_name(host_headers[0])):
         shown = ", ".join(host_headers) or "none"
         return f"Host {shown!r} is not allowed here; allow it with --allow-host if it is yours."
     if len(origin_headers) > 1:
@@ -83,6 +95,19 @@ def refusal(rules: AccessRules, host_headers: list[str], origin_headers: list[st
         if origin not in rules.origins:
             return f"Origin {origin_headers[0]!r} is not allowed here; allow it with --allow-origin if it is yours."
     return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can connect to this address."""
+    address = _address(host)
+    return host in LOOPBACK_NAMES if address is None else address.is_loopback
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def host_name(header: str) -> str | None:

@@ -9,7 +9,7 @@ from tinyvex import limits
 from tinyvex.storage.pragmas import Durability
 from tinyvex.storage.retention import Policy
 
-__all__ = ["AuthOptions", "ServerOptions"]
+__all__ = ["AuthOptions", "ServerOptions", "TlsOptions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,20 @@ class AuthOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """
+    What the server proves itself with, in PEM.
+
+    Attributes:
+        certificate: the server's certificate first, then those between it and its authority.
+        key: its private key, not encrypted.
+    """
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class ServerOptions:
     """
     How to serve.
@@ -38,8 +52,9 @@ class ServerOptions:
     Attributes:
         app: file or package with the functions.
         data: data folder; made when missing.
-        host: address to listen on; only loopback ones until there is TLS.
+        host: address to listen on; one that is not loopback needs `tls` and `client_token`.
         port: 0 picks a free one.
+        tls: certificate and key; None serves without TLS.
         client_token: what clients must show; None lets every local client in.
         auth: how users' tokens are checked; None when users cannot sign in.
         dev: errors carry tracebacks.
@@ -57,6 +72,7 @@ class ServerOptions:
     data: Path
     host: str = "127.0.0.1"
     port: int = 0
+    tls: TlsOptions | None = None
     client_token: str | None = None
     auth: AuthOptions | None = None
     dev: bool = False

@@ -8,7 +8,6 @@ The server: one data folder, one port, one task group.
 from __future__ import annotations
 
 import asyncio
-import errno
 import faulthandler
 import logging
 import os
@@ -32,6 +31,7 @@ from tinyvex.server.history import forget_forever
 from tinyvex.server.jwt import UserTokens
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.pairing import Pairing
+from tinyvex.server.port import Port
 from tinyvex.server.turns import Turns
 from tinyvex.storage.schema_change import change_schema
 from tinyvex.storage.store import Store
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from websockets.http11 import Request
 
     from tinyvex.functions.app import App
-    from tinyvex.runtime import Listener
 
 __all__ = ["Server", "ServerOptions"]
 
@@ -68,6 +67,7 @@ class Server:
     Raises (on entering):
         AppNotFound, AppInvalid, SchemaRejected: the app; nothing was changed.
         StorageError: the data folder.
+        StartError: the certificate, or an address beyond loopback without TLS and a token.
         PortTaken: the port.
     """
 
@@ -79,7 +79,7 @@ class Server:
         self.admin_token = self.runtime.token()
         self._tokens = handshake.Tokens(self.admin_token, options.client_token)
         self._admission = Admission(self._tokens, Pairing(options.data, self.runtime.now_us, self.runtime.token))
-        self._rules = handshake.AccessRules(options.allowed_hosts, options.allowed_origins)
+        self._rules = handshake.AccessRules(options.allowed_hosts, options.allowed_origins, options.host)
         self._connections: dict[int, Connection] = {}
         self._sessions: dict[str, Connection] = {}
         self._accepted = 0
@@ -93,7 +93,8 @@ class Server:
     # Life.
 
     async def __aenter__(self) -> Self:
-        # 1. The app, which touches nothing.
+        # 1. The app and the certificate, which touch nothing.
+        self._port = Port(self.options, self.runtime)
         self.runtime.bind(asyncio.get_running_loop())
         app = load_app(self.options.app)
         self._users = UserTokens(self.options.auth, self.runtime)
@@ -112,7 +113,7 @@ class Server:
             self.store.on_commits = self.live.publish
             self.store.on_abandoned = self._thread_abandoned
             # 5. The port.
-            self._listener = await self._listen()
+            await self._port.listen(self._accept, self.run_action)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self.store.close()
@@ -121,7 +122,7 @@ class Server:
         try:
             self._write_discovery()
         except OSError as error:
-            self._listener.close()
+            self._port.close()
             await self.store.close()
             raise errors.DataFolderUnusable(f"{self.options.data} cannot be written: {error.strerror}") from error
         self._tasks = anyio.create_task_group()
@@ -147,7 +148,7 @@ class Server:
         self._stopping = True
         deadline = anyio.current_time() + limits.SHUTDOWN_SECONDS
         # 1. Accept nobody; tell those who look that nobody is here.
-        self._listener.close()
+        self._port.close()
         discovery.remove(self.options.data)
         # 2. Tell clients why, and when to come back. Those half-open are cut.
         for connection in list(self._connections.values()):
@@ -180,17 +181,6 @@ class Server:
             log.critical("%d threads are stuck: ending the process", stuck)
             os._exit(WATCHDOG_EXIT_CODE)
 
-    async def _listen(self) -> Listener:
-        host, port = self.options.host, self.options.port
-        if host not in handshake.LOOPBACK_NAMES:
-            raise errors.StartError(f"--host {host}: only loopback addresses are served; there is no TLS yet")
-        try:
-            return await self.runtime.listen(self._accept, host, port)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise errors.PortTaken(f"port {port} is taken; choose another, or 0 for a free one") from error
-            raise errors.PortTaken(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-
     def _accept(self) -> Connection:
         self._accepted += 1
         return Connection(self, self._accepted, self.options.chunk_bytes)
@@ -221,12 +211,12 @@ class Server:
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return self._listener.port
+        return self._port.number
 
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"ws://{self.options.host}:{self.port}"
+        return self._port.url
 
     def ready_record(self) -> dict[str, Any]:
         """The machine-readable line that says it can serve."""
@@ -238,6 +228,7 @@ class Server:
             "pid": found.pid,
             "token": found.token,
             "version": found.version,
+            **({} if found.tls_fingerprint is None else {"tlsFingerprint": found.tls_fingerprint}),
         }
 
     def _discovery(self) -> discovery.Discovery:
@@ -249,10 +240,22 @@ class Server:
             admin_token=self.admin_token,
             version=__version__,
             database_id=self.store.database_id,
+            tls_fingerprint=self._port.fingerprint,
         )
 
     def _write_discovery(self) -> None:
         discovery.write(self.options.data, self._discovery())
+
+    def reload_certificate(self) -> None:
+        """
+        Use what the certificate's files hold now, for new connections; nothing without TLS.
+
+        Raises:
+            StartError: they cannot be used; the old certificate stays.
+            OSError: the data folder cannot be written.
+        """
+        self._port.reload_certificate()
+        self._write_discovery()
 
     # Code.
 
