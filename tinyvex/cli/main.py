@@ -23,6 +23,7 @@ COMMANDS = {
     "serve": "tinyvex.cli.serve",
     "run": "tinyvex.cli.run",
     "data": "tinyvex.cli.data",
+    "history": "tinyvex.cli.history",
     "function-spec": "tinyvex.cli.function_spec",
     "pair": "tinyvex.cli.pair",
     "tokens": "tinyvex.cli.tokens",

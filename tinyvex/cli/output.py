@@ -7,9 +7,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import click
+
+from tinyvex.values import codec
+from tinyvex.values.types import Int64
 
 CELL_WIDTH_MAX = 48
 ALIGNED_ROWS = 200
@@ -26,6 +29,13 @@ def print_value(value: bytes) -> None:
 def one_line(value: Any) -> str:
     """A value on one line, without spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def value_text(value: Any) -> str:
+    """A value of decoded JSON for people, on one line; an `Int64` as the number it is."""
+    if isinstance(value, dict) and value.keys() == {"$integer"}:
+        return f"{int(cast('Int64', codec.unwrap(dict(value))))}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def size_text(size_bytes: int) -> str:
@@ -131,5 +141,5 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
 def _cell(value: Any) -> str:
     if value is _MISSING:
         return ""
-    text = value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) and value.isprintable() else value_text(value)
     return text if len(text) <= CELL_WIDTH_MAX else f"{text[: CELL_WIDTH_MAX - 1]}…"

@@ -7,32 +7,45 @@ A `Session` answers with JSON as it is stored, so that what a command prints is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from tinyvex.errors import ConnectionLost, DataFolderLocked, DataFolderUnusable
+from tinyvex.limits import FUNCTION_SECONDS
 from tinyvex.runtime import Runtime
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
     from tinyvex.functions.app import App
+    from tinyvex.functions.executor import Executor
     from tinyvex.server.discovery import Discovery
 
 Arguments = Mapping[str, Any]
+Claims = Mapping[str, Any]
 
 CONNECT_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
 
 
 class Session(Protocol):
     """Runs queries."""
 
-    async def query(self, path: str, arguments: Arguments) -> bytes:
-        """A query's result as JSON, internal queries included."""
+    async def query(self, path: str, arguments: Arguments, *, at: int | None = None) -> bytes:
+        """A query's result as JSON, internal queries included; as of `at`, a `ts`, where it is given."""
         ...
+
+
+def show_log_lines(path: str, lines: Iterable[str]) -> None:
+    """What a function logged that ran in this process, as the client shows what one on a server did."""
+    for line in lines:
+        logger.info("%s: %s", path, line)
 
 
 def running_server(data: Path) -> Discovery | None:
@@ -74,35 +87,59 @@ async def open_session(data: Path) -> AsyncIterator[Session]:
 
 
 @asynccontextmanager
-async def connect(found: Discovery) -> AsyncIterator[Any]:
+async def connect(found: Discovery, acting_as: Claims | None = None) -> AsyncIterator[Any]:
     """
     A client with the admin token, connected.
 
+    Args:
+        found: the server.
+        acting_as: claims of the user to act as; None for nobody.
+
     Raises:
         ConnectionLost: the server does not answer.
+        TinyvexError: it does not take these claims.
     """
     from tinyvex.client.client import connect as connect_client
+    from tinyvex.client.identity import ActingAs
 
-    async with connect_client(found.url, found.admin_token) as client:
+    auth = None if acting_as is None else partial(ActingAs, found.admin_token, acting_as)
+    async with connect_client(found.url, found.admin_token, auth=auth) as client:
         with anyio.move_on_after(CONNECT_SECONDS) as waiting:
             await client.wait_connected()
         if waiting.cancelled_caught:
             raise ConnectionLost(f"the server at {found.url}, process {found.pid}, does not answer")
+        if acting_as is not None:
+            await _authenticated(client)
         yield client
+
+
+async def _authenticated(client: Any) -> None:
+    """Nothing must be called as nobody that was meant for somebody: see that the server took the claims."""
+    await client.query("_system:span")  # held back until it is known who asks
+    if client.connection_state.auth_error is not None:
+        raise client.connection_state.auth_error
 
 
 class _Remote:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    async def query(self, path: str, arguments: Arguments) -> bytes:
-        return codec.encode(await self._client.query(path, arguments))
+    async def query(self, path: str, arguments: Arguments, *, at: int | None = None) -> bytes:
+        return codec.encode(await self._client.query(path, arguments, at=at))
 
 
 @asynccontextmanager
-async def open_file(data: Path, app: App) -> AsyncIterator[Session]:
+async def open_file(
+    data: Path, app: App, *, acting_as: Claims | None = None, function_seconds: float = FUNCTION_SECONDS
+) -> AsyncIterator[Session]:
     """
     A session on the file itself, read-only, with the queries of `app` beside the system's.
+
+    Args:
+        data: the data folder.
+        app: its queries can be run.
+        acting_as: claims of the user whom queries see as `ctx.auth`.
+        function_seconds: time limit of one query.
 
     Raises:
         StorageError: the folder or its file.
@@ -110,27 +147,36 @@ async def open_file(data: Path, app: App) -> AsyncIterator[Session]:
     from tinyvex.functions.executor import Executor
     from tinyvex.storage.store import Store
 
-    _require(data)
+    require(data)
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     store = Store.open(data, runtime, read_only=True)
     try:
-        yield _Local(Executor(store, runtime, app))
+        yield _Local(Executor(store, runtime, app, function_seconds=function_seconds), acting_as)
     finally:
         await store.close()
 
 
-def _require(data: Path) -> None:
+def require(data: Path) -> None:
+    """
+    Refuse to look into a folder that is not there.
+
+    Raises:
+        DataFolderUnusable: it is not.
+    """
     if not data.is_dir():
         raise DataFolderUnusable(f"there is no data folder {data}; `tinyvex dev` makes it")
 
 
 class _Local:
-    def __init__(self, executor: Any) -> None:
+    def __init__(self, executor: Executor, acting_as: Claims | None) -> None:
         self._executor = executor
+        self._acting_as = acting_as
 
-    async def query(self, path: str, arguments: Arguments) -> bytes:
+    async def query(self, path: str, arguments: Arguments, *, at: int | None = None) -> bytes:
         from tinyvex.functions.calls import Call
 
-        outcome = await self._executor.query(Call(path, codec.encode(arguments), admin=True))
+        call = Call(path, codec.encode(arguments), self._acting_as, admin=True)
+        outcome = await self._executor.query(call, at=at)
+        show_log_lines(path, outcome.log_lines)
         return bytes(outcome.value)

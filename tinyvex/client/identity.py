@@ -18,14 +18,32 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from tinyvex.client.events import IdentityChanged
 from tinyvex.errors import SessionIdentity, TinyvexError
 from tinyvex.wire import faults
 from tinyvex.wire import messages as wire
 
-__all__ = ["ClientIdentity", "token_claims"]
+__all__ = ["ActingAs", "ClientIdentity", "token_claims"]
+
+
+class ActingAs(str):
+    """
+    The admin token, to act as somebody with it: what a source gives instead of a user's token.
+
+    Attributes:
+        claims: what functions see as the identity, as `subject`, `issuer` and others.
+    """
+
+    __slots__ = ("claims",)
+    claims: Mapping[str, Any]
+
+    def __new__(cls, admin_token: str, claims: Mapping[str, Any]) -> Self:
+        made = super().__new__(cls, admin_token)
+        made.claims = claims
+        return made
 
 
 class ClientIdentity:
@@ -115,7 +133,7 @@ class ClientIdentity:
             self.token = None
             self._in_flight = wire.AuthenticateParams(base_version=self._version, kind="none")
         elif self._unsent is not None:
-            self._in_flight = wire.AuthenticateParams(base_version=self._version, kind="user", token=self._unsent)
+            self._in_flight = _params(self._version, self._unsent)
             self._unsent = None
         self._signs_out = False
         return self._in_flight
@@ -160,6 +178,15 @@ def token_claims(token: str) -> dict[str, Any]:
     return claims if isinstance(claims, dict) else {}
 
 
+def _params(version: int, token: str) -> wire.AuthenticateParams:
+    if isinstance(token, ActingAs):
+        claims = dict(token.claims)
+        return wire.AuthenticateParams(base_version=version, kind="admin", token=str(token), acting_as=claims)
+    return wire.AuthenticateParams(base_version=version, kind="user", token=token)
+
+
 def _owner(token: str) -> tuple[str, str]:
+    if isinstance(token, ActingAs):
+        return "an administrator as", repr(token.claims)
     claims = token_claims(token)
     return repr(claims.get("iss")), repr(claims.get("sub"))

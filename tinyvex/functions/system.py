@@ -11,19 +11,33 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from tinyvex.errors import UnknownIndex
 from tinyvex.functions.context import QueryCtx
+from tinyvex.functions.document import DocumentMapping
+from tinyvex.functions.importing import IMPORT_FUNCTIONS
 from tinyvex.functions.registry import FunctionDeclaration, FunctionSpec
 from tinyvex.functions.rows import Page
-from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX
+from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX, SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
+from tinyvex.storage.history import document_history
+from tinyvex.values.ids import parse_id
+from tinyvex.values.types import Int64
 
-__all__ = ["MODULE", "system_functions"]
+if TYPE_CHECKING:
+    from tinyvex.functions.query import Query
+    from tinyvex.storage.catalog import TableInfo
+    from tinyvex.storage.log import Snapshot
+
+__all__ = ["MODULE", "PAGE_ROWS", "describe", "system_functions"]
 
 MODULE = "_system"
 
 PAGE_ROWS = RESULT_BYTES_MAX // DOCUMENT_BYTES_MAX - 1
 """A page of the largest documents still fits into one result."""
+
+Conditions = dict[str, Any]
+"""Fields of an index, and what they are compared with."""
 
 
 def tables(ctx: QueryCtx) -> list[str]:
@@ -36,11 +50,87 @@ def count(ctx: QueryCtx, table: str) -> int:
     return ctx.db.query(table).count()
 
 
+def span(ctx: QueryCtx) -> dict[str, int]:
+    """Which moments can be read: from `floorTs`, 0 while all can, to `lastTs`, that of the newest commit."""
+    snapshot = _snapshot(ctx)
+    return {"floorTs": snapshot.globals()["floor_ts"], "lastTs": snapshot.ts}
+
+
 def rows(
-    ctx: QueryCtx, table: str, order: Literal["asc", "desc"] = "desc", cursor: str | None = None, size: int = PAGE_ROWS
+    ctx: QueryCtx,
+    table: str,
+    order: Literal["asc", "desc"] = "desc",
+    cursor: str | None = None,
+    size: int = PAGE_ROWS,
+    index: str = "by_creation_time",
+    eq: Conditions | None = None,
+    gt: Conditions | None = None,
+    gte: Conditions | None = None,
+    lt: Conditions | None = None,
+    lte: Conditions | None = None,
 ) -> Page[Mapping[str, Any]]:
-    """A page of a table's documents, by creation time."""
-    return ctx.db.query(table).order(order).paginate(cursor, size)
+    """
+    A page of a table's documents, by creation time or another index, in a range of it.
+
+    Raises:
+        UnknownIndex: the table has no such index, or a condition is on no field of it, or not on the next one.
+    """
+    bounds = {"gt": gt or {}, "gte": gte or {}, "lt": lt or {}, "lte": lte or {}}
+    fields = [*(eq or {}), *(field for conditions in bounds.values() for field in conditions)]
+    _check_index(_snapshot(ctx).catalog.table(table), index, fields)
+    found: Query[Mapping[str, Any]] = ctx.db.query(table)
+    sample = found.first() if fields else None
+    found = found.with_index(index, **{field: _like(sample, field, value) for field, value in (eq or {}).items()})
+    for name, conditions in bounds.items():
+        for field, value in conditions.items():
+            found = getattr(found, name)(field, _like(sample, field, value))
+    return found.order(order).paginate(cursor, size)
+
+
+def _check_index(table: TableInfo, name: str, fields: list[str]) -> None:
+    """Say what there is where an index or one of its fields is not."""
+    found = table.indexes.get(name)
+    unknown = [] if found is None else [field for field in fields if field not in {*found.fields, "_creationTime"}]
+    if found is None or unknown:
+        known = ", ".join(f"{index.name} ({', '.join(index.fields)})" for index in table.indexes.values())
+        problem = f"has no index {name!r}" if found is None else f"has no field {unknown[0]!r} in its index {name!r}"
+        raise UnknownIndex(f"table {table.name!r} {problem}; there are: {known}", table=table.name, index=name)
+
+
+def _like(sample: Mapping[str, Any] | None, path: str, value: Any) -> Any:
+    """A whole number of the kind that documents have there: who writes `5` in JSON cannot know which."""
+    found: Any = sample
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return Int64(value) if type(value) is int and isinstance(found, Int64) else value
+
+
+def history(ctx: QueryCtx, document: str, after: int = 0) -> dict[str, Any]:
+    """
+    Revisions of a document that are kept, oldest first, as many as make a page.
+
+    Each has its `ts`, the `document`, null where it was deleted, and `prevTs` where there was one before it;
+    where that of the very first is not null, older ones are forgotten.
+
+    Args:
+        ctx: what to read.
+        document: its id.
+        after: the last `ts` of the page before.
+    """
+    ctx.db.get(document)  # so that it is among what was read
+    snapshot, (number, internal) = _snapshot(ctx), parse_id(document)
+    table = snapshot.catalog.table_numbered(number)
+    assert table is not None
+    found: list[dict[str, Any]] = []
+    size, is_done = 0, True
+    for revision in document_history(snapshot, table, internal, after):
+        if size >= SCAN_PAGE_BYTES or len(found) == SCAN_PAGE_ROWS:
+            is_done = False
+            break
+        stored = None if revision.json is None else DocumentMapping(revision.json)
+        found.append({"ts": revision.ts, "prevTs": revision.prev_ts, "document": stored})
+        size += len(revision.json or b"")
+    return {"table": table.name, "revisions": found, "isDone": is_done}
 
 
 def functions(ctx: QueryCtx) -> str:
@@ -51,6 +141,10 @@ def functions(ctx: QueryCtx) -> str:
     """
     app = ctx.db._app  # noqa: SLF001 - users have no business with the app; the system does
     return json.dumps([describe(spec) for spec in app.functions.values()])
+
+
+def _snapshot(ctx: QueryCtx) -> Snapshot:
+    return ctx.db._transaction.snapshot  # noqa: SLF001 - as with the app
 
 
 def describe(spec: FunctionSpec) -> dict[str, Any]:
@@ -67,8 +161,10 @@ def describe(spec: FunctionSpec) -> dict[str, Any]:
 
 @cache
 def system_functions() -> Mapping[str, FunctionSpec]:
-    """The functions of this file, by path."""
+    """The functions of this file, and those that import documents, by path."""
     declaration = FunctionDeclaration("query", internal=True)
-    all_functions: tuple[Callable[..., Any], ...] = (tables, count, rows, functions)
+    all_functions: tuple[Callable[..., Any], ...] = (tables, count, span, rows, history, functions)
     specs = [FunctionSpec(f"{MODULE}:{function.__name__}", function, declaration) for function in all_functions]
+    writing = FunctionDeclaration("mutation", internal=True)
+    specs += [FunctionSpec(f"{MODULE}:{function.__name__}", function, writing) for function in IMPORT_FUNCTIONS]
     return {spec.path: spec for spec in specs}

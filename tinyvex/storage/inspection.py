@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
     import aiosqlite
 
+    from tinyvex.storage.catalog import TableInfo
     from tinyvex.storage.folder import DataFolder
 
-__all__ = ["DatabaseFacts", "FileFacts", "TableFacts", "count", "inspect_file"]
+__all__ = ["DatabaseFacts", "FileFacts", "TableFacts", "TableSize", "count", "inspect_file", "table_sizes"]
+
+SIZE_SAMPLE = 5_000
+"""Documents of one table whose bytes are added up; a larger table's size is estimated from so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,17 @@ class TableFacts(NamedTuple):
     documents: int
     revisions: int
     bytes: int
+
+
+class TableSize(NamedTuple):
+    """One table as it is now, and how many revisions are kept of it."""
+
+    table: str
+    documents: int
+    size_bytes: int
+    """Of the documents' JSON."""
+    size_is_exact: bool
+    revisions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +107,38 @@ def count(files: DataFolder) -> DatabaseFacts:
             raise translate(error, files.database) from error
     sizes = [path.stat().st_size if path.exists() else 0 for path in (files.database, files.wal)]
     return DatabaseFacts(tuple(tables), stored["last_ts"], stored["floor_ts"], sizes[0], int(free), sizes[1])
+
+
+def table_sizes(files: DataFolder) -> list[TableSize]:
+    """
+    The user's tables by name, as of one moment, beside whoever writes.
+
+    Documents and revisions are counted in their indexes alone, without reading any;
+    their bytes are added up for the oldest and newest of a table, SIZE_SAMPLE in all, and estimated from those.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with closing(open_reader(files.database)) as connection:
+        try:
+            connection.execute("BEGIN")
+            catalog = load_catalog(connection, read_globals(connection)["last_ts"])
+            return [_size_of(connection, catalog.table(name)) for name in catalog.names()]
+        except sqlite3.Error as error:
+            raise translate(error, files.database) from error
+
+
+def _size_of(connection: sqlite3.Connection, table: TableInfo) -> TableSize:
+    index_id = table.indexes[BY_CREATION_TIME].id
+    (documents,) = connection.execute(queries.COUNT_CURRENT, (index_id,)).fetchone()
+    (revisions,) = connection.execute(queries.COUNT_REVISIONS_OF, (table.tablet,)).fetchone()
+    if documents <= SIZE_SAMPLE:
+        (size_bytes,) = connection.execute(queries.SIZE_FIRST, (index_id, documents)).fetchone()
+        return TableSize(table.name, documents, size_bytes, True, revisions)
+    half = SIZE_SAMPLE // 2
+    ends = [connection.execute(statement, (index_id, half)) for statement in (queries.SIZE_FIRST, queries.SIZE_LAST)]
+    sampled = sum(cursor.fetchone()[0] for cursor in ends)
+    return TableSize(table.name, documents, sampled * documents // (2 * half), False, revisions)
 
 
 async def inspect_file(database: Path) -> FileFacts:

@@ -48,6 +48,7 @@ __all__ = [
     "StoredDocument",
     "Write",
     "apply",
+    "newest_row",
     "replay",
 ]
 
@@ -92,6 +93,11 @@ class Snapshot:
         except sqlite3.Error as error:
             raise translate(error) from error
         return None if row is None or row[3] is None else _document(row)
+
+    def common_document(self, tablet: int, other: int) -> bytes | None:
+        """The id of a document of which the log has revisions in both tablets; None where there is none."""
+        row = self._one(queries.COMMON_DOCUMENT, (tablet, other))
+        return None if row is None else bytes(row[0])
 
     def existed(self, tablet: int, internal: bytes) -> bool:
         """Whether the log has any revision of the document, deleted or not, at any timestamp."""
@@ -160,6 +166,26 @@ class Snapshot:
             if len(rows) < SCAN_PAGE_ROWS:
                 return
             before = rows[-1][0] - 1
+            self.validate()
+
+    def revision_at(self, tablet: int, internal: bytes, ts: int) -> Revision | None:
+        """A document's newest revision at or before `ts`; None where the log has none."""
+        row = self._one(queries.HISTORY, (tablet, internal, ts, 1))
+        return None if row is None else Revision(*row)
+
+    def revisions(self, tablet: int, internal: bytes, after: int, until: int) -> Iterator[Revision]:
+        """A document's revisions with after < ts <= until, oldest first, read as they are asked for."""
+        while True:
+            row, fetched = None, 0
+            try:
+                for row in self._execute(queries.REVISIONS_AFTER, (tablet, internal, after, until, SCAN_PAGE_ROWS)):
+                    fetched += 1
+                    yield Revision(*row)
+            except sqlite3.Error as error:
+                raise translate(error) from error
+            if row is None or fetched < SCAN_PAGE_ROWS:
+                return
+            after = row[0]
             self.validate()
 
     def request(self, session_id: str, request_id: int) -> RequestRecord | None:
@@ -247,7 +273,7 @@ def apply(
     if conflict == "overwrite":
         return replay(connection, record)
     if log_row is None:
-        log_row = _newest_row(connection) + 1
+        log_row = newest_row(connection) + 1
     documents, entries, removed, added, kept = _rows_of(record, log_row)
     # One call per statement and not per row: about a microsecond less for each row.
     many = connection.executemany
@@ -314,10 +340,11 @@ def replay(connection: sqlite3.Connection, record: CommitRecord) -> int:
             connection.executemany(queries.UPSERT_CURRENT, newest)
     if record.request is not None:
         connection.execute(queries.UPSERT_REQUEST, _request_row(record.request))
-    return _newest_row(connection) + 1
+    return newest_row(connection) + 1
 
 
-def _newest_row(connection: sqlite3.Connection) -> int:
+def newest_row(connection: sqlite3.Connection) -> int:
+    """The number of the newest revision that the log ever had."""
     (row,) = connection.execute(queries.NEWEST_ROW).fetchone()
     return int(row)
 

@@ -26,6 +26,10 @@ HISTORY = (
     "SELECT ts, prev_ts, json_value FROM documents"
     " WHERE table_id = ? AND id = ? AND ts <= ? ORDER BY ts DESC LIMIT ?"
 )  # fmt: skip
+REVISIONS_AFTER = (
+    "SELECT ts, prev_ts, json_value FROM documents"
+    " WHERE table_id = ? AND id = ? AND ts > ? AND ts <= ? ORDER BY ts LIMIT ?"
+)  # fmt: skip
 TABLET_AT = (
     "SELECT d.json_value FROM documents AS d WHERE d.table_id = ?1 AND d.deleted = 0 AND d.ts ="
     " (SELECT MAX(ts) FROM documents WHERE table_id = ?1 AND id = d.id AND ts <= ?2)"
@@ -113,6 +117,29 @@ DROP_INDEX_STEP = (
     " (SELECT index_id, key, ts FROM indexes WHERE index_id = ?1 LIMIT ?2)"
 )
 
+# Replacing a table's contents, and appending to them.
+
+COMMON_DOCUMENT = (
+    "SELECT s.id FROM documents AS s WHERE s.table_id = ?1"
+    " AND EXISTS (SELECT 1 FROM documents AS t WHERE t.table_id = ?2 AND t.id = s.id) LIMIT 1"
+)
+MOVE_DOCUMENTS = (
+    "INSERT INTO documents(ts, table_id, id, json_value, deleted, prev_ts)"
+    " SELECT :ts, :target, id, json_value, 0, NULL FROM documents WHERE table_id = :source ORDER BY id"
+)
+MOVE_ENTRIES = (
+    "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id)"
+    " SELECT :target, key, :ts, 0, :tablet, document_id FROM indexes WHERE index_id = :source ORDER BY key"
+)
+MOVE_CURRENT = (
+    "INSERT INTO current(index_id, key, log_row)"
+    " SELECT :target, i.key, d.log_row FROM indexes AS i CROSS JOIN documents AS d"
+    " ON d.table_id = :tablet AND d.id = i.document_id AND d.ts = :ts WHERE i.index_id = :source ORDER BY i.key"
+)
+CLEAR_TABLET_STEP = (
+    "DELETE FROM documents WHERE log_row IN (SELECT log_row FROM documents WHERE table_id = ?1 LIMIT ?2)"
+)
+
 # Forgetting.
 
 USED_BYTES = (
@@ -142,6 +169,12 @@ DELETE_ENTRIES = (
 
 COUNT_REVISIONS = "SELECT table_id, COUNT(*), COALESCE(SUM(LENGTH(json_value)), 0) FROM documents GROUP BY table_id"
 COUNT_CURRENT = "SELECT COUNT(*) FROM current WHERE index_id = ?"
+COUNT_REVISIONS_OF = "SELECT COUNT(*) FROM documents WHERE table_id = ?"
+SIZE_FIRST = (
+    "SELECT COALESCE(SUM(LENGTH(json_value)), 0) FROM documents WHERE log_row IN"
+    " (SELECT log_row FROM current WHERE index_id = ? ORDER BY key ASC LIMIT ?)"
+)
+SIZE_LAST = SIZE_FIRST.replace("ASC", "DESC")
 FREE_BYTES = "SELECT freelist_count * page_size FROM pragma_freelist_count(), pragma_page_size()"
 
 # Checking.
