@@ -33,7 +33,7 @@ Every error that Tinyvex raises or sends: whose fault it is, a stable number and
     │   ├── UnknownTable            1307    ├── UnknownIndex         1308
     │   ├── SchemaViolation         1309    ├── NotUnique            1310
     │   ├── TransactionTooLarge     1311    ├── SnapshotUnavailable  1312
-    │   └── InvalidCursor           1313
+    │   ├── InvalidCursor           1313    └── ImportRefused        1314
     ├── ServerError                 the server cannot do it now
     │   ├── ServerStopping          1401    ├── Overloaded           1402
     │   └── SlowConsumer            1403
@@ -46,7 +46,8 @@ Every error that Tinyvex raises or sends: whose fault it is, a stable number and
     │   ├── AppInvalid              1603    └── SchemaRejected       1604
     └── ClientError                 raised by the client alone, never sent
         ├── DecodeError             1701    ├── ConnectionLost       1702
-        ├── ClientClosed            1703    └── UpdateRejected       1704
+        ├── ClientClosed            1703    ├── UpdateRejected       1704
+        └── ServerUntrusted         1705
 
 A class's docstring is the *meaning* printed in `protocol/errors.json`; numbers and names never change once released.
 """
@@ -420,6 +421,14 @@ class InvalidCursor(DatabaseError):
     fault = "client"
 
 
+class ImportRefused(DatabaseError):
+    """An import does not fit the database as it is, or is not the one under way; nothing was changed."""
+
+    number = 1314
+    fault = "operator"
+    retry = "after-fix"
+
+
 class ServerError(TinyvexError):
     """The server cannot do it now."""
 
@@ -570,6 +579,14 @@ class UpdateRejected(ClientError):
     number = 1704
     fault = "server"
     retry = "now"
+
+
+class ServerUntrusted(ClientError):
+    """The server's TLS certificate is not to be believed: by its authority, name, time or fingerprint; nothing was sent."""
+
+    number = 1705
+    fault = "operator"
+    retry = "after-fix"
 
 
 class RemoteError(TinyvexError):

@@ -231,7 +231,7 @@ def test_take_ten_fetches_ten(log):
     def work(transaction):
         list(scan(transaction, limit=2))
         limits_asked = []
-        page = transaction._snapshot.page
+        page = transaction.snapshot.page
 
         class Recording:
             def page(self, *arguments, limit, **options):
@@ -241,7 +241,7 @@ def test_take_ten_fetches_ten(log):
             def validate(self):
                 pass
 
-        transaction._snapshot = Recording()
+        transaction.snapshot = Recording()
         list(scan(transaction, limit=7))
         return limits_asked
 

@@ -78,13 +78,13 @@ def test_an_index_that_is_being_built_is_named_so():
 def test_names_are_the_users_tables(catalog):
     """System tables are there, but are not theirs."""
     assert catalog.names() == ["items", "users"]
-    assert [table.name for table in catalog.tables()] == ["_tables", "_indexes", "_code", "items", "users"]
+    assert [table.name for table in catalog.tables()] == ["_tables", "_indexes", "_code", "_tablets", "items", "users"]
     assert catalog.table("_tables").number == 1
 
 
 def test_an_empty_catalog_has_the_system_tables():
     """They are what everything else is found through."""
-    assert [table.name for table in Catalog(0, ()).tables()] == ["_tables", "_indexes", "_code"]
+    assert [table.name for table in Catalog(0, ()).tables()] == ["_tables", "_indexes", "_code", "_tablets"]
 
 
 def test_the_pseudo_index_of_ids_is_the_tablets_number_negated(catalog):

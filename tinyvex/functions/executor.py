@@ -282,7 +282,7 @@ class Executor:
         if request is not None:
             record = RequestRecord(request.session_id, request.request_id, request.digest, value, log_lines, ts)
         outcome = MutationOutcome(value, ts, log_lines, rows_read=transaction.rows_read)
-        return Outcome(outcome, transaction.record(record))
+        return Outcome(outcome, transaction.record(record), transaction.system.then)
 
     def _run(self, spec: FunctionSpec, context: QueryCtx, arguments: dict[str, Any]) -> Any:
         if not self.reveal:

@@ -116,18 +116,37 @@ class TableSpec:
         except Mismatch as mismatch:
             raise self._violation(mismatch) from mismatch
 
-    def validate(self, data: bytes) -> list[str]:
-        """What is wrong with a stored document: one sentence for every top-level field that does not fit."""
+    def validate(self, data: bytes, catalog: Catalog | None = None) -> list[str]:
+        """
+        What is wrong with a stored document: one sentence for every top-level field that does not fit.
+
+        Given a catalog, ids are compared with its tables' numbers.
+        """
+        return [] if self._converter is None else self.problems(codec.decode_canonical(data), catalog)
+
+    def problems(self, value: Any, catalog: Catalog | None = None) -> list[str]:
+        """What is wrong with a document, as `validate` says it."""
         if self._converter is None:
             return []
-        value = codec.decode_canonical(data)
         try:
-            self._converter.check(value)
+            self._converter.check(value, catalog)
         except Mismatch as mismatch:
-            return self._all_problems(value) or [str(mismatch)]
+            return self._all_problems(value, catalog) or [str(mismatch)]
         return []
 
-    def _all_problems(self, value: Any) -> list[str]:
+    def takes(self, name: str, value: Any) -> bool:
+        """Whether a value fits the field of this name; there may be no such field."""
+        kinds = (
+            [field.type for field in msgspec.structs.fields(self.cls) if field.encode_name == name] if self.cls else []
+        )
+        try:
+            for kind in kinds:
+                Converter[Any](kind).check(value)
+        except Mismatch:
+            return False
+        return bool(kinds)
+
+    def _all_problems(self, value: Any, catalog: Catalog | None) -> list[str]:
         """Field by field, because msgspec stops at the first; empty when only the whole is wrong."""
         if not isinstance(value, dict) or self.cls is None:
             return []
@@ -140,7 +159,7 @@ class TableSpec:
                 problems += [f"$.{name}: missing"] if known[name].required else []
             else:
                 try:
-                    Converter[Any](known[name].type).check(value[name])
+                    Converter[Any](known[name].type).check(value[name], catalog)
                 except Mismatch as mismatch:
                     problems.append(f"$.{name}{mismatch.path[1:]}: {mismatch.reason}")
         return problems

@@ -25,7 +25,7 @@ from tinyvex.limits import (
     TRANSACTION_BYTES_MAX,
     TRANSACTION_DOCUMENTS_MAX,
 )
-from tinyvex.storage.log import CommitRecord, RequestRecord, Snapshot, StoredDocument
+from tinyvex.storage.log import CommitRecord, Outcome, RequestRecord, Snapshot, StoredDocument
 from tinyvex.storage.ranges import Range, successor
 from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import DocumentId, new_internal
@@ -54,6 +54,9 @@ class Transaction:
         random: for new ids.
         reads: where reads are recorded; a new set where none is given.
         give_way: called between the pages of a scan.
+
+    Attributes:
+        system: what the storage engine itself does in the same commit.
     """
 
     def __init__(
@@ -69,9 +72,9 @@ class Transaction:
         self.ts = ts
         self.catalog = snapshot.catalog
         self.reads = ReadSet() if reads is None else reads
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._writable = writable
-        self._random = random
+        self.random = random
         self._give_way = give_way
         self._overlays: dict[int, Overlay] = {}
         # What `get` found last: `patch` and most functions write what they have just read.
@@ -81,6 +84,7 @@ class Transaction:
         self.rows_read = 0
         self._documents = 0
         self._bytes = 0
+        self.system: Outcome[None] = Outcome(None)
 
     # Reading.
 
@@ -93,7 +97,7 @@ class Transaction:
             entry = overlay.entries.get(internal)
             if entry is not None:
                 return entry.now
-        stored = self._last_read = self._snapshot.get(tablet, internal)
+        stored = self._last_read = self.snapshot.get(tablet, internal)
         self._last_tablet = tablet
         return stored
 
@@ -176,13 +180,13 @@ class Transaction:
 
     def changes(self, index: IndexInfo, after: int) -> list[tuple[bytes, StoredDocument | None]] | None:
         """What commits after `after` did to an index, up to this snapshot; None when that is not known in memory."""
-        return None if self._overlays else self._snapshot.changes(index, after)
+        return None if self._overlays else self.snapshot.changes(index, after)
 
     def _pages(
         self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int | None
     ) -> Iterator[tuple[list[StoredDocument], Range]]:
         """Pages of the snapshot, each with exactly the range it covers, which is recorded as read."""
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         left = limit
         while lo < hi and left != 0:
             size = SCAN_PAGE_ROWS if left is None or left > SCAN_PAGE_ROWS else left
@@ -222,14 +226,14 @@ class Transaction:
             for entry in overlay.entries.values():
                 total -= sum(1 for index_id, key in entry.old_keys if index_id == index.id and lo <= key < hi)
         while True:
-            page = self._snapshot.count_page(index, lo, hi, limit=COUNT_PAGE_KEYS)
+            page = self.snapshot.count_page(index, lo, hi, limit=COUNT_PAGE_KEYS)
             total += page.total
             if page.last_key is None:
                 return total
             lo = successor(page.last_key)
             if self._give_way is not None:
                 self._give_way()
-            self._snapshot.validate()
+            self.snapshot.validate()
 
     # Writing.
 
@@ -249,7 +253,7 @@ class Transaction:
             TransactionTooLarge: so is everything written.
         """
         if internal is None:
-            internal = new_internal(self.ts, self._random)
+            internal = new_internal(self.ts, self.random)
         elif self._existed(table, internal):
             text = DocumentId(table.number, internal).text
             raise IdExists(f"the id {text!r} of table {table.name!r} exists already, or existed before", id=text)
@@ -308,14 +312,14 @@ class Transaction:
     def _existed(self, table: TableInfo, internal: bytes) -> bool:
         self.reads.add_point(table.by_id, internal)
         overlay = self._overlays.get(table.tablet)
-        return (overlay is not None and internal in overlay.entries) or self._snapshot.existed(table.tablet, internal)
+        return (overlay is not None and internal in overlay.entries) or self.snapshot.existed(table.tablet, internal)
 
     def _entry(self, table: TableInfo, overlay: Overlay, internal: bytes) -> Entry | None:
         """An entry for a document as the snapshot has it."""
         self.reads.add_point(table.by_id, internal)
         base = self._last_read
         if base is None or base.internal != internal or self._last_tablet != table.tablet:
-            base = self._snapshot.get(table.tablet, internal)
+            base = self.snapshot.get(table.tablet, internal)
         if base is None:
             return None
         document = cast("dict[str, Value]", decode_canonical(base.json))
@@ -373,6 +377,9 @@ class Transaction:
             for entry in overlay.entries.values()
             if entry.changed()
         ]
+        own = self.system.record
+        if own is not None:
+            writes += own.writes
         if not writes and request is None:
             return None
-        return CommitRecord(self.ts, tuple(writes), request)
+        return CommitRecord(self.ts, tuple(writes), request, own is not None and own.moves)

@@ -35,6 +35,7 @@ from tinyvex.server.port import Port
 from tinyvex.server.turns import Turns
 from tinyvex.storage.schema_change import change_schema
 from tinyvex.storage.store import Store
+from tinyvex.storage.tablets import abandon_all
 from tinyvex.sync.authentication import Credentials
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.live import LiveQueries
@@ -102,7 +103,8 @@ class Server:
         # 2. The folder's lock and the file.
         self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
         try:
-            # 3. Tables, indexes, and whether existing documents fit.
+            # 3. Tables, indexes, and whether existing documents fit. Whoever was importing is gone.
+            await abandon_all(self.store)
             await self._change_schema(app)
             # 4. Functions and live queries.
             self.executor = Executor(

@@ -33,6 +33,7 @@ __all__ = [
     "CODE_TABLET",
     "INDEXES_TABLET",
     "TABLES_TABLET",
+    "TABLETS_TABLET",
     "Catalog",
     "IndexInfo",
     "IndexState",
@@ -46,6 +47,7 @@ BY_CREATION_TIME = "by_creation_time"
 TABLES_TABLET = 1
 INDEXES_TABLET = 2
 CODE_TABLET = 3
+TABLETS_TABLET = 4
 
 _COMPARABLE = frozenset((str, int, bool, bytes, type(None), Int64, Missing))
 """Types whose equal values have equal keys; floats are not among them, because -0.0 == 0.0."""
@@ -221,6 +223,7 @@ _SYSTEM_TABLES = (
     _system_table("_tables", TABLES_TABLET),
     _system_table("_indexes", INDEXES_TABLET),
     _system_table("_code", CODE_TABLET),
+    _system_table("_tablets", TABLETS_TABLET),
 )
 
 

@@ -30,6 +30,8 @@ from tinyvex.storage.catalog import Catalog, IndexInfo, TableInfo, load_catalog
 from tinyvex.storage.database import open_reader, read_globals
 from tinyvex.storage.faults import translate
 from tinyvex.storage.folder import DataFolder
+from tinyvex.storage.log import Snapshot
+from tinyvex.storage.tablets import tablets
 from tinyvex.values.codec import decode, encode
 from tinyvex.values.ids import DocumentId
 
@@ -88,6 +90,7 @@ class _Check:
         self._last_ts: int = self._globals["last_ts"]
         self._floor: int = self._globals["floor_ts"]
         self._catalog: Catalog = load_catalog(connection, self._last_ts)
+        self._tablets = _other_tablets(connection, self._last_ts)
         self._indexes: dict[int, tuple[TableInfo, IndexInfo]] = {
             index.id: (table, index) for table in self._catalog.tables() for index in table.maintained
         }
@@ -124,7 +127,7 @@ class _Check:
                 yield f"{name} {self._globals[name]} is later than last_ts {self._last_ts}"
 
     def _counters(self) -> Iterator[str]:
-        for table in self._catalog.tables():
+        for table in (*self._catalog.tables(), *self._tablets.values()):
             if table.number >= self._globals["next_table_number"]:
                 yield f"table number {table.number} will be given again"
             if table.tablet >= self._globals["next_tablet"]:
@@ -135,7 +138,7 @@ class _Check:
 
     def _documents(self) -> Iterator[str]:
         for (tablet, internal), revisions in groupby(self._rows(queries.CHECK_DOCUMENTS), key=itemgetter(0, 1)):
-            table = self._catalog.tablet(tablet)
+            table = self._catalog.tablet(tablet) or self._tablets.get(tablet)
             if table is None:
                 yield f"tablet {tablet} belongs to no table"
                 continue
@@ -222,6 +225,13 @@ class _Check:
                 fine = False
             if not fine:
                 yield f"the request at {ts} has unreadable log lines"
+
+
+def _other_tablets(connection: sqlite3.Connection, ts: int) -> dict[int, TableInfo]:
+    """The tablets that are no table's, by number; nothing is said here of their indexes."""
+    snapshot = Snapshot(connection, ts, Catalog(ts, ()))
+    tables = [tablet.table for tablet in tablets(snapshot)]
+    return {table.tablet: TableInfo(table.name, table.number, table.tablet, {}, ()) for table in tables}
 
 
 def _read(data: bytes, text: str, creation: Any) -> tuple[Any, str | None]:

@@ -46,14 +46,14 @@ def backfill_step(name: str, lo: bytes, snapshot: Snapshot, _ts: int) -> Outcome
     return Outcome(None if page.complete else successor(page[-1].key), None, enter)
 
 
-async def drop_unfinished(store: Store) -> None:
+async def drop_unfinished(store: Store, *, building: bool = True) -> None:
     """
-    Drop the indexes whose time is over: those that are *dropping*, and those whose building was interrupted.
+    Drop the indexes whose time is over: those that are *dropping*, and with `building` those whose building was interrupted.
 
     Of a dropped index the log keeps its entries, so that reads at an older `ts` can use it;
     one that was never ready leaves nothing.
     """
-    for found in await store.write(_stop_building):
+    for found in await store.write(partial(_stop_building, building)):
         index_id = found.fields["indexId"]
         statements = [queries.DROP_CURRENT_STEP]
         if not found.fields["everReady"]:
@@ -64,10 +64,11 @@ async def drop_unfinished(store: Store) -> None:
         await store.write(partial(_forget_index, index_id))
 
 
-def _stop_building(snapshot: Snapshot, ts: int) -> Outcome[list[SystemDocument]]:
+def _stop_building(building: bool, snapshot: Snapshot, ts: int) -> Outcome[list[SystemDocument]]:
     change = SystemChange(snapshot, ts)
     _, indexes = system_tables(snapshot.catalog)
-    over = [found for found in documents(snapshot, indexes) if found.fields["state"] != "ready"]
+    states = ("dropping", "building") if building else ("dropping",)
+    over = [found for found in documents(snapshot, indexes) if found.fields["state"] in states]
     for found in over:
         if found.fields["state"] == "building":
             change.update(indexes, found, state="dropping")

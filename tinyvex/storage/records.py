@@ -89,6 +89,8 @@ class CommitRecord(NamedTuple):
     ts: int
     writes: tuple[Write, ...]
     request: RequestRecord | None = None
+    moves: bool = False
+    """Its outcome's `then` appends rows beside `writes`: what is in memory cannot be brought up across it."""
 
     def touched(self) -> Iterator[Key]:
         """Every key whose document changed, appeared or went, old keys and new, and the ids themselves."""

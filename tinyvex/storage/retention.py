@@ -10,22 +10,27 @@ History is kept down to the floor, a `ts` below which nothing is read. Forgettin
 3.  When so many revisions went that it is worth a walk through `indexes`, entries are deleted that a later one at or below
     the floor has replaced, and those of indexes that were dropped.
 
+Before these, tablets are cleared that no table has any more (`tablets.py`).
+
 The newest revision of each document at the floor stays, and with it everything that any `ts` from the floor on can see.
 SQLite uses the pages again: the file does not shrink, and does not grow (`compact` makes it small).
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from tinyvex import limits
 from tinyvex.storage import queries
-from tinyvex.storage.catalog import INDEXES_TABLET
+from tinyvex.storage.catalog import INDEXES_TABLET, TABLETS_TABLET
 from tinyvex.storage.database import FIRST_INDEX_ID, set_global
+from tinyvex.storage.index_building import drop_unfinished
 from tinyvex.storage.records import Outcome
+from tinyvex.storage.tablets import clear_tablets
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
@@ -116,7 +121,8 @@ class Retention:
         floor = self._policy.floor(self._now_us(), state.last_ts, state.floor, state.used_bytes)
         if floor > state.floor:
             await self._store.write(_change(lambda connection: set_global(connection, "floor_ts", floor)))
-        deleted, row, dropped = 0, state.last_row, False
+        await drop_unfinished(self._store, building=False)
+        deleted, row, dropped = await clear_tablets(self._store, floor, self._pause), state.last_row, False
         while True:
             step = _Revisions(row, floor)
             await self._store.write(step.unit)
@@ -207,6 +213,14 @@ class _Entries:
         self.end = connection.execute(queries.ENTRY_AFTER, (*self._after, limits.RETENTION_STEP_ROWS)).fetchone()
         last = self.end if self.end is not None else connection.execute(queries.LAST_ENTRY).fetchone()
         if last is not None:
-            known = [codec.decode(json) for (json,) in connection.execute(queries.REVISIONS_OF, (INDEXES_TABLET,))]
-            ids = codec.encode([document["indexId"] for document in known if isinstance(document, dict)]).decode()
+            ids = json.dumps(sorted(set(_known_indexes(connection))))
             connection.execute(queries.DELETE_ENTRIES, (*self._after, *last, self._floor, FIRST_INDEX_ID, ids))
+
+
+def _known_indexes(connection: sqlite3.Connection) -> Iterator[int]:
+    """The ids of all indexes that some moment knows, and of those that an import fills."""
+    for (data,) in connection.execute(queries.REVISIONS_OF, (INDEXES_TABLET,)):
+        yield cast("dict[str, Any]", codec.decode_canonical(data))["indexId"]
+    for (data,) in connection.execute(queries.REVISIONS_OF, (TABLETS_TABLET,)):
+        for index in cast("dict[str, Any]", codec.decode_canonical(data))["indexes"]:
+            yield index["id"]

@@ -41,7 +41,7 @@ from tinyvex.values.ids import DocumentId
 if TYPE_CHECKING:
     from tinyvex.storage.store import Store
 
-__all__ = ["CODE_INTERNAL", "CODE_TABLET", "Declaration", "change_schema"]
+__all__ = ["CODE_INTERNAL", "CODE_TABLET", "Declaration", "change_code", "change_schema"]
 
 CODE_INTERNAL = b"the served code."
 """The internal id of the one document of `_code`."""
@@ -66,6 +66,8 @@ class _Plan:
     fingerprints: dict[str, str | None] = field(default_factory=dict)
     code: bool = False
     newest_row: int = 0
+    tablets: Mapping[str, int] = field(default_factory=dict)
+    """Of each table, when the plan was made."""
 
     def empty(self) -> bool:
         return not (self.new_tables or self.new_indexes or self.dropped_indexes or self.fingerprints or self.code)
@@ -132,16 +134,18 @@ class _SchemaChange:
         plan = await store.read(self._plan)
         if not plan.empty():
             await self._validate_existing(plan)
-            await store.write(partial(self._prepare, plan))
+            while (tablets := await store.write(partial(self._prepare, plan))) is None:
+                plan = await store.read(self._plan)
+                await self._validate_existing(plan)
             await self._backfill()
-            await self._switch_over(plan)
+            await self._switch_over(plan, tablets)
             await drop_unfinished(store)
         return await store.read(lambda snapshot: snapshot.catalog)
 
     # 1. What differs.
 
     def _plan(self, snapshot: Snapshot) -> _Plan:
-        plan = _Plan(newest_row=snapshot.newest_row())
+        plan = _Plan(newest_row=snapshot.newest_row(), tablets=_tablets(snapshot))
         code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
         plan.code = code is None or fields_of(code)["fingerprint"] != self._fingerprint
         existing = set(snapshot.catalog.names())
@@ -179,7 +183,10 @@ class _SchemaChange:
 
     # 3. New tables, which are empty, so their indexes are ready; new indexes of others, to be built.
 
-    def _prepare(self, plan: _Plan, snapshot: Snapshot, ts: int) -> Outcome[None]:
+    def _prepare(self, plan: _Plan, snapshot: Snapshot, ts: int) -> Outcome[Mapping[str, int] | None]:
+        """The value is each table's tablet from now on; None where an import has changed that since the plan."""
+        if _tablets(snapshot) != plan.tablets:
+            return Outcome(None)
         change = SystemChange(snapshot, ts)
         numbers = snapshot.globals()
         number, tablet, index_id = (numbers[f"next_{name}"] for name in ("table_number", "tablet", "index_id"))
@@ -197,7 +204,9 @@ class _SchemaChange:
             )  # fmt: skip
             index_id += 1
 
+        created: dict[str, int] = {}
         for name in plan.new_tables:
+            created[name] = tablet
             change.insert(tables, {"name": name, "number": number, "tablet": tablet, "fingerprint": None})
             add_index(tablet, BY_CREATION_TIME, ("_creationTime",), "ready")
             for index_name, fields in self._declaration.tables[name].items():
@@ -214,7 +223,7 @@ class _SchemaChange:
             set_global(connection, "next_index_id", index_id)
 
         record = change.record()
-        return Outcome(None, record, None if record is None else store_numbers)
+        return Outcome(dict(plan.tablets) | created, record, None if record is None else store_numbers)
 
     # 4. Documents that are older than an index.
 
@@ -228,33 +237,33 @@ class _SchemaChange:
 
     # 5. The code change.
 
-    async def _switch_over(self, plan: _Plan) -> None:
-        validated: int | None = plan.newest_row
-        while validated is not None:
-            validated = await self._store.write(partial(self._code_change, plan, validated))
+    async def _switch_over(self, plan: _Plan, tablets: Mapping[str, int]) -> None:
+        place: tuple[int, Mapping[str, int]] | None = plan.newest_row, tablets
+        while place is not None:
+            place = await self._store.write(partial(self._code_change, plan, *place))
 
-    def _code_change(self, plan: _Plan, validated: int, snapshot: Snapshot, ts: int) -> Outcome[int | None]:
-        """The commit that makes all of it current; the value says where to go on where more is to be validated."""
+    def _code_change(
+        self, plan: _Plan, validated: int, known: Mapping[str, int], snapshot: Snapshot, ts: int
+    ) -> Outcome[tuple[int, Mapping[str, int]] | None]:
+        """
+        The commit that makes all of it current.
+
+        Its value says where to go on where more is to be validated: after which row of the log, for which tablets.
+        A table that got another tablet has other documents, which may be older in the log than the plan is.
+        """
+        now = {name: tablet for name, tablet in _tablets(snapshot).items() if name in known}
+        if now != known:
+            return Outcome((0, now))
         more = self._validate_since(plan, validated, snapshot)
         if more is not None:
-            return Outcome(more)
+            return Outcome((more, known))
         change = SystemChange(snapshot, ts)
-        tables, indexes = system_tables(snapshot.catalog)
-        for found in list(documents(snapshot, indexes)):
-            if found.fields["state"] == "building":
-                change.update(indexes, found, state="ready", everReady=True)
-            elif found.fields["indexId"] in plan.dropped_indexes:
-                change.update(indexes, found, state="dropping")
-        for found in list(documents(snapshot, tables)):
-            name = found.fields["name"]
-            if name in plan.fingerprints:
-                change.update(tables, found, fingerprint=plan.fingerprints[name])
-        code_table = snapshot.catalog.table("_code")
+        _carry_out(plan, snapshot, change)
         code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
         if code is None:
-            change.insert(code_table, {"fingerprint": self._fingerprint}, CODE_INTERNAL)
+            change.insert(snapshot.catalog.table("_code"), {"fingerprint": self._fingerprint}, CODE_INTERNAL)
         else:
-            change.update(code_table, SystemDocument(code, fields_of(code)), fingerprint=self._fingerprint)
+            change_code(change, code, fingerprint=self._fingerprint)
 
         def switch(_: sqlite3.Connection) -> None:
             if self._switch is not None:
@@ -280,6 +289,28 @@ class _SchemaChange:
                 violations.look(tablets[tablet], stored)
         violations.refuse()
         return None if len(rows) < BACKFILL_STEP_ROWS else rows[-1][0]
+
+
+def _carry_out(plan: _Plan, snapshot: Snapshot, change: SystemChange) -> None:
+    tables, indexes = system_tables(snapshot.catalog)
+    for found in documents(snapshot, indexes):
+        if found.fields["state"] == "building":
+            change.update(indexes, found, state="ready", everReady=True)
+        elif found.fields["indexId"] in plan.dropped_indexes:
+            change.update(indexes, found, state="dropping")
+    for found in documents(snapshot, tables):
+        name = found.fields["name"]
+        if name in plan.fingerprints:
+            change.update(tables, found, fingerprint=plan.fingerprints[name])
+
+
+def change_code(change: SystemChange, code: StoredDocument, **fields: Any) -> None:
+    """Let this commit be a change of the code: all live queries run again."""
+    change.update(change.catalog.table("_code"), SystemDocument.of(code), **fields)
+
+
+def _tablets(snapshot: Snapshot) -> Mapping[str, int]:
+    return {name: snapshot.catalog.table(name).tablet for name in snapshot.catalog.names()}
 
 
 def _validate_page(violations: _Violations, name: str, lo: bytes, snapshot: Snapshot) -> bytes | None:

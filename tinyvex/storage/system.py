@@ -23,6 +23,11 @@ class SystemDocument(NamedTuple):
     stored: StoredDocument
     fields: dict[str, Any]
 
+    @classmethod
+    def of(cls, stored: StoredDocument) -> SystemDocument:
+        """A stored document, read."""
+        return cls(stored, fields_of(stored))
+
 
 def documents(snapshot: Snapshot, table: TableInfo) -> Iterator[SystemDocument]:
     """All documents of a small table, in the order of their creation."""
@@ -31,7 +36,7 @@ def documents(snapshot: Snapshot, table: TableInfo) -> Iterator[SystemDocument]:
     while True:
         page = snapshot.page(index, lo, KEY_MAX, limit=SCAN_PAGE_ROWS)
         for stored in page:
-            yield SystemDocument(stored, fields_of(stored))
+            yield SystemDocument.of(stored)
         if page.complete:
             return
         lo = successor(page[-1].key)

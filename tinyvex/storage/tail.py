@@ -41,6 +41,9 @@ class LogTail:
     def append(self, commits: Iterable[CommitRecord]) -> None:
         """Add commits that are about to become durable."""
         for commit in commits:
+            if commit.moves:
+                self.begin(commit.ts)
+                continue
             self._commits.append(CommitRecord(commit.ts, commit.writes))
             self._bytes += _size(commit)
         if self._bytes > TAIL_BYTES_MAX:
@@ -67,7 +70,7 @@ class LogTail:
         if first == 0:
             return None
         found: list[tuple[bytes, StoredDocument | None]] = []
-        for ts, writes, _ in commits[first:]:
+        for ts, writes, *_ in commits[first:]:
             if ts > until:
                 break
             for write in writes:

@@ -26,7 +26,7 @@ from tinyvex.storage.catalog import Catalog, load_catalog
 from tinyvex.storage.database import open_writer, read_globals, set_global
 from tinyvex.storage.faults import is_fault_of_one, translate
 from tinyvex.storage.guard import Abandoned, Guard, Stopped
-from tinyvex.storage.log import CommitRecord, Outcome, Snapshot, apply
+from tinyvex.storage.log import CommitRecord, Outcome, Snapshot, apply, newest_row
 from tinyvex.values.timestamps import next_ts
 
 if TYPE_CHECKING:
@@ -274,6 +274,8 @@ class WriterThread:
             changes = self.connection.total_changes
             outcome.then(self.connection)
             self._wal_bytes += (self.connection.total_changes - changes) * ROW_BYTES_IN_LOG
+            if record is not None and record.moves:
+                self._row = newest_row(self.connection) + 1
         if record is not None and record.changes_catalog:
             set_global(self.connection, "catalog_ts", record.ts)
             self._catalog = load_catalog(self.connection, record.ts)

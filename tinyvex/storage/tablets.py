@@ -1,0 +1,176 @@
+"""
+Tablets that are no table's: those an import fills, and those that tables left behind.
+
+::
+
+             begin               finish
+    (none) ─────────► filling ────────────► a table's; the tablet it had before: replaced ──► cleared,
+                         │                                             when the floor has passed the change
+                         └────► abandoned ──► cleared, at once
+
+Each has a document in `_tablets`. Its rows are revisions and index entries like any others,
+but no table of any moment leads to an abandoned or filling one, so nobody sees them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from tinyvex.limits import BACKFILL_STEP_ROWS
+from tinyvex.storage import queries
+from tinyvex.storage.catalog import TABLETS_TABLET, IndexInfo, TableInfo
+from tinyvex.storage.records import Outcome
+from tinyvex.storage.system import SystemChange, SystemDocument, documents
+from tinyvex.values.ids import INTERNAL_BYTES
+
+if TYPE_CHECKING:
+    from tinyvex.storage.log import Snapshot
+    from tinyvex.storage.store import Store
+
+__all__ = ["Tablet", "TabletState", "abandon_all", "add_tablet", "change_state", "clear_tablets", "find", "tablets"]
+
+TabletState: TypeAlias = Literal["filling", "abandoned", "replaced"]
+Pause: TypeAlias = Callable[[], Awaitable[None]]
+
+
+class Tablet(NamedTuple):
+    """
+    One of them.
+
+    Attributes:
+        found: its document.
+        table: the table it is for, or was.
+        state: see above.
+        import_id: of the import that fills it.
+        append: whether its rows go into the table's own tablet in the end.
+    """
+
+    found: SystemDocument
+    table: TableInfo
+    state: TabletState
+    import_id: str
+    append: bool
+
+    @property
+    def index_ids(self) -> list[int]:
+        """Of the indexes that are its own; those of a replaced one are in `_indexes`."""
+        return [index.id for index in self.table.maintained]
+
+
+def tablets(snapshot: Snapshot) -> Iterator[Tablet]:
+    """All of them."""
+    for found in documents(snapshot, snapshot.catalog.table("_tablets")):
+        yield _read(found)
+
+
+def find(snapshot: Snapshot, tablet: int) -> Tablet | None:
+    """The one with this number."""
+    stored = snapshot.get(TABLETS_TABLET, _internal(tablet))
+    return None if stored is None else _read(SystemDocument.of(stored))
+
+
+def _read(found: SystemDocument) -> Tablet:
+    fields = found.fields
+    indexes = [IndexInfo(index["id"], index["name"], tuple(index["fields"])) for index in fields["indexes"]]
+    table = TableInfo(
+        name=fields["table"],
+        number=fields["number"],
+        tablet=fields["tablet"],
+        indexes={index.name: index for index in indexes},
+        maintained=tuple(indexes),
+        fingerprint=fields["fingerprint"],
+    )
+    return Tablet(found, table, fields["state"], fields["import"], fields["append"])
+
+
+def add_tablet(
+    change: SystemChange, table: TableInfo, state: TabletState, import_id: str = "", *, append: bool = False
+) -> None:
+    """Note a tablet; `table` has its indexes, where they are its own."""
+    fields: dict[str, Any] = {
+        "tablet": table.tablet,
+        "table": table.name,
+        "number": table.number,
+        "fingerprint": table.fingerprint,
+        "state": state,
+        "import": import_id,
+        "append": append,
+        "indexes": [{"id": index.id, "name": index.name, "fields": list(index.fields)} for index in table.maintained],
+    }
+    change.insert(change.catalog.table("_tablets"), fields, _internal(table.tablet))
+
+
+def change_state(change: SystemChange, tablet: Tablet, state: TabletState) -> None:
+    """From now on it is something else."""
+    change.update(change.catalog.table("_tablets"), tablet.found, state=state)
+
+
+def _internal(tablet: int) -> bytes:
+    return tablet.to_bytes(INTERNAL_BYTES, "big")
+
+
+async def abandon_all(store: Store) -> None:
+    """Give up every import: the server that took them is gone."""
+    await store.write(_abandon_all)
+
+
+def _abandon_all(snapshot: Snapshot, ts: int) -> Outcome[None]:
+    change = SystemChange(snapshot, ts)
+    for tablet in tablets(snapshot):
+        if tablet.state == "filling":
+            change_state(change, tablet, "abandoned")
+    return Outcome(None, change.record())
+
+
+async def clear_tablets(store: Store, floor: int, pause: Pause) -> int:
+    """
+    Delete what is in tablets that can be read no more; the number of revisions deleted.
+
+    The entries of a replaced one's indexes are not deleted here, but with all others that no moment can see.
+    """
+    deleted = 0
+    for tablet in await store.write(partial(_over, floor)):
+        if tablet.state == "abandoned":
+            for index_id in tablet.index_ids:
+                await _delete(store, queries.DROP_CURRENT_STEP, index_id, pause)
+                await _delete(store, queries.DROP_INDEX_STEP, index_id, pause)
+        deleted += await _delete(store, queries.CLEAR_TABLET_STEP, tablet.table.tablet, pause)
+        await store.write(partial(_forget, tablet.table.tablet))
+    return deleted
+
+
+def _over(floor: int, snapshot: Snapshot, _ts: int) -> Outcome[list[Tablet]]:
+    return Outcome(
+        [
+            tablet
+            for tablet in tablets(snapshot)
+            if tablet.state == "abandoned" or (tablet.state == "replaced" and tablet.found.stored.ts <= floor)
+        ]
+    )
+
+
+async def _delete(store: Store, statement: str, number: int, pause: Pause) -> int:
+    """Repeat a statement that deletes some rows of an index or a tablet, until there are no more."""
+    total = step = 0
+
+    def run(connection: sqlite3.Connection) -> None:
+        nonlocal step
+        step = connection.execute(statement, (number, BACKFILL_STEP_ROWS)).rowcount
+
+    while True:
+        await store.write(lambda _snapshot, _ts: Outcome(None, None, run))
+        total += step
+        if step < BACKFILL_STEP_ROWS:
+            return total
+        await pause()
+
+
+def _forget(tablet: int, snapshot: Snapshot, ts: int) -> Outcome[None]:
+    change = SystemChange(snapshot, ts)
+    found = find(snapshot, tablet)
+    if found is not None:
+        change.delete(change.catalog.table("_tablets"), found.found)
+    return Outcome(None, change.record())
