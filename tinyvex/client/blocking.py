@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tinyvex.client.optimistic import Update
     from tinyvex.client.subscription import Subscription
     from tinyvex.client.token_source import Source
+    from tinyvex.client.trust import Tls
 
 __all__ = ["BlockingClient", "BlockingSubscription", "connect_blocking"]
 
@@ -36,7 +37,12 @@ CONNECT_SECONDS = 10.0
 
 
 def connect_blocking(
-    url: str, token: str | None = None, *, auth: Source | None = None, timeout_seconds: float | None = CONNECT_SECONDS
+    url: str,
+    token: str | None = None,
+    *,
+    auth: Source | None = None,
+    tls: Tls = None,
+    timeout_seconds: float | None = CONNECT_SECONDS,
 ) -> BlockingClient:
     """
     A client for code without an event loop, to be used as `with tv.connect_blocking(url) as client:`.
@@ -45,12 +51,13 @@ def connect_blocking(
         url: such as `ws://127.0.0.1:3210/sync`.
         token: the client or admin token, if the server asks for one.
         auth: as in `connect`; it is called on the client's thread.
+        tls: as in `connect`.
         timeout_seconds: how long entering waits for the first connection; None waits for ever.
 
     Raises:
-        ValueError: this is no URL of a server.
+        ValueError: this is no URL of a server, or `tls` does not fit it or cannot be read.
     """
-    return BlockingClient(connect(url, token, auth=auth), timeout_seconds)
+    return BlockingClient(connect(url, token, auth=auth, tls=tls), timeout_seconds)
 
 
 class BlockingClient:

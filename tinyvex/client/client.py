@@ -8,27 +8,28 @@ It speaks the protocol and nothing else, so it works from any process and proves
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from tinyvex import limits
-from tinyvex.client.connection import Connection, ConnectionState, socket_uri
+from tinyvex.client.connection import Connection, socket_uri
 from tinyvex.client.decoding import check_path, decode_value, encode_arguments
-from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, Failed, IdentityChanged, fresh
+from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, Failed, IdentityChanged
 from tinyvex.client.known import Known
 from tinyvex.client.requests import Answer, Kind
 from tinyvex.client.state import ClientState
 from tinyvex.client.subscription import Subscription
 from tinyvex.client.token_source import TokenSource
+from tinyvex.client.trust import Trust
 from tinyvex.errors import ClientClosed, TinyvexError
 from tinyvex.runtime import Runtime
 
 if TYPE_CHECKING:
     from tinyvex.client.optimistic import Update
     from tinyvex.client.token_source import Source
+    from tinyvex.client.trust import Tls
 
 __all__ = ["Client", "connect"]
 
@@ -44,6 +45,7 @@ def connect(
     token: str | None = None,
     *,
     auth: Source | None = None,
+    tls: Tls = None,
     verify: bool = False,
     runtime: Runtime | None = None,
 ) -> Client:
@@ -54,21 +56,24 @@ def connect(
     `Client.wait_connected` waits.
 
     Args:
-        url: such as `ws://127.0.0.1:3210/sync`, as in the ready line and the discovery file.
+        url: such as `ws://127.0.0.1:3210/sync`, or `wss://` with TLS, as in the ready line and the discovery file.
         token: the client or admin token, if the server asks for one; or `pairing:CODE`, once, and from then on `Client.token`.
         auth: gives the JSON Web Token of the user for whom functions are called, or None for nobody; may be async.
             It is asked on every new connection, when the token is refused or has ended, and before it ends.
             Calls and subscriptions wait for it. Where it fails, the client goes on as nobody,
             and `ConnectionState.auth_error` says why. One that is not async is called on the loop: it should be quick.
+        tls: whom to believe over `wss://`: None, the system's authorities; a file with those of your own in PEM;
+            an `ssl.SSLContext`; or `sha256:` and the fingerprint of the only certificate to accept.
+            A server that does not prove itself is not asked again: `ServerUntrusted` ends every call.
         verify: compare every result that came as a patch with a fresh query at the same moment, for development;
             what disagrees is logged, counted in `Client.counters` and asked for again.
             A query that looks at `ctx.now` disagrees by its nature.
         runtime: for tests.
 
     Raises:
-        ValueError: this is no URL of a server.
+        ValueError: this is no URL of a server, or `tls` does not fit it or cannot be read.
     """
-    return Client(url, token, runtime or Runtime(), auth=auth, verify=verify)
+    return Client(url, token, runtime or Runtime(), auth=auth, tls=tls, verify=verify)
 
 
 class Client(Known):
@@ -83,19 +88,26 @@ class Client(Known):
     """
 
     def __init__(
-        self, url: str, token: str | None, runtime: Runtime, *, auth: Source | None = None, verify: bool = False
+        self,
+        url: str,
+        token: str | None,
+        runtime: Runtime,
+        *,
+        auth: Source | None = None,
+        tls: Tls = None,
+        verify: bool = False,
     ) -> None:
+        super().__init__()
         self._session = ClientState(runtime.token(), token, verify=verify)
         self._uri = socket_uri(url)
+        self._trust = Trust(tls, secure=self._uri.secure)
         self._runtime = runtime
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._subscriptions: dict[int, list[Subscription[Any]]] = {}
         self._room = asyncio.Semaphore(limits.CLIENT_REQUESTS_MAX)
-        self._connection: Connection | None = None
         # asyncio's group and not anyio's: it may be left in another task than the one that entered it,
         # as fixtures of tests and start-up hooks of frameworks do.
         self._task_group = asyncio.TaskGroup()
-        self._state_waiters: list[asyncio.Future[None]] = []
         self._tokens = TokenSource(self._session.identity, runtime, self._identity_changed)
         self._tokens.set(auth)
         self._tokens_task: asyncio.Task[None] | None = None
@@ -106,7 +118,7 @@ class Client(Known):
         if self._connection is not None:
             raise RuntimeError("a client is entered once; make another with connect()")
         self._connection = Connection(
-            self._uri, self._session, self._runtime, on_events=self._take, on_state=self._state_changed
+            self._uri, self._session, self._runtime, self._trust, on_events=self._take, on_state=self._state_changed
         )
         await self._task_group.__aenter__()
         self._task_group.create_task(self._connection.run(), name="tinyvex-client")
@@ -298,56 +310,6 @@ class Client(Known):
         for line in done.log_lines:
             logger.info("%s: %s", path, line)
         return decode_value(done.value, target, path)
-
-    # What is known.
-
-    @property
-    def connection_state(self) -> ConnectionState:
-        """How the connection is, now."""
-        state = ConnectionState("connecting") if self._connection is None else self._connection.state
-        error = self._session.error
-        if error is not None:
-            return dataclasses.replace(state, phase="closed", last_error=error)
-        failure = self._session.identity.failure
-        return state if failure is None else dataclasses.replace(state, auth_error=failure)
-
-    async def connection_states(self) -> AsyncIterator[ConnectionState]:
-        """How the connection is, now and after every change; ends when the client is closed. Changes are coalesced."""
-        told: ConnectionState | None = None
-        while True:
-            state = self.connection_state
-            if state != told:
-                told = state
-                yield state
-            if state.phase == "closed":
-                return
-            if state == self.connection_state:
-                await self._wait_for_change()
-
-    async def wait_connected(self) -> None:
-        """
-        Wait until the client is connected.
-
-        Raises:
-            TinyvexError: it is closed for good.
-        """
-        while self.connection_state.phase != "connected":
-            if self._session.error is not None:
-                raise fresh(self._session.error)
-            await self._wait_for_change()
-
-    async def _wait_for_change(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._state_waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            self._state_waiters.remove(waiter)
-
-    def _state_changed(self) -> None:
-        for waiter in self._state_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
     # What happens.
 

@@ -27,12 +27,13 @@ from websockets.uri import parse_uri
 from tinyvex import limits
 from tinyvex.client.events import Connected, Event, SessionPhase
 from tinyvex.client.link import Link
-from tinyvex.errors import AccessError, ConnectionLost, TinyvexError
+from tinyvex.errors import AccessError, ConnectionLost, ServerUntrusted, TinyvexError
 
 if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
 
     from tinyvex.client.state import ClientState
+    from tinyvex.client.trust import Trust
     from tinyvex.runtime import Runtime
 
 __all__ = ["Connection", "ConnectionState", "socket_uri"]
@@ -84,6 +85,7 @@ class Connection:
         uri: where to.
         session: what to say and what to make of the answers.
         runtime: sockets, clocks, randomness.
+        trust: whom it believes to be the server.
         on_events: called with what happened, on the loop, in order.
         on_state: called when `state` has changed.
     """
@@ -93,6 +95,7 @@ class Connection:
         uri: WebSocketURI,
         session: ClientState,
         runtime: Runtime,
+        trust: Trust,
         *,
         on_events: Callable[[list[Event]], None],
         on_state: Callable[[], None],
@@ -100,7 +103,7 @@ class Connection:
         self.state = ConnectionState("connecting")
         self._uri, self._session, self._runtime = uri, session, runtime
         self._on_events, self._on_state = on_events, on_state
-        self._context = ssl.create_default_context() if uri.secure else None
+        self._trust = trust
         self._link: Link | None = None
         self._flush_is_due = False
         self._is_stopping = False
@@ -174,6 +177,7 @@ class Connection:
             on_text=self._receive,
             on_writable=self.wake,
             on_end=self._attention.set,
+            check=self._trust.check,
         )
         try:
             await self._runtime.pause("client:dial")
@@ -184,7 +188,7 @@ class Connection:
             self._link = None
             caught_up = self._session.recovered
             error = link.error or ConnectionLost("the connection broke")
-            if isinstance(error, AccessError):
+            if isinstance(error, AccessError | ServerUntrusted):
                 self._session.close(error)
             self._session.lost(f"{error.name}: {error.message}")
             self._deliver()
@@ -194,7 +198,13 @@ class Connection:
         host, port = self._uri.host, self._uri.port
         try:
             with anyio.fail_after(limits.HANDSHAKE_SECONDS):
-                await self._runtime.dial(lambda: link, host, port, self._context)
+                await self._runtime.dial(lambda: link, host, port, self._trust.context)
+        except ssl.SSLCertVerificationError as error:
+            link.abort(
+                ServerUntrusted(f"the certificate of {host}:{port} is not to be believed: {error.verify_message}")
+            )
+        except ssl.SSLError as error:
+            link.abort(ConnectionLost(f"{host}:{port} does not answer in TLS: {error.reason or error}"))
         except OSError as error:  # TimeoutError is one
             link.abort(ConnectionLost(f"nobody answers at {host}:{port}: {str(error) or 'too slow'}"))
 

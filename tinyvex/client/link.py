@@ -43,6 +43,7 @@ class Link(asyncio.Protocol):
         on_text: called with each message; a `TinyvexError` from it closes the socket for that reason.
         on_writable: called when there is room to write again.
         on_end: called when the socket should be closed, or is gone.
+        check: looks at the transport before anything is sent; a `TinyvexError` from it drops the socket.
 
     Attributes:
         is_closed: whether the socket is gone.
@@ -59,12 +60,14 @@ class Link(asyncio.Protocol):
         on_text: Callable[[bytes], None],
         on_writable: Callable[[], None],
         on_end: Callable[[], None],
+        check: Callable[[asyncio.BaseTransport], None] = lambda _: None,
     ) -> None:
         self.is_closed = False
         self.error: TinyvexError | None = None
         self.heard_at = runtime.monotonic()
         self._runtime = runtime
         self._on_open, self._on_text, self._on_writable, self._on_end = on_open, on_text, on_writable, on_end
+        self._check = check
         self._websocket = ClientProtocol(uri, max_size=limits.CLIENT_MESSAGE_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._paused = False
@@ -117,6 +120,11 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TCP connection stands: ask for the WebSocket."""
         self._transport = cast("asyncio.Transport", transport)
+        try:
+            self._check(transport)
+        except TinyvexError as error:
+            self.abort(error)
+            return
         self._websocket.send_request(self._websocket.connect())
         self.flush()
 
