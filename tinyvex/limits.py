@@ -48,6 +48,10 @@ LOG_CUT_PAUSE_SECONDS = 1.0  # a long one: cutting off takes some 80 ms, for whi
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # how long an exactly-once record is kept
 REQUEST_RECORDS_EXPIRED_STEP = 512  # deleted in one group, once for each half as many that are written
 SCHEMA_VIOLATIONS_MAX = 100  # listed; all are counted
+IMPORT_STEP_ROWS = 512  # documents that one commit of an import adds: writers wait some 20 ms for it at most
+IMPORT_STEP_BYTES = 1 << 20
+IMPORT_LINE_BYTES_MAX = 8 << 20  # one document as it is written, with white space and escapes
+IMPORT_PROBLEMS_MAX = 10_000  # listed; all are counted
 BACKFILL_STEP_ROWS = 512  # documents indexed per transaction, so that writers wait at most one step
 
 # One connection.
@@ -86,6 +90,17 @@ TRANSITION_BYTES_MAX = 4 * RESULT_BYTES_MAX  # all results of a connection at on
 PAIRING_SECONDS = 300.0  # how long a code is good
 PAIRING_TRIES_MAX = 5  # wrong ones; then it is good for nothing
 
+# The dashboard.
+DASHBOARD_LINK_SECONDS = 60.0  # how long a link is good
+DASHBOARD_LINKS_MAX = 8  # open at once; the oldest is good no more
+DASHBOARD_TABS_MAX = 64  # let in; the one let in longest ago is forgotten
+DASHBOARD_RECORDS_MAX = 500  # log records kept
+DASHBOARD_SAMPLES_MAX = 600  # seconds of figures kept
+DASHBOARD_TEXT_LENGTH_MAX = 4096  # of a record's message or traceback; the rest is cut off
+DASHBOARD_ROWS_MAX = 200  # connections or live queries told at once
+DASHBOARD_SCAN_MAX = 10_000  # live queries among which the busiest are looked for
+DASHBOARD_ARGUMENTS_LENGTH_MAX = 200  # of a live query; the rest is cut off
+
 # The server.
 CONNECTIONS_MAX = 10_000  # answered 503
 TLS_HANDSHAKES_MAX = 256  # sockets that have not shaken hands; the oldest is cut for one more
@@ -95,6 +110,10 @@ IDLE_SECONDS = 120.0  # IdleTimeout
 SLOW_CONSUMER_SECONDS = 120.0  # SlowConsumer: nothing written for this long while something waits
 SHUTDOWN_SECONDS = 10.0  # the one deadline of the numbered close
 RETRY_AFTER_MS = 500  # the hint sent when the server stops
+
+# Finding servers.
+BROWSED_SERVERS_MAX = 256  # further ones are not listed
+BROWSE_ANSWER_SECONDS = 1  # how long a server that was heard of may take to say where it is
 
 # Users' tokens.
 AUTH_LEEWAY_SECONDS = 10.0  # clocks of issuer and server may differ by this much: before `nbf` and `iat`, after `exp`

@@ -28,6 +28,10 @@ def me(ctx: tv.QueryCtx) -> str | None:
     return None if ctx.auth is None else ctx.auth["subject"]
 
 @tv.query
+def age(ctx: tv.QueryCtx) -> tv.Int64:
+    return ctx.auth["age"]
+
+@tv.query
 def plain(ctx: tv.QueryCtx) -> int:
     return 1
 
@@ -123,9 +127,9 @@ def test_a_user_is_no_administrator(play: Callable[..., None]) -> None:
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         await client.ask("authenticate", baseVersion=0, kind="admin", token=server.admin_token)
-        assert server._connections[1].worker._speaker.is_admin
+        assert server._connections[1].worker.speaker.is_admin
         await sign_in(client, signed(claims(runtime.now_us())), 1)
-        assert not server._connections[1].worker._speaker.is_admin
+        assert not server._connections[1].worker.speaker.is_admin
 
     play(scenario)
 
@@ -304,7 +308,7 @@ def test_what_is_said_while_keys_are_fetched_waits(play: Callable[..., None]) ->
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         waiting: list[Any] = []
-        speaker = server._connections[1].worker._speaker
+        speaker = server._connections[1].worker.speaker
         speaker._credentials = speaker._credentials._replace(check_user=lambda _token, done: waiting.append(done))
         sign_in_id = client.send("authenticate", baseVersion=0, kind="user", token="x")
         write_id = client.send("mutation", requestId=0, udfPath="app:write", args={})
@@ -327,7 +331,7 @@ def test_too_much_behind_a_token_ends_the_connection(play: Callable[..., None]) 
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
-        speaker = server._connections[1].worker._speaker
+        speaker = server._connections[1].worker.speaker
         speaker._credentials = speaker._credentials._replace(check_user=lambda _token, _done: None)
         client.send("authenticate", baseVersion=0, kind="user", token="x")
         for _ in range(limits.AUTH_HELD_MAX + 1):
@@ -343,9 +347,55 @@ def test_a_connection_that_has_ended_has_no_timer(play: Callable[..., None]) -> 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         await sign_in(client, signed(claims(runtime.now_us(), lasts=60)))
-        speaker = server._connections[1].worker._speaker
+        speaker = server._connections[1].worker.speaker
         client.cut()
         await asyncio.sleep(1)
         assert speaker._timer is None
+
+    play(scenario)
+
+
+def test_an_administrator_acts_as_somebody(play: Callable[..., None]) -> None:
+    """S-53: functions see the claims as values, and internal functions can be called."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        somebody = {"subject": "ada", "age": {"$integer": "BwAAAAAAAAA="}}
+        acting = {"kind": "admin", "token": server.admin_token, "actingAs": somebody}
+        assert (await client.ask("authenticate", baseVersion=0, **acting))["result"] == {}
+        assert await transition_to(client, 1) == {0: "ada"}
+        assert (await client.ask("query", udfPath="app:age", args={}))["result"]["value"] == somebody["age"]
+        assert "result" in await client.ask("query", udfPath="_system:tables", args={})
+
+    play(scenario)
+
+
+def test_claims_that_are_no_values_are_refused(play: Callable[..., None]) -> None:
+    """S-54: the answer is InvalidValue, nobody speaks, and the connection goes on."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        acting = {"kind": "admin", "token": server.admin_token, "actingAs": {"subject": "ada", "$no": 1}}
+        refused = await client.ask("authenticate", baseVersion=0, **acting)
+        assert refused["error"]["data"]["name"] == "InvalidValue"
+        await client.notification("authError")
+        assert (await client.ask("query", udfPath="app:me", args={}))["result"]["value"] is None
+        assert "result" in await client.ask("authenticate", baseVersion=0, kind="none")
+
+    play(scenario)
+
+
+def test_nobody_else_acts_as_somebody(play: Callable[..., None]) -> None:
+    """S-54: a guess, a user's token and none do not let a connection choose who it is."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        eve = {"subject": "eve"}
+        for token in ("", "a guess", signed(claims(runtime.now_us()))):
+            refused = await client.ask("authenticate", baseVersion=0, kind="admin", token=token, actingAs=eve)
+            assert refused["error"]["data"]["name"] == "Unauthenticated"
+        user = {"kind": "user", "token": signed(claims(runtime.now_us())), "actingAs": eve}
+        assert "result" in await client.ask("authenticate", baseVersion=0, **user)
+        assert await transition_to(client, 1) == {0: "ada"}
 
     play(scenario)

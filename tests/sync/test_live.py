@@ -11,6 +11,7 @@ from tinyvex.functions.body import Body
 from tinyvex.functions.calls import Call, QueryOutcome
 from tinyvex.functions.kept import Keeper, KeptRanges
 from tinyvex.functions.reads import ReadSet
+from tinyvex.runtime import Runtime
 from tinyvex.storage.log import CommitRecord, Write
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.live import NOT_FOUND_MAX, LiveQueries
@@ -29,6 +30,7 @@ class FakeExecutor:
     """Keeps computations until the test ends them."""
 
     store: FakeStore = field(default_factory=FakeStore)
+    runtime: Runtime = field(default_factory=Runtime)
     reveal: bool = False
     pending: list[tuple[Call, Callable[[QueryOutcome], None], int | None]] = field(default_factory=list)
     keepers: list[Keeper | None] = field(default_factory=list)

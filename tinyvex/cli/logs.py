@@ -1,38 +1,24 @@
 """
 Logs go to stderr: for people one line per record and its traceback indented below, for programs one JSON object per line.
 
-No record has what clients sent or functions returned: no arguments, results or tokens.
-An exception's text may quote them (`int(secret)` does), so a traceback shows where and which, and the text only in dev mode.
-What the app itself logs or prints is as the app says it.
+What a record says, and what no record says, is in `server.log_records`.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import re
-import sqlite3
 import sys
-import traceback
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
-from types import TracebackType
+from datetime import datetime
 from typing import Literal, TypeAlias
 
-__all__ = ["FIELDS", "FORMATS", "LEVELS", "Format", "log_to_stderr"]
+from tinyvex.server.log_records import FIELDS, describe, message_of, traceback_of
 
-PACKAGE = str(Path(__file__).resolve().parents[1])
+__all__ = ["FIELDS", "FORMATS", "LEVELS", "Format", "log_to_stderr"]
 
 LEVELS = ["debug", "info", "warning", "error"]
 FORMATS = ["human", "json"]
 Format: TypeAlias = Literal["human", "json"]
-
-FIELDS = (
-    "kind", "function", "request_id", "connection", "duration_ms", "waited_ms", "rows_read", "left_out", "error",
-)  # fmt: skip
-"""What a record may carry as `extra`; a JSON line has those that are there."""
 
 
 def log_to_stderr(level: str, log_format: Format = "human", *, reveal: bool = False) -> None:
@@ -58,37 +44,14 @@ class _Formatter(logging.Formatter):
         super().__init__()
         self._reveal = reveal
 
-    def _message(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        if record.name == "asyncio" and not self._reveal:
-            # It quotes what a callback was called with, as in "Exception in callback f(b'...')".
-            return re.split(r"[(<\n]", message)[0].strip()
-        return message
-
-    def _traceback(self, record: logging.LogRecord) -> str | None:
-        """
-        What the record's exception is, and where it comes from.
-
-        It begins where the app's own code does: how Tinyvex came to call it is of no help there.
-        """
-        if not record.exc_info or record.exc_info[1] is None:
-            return None
-        _, error, trace = record.exc_info
-        own = trace
-        while own is not None and own.tb_frame.f_code.co_filename.startswith(PACKAGE):
-            own = own.tb_next
-        if self._reveal:
-            return "".join(traceback.format_exception(type(error), error, own or trace)).rstrip()
-        return "".join(_without_texts(error, own or trace)).rstrip()
-
 
 class _Lines(_Formatter):
     """Indents what follows the first line, so that one record is seen as one."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone()
-        line = f"{time:%H:%M:%S} {record.levelname:<7} {record.name}: {self._message(record)}"
-        trace = self._traceback(record)
+        line = f"{time:%H:%M:%S} {record.levelname:<7} {record.name}: {message_of(record, reveal=self._reveal)}"
+        trace = traceback_of(record, reveal=self._reveal)
         return (line if trace is None else f"{line}\n{trace}").replace("\n", "\n    ")
 
 
@@ -96,52 +59,4 @@ class _Objects(_Formatter):
     """One JSON object per record, in one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        found: dict[str, object] = {
-            "time": time.replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": self._message(record),
-        }
-        found |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
-        trace = self._traceback(record)
-        if trace is not None:
-            assert record.exc_info
-            found.setdefault("error", getattr(record.exc_info[0], "__name__", None))
-            found["traceback"] = trace
-        return json.dumps(found, default=str)
-
-
-def _without_texts(error: BaseException, trace: TracebackType | None) -> Iterator[str]:
-    """A traceback as Python prints it, except that no exception says more than its name."""
-    chain = [(error, trace)]
-    seen = {id(error)}
-    while (before := _before(chain[-1][0])) is not None and id(before) not in seen:
-        seen.add(id(before))
-        chain.append((before, before.__traceback__))
-    for place, (link, its_trace) in enumerate(reversed(chain)):
-        if place:
-            yield "\nWhile that was handled, or because of it:\n\n"
-        yield "Traceback (most recent call last):\n"
-        yield from traceback.format_tb(its_trace)
-        yield f"{_name(link)}\n"
-        if isinstance(link, BaseExceptionGroup):
-            for number, inner in enumerate(link.exceptions, 1):
-                yield f"\n{number} of {len(link.exceptions)} in the group:\n\n"
-                yield from _without_texts(inner, inner.__traceback__)
-
-
-def _before(error: BaseException) -> BaseException | None:
-    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def _name(error: BaseException) -> str:
-    """The class, and the code that the system or SQLite gave: those quote nothing."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    code = None
-    if isinstance(error, OSError) and isinstance(error.errno, int):
-        code = errno.errorcode.get(error.errno)
-    elif isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorname", None)
-    return f"{name}: {code or 'its text is left out'}"
+        return json.dumps(describe(record, reveal=self._reveal), default=str)

@@ -1,4 +1,4 @@
-"""Who is let in by what: the admin token, the client token, a token handed out by pairing, or a pairing's code."""
+"""Who is let in by what: the admin token, the client token, a dashboard's or a pairing's token, or the code for one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from tinyvex.errors import TinyvexError, Unauthenticated
-from tinyvex.server.pairing import CODE_PREFIX
+from tinyvex.server import dashboard_access, pairing
 
 if TYPE_CHECKING:
+    from tinyvex.server.dashboard_access import DashboardAccess
     from tinyvex.server.handshake import Tokens
     from tinyvex.server.pairing import PairedToken, Pairing
 
@@ -27,9 +28,22 @@ class Admitted(Protocol):
 class Admission:
     """All ways in."""
 
-    def __init__(self, tokens: Tokens, pairing: Pairing) -> None:
+    def __init__(self, tokens: Tokens, pairing: Pairing, dashboard: DashboardAccess) -> None:
         self._tokens = tokens
         self._pairing = pairing
+        self._dashboard = dashboard
+
+    def is_admin(self, token: str) -> bool:
+        """Whether it is the admin token, or that of a tab with the dashboard."""
+        return self._tokens.is_admin(token) or self._dashboard.is_admin(token)
+
+    def may_offer(self, token: str) -> bool:
+        """Whether it opens the dashboard to others: the admin token, and no tab's."""
+        return self._tokens.is_admin(token)
+
+    def offer(self) -> str:
+        """The code of a link to the dashboard."""
+        return self._dashboard.offer()
 
     def admit(self, connection: Admitted, token: str) -> tuple[bool, str | None]:
         """
@@ -41,12 +55,19 @@ class Admission:
         Raises:
             Unauthenticated: what it showed is missing or wrong.
         """
-        if token.startswith(CODE_PREFIX):
-            redeemed = self._pairing.redeem(token.removeprefix(CODE_PREFIX))
+        if token.startswith(dashboard_access.CODE_PREFIX):
+            tab = self._dashboard.redeem(token.removeprefix(dashboard_access.CODE_PREFIX))
+            if tab is None:
+                raise Unauthenticated("the link is wrong, used or too old: `tinyvex dashboard` makes another")
+            return True, tab
+        if token.startswith(pairing.CODE_PREFIX):
+            redeemed = self._pairing.redeem(token.removeprefix(pairing.CODE_PREFIX))
             if redeemed is None:
                 raise Unauthenticated("the code is wrong, used or too old: `tinyvex pair` makes another")
             connection.paired, secret = redeemed
             return False, secret
+        if self.is_admin(token):
+            return True, None
         try:
             return self._tokens.admit(token), None
         except Unauthenticated:

@@ -96,6 +96,7 @@ class Connection(asyncio.Protocol):
         """The token that it came with, where that was handed out by pairing."""
         self.authorization: list[str] = []
         """The upgrade request's `Authorization` headers."""
+        self.bytes_received = 0
         self._host = host
         self._core = ServerProtocol(max_size=limits.MESSAGE_BYTES_MAX, logger=core_log)
         self._transport: asyncio.Transport | None = None
@@ -103,7 +104,7 @@ class Connection(asyncio.Protocol):
         self._chunk_bytes = chunk_bytes
         # Times, by the runtime's monotonic clock.
         now = host.runtime.monotonic()
-        self._opened_at = now
+        self.opened_at = now
         self._received_at = now
         self._close_by: float | None = None
 
@@ -126,6 +127,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Asyncio: bytes came."""
         self._received_at = self._host.runtime.monotonic()
+        self.bytes_received += len(data)
         self._host.counters.bytes_received += len(data)
         self._core.receive_data(data)
         self._pump()
@@ -259,6 +261,11 @@ class Connection(asyncio.Protocol):
         unread = self._transport.get_write_buffer_size() if self._transport is not None else 0
         return self._sender.waiting_bytes + unread
 
+    @property
+    def bytes_sent(self) -> int:
+        """What it was sent so far."""
+        return self._sender.bytes_sent
+
     def _put(self, frame: bytes) -> None:
         self._sender.put(frame)
         if self._sender.waiting_bytes > limits.OUTBOX_BYTES_MAX:
@@ -327,7 +334,7 @@ class Connection(asyncio.Protocol):
         if self._close_by is not None:
             if now > self._close_by:
                 self.abort()
-        elif self.worker is None and now - self._opened_at > limits.HANDSHAKE_SECONDS:
+        elif self.worker is None and now - self.opened_at > limits.HANDSHAKE_SECONDS:
             self.fail(errors.SlowHandshake(f"no tinyvex/connect within {limits.HANDSHAKE_SECONDS:g} s"))
         elif self._sender.stuck_seconds(now) > limits.SLOW_CONSUMER_SECONDS:
             self._too_slow(f"nothing read for {limits.SLOW_CONSUMER_SECONDS:g} s")

@@ -1,5 +1,5 @@
 """
-Plain HTTP on the server's port: health, metrics, and a 404 for the rest.
+Plain HTTP on the server's port: health, metrics, the dashboard, and a 404 for the rest.
 
 `prometheus_client` writes the metrics text; it is imported at the first scrape, because starting fast comes first.
 """
@@ -7,6 +7,7 @@ Plain HTTP on the server's port: health, metrics, and a 404 for the rest.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from http import HTTPStatus
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,58 @@ import msgspec
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
+from tinyvex import limits
+from tinyvex.server import handshake
 from tinyvex.storage.inspection import inspect_file
+from tinyvex.version import __version__
 
 if TYPE_CHECKING:
+    from websockets.http11 import Request
+
+    from tinyvex.server.connection import Answer
+    from tinyvex.server.dashboard import Dashboard
     from tinyvex.storage.inspection import FileFacts
     from tinyvex.storage.statistics import Histogram
     from tinyvex.storage.store import Store
     from tinyvex.sync.counters import Counters
 
-__all__ = ["health", "metrics", "text_response"]
+__all__ = ["Routes", "health", "metrics", "text_response"]
+
+
+class Routes:
+    """
+    What is answered under which path.
+
+    Args:
+        rules: who may ask.
+        dashboard: answers below `/_dashboard`.
+        counters: for the metrics.
+        store: whose health it is.
+    """
+
+    def __init__(self, rules: handshake.AccessRules, dashboard: Dashboard, counters: Counters, store: Store) -> None:
+        self._rules = rules
+        self._dashboard = dashboard
+        self._counters = counters
+        self._store = store
+
+    def answer(self, request: Request, connections: int) -> Answer:
+        """Refuse strangers, answer plain HTTP, let WebSocket upgrades of /sync go on."""
+        headers = request.headers
+        refused = handshake.refusal(self._rules, headers.get_all("Host"), headers.get_all("Origin"))
+        if refused is not None:
+            return text_response(HTTPStatus.FORBIDDEN, refused + "\n")
+        if connections > limits.CONNECTIONS_MAX:
+            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, f"{limits.CONNECTIONS_MAX} connections are open.\n")
+        path, _, query = request.path.partition("?")
+        if path == "/sync":
+            return None
+        if path == "/healthz":
+            return health(__version__, self._store)
+        if path == "/metrics":
+            return partial(metrics, self._counters, self._store)
+        found = self._dashboard.answer(path, query, headers)
+        return found if found is not None else text_response(HTTPStatus.NOT_FOUND, "Not found.\n")
 
 
 def text_response(status: HTTPStatus, text: str, content_type: str = "text/plain; charset=utf-8") -> Response:

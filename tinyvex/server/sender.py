@@ -51,6 +51,7 @@ class Sender:
 
     Attributes:
         sent_at: when something was last written, by the runtime's monotonic clock.
+        bytes_sent: how much was written.
         socket_full: whether the transport's buffer is above its bound.
         reading_paused: whether nothing is read from the client until it has read itself.
     """
@@ -75,6 +76,7 @@ class Sender:
         self._stuck_since: float | None = None  # while the socket is full: when it last took something
         self._unread_bytes = 0  # in the transport's buffer then
         self.sent_at = host.runtime.monotonic()
+        self.bytes_sent = 0
         self.socket_full = False
         self.reading_paused = False
         transport.set_write_buffer_limits(high=limits.OUTBOX_BYTES_HIGH)
@@ -180,6 +182,7 @@ class Sender:
         was_full = self.is_full()
         data = take()
         self.sent_at = self._host.runtime.monotonic()
+        self.bytes_sent += len(data)
         self._host.counters.bytes_sent += len(data)
         self._transport.write(data)
         if self.reading_paused and self._outbox.ready_bytes <= limits.RESPONSES_UNSENT_BYTES_MAX // 2:

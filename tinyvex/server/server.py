@@ -13,7 +13,6 @@ import logging
 import os
 from collections.abc import Callable
 from functools import partial
-from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,8 +24,11 @@ from tinyvex.functions.executor import Executor
 from tinyvex.functions.loader import load_app
 from tinyvex.runtime import Runtime
 from tinyvex.server import discovery, handshake, http
+from tinyvex.server.activity import Activity
 from tinyvex.server.admission import Admission
 from tinyvex.server.connection import Answer, Connection
+from tinyvex.server.dashboard import Dashboard
+from tinyvex.server.dashboard_access import DashboardAccess
 from tinyvex.server.history import forget_forever
 from tinyvex.server.jwt import UserTokens
 from tinyvex.server.options import ServerOptions
@@ -79,7 +81,9 @@ class Server:
         self.turns = Turns(self.runtime)
         self.admin_token = self.runtime.token()
         self._tokens = handshake.Tokens(self.admin_token, options.client_token)
-        self._admission = Admission(self._tokens, Pairing(options.data, self.runtime.now_us, self.runtime.token))
+        pairing = Pairing(options.data, self.runtime.now_us, self.runtime.token)
+        links = DashboardAccess(self.runtime.monotonic, self.runtime.token)
+        self._admission = Admission(self._tokens, pairing, links)
         self._rules = handshake.AccessRules(options.allowed_hosts, options.allowed_origins, options.host)
         self._connections: dict[int, Connection] = {}
         self._sessions: dict[str, Connection] = {}
@@ -95,11 +99,11 @@ class Server:
 
     async def __aenter__(self) -> Self:
         # 1. The app and the certificate, which touch nothing.
-        self._port = Port(self.options, self.runtime)
+        self.listening = Port(self.options, self.runtime)
         self.runtime.bind(asyncio.get_running_loop())
         app = load_app(self.options.app)
         self._users = UserTokens(self.options.auth, self.runtime)
-        self._credentials = Credentials(self._tokens.is_admin, self._users.check)
+        self._credentials = Credentials(self._admission.is_admin, self._users.check)
         # 2. The folder's lock and the file.
         self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
         try:
@@ -114,8 +118,11 @@ class Server:
             self.live = LiveQueries(self.executor, self.counters)
             self.store.on_commits = self.live.publish
             self.store.on_abandoned = self._thread_abandoned
+            self._activity = Activity(self.store, self.counters, reveal=self.options.dev)
+            dashboard = Dashboard(self.options, self._admission, self.live, self._activity, self._connections)
+            self._routes = http.Routes(self._rules, dashboard, self.counters, self.store)
             # 5. The port.
-            await self._port.listen(self._accept, self.run_action)
+            await self.listening.listen(self._accept, self.run_action)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self.store.close()
@@ -124,11 +131,12 @@ class Server:
         try:
             self._write_discovery()
         except OSError as error:
-            self._port.close()
+            self.listening.close()
             await self.store.close()
             raise errors.DataFolderUnusable(f"{self.options.data} cannot be written: {error.strerror}") from error
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
+        self._activity.start()
         self._users.start()
         self._tasks.start_soon(self._until_stopped, self._tick_forever, name="tinyvex-ticks")
         forget = partial(forget_forever, self.store, self.options.retention, self.runtime, self.counters)
@@ -150,7 +158,7 @@ class Server:
         self._stopping = True
         deadline = anyio.current_time() + limits.SHUTDOWN_SECONDS
         # 1. Accept nobody; tell those who look that nobody is here.
-        self._port.close()
+        self.listening.close()
         discovery.remove(self.options.data)
         # 2. Tell clients why, and when to come back. Those half-open are cut.
         for connection in list(self._connections.values()):
@@ -170,6 +178,7 @@ class Server:
         await self.store.close(limit_seconds=max(deadline - anyio.current_time(), 0.1))
         if self.options.watchdog:
             faulthandler.cancel_dump_traceback_later()
+        self._activity.stop()
         self._stopped.set()
 
     async def wait_stopped(self) -> None:
@@ -196,6 +205,7 @@ class Server:
             await self.runtime.sleep(1.0)
             count += 1
             self._admission.close_revoked(self._connections.values())
+            self._activity.sample(self.runtime.now_us())
             now = self.runtime.monotonic()
             for connection in list(self._connections.values()):
                 try:
@@ -213,12 +223,12 @@ class Server:
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return self._port.number
+        return self.listening.number
 
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return self._port.url
+        return self.listening.url
 
     def ready_record(self) -> dict[str, Any]:
         """The machine-readable line that says it can serve."""
@@ -242,7 +252,7 @@ class Server:
             admin_token=self.admin_token,
             version=__version__,
             database_id=self.store.database_id,
-            tls_fingerprint=self._port.fingerprint,
+            tls_fingerprint=self.listening.fingerprint,
         )
 
     def _write_discovery(self) -> None:
@@ -256,7 +266,7 @@ class Server:
             StartError: they cannot be used; the old certificate stays.
             OSError: the data folder cannot be written.
         """
-        self._port.reload_certificate()
+        self.listening.reload_certificate()
         self._write_discovery()
 
     # Code.
@@ -308,21 +318,7 @@ class Server:
 
     def answer_http(self, request: Request) -> Answer:
         """Refuse strangers, answer plain HTTP, let WebSocket upgrades of /sync go on."""
-        refused = handshake.refusal(self._rules, request.headers.get_all("Host"), request.headers.get_all("Origin"))
-        if refused is not None:
-            return http.text_response(HTTPStatus.FORBIDDEN, refused + "\n")
-        if len(self._connections) > limits.CONNECTIONS_MAX:
-            return http.text_response(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"{limits.CONNECTIONS_MAX} connections are open.\n"
-            )
-        path = request.path.partition("?")[0]
-        if path == "/sync":
-            return None
-        if path == "/healthz":
-            return http.health(__version__, self.store)
-        if path == "/metrics":
-            return partial(http.metrics, self.counters, self.store)
-        return http.text_response(HTTPStatus.NOT_FOUND, "Not found.\n")
+        return self._routes.answer(request, len(self._connections))
 
     def run_action(self, action: Callable[[], Any]) -> None:
         """Run a coroutine function in the server's task group."""

@@ -18,7 +18,7 @@ so there is no moment at which a commit could pass between a read and its regist
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,8 +48,8 @@ class LiveQueries:
     """All live queries of a server; everything runs on the loop."""
 
     def __init__(self, executor: Executor, counters: Counters) -> None:
-        self._executor = executor
-        self._counters = counters
+        self.executor = executor
+        self.counters = counters
         self._live: dict[Key, LiveQuery] = {}
         self._split: set[str] = set()  # paths of functions that were seen looking at the identity
         self._index: Subscriptions[LiveQuery] = Subscriptions()
@@ -69,7 +69,7 @@ class LiveQueries:
         live = self._live.get(key)
         if live is None:
             live = self._live[key] = LiveQuery(key, call)
-            self._counters.live_queries = len(self._live)
+            self.counters.live_queries = len(self._live)
         live.subscribers[subscriber] = live.subscribers.get(subscriber, 0) + 1
         return live
 
@@ -84,7 +84,11 @@ class LiveQueries:
             del self._live[live.key]
             self._forget_reads(live)
             self._memory.forget(live)
-            self._counters.live_queries = len(self._live)
+            self.counters.live_queries = len(self._live)
+
+    def watched(self) -> Collection[LiveQuery]:
+        """All live queries, the oldest first."""
+        return self._live.values()
 
     def is_shared(self, live: LiveQuery) -> bool:
         """Whether all identities share it, as far as is known; the quick half of `is_current`."""
@@ -141,6 +145,7 @@ class LiveQueries:
         if live.computing or live.covers(self.published):
             return
         live.computing = True
+        began = self.executor.runtime.monotonic()
         keeper = Keeper(self._still_right(live))
         base = live.result.version if live.result is not None else None
         patches: list[Difference] = []
@@ -154,6 +159,7 @@ class LiveQueries:
 
         def finish(outcome: QueryOutcome, request_id: str) -> None:
             self._finish(live, outcome, request_id)
+            live.seconds = self.executor.runtime.monotonic() - began
             if patches and base is not None and live.result is not None:
                 self._count(patches[0])
                 live.result.set_patch(base, patches[0].patch)
@@ -218,7 +224,7 @@ class LiveQueries:
         if len(live.finding) >= limits.FINDING_MAX:
             return False
         live.finding[held] = {subscriber: None}
-        self._counters.results_found_again += 1
+        self.counters.results_found_again += 1
         newest = live.result
         patches: list[Difference] = []
 
@@ -247,8 +253,8 @@ class LiveQueries:
         return True
 
     def _count(self, difference: Difference) -> None:
-        self._counters.diffs += 1
-        self._counters.rows_decoded += difference.rows_decoded
+        self.counters.diffs += 1
+        self.counters.rows_decoded += difference.rows_decoded
 
     def _start(
         self,
@@ -263,7 +269,7 @@ class LiveQueries:
         if not self._under_way:
             self._recent.forget(self.published)
         self._under_way[number] = self.published
-        self._counters.recomputations += 1
+        self.counters.recomputations += 1
         call = replace(live.call, request_id=f"q{number:x}")
 
         def done(outcome: QueryOutcome) -> None:
@@ -271,15 +277,15 @@ class LiveQueries:
                 self._early.append(lambda: done(outcome))
                 return
             del self._under_way[number]
-            self._counters.rows_read += outcome.rows_read
-            self._counters.rows_applied += outcome.rows_applied
+            self.counters.rows_read += outcome.rows_read
+            self.counters.rows_applied += outcome.rows_applied
             if outcome.read_auth:
                 self._split.add(live.call.path)
             finish(outcome, call.request_id)
             # The first is the oldest: computations are numbered as they begin.
             self._recent.forget(next(iter(self._under_way.values()), self.published))
 
-        self._executor.query_nowait(call, done, at=at, keeper=keeper, then=then)
+        self.executor.query_nowait(call, done, at=at, keeper=keeper, then=then)
 
     def _finish(self, live: LiveQuery, outcome: QueryOutcome, request_id: str) -> None:
         """The newest state was computed."""
@@ -288,7 +294,8 @@ class LiveQueries:
         version.body = outcome.body
         live.result = result = self._result(outcome, self._overtaken(outcome), version, request_id)
         if before is not None and before.hash == result.hash:
-            self._counters.recomputations_unchanged += 1
+            self.counters.recomputations_unchanged += 1
+            live.unchanged += 1
         live.generation += 1
         live.computing = False
         live.kept = outcome.kept
@@ -305,7 +312,7 @@ class LiveQueries:
             self._memory.weigh(live)
 
     def _result(self, outcome: QueryOutcome, until: int | None, version: Version, request_id: str) -> Result:
-        return Result(outcome, until, version, reveal=self._executor.reveal, request_id=request_id)
+        return Result(outcome, until, version, reveal=self.executor.reveal, request_id=request_id)
 
     def _tell(self, live: LiveQuery, *, changed: bool) -> None:
         # Overtaken already: nobody watches it, so whoever wants it must ask again.

@@ -58,6 +58,8 @@ class LiveQuery:
         kept: the ranges behind it, for the next computation; None where the memory was needed.
         versions: the newest, those that subscribers hold, and those found again for `resume`; by hash.
         generation: how many computations of the newest state have ended.
+        unchanged: how many of them found what was known.
+        seconds: how long the last of them took, waiting for a reader included.
         computing: whether one is under way; there is at most one.
         pins: results at older snapshots by `ts`, for as long as somebody waits to be told them.
         finding: hashes offered in `resume` that are being looked for, and who waits for each.
@@ -65,8 +67,8 @@ class LiveQuery:
     """
 
     __slots__ = (
-        "call", "computing", "finding", "generation", "kept", "key", "not_found", "pins", "result", "subscribers",
-        "versions",
+        "call", "computing", "finding", "generation", "kept", "key", "not_found", "pins", "result", "seconds",
+        "subscribers", "unchanged", "versions",
     )  # fmt: skip
 
     def __init__(self, key: Key, call: Call) -> None:
@@ -76,6 +78,8 @@ class LiveQuery:
         self.kept: KeptRanges | None = None
         self.versions: dict[str, Version] = {}
         self.generation = 0
+        self.unchanged = 0
+        self.seconds = 0.0
         self.computing = False
         self.pins: dict[int, Pin] = {}
         self.finding: dict[str, dict[Subscriber, None]] = {}

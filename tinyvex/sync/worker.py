@@ -83,7 +83,7 @@ class SyncWorker:
         self._counters = counters
         self._runtime = runtime
         self._takes_patches = takes_patches
-        self._speaker = Authentication(
+        self.speaker = Authentication(
             state=self.state,
             credentials=credentials,
             runtime=runtime,
@@ -106,10 +106,10 @@ class SyncWorker:
         Raises:
             TinyvexError: the answer to this request; fatal ones end the connection.
         """
-        if self._speaker.is_checking:
-            self._speaker.hold(request)
+        if self.speaker.is_checking:
+            self.speaker.hold(request)
             return
-        self._speaker.expire_if_due()  # its timer may be late, and this must not be said by who it was
+        self.speaker.expire_if_due()  # its timer may be late, and this must not be said by who it was
         match request:
             case messages.Mutation():
                 self._mutation(request)
@@ -120,7 +120,7 @@ class SyncWorker:
             case messages.Action():
                 self._action(request)
             case messages.Authenticate():
-                self._speaker.request(request)
+                self.speaker.request(request)
             case messages.Ping():
                 pong = messages.PingResult(server_ts=self._runtime.now_us())
                 self._outbox.send(codec.encode_response(request.id, pong))
@@ -244,7 +244,7 @@ class SyncWorker:
             self._outbox.send(message)
 
     def _call(self, path: str, args: bytes, request_id: str) -> Call:
-        return Call(path, args, self._speaker.identity, self._speaker.is_admin, request_id)
+        return Call(path, args, self.speaker.identity, self.speaker.is_admin, request_id)
 
     # Live queries.
 
@@ -380,7 +380,7 @@ class SyncWorker:
     def close(self) -> None:
         """The connection ended: forget its queries. Mutations and actions under way go on."""
         self._closed = True
-        self._speaker.close()
+        self.speaker.close()
         for query in list(self.state.queries.values()):
             self._unsubscribe(query)
         self.state.queries.clear()
