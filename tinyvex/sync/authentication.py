@@ -22,12 +22,13 @@ The one race: a client renews its token in the moment in which the server ends i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from tinyvex import errors, limits
 from tinyvex.functions.calls import session_key
+from tinyvex.values.codec import unwrap
 from tinyvex.wire import codec, messages
 from tinyvex.wire.faults import to_object
 
@@ -118,12 +119,20 @@ class Authentication:
             case "none":
                 self._accept(request, None)
             case "admin" if self._credentials.is_admin(params.token or ""):
-                self._accept(request, params.acting_as, is_admin=True)
+                self._act_as(request, params.acting_as)
             case "admin":
                 self._refuse(request, errors.Unauthenticated("the admin token is wrong"))
             case "user":
                 self._checking = True
                 self._credentials.check_user(params.token or "", lambda outcome: self._checked(request, outcome))
+
+    def _act_as(self, request: messages.Authenticate, claims: dict[str, Any] | None) -> None:
+        try:
+            identity = None if claims is None else cast("Identity", unwrap(claims))
+        except errors.TinyvexError as error:
+            self._refuse(request, error)
+        else:
+            self._accept(request, identity, is_admin=True)
 
     def _check_version(self, base: int) -> None:
         if base != self._version_before_expiry:
