@@ -126,7 +126,9 @@ async def test_what_is_asked_for_while_loading_is_done_afterwards() -> None:
         elif len(begun) == 2:
             twice.set()
 
-    server: Any = SimpleNamespace(reload=load)
+    server: Any = SimpleNamespace(
+        reload=load, reload_certificate=lambda: None, listening=SimpleNamespace(fingerprint=None)
+    )
     reloads = Reloads(Path("app.py"))
     async with anyio.create_task_group() as group:
         group.start_soon(reloads.run, server)

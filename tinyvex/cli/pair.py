@@ -22,7 +22,9 @@ def command(name: str, data: Path | None) -> None:
 
     The program gives it where a token goes, as pairing:CODE.
     The code is good for five minutes; a few wrong ones end that. A newer code takes the place of an older one.
+    Where the server has TLS, its certificate's fingerprint is told too, for the program to pin.
     """
+    from tinyvex.server.discovery import find_server
     from tinyvex.server.pairing import Pairing
 
     folder = find_data(data)
@@ -31,3 +33,6 @@ def command(name: str, data: Path | None) -> None:
     click.echo(
         f"good once, for {PAIRING_SECONDS / 60:g} minutes and {PAIRING_TRIES_MAX} tries: pairing:{code}", err=True
     )
+    server = find_server(folder)
+    if server is not None and server.tls_fingerprint is not None:
+        click.echo(f"the server's certificate: {server.tls_fingerprint}", err=True)

@@ -1,4 +1,4 @@
-"""Loading the app again while it is served: on a save in `dev`, on SIGHUP in `serve`."""
+"""Loading the app again while it is served, on a save in `dev`; on SIGHUP in `serve`, and the certificate with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tinyvex.server.server import Server
 
-__all__ = ["Reloads", "reload"]
+__all__ = ["Reloads", "reload", "reload_certificate"]
 
 log = logging.getLogger("tinyvex.app")
 
@@ -28,6 +28,18 @@ async def reload(server: Server, app: Path) -> None:
         log.error("%s\nthe last good version keeps serving", text, extra={"error": error.name})
     else:
         log.info("reloaded %s", app.name)
+
+
+def reload_certificate(server: Server) -> None:
+    """Use what the certificate's files hold now; what is wrong with them is logged, and the old one serves on."""
+    before = server.listening.fingerprint
+    try:
+        server.reload_certificate()
+    except TinyvexError as error:
+        log.error("%s\nthe old certificate is served on", error, extra={"error": error.name})
+    else:
+        if server.listening.fingerprint != before:
+            log.info("new connections get the certificate %s", server.listening.fingerprint)
 
 
 class Reloads:
@@ -52,3 +64,4 @@ class Reloads:
             await self._asked.wait()
             self._asked.clear()
             await reload(server, self._app)
+            reload_certificate(server)

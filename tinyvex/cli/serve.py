@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import click
 
 from tinyvex.cli.logs import Format, log_to_stderr
@@ -25,6 +27,8 @@ from tinyvex.cli.options import (
 from tinyvex.cli.place import find_place
 
 if TYPE_CHECKING:
+    from tinyvex.cli.process import Beside
+    from tinyvex.cli.reload import Reloads
     from tinyvex.server.server import Server
     from tinyvex.storage.pragmas import Durability
 
@@ -35,6 +39,13 @@ if TYPE_CHECKING:
 @network_options(default_port=0, port_note="The port; 0 takes a free one and tells it in the ready line.")
 @click.option("--exit-with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
 @click.option("--no-token", is_flag=True, help="Let every process of this machine connect.")
+@click.option(
+    "--advertise",
+    is_flag=False,
+    flag_value="",
+    metavar="[NAME]",
+    help="Announce the server on the local network, under this name or the machine's, for `tinyvex browse`.",
+)
 @auth_options
 @execution_options
 @retention_options
@@ -50,6 +61,7 @@ def command(
     allowed_hosts: tuple[str, ...],
     exit_with_parent: bool,
     no_token: bool,
+    advertise: str | None,
     auth_secret_file: Path | None,
     auth_jwks: str | None,
     auth_issuer: str | None,
@@ -68,7 +80,7 @@ def command(
     When it can serve, one JSON line appears on stdout:
     {"event": "ready", "url": ..., "port": ..., "pid": ..., "token": ..., "version": ...}.
     Nothing else ever appears there; logs go to stderr.
-    SIGTERM drains and exits 0; SIGHUP loads the app again.
+    SIGTERM drains and exits 0; SIGHUP loads the app and the certificate again.
     """
     # What the app prints must not be taken for the ready line.
     output, sys.stdout = sys.stdout, sys.stderr
@@ -105,4 +117,26 @@ def command(
         os.write(output.fileno(), json.dumps(server.ready_record()).encode() + b"\n")
 
     reloads = Reloads(place.app)
-    serve_until_stopped(options, announce, beside=reloads.run, on_reload=reloads.ask, exit_with_parent=exit_with_parent)
+    beside = _beside(reloads, advertise)
+    serve_until_stopped(options, announce, beside=beside, on_reload=reloads.ask, exit_with_parent=exit_with_parent)
+
+
+def _beside(reloads: Reloads, advertise: str | None) -> Beside:
+    """
+    What runs as long as the server does.
+
+    Raises:
+        StartError: announcing it needs what is not installed.
+    """
+    if advertise is None:
+        return reloads.run
+    from tinyvex.server import advertising
+
+    advertising.require_zeroconf()
+
+    async def run(server: Server) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(reloads.run, server)
+            group.start_soon(advertising.advertise, server, advertise or socket.gethostname())
+
+    return run

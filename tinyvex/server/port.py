@@ -32,6 +32,8 @@ class Port:
     def __init__(self, options: ServerOptions, runtime: Runtime) -> None:
         self._options, self._runtime = options, runtime
         self._handshakes: Handshakes | None = None
+        self.replaced = asyncio.Event()
+        """Set when the certificate was replaced."""
         self._listener: Listener
         refuse_exposed(options)
         if options.tls is not None:
@@ -82,6 +84,7 @@ class Port:
             from tinyvex.server import tls
 
             self._certificate = self._handshakes.certificate = tls.load(self._options.tls)
+            self.replaced.set()
 
     @property
     def number(self) -> int:
