@@ -1,15 +1,25 @@
 """`tinyvex data`, beside a server and without one."""
 
+import datetime as dt
 import json
-from collections.abc import Callable, Iterator
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.process import ServerProcess
 from tinyvex.cli.main import run
+from tinyvex.cli.output import time_text
+from tinyvex.cli.session import _Local, _Remote
+from tinyvex.errors import InvalidResult
+from tinyvex.runtime import Runtime
+from tinyvex.storage import inspection
 
-APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+APP, NOTEBOOK = SUPPORT / "shelf.py", SUPPORT / "notebook.py"
 BOOKS = 130
 
 Data = Callable[..., str]
@@ -43,17 +53,44 @@ def data(place: Path, capsys: pytest.CaptureFixture[str]) -> Data:
     return show
 
 
+@pytest.fixture
+def fail(place: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    def show(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = run(["data", *arguments, "--data", str(place)])
+        return code, capsys.readouterr().err
+
+    return show
+
+
 def test_tables_are_listed_with_their_counts(data: Data) -> None:
-    """Without a table: every table, empty ones too."""
-    assert json.loads(data("--format", "json")) == [
-        {"table": "books", "documents": BOOKS},
-        {"table": "readers", "documents": 0},
+    """Without a table: every table, empty ones too, with documents, bytes of their JSON and revisions."""
+    tables = json.loads(data("--format", "json"))
+    size = sum(
+        len(json.dumps(json.loads(line), separators=(",", ":"), ensure_ascii=False).encode())
+        for line in data("books", "--format", "jsonl", "--limit", "0").splitlines()
+    )
+    assert tables == [
+        {"table": "books", "documents": BOOKS, "size_bytes": size, "size_is_exact": True, "revisions": BOOKS},
+        {"table": "readers", "documents": 0, "size_bytes": 0, "size_is_exact": True, "revisions": 0},
     ]
 
 
 def test_tables_are_aligned_for_people(data: Data) -> None:
     """The default form has one line per table under a heading."""
-    assert data().split() == ["table", "documents", "-------", "---------", "books", str(BOOKS), "readers", "0"]
+    heading, _, books, _ = data().splitlines()
+    assert heading.split() == ["table", "documents", "size", "revisions"]
+    assert books.split() == ["books", str(BOOKS), "14.3", "KB", str(BOOKS)]
+
+
+def test_the_size_of_a_large_table_is_an_estimate(data: Data, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the oldest and newest documents are added up, and the figure says that it is no exact one."""
+    exact = json.loads(data("--format", "json"))[0]["size_bytes"]
+    monkeypatch.setattr(inspection, "SIZE_SAMPLE", 20)
+    books = json.loads(data("--format", "json"))[0]
+    assert (books["size_is_exact"], books["documents"]) == (False, BOOKS)
+    assert books["size_bytes"] == pytest.approx(exact, rel=0.05)
+    assert "about 14" in data()
 
 
 def test_documents_are_newest_first(data: Data) -> None:
@@ -98,3 +135,208 @@ def test_a_missing_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(["data", "--data", str(tmp_path / "none")]) == 22
     assert not (tmp_path / "none").exists()
     assert "none" in capsys.readouterr().err
+
+
+def test_formats_have_convexs_names_too(data: Data) -> None:
+    """`jsonArray` is `json`, `jsonLines` is `jsonl`."""
+    assert data("books", "--format", "jsonArray") == data("books", "--format", "json")
+    assert data("books", "--format", "jsonLines") == data("books", "--format", "jsonl")
+
+
+def titles(shown: str) -> list[str]:
+    return [json.loads(line)["title"] for line in shown.splitlines()]
+
+
+def test_an_index_gives_the_order(data: Data) -> None:
+    """`--index` goes along that index, from its end unless `--order asc`."""
+    along = ("books", "--format", "jsonl", "--index", "by_title", "--limit", "2")
+    assert titles(data(*along)) == ["Volume 0129", "Volume 0128"]
+    assert titles(data(*along, "--order", "asc")) == ["Volume 0000", "Volume 0001"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "numbers"),
+    [
+        (["--eq", 'title="Volume 0007"'], [7]),
+        (["--gt", 'title="Volume 0126"'], [127, 128, 129]),
+        (["--gte", 'title="Volume 0127"'], [127, 128, 129]),
+        (["--lt", 'title="Volume 0002"'], [0, 1]),
+        (["--lte", 'title="Volume 0001"'], [0, 1]),
+        (["--gt", 'title="Volume 0003"', "--lte", 'title="Volume 0005"'], [4, 5]),
+        (["--eq", 'title="Volume 0007"', "--gt", "_creationTime=0"], [7]),
+        (["--eq", "title=7"], []),
+    ],
+)
+def test_conditions_narrow_the_index(data: Data, conditions: list[str], numbers: list[int]) -> None:
+    """Each operator is the query builder's of that name, and they go together."""
+    shown = data("books", "--format", "jsonl", "--order", "asc", "--index", "by_title", *conditions)
+    assert titles(shown) == [f"Volume {number:04}" for number in numbers]
+
+
+def test_a_condition_goes_over_many_pages(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages go on within the range."""
+    monkeypatch.setattr("tinyvex.cli.data.SCAN_PAGE_ROWS", 7)
+    shown = data("books", "--format", "jsonl", "--index", "by_title", "--lt", 'title="Volume 0040"', "--limit", "0")
+    assert titles(shown) == [f"Volume {number:04}" for number in reversed(range(40))]
+
+
+def test_large_documents_come_in_smaller_pages(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a page is too large to be a result, a shorter one is asked for."""
+    ask = _Local.query
+
+    async def refuse_long(session: _Local, path: str, arguments: Mapping[str, Any], **at: Any) -> bytes:
+        if arguments.get("size", 0) > 20:
+            raise InvalidResult("too large")
+        return await ask(session, path, arguments, **at)
+
+    monkeypatch.setattr(_Local, "query", refuse_long)
+    capsys.readouterr()
+    assert run(["data", "books", "--format", "jsonl", "--limit", "0", "--data", str(folder)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == BOOKS
+
+
+def test_an_unknown_index_is_an_error_that_lists_them(fail: Callable[..., tuple[int, str]]) -> None:
+    """Each index is told with its fields."""
+    code, shown = fail("books", "--index", "by_weight")
+    assert code == 3
+    assert "by_weight" in shown
+    assert "by_creation_time (_creationTime), by_title (title)" in shown
+
+
+def test_an_unknown_field_is_an_error_that_lists_them(fail: Callable[..., tuple[int, str]]) -> None:
+    """Without an index too: there are fields of indexes to choose from."""
+    for arguments in (["--eq", "pages=5"], ["--index", "by_title", "--gt", "pages=5"]):
+        code, shown = fail("books", *arguments)
+        assert code == 3
+        assert "no field 'pages'" in shown
+        assert "by_title (title)" in shown
+
+
+@pytest.mark.parametrize("condition", ["title", "title=Emma", "=1"])
+def test_a_condition_that_is_none(fail: Callable[..., tuple[int, str]], condition: str) -> None:
+    """That is a usage error that shows the form."""
+    code, shown = fail("books", "--eq", condition)
+    assert code == 2
+    assert "FIELD=JSON" in shown or "in quotes" in shown
+
+
+def test_conditions_need_a_table(fail: Callable[..., tuple[int, str]]) -> None:
+    """Tables have no index."""
+    assert fail("--index", "by_title")[0] == 2
+
+
+# The past.
+
+
+@pytest.fixture(scope="module")
+def aged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A folder with two notes, and the moment between them."""
+    path = tmp_path_factory.mktemp("notebook")
+    options = ["--app", str(NOTEBOOK), "--data", str(path)]
+    assert run(["run", "notebook:write", '{"title": "Older", "rank": 5}', *options]) == 0
+    between = Runtime().now_us()
+    assert run(["run", "notebook:write", '{"title": "Younger"}', *options]) == 0
+    return path, between
+
+
+def test_a_past_state_is_shown(aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]) -> None:
+    """`--at` with a ts, and with the same as a time: what came later is not there yet."""
+    path, between = aged
+    time = dt.datetime.fromtimestamp(between / 1e6, dt.UTC).isoformat()
+    command = ["data", "notes", "--format", "jsonl", "--data", str(path)]
+    for at, found in (([], ["Younger", "Older"]), (["--at", str(between)], ["Older"]), (["--at", time], ["Older"])):
+        capsys.readouterr()
+        assert run([*command, *at]) == 0
+        assert titles(capsys.readouterr().out) == found
+
+
+def test_a_past_state_is_shown_by_a_server(aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside a running server the answer is the same."""
+    path, between = aged
+    with ServerProcess(NOTEBOOK, path):
+        capsys.readouterr()
+        assert run(["data", "notes", "--format", "jsonl", "--data", str(path), "--at", str(between)]) == 0
+        assert titles(capsys.readouterr().out) == ["Older"]
+
+
+def test_tables_of_the_past_are_counted(aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]) -> None:
+    """`--at` without a table has the counts of then."""
+    path, between = aged
+    capsys.readouterr()
+    assert run(["data", "--format", "json", "--data", str(path), "--at", str(between)]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"table": "notes", "documents": 1}]
+
+
+def test_below_the_floor_the_error_says_what_can_be_read(
+    aged: tuple[Path, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names the first moment that is kept, as a time and as a ts."""
+    path, between = aged
+    shutil.copytree(path, tmp_path, dirs_exist_ok=True)
+    connection = sqlite3.connect(tmp_path / "data.sqlite3")
+    with connection:
+        connection.execute("UPDATE globals SET json_value = ? WHERE key = 'floor_ts'", (between + 1,))
+    connection.close()
+    assert run(["data", "notes", "--data", str(tmp_path), "--at", str(between)]) == 3
+    assert f"states can be read from {time_text(between + 1)} on" in capsys.readouterr().err
+
+
+def test_a_whole_number_finds_what_the_documents_have(
+    aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the app's annotations too, `5` is the Int64 that the field holds."""
+    path, _ = aged
+    capsys.readouterr()
+    command = ["data", "notes", "--format", "jsonl", "--data", str(path), "--index", "by_rank"]
+    assert run([*command, "--eq", "rank=5"]) == 0
+    assert titles(capsys.readouterr().out) == ["Older"]
+
+
+def test_a_moment_without_the_table_is_an_error(fail: Callable[..., tuple[int, str]], place: Path) -> None:
+    """Before the first commit there was no such table."""
+    code, shown = fail("books", "--at", "1d ago")
+    assert code == 3
+    assert "there is no table `books`" in shown
+
+
+def test_a_moment_since_the_last_commit_is_the_newest_state(data: Data) -> None:
+    """Nothing has changed since, and no commit needs to bear that very time."""
+    assert data("books", "--at", "0s") == data("books")
+
+
+def test_the_future_cannot_be_read(fail: Callable[..., tuple[int, str]]) -> None:
+    """It is an error of the caller."""
+    code, shown = fail("books", "--at", "2999-01-01")
+    assert code == 3
+    assert "in the future" in shown
+
+
+@pytest.mark.parametrize("text", ["yesterday", "10", "10 parsecs ago", "2026-13-01"])
+def test_a_moment_that_is_none(fail: Callable[..., tuple[int, str]], text: str) -> None:
+    """That is a usage error that shows what there is to write."""
+    code, shown = fail("books", "--at", text)
+    assert code == 2
+    assert "10m ago" in shown or "like" in shown
+
+
+def test_all_pages_are_of_one_moment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A document that comes while pages are read is on none of them."""
+    options = ["--data", str(tmp_path)]
+    ask = _Remote.query
+
+    async def write_after(session: _Remote, path: str, arguments: Mapping[str, Any], **at: Any) -> bytes:
+        page = await ask(session, path, arguments, **at)
+        await session._client.mutation("shelf:add", {"title": "Between"})
+        return page
+
+    with ServerProcess(APP, tmp_path):
+        assert run(["run", "shelf:add_many", '{"count": 5}', *options]) == 0
+        capsys.readouterr()
+        monkeypatch.setattr(_Remote, "query", write_after)
+        monkeypatch.setattr("tinyvex.cli.data.SCAN_PAGE_ROWS", 2)
+        assert run(["data", "books", "--limit", "0", "--format", "jsonl", "--order", "asc", *options]) == 0
+        assert titles(capsys.readouterr().out) == [f"Volume {number:04}" for number in range(5)]
