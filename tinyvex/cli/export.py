@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tinyvex.cli.options import data_option
-from tinyvex.cli.output import progress_bar, size_text, time_text
+from tinyvex.cli.output import counted, progress_bar, size_text, time_text
 from tinyvex.cli.place import find_data
 
 
@@ -28,5 +28,5 @@ def command(file: Path, data: Path | None, replace: bool) -> None:
 
     with progress_bar("Exporting") as progress:
         done = export(find_data(data), file.absolute(), progress, replace=replace)
-    counts = f"{done.documents:,} documents of {done.tables} tables"
+    counts = f"{counted(done.documents, 'document')} of {counted(done.tables, 'table')}"
     click.echo(f"{file}: {counts}, {size_text(done.size_bytes)}, as of {time_text(done.ts)}", err=True)

@@ -38,6 +38,11 @@ def value_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something, for people."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def size_text(size_bytes: int) -> str:
     """A size for people."""
     size, unit = float(size_bytes), "bytes"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tinyvex.storage.log import Snapshot
     from tinyvex.storage.store import Store
 
-__all__ = ["Tablet", "TabletState", "abandon_all", "add_tablet", "change_state", "clear_tablets", "find", "tablets"]
+__all__ = ["Tablet", "TabletState", "abandon_all", "add_tablet", "change_state", "clear_tablets", "tablets"]
 
 TabletState: TypeAlias = Literal["filling", "abandoned", "replaced"]
 Pause: TypeAlias = Callable[[], Awaitable[None]]
@@ -66,12 +66,6 @@ def tablets(snapshot: Snapshot) -> Iterator[Tablet]:
         yield _read(found)
 
 
-def find(snapshot: Snapshot, tablet: int) -> Tablet | None:
-    """The one with this number."""
-    stored = snapshot.get(TABLETS_TABLET, _internal(tablet))
-    return None if stored is None else _read(SystemDocument.of(stored))
-
-
 def _read(found: SystemDocument) -> Tablet:
     fields = found.fields
     indexes = [IndexInfo(index["id"], index["name"], tuple(index["fields"])) for index in fields["indexes"]]
@@ -100,7 +94,7 @@ def add_tablet(
         "append": append,
         "indexes": [{"id": index.id, "name": index.name, "fields": list(index.fields)} for index in table.maintained],
     }
-    change.insert(change.catalog.table("_tablets"), fields, _internal(table.tablet))
+    change.insert(change.catalog.table("_tablets"), fields, _internal(table.tablet, state))
 
 
 def change_state(change: SystemChange, tablet: Tablet, state: TabletState) -> None:
@@ -108,8 +102,9 @@ def change_state(change: SystemChange, tablet: Tablet, state: TabletState) -> No
     change.update(change.catalog.table("_tablets"), tablet.found, state=state)
 
 
-def _internal(tablet: int) -> bytes:
-    return tablet.to_bytes(INTERNAL_BYTES, "big")
+def _internal(tablet: int, state: TabletState) -> bytes:
+    """A tablet may come here twice, filled and later replaced; a document's id only once."""
+    return tablet.to_bytes(INTERNAL_BYTES - 1, "big") + (b"\1" if state == "replaced" else b"\0")
 
 
 async def abandon_all(store: Store) -> None:
@@ -138,7 +133,7 @@ async def clear_tablets(store: Store, floor: int, pause: Pause) -> int:
                 await _delete(store, queries.DROP_CURRENT_STEP, index_id, pause)
                 await _delete(store, queries.DROP_INDEX_STEP, index_id, pause)
         deleted += await _delete(store, queries.CLEAR_TABLET_STEP, tablet.table.tablet, pause)
-        await store.write(partial(_forget, tablet.table.tablet))
+        await store.write(partial(_forget, tablet.found.stored.internal))
     return deleted
 
 
@@ -168,9 +163,9 @@ async def _delete(store: Store, statement: str, number: int, pause: Pause) -> in
         await pause()
 
 
-def _forget(tablet: int, snapshot: Snapshot, ts: int) -> Outcome[None]:
+def _forget(internal: bytes, snapshot: Snapshot, ts: int) -> Outcome[None]:
     change = SystemChange(snapshot, ts)
-    found = find(snapshot, tablet)
-    if found is not None:
-        change.delete(change.catalog.table("_tablets"), found.found)
+    stored = snapshot.get(TABLETS_TABLET, internal)
+    if stored is not None:
+        change.delete(change.catalog.table("_tablets"), SystemDocument.of(stored))
     return Outcome(None, change.record())
