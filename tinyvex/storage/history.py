@@ -8,7 +8,7 @@ Which tablet a table had when is in the revisions of its document in `_tables`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tinyvex.storage.catalog import TABLES_TABLET
 from tinyvex.storage.records import Revision
@@ -49,6 +49,8 @@ def document_history(snapshot: Snapshot, table: TableInfo, internal: bytes, afte
             last = entered
             if entered.ts > after:
                 yield entered
+        if after > begin:
+            last = snapshot.revision_at(tablet, internal, after)
         for last in snapshot.revisions(tablet, internal, max(begin, after), until):
             yield last
 
@@ -64,23 +66,29 @@ def _entered(before: Revision | None, found: Revision | None, since: int) -> Rev
     return Revision(since, before.ts, json)
 
 
-def _periods(snapshot: Snapshot, table: TableInfo) -> list[tuple[int, int, int]]:
-    """Which tablet the table had, from when to when, both inclusive; oldest first."""
-    found: list[tuple[int, int]] = []
+class _Period(NamedTuple):
+    """From when to when, both inclusive, the table's documents were in a tablet."""
+
+    tablet: int
+    since: int
+    until: int
+
+
+def _periods(snapshot: Snapshot, table: TableInfo) -> list[_Period]:
+    """All of them, oldest first; none of a time when the table's ids had another number."""
+    found: list[_Period] = []
     for revision in _table_revisions(snapshot, table):
         assert revision.json is not None, "a table that exists was deleted"
-        fields = decode_canonical(revision.json)
-        assert isinstance(fields, dict)
-        tablet = fields["tablet"]
-        assert isinstance(tablet, int)
-        if not found or found[-1][0] != tablet:
-            found.append((tablet, revision.ts))
-    if not found:  # a table of the database's own
-        return [(table.tablet, 0, snapshot.ts)]
-    ends = [since - 1 for _, since in found[1:]] + [snapshot.ts]
-    # Nothing is in a tablet before its table, and what is left of the table's own past may begin later.
-    begins = [0, *(since for _, since in found[1:])]
-    return [(tablet, begin, end) for (tablet, _), begin, end in zip(found, begins, ends, strict=True)]
+        fields = cast("dict[str, int]", decode_canonical(revision.json))
+        if found and found[-1].until == snapshot.ts:
+            if found[-1].tablet == fields["tablet"]:
+                continue
+            found[-1] = found[-1]._replace(until=revision.ts - 1)
+        if fields["number"] == table.number:
+            # Nothing is in a tablet before its table, and what is left of the table's own past may begin later.
+            since = revision.ts if found else 0
+            found.append(_Period(fields["tablet"], since, snapshot.ts))
+    return found or [_Period(table.tablet, 0, snapshot.ts)]  # a table of the database's own
 
 
 def _table_revisions(snapshot: Snapshot, table: TableInfo) -> list[Revision]:
