@@ -3,7 +3,7 @@
 import pytest
 
 from tinyvex.errors import Unauthenticated
-from tinyvex.server.handshake import AccessRules, Tokens, bearer_token, refusal
+from tinyvex.server.handshake import AccessRules, Tokens, bearer_token, is_loopback, refusal
 
 LOOPBACK = ["localhost:4800", "127.0.0.1:4800", "127.0.0.1", "[::1]:4800", "LOCALHOST:1"]
 
@@ -25,6 +25,46 @@ def test_other_names_are_refused(hosts: list[str]) -> None:
 def test_an_allowed_host_is_let_in() -> None:
     """`--allow-host` adds a name."""
     assert refusal(AccessRules(hosts=["Desk.Local"]), ["desk.local:4800"], []) is None
+
+
+@pytest.mark.parametrize("host", ["192.168.1.20:4800", "[fd00::2]:4800", "203.0.113.9", "127.0.0.1:4800", "localhost"])
+def test_beyond_loopback_every_address_is_let_in(host: str) -> None:
+    """An address cannot be rebound, and the server cannot know by which ones it is reached."""
+    assert refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is None
+
+
+@pytest.mark.parametrize("host", ["database.local", "evil.example:4800", "192.168.1.20.evil.example", "1.2.3", ""])
+def test_beyond_loopback_names_are_refused_all_the_same(host: str) -> None:
+    """A name can be rebound to any address."""
+    assert refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is not None
+
+
+def test_on_loopback_other_addresses_are_refused() -> None:
+    """Nobody who means a loopback port has a reason to name one of the network."""
+    assert refusal(AccessRules(), ["192.168.1.20:4800"], []) is not None
+
+
+def test_the_address_listened_on_is_let_in() -> None:
+    """Also where it is a name, or a loopback address besides the usual one."""
+    assert refusal(AccessRules(listens_on="Desk.local"), ["desk.local:4800"], []) is None
+    assert refusal(AccessRules(listens_on="127.0.0.2"), ["127.0.0.2:4800"], []) is None
+
+
+def test_with_tls_a_page_without_it_is_of_another_origin() -> None:
+    """Whoever sits between can make any page of http, and none of https."""
+    rules = AccessRules(secure=True)
+    assert refusal(rules, ["localhost:4800"], ["https://localhost:4800"]) is None
+    assert refusal(rules, ["localhost:4800"], ["http://localhost:4800"]) is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+     ("192.168.1.20", False), ("", False), ("localhost.example", False), ("desk.local", False)],
+)  # fmt: skip
+def test_what_counts_as_loopback(host: str, loopback: bool) -> None:
+    """Only what other machines surely cannot reach."""
+    assert is_loopback(host) == loopback
 
 
 def test_the_servers_own_origin_is_let_in() -> None:

@@ -193,7 +193,8 @@ class Link(asyncio.Protocol):
         if isinstance(refusal, InvalidStatus):
             return _refusal(refusal.response)
         if refusal is not None:
-            return ConnectionLost(f"the other side does not speak WebSocket: {refusal}")
+            hint = "" if self._websocket.uri.secure else "; a server with TLS is reached by wss://"
+            return ConnectionLost(f"the other side does not speak WebSocket: {refusal}{hint}")
         if isinstance(self._websocket.parser_exc, PayloadTooBig):
             return ConnectionLost(f"a message from the server was too large: {self._websocket.parser_exc}")
         received = self._websocket.close_rcvd

@@ -36,11 +36,18 @@ class AccessRules:
         hosts: further names, without port, under which the server may be addressed.
         origins: further origins, as `https://app.example` or `tauri://localhost`, whose pages may connect.
         listens_on: the address that the server listens on, which is allowed too.
+        secure: whether it speaks TLS: a page of its own then came over TLS as well.
     """
 
     def __init__(
-        self, hosts: Collection[str] = (), origins: Collection[str] = (), listens_on: str = "127.0.0.1"
+        self,
+        hosts: Collection[str] = (),
+        origins: Collection[str] = (),
+        listens_on: str = "127.0.0.1",
+        *,
+        secure: bool = False,
     ) -> None:
+        self.own_schemes = {"https"} if secure else {"http", "https"}
         self._takes_addresses = not is_loopback(listens_on)
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in (*hosts, listens_on)}
         self.origins = frozenset(origin.lower().rstrip("/") for origin in origins)
@@ -90,7 +97,7 @@ def refusal(rules: AccessRules, host_headers: list[str], origin_headers: list[st
         return f"Host {shown!r} is not allowed here; allow it with --allow-host if it is yours."
     if len(origin_headers) > 1:
         return "More than one Origin header."
-    if origin_headers and not _same_origin(origin_headers[0], host_headers[0]):
+    if origin_headers and not _same_origin(rules, origin_headers[0], host_headers[0]):
         origin = origin_headers[0].lower().rstrip("/")
         if origin not in rules.origins:
             return f"Origin {origin_headers[0]!r} is not allowed here; allow it with --allow-origin if it is yours."
@@ -118,12 +125,12 @@ def host_name(header: str) -> str | None:
         return None
 
 
-def _same_origin(origin: str, host: str) -> bool:
+def _same_origin(rules: AccessRules, origin: str, host: str) -> bool:
     try:
         parts = urlsplit(origin)
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and parts.netloc.lower() == host.strip().lower()
+    return parts.scheme in rules.own_schemes and parts.netloc.lower() == host.strip().lower()
 
 
 def bearer_token(headers: list[str]) -> str | None:

@@ -84,7 +84,9 @@ class Server:
         pairing = Pairing(options.data, self.runtime.now_us, self.runtime.token)
         links = DashboardAccess(self.runtime.monotonic, self.runtime.token)
         self._admission = Admission(self._tokens, pairing, links)
-        self._rules = handshake.AccessRules(options.allowed_hosts, options.allowed_origins, options.host)
+        self._rules = handshake.AccessRules(
+            options.allowed_hosts, options.allowed_origins, options.host, secure=options.tls is not None
+        )
         self._connections: dict[int, Connection] = {}
         self._sessions: dict[str, Connection] = {}
         self._accepted = 0
