@@ -70,14 +70,14 @@ CLOSE_SECONDS = 2.0  # how long a close waits for the peer
 # History.
 RETENTION_SECONDS = 24 * 3600.0  # how far back any state can be read, unless an operator says otherwise
 RETENTION_SECONDS_MIN = 10.0  # what reads under way need, and clients that come back at once
-RETENTION_STEP_ROWS = 500  # revisions looked at by one unit of the writer: some 2 ms
+RETENTION_STEP_ROWS = 500  # revisions looked at by one unit of the writer: about a millisecond
 RETENTION_PAUSE_SECONDS = 0.01  # between two of them
 RETENTION_INTERVAL_SECONDS = 60.0  # between two sweeps, or a tenth of what is kept, whichever is less
 
 # Live queries.
 KEPT_BYTES_MAX = 128 << 20  # of results, their ranges and older versions; the one computed longest ago gives up its own
 DIFF_STEPS_MAX = 200_000  # fields and elements looked at for a patch, on a reader: about half a second
-# What is compared on the loop, for a client that is behind; above it the whole value is sent. About 2 ms:
+# What is compared on the loop, for a client that is behind; above it the whole value is sent. Below a millisecond:
 DIFF_ON_LOOP_BYTES_MAX = 64 << 10  # of text that a function made
 DIFF_ON_LOOP_ROWS_MAX = 1024  # in chunks that the other version does not have
 DIFF_ON_LOOP_ROWS_BYTES_MAX = 512 << 10  # of those
