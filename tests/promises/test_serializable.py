@@ -16,9 +16,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.support.cluster import PORT, SimulatedServer
 from tests.support.loop import run_virtual
 from tests.support.network import Network
+from tests.support.simulated_server import PORT, SimulatedServer
 from tests.support.world import WorldRuntime
 from tinyvex.client.client import Client
 from tinyvex.client.requests import Kind

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.loop import run_virtual
+from tests.support.users import SlowTokens
 from tinyvex import limits
 
 FIRST_SEED = int(os.environ.get("SEED", "1"))
@@ -30,7 +31,11 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Path], Cluster]:
         folder.mkdir()
         cluster = Cluster(seed, folder)
         print(f"seed {seed}")
-        monkeypatch.setattr(limits, "KEPT_BYTES_MAX", cluster.kept_bytes_max)
+        for name, value in cluster.limits.items():
+            monkeypatch.setattr(limits, name, value)
+        monkeypatch.setattr("tinyvex.server.server.UserTokens", SlowTokens)
+        if cluster.is_trusting:
+            monkeypatch.setattr("tinyvex.client.identity._owner", lambda _token: ("", ""))
         run_virtual(cluster.run())
         return cluster
 
@@ -45,8 +50,8 @@ def test_what_clients_are_told_equals_a_fresh_run_at_that_version(seed: int, tmp
     """After every transition each result equals the model's; in the end nothing acknowledged is lost or doubled."""
     cluster = live(seed, tmp_path / "world")
     assert cluster.acts + cluster.steps >= STEPS_MIN
-    assert cluster.checks > 0
-    assert cluster.acknowledged
+    assert cluster.checkers.checks > 0
+    assert cluster.checkers.acknowledged
     assert cluster.counted["patches_failed"] == 0, "every patch fits"
 
 
@@ -57,17 +62,18 @@ def test_a_seed_is_a_world(tmp_path: Path, live: Live) -> None:
 
 
 def test_worlds_reach_every_way_of_telling(tmp_path: Path, live: Live) -> None:
-    """Patches, parts, results found again, states passed over, memory given up: all of it happens in a few worlds."""
+    """Patches, parts, results found again, memory given up, users coming and going: all of it happens in a few worlds."""
     counted: Counter[str] = Counter()
     for seed in range(1, 9):
         cluster = live(seed, tmp_path / str(seed))
         counted += cluster.counted
         counted.update(kills=cluster.kills, cuts=cluster.cuts, stalls=cluster.stalls, vanished=cluster.vanished)
-        counted.update(crashed_clients=cluster.crashed_clients)
+        counted.update(cluster.issuer.seen, crashed_clients=cluster.crashed_clients)
     ways = [
         "patches_applied", "values_received", "chunks_received", "unchanged_sent", "results_found_again",
         "transitions_skipped", "results_evicted", "rows_applied", "mutations_replayed", "kills", "cuts", "stalls",
-        "revisions_forgotten", "vanished", "crashed_clients",
+        "revisions_forgotten", "vanished", "crashed_clients", "tokens_taken", "tokens_refused", "tokens_ended",
+        "signed_out", "identities_changed", "mutations_of_users", "results_of_users", "queries_answered",
     ]  # fmt: skip
     print(counted)
     assert [way for way in ways if not counted[way]] == [], counted

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.model import Model
+from tests.support.users import Who
 
 FIELDS = ("a", "b", "c.d")
+CALLERS = ("mine", "sometimes", "members")
+"""Queries that look at who calls."""
 VALUES: tuple[Any, ...] = (None, False, True, 0, 1, 2, -1.5, "", "x", "xy", "\x00", [], [1], [1, 2])
 
 SOURCE = '''
@@ -58,6 +61,24 @@ def summary(ctx: tv.QueryCtx, table: str, count: int) -> Any:
     return {{"rows/of": rows, "newest": ctx.db.query(table).order("desc").take(count), "values": seen or None,
              "first~": ctx.db.query(table).first(), "by": [{{"a": a, "times": seen.count(a)}} for a in seen[:count]]}}
 
+def caller(ctx: tv.QueryCtx | tv.MutationCtx) -> Any:
+    return None if ctx.auth is None else [ctx.auth["subject"], ctx.auth["grade"]]
+
+@tv.query
+def mine(ctx: tv.QueryCtx) -> Any:
+    rows = ctx.db.query("marks").with_index("by_caller").eq("caller", caller(ctx)).order("desc").take(3)
+    return {{"caller": caller(ctx), "rows": rows}}
+
+@tv.query
+def sometimes(ctx: tv.QueryCtx, table: str) -> Any:
+    return None if ctx.db.query(table).count() % 2 else caller(ctx)
+
+@tv.query
+def members(ctx: tv.QueryCtx, table: str) -> Any:
+    if ctx.auth is None:
+        raise tv.AppError({{"odd": "nobody"}})
+    return ctx.db.query(table).collect()
+
 @tv.mutation
 def change(ctx: tv.MutationCtx, steps: list[dict[str, Any]]) -> list[str]:
     ids = []
@@ -77,7 +98,7 @@ def change(ctx: tv.MutationCtx, steps: list[dict[str, Any]]) -> list[str]:
             ctx.db.replace(id, step["document"])
     if steps and steps[-1].get("fail"):
         raise tv.AppError("as asked")
-    ctx.db.insert("marks", {{"key": steps[0]["key"] if steps else ""}})
+    ctx.db.insert("marks", {{"key": steps[0]["key"] if steps else "", "caller": caller(ctx)}})
     return ids
 '''
 
@@ -97,7 +118,7 @@ class Board:
 
     def source(self) -> str:
         """The app's file."""
-        declared = {**self.tables, "marks": {"by_key": ["key"]}}
+        declared = {**self.tables, "marks": {"by_key": ["key"], "by_caller": ["caller"]}}
         lines = [f"tv_{name} = tv.table({name!r}, indexes={indexes!r})" for name, indexes in declared.items()]
         lines.append(f"INDEXES = {self.tables!r}")
         return SOURCE.format(tables="\n".join(lines))
@@ -107,11 +128,13 @@ class Board:
     def query(self, pick: random.Random) -> tuple[str, dict[str, Any]]:
         """A random query: path and arguments."""
         table = pick.choice(sorted(self.tables))
-        kind = pick.choice(("scan", "scan", "scan", "scan", "count", "even", "fetch", "summary"))
+        kind = pick.choice(("scan", "scan", "scan", "scan", "count", "even", "fetch", "summary", *CALLERS))
         if kind == "fetch":
             return "board:fetch", {"id": ""}
         if kind == "summary":
             return "board:summary", {"table": table, "count": pick.randint(1, 5)}
+        if kind == "mine":
+            return "board:mine", {}
         if kind != "scan":
             return f"board:{kind}", {"table": table}
         index = pick.choice([None, *self.tables[table]])
@@ -147,8 +170,11 @@ class Board:
 
     # What they must return.
 
-    def expected(self, model: Model, ts: int, path: str, args: dict[str, Any]) -> Any:
-        """The result of a query at `ts`; an odd `even` is `("odd", total)`."""
+    def expected(self, model: Model, ts: int, path: str, args: dict[str, Any], who: Who = None) -> Any:
+        """The result of a query at `ts` for somebody; an odd `even` is `("odd", total)`."""
+        caller = None if who is None else list(who)
+        if path == "board:mine":
+            return {"caller": caller, "rows": _marks(model, ts, caller)}
         if path == "board:fetch":
             return model.fetch(args["id"], ts)
         if path == "board:scan":
@@ -156,12 +182,24 @@ class Board:
             return model.scan(ts, fields, args)
         if path == "board:summary":
             return _summary(model, ts, args)
+        if path == "board:members":
+            return ("odd", "nobody") if who is None else model.scan(ts, [], _all(args["table"]))
         total = len(model.documents(args["table"], ts))
+        if path == "board:sometimes":
+            return None if total % 2 else caller
         return ("odd", total) if path == "board:even" and total % 2 else total
 
 
+def _all(table: str) -> dict[str, Any]:
+    return {"table": table, "equal": [], "bound": None, "order": "asc", "limit": None}
+
+
+def _marks(model: Model, ts: int, caller: list[Any] | None) -> list[Any]:
+    return model.scan(ts, ["caller"], _all("marks") | {"equal": [["caller", caller]], "order": "desc", "limit": 3})
+
+
 def _summary(model: Model, ts: int, args: dict[str, Any]) -> dict[str, Any]:
-    rows = model.scan(ts, [], {"table": args["table"], "equal": [], "bound": None, "order": "asc", "limit": None})
+    rows = model.scan(ts, [], _all(args["table"]))
     seen, count = [row.get("a") for row in rows], args["count"]
     return {
         "rows/of": rows, "newest": rows[::-1][:count], "values": seen or None, "first~": rows[0] if rows else None,

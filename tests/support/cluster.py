@@ -8,10 +8,9 @@ Only time, threads and the network are the world's.
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import logging
 import random
-import sqlite3
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,22 +19,20 @@ from typing import Any
 import anyio
 
 from tests.support.board import Board
+from tests.support.checkers import Checkers
 from tests.support.loop import VirtualLoop
-from tests.support.model import Model
 from tests.support.network import Network
+from tests.support.simulated_server import PORT, SimulatedServer
+from tests.support.tokens import secret_options
+from tests.support.users import SUBJECTS, Issuer
 from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.client.client import Client
 from tinyvex.client.link import Link
-from tinyvex.client.query_set import Failure
-from tinyvex.client.state import ClientState
-from tinyvex.client.value import Value
-from tinyvex.errors import ClientClosed, RemoteError, TinyvexError
-from tinyvex.server.server import Server, ServerOptions
-from tinyvex.storage.check import check_folder
+from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError
+from tinyvex.server.server import ServerOptions
 from tinyvex.storage.retention import Policy
 
-PORT = 4800
 CLIENTS = 3
 QUERIES_MAX = 5
 CONVERGE_SECONDS = 600.0
@@ -43,66 +40,13 @@ CRASH_POINTS = ("writer:before-commit", "writer:after-commit")
 CHUNK_BYTES = {4: 1, 32: 3, 300: 4, 4000: 4, limits.CHUNK_BYTES: 4}
 """With how often each is chosen: parts of a few bytes take long."""
 KEPT_BYTES_MAX = (0, 20_000, limits.KEPT_BYTES_MAX)
+LEEWAY_SECONDS = (0.0, limits.AUTH_LEEWAY_SECONDS)
+BUFFER_BYTES = (1 << 10, 8 << 10, 64 << 10)
 STALL_SECONDS = 3.0
 TURNS_UNTIL_KILL_MAX = 20_000
 RETENTION_SECONDS = (limits.RETENTION_SECONDS_MIN, limits.RETENTION_SECONDS)
 
 log = logging.getLogger("tests.world")
-
-
-class SimulatedServer:
-    """A server process of the world."""
-
-    def __init__(self, network: Network, source: random.Random, options: ServerOptions, counted: Counter[str]) -> None:
-        self.network = network
-        self.runtime = WorldRuntime(network, source)
-        self.server = Server(options, self.runtime)
-        self._counted = counted
-        self.died = anyio.Event()
-        self.runtime.on_kill = self._die
-
-    async def run(self) -> None:
-        """Serve until killed; what is left of a killed process stays as it is, for it runs no `finally`."""
-        try:
-            await self.server.__aenter__()
-        except asyncio.CancelledError:
-            raise  # the world ends
-        except BaseException:
-            if not self.runtime.killed:
-                raise
-        await asyncio.get_running_loop().create_future()
-
-    def kill(self) -> None:
-        """As SIGKILL does: in the middle of anything."""
-        if not self.runtime.killed:
-            self.runtime.kill()
-
-    def count(self) -> None:
-        """Add what this process has done to what all have done."""
-        counters = getattr(self.server, "counters", None)
-        self._counted.update(asdict(counters) if counters is not None else {})
-
-    def _die(self) -> None:
-        self.count()
-        self.network.listeners.pop(PORT, None)
-        for transport in list(self.network.transports):
-            self.network.cut(transport)
-        store = getattr(self.server, "store", None)
-        if store is not None:
-            kill_store(store)
-        self.died.set()
-
-
-def kill_store(store: Any) -> None:
-    """What the operating system does to a killed process's files: open transactions are gone, the lock is free."""
-    writer = store._writer._thread
-    if writer._connection is not None:
-        writer._connection.close()
-    for thread in store._readers._threads:
-        if thread.source is not None:
-            thread.source.connection.close()
-    store._lock.release()
-    store._closing = True  # so that nothing of the killed process waits for its writer when the world ends
 
 
 @dataclass
@@ -118,23 +62,32 @@ class Cluster:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.network = Network(random.Random(self.random.getrandbits(64)))
+        self.network.buffer_bytes = self.random.choice(BUFFER_BYTES)
         self.board = Board(random.Random(self.random.getrandbits(64)))
-        self.model = Model()
         self.app = self.folder / "board.py"
         self.app.write_text(self.board.source(), "utf-8")
         self.data = self.folder / "data"
         (chunk_bytes,) = self.random.choices(list(CHUNK_BYTES), list(CHUNK_BYTES.values()))
         retention = Policy(self.random.choice(RETENTION_SECONDS))
+        self.has_users = self.random.random() < 0.6
+        auth = secret_options(self.folder) if self.has_users else None
         self.options = ServerOptions(
-            app=self.app, data=self.data, port=PORT, chunk_bytes=chunk_bytes, retention=retention
+            app=self.app, data=self.data, port=PORT, chunk_bytes=chunk_bytes, retention=retention, auth=auth
         )
-        self.kept_bytes_max = self.random.choice(KEPT_BYTES_MAX)
+        self.limits = {
+            "KEPT_BYTES_MAX": self.random.choice(KEPT_BYTES_MAX),
+            "AUTH_LEEWAY_SECONDS": self.random.choice(LEEWAY_SECONDS),
+            "AUTH_RENEW_SECONDS_MIN": 0.05,
+        }
+        """What is to be put in the place of the product's, as a world lasts a few seconds only."""
+        self.is_trusting = self.random.random() < 0.3
+        """Whether clients try tokens of any subject."""
+        self.issuer = Issuer(WorldRuntime(self.network, self.random))
+        self.checkers = Checkers(self.seed, self.data, self.board, self.issuer, self.note)
         self.counted: Counter[str] = Counter()
         """What all server processes and clients have done."""
         self.server: SimulatedServer
-        self.acknowledged: dict[str, int] = {}
         self.ids: list[str] = []
-        self.checks = 0
         self.kills = 0
         self.cuts = 0
         self.stalls = 0
@@ -148,10 +101,23 @@ class Cluster:
         self.fault_pause_seconds = self.pace_seconds * 5 / 3
         self._processes: list[asyncio.Task[None]] = []
         self._converged = 0
+        self._failures: list[BaseException] = []
+        self._scope: anyio.CancelScope | None = None
+
+    def _fail(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback raised, a checker perhaps: the world ends."""
+        error = context.get("exception") or AssertionError(context["message"])
+        self._failures.append(error)
+        if self._scope is not None:
+            self._scope.cancel()
 
     async def run(self) -> None:
         """Live through faults, then converge without them."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._fail)
+        self.issuer.runtime.bind(loop)
         async with anyio.create_task_group() as tasks:
+            self._scope = tasks.cancel_scope
             tasks.start_soon(self._supervise)
             faults_over = anyio.Event()
             async with anyio.create_task_group() as clients:
@@ -166,9 +132,11 @@ class Cluster:
                     await asyncio.sleep(0.1)
                 clients.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
+        if self._failures:
+            raise self._failures[0]
         self.server.count()
         await self.server.server.stop()
-        self._check_file()
+        self.checkers.check_file()
 
     async def _deadline(self) -> None:
         """Fail if clients have not converged in time."""
@@ -239,8 +207,9 @@ class Cluster:
         runtime = WorldRuntime(self.network, source)
         runtime.bind(asyncio.get_running_loop())
         crashing = self._crashing[number] = anyio.Event()
-        async with Client(f"ws://127.0.0.1:{PORT}", None, runtime) as client:
-            self._watch(client, number)
+        auth = self.issuer.source(source, source.choice(SUBJECTS)) if self.has_users else None
+        async with Client(f"ws://127.0.0.1:{PORT}", None, runtime, auth=auth) as client:
+            witness = self.checkers.watch(client, number)
             held: list[Any] = []
             async with anyio.create_task_group() as calls:
                 count = 0
@@ -250,12 +219,24 @@ class Cluster:
                         self._vanish(client)
                         return False
                     count += 1
+                    if self.has_users and source.random() < 0.15:
+                        self._change_user(client, source, auth)
                     self._act(client, name, count, source, held, calls)
             # Everything was answered; one more transition, to everybody's newest state.
-            await client.mutation("board:change", {"steps": []})
-            self._check_client(client._session, number)
+            while not await self._mutate_nothing(client):
+                pass
+            self.checkers.check_client(client._session, number, witness)
             self.counted.update(asdict(client.counters))
         return True
+
+    def _change_user(self, client: Client, source: random.Random, auth: Any) -> None:
+        """Its user signs in again, or out, or it is time to renew the token."""
+        dice = source.random()
+        if dice < 0.5:
+            client.set_auth(auth if dice < 0.4 else None)
+        else:
+            client._session.identity.renew()
+            client._tokens.look_up()
 
     def _vanish(self, client: Client) -> None:
         """Its process is gone: nobody is told, and what it waited for it does not hear."""
@@ -276,9 +257,18 @@ class Cluster:
             held.append(client.subscribe(path, args))
         elif dice < 0.4 and held:
             held.pop(source.randrange(len(held))).close()
+        elif dice < 0.5:
+            calls.start_soon(self._query, client, source)
         else:
             key = f"{name}-{count}"
             calls.start_soon(self._mutate, client, self.board.mutation(source, key), key)
+
+    async def _query(self, client: Client, source: random.Random) -> None:
+        """Ask once; the witness checks the answer."""
+        path, args = self.board.query(source)
+        if path != "board:fetch":
+            with contextlib.suppress(ClientClosed, ConnectionLost, RemoteError):
+                await client.query(path, args)
 
     async def _mutate(self, client: Client, args: dict[str, Any], key: str) -> None:
         try:
@@ -286,84 +276,29 @@ class Cluster:
         except ClientClosed:
             return  # its process crashed; whether it was committed nobody knows
         except RemoteError as error:
+            if self._is_withheld(error):
+                self.checkers.acknowledged[key] = 1
+                return
             assert error.name == "AppError", error
             assert args["steps"][-1]["fail"]
             self.note(f"{key} failed as asked")
             return
         assert not args["steps"][-1]["fail"]
         self.ids.extend(ids)
-        self.acknowledged[key] = self.acknowledged.get(key, 0) + 1
+        self.checkers.acknowledged[key] = self.checkers.acknowledged.get(key, 0) + 1
         self.note(f"{key} acknowledged")
 
-    # Checkers.
-
-    def _watch(self, client: Client, number: int) -> None:
-        state = client._session
-        receive = state._receive_transition
-
-        def checked(transition: Any) -> None:
-            receive(transition)
-            if state._settled():
-                self._check_client(state, number)
-
-        state._receive_transition = checked  # type: ignore[method-assign]
-
-    def _check_client(self, state: ClientState, number: int) -> None:
-        """The client's results equal its queries run from scratch at the version it was told."""
-        ts = state.version.ts
-        self._catch_up()
-        assert ts <= self.model.last_ts or ts == 0, "no transition before its commit is durable"
-        shown = []
-        for query in state.queries:
-            if query.query_id not in state.queries._on_server or query.result is None:
-                continue
-            args = json.loads(query.args)
-            expected = self.board.expected(self.model, ts, query.path, args)
-            found = outcome(query.result)
-            assert found == expected, (
-                f"seed {self.seed}, client {number} at {ts}: {query.path} {args}\nhas {found}\nnot {expected}"
-            )
-            shown.append(f"{query.query_id}={query.result.hash if isinstance(query.result, Value) else '!'}")
-            self.checks += 1
-        self.note(f"client {number} at {state.version} {' '.join(shown)}")
-
-    def _catch_up(self) -> None:
-        """Read what was committed since, straight from the file."""
-        connection = sqlite3.connect(f"file:{self.data / 'data.sqlite3'}?mode=ro", uri=True)
+    async def _mutate_nothing(self, client: Client) -> bool:
+        """Reach a commit; False where its result is withheld, for then the client need not show it."""
         try:
-            tables = {}
-            for (text,) in connection.execute("SELECT json_value FROM documents WHERE table_id = 1 AND NOT deleted"):
-                table = json.loads(text)
-                tables[table["tablet"]] = table["name"]
-            rows = connection.execute(
-                "SELECT ts, table_id, hex(id), json_value FROM documents WHERE ts > ? ORDER BY ts, rowid",
-                (self.model.last_ts,),
-            ).fetchall()
-            (last_ts,) = connection.execute("SELECT json_value FROM globals WHERE key = 'last_ts'").fetchone()
-        finally:
-            connection.close()
-        commits: dict[int, list[tuple[str, str, bytes | None]]] = {}
-        for ts, tablet, internal, text in rows:
-            commits.setdefault(ts, []).append((tables.get(tablet, f"#{tablet}"), internal, text))
-        for ts, writes in commits.items():
-            self.model.commit(ts, writes)
-        self.model.last_ts = max(self.model.last_ts, int(last_ts))
+            await client.mutation("board:change", {"steps": []})
+        except RemoteError as error:
+            assert self._is_withheld(error), error
+            return False
+        return True
 
-    def _check_file(self) -> None:
-        """The file is sound; every acknowledged mutation is there once, and none twice."""
-        assert check_folder(self.data) == []
-        self._catch_up()
-        marks = [row["key"] for row in self.model.documents("marks", self.model.last_ts) if row["key"]]
-        assert len(marks) == len(set(marks)), f"seed {self.seed}: a mutation happened twice"
-        assert set(self.acknowledged) <= set(marks), f"seed {self.seed}: an acknowledged mutation is lost"
-        assert all(count == 1 for count in self.acknowledged.values())
-
-
-def outcome(result: Value | Failure) -> Any:
-    """A result as the board says it."""
-    if isinstance(result, Value):
-        return json.loads(result.json)
-    error: TinyvexError = result.error
-    assert isinstance(error, RemoteError), error
-    assert error.name == "AppError", error
-    return ("odd", error.app_data["odd"])
+    def _is_withheld(self, error: RemoteError) -> bool:
+        """Whether a mutation was committed for who spoke when it was first sent: whoever speaks now is told no result."""
+        is_withheld = self.has_users and error.name == "RequestIdReused"
+        self.issuer.seen["results_withheld"] += is_withheld
+        return is_withheld

@@ -27,7 +27,7 @@ class MemoryTransport(asyncio.Transport):
         self._arrives_at = 0.0
         self._reading = True
         self._held: list[bytes] = []
-        self._high = 64 << 10
+        self._high = network.buffer_bytes
         self._under_way = 0
         self._writing_paused = False
 
@@ -43,7 +43,7 @@ class MemoryTransport(asyncio.Transport):
         self._later(self._arrive, bytes(data))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._high = high if high is not None else self._high
+        self._high = min(high, self._network.buffer_bytes) if high is not None else self._high
 
     def get_write_buffer_size(self) -> int:
         return self._under_way
@@ -145,6 +145,8 @@ class Network:
     def __init__(self, source: random.Random, *, delay_seconds_max: float = 0.005) -> None:
         self.random = source
         self.delay_seconds_max = delay_seconds_max
+        self.buffer_bytes = 64 << 10
+        """How much may be under way before a writer is told to wait."""
         self.listeners: dict[int, MemoryListener] = {}
         self.transports: dict[MemoryTransport, None] = {}  # in the order of dialling, so that a seed repeats
 

@@ -1,0 +1,164 @@
+"""What must hold in a world: for what each client is told, by whom it was asked, and for the file in the end."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.board import CALLERS, Board
+from tests.support.model import Model
+from tests.support.users import Issuer, Said, Who, Witness
+from tinyvex.client.client import Client
+from tinyvex.client.query_set import Failure
+from tinyvex.client.state import ClientState
+from tinyvex.client.value import Value
+from tinyvex.errors import RemoteError, TinyvexError
+from tinyvex.storage.check import check_folder
+
+
+@dataclass
+class Checkers:
+    """
+    Compares what is told with the model.
+
+    Args:
+        seed: named by failures.
+        data: the data folder, whose log the model follows.
+        note: adds to the world's trace.
+
+    Attributes:
+        acknowledged: how often each mutation was, by its key.
+        asked: each time that one was sent, by its key.
+        checks: how many results were compared.
+    """
+
+    seed: int
+    data: Path
+    board: Board
+    issuer: Issuer
+    note: Callable[[str], None]
+    model: Model = field(default_factory=Model)
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, list[Said]] = field(default_factory=dict)
+    checks: int = 0
+
+    def watch(self, client: Client, number: int) -> Witness:
+        """Check all that a client is told from now on."""
+        state = client._session
+        receive, next_message, receive_transition = state.receive, state.next_message, state._receive_transition
+        witness = Witness(self.issuer, self._check_query, self.asked)
+
+        def heard(data: bytes | str) -> None:
+            witness.heard(data)
+            receive(data)
+
+        def said() -> bytes | None:
+            message = next_message()
+            if message is not None:
+                witness.said(message)
+            return message
+
+        def checked(transition: Any) -> None:
+            receive_transition(transition)
+            if state._settled():
+                self.check_client(state, number, witness)
+
+        state.receive, state.next_message, state._receive_transition = heard, said, checked  # type: ignore[method-assign]
+        return witness
+
+    def _check_query(self, said: Said, answer: dict[str, Any]) -> None:
+        """A one-shot query's answer equals its run from scratch at its `ts`, for who asked."""
+        self._catch_up()
+        path, args = said.params["udfPath"], said.params["args"]
+        if "result" in answer:
+            ts, found = answer["result"]["ts"], answer["result"]["value"]
+        elif answer["error"]["data"]["name"] == "AppError":
+            return  # at which `ts` is not told
+        else:
+            raise AssertionError(answer)
+        self.issuer.seen["queries_answered"] += 1
+        possible = [self.board.expected(self.model, ts, path, args, who) for who in said.speakers()]
+        assert found in possible, f"seed {self.seed}: {path} {args} at {ts}\nis {found}\nnone of {possible}"
+        self.checks += 1
+
+    def check_client(self, state: ClientState, number: int, witness: Witness) -> None:
+        """The client's results equal its queries run from scratch at the version it was told, for who it then was."""
+        ts, who = state.version.ts, witness.versions[state.version.identity]
+        self._catch_up()
+        assert ts <= self.model.last_ts or ts == 0, "no transition before its commit is durable"
+        shown = []
+        for query in state.queries:
+            if query.query_id not in state.queries._on_server or query.result is None:
+                continue
+            args = json.loads(query.args)
+            expected = self.board.expected(self.model, ts, query.path, args, who)
+            found = outcome(query.result)
+            assert found == expected, (
+                f"seed {self.seed}, client {number}, {who} at {ts}: {query.path} {args}\nhas {found}\nnot {expected}"
+            )
+            self.issuer.seen["results_of_users"] += who is not None and query.path.removeprefix("board:") in CALLERS
+            shown.append(f"{query.query_id}={query.result.hash if isinstance(query.result, Value) else '!'}")
+            self.checks += 1
+        self.note(f"client {number} at {state.version} {' '.join(shown)}")
+
+    def _catch_up(self) -> None:
+        """Read what was committed since, straight from the file."""
+        connection = sqlite3.connect(f"file:{self.data / 'data.sqlite3'}?mode=ro", uri=True)
+        try:
+            tables = {}
+            for (text,) in connection.execute("SELECT json_value FROM documents WHERE table_id = 1 AND NOT deleted"):
+                table = json.loads(text)
+                tables[table["tablet"]] = table["name"]
+            rows = connection.execute(
+                "SELECT ts, table_id, hex(id), json_value FROM documents WHERE ts > ? ORDER BY ts, rowid",
+                (self.model.last_ts,),
+            ).fetchall()
+            (last_ts,) = connection.execute("SELECT json_value FROM globals WHERE key = 'last_ts'").fetchone()
+        finally:
+            connection.close()
+        commits: dict[int, list[tuple[str, str, bytes | None]]] = {}
+        for ts, tablet, internal, text in rows:
+            commits.setdefault(ts, []).append((tables.get(tablet, f"#{tablet}"), internal, text))
+        for ts, writes in commits.items():
+            self.model.commit(ts, writes)
+        self.model.last_ts = max(self.model.last_ts, int(last_ts))
+
+    def check_file(self) -> None:
+        """The file is sound; every acknowledged mutation is there once, and none twice."""
+        assert check_folder(self.data) == []
+        self._catch_up()
+        self._check_callers()
+        marks = [row["key"] for row in self.model.documents("marks", self.model.last_ts) if row["key"]]
+        assert len(marks) == len(set(marks)), f"seed {self.seed}: a mutation happened twice"
+        assert set(self.acknowledged) <= set(marks), f"seed {self.seed}: an acknowledged mutation is lost"
+        assert all(count == 1 for count in self.acknowledged.values())
+
+    def _check_callers(self) -> None:
+        """Each mutation ran for somebody who had sent it, and its result was told to nobody else."""
+        for row in self.model.documents("marks", self.model.last_ts):
+            who: Who = None if row["caller"] is None else (row["caller"][0], row["caller"][1])
+            sent = self.asked.get(row["key"], [])
+            possible = {speaker for said in sent for speaker in said.speakers()}
+            assert not row["key"] or who in possible, f"seed {self.seed}: {row['key']} ran for {who}, not {possible}"
+            for said in sent:
+                told = {_subject(speaker) for speaker in said.speakers()}
+                assert not said.has_result or _subject(who) in told, f"seed {self.seed}: {told} was told of {who}"
+            self.issuer.seen["mutations_of_users"] += who is not None
+
+
+def _subject(who: Who) -> str | None:
+    return None if who is None else who[0]
+
+
+def outcome(result: Value | Failure) -> Any:
+    """A result as the board says it."""
+    if isinstance(result, Value):
+        return json.loads(result.json)
+    error: TinyvexError = result.error
+    assert isinstance(error, RemoteError), error
+    assert error.name == "AppError", error
+    return ("odd", error.app_data["odd"])

@@ -1,0 +1,72 @@
+"""A server process of a world: it runs the product's server, and can be killed in the middle of anything."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import anyio
+
+from tests.support.network import Network
+from tests.support.world import WorldRuntime
+from tinyvex.server.server import Server, ServerOptions
+
+PORT = 4800
+
+
+class SimulatedServer:
+    """A server process of the world."""
+
+    def __init__(self, network: Network, source: random.Random, options: ServerOptions, counted: Counter[str]) -> None:
+        self.network = network
+        self.runtime = WorldRuntime(network, source)
+        self.server = Server(options, self.runtime)
+        self._counted = counted
+        self.died = anyio.Event()
+        self.runtime.on_kill = self._die
+
+    async def run(self) -> None:
+        """Serve until killed; what is left of a killed process stays as it is, for it runs no `finally`."""
+        try:
+            await self.server.__aenter__()
+        except asyncio.CancelledError:
+            raise  # the world ends
+        except BaseException:
+            if not self.runtime.killed:
+                raise
+        await asyncio.get_running_loop().create_future()
+
+    def kill(self) -> None:
+        """As SIGKILL does: in the middle of anything."""
+        if not self.runtime.killed:
+            self.runtime.kill()
+
+    def count(self) -> None:
+        """Add what this process has done to what all have done."""
+        counters = getattr(self.server, "counters", None)
+        self._counted.update(asdict(counters) if counters is not None else {})
+
+    def _die(self) -> None:
+        self.count()
+        self.network.listeners.pop(PORT, None)
+        for transport in list(self.network.transports):
+            self.network.cut(transport)
+        store = getattr(self.server, "store", None)
+        if store is not None:
+            kill_store(store)
+        self.died.set()
+
+
+def kill_store(store: Any) -> None:
+    """What the operating system does to a killed process's files: open transactions are gone, the lock is free."""
+    writer = store._writer._thread
+    if writer._connection is not None:
+        writer._connection.close()
+    for thread in store._readers._threads:
+        if thread.source is not None:
+            thread.source.connection.close()
+    store._lock.release()
+    store._closing = True  # so that nothing of the killed process waits for its writer when the world ends

@@ -1,0 +1,249 @@
+"""
+Who speaks in a world: users whose tokens are renewed, end, are refused and forged; and a witness of who said what.
+
+The witness reads what a client and its server say to each other, and believes neither:
+from the messages and the world's clock it works out whom each identity version is, and who may have said each request.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from tests.support.tokens import OTHER_SECRET, claims, signed
+from tests.support.world import WorldRuntime
+from tinyvex import limits
+from tinyvex.errors import TinyvexError
+from tinyvex.server.jwt import UserTokens
+from tinyvex.sync.authentication import UserIdentity
+
+Who: TypeAlias = tuple[str, int] | None
+"""Subject and grade, or nobody."""
+
+SUBJECTS = ("ada", "bob")
+GRADES = 3
+"""What a subject's tokens differ in, so that a renewal changes the identity."""
+LASTS_SECONDS = (0.02, 0.3, 1.0, 4.0, 60.0)
+
+
+class Token(NamedTuple):
+    """What a token is worth: whom it names, until when the server takes it, and whether it ever does."""
+
+    who: Who
+    ends_at: float
+    is_good: bool = True
+
+
+NOBODY = Token(None, math.inf)
+
+
+@dataclass
+class Issuer:
+    """
+    Hands out all tokens of a world.
+
+    Attributes:
+        seen: what became of them, and what was said by whom.
+    """
+
+    runtime: WorldRuntime
+    seen: Counter[str] = field(default_factory=Counter)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    newest: dict[str, str] = field(default_factory=dict)
+
+    def issue(self, pick: random.Random, subject: str, *, is_good: bool = True) -> str:
+        """A token of a subject, that lasts for some time; now and then the one that another client has."""
+        if is_good and subject in self.newest and pick.random() < 0.3:
+            return self.newest[subject]
+        grade, lasts = pick.randrange(GRADES), pick.choice(LASTS_SECONDS)
+        said = claims(self.runtime.now_us(), subject=subject, grade=grade, n=len(self.tokens))
+        ends_at = self.runtime.monotonic() + lasts
+        said["exp"] = self.runtime.now_us() / 1e6 + lasts - limits.AUTH_LEEWAY_SECONDS
+        text = signed(said) if is_good else signed(said, OTHER_SECRET)
+        self.tokens[text] = Token((subject, grade), ends_at, is_good)
+        if is_good:
+            self.newest[subject] = text
+        return text
+
+    def source(self, pick: random.Random, subject: str) -> Callable[[], str | Awaitable[str | None] | None]:
+        """What a client asks for its user's tokens: mostly it gives one."""
+
+        async def late(token: str | None) -> str | None:
+            await self.runtime.sleep(pick.random())
+            return token
+
+        def give() -> str | Awaitable[str | None] | None:
+            dice = pick.random()
+            if dice < 0.05:
+                raise RuntimeError("no token today")
+            token: str | None = self.issue(pick, subject)
+            if dice < 0.1:
+                token = None
+            elif dice < 0.2:
+                token = self.issue(pick, subject, is_good=False)
+            elif dice < 0.25:
+                token = self.issue(pick, pick.choice(SUBJECTS))
+            return late(token) if pick.random() < 0.3 else token
+
+        return give
+
+
+class SlowTokens(UserTokens):
+    """Checks tokens as the server does, sometimes after a while, as if keys had to be fetched."""
+
+    def check(self, token: str, done: Callable[[UserIdentity | TinyvexError], None]) -> None:
+        runtime = self._runtime
+        assert isinstance(runtime, WorldRuntime)
+        seconds = runtime.random.choice((0.0, 0.0, 0.01, 0.3))
+
+        def check() -> None:
+            if not runtime.killed:
+                UserTokens.check(self, token, done)
+
+        if seconds:
+            runtime.loop.call_later(seconds, check)
+        else:
+            check()
+
+
+@dataclass(eq=False)
+class Voice:
+    """Who speaks on a socket from one `tinyvex/authenticate` on: the token's user once it was taken, else who did before."""
+
+    token: Token
+    before: Voice | None = None
+    taken: bool | None = None
+    """Not known before the answer has come."""
+
+    def speakers(self, since: float, until: float) -> set[Who]:
+        """Everybody whom the server may have taken for the speaker between two moments."""
+        found: set[Who] = set()
+        if self.taken is not False:
+            found |= {self.token.who} if since < self.token.ends_at else set()
+            found |= {None} if until >= self.token.ends_at else set()
+        if self.taken is not True and self.before is not None:
+            found |= self.before.speakers(since, until)
+        return found
+
+
+@dataclass(eq=False)
+class Said:
+    """One request, and who said it when."""
+
+    params: dict[str, Any]
+    voice: Voice
+    at: float
+    until: float = math.inf
+    """It had been answered by then."""
+    has_result: bool = False
+    """And with a result."""
+
+    @property
+    def key(self) -> str:
+        """Of a mutation."""
+        return str(self.params["args"]["steps"][0]["key"])
+
+    def speakers(self) -> set[Who]:
+        """Everybody whom the server may have taken it from."""
+        return self.voice.speakers(self.at, self.until)
+
+
+@dataclass
+class Witness:
+    """
+    Hears all that one client and its servers say.
+
+    Args:
+        issuer: knows what tokens are worth.
+        answered: called with each one-shot query that was answered, and the answer.
+        mutations: gets each time that one was sent, by its key.
+
+    Attributes:
+        versions: whom each identity version of this socket is.
+    """
+
+    issuer: Issuer
+    answered: Callable[[Said, dict[str, Any]], None]
+    mutations: dict[str, list[Said]]
+    versions: list[Who] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._open()
+
+    def _open(self) -> None:
+        self.versions = [None]
+        self._voice = Voice(NOBODY, None, taken=True)
+        self._voices: dict[int, tuple[Voice, float]] = {}
+        self._queries: dict[int, Said] = {}
+        self._sent: dict[int, Said] = {}
+        self._owner: str | None = None
+
+    def said(self, message: bytes) -> None:
+        """By the client."""
+        request = json.loads(message)
+        number, params, now = request["id"], request["params"], self.issuer.runtime.monotonic()
+        match request["method"]:
+            case "tinyvex/connect":
+                self._open()
+            case "tinyvex/authenticate":
+                token = NOBODY if params["kind"] == "none" else self.issuer.tokens[params["token"]]
+                self._voice = Voice(token, self._voice)
+                self._voices[number] = self._voice, now
+            case "tinyvex/query":
+                self._queries[number] = Said(params, self._voice, now)
+            case "tinyvex/mutation" if params["args"]["steps"]:
+                said = self._sent[number] = Said(params, self._voice, now)
+                self.mutations.setdefault(said.key, []).append(said)
+
+    def heard(self, message: bytes | str) -> None:
+        """By the client, from the server."""
+        said = json.loads(message)
+        if said.get("method") == "tinyvex/authError" and not said["params"]["authUpdateAttempted"]:
+            self._ended(said["params"]["baseVersion"])
+        if "id" in said and "method" not in said:
+            self._answered(said)
+
+    def _ended(self, version: int) -> None:
+        self.issuer.seen["tokens_ended"] += 1
+        self.versions.append(None)
+        assert version == len(self.versions) - 1, "the end of a token is a version"
+        assert any(token.ends_at <= self.issuer.runtime.monotonic() for token in self.issuer.tokens.values())
+
+    def _answered(self, answer: dict[str, Any]) -> None:
+        number, now = answer["id"], self.issuer.runtime.monotonic()
+        if number in self._voices:
+            voice, at = self._voices.pop(number)
+            voice.taken = "result" in answer
+            self._check_answer(voice.token, voice.taken, at, now)
+            if voice.taken:
+                self.issuer.seen["identities_changed"] += voice.token.who != self.versions[-1]
+                self.issuer.seen["signed_out"] += voice.token.who is None
+                self.versions.append(voice.token.who)
+        elif number in self._queries:
+            said = self._queries.pop(number)
+            said.until = now
+            self.answered(said, answer)
+        elif number in self._sent:
+            said = self._sent.pop(number)
+            said.has_result = "result" in answer
+            for once in self.mutations[said.key]:
+                once.until = min(once.until, now)
+
+    def _check_answer(self, token: Token, taken: bool, at: float, now: float) -> None:
+        """A token is taken where it is good, in its time, and of whom the session belongs to; then always."""
+        subject = None if token.who is None else token.who[0]
+        is_owners = subject is None or self._owner in (None, subject)
+        if taken:
+            assert token.is_good, "a forged token was taken"
+            assert at < token.ends_at, "a token was taken after its end"
+            assert is_owners, "a session was taken over"
+            self.issuer.seen["tokens_taken"] += subject is not None
+            self._owner = self._owner or subject
+        else:
+            self.issuer.seen["tokens_refused"] += 1
+            assert not token.is_good or now >= token.ends_at or not is_owners, "a token that is right was refused"
