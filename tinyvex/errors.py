@@ -176,7 +176,7 @@ class UnknownQueryId(ProtocolError):
 
 
 class RequestIdReused(ProtocolError):
-    """A request id of this session was used before with another function or other arguments."""
+    """A request id of this session was used before, with another function, other arguments, or by somebody else."""
 
     number = 1007
 

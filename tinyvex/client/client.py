@@ -250,7 +250,8 @@ class Client(Known):
                 as `lambda store: store.set("m:list", {}, [...])`; it may run many times.
 
         Raises:
-            RemoteError: it failed and nothing was written.
+            RemoteError: it failed and nothing was written; but where its name is `RequestIdReused` it did commit,
+                for who was signed in when it was first sent, and nobody else is told its result.
             DecodeError: the value does not fit `type`; the mutation did commit.
             ClientClosed: the client was closed; whether it committed is unknown.
         """

@@ -324,7 +324,8 @@ class Executor:
 def _replay(recorded: RequestRecord, request: Request) -> MutationOutcome:
     if recorded.digest != request.digest:
         raise errors.RequestIdReused(
-            f"request {request.request_id} of this session was already used with another function or other arguments"
+            f"request {request.request_id} of this session was already used, with another function, other arguments, "
+            "or by somebody else"
         )
     return MutationOutcome(recorded.result, recorded.ts, recorded.log_lines, replayed=True)
 
