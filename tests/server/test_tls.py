@@ -225,7 +225,7 @@ async def test_a_slow_reader_costs_bounded_memory(made: Certificates) -> None:
             await writer.mutation("app:write", {"size": size, "letter": chr(65 + number % 26)})
             waiting.append(connection.waiting_bytes)
         assert max(waiting) < 6 * size
-        assert server.counters.transitions_sent < 10
+        assert server.counters.transitions_sent < 50 + 15  # the writer gets one after each of its own
         transport.resume_reading()
         async for value in values:
             if value[:1] == chr(65 + 49 % 26):
