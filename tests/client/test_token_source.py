@@ -299,6 +299,52 @@ def test_another_user_needs_another_client(play: Callable[..., None]) -> None:
     play(scenario)
 
 
+def test_another_users_token_is_tried_once_on_each_socket(play: Callable[..., None]) -> None:
+    """S-86: it is not asked for again and again; each new socket asks once, and the state says why in clear words."""
+
+    async def scenario(world: World) -> None:
+        def bob() -> str:
+            world.asked += 1
+            return world.token(subject="bob")
+
+        async with world.client(world.source) as client:
+            assert await client.query("app:me") == "ada"
+            client.set_auth(bob)
+            for asked in (2, 3):
+                assert await client.mutation("app:write") is None
+                await asyncio.sleep(3600)
+                assert world.asked == asked
+                assert "connect another one" in str(client.connection_state.auth_error)
+                for transport in list(world.network.transports):
+                    world.network.cut(transport)
+
+    play(scenario)
+
+
+def test_a_renewal_that_names_another_user_is_not_taken(play: Callable[..., None]) -> None:
+    """The first user speaks until the token ends, then nobody; the source is asked when it ends, and then no more."""
+
+    async def scenario(world: World) -> None:
+        world.lasts = 60
+        users = ["ada"]
+
+        def turncoat() -> str:
+            world.asked += 1
+            return world.token(subject=users.pop() if users else "bob")
+
+        async with world.client(turncoat) as client:
+            assert await client.query("app:me") == "ada"
+            await asyncio.sleep(57)
+            assert world.asked == 2
+            assert client.connection_state.auth_error is not None
+            assert await client.query("app:me") == "ada"
+            await asyncio.sleep(3600)
+            assert world.asked == 3
+            assert await client.query("app:me") is None
+
+    play(scenario)
+
+
 def test_closing_does_not_wait_for_a_source(play: Callable[..., None]) -> None:
     """A callable that never answers holds up no end."""
 
