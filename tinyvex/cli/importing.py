@@ -146,7 +146,7 @@ class Import:
                 await self._abandon(name)
             raise
         if wanted:
-            await self.client.mutation("_system:import_finish", {"import_id": name, "mode": self.mode})
+            await self.client.mutation("_system:import_finish", {"import_id": name})
         else:
             await self._abandon(name)
         return wanted

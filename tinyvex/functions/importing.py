@@ -95,7 +95,7 @@ def import_rows(
     return problems
 
 
-def import_finish(ctx: MutationCtx, import_id: str, mode: Literal["empty", "append", "replace", "replaceAll"]) -> None:
+def import_finish(ctx: MutationCtx, import_id: str) -> None:
     """
     Let the tables have what was imported, all at once.
 
@@ -104,7 +104,7 @@ def import_finish(ctx: MutationCtx, import_id: str, mode: Literal["empty", "appe
         IdExists: a table got a document with an id of the import meanwhile.
     """
     transaction = _transaction(ctx)
-    transaction.system = replacement.finish(transaction.snapshot, transaction.ts, import_id, mode)
+    transaction.system = replacement.finish(transaction.snapshot, transaction.ts, import_id)
 
 
 def import_abandon(ctx: MutationCtx, import_id: str) -> None:

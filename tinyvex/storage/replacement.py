@@ -81,7 +81,7 @@ def begin(snapshot: Snapshot, ts: int, mode: Mode, wanted: Mapping[str, int | No
             maintained=tuple(indexes),
             fingerprint=target.fingerprint,
         )
-        add_tablet(change, table, "filling", begun.import_id, append=target.append)
+        add_tablet(change, table, "filling", begun.import_id, append=target.append, empty=target.empty)
         begun.tablets[target.name] = tablet_number
         tablet_number += 1
 
@@ -102,6 +102,7 @@ class _Target:
     indexes: Mapping[str, tuple[str, ...]]
     fingerprint: str | None
     append: bool
+    empty: bool
 
 
 @dataclass(slots=True)
@@ -123,11 +124,11 @@ def _plan(snapshot: Snapshot, mode: Mode, wanted: Mapping[str, int | None]) -> _
     emptied = there.keys() - wanted.keys() if mode == "replaceAll" else set()
     claimed = _claimed_numbers(wanted, there, appended)
     holders = [there[name] for name in there if name not in wanted and name not in emptied]
-    emptied = emptied | _in_the_way(snapshot, claimed, holders)
+    in_the_way = _in_the_way(snapshot, claimed, holders)
     next_number = max([snapshot.globals()["next_table_number"], *(number + 1 for number in claimed)])
     names = {name: number for number, name in claimed.items()}
     targets = []
-    for name in [*wanted, *sorted(emptied)]:
+    for name in [*wanted, *sorted(emptied | in_the_way)]:
         found = there.get(name)
         own = None if found is None or found.number in claimed else found.number
         number = names.get(name, own)
@@ -135,7 +136,8 @@ def _plan(snapshot: Snapshot, mode: Mode, wanted: Mapping[str, int | None]) -> _
             number, next_number = next_number, next_number + 1
         indexes = {BY_CREATION_TIME: ("_creationTime",)} if found is None else _fields(found)
         fingerprint = None if found is None else found.fingerprint
-        targets.append(_Target(name, number, indexes, fingerprint, name in appended))
+        empty = name in in_the_way or mode == "empty"
+        targets.append(_Target(name, number, indexes, fingerprint, name in appended, empty))
     return _Plan(targets, next_number)
 
 
@@ -219,7 +221,7 @@ def abandon(snapshot: Snapshot, ts: int, import_id: str) -> Outcome[None]:
     return Outcome(None, change.record())
 
 
-def finish(snapshot: Snapshot, ts: int, import_id: str, mode: Mode) -> Outcome[None]:
+def finish(snapshot: Snapshot, ts: int, import_id: str) -> Outcome[None]:
     """
     Let the tables have what was filled.
 
@@ -233,7 +235,7 @@ def finish(snapshot: Snapshot, ts: int, import_id: str, mode: Mode) -> Outcome[N
     system = _SystemDocuments(snapshot)
     for tablet in filling(snapshot, import_id):
         table = by_name.get(tablet.table.name)
-        _check_unchanged(snapshot, tablet, table, mode)
+        _check_unchanged(snapshot, tablet, table)
         if tablet.append:
             assert table is not None, tablet
             _check_ids(snapshot, tablet, table)
@@ -269,14 +271,14 @@ class _SystemDocuments:
             self.indexes_of.setdefault(found.fields["tablet"], []).append(found)
 
 
-def _check_unchanged(snapshot: Snapshot, tablet: Tablet, table: TableInfo | None, mode: Mode) -> None:
+def _check_unchanged(snapshot: Snapshot, tablet: Tablet, table: TableInfo | None) -> None:
     name = tablet.table.name
     if table is None:
         return
     _require_ready(table)
     if table.fingerprint != tablet.table.fingerprint or _fields(table) != _fields(tablet.table):
         raise ImportRefused(f"table {name!r} got another class or other indexes meanwhile: import again", table=name)
-    if mode == "empty" and not _is_empty(snapshot, table):
+    if tablet.empty and not _is_empty(snapshot, table):
         raise ImportRefused(f"table {name!r} got documents meanwhile", table=name)
 
 

@@ -46,6 +46,7 @@ class Tablet(NamedTuple):
         state: see above.
         import_id: of the import that fills it.
         append: whether its rows go into the table's own tablet in the end.
+        empty: whether the table must have no documents until then.
     """
 
     found: SystemDocument
@@ -53,6 +54,7 @@ class Tablet(NamedTuple):
     state: TabletState
     import_id: str
     append: bool
+    empty: bool
 
     @property
     def index_ids(self) -> list[int]:
@@ -77,11 +79,17 @@ def _read(found: SystemDocument) -> Tablet:
         maintained=tuple(indexes),
         fingerprint=fields["fingerprint"],
     )
-    return Tablet(found, table, fields["state"], fields["import"], fields["append"])
+    return Tablet(found, table, fields["state"], fields["import"], fields["append"], fields["empty"])
 
 
 def add_tablet(
-    change: SystemChange, table: TableInfo, state: TabletState, import_id: str = "", *, append: bool = False
+    change: SystemChange,
+    table: TableInfo,
+    state: TabletState,
+    import_id: str = "",
+    *,
+    append: bool = False,
+    empty: bool = False,
 ) -> None:
     """Note a tablet; `table` has its indexes, where they are its own."""
     fields: dict[str, Any] = {
@@ -92,6 +100,7 @@ def add_tablet(
         "state": state,
         "import": import_id,
         "append": append,
+        "empty": empty,
         "indexes": [{"id": index.id, "name": index.name, "fields": list(index.fields)} for index in table.maintained],
     }
     change.insert(change.catalog.table("_tablets"), fields, _internal(table.tablet, state))

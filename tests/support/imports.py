@@ -1,0 +1,75 @@
+"""The steps of an import as units for the writer, and what a store holds afterwards."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+from tests.support.storage import MemoryStore
+from tinyvex.storage import replacement
+from tinyvex.storage.log import CommitRecord, Outcome, Snapshot
+from tinyvex.storage.replacement import Begun, Mode
+from tinyvex.storage.tablets import Tablet, tablets
+from tinyvex.values.ids import DocumentId, new_internal
+from tinyvex.values.timestamps import creation_time, next_creation_time
+
+T = TypeVar("T")
+Unit: TypeAlias = Callable[[Snapshot, int], Outcome[T]]
+
+
+def began(mode: Mode = "empty", **wanted: int | None) -> Unit[Begun]:
+    """Begin an import into these tables, each with its number or None."""
+    return lambda snapshot, ts: replacement.begin(snapshot, ts, mode, wanted)
+
+
+def filled(begun: Begun, table: str, *rows: Mapping[str, Any]) -> Unit[list[bytes]]:
+    """Add documents; one that has an `internal` gets that id."""
+
+    def run(snapshot: Snapshot, ts: int) -> Outcome[list[bytes]]:
+        tablet = tablet_of(snapshot, begun, table)
+        pick = random.Random(ts)
+        created = creation_time(ts)
+        ids, writes = [], []
+        for row in rows:
+            fields = dict(row)
+            internal = fields.pop("internal", None) or new_internal(ts, pick)
+            text = DocumentId(tablet.table.number, internal).text
+            ids.append(internal)
+            writes.append(
+                replacement.write_of(tablet.table, internal, {**fields, "_id": text, "_creationTime": created})
+            )
+            created = next_creation_time(created)
+        return Outcome(ids, CommitRecord(ts, tuple(writes)))
+
+    return run
+
+
+def finished(begun: Begun) -> Unit[None]:
+    """Let the tables have it."""
+    return lambda snapshot, ts: replacement.finish(snapshot, ts, begun.import_id)
+
+
+def abandoned(begun: Begun) -> Unit[None]:
+    """Give it up."""
+    return lambda snapshot, ts: replacement.abandon(snapshot, ts, begun.import_id)
+
+
+def imported(store: MemoryStore, mode: Mode, contents: Mapping[str, list[Mapping[str, Any]]]) -> Begun:
+    """A whole import of documents without numbers."""
+    begun = store.run(began(mode, **dict.fromkeys(contents)))
+    for table, rows in contents.items():
+        store.run(filled(begun, table, *rows))
+    store.run(finished(begun))
+    return begun
+
+
+def tablet_of(snapshot: Snapshot, begun: Begun, table: str) -> Tablet:
+    """What an import fills for a table."""
+    (found,) = [tablet for tablet in replacement.filling(snapshot, begun.import_id) if tablet.table.name == table]
+    return found
+
+
+def states(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """Table and state of every tablet that is no table's."""
+    return sorted((tablet.table.name, tablet.state) for tablet in tablets(snapshot))
