@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -392,27 +393,37 @@ def no_sevens(data: bytes) -> list[str]:
     return ["seven"] if decode(data)["n"] == 7 else []
 
 
-CHANGED = {**TABLES, "items": {"by_n": ("n",), "by_m": ("m",)}}
+CHANGES = {
+    "the class": TABLES,
+    "and a new index": {**TABLES, "items": {"by_n": ("n",), "by_m": ("m",)}},
+    "and an index less": {**TABLES, "items": {}},
+    "and another index": {**TABLES, "items": {"by_m": ("m",)}},
+}
+STEPS = 12
+"""More than any of these changes has."""
 
 
-def steps_of_a_change() -> int:
-    """Before how many units something can come in between."""
-    store = MemoryStore()
-    store.declare(TABLES)
-    steps: list[None] = []
-    store.between = lambda: steps.append(None)
-    store.declare(CHANGED, validators={"items": no_sevens}, table_fingerprints={"items": "no sevens"})
-    return len(steps)
+def test_there_are_not_more_steps() -> None:
+    """None is left out below."""
+    for tables in CHANGES.values():
+        store = MemoryStore()
+        store.declare(TABLES)
+        store.run(unit(insert({"n": 1})))
+        steps: list[None] = []
+        store.between = lambda steps=steps: steps.append(None)
+        store.declare(tables, validators={"items": no_sevens}, table_fingerprints={"items": "no sevens"})
+        assert 1 < len(steps) <= STEPS
 
 
-@pytest.mark.parametrize("step", range(steps_of_a_change()))
+@pytest.mark.parametrize("tables", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("step", range(STEPS))
 @pytest.mark.parametrize("n", [7, 8])
-def test_an_import_between_two_steps_of_a_change_is_validated(log: MemoryStore, step: int, n: int) -> None:
-    """Whatever the moment: what does not fit the new class is refused by one of the two; the rest is indexed."""
+def test_an_import_between_two_steps_of_a_change_is_validated(log: MemoryStore, tables: Any, step: int, n: int) -> None:
+    """Whatever the moment: what does not fit the new class is refused by one of the two; indexes are those declared."""
     begun = log.run(began("replace", items=None))
     log.run(filled(begun, "items", {"n": n, "m": 1}))
     left = [step]
-    refused = []
+    refused: list[errors.TinyvexError] = []
 
     def come_between() -> None:
         left[0] -= 1
@@ -424,17 +435,21 @@ def test_an_import_between_two_steps_of_a_change_is_validated(log: MemoryStore, 
 
     log.between = come_between
     try:
-        log.declare(CHANGED, validators={"items": no_sevens}, table_fingerprints={"items": "no sevens"})
+        log.declare(tables, validators={"items": no_sevens}, table_fingerprints={"items": "no sevens"})
     except errors.SchemaRejected as error:
         refused.append(error)
     log.between = None
-    held = log.look(numbers)
-    declared = log.look(lambda snapshot: snapshot.catalog.table("items").fingerprint) == "no sevens"
-    assert held in ([n], [1, 2, 3])
-    assert not (declared and held == [7])
-    assert refused or held == [n]
-    if declared:
-        assert sorted(log.look(lambda snapshot: numbers(snapshot, index="by_m"))) == held
+    held = log.look(lambda snapshot: numbers(snapshot, index="by_creation_time"))
+    items = log.look(lambda snapshot: snapshot.catalog.table("items"))
+    assert held == ([n] if left[0] < 0 and not any(isinstance(e, errors.ImportRefused) for e in refused) else [2, 1, 3])
+    if items.fingerprint == "no sevens":
+        assert held != [7]
+        assert set(items.indexes) == {"by_creation_time", *tables["items"]}
+        for name in items.indexes:
+            assert sorted(log.look(lambda snapshot, name=name: numbers(snapshot, index=name))) == sorted(held)
+    else:
+        assert held == [7]
+        assert set(items.indexes) == {"by_creation_time", "by_n"}
 
 
 def test_the_first_commit_of_a_change_plans_again_after_an_import(log: MemoryStore) -> None:
@@ -457,6 +472,26 @@ def test_the_first_commit_of_a_change_plans_again_after_an_import(log: MemorySto
         return value
 
     log.read = read
-    log.declare(CHANGED)
+    log.declare(CHANGES["and a new index"])
     assert seen
     assert log.look(lambda snapshot: numbers(snapshot, index="by_m")) == [8]
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_table_made_by_both_at_once_is_one(log: MemoryStore, step: int) -> None:
+    """The change takes the one that the import made, or the import is refused."""
+    begun = log.run(began("empty", fresh=None))
+    log.run(filled(begun, "fresh", {"n": 5}))
+    left = [step]
+
+    def come_between() -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            with contextlib.suppress(errors.ImportRefused):
+                log.run(finished(begun))
+
+    log.between = come_between
+    log.declare({**TABLES, "fresh": {"by_n": ("n",)}}, validators={"fresh": no_sevens})
+    log.between = None
+    assert log.look(lambda s: [table.name for table in s.catalog.tables()].count("fresh")) == 1
+    assert log.look(lambda snapshot: numbers(snapshot, table="fresh")) in ([], [5])

@@ -62,7 +62,7 @@ class _Plan:
 
     new_tables: list[str] = field(default_factory=list)
     new_indexes: list[tuple[str, str]] = field(default_factory=list)
-    dropped_indexes: list[int] = field(default_factory=list)
+    dropped_indexes: list[tuple[str, str]] = field(default_factory=list)
     fingerprints: dict[str, str | None] = field(default_factory=dict)
     code: bool = False
     newest_row: int = 0
@@ -160,7 +160,7 @@ class _SchemaChange:
                 plan.fingerprints[name] = fingerprint
             for index_name, index in table.indexes.items():
                 if index_name != BY_CREATION_TIME and indexes.get(index_name) != index.fields:
-                    plan.dropped_indexes.append(index.id)
+                    plan.dropped_indexes.append((name, index_name))
             for index_name, fields in indexes.items():
                 if index_name not in table.indexes or table.indexes[index_name].fields != fields:
                     plan.new_indexes.append((name, index_name))
@@ -293,10 +293,12 @@ class _SchemaChange:
 
 def _carry_out(plan: _Plan, snapshot: Snapshot, change: SystemChange) -> None:
     tables, indexes = system_tables(snapshot.catalog)
+    # By name: an import may have given a table other indexes of these names since the plan.
+    named = {tablet: name for name, tablet in _tablets(snapshot).items()}
     for found in documents(snapshot, indexes):
         if found.fields["state"] == "building":
             change.update(indexes, found, state="ready", everReady=True)
-        elif found.fields["indexId"] in plan.dropped_indexes:
+        elif (named.get(found.fields["tablet"]), found.fields["name"]) in plan.dropped_indexes:
             change.update(indexes, found, state="dropping")
     for found in documents(snapshot, tables):
         name = found.fields["name"]
