@@ -114,9 +114,8 @@ class Snapshot:
         """
         page = Page()
         size = fetched = 0
-        rows = self._rows(index, lo, hi, reverse=reverse, limit=limit)
         try:
-            for row in rows:
+            for row in self._rows(index, lo, hi, reverse=reverse, limit=limit):
                 fetched += 1
                 page.append(_document(row))
                 size += len(row[3])
