@@ -206,7 +206,8 @@ class Connection:
         except ssl.SSLError as error:
             link.abort(ConnectionLost(f"{host}:{port} does not answer in TLS: {error.reason or error}"))
         except OSError as error:  # TimeoutError is one
-            link.abort(ConnectionLost(f"nobody answers at {host}:{port}: {str(error) or 'too slow'}"))
+            spoken = "" if self._trust.context is None else " in TLS"
+            link.abort(ConnectionLost(f"nobody answers{spoken} at {host}:{port}: {str(error) or 'too slow'}"))
 
     async def _attend(self, link: Link) -> None:
         """Wait for the socket's end; end it when the server is silent for too long or the client is stopped."""

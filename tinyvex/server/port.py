@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tinyvex import errors
@@ -41,15 +41,12 @@ class Port:
 
             self._certificate = tls.load(options.tls)
 
-    async def listen(
-        self, accepted: Callable[[], asyncio.Protocol], run: Callable[[Callable[[], Awaitable[None]]], None]
-    ) -> None:
+    async def listen(self, accepted: Callable[[], asyncio.Protocol]) -> None:
         """
         Open it.
 
         Args:
             accepted: makes the protocol of a new connection.
-            run: runs a coroutine function in a task that somebody waits for.
 
         Raises:
             PortTaken: the port, or the address is not this machine's.
@@ -57,7 +54,7 @@ class Port:
         if self._options.tls is not None:
             from tinyvex.server.tls import Handshakes
 
-            self._handshakes = Handshakes(self._certificate, accepted, run, self._runtime)
+            self._handshakes = Handshakes(self._certificate, accepted, self._runtime)
             accepted = self._handshakes.accept
         host, port = self._options.host, self._options.port
         try:

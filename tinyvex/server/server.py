@@ -124,7 +124,7 @@ class Server:
             dashboard = Dashboard(self.options, self._admission, self.live, self._activity, self._connections)
             self._routes = http.Routes(self._rules, dashboard, self.counters, self.store)
             # 5. The port.
-            await self.listening.listen(self._accept, self.run_action)
+            await self.listening.listen(self._accept)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self.store.close()

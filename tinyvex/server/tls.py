@@ -8,17 +8,20 @@ TLS on the server's port: the certificate, and sockets until their handshake is 
                    └──► cut
 
 A socket in its handshake is no connection yet: it holds no slot, and nobody but this file knows of it.
-asyncio's own `create_server(ssl=...)` would tell nobody how many there are, or what waits below the encryption;
-so sockets are accepted plain and handed to `start_tls`, which is the same machinery.
+
+`ssl` speaks TLS, through memory (`SSLObject`), and this moves the bytes.
+asyncio's own `create_server(ssl=...)` would tell nobody how many handshakes are under way, and keeps a second buffer
+below the first, of which nobody is told either: a peer that reads a long message slowly would look as if it read nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -34,6 +37,14 @@ __all__ = ["Certificate", "Encrypted", "Handshakes", "load"]
 
 log = logging.getLogger("tinyvex.server")
 
+READ_BYTES = 64 << 10  # decrypted at once
+
+NO_TLS = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 46\r\nConnection: close\r\n\r\n"
+    b"This port speaks TLS: use wss:// or https://.\n"
+)
+"""To a client that speaks HTTP without TLS."""
+
 _BEGIN = "-----BEGIN CERTIFICATE-----"
 _END = "-----END CERTIFICATE-----"
 
@@ -44,7 +55,7 @@ class Certificate:
     What the server proves itself with.
 
     Attributes:
-        context: for `start_tls`.
+        context: what `ssl` makes connections of.
         fingerprint: `sha256:` and the SHA-256 of the certificate in DER, in hexadecimal: what a client can pin.
     """
 
@@ -71,6 +82,7 @@ def load(options: TlsOptions) -> Certificate:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # which costs a server more than a client
     context.set_alpn_protocols(["http/1.1"])  # a browser would ask for HTTP/2 otherwise
     try:
         der = ssl.PEM_cert_to_DER_cert(certificate[begin : end + len(_END)])
@@ -100,150 +112,173 @@ class Handshakes:
     Args:
         certificate: for the next one; may be replaced.
         accepted: makes the protocol of a socket whose handshake is done.
-        run: runs a coroutine function in a task that somebody waits for.
-        runtime: whose loop it is.
+        runtime: for their deadlines.
     """
 
-    def __init__(
-        self,
-        certificate: Certificate,
-        accepted: Callable[[], asyncio.Protocol],
-        run: Callable[[Callable[[], Awaitable[None]]], None],
-        runtime: Runtime,
-    ) -> None:
+    def __init__(self, certificate: Certificate, accepted: Callable[[], asyncio.Protocol], runtime: Runtime) -> None:
         self.certificate = certificate
-        self.accepted = accepted
-        self.runtime = runtime
-        self._run = run
-        self._waiting: dict[_Handshake, None] = {}
+        self._accepted = accepted
+        self._runtime = runtime
+        self._waiting: dict[_Socket, asyncio.TimerHandle] = {}
         self._closed = False
 
     def accept(self) -> asyncio.Protocol:
         """The protocol of a socket that was just accepted."""
-        return _Handshake(self)
+        return _Socket(self)
 
     def close(self) -> None:
         """Cut them all, and those that come."""
         self._closed = True
-        for handshake in list(self._waiting):
-            handshake.cut()
+        for socket in list(self._waiting):
+            socket.abort()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def began(self, handshake: _Handshake) -> None:
-        """A socket is open: begin its handshake, and give up the oldest where there are too many."""
+    def began(self, socket: _Socket) -> None:
+        """A socket is open: it has so long, unless there are too many."""
         if self._closed:
-            handshake.cut()
+            socket.abort()
             return
-        self._waiting[handshake] = None
+        self._waiting[socket] = self._runtime.loop.call_later(limits.HANDSHAKE_SECONDS, socket.abort)
         if len(self._waiting) > limits.TLS_HANDSHAKES_MAX:
             # Not the newest: who floods the port holds sockets for long, who means it is done in milliseconds.
-            next(iter(self._waiting)).cut()
-        self._run(handshake.run)
+            next(iter(self._waiting)).abort()
 
-    def ended(self, handshake: _Handshake) -> None:
-        """It is done, or was given up."""
-        self._waiting.pop(handshake, None)
+    def succeeded(self, socket: _Socket) -> asyncio.Protocol:
+        """A handshake is done: who takes over."""
+        self.ended(socket)
+        return self._accepted()
+
+    def ended(self, socket: _Socket) -> None:
+        """A handshake is done, or was given up."""
+        deadline = self._waiting.pop(socket, None)
+        if deadline is not None:
+            deadline.cancel()
 
 
-class _Handshake(asyncio.Protocol):
-    """One socket, from being accepted until its protocol has taken it over."""
+class _Socket(asyncio.Protocol):
+    """One socket: `ssl`'s sans-I/O core makes bytes of bytes, this moves them."""
 
-    def __init__(self, host: Handshakes) -> None:
-        self._host = host
-        self._socket: asyncio.Transport
-        self._early = bytearray()  # came with the end of the handshake; bounded by what TLS reads at once
-        self._ended = False
-        self._successor: asyncio.Protocol | None = None
+    def __init__(self, handshakes: Handshakes) -> None:
+        self._handshakes = handshakes
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.core = handshakes.certificate.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.transport: asyncio.Transport
+        self._upper: asyncio.Protocol | None = None
+        self.closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._socket = cast("asyncio.Transport", transport)
-        self._socket.pause_reading()  # every byte is TLS's
-        self._host.began(self)
-
-    def cut(self) -> None:
-        """Drop the socket now."""
-        self._host.ended(self)
-        self._socket.abort()
-
-    async def run(self) -> None:
-        """Shake hands and hand over; cancelling closes the socket."""
-        try:
-            encrypted = await self._host.runtime.loop.start_tls(
-                self._socket,
-                self,
-                self._host.certificate.context,
-                server_side=True,
-                ssl_handshake_timeout=limits.HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=limits.CLOSE_SECONDS,
-            )
-        except OSError as error:  # what TLS and sockets raise, and what their time limits do
-            log.debug("a TLS handshake failed: %s", error)
-            self._socket.abort()
-            return
-        finally:
-            self._host.ended(self)
-        # No await from here: nothing can come between.
-        if encrypted is None or self._ended or self._socket.is_closing():
-            self._socket.abort()
-            return
-        self._successor = self._host.accepted()
-        encrypted.set_protocol(self._successor)
-        self._successor.connection_made(Encrypted(encrypted, self._socket))
-        if self._early:
-            self._successor.data_received(bytes(self._early))
-
-    # What is decrypted before `start_tls` has returned here.
-
-    def data_received(self, data: bytes) -> None:
-        self._early += data
-
-    def eof_received(self) -> bool | None:
-        self._ended = True
-        return False
+        self.transport = cast("asyncio.Transport", transport)
+        self._handshakes.began(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended = True
-        self._host.ended(self)
-        if self._successor is not None:  # it was on its way here when the successor took over
-            self._successor.connection_lost(exc)
+        self._handshakes.ended(self)
+        if self._upper is not None:
+            self._upper.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self._upper is not None:
+            self._upper.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._upper is not None:
+            self._upper.resume_writing()
+
+    def eof_received(self) -> bool | None:
+        return None if self._upper is None else self._upper.eof_received()
+
+    # Reading.
+
+    def data_received(self, data: bytes) -> None:
+        self._incoming.write(data)
+        try:
+            if self._upper is None:
+                self.core.do_handshake()
+                self._upper = self._handshakes.succeeded(self)
+                self._upper.connection_made(Encrypted(self))
+            self._read(self._upper)
+        except ssl.SSLWantReadError:
+            self._flush()
+        except ssl.SSLError as error:
+            self._refuse(error)
+
+    def _read(self, upper: asyncio.Protocol) -> None:
+        while not self.closing and not self.transport.is_closing():
+            try:
+                data = self.core.read(READ_BYTES)
+            except ssl.SSLZeroReturnError:
+                data = b""
+            if not data:  # the peer has said that it ends
+                upper.eof_received()
+                self.close()
+                return
+            upper.data_received(data)
+
+    def _refuse(self, error: ssl.SSLError) -> None:
+        """What came is no TLS, or none that is spoken here: say so, and close."""
+        log.debug("a TLS connection failed: %s", error)
+        self._flush()  # the alert
+        if error.reason == "HTTP_REQUEST":
+            self.transport.write(NO_TLS)
+        self.closing = True
+        self._handshakes.ended(self)
+        self.transport.close()
+
+    # Writing.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if data and not self.closing:
+            self.core.write(data)
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self.transport.write(self._outgoing.read())
+
+    def close(self) -> None:
+        """Write what waits and the end of TLS, then close; who does not read is cut by whoever called this."""
+        if self.closing:
+            return
+        self.closing = True
+        with contextlib.suppress(ssl.SSLError):  # the peer's own end, which is not waited for
+            self.core.unwrap()
+        self._flush()
+        self.transport.close()
+
+    def abort(self) -> None:
+        self.closing = True
+        self._handshakes.ended(self)
+        self.transport.abort()
 
 
 class Encrypted(asyncio.Transport):
-    """
-    A TLS transport that also counts what waits below it, encrypted, in the socket's transport.
+    """What a connection writes to. What waits is counted encrypted, in the one buffer that there is: the socket's."""
 
-    Without that, a peer that reads a long message slowly but steadily would look as if it read nothing.
-    """
-
-    def __init__(self, encrypted: asyncio.Transport, socket: asyncio.Transport) -> None:
+    def __init__(self, socket: _Socket) -> None:
         super().__init__()
-        self._encrypted, self._socket = encrypted, socket
+        self._socket, self._transport = socket, socket.transport
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._encrypted.write(data)
+        self._socket.write(data)
 
     def close(self) -> None:
-        self._encrypted.close()
+        self._socket.close()
 
     def abort(self) -> None:
-        self._encrypted.abort()
+        self._socket.abort()
 
     def is_closing(self) -> bool:
-        return self._encrypted.is_closing()
+        return self._socket.closing or self._transport.is_closing()
 
     def pause_reading(self) -> None:
-        self._encrypted.pause_reading()
+        self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        self._encrypted.resume_reading()
+        self._transport.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._encrypted.set_write_buffer_limits(high, low)
+        self._transport.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        return self._encrypted.get_write_buffer_size() + self._socket.get_write_buffer_size()
+        return self._transport.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._encrypted.get_extra_info(name, default)
+        return self._socket.core if name == "ssl_object" else self._transport.get_extra_info(name, default)
