@@ -1,0 +1,133 @@
+// The tables with their counts, and one of them opened.
+
+import { flash, h, rove, say, show } from "./dom.js";
+import { TableView } from "./table.js";
+import { count } from "./values.js";
+
+const LIVE_COUNT_MAX = 20_000; // a count looks at every key: a larger table is counted now and then, not at each commit
+const COUNT_INTERVAL_MS = 5_000;
+
+/** The view at `#/data` and `#/data/TABLE`. */
+export class DataView {
+  constructor(client) {
+    this.#client = client;
+    this.#filter = h("input", {
+      class: "filter", type: "search", placeholder: "Filter tables", "aria-label": "Filter tables", oninput: () => this.#narrow(),
+    });
+    this.#list = h("nav", { class: "list", "aria-label": "Tables" });
+    this.#settle = rove(this.#list, ".item");
+    this.#body = h("section", { class: "body" });
+    this.element = h("div", { class: "split" }, h("div", { class: "pane" }, h("h1", {}, "Data"), this.#filter, this.#list), this.#body);
+    show(this.#list, Array.from({ length: 4 }, () => h("div", { class: "item ghost" })));
+    this.#unwatch = client.watch("_system:tables", {}, ({ value, error }) => this.#tables(value, error));
+  }
+
+  #client;
+  #filter;
+  #list;
+  #settle;
+  #body;
+  #unwatch;
+  #entries = new Map(); // table -> {item, counter}
+  #wanted = null;
+  #table = null;
+
+  route([table = null]) {
+    this.#wanted = table;
+    this.#open();
+  }
+
+  close() {
+    this.#unwatch();
+    this.#table?.close();
+    for (const { counter } of this.#entries.values()) counter.close();
+  }
+
+  escape() {
+    this.#table?.escape();
+  }
+
+  #tables(names, error) {
+    if (error) return show(this.#list, h("p", { class: "fault", role: "alert" }, error.message));
+    for (const [name, { counter }] of this.#entries) {
+      if (names.includes(name)) continue;
+      counter.close();
+      this.#entries.delete(name);
+    }
+    for (const name of names) if (!this.#entries.has(name)) this.#entries.set(name, this.#entry(name));
+    show(this.#list, names.map((name) => this.#entries.get(name).item));
+    if (names.length === 0) {
+      show(this.#list, h("p", { class: "empty" }, "No tables yet. Declare one with ", h("code", {}, "@tv.table"), "."));
+    }
+    this.#narrow();
+    this.#open();
+  }
+
+  #entry(name) {
+    const number = h("span", { class: "number faint" });
+    const item = h("a", { class: "item", href: `#/data/${encodeURIComponent(name)}`, title: name }, h("span", { class: "grow clip" }, name), number);
+    const counter = new Counter(this.#client, name, (total, isFirst) => {
+      say(number, count(total));
+      if (!isFirst) flash(number);
+      this.#table?.counted(name, total);
+    });
+    return { item, counter };
+  }
+
+  #narrow() {
+    const wanted = this.#filter.value.trim().toLowerCase();
+    for (const [name, { item }] of this.#entries) item.hidden = !name.toLowerCase().includes(wanted);
+    this.#settle();
+  }
+
+  #open() {
+    const name = this.#wanted ?? [...this.#entries.keys()][0];
+    for (const [known, { item }] of this.#entries) {
+      if (known === name) item.setAttribute("aria-current", "page");
+      else item.removeAttribute("aria-current");
+    }
+    this.#settle();
+    if (name === undefined) return show(this.#body, h("div", { class: "hollow" }, h("h2", {}, "Nothing here yet"), h("p", {}, "Documents appear as soon as a mutation writes one.")));
+    if (this.#table?.name === name) return;
+    this.#table?.close();
+    this.#table = new TableView(this.#client, name);
+    show(this.#body, this.#table.element);
+    const total = this.#entries.get(name)?.counter.total;
+    if (total !== undefined && total !== null) this.#table.counted(name, total);
+  }
+}
+
+/** A table's count: live while it is small, then asked for now and then. */
+class Counter {
+  constructor(client, table, listener) {
+    this.#client = client;
+    this.#args = { table };
+    this.#listener = listener;
+    this.#unwatch = client.watch("_system:count", this.#args, ({ value }) => this.#take(value));
+  }
+
+  #client;
+  #args;
+  #listener;
+  #unwatch;
+  #timer = null;
+  total = null;
+
+  close() {
+    this.#unwatch?.();
+    this.#unwatch = null;
+    clearInterval(this.#timer);
+  }
+
+  #take(total) {
+    if (total === undefined || total === this.total) return;
+    this.#listener(total, this.total === null);
+    this.total = total;
+    if (total <= LIVE_COUNT_MAX || this.#timer !== null) return;
+    this.close();
+    this.#timer = setInterval(() => {
+      if (document.hidden) return;
+      this.#client.call("query", "_system:count", this.#args).then(({ value }) => this.#take(value), () => null);
+    }, COUNT_INTERVAL_MS);
+  }
+}

@@ -1,0 +1,176 @@
+// A form for a function's arguments, made from their JSON schema.
+
+import { h, show } from "./dom.js";
+import { brief, wrapInteger } from "./values.js";
+
+/** What is wrong with what was typed into a field. */
+export class Mistake extends Error {}
+
+/** The fields of a function's arguments. */
+export class Form {
+  constructor(schema, onSubmit) {
+    const required = schema.required ?? [];
+    this.#fields = Object.entries(schema.properties ?? {}).map(([name, of]) => new Field(name, of, required.includes(name)));
+    this.element = h(
+      "form",
+      {
+        class: "form",
+        novalidate: true,
+        onsubmit: (event) => (event.preventDefault(), onSubmit()),
+        onkeydown: (event) => {
+          if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+          event.preventDefault();
+          onSubmit();
+        },
+      },
+      this.#fields.length > 0 ? this.#fields.map(({ element }) => element) : h("p", { class: "faint" }, "It takes no arguments."),
+    );
+  }
+
+  #fields;
+
+  /** The arguments as typed; null where a field has a mistake, which is shown and focused. */
+  read() {
+    const args = {};
+    let isGood = true;
+    for (const field of this.#fields) {
+      field.complain(null);
+      try {
+        const value = field.read();
+        if (value !== undefined) args[field.name] = value;
+      } catch (mistake) {
+        if (!(mistake instanceof Mistake)) throw mistake;
+        field.complain(mistake.message, isGood);
+        isGood = false;
+      }
+    }
+    return isGood ? args : null;
+  }
+
+  /** Show what the server found wrong, at the field that its path names; false where it names none. */
+  complain(path, message) {
+    const named = /^\$?\.?([^.[\]]+)/.exec(path ?? "")?.[1];
+    const field = this.#fields.find(({ name }) => name === named);
+    field?.complain(message, true);
+    return field !== undefined;
+  }
+}
+
+/** One argument: its name and type, whether it is given at all, and a control for its value. */
+class Field {
+  constructor(name, schema, isRequired) {
+    this.name = name;
+    const { inner, isNullable } = withoutNull(schema);
+    this.#control = controlOf(inner);
+    const id = `argument-${name}`;
+    this.#control.element.id = id;
+    this.#control.element.setAttribute("aria-describedby", `${id}-problem`);
+    const modes = [["value", "Value"]];
+    if (isNullable) modes.unshift(["null", "null"]);
+    if (!isRequired) modes.unshift(["absent", "default" in schema ? `Default: ${brief(schema.default, 24)}` : "Left out"]);
+    if (modes.length > 1) {
+      this.#mode = h("select", { class: "select small", "aria-label": `${name}: what to give`, onchange: () => this.#chosen() }, modes.map(([value, text]) => h("option", { value }, text)));
+      this.#control.element.addEventListener("input", () => (this.#mode.value = "value"));
+    }
+    this.#problem = h("p", { class: "problem", id: `${id}-problem`, role: "alert", hidden: true });
+    const label = h("label", { for: id }, name, isRequired ? h("span", { class: "star", title: "needed" }, " *") : null);
+    this.element = h(
+      "div",
+      { class: "field" },
+      h("div", { class: "field-head" }, label, h("span", { class: "faint type" }, typeName(inner)), h("span", { class: "grow" }), this.#mode),
+      this.#control.element,
+      this.#problem,
+    );
+  }
+
+  #control;
+  #mode = null;
+  #problem;
+
+  #chosen() {
+    if (this.#mode.value === "value") this.#control.element.focus();
+  }
+
+  read() {
+    const mode = this.#mode?.value ?? "value";
+    if (mode === "absent") return undefined;
+    return mode === "null" ? null : this.#control.read();
+  }
+
+  complain(message, isFirst = false) {
+    this.#problem.hidden = message === null;
+    show(this.#problem, message ?? "");
+    this.#control.element.setAttribute("aria-invalid", String(message !== null));
+    if (message !== null && isFirst) this.#control.element.focus();
+  }
+}
+
+function withoutNull(schema) {
+  const options = schema.anyOf ?? [];
+  const others = options.filter(({ type }) => type !== "null");
+  if (others.length === options.length) return { inner: schema, isNullable: false };
+  return { inner: others.length === 1 ? others[0] : { anyOf: others }, isNullable: true };
+}
+
+/** A schema's type in a word or two. */
+export function typeName(schema) {
+  if (schema.enum) return "choice";
+  if (schema.format === "tinyvex-id") return `id of ${(schema.tables ?? ["a table"]).join(" or ")}`;
+  if (schema.properties?.$integer) return "64-bit integer";
+  if (schema.properties?.$bytes) return "bytes, base64";
+  if (schema.type === "array") return schema.items?.type ? `list of ${typeName(schema.items)}` : "list";
+  if (schema.anyOf) return schema.anyOf.map(typeName).join(" or ");
+  return schema.type ?? "any value";
+}
+
+function controlOf(schema) {
+  if (schema.enum) return choice(schema.enum);
+  if (schema.properties?.$integer) return line(readInteger64, "numeric");
+  if (schema.properties?.$bytes) return line((text) => ({ $bytes: text.trim() }), "text");
+  if (schema.type === "integer") return line(readInteger, "numeric");
+  if (schema.type === "number") return line(readNumber, "decimal");
+  if (schema.type === "boolean") return choice([false, true]);
+  if (schema.type === "string") return area((text) => text, "", false);
+  return area(readJson, schema.type === "array" ? "[]" : schema.type === "object" ? "{}" : "", true);
+}
+
+function choice(values) {
+  const element = h("select", { class: "input" }, values.map((value, place) => h("option", { value: place }, brief(value))));
+  return { element, read: () => values[Number(element.value)] };
+}
+
+function line(read, inputmode) {
+  const element = h("input", { class: "input mono", inputmode, autocomplete: "off", spellcheck: "false" });
+  return { element, read: () => read(element.value.trim()) };
+}
+
+function area(read, text, isJson) {
+  const element = h("textarea", { class: isJson ? "input mono" : "input", rows: 1, autocomplete: "off", spellcheck: "false" }, text);
+  return { element, read: () => read(element.value) };
+}
+
+function readInteger(text) {
+  if (!/^[+-]?\d+$/.test(text)) throw new Mistake("a whole number is needed");
+  if (!Number.isSafeInteger(Number(text))) throw new Mistake("this number is too large for the argument");
+  return Number(text);
+}
+
+function readInteger64(text) {
+  if (!/^[+-]?\d+$/.test(text)) throw new Mistake("a whole number is needed");
+  const integer = BigInt(text.replace("+", ""));
+  if (BigInt.asIntN(64, integer) !== integer) throw new Mistake("this number does not fit into 64 bits");
+  return wrapInteger(integer);
+}
+
+function readNumber(text) {
+  if (text === "" || !Number.isFinite(Number(text))) throw new Mistake("a number is needed");
+  return Number(text);
+}
+
+function readJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Mistake(text.trim() === "" ? "a value in JSON is needed" : `this is not JSON: ${error.message}`);
+  }
+}

@@ -1,0 +1,173 @@
+// The frame around the views: who is let in, which view is shown, and how the connection is.
+
+import { Access, takeCode } from "./access.js";
+import { ActivityView } from "./activity.js";
+import { Client } from "./client.js";
+import { DataView } from "./data.js";
+import { h, rove, say, show, sign } from "./dom.js";
+import { Figures } from "./figures.js";
+import { FunctionsView } from "./functions.js";
+import { gate } from "./gate.js";
+import { LogView } from "./log.js";
+import { age } from "./values.js";
+
+const VIEWS = [
+  ["data", "Data", DataView, sign("M2.5 4c0-1 2.5-1.8 5.5-1.8s5.5.8 5.5 1.8-2.5 1.8-5.5 1.8S2.5 5 2.5 4Z", "M2.5 4v8c0 1 2.5 1.8 5.5 1.8s5.5-.8 5.5-1.8V4", "M2.5 8c0 1 2.5 1.8 5.5 1.8s5.5-.8 5.5-1.8")],
+  ["functions", "Functions", FunctionsView, sign("M4.5 2.5 11 8l-6.5 5.5", "M11.5 13.5h2")],
+  ["activity", "Activity", ActivityView, sign("M1.5 8.5h3l2-5.5 3 10 2-4.5h3")],
+  ["log", "Log", LogView, sign("M2.5 4h11", "M2.5 8h11", "M2.5 12h7")],
+];
+
+const root = document.getElementById("root");
+const access = new Access(takeCode());
+
+class Shell {
+  constructor() {
+    this.#status = h("p", { class: "status", role: "status", "aria-live": "polite" }, h("span", { class: "dot" }), h("span"));
+    this.#place = h("p", { class: "place" });
+    this.#uptime = h("p", { class: "faint" });
+    this.#links = VIEWS.map(([name, title, , drawn]) =>
+      h("a", { href: `#/${name}`, class: "nav-item" }, drawn, h("span", {}, title)),
+    );
+    this.#nav = h("nav", { "aria-label": "Views" }, this.#links);
+    this.#main = h("main", { id: "view", tabindex: "-1" });
+    this.#banner = h("div", { class: "banner", role: "alert", hidden: true });
+    this.#client = new Client(address(), () => access.token, (state) => this.#connection(state));
+    this.#figures = new Figures(() => access.token, () => this.#refuse());
+    this.#figures.listen(({ latest }) => this.#describe(latest));
+  }
+
+  #status;
+  #place;
+  #uptime;
+  #links;
+  #nav;
+  #main;
+  #banner;
+  #client;
+  #figures;
+  #settleNav = () => {};
+  #view = null;
+  #isShown = false;
+  #retryTimer = null;
+
+  start() {
+    this.#client.connect();
+    addEventListener("hashchange", () => this.#route());
+    addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  #draw() {
+    const brand = h("div", { class: "brand" }, h("img", { src: "/_dashboard/icon.svg", alt: "", width: 24, height: 24 }), h("span", {}, "Tinyvex"));
+    const side = h("aside", { class: "side" }, brand, this.#nav, h("div", { class: "server" }, this.#place, this.#uptime, this.#status));
+    show(root, h("a", { class: "skip", href: "#view", onclick: (event) => (event.preventDefault(), this.#main.focus()) }, "Skip to content"), h("div", { class: "shell" }, side, this.#main), this.#banner);
+    this.#settleNav = rove(this.#nav, ".nav-item");
+    this.#isShown = true;
+    this.#route();
+  }
+
+  #route() {
+    if (location.hash.startsWith("#code=")) return location.reload(); // another link, opened in this tab
+    if (!this.#isShown) return;
+    const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+    const found = VIEWS.find(([known]) => known === name);
+    if (found === undefined) return location.replace("#/data");
+    const [, title, View] = found;
+    VIEWS.forEach(([known], place) => {
+      if (known === name) this.#links[place].setAttribute("aria-current", "page");
+      else this.#links[place].removeAttribute("aria-current");
+    });
+    this.#settleNav();
+    document.title = `${title} · Tinyvex`;
+    if (this.#view instanceof View) return this.#view.route(rest);
+    this.#view?.close();
+    this.#view = new View(this.#client, this.#figures);
+    show(this.#main, this.#view.element);
+    this.#main.setAttribute("aria-label", title);
+    this.#view.route(rest);
+  }
+
+  #connection(state) {
+    clearInterval(this.#retryTimer);
+    root.dataset.connection = state.kind;
+    if (state.kind === "open") {
+      access.welcome(state.welcome);
+      this.#say("Live", "good");
+      this.#banner.hidden = true;
+      if (!this.#isShown) this.#draw();
+      this.#figures.start();
+    } else if (state.kind === "refused") this.#refused(state.error);
+    else {
+      this.#figures.stop();
+      this.#say(state.kind === "lost" ? "Reconnecting" : "Connecting", "waiting");
+      if (!this.#isShown) return show(root, gate("connecting"));
+      if (state.kind === "lost") this.#lost(state.retryAt);
+    }
+  }
+
+  #lost(retryAt) {
+    const text = h("span");
+    const tell = () => {
+      const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+      say(text, seconds > 0 ? `Trying again in ${seconds} s.` : "Trying again…");
+    };
+    tell();
+    this.#retryTimer = setInterval(tell, 250);
+    const now = h("button", { class: "button small", onclick: () => this.#client.connect() }, "Try now");
+    const lost = h("div", {}, h("strong", {}, "Connection lost. "), "What you see is what was known last. ", text);
+    show(this.#banner, h("span", { class: "dot waiting" }), lost, now);
+    this.#banner.hidden = false;
+  }
+
+  /** The token is good no more, which the server says to the poll first: the socket will hear it, too. */
+  #refuse() {
+    this.#figures.stop();
+  }
+
+  #refused(error) {
+    const wasByLink = access.isByLink;
+    this.#figures.stop();
+    if (error.name === "Unauthenticated" && access.refused()) return location.reload(); // with the token of before
+    this.#view?.close();
+    this.#banner.hidden = true;
+    this.#isShown = false;
+    document.title = "Tinyvex";
+    show(root, gate(error.name !== "Unauthenticated" ? "refused" : wasByLink ? "used" : "ended", error));
+  }
+
+  #say(text, kind) {
+    const [dot, words] = this.#status.children;
+    dot.className = `dot ${kind}`;
+    say(words, text);
+  }
+
+  #describe({ server }) {
+    say(this.#place, server.app);
+    this.#place.title = server.data;
+    say(this.#uptime, `${server.version}${server.dev ? " · dev" : ""} · up ${age((server.now - server.startedAt) / 1000)}`);
+  }
+
+  #key(event) {
+    const isTyping = event.target.closest?.("input, textarea, select") !== null;
+    if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
+      const filter = [...this.#main.querySelectorAll("[data-filter]")].find((each) => each.checkVisibility());
+      if (filter === undefined) return;
+      event.preventDefault();
+      filter.focus();
+      filter.select();
+    } else if (event.key === "Escape" && !event.defaultPrevented) {
+      if (event.target.matches?.("[data-filter]")) {
+        event.target.value = "";
+        event.target.dispatchEvent(new Event("input"));
+        event.target.blur();
+      } else this.#view?.escape?.();
+    }
+  }
+}
+
+function address() {
+  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/sync`;
+}
+
+if (access.token === null) show(root, gate("absent"));
+else new Shell().start();

@@ -1,0 +1,123 @@
+// One function: its form, and what became of running it.
+
+import { flash, h, say, show } from "./dom.js";
+import { Form, typeName } from "./form.js";
+import { json } from "./json.js";
+import { duration, moment } from "./values.js";
+
+const FAULTS = { client: "the caller’s", developer: "the app’s", server: "the server’s", network: "the network’s", operator: "the operator’s" };
+
+/** A function that can be run, or watched where it is a query. */
+export class Runner {
+  constructor(client, described) {
+    this.#client = client;
+    this.#described = described;
+    const isQuery = described.kind === "query";
+    this.#form = new Form(described.arguments, () => this.#run());
+    this.#runs = h("button", { class: "button primary", "aria-keyshortcuts": "Control+Enter", onclick: () => this.#run() }, "Run");
+    this.#watches = h("button", { class: "button", "aria-pressed": "false", onclick: () => this.#toggle() }, "Watch live");
+    this.#result = h("section", { class: "result grow column", "aria-label": "Result", "aria-live": "polite" });
+    const title = h(
+      "header",
+      { class: "bar" },
+      h("h2", { class: "clip" }, described.path),
+      h("span", { class: `badge wide ${described.kind}` }, described.internal ? `internal ${described.kind}` : described.kind),
+      h("span", { class: "grow" }),
+      described.result ? h("span", { class: "faint clip" }, `returns ${typeName(described.result)}`) : null,
+    );
+    const actions = h("div", { class: "actions" }, this.#runs, isQuery ? this.#watches : null, h("span", { class: "faint hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter")));
+    this.element = h("div", { class: "runner column" }, title, h("div", { class: "runner-body grow" }, h("div", { class: "arguments scroll" }, this.#form.element, actions), this.#result));
+    show(this.#result, h("div", { class: "hollow" }, h("h2", {}, "Nothing run yet"), h("p", {}, isQuery ? "Run it once, or watch its result as it changes." : "What it returns, logs or complains of appears here.")));
+  }
+
+  #client;
+  #described;
+  #form;
+  #runs;
+  #watches;
+  #result;
+  #unwatch = null;
+  #updates = 0;
+  #lastRun = 0;
+
+  close() {
+    this.#unwatch?.();
+    this.#unwatch = null;
+    this.#lastRun = -1;
+  }
+
+  async #run() {
+    const args = this.#form.read();
+    if (args === null) return;
+    this.#stopWatching();
+    const run = ++this.#lastRun;
+    const began = performance.now();
+    const slow = setTimeout(() => this.#head("Running…", "waiting"), 150);
+    this.#runs.setAttribute("aria-busy", "true");
+    const { kind, path } = this.#described;
+    const outcome = await this.#client.call(kind, path, args).then((answer) => answer, (error) => ({ error }));
+    clearTimeout(slow);
+    this.#runs.removeAttribute("aria-busy");
+    if (run === this.#lastRun) this.#tell(outcome, duration((performance.now() - began) / 1000));
+  }
+
+  #toggle() {
+    if (this.#unwatch !== null) return this.#stopWatching();
+    const args = this.#form.read();
+    if (args === null) return;
+    this.#lastRun++;
+    this.#updates = 0;
+    this.#watches.setAttribute("aria-pressed", "true");
+    say(this.#watches, "Stop watching");
+    this.#unwatch = this.#client.watch(this.#described.path, args, (outcome) => {
+      this.#updates++;
+      this.#tell(outcome, `${this.#updates === 1 ? "first result" : `update ${this.#updates - 1}`} at ${moment(Date.now())}`, true);
+    });
+  }
+
+  #stopWatching() {
+    this.#unwatch?.();
+    this.#unwatch = null;
+    this.#watches.setAttribute("aria-pressed", "false");
+    say(this.#watches, "Watch live");
+  }
+
+  #head(text, kind, note = "") {
+    show(this.#result, headOf(text, kind, note));
+  }
+
+  #tell({ value, error, logLines = [] }, note, isLive = false) {
+    const logged = logLines.length > 0 ? h("div", { class: "logged" }, h("h3", {}, "Logged"), h("pre", { tabindex: "0" }, logLines.join("\n"))) : null;
+    if (error !== undefined) {
+      this.#form.complain(error.data.path, error.message);
+      show(this.#result, headOf(error.name, "bad", note), h("div", { class: "scroll grow" }, faultOf(error), logged));
+      return;
+    }
+    const shown = json(value);
+    show(this.#result, headOf(isLive ? "Live" : "Done", "good", note), h("div", { class: "scroll grow" }, logged, shown));
+    if (isLive && this.#updates > 1) flash(shown);
+  }
+}
+
+function headOf(text, kind, note) {
+  return h("header", { class: "bar low" }, h("span", { class: `dot ${kind}` }), h("strong", {}, text), h("span", { class: "faint number" }, note));
+}
+
+/** All that an error says: its sentence, whose fault it is, whether to try again, and what the app put into it. */
+function faultOf(error) {
+  const { fault, retry, requestId, path, appData, details } = error.data;
+  const facts = [
+    ["Fault", fault && `${FAULTS[fault] ?? fault}`],
+    ["Retry", retry],
+    ["Argument", path],
+    ["In the log as", requestId],
+  ].filter(([, text]) => text);
+  return h(
+    "div",
+    { class: "fault", role: "alert" },
+    h("p", { class: "sentence" }, error.message),
+    h("dl", {}, facts.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])),
+    appData === undefined ? null : [h("h3", {}, "Data from the app"), json(appData)],
+    details === undefined ? null : [h("h3", {}, "Details"), json(details)],
+  );
+}
