@@ -33,6 +33,11 @@ def titles(ctx: tv.QueryCtx) -> list[str]:
     return [note.title for note in ctx.db.query(Note)]
 
 
+@tv.internal_query
+def count(ctx: tv.QueryCtx) -> int:
+    return ctx.db.query(Note).count()
+
+
 @tv.query
 def me(ctx: tv.QueryCtx) -> Any:
     ctx.log("who is it?")
