@@ -59,7 +59,7 @@ LARGER_FILES: dict[str, tuple[int, str]] = {
 
 FUNCTION_LINES_MAX = 70
 
-VIRTUAL_TIME = {"loop", "world", "network", "cluster", "fake_world"}
+VIRTUAL_TIME = {"loop", "world", "network", "cluster", "fake_world", "postings"}
 """Support modules that run on a clock of their own, or are that clock."""
 
 PRINTING_MODULES = {"wire/schema.py": "a generator that people run"}

@@ -10,54 +10,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.disk import FULL, IOERR_FSYNC, IOERR_TRUNCATE, IOERR_WRITE, OK, READONLY, Disk, Step, recording
-from tests.support.loop import run_virtual
-from tests.support.network import Network
+from tests.support.postings import SEED, audit, make, post, serve
 from tests.support.raw import RawClient
-from tests.support.world import WorldRuntime
-from tinyvex.server.server import Server, ServerOptions
+from tinyvex.server.server import Server
 from tinyvex.storage import writer_thread
 from tinyvex.storage.check import check_folder
 
-APP = Path(__file__).resolve().parents[1] / "support" / "ledger.py"
-SEED = 20_261_121
 POSTINGS = 40
 UNDER_WAY = 3
-
-Scenario = Callable[[Server, RawClient], Awaitable[Any]]
-
-
-def serve(folder: Path, scenario: Scenario) -> Any:
-    """Run a scenario with a connected client against a server on a folder, in virtual time."""
-
-    async def main() -> Any:
-        runtime = WorldRuntime(Network(random.Random(SEED)), random.Random(SEED))
-        async with Server(ServerOptions(app=APP, data=folder, port=4800), runtime) as server:
-            client = await RawClient.open(server.url, runtime)
-            assert "result" in await client.answer(client.connect())
-            return await scenario(server, client)
-
-    return run_virtual(main())
-
-
-def post(client: RawClient, number: int) -> int:
-    """Send one posting; its number is its request id."""
-    return client.send("mutation", requestId=number, udfPath="ledger:post", args={"number": number})
-
-
-async def audit(client: RawClient) -> Counter[int]:
-    """How many halves each posting has; the total is right."""
-    found = (await client.ask("query", udfPath="ledger:audit", args={}))["result"]["value"]
-    halves = [tuple(half) for half in found["halves"]]
-    assert len(set(halves)) == len(halves), "a posting happened twice"
-    assert found["count"] * 2 == len(halves)
-    return Counter(number for number, _ in halves)
 
 
 @pytest.fixture
@@ -87,15 +53,6 @@ def record(folder: Path) -> tuple[Disk, dict[int, Any]]:
     with recording(folder) as disk:
         serve(folder, work)
     return disk, answers
-
-
-def make(folder: Path) -> None:
-    """An empty database; a new one is renamed into its place when it is whole, which needs no test here."""
-
-    async def nothing(server: Server, client: RawClient) -> None:
-        pass
-
-    serve(folder, nothing)
 
 
 @pytest.mark.slow

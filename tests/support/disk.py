@@ -22,8 +22,9 @@ import pytest
 SECTOR_BYTES = 512
 """What a disk writes whole or not at all."""
 
-OK, FULL, READONLY = 0, 13, 8
+OK, FULL, READONLY, CANTOPEN = 0, 13, 8, 14
 IOERR_WRITE, IOERR_FSYNC, IOERR_TRUNCATE = 778, 1034, 1546
+IOERR_READ, IOERR_SHORT_READ, IOERR_FSTAT, IOERR_SHMMAP = 266, 522, 1802, 5386
 
 _Pointer = ctypes.c_void_p
 _Open = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, _Pointer, _Pointer, ctypes.c_int, _Pointer)
@@ -31,6 +32,8 @@ _Delete = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_char_p, ctypes.c_int
 _Write = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, _Pointer, ctypes.c_int, ctypes.c_int64)
 _Truncate = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_int64)
 _Sync = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_int)
+_Size = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, _Pointer)
+_Map = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int, _Pointer)
 
 
 class _Vfs(ctypes.Structure):
@@ -47,8 +50,9 @@ class _Methods(ctypes.Structure):
     """`sqlite3_io_methods`."""
 
     _fields_ = (
-        ("version", ctypes.c_int), ("close", _Pointer), ("read", _Pointer), ("write", _Write),
-        ("truncate", _Truncate), ("sync", _Sync), ("rest", _Pointer * 13),
+        ("version", ctypes.c_int), ("close", _Pointer), ("read", _Write), ("write", _Write),
+        ("truncate", _Truncate), ("sync", _Sync), ("size", _Size), ("between", _Pointer * 6), ("map", _Map),
+        ("rest", _Pointer * 5),
     )  # fmt: skip
 
 
@@ -61,6 +65,13 @@ class Step(NamedTuple):
     data: bytes = b""
 
 
+class Access(NamedTuple):
+    """One way to look at a file: `open`, `read`, `size`, or `map` for the memory that connections share."""
+
+    kind: str
+    file: str
+
+
 @dataclass
 class Disk:
     """
@@ -69,12 +80,15 @@ class Disk:
     Attributes:
         steps: in order.
         fails: asked before each step; a code other than OK is what SQLite is told instead.
+        refuses: the same for each access, where those are watched;
+            IOERR_SHORT_READ reads nothing, as where a file has become shorter.
     """
 
     folder: Path
     before: dict[str, bytes]
     steps: list[Step] = field(default_factory=list)
     fails: Callable[[Step], int] = lambda step: OK
+    refuses: Callable[[Access], int] = lambda access: OK
 
     def mark(self, name: str) -> None:
         """Note that something happened by now, such as an acknowledgement."""
@@ -151,13 +165,19 @@ def _change(content: bytearray, step: Step) -> None:
 
 
 @contextmanager
-def recording(folder: Path) -> Iterator[Disk]:
-    """Note what SQLite does to the files in a folder; connections opened before are not seen."""
+def recording(folder: Path, *, accesses: bool = False) -> Iterator[Disk]:
+    """
+    Note what SQLite does to the files in a folder; connections opened before are not seen.
+
+    Args:
+        folder: with the files.
+        accesses: watch also how they are opened and read, which takes longer.
+    """
     library = _library()
     library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
     real = library.sqlite3_vfs_find(None)
     disk = Disk(folder, {path.name: path.read_bytes() for path in folder.glob("data.sqlite3*") if path.is_file()})
-    shim = _Shim(disk, real.contents)
+    shim = _Shim(disk, real.contents, accesses=accesses)
     assert library.sqlite3_vfs_register(ctypes.byref(shim.vfs), 1) == OK
     try:
         yield disk
@@ -185,10 +205,11 @@ def _library() -> Any:
 
 
 class _Shim:
-    """A VFS that is the real one but for opening and deleting; and files that are real but for three methods."""
+    """A VFS that is the real one but for opening and deleting; and files that are real but for a few methods."""
 
-    def __init__(self, disk: Disk, real: _Vfs) -> None:
+    def __init__(self, disk: Disk, real: _Vfs, *, accesses: bool) -> None:
         self._disk = disk
+        self._accesses = accesses
         self._real = real
         self._names: dict[int, str] = {}
         self._methods: dict[int, tuple[_Methods, _Methods]] = {}
@@ -202,6 +223,7 @@ class _Shim:
             _Truncate(self._on_truncate),
             _Sync(self._on_sync),
         )
+        self._read, self._size, self._map = _Write(self._on_read), _Size(self._on_size), _Map(self._on_map)
 
     def _do(self, step: Step, make: Callable[[], int]) -> int:
         """Make a change, unless it is to fail, and note it if it was made."""
@@ -211,18 +233,23 @@ class _Shim:
         return code
 
     def _open(self, vfs: int, name: int | None, file: int, flags: int, flags_out: int | None) -> int:
-        code: int = self._real.open(vfs, name, file, flags, flags_out)
         place = ctypes.cast(file, ctypes.POINTER(_Pointer))
-        if code != OK or not name or not place.contents.value:
-            return code
-        path = Path(ctypes.string_at(name).decode())
-        if path.parent != self._disk.folder:
+        path = Path(ctypes.string_at(name).decode()) if name else None
+        if path is None or path.parent != self._disk.folder:
+            return int(self._real.open(vfs, name, file, flags, flags_out))
+        if refusal := self._refusal("open", path.name):
+            place.contents.value = None
+            return refusal
+        code: int = self._real.open(vfs, name, file, flags, flags_out)
+        if code != OK or not place.contents.value:
             return code
         address = place.contents.value
         if address not in self._methods:
             original = _Methods.from_address(address)
             patched = _Methods.from_buffer_copy(original)
             patched.write, patched.truncate, patched.sync = self._write, self._truncate, self._sync
+            if self._accesses:
+                patched.read, patched.size, patched.map = self._read, self._size, self._map
             self._methods[address] = original, patched
         original, patched = self._methods[address]
         self._names[file], self._file_methods[file] = path.name, original
@@ -246,3 +273,19 @@ class _Shim:
 
     def _on_sync(self, file: int, flags: int) -> int:
         return self._do(Step("sync", self._names[file]), lambda: self._file_methods[file].sync(file, flags))
+
+    def _refusal(self, kind: str, file: str) -> int:
+        return self._disk.refuses(Access(kind, file)) if self._accesses else OK
+
+    def _on_read(self, file: int, data: int, size: int, offset: int) -> int:
+        code = self._refusal("read", self._names[file])
+        if code == IOERR_SHORT_READ:
+            ctypes.memset(data, 0, size)  # as SQLite asks of whoever reads less than it wanted
+        return code or self._file_methods[file].read(file, data, size, offset)
+
+    def _on_size(self, file: int, size: int) -> int:
+        return self._refusal("size", self._names[file]) or self._file_methods[file].size(file, size)
+
+    def _on_map(self, file: int, region: int, size: int, extend: int, place: int) -> int:
+        refusal = self._refusal("map", self._names[file])
+        return refusal or self._file_methods[file].map(file, region, size, extend, place)

@@ -9,6 +9,7 @@ with 8192 a commit of one mutation writes nearly twice as much and takes half as
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from typing import Literal
 
@@ -107,6 +108,12 @@ def cache(connection: sqlite3.Connection, kibibytes: int) -> None:
 def memory_for_temporary_tables(connection: sqlite3.Connection) -> None:
     """A sort never leaves a file behind; pages bound what is sorted."""
     connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def forget_pages(connection: sqlite3.Connection) -> None:
+    """Between transactions. Read everything anew, where a page was read that makes no sense: the disk may do better next time."""
+    with contextlib.suppress(sqlite3.Error):  # what made this necessary is being reported
+        connection.execute("PRAGMA shrink_memory")
 
 
 def untrusted_schema(connection: sqlite3.Connection) -> None:

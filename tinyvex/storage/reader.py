@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tinyvex.errors import Overloaded, SnapshotUnavailable, TimeLimitExceeded
+from tinyvex.errors import FileDamaged, Overloaded, SnapshotUnavailable, TimeLimitExceeded
 from tinyvex.limits import READER_QUEUE_MAX, READER_THREADS
-from tinyvex.storage import queries
+from tinyvex.storage import pragmas, queries
 from tinyvex.storage.catalog import Catalog, load_catalog
 from tinyvex.storage.database import open_reader
 from tinyvex.storage.faults import translate
@@ -137,7 +137,11 @@ class Readers:
         self._answers_posted = False
         self._unfinished = 0
         self._watch = Watch(runtime, self._look, lambda: self._unfinished > 0)
-        connections = [open_reader(folder.database) for _ in range(READER_THREADS)]
+        with contextlib.ExitStack() as opened:  # where one cannot be opened, none stays open
+            connections = [
+                opened.enter_context(contextlib.closing(open_reader(folder.database))) for _ in range(READER_THREADS)
+            ]
+            opened.pop_all()
         self._threads = [_Reader(self, connection) for connection in connections]
         for thread in self._threads:
             thread.start()
@@ -297,3 +301,5 @@ class _Reader:
             job.error = translate(error, self.readers.folder.database)
         except BaseException as error:  # noqa: BLE001 - whatever a read raises is its caller's, not this thread's
             job.error = error
+        if isinstance(job.error, FileDamaged) and self.source is not None:
+            pragmas.forget_pages(self.source.connection)

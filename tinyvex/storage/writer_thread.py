@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from tinyvex.errors import InternalError, StorageError, StorageFailed, TinyvexError
+from tinyvex.errors import FileDamaged, InternalError, StorageError, StorageFailed, TinyvexError
 from tinyvex.limits import (
     GROUP_MUTATIONS_MAX,
     GROUP_SECONDS,
@@ -164,6 +164,8 @@ class WriterThread:
             log.exception("the writer failed")
             self._fail(InternalError(f"the writer failed: {error!r}"))
         group, self.group = self.group, []
+        if self._connection is not None and any(isinstance(member.error, FileDamaged) for member in group):
+            pragmas.forget_pages(self._connection)
         self.runtime.post(self.writer.finished, self._commits, group, seconds)
 
     def _take_over(self) -> None:
