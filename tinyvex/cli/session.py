@@ -103,7 +103,7 @@ async def connect(found: Discovery, acting_as: Claims | None = None) -> AsyncIte
     from tinyvex.client.identity import ActingAs
 
     auth = None if acting_as is None else partial(ActingAs, found.admin_token, acting_as)
-    async with connect_client(found.url, found.admin_token, auth=auth) as client:
+    async with connect_client(found.url, found.admin_token, auth=auth, tls=found.tls_fingerprint) as client:
         with anyio.move_on_after(CONNECT_SECONDS) as waiting:
             await client.wait_connected()
         if waiting.cancelled_caught:
