@@ -151,6 +151,29 @@ async def test_a_client_without_tls_is_turned_away(made: Certificates) -> None:
         assert await is_served(server, made)
 
 
+async def test_http_without_tls_is_told_where_to_go(made: Certificates) -> None:
+    """As a web server does it."""
+    async with serving(made) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head, _, body = (await until_closed(reader)).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"https://" in body
+
+
+async def test_a_client_that_ends_tls_is_closed(made: Certificates) -> None:
+    """Its own end is answered, and its connection is over."""
+    async with serving(made) as server:
+        context = ssl.create_default_context(cafile=made.authority)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        writer.close()
+        await writer.wait_closed()
+        while server.counters.connections:
+            assert await is_served(server, made)
+
+
 @pytest.mark.parametrize(
     "noise",
     [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\0" * 4096, b"\x16\x03\x01\xff\xff" + b"\xff" * 70_000,

@@ -1,0 +1,35 @@
+"""`--tls-cert` and `--tls-key`, and what `pair` says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import Certificates
+from tests.support.process import ServerProcess
+from tinyvex.cli.main import run
+
+APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
+
+
+@pytest.mark.parametrize("command", ["serve", "dev"])
+@pytest.mark.parametrize("option", ["--tls-cert", "--tls-key"])
+def test_one_is_nothing_without_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, option: str
+) -> None:
+    """Exit code 2."""
+    assert run([command, str(APP), "--data", str(tmp_path / "data"), option, "file.pem"]) == 2
+    assert "--tls-cert and --tls-key need each other" in capsys.readouterr().err
+
+
+def test_pair_tells_the_fingerprint_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr: stdout has the code alone."""
+    made = Certificates(tmp_path / "certificates")
+    with ServerProcess(APP, tmp_path / "data", *made.options):
+        assert run(["pair", "--data", str(tmp_path / "data")]) == 0
+        printed = capsys.readouterr()
+    assert made.fingerprint in printed.err
+    assert len(printed.out.strip()) == len("ABCD-EFGH")
+    assert run(["pair", "--data", str(tmp_path / "data")]) == 0
+    assert "sha256" not in capsys.readouterr().err
