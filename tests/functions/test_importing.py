@@ -39,7 +39,7 @@ class Book(tv.Document):
     title: str
     n: tv.Int64 = tv.Int64(5)
     author: tv.Id[Author] | None = None
-    authors: list[tv.Id[Author]] = []
+    authors: list[tv.Id[Author]] = []  # noqa: RUF012 - msgspec copies it
     size: Size | None = None
     pages: Annotated[int, msgspec.Meta(ge=1)] | None = None
     cover: bytes | None = None

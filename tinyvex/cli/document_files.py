@@ -11,11 +11,12 @@ import csv
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, TypeAlias
+from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 from tinyvex.errors import ImportRefused
 from tinyvex.limits import IMPORT_LINE_BYTES_MAX
@@ -28,6 +29,12 @@ SUFFIXES: dict[str, Format] = {
     ".zip": "zip", ".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonlines": "jsonl", ".json": "json", ".csv": "csv",
 }  # fmt: skip
 READ_CHARACTERS = 1 << 16
+EXPONENT_CHARACTERS = 3
+"""What of `1e-5` makes it more than `1`."""
+UNREADABLE = (
+    OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
+    NotImplementedError, RuntimeError,  # a method of compression that Python does not have; a password
+)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -158,7 +165,7 @@ def _numbers(archive: zipfile.ZipFile, name: str) -> dict[str, int]:
 def _complaints(place: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zipfile.LargeZipFile) as error:
+    except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
         raise ImportRefused(f"{place} cannot be read: {reason}") from error
 
@@ -181,20 +188,23 @@ def _lines(file: IO[bytes], place: str) -> Iterator[Row]:
 
 def _array(file: IO[bytes], place: str) -> Iterator[Row]:
     """The elements of one JSON array, found one after another in a window that moves along the text."""
-    window = _Window(io.TextIOWrapper(file, "utf-8-sig"), place)
+    with io.TextIOWrapper(file, "utf-8-sig") as text:
+        yield from _elements(_Window(text, place))
+
+
+def _elements(window: _Window) -> Iterator[Row]:
     if window.next() != "[":
         raise window.fault("the file is not a JSON array")
     window.skip()
-    if window.next() == "]":
-        return
-    while True:
+    mark = window.next()
+    while mark != "]":
         yield window.element()
         mark = window.next()
-        window.skip()
-        if mark == "]":
-            break
-        if mark != ",":
+        if mark == ",":
+            window.skip()
+        elif mark != "]":
             raise window.fault("expected `,` or `]` after an element")
+    window.skip()
     if window.next():
         raise window.fault("something follows the array")
 
@@ -237,12 +247,13 @@ class _Window:
                 if len(self._text) - self._at > IMPORT_LINE_BYTES_MAX or not self._more():
                     raise self.fault("this is not JSON, or longer than a document can be") from None
                 continue
-            if end == len(self._text) and self._more():
+            length = end - self._at  # because more text lets go of what was before it
+            if len(self._text) - end < EXPONENT_CHARACTERS and self._more():
                 continue  # a number may go on
-            text = self._text[self._at : end]
+            text = self._text[self._at : self._at + length]
             row = Row(self._line, text.replace("\n", " "))
             self._line += text.count("\n")
-            self._at = end
+            self._at += length
             return row
 
     def fault(self, problem: str) -> ImportRefused:
@@ -261,23 +272,28 @@ class _Window:
 
 def _csv(file: IO[bytes], place: str) -> Iterator[Row]:
     """Rows under a header, as objects with text; a row with fewer or more cells than the header is a mistake."""
-    reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
     csv.field_size_limit(IMPORT_LINE_BYTES_MAX)
-    try:
-        header = next(reader, None)
-        if header is None:
-            raise ImportRefused(f"{place}:1: the first line names the fields")
-        if len(set(header)) < len(header) or not all(header):
-            raise ImportRefused(f"{place}:1: the fields' names must be there and be different")
-        before = reader.line_num
-        for cells in reader:
-            line, before = before + 1, reader.line_num
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise ImportRefused(f"{place}:{line}: {len(cells)} cells; the header has {len(header)}")
-            yield Row(line, json.dumps(dict(zip(header, cells, strict=True)), ensure_ascii=False))
-    except csv.Error as error:
-        raise ImportRefused(f"{place}:{reader.line_num}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ImportRefused(f"{place}:{reader.line_num + 1}: this is not UTF-8: {error.reason}") from error
+    with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        try:
+            yield from _cells(reader, place)
+        except csv.Error as error:
+            raise ImportRefused(f"{place}:{reader.line_num}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise ImportRefused(f"{place}:{reader.line_num + 1}: this is not UTF-8: {error.reason}") from error
+
+
+def _cells(reader: Any, place: str) -> Iterator[Row]:
+    header = next(reader, None)
+    if header is None:
+        raise ImportRefused(f"{place}:1: the first line names the fields")
+    if len(set(header)) < len(header) or not all(header):
+        raise ImportRefused(f"{place}:1: the fields' names must be there and be different")
+    before = reader.line_num
+    for cells in reader:
+        line, before = before + 1, reader.line_num
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise ImportRefused(f"{place}:{line}: {len(cells)} cells; the header has {len(header)}")
+        yield Row(line, json.dumps(dict(zip(header, cells, strict=True)), ensure_ascii=False))
