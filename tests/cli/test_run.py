@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
 from tests.support.process import ENVIRONMENT, ServerProcess
 from tinyvex.cli.main import run
+from tinyvex.client import identity
+from tinyvex.client.identity import ActingAs
 from tinyvex.storage.folder import DataFolder
 
-APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+APP, NOTEBOOK = SUPPORT / "shelf.py", SUPPORT / "notebook.py"
 
 Call = Callable[..., object]
 
@@ -131,4 +135,109 @@ def test_watching_shows_every_change(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert watching.stdout.readline() == "[]\n"
         assert run(["run", "shelf:add", '{"title": "Emma"}', *options]) == 0
         assert watching.stdout.readline() == '["Emma"]\n'
+        watching.kill()
+
+
+def test_json_is_one_line(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`--format json` is for programs, and nothing else is on stdout."""
+    capsys.readouterr()
+    assert run(["run", "shelf:titles", "--format", "json", *place]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 1
+    assert isinstance(json.loads(shown), list)
+
+
+# As a user.
+
+
+@pytest.fixture(scope="module", params=["this process", "a server"])
+def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The options that lead to a notebook without and with a server."""
+    folder = tmp_path_factory.mktemp("notebook")
+    options = ["--data", str(folder), "--app", str(NOTEBOOK)]
+    if request.param == "this process":
+        assert run(["run", "notebook:write", '{"title": "First"}', *options]) == 0
+        yield options
+    else:
+        with ServerProcess(NOTEBOOK, folder):
+            assert run(["run", "notebook:write", '{"title": "First"}', *options]) == 0
+            yield options
+
+
+ADA = '{"subject": "ada", "age": {"$integer": "JAAAAAAAAAA="}}'
+
+
+@pytest.mark.parametrize(("function", "found"), [("me", ADA), ("sign", ADA), ("ask", f"[{ADA}, {ADA}]")])
+def test_functions_see_the_identity(
+    notebook: list[str], function: str, found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A query, a mutation and an action, and what that calls, find the claims in `ctx.auth`, as values."""
+    capsys.readouterr()
+    assert run(["run", f"notebook:{function}", "--identity", ADA, *notebook]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(found)
+
+
+def test_without_an_identity_nobody_calls(notebook: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`ctx.auth` is None, whoever was acted as before."""
+    capsys.readouterr()
+    assert run(["run", "notebook:me", *notebook]) == 0
+    assert json.loads(capsys.readouterr().out) is None
+
+
+def test_as_a_user_internal_functions_can_be_called(notebook: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It is an administrator who acts."""
+    capsys.readouterr()
+    assert run(["run", "notebook:count", "--identity", ADA, *notebook]) == 0
+    assert json.loads(capsys.readouterr().out) >= 1
+
+
+@pytest.mark.parametrize("claims", ["ada", "[1]", '{"$no": 1}'])
+def test_an_identity_that_is_none(notebook: list[str], claims: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """That is a usage error, told before anything runs."""
+    assert run(["run", "notebook:me", "--identity", claims, *notebook]) == 2
+    assert "--identity" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("function", "line"), [("me", "who is it?"), ("sign", None), ("ask", "acting")])
+def test_what_a_function_logs_goes_to_stderr(
+    notebook: list[str], function: str, line: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its result alone is on stdout."""
+    capsys.readouterr()
+    assert run(["run", f"notebook:{function}", "--format", "json", *notebook]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 1
+    assert line is None or line in shown.err
+
+
+def test_an_identity_that_the_server_refuses_stops_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is called as nobody that was meant for somebody."""
+
+    class WithAnotherToken(ActingAs):
+        def __new__(cls, _: str, claims: Mapping[str, Any]) -> Self:
+            return super().__new__(cls, "another token", claims)
+
+    monkeypatch.setattr(identity, "ActingAs", WithAnotherToken)
+    with ServerProcess(NOTEBOOK, tmp_path):
+        asked = ["run", "notebook:write", '{"title": "No"}', "--identity", ADA, "--data", str(tmp_path)]
+        assert run(asked) == 4
+        assert "Unauthenticated" in capsys.readouterr().err
+        assert run(["run", "notebook:titles", "--format", "json", "--data", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == "[]\n"
+
+
+def test_watching_as_a_user(tmp_path: Path) -> None:
+    """`--watch` and `--identity` go together, and `--format pretty` indents."""
+    with (
+        ServerProcess(NOTEBOOK, tmp_path),
+        subprocess.Popen(
+            [sys.executable, "-m", "tinyvex", "run", "notebook:me", "--watch", "--identity", '{"subject": "ada"}',
+             "--format", "pretty", "--data", str(tmp_path)],
+            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        ) as watching,
+    ):  # fmt: skip
+        assert watching.stdout is not None
+        assert [watching.stdout.readline() for _ in range(3)] == ["{\n", '  "subject": "ada"\n', "}\n"]
         watching.kill()

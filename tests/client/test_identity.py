@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.support.tokens import part
-from tinyvex.client.identity import ClientIdentity, token_claims
-from tinyvex.errors import Unauthenticated
+from tinyvex.client.identity import ActingAs, ClientIdentity, token_claims
+from tinyvex.errors import InvalidValue, Unauthenticated
+from tinyvex.values.types import Int64
 from tinyvex.wire import faults
 from tinyvex.wire import messages as wire
 
@@ -221,3 +222,31 @@ def test_a_new_socket_begins_anew(speaking: ClientIdentity) -> None:
 def test_what_is_no_token_says_nothing(text: str) -> None:
     """Only the server decides what is a token."""
     assert token_claims(text) == {}
+
+
+def test_an_administrator_acts_as_somebody(opened: ClientIdentity) -> None:
+    """What is said has the admin token and the claims, encoded; everything else waits for the answer."""
+    opened.supply(ActingAs("secret", {"subject": "ada", "age": Int64(7)}))
+    params = opened.next_params()
+    assert params is not None
+    assert (params.kind, params.token) == ("admin", "secret")
+    assert params.acting_as == {"subject": "ada", "age": {"$integer": "BwAAAAAAAAA="}}
+    assert opened.holds
+    opened.answered(None)
+    assert not opened.holds
+
+
+def test_claims_are_values() -> None:
+    """What cannot be sent is refused before it is tried."""
+    with pytest.raises(InvalidValue):
+        ActingAs("secret", {"subject": object()})
+
+
+def test_acting_as_another_needs_another_client(opened: ClientIdentity) -> None:
+    """A session is its first identity's, an administrator's too."""
+    opened.supply(ActingAs("secret", {"subject": "ada"}))
+    opened.next_params()
+    opened.answered(None)
+    opened.supply(ActingAs("secret", {"subject": "bob"}))
+    assert opened.next_params() is None
+    assert opened.failure is not None

@@ -19,10 +19,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from tinyvex.client.events import IdentityChanged
 from tinyvex.errors import SessionIdentity, TinyvexError
+from tinyvex.values.codec import to_builtins
 from tinyvex.wire import faults
 from tinyvex.wire import messages as wire
 
@@ -33,16 +34,23 @@ class ActingAs(str):
     """
     The admin token, to act as somebody with it: what a source gives instead of a user's token.
 
+    Args:
+        admin_token: of the server.
+        claims: what functions see as the identity, as `subject`, `issuer` and others; values.
+
     Attributes:
-        claims: what functions see as the identity, as `subject`, `issuer` and others.
+        acting_as: the claims as they are sent.
+
+    Raises:
+        InvalidValue: something in the claims is no value.
     """
 
-    __slots__ = ("claims",)
-    claims: Mapping[str, Any]
+    __slots__ = ("acting_as",)
+    acting_as: dict[str, Any]
 
     def __new__(cls, admin_token: str, claims: Mapping[str, Any]) -> Self:
         made = super().__new__(cls, admin_token)
-        made.claims = claims
+        made.acting_as = cast("dict[str, Any]", to_builtins(claims))
         return made
 
 
@@ -180,13 +188,12 @@ def token_claims(token: str) -> dict[str, Any]:
 
 def _params(version: int, token: str) -> wire.AuthenticateParams:
     if isinstance(token, ActingAs):
-        claims = dict(token.claims)
-        return wire.AuthenticateParams(base_version=version, kind="admin", token=str(token), acting_as=claims)
+        return wire.AuthenticateParams(base_version=version, kind="admin", token=str(token), acting_as=token.acting_as)
     return wire.AuthenticateParams(base_version=version, kind="user", token=token)
 
 
 def _owner(token: str) -> tuple[str, str]:
     if isinstance(token, ActingAs):
-        return "an administrator as", repr(token.claims)
+        return "an administrator as", repr(token.acting_as)
     claims = token_claims(token)
     return repr(claims.get("iss")), repr(claims.get("sub"))
