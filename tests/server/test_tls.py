@@ -201,7 +201,8 @@ async def test_a_half_open_handshake_ends_at_its_deadline(made: Certificates, mo
     async with serving(made) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"\x16\x03\x01")  # the first bytes of a hello
-        await until_closed(reader)
+        with anyio.fail_after(5):
+            await until_closed(reader)
         assert server.counters.connections_total == 0
         writer.close()
 
@@ -212,7 +213,8 @@ async def test_the_oldest_of_too_many_handshakes_is_cut(made: Certificates, monk
     async with serving(made) as server:
         silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
         assert await is_served(server, made)
-        assert await until_closed(silent[0][0]) == b""
+        with anyio.fail_after(limits.HANDSHAKE_SECONDS / 2):
+            assert await until_closed(silent[0][0]) == b""
         for _, writer in silent:
             writer.close()
 
@@ -259,7 +261,7 @@ async def test_a_slow_reader_costs_bounded_memory(made: Certificates) -> None:
 
 
 async def test_what_waits_encrypted_is_counted(made: Certificates) -> None:
-    """A long answer lies in the socket's transport, below TLS: a client that reads it slowly must be seen to read."""
+    """A long answer lies in the socket's transport, and is seen to become less: its reader must not look stuck."""
     size = 1_000_000
     async with serving(made) as server, connect(server, made) as slow, connect(server, made) as other:
         await other.mutation("app:write", {"size": size, "letter": "a"})
@@ -271,12 +273,12 @@ async def test_what_waits_encrypted_is_counted(made: Certificates) -> None:
         )
         transport = await stop_reading(slow)
         async with anyio.create_task_group() as group:
-            for _ in range(20):
-                group.start_soon(slow.query, "app:read")
-            while connection.waiting_bytes < 10 * size:
+            group.start_soon(slow.query, "app:read")
+            while connection.waiting_bytes < size / 2:
                 await other.query("app:read")
             transport.resume_reading()
-        assert connection.waiting_bytes < size
+        while connection.waiting_bytes:
+            await other.query("app:read")
 
 
 # Certificates.
