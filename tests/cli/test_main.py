@@ -1,5 +1,6 @@
 """The command's frame: help, one line per error, exit codes, small imports."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,3 +109,10 @@ def test_commands_are_imported_when_called() -> None:
     assert [name for name in shown if name.startswith(("tinyvex.server", "tinyvex.client", "tinyvex.cli."))] == [
         "tinyvex.cli.main"
     ]
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_commands_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line that can be typed as it is, with the command in its place."""
+    assert cli.run([name, "--help"]) == 0
+    assert re.search(rf"^  tinyvex {name}( |$)", capsys.readouterr().out, re.MULTILINE)

@@ -21,6 +21,9 @@ def command(file: Path, data: Path | None, replace: bool) -> None:
 
     A server may go on serving and writing.
     FILE appears when the copy is whole and on the disk; `tinyvex restore FILE` takes it back.
+
+    \b
+    tinyvex backup before.sqlite3
     """
     from tinyvex.storage.backup import back_up
 

@@ -29,6 +29,9 @@ def command(seconds: float, output: str) -> None:
     List the servers that announce themselves with `tinyvex serve --advertise`.
 
     The list is what they say of themselves: compare a fingerprint with the one that `tinyvex pair` prints there.
+
+    \b
+    tinyvex browse
     """
     from tinyvex.server.advertising import browse
 

@@ -19,6 +19,9 @@ def command(data: Path | None) -> None:
 
     It only reads, and may run beside a server.
     Each problem is a line on stdout; with any, the exit code is 24.
+
+    \b
+    tinyvex check --data data
     """
     from tinyvex.storage.check import check_folder
 

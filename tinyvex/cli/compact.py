@@ -20,6 +20,9 @@ def command(data: Path | None, retention_seconds: float, retention_bytes: int | 
     Forget the revisions that are not kept any more, then write the file anew without the room they took.
 
     No server may run: it forgets by itself, and uses the room again.
+
+    \b
+    tinyvex compact --retention 1h
     """
     from tinyvex.runtime import Runtime
     from tinyvex.storage.compaction import compact

@@ -30,6 +30,9 @@ def command(data: Path | None, no_open: bool) -> None:
 
     It shows documents and live queries as they change, runs functions, and has the log.
     The link is good once and for a minute, and lets one browser tab in until the server stops.
+
+    \b
+    tinyvex dashboard
     """
     folder = find_data(data)
     found = running_server(folder)

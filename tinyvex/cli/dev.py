@@ -71,6 +71,9 @@ def command(
     Every save loads the app again and runs live queries with the new code.
     A broken save is shown with its file and line, and the last good version keeps serving.
     No token is asked for, and errors carry their tracebacks to the client: not for production.
+
+    \b
+    tinyvex dev notes.py
     """
     log_to_stderr(log_level, log_format, reveal=True)
     place = find_place(app, data)

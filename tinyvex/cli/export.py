@@ -23,6 +23,9 @@ def command(file: Path, data: Path | None, replace: bool) -> None:
     Write the documents of all tables into FILE.zip, as they are at this moment, one JSON document on each line.
 
     A server may go on serving and writing. FILE.zip appears when it is whole.
+
+    \b
+    tinyvex export --path notes.zip
     """
     from tinyvex.storage.export import export
 

@@ -30,6 +30,9 @@ def command(app: Path | None, data: Path | None, output: str) -> None:
 
     A running server tells what it serves, and which queries looked at the time when they ran;
     without one the app is loaded and described.
+
+    \b
+    tinyvex function-spec notes.py --format json
     """
     functions = _functions(find_place(app, data))
     if output == "json":

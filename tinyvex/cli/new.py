@@ -26,6 +26,9 @@ def command(folder: Path) -> None:
     Make FOLDER with a small app, a test of it, and a client to try it with.
 
     Nothing that exists is overwritten.
+
+    \b
+    tinyvex new notes
     """
     present = [name for name in FILES if (folder / name).exists()]
     if present:

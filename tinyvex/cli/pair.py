@@ -23,6 +23,9 @@ def command(name: str, data: Path | None) -> None:
     The program gives it where a token goes, as pairing:CODE.
     The code is good for five minutes; a few wrong ones end that. A newer code takes the place of an older one.
     Where the server has TLS, its certificate's fingerprint is told too, for the program to pin.
+
+    \b
+    tinyvex pair --name tablet
     """
     from tinyvex.server.discovery import find_server
     from tinyvex.server.pairing import Pairing

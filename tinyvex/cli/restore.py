@@ -23,6 +23,9 @@ def command(file: Path, data: Path | None, yes: bool) -> None:
 
     No server may run. The database that is there now is kept under another name beside it.
     Clients that come back hold nothing of it for the one they knew: the restored database has a new epoch.
+
+    \b
+    tinyvex restore before.sqlite3
     """
     from tinyvex.runtime import Runtime
     from tinyvex.storage.backup import look_at, restore

@@ -81,6 +81,9 @@ def command(
     {"event": "ready", "url": ..., "port": ..., "pid": ..., "token": ..., "version": ...}.
     Nothing else ever appears there; logs go to stderr.
     SIGTERM drains and exits 0; SIGHUP loads the app and the certificate again.
+
+    \b
+    tinyvex serve notes.py --data data --exit-with-parent
     """
     # What the app prints must not be taken for the ready line.
     output, sys.stdout = sys.stdout, sys.stderr

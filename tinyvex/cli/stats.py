@@ -27,6 +27,9 @@ def command(data: Path | None, output: str) -> None:
     Count tables, documents, revisions and bytes, and say how far back states can be read.
 
     It only reads, and may run beside a server; it looks at every revision once.
+
+    \b
+    tinyvex stats --format json
     """
     from tinyvex.storage.folder import DataFolder
     from tinyvex.storage.inspection import count

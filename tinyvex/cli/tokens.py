@@ -21,6 +21,9 @@ def command(revoke: str | None, data: Path | None) -> None:
     List the tokens that were handed out by `tinyvex pair`, or revoke one.
 
     The tokens themselves only their programs have: here are their ids, names and times.
+
+    \b
+    tinyvex tokens
     """
     from tinyvex.server.pairing import Pairing
 
