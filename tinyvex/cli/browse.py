@@ -23,7 +23,14 @@ SECONDS = 3.0
     show_default=True,
     help="How long to listen.",
 )
-@click.option("--format", "output", type=click.Choice(["pretty", "json"]), default="pretty", show_default=True)
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["pretty", "json"]),
+    default="pretty",
+    show_default=True,
+    help="For people, or JSON.",
+)
 def command(seconds: float, output: str) -> None:
     """
     List the servers that announce themselves with `tinyvex serve --advertise`.

@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from tinyvex.storage.pragmas import Durability
 
 
-@click.command("serve", short_help="Serve an app as the sidecar of a program.")
+@click.command(
+    "serve",
+    epilog="tinyvex serve notes.py --data data --exit-with-parent",
+    short_help="Serve an app as the sidecar of a program.",
+)
 @app_argument
 @data_option
 @network_options(default_port=0, port_note="The port; 0 takes a free one and tells it in the ready line.")
@@ -81,9 +85,6 @@ def command(
     {"event": "ready", "url": ..., "port": ..., "pid": ..., "token": ..., "version": ...}.
     Nothing else ever appears there; logs go to stderr.
     SIGTERM drains and exits 0; SIGHUP loads the app and the certificate again.
-
-    \b
-    tinyvex serve notes.py --data data --exit-with-parent
     """
     # What the app prints must not be taken for the ready line.
     output, sys.stdout = sys.stdout, sys.stderr
