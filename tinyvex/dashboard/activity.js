@@ -62,7 +62,7 @@ export class ActivityView {
 class Tiles {
   constructor() {
     this.element = h("dl", { class: "tiles" });
-    const titles = ["Commits", "p99 of a commit", "Connections", "Live queries", "Recomputations", "Unchanged", "Database"];
+    const titles = ["Commits", "Commit p99", "Connections", "Live queries", "Recomputations", "Unchanged", "Database"];
     this.#cells = titles.map((title) => {
       const [value, note] = [h("span", { class: "number figure-value" }, "–"), h("span", { class: "faint note" }, "")];
       this.element.append(h("div", { class: "tile" }, h("dt", {}, title), h("dd", {}, value, note)));
@@ -78,12 +78,12 @@ class Tiles {
     const share = counters.recomputations === 0 ? "–" : `${Math.round((100 * counters.recomputations_unchanged) / counters.recomputations)} %`;
     const told = [
       [`${count(newest.commits ?? 0)}/s`, `${count(store.commits)} so far`],
-      [minute.length > 0 ? duration(Math.max(...minute)) : "–", "most of a minute"],
+      [minute.length > 0 ? duration(Math.max(...minute)) : "–", "highest in 1 min"],
       [count(connectionsTotal), `${count(counters.connections_total)} so far`],
       [count(liveQueriesTotal), `${bytes(counters.kept_bytes)} kept`],
       [`${count(newest.recomputations ?? 0)}/s`, `${count(counters.recomputations)} so far`],
       [share, "ran for nothing"],
-      [bytes(store.fileBytes), `${bytes(store.walBytes)} to fold in`],
+      [bytes(store.fileBytes), `and ${bytes(store.walBytes)} of log`],
     ];
     told.forEach(([value, note], place) => {
       say(this.#cells[place][0], value);
@@ -119,13 +119,16 @@ class Listing {
     this.#columns = columns;
     this.#textOf = textOf;
     this.#total = h("span", { class: "faint number" });
-    this.#filter = h("input", { class: "filter", type: "search", placeholder: "Filter", "aria-label": `Filter ${title}`, "data-filter": true, oninput: () => this.#narrow() });
+    this.#filter = h("input", {
+      class: "filter", type: "search", placeholder: "Filter", "aria-label": `Filter ${title}`, "data-filter": true, oninput: () => this.#narrow(),
+    });
     this.#rows = h("tbody");
     this.#settle = rove(this.#rows, "tr");
     this.#empty = h("p", { class: "empty" }, empty);
-    const head = h("thead", {}, h("tr", {}, columns.map(([name, , style]) => h("th", { scope: "col", class: style }, name))));
+    const head = h("thead", {}, h("tr", {}, columns.map(([name, , style]) => h("th", { scope: "col", class: style.includes("right") ? "right" : null }, name))));
     const table = h("table", { class: "grid plain", "aria-label": title }, head, this.#rows);
-    this.element = h("section", { class: "card" }, h("header", { class: "bar low" }, h("h2", {}, title), this.#total, h("span", { class: "grow" }), this.#filter), h("div", { class: "scroll-x" }, table), this.#empty);
+    const bar = h("header", { class: "bar low" }, h("h2", {}, title), this.#total, h("span", { class: "grow" }), this.#filter);
+    this.element = h("section", { class: "card" }, bar, h("div", { class: "scroll-x" }, table), this.#empty);
   }
 
   #columns;

@@ -90,7 +90,7 @@ export class Chart {
     ]);
     const minutes = [5, 4, 3, 2, 1, 0].map((minute) => {
       const place = width - RIGHT - (minute / 5) * (width - LEFT - RIGHT);
-      const anchor = minute === 0 ? "end" : minute === 5 ? "start" : "middle";
+      const anchor = minute === 0 ? "end" : "middle";
       return svg("text", { class: "tick", x: place, y: HEIGHT - 5, "text-anchor": anchor }, minute === 0 ? "now" : `−${minute} min`);
     });
     return [levels, minutes];

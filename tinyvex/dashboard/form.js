@@ -61,7 +61,7 @@ class Field {
   constructor(name, schema, isRequired) {
     this.name = name;
     const { inner, isNullable } = withoutNull(schema);
-    this.#control = controlOf(inner);
+    this.#control = controlOf(inner, schema.default ?? undefined);
     const id = `argument-${name}`;
     this.#control.element.id = id;
     this.#control.element.setAttribute("aria-describedby", `${id}-problem`);
@@ -69,11 +69,13 @@ class Field {
     if (isNullable) modes.unshift(["null", "null"]);
     if (!isRequired) modes.unshift(["absent", "default" in schema ? `Default: ${brief(schema.default, 24)}` : "Left out"]);
     if (modes.length > 1) {
-      this.#mode = h("select", { class: "select small", "aria-label": `${name}: what to give`, onchange: () => this.#chosen() }, modes.map(([value, text]) => h("option", { value }, text)));
-      this.#control.element.addEventListener("input", () => (this.#mode.value = "value"));
+      const options = modes.map(([value, text]) => h("option", { value }, text));
+      this.#mode = h("select", { class: "select small", "aria-label": `${name}: what to give`, onchange: () => this.#chosen() }, options);
+      this.#control.element.addEventListener("input", () => this.#choose("value"));
     }
     this.#problem = h("p", { class: "problem", id: `${id}-problem`, role: "alert", hidden: true });
-    const label = h("label", { for: id }, name, isRequired ? h("span", { class: "star", title: "needed" }, " *") : null);
+    const label = h("label", { for: id, class: isRequired ? "needed" : null }, name);
+    if (isRequired) this.#control.element.setAttribute("aria-required", "true");
     this.element = h(
       "div",
       { class: "field" },
@@ -81,6 +83,7 @@ class Field {
       this.#control.element,
       this.#problem,
     );
+    this.#choose(this.#mode?.value ?? "value");
   }
 
   #control;
@@ -88,7 +91,13 @@ class Field {
   #problem;
 
   #chosen() {
+    this.#choose(this.#mode.value);
     if (this.#mode.value === "value") this.#control.element.focus();
+  }
+
+  #choose(mode) {
+    if (this.#mode !== null) this.#mode.value = mode;
+    this.element.dataset.mode = mode;
   }
 
   read() {
@@ -123,29 +132,32 @@ export function typeName(schema) {
   return schema.type ?? "any value";
 }
 
-function controlOf(schema) {
-  if (schema.enum) return choice(schema.enum);
+/** A control for values of a schema, which shows what is taken where none is given. */
+function controlOf(schema, otherwise) {
+  if (schema.enum) return choice(schema.enum, otherwise);
   if (schema.properties?.$integer) return line(readInteger64, "numeric");
-  if (schema.properties?.$bytes) return line((text) => ({ $bytes: text.trim() }), "text");
-  if (schema.type === "integer") return line(readInteger, "numeric");
-  if (schema.type === "number") return line(readNumber, "decimal");
-  if (schema.type === "boolean") return choice([false, true]);
-  if (schema.type === "string") return area((text) => text, "", false);
+  if (schema.properties?.$bytes) return line(($bytes) => ({ $bytes }), "text");
+  if (schema.type === "integer") return line(readInteger, "numeric", otherwise);
+  if (schema.type === "number") return line(readNumber, "decimal", otherwise);
+  if (schema.type === "boolean") return choice([false, true], otherwise);
+  if (schema.type === "string") return area((text) => text, "", false, otherwise);
   return area(readJson, schema.type === "array" ? "[]" : schema.type === "object" ? "{}" : "", true);
 }
 
-function choice(values) {
-  const element = h("select", { class: "input" }, values.map((value, place) => h("option", { value: place }, brief(value))));
+function choice(values, otherwise) {
+  const options = values.map((value, place) => h("option", { value: place, selected: value === otherwise }, brief(value)));
+  const element = h("select", { class: "input" }, options);
   return { element, read: () => values[Number(element.value)] };
 }
 
-function line(read, inputmode) {
-  const element = h("input", { class: "input mono", inputmode, autocomplete: "off", spellcheck: "false" });
+function line(read, inputmode, otherwise) {
+  const element = h("input", { class: "input mono", inputmode, placeholder: otherwise, autocomplete: "off", spellcheck: "false" });
   return { element, read: () => read(element.value.trim()) };
 }
 
-function area(read, text, isJson) {
-  const element = h("textarea", { class: isJson ? "input mono" : "input", rows: 1, autocomplete: "off", spellcheck: "false" }, text);
+function area(read, text, isJson, otherwise) {
+  const style = isJson ? "input mono" : "input";
+  const element = h("textarea", { class: style, rows: 1, placeholder: otherwise, autocomplete: "off", spellcheck: "false" }, text);
   return { element, read: () => read(element.value) };
 }
 

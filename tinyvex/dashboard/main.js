@@ -11,8 +11,9 @@ import { gate } from "./gate.js";
 import { LogView } from "./log.js";
 import { age } from "./values.js";
 
+const DRUM = ["M2.5 4c0-1 2.5-1.8 5.5-1.8s5.5.8 5.5 1.8-2.5 1.8-5.5 1.8S2.5 5 2.5 4Z", "M2.5 4v8c0 1 2.5 1.8 5.5 1.8s5.5-.8 5.5-1.8V4"];
 const VIEWS = [
-  ["data", "Data", DataView, sign("M2.5 4c0-1 2.5-1.8 5.5-1.8s5.5.8 5.5 1.8-2.5 1.8-5.5 1.8S2.5 5 2.5 4Z", "M2.5 4v8c0 1 2.5 1.8 5.5 1.8s5.5-.8 5.5-1.8V4", "M2.5 8c0 1 2.5 1.8 5.5 1.8s5.5-.8 5.5-1.8")],
+  ["data", "Data", DataView, sign(...DRUM, "M2.5 8c0 1 2.5 1.8 5.5 1.8s5.5-.8 5.5-1.8")],
   ["functions", "Functions", FunctionsView, sign("M4.5 2.5 11 8l-6.5 5.5", "M11.5 13.5h2")],
   ["activity", "Activity", ActivityView, sign("M1.5 8.5h3l2-5.5 3 10 2-4.5h3")],
   ["log", "Log", LogView, sign("M2.5 4h11", "M2.5 8h11", "M2.5 12h7")],
@@ -58,9 +59,19 @@ class Shell {
   }
 
   #draw() {
-    const brand = h("div", { class: "brand" }, h("img", { src: "/_dashboard/icon.svg", alt: "", width: 24, height: 24 }), h("span", {}, "Tinyvex"));
-    const side = h("aside", { class: "side" }, brand, this.#nav, h("div", { class: "server" }, this.#place, this.#uptime, this.#status));
-    show(root, h("a", { class: "skip", href: "#view", onclick: (event) => (event.preventDefault(), this.#main.focus()) }, "Skip to content"), h("div", { class: "shell" }, side, this.#main), this.#banner);
+    const icon = h("img", { src: "/_dashboard/icon.svg", alt: "", width: 24, height: 24 });
+    const server = h("div", { class: "server" }, this.#place, this.#uptime, this.#status);
+    const side = h("aside", { class: "side" }, h("div", { class: "brand" }, icon, h("span", {}, "Tinyvex")), this.#nav, server);
+    const skip = (event) => {
+      event.preventDefault();
+      this.#main.focus();
+    };
+    show(
+      root,
+      h("a", { class: "skip", href: "#view", onclick: skip }, "Skip to content"),
+      h("div", { class: "shell" }, side, this.#main),
+      this.#banner,
+    );
     this.#settleNav = rove(this.#nav, ".nav-item");
     this.#isShown = true;
     this.#route();

@@ -5,8 +5,6 @@ import { Form, typeName } from "./form.js";
 import { json } from "./json.js";
 import { duration, moment } from "./values.js";
 
-const FAULTS = { client: "the caller’s", developer: "the app’s", server: "the server’s", network: "the network’s", operator: "the operator’s" };
-
 /** A function that can be run, or watched where it is a query. */
 export class Runner {
   constructor(client, described) {
@@ -25,9 +23,12 @@ export class Runner {
       h("span", { class: "grow" }),
       described.result ? h("span", { class: "faint clip" }, `returns ${typeName(described.result)}`) : null,
     );
-    const actions = h("div", { class: "actions" }, this.#runs, isQuery ? this.#watches : null, h("span", { class: "faint hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter")));
-    this.element = h("div", { class: "runner column" }, title, h("div", { class: "runner-body grow" }, h("div", { class: "arguments scroll" }, this.#form.element, actions), this.#result));
-    show(this.#result, h("div", { class: "hollow" }, h("h2", {}, "Nothing run yet"), h("p", {}, isQuery ? "Run it once, or watch its result as it changes." : "What it returns, logs or complains of appears here.")));
+    const keys = h("span", { class: "faint hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"));
+    const actions = h("div", { class: "actions" }, this.#runs, isQuery ? this.#watches : null, keys);
+    const form = h("div", { class: "arguments scroll" }, this.#form.element, actions);
+    this.element = h("div", { class: "runner column" }, title, h("div", { class: "runner-body grow" }, form, this.#result));
+    const hint = isQuery ? "Run it once, or watch its result as it changes." : "What it returns, logs or complains of appears here.";
+    show(this.#result, h("div", { class: "hollow" }, h("h2", {}, "Nothing run yet"), h("p", {}, hint)));
   }
 
   #client;
@@ -94,8 +95,14 @@ export class Runner {
       return;
     }
     const shown = json(value);
-    show(this.#result, headOf(isLive ? "Live" : "Done", "good", note), h("div", { class: "scroll grow" }, logged, shown));
-    if (isLive && this.#updates > 1) flash(shown);
+    const head = headOf(isLive ? "Live" : "Done", "good", note);
+    const before = this.#result.querySelector(".scroll")?.scrollTop ?? 0;
+    const scroller = h("div", { class: "scroll grow" }, logged, shown);
+    show(this.#result, head, scroller);
+    if (isLive && this.#updates > 1) {
+      scroller.scrollTop = before;
+      flash(head);
+    }
   }
 }
 
@@ -107,7 +114,7 @@ function headOf(text, kind, note) {
 function faultOf(error) {
   const { fault, retry, requestId, path, appData, details } = error.data;
   const facts = [
-    ["Fault", fault && `${FAULTS[fault] ?? fault}`],
+    ["Fault", fault],
     ["Retry", retry],
     ["Argument", path],
     ["In the log as", requestId],

@@ -6,6 +6,7 @@ import { brief, count, kindOf, moment } from "./values.js";
 
 const PAGE_ROWS = 50;
 const COLUMNS_MAX = 24;
+const TITLES = { _creationTime: "created" };
 
 /** One table, opened at its newest documents. */
 export class TableView {
@@ -60,6 +61,7 @@ export class TableView {
   #unwatch = null;
   #shown = new Map(); // _id -> {row, cells, texts, document}
   #columns = [];
+  #numeric = new Set(); // columns that have a number somewhere on the page
   #isFirst = true;
 
   close() {
@@ -133,34 +135,50 @@ export class TableView {
     names.delete("_id");
     names.delete("_creationTime");
     const columns = ["_id", ...[...names].slice(0, COLUMNS_MAX), "_creationTime"];
-    if (columns.join("\n") === this.#columns.join("\n")) return;
+    const numeric = new Set([...names].filter((name) => items.some((item) => kindOf(item[name]) === "number")));
+    if (JSON.stringify([columns, ...numeric]) === JSON.stringify([this.#columns, ...this.#numeric])) return;
     this.#columns = columns;
-    const isNumber = (name) => name !== "_creationTime" && items.some((item) => kindOf(item[name]) === "number");
-    show(this.#head, columns.map((name) => h("th", { scope: "col", class: isNumber(name) ? "right" : null }, name === "_creationTime" ? "created" : name)));
+    this.#numeric = numeric;
+    show(this.#head, columns.map((name) => h("th", { scope: "col", class: numeric.has(name) ? "right" : null }, TITLES[name] ?? name)));
     for (const entry of this.#shown.values()) entry.texts = null; // their cells are made again
   }
 
   #fillRow(entry, document) {
     const isNew = entry === undefined;
     if (isNew) {
-      const row = h("tr", { role: "row", tabindex: "-1", onclick: () => this.#open(document._id), onkeydown: (event) => event.key === "Enter" && this.#open(document._id) });
+      const open = () => this.#open(document._id);
+      const row = h("tr", { role: "row", tabindex: "-1", onclick: open, onkeydown: (event) => event.key === "Enter" && open() });
       entry = { row, cells: [], texts: null };
     }
     entry.document = document;
     const texts = this.#columns.map((name) => JSON.stringify(document[name]));
-    if (entry.texts === null || texts.length !== entry.texts.length) {
-      entry.cells = this.#columns.map((name) => fillCell(h("td", { role: "gridcell" }), name, document[name]));
+    if (entry.texts === null) {
+      entry.cells = this.#columns.map((name) => this.#fillCell(h("td", { role: "gridcell" }), name, document[name]));
       show(entry.row, entry.cells);
       if (isNew && !this.#isFirst) flash(entry.row);
     } else {
       texts.forEach((text, place) => {
         if (text === entry.texts[place]) return;
-        fillCell(entry.cells[place], this.#columns[place], document[this.#columns[place]]);
+        this.#fillCell(entry.cells[place], this.#columns[place], document[this.#columns[place]]);
         flash(entry.cells[place]);
       });
     }
     entry.texts = texts;
     return entry;
+  }
+
+  #fillCell(cell, name, value) {
+    const kind = kindOf(value);
+    cell.className = `clip kind-${kind}${this.#numeric.has(name) ? " right" : ""}${name === "_id" ? " id" : ""}`;
+    if (name === "_creationTime") {
+      cell.classList.add("faint", "number");
+      say(cell, moment(value));
+      return cell;
+    }
+    const text = kind === "missing" ? "" : kind === "null" ? "null" : brief(value);
+    say(cell, text);
+    cell.title = text.length > 24 ? text : "";
+    return cell;
   }
 
   #narrow() {
@@ -188,18 +206,4 @@ export class TableView {
     for (const entry of this.#shown.values()) entry.row.removeAttribute("aria-selected");
     row?.focus();
   }
-}
-
-function fillCell(cell, name, value) {
-  const kind = kindOf(value);
-  cell.className = `clip kind-${kind}${kind === "number" && name !== "_creationTime" ? " right" : ""}${name === "_id" ? " id" : ""}`;
-  if (name === "_creationTime") {
-    cell.classList.add("faint");
-    say(cell, moment(value));
-    return cell;
-  }
-  const text = kind === "missing" ? "" : kind === "null" ? "null" : brief(value);
-  say(cell, text);
-  if (text.length > 24) cell.title = text;
-  return cell;
 }

@@ -1,0 +1,191 @@
+"""Who the dashboard lets in, in a real Chromium, and what a page of strangers or a hostile document makes of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from anyio import to_thread
+from playwright.async_api import Browser, Page, WebSocketRoute, expect
+
+import tinyvex as tv
+from tests.support.browser import page_of_a_stranger, running_browser
+from tests.support.dashboard import APP, context_of, link, open_tab, page_of, visit
+from tests.support.process import ServerProcess
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+expect.set_options(timeout=10_000)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server of the library, which a test may end."""
+    with ServerProcess(APP, tmp_path / "data") as process:
+        yield process
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One for all tests."""
+    async with running_browser() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A tab that was let in nowhere yet."""
+    async with context_of(browser) as context:
+        yield await context.new_page()
+
+
+async def expect_gate(page: Page, title: str) -> None:
+    """The page says this, and what to do; and it shows nothing else."""
+    await expect(page.get_by_role("heading")).to_have_text([title])
+    await expect(page.get_by_role("alert")).to_contain_text("tinyvex dashboard")
+    await expect(page.get_by_role("navigation")).to_have_count(0)
+
+
+async def test_the_address_alone_lets_nobody_in(page: Page, server: ServerProcess) -> None:
+    """The page says how to come by a link."""
+    await page.goto(page_of(server))
+    await expect_gate(page, "Open this page with a link")
+
+
+async def test_a_wrong_code_lets_nobody_in(page: Page, server: ServerProcess) -> None:
+    """The page says so."""
+    await page.goto(f"{page_of(server)}#code=guessed")
+    await expect_gate(page, "This link is good no more")
+
+
+async def test_a_code_lets_one_tab_in(browser: Browser, page: Page, server: ServerProcess) -> None:
+    """It is gone from the address at once, and another tab that has it comes too late; the first one can be reloaded."""
+    address = link(server)
+    await page.goto(address)
+    await expect(page.get_by_role("status")).to_have_text("Live")
+    assert "code" not in page.url
+    async with context_of(browser) as context:
+        other = await context.new_page()
+        await other.goto(address)
+        await expect_gate(other, "This link is good no more")
+    await page.reload()
+    await expect(page.get_by_role("status")).to_have_text("Live")
+
+
+async def test_another_link_in_a_tab_that_is_in_changes_nothing(page: Page, server: ServerProcess) -> None:
+    """A used one neither: the tab keeps its own access."""
+    address = link(server)
+    await page.goto(address)
+    await expect(page.get_by_role("status")).to_have_text("Live")
+    await page.goto(address)
+    await expect(page.get_by_role("status")).to_have_text("Live")
+
+
+async def test_a_lost_connection_is_said_and_comes_back(page: Page, server: ServerProcess) -> None:
+    """What was shown stays meanwhile, and goes on where it was, with what was written meanwhile."""
+    sockets: list[WebSocketRoute] = []
+    is_away = False
+
+    async def relay(socket: WebSocketRoute) -> None:
+        if is_away:
+            await socket.close()
+        else:
+            sockets.append(socket)
+            socket.connect_to_server()
+
+    await page.route_web_socket(re.compile("/sync$"), relay)
+    await page.goto(link(server))
+    await visit(page, "data/books")
+    await expect(page.get_by_role("main")).to_contain_text("No documents")
+    is_away = True
+    await sockets[-1].close()
+    await expect(page.get_by_role("alert")).to_contain_text("Connection lost")
+    await expect(page.get_by_role("heading", name="books")).to_be_visible()
+    async with tv.connect(server.url, server.ready["token"]) as client:
+        await client.mutation("library:add", {"title": "Emma"})
+    is_away = False
+    await page.get_by_role("button", name="Try now").click()
+    await expect(page.get_by_role("status")).to_have_text("Live")
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    await expect(page.get_by_role("grid")).to_contain_text("Emma")
+
+
+async def test_a_restarted_server_is_said(browser: Browser, server: ServerProcess) -> None:
+    """First that the connection is lost; then, when a server is there again, that its links are others."""
+    server.command += ["--port", str(server.ready["port"])]
+    async with open_tab(browser, server) as page:
+        await to_thread.run_sync(server.kill)
+        await expect(page.get_by_role("alert")).to_contain_text("Connection lost")
+        await expect(page.get_by_role("status")).to_have_text("Reconnecting")
+        await to_thread.run_sync(server.start)
+        await expect_gate(page, "The server was started anew")
+        await page.goto(link(server))
+        await expect(page.get_by_role("status")).to_have_text("Live")
+
+
+HOSTILE = "<img src=x onerror='window.stolen = 1'><script>window.stolen = 1</script>"
+
+
+async def test_what_a_document_says_is_text(browser: Browser, server: ServerProcess) -> None:
+    """In the table, in its JSON, in a result and in the log of a function: no element, and nothing runs."""
+    async with tv.connect(server.url, server.ready["token"]) as client, open_tab(browser, server) as page:
+        await client.mutation("library:add", {"title": HOSTILE, "tags": [HOSTILE]})
+        await visit(page, "data/books")
+        row = page.get_by_role("grid").locator("tbody tr")
+        await expect(row).to_contain_text(HOSTILE)
+        await row.click()
+        await expect(page.get_by_role("article")).to_contain_text(HOSTILE)
+        await visit(page, "functions/library%3Atitles")
+        await page.get_by_role("button", name="Run").click()
+        await expect(page.get_by_role("region", name="Result")).to_contain_text(HOSTILE)
+        assert await page.locator("main img, main script").count() == 0
+        assert await page.evaluate("window.stolen") is None
+
+
+INJECT = {
+    "script": "const it = document.createElement('script'); it.text = 'window.stolen = 1'; document.body.append(it);",
+    "markup": "document.body.innerHTML = `<img src=x onerror='window.stolen = 1'>`;",
+    "handler": "document.body.setAttribute('onclick', 'window.stolen = 1'); document.body.click();",
+    "eval": "window.eval('window.stolen = 1');",
+    "address": "location.href = 'javascript:window.stolen = 1';",
+}
+
+
+@pytest.mark.parametrize("way", INJECT)
+async def test_nothing_in_line_runs(page: Page, server: ServerProcess, way: str) -> None:
+    """The policy refuses it, should the page's own code ever put a text where code goes."""
+    await page.goto(page_of(server))
+    await expect(page.get_by_role("heading")).to_be_visible()
+    # In a turn of its own: what a debugger evaluates is exempt from the policy.
+    refused = await page.evaluate(
+        f"""() => new Promise((resolve) => {{
+          document.addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
+          setTimeout(() => {{ {INJECT[way]} }});
+        }})"""
+    )
+    assert refused.startswith(("script-src", "require-trusted-types-for"))
+    assert await page.evaluate("window.stolen") is None
+
+
+async def test_it_sends_nothing_elsewhere(page: Page, server: ServerProcess) -> None:
+    """Neither a request nor a form."""
+    with page_of_a_stranger() as stranger:
+        await page.goto(page_of(server))
+        tried = await page.evaluate(
+            "(url) => fetch(url, { mode: 'no-cors' }).then(() => 'sent', () => 'kept')", stranger
+        )
+        assert tried == "kept"
+
+
+async def test_no_other_page_can_show_it_in_a_frame(page: Page, server: ServerProcess) -> None:
+    """Who cannot frame it cannot have its buttons clicked."""
+    with page_of_a_stranger() as stranger:
+        await page.goto(stranger)
+        await page.evaluate("(url) => { document.body.innerHTML = `<iframe src='${url}'></iframe>`; }", page_of(server))
+        frame = page.frame_locator("iframe")
+        await page.wait_for_function("document.querySelector('iframe').contentDocument === null")
+        await expect(frame.get_by_text("tinyvex dashboard")).to_have_count(0)
+        assert "_dashboard" not in page.frames[-1].url or page.frames[-1].url.startswith("chrome-error:")

@@ -1,0 +1,80 @@
+"""An app for tests that look at one: several tables, every kind of function, arguments of many types."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import tinyvex as tv
+
+log = logging.getLogger("library")
+
+
+@tv.table("books", indexes={"by_title": ["title"]})
+class Book(tv.Document):
+    """What can be lent."""
+
+    title: str
+    kind: Literal["novel", "essay"] = "novel"
+    pages: int = 0
+    tags: list[str] = []  # noqa: RUF012 - a document copies its defaults
+
+
+@tv.table("readers")
+class Reader(tv.Document):
+    """Who lends."""
+
+    name: str
+    card: tv.Int64
+
+
+@tv.query
+def titles(ctx: tv.QueryCtx, kind: Literal["novel", "essay"] | None = None) -> list[str]:
+    """By title."""
+    books = ctx.db.query(Book).with_index("by_title").collect()
+    return [book.title for book in books if kind in (None, book.kind)]
+
+
+@tv.mutation
+def add(
+    ctx: tv.MutationCtx,
+    title: str,
+    kind: Literal["novel", "essay"] = "novel",
+    pages: int = 100,
+    tags: list[str] = [],  # noqa: B006 - it is never changed
+) -> tv.Id[Book]:
+    """Another book; one without a title is refused."""
+    if not title:
+        raise tv.AppError({"reason": "no title"})
+    ctx.log(f"{len(title)} letters")
+    log.info("a book came")
+    return ctx.db.insert(Book(title=title, kind=kind, pages=pages, tags=tags))
+
+
+@tv.mutation
+def turn(ctx: tv.MutationCtx, title: str) -> int:
+    """One page more."""
+    book = ctx.db.query(Book).with_index("by_title", title=title).unique()
+    assert book is not None
+    ctx.db.patch(book.id, pages=book.pages + 1)
+    return book.pages + 1
+
+
+@tv.mutation
+def remove(ctx: tv.MutationCtx, title: str) -> None:
+    """Away with it."""
+    book = ctx.db.query(Book).with_index("by_title", title=title).unique()
+    assert book is not None
+    ctx.db.delete(book.id)
+
+
+@tv.mutation
+def register(ctx: tv.MutationCtx, name: str, card: tv.Int64) -> tv.Id[Reader]:
+    """Another reader."""
+    return ctx.db.insert(Reader(name=name, card=card))
+
+
+@tv.action
+async def greet(ctx: tv.ActionCtx, name: str, loud: bool = False) -> str:
+    """Nothing that the database knows of."""
+    return f"Hello, {name.upper() if loud else name}"
