@@ -1,0 +1,357 @@
+"""`tinyvex import`: by itself and beside a server, each mode, and what it says where something is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tinyvex as tv
+from tests.support.process import ServerProcess
+from tests.support.watching import Watcher
+from tinyvex.cli.main import run
+from tinyvex.storage.check import check_folder
+from tinyvex.values.ids import DocumentId
+
+APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
+BOOKS = 10_001
+
+
+class Shelf:
+    """Commands about one data folder, and what they said."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+        self.said = ""
+
+    def run(self, *arguments: str, answer: str = "") -> int:
+        """Run a command, with what somebody types; its exit code."""
+        self._monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        self._capsys.readouterr()
+        code = run([*arguments, "--data", str(self.data)])
+        printed = self._capsys.readouterr()
+        self.said = printed.err + printed.out
+        return code
+
+    def bring(self, name: str, text: str | bytes, *options: str, answer: str = "") -> int:
+        """Import a file."""
+        path = self.folder / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        table = () if name.endswith(".zip") or "--table" in options else ("--table", "books")
+        return self.run("import", str(path), *table, *options, "--app", str(APP), answer=answer)
+
+    def add(self, *titles: str) -> None:
+        """Add books by the app's function."""
+        for title in titles:
+            assert self.run("run", "shelf:add", json.dumps({"title": title}), "--app", str(APP)) == 0
+
+    def exported(self) -> dict[str, list[dict[str, Any]]]:
+        """Each table's documents."""
+        file = self.folder / "exported.zip"
+        assert self.run("export", "--path", str(file), "--replace") == 0
+        with zipfile.ZipFile(file) as archive:
+            return {
+                name.partition("/")[0]: [json.loads(line) for line in archive.read(name).splitlines()]
+                for name in archive.namelist()
+                if name.endswith("documents.jsonl") and name[0] != "_"
+            }
+
+    def titles(self) -> list[str]:
+        """Of the books, oldest first."""
+        return [book["title"] for book in self.exported()["books"]]
+
+
+@pytest.fixture(params=["this process", "a server"])
+def shelf(
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Shelf]:
+    """Two books, without a server and beside one; the file is sound in the end."""
+    made = Shelf(tmp_path, capsys, monkeypatch)
+    if request.param == "this process":
+        made.add("A", "B")
+        yield made
+    else:
+        with ServerProcess(APP, made.data):
+            made.add("A", "B")
+            yield made
+    assert check_folder(made.data) == []
+
+
+@pytest.fixture
+def alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+    """Two books and no server."""
+    made = Shelf(tmp_path, capsys, monkeypatch)
+    made.add("A", "B")
+    yield made
+    assert check_folder(made.data) == []
+
+
+def lines(*titles: str) -> str:
+    """Books as JSON lines."""
+    return "".join(json.dumps({"title": title}) + "\n" for title in titles)
+
+
+def zipped(**tables: list[Any]) -> bytes:
+    """An export with these documents, under the numbers from 10001 on."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        numbers = [{"name": name, "id": BOOKS + place} for place, name in enumerate(tables)]
+        archive.writestr("_tables/documents.jsonl", "\n".join(map(json.dumps, numbers)))
+        for name, documents in tables.items():
+            archive.writestr(f"{name}/documents.jsonl", "\n".join(map(json.dumps, documents)))
+    return buffer.getvalue()
+
+
+# The modes.
+
+
+def test_unasked_a_table_with_documents_is_left_as_it_is(shelf: Shelf) -> None:
+    """Exit code 3, and what to say is said; an empty table takes them."""
+    assert shelf.bring("new.jsonl", lines("C")) == 3
+    assert "'books' has documents: say whether to append to them or to replace them (ImportRefused)" in shelf.said
+    assert shelf.bring("new.jsonl", '{"name":"R"}', "--table", "readers") == 0
+    assert "  readers  1 created\n" in shelf.said
+    assert "new.jsonl: 1 document of 1 table imported\n" in shelf.said
+    assert shelf.titles() == ["A", "B"]
+    assert shelf.exported()["readers"][0]["name"] == "R"
+
+
+def test_appended_documents_come_beside_the_others(shelf: Shelf) -> None:
+    """Nobody is asked, since nothing goes; defaults are filled in."""
+    assert shelf.bring("new.jsonl", lines("C"), "--append") == 0
+    assert "  books  1 created beside 2\n" in shelf.said
+    assert shelf.titles() == ["A", "B", "C"]
+    assert shelf.exported()["books"][2]["pages"] == 100
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "code"),
+    [((), "y\n", 0), ((), "n\n", 130), ((), "", 130), (("--yes",), "", 0), (("--dry-run",), "", 0)],
+    ids=["yes", "no", "no answer", "not asked", "dry run"],
+)
+def test_replacing_asks_first(shelf: Shelf, options: tuple[str, ...], answer: str, code: int) -> None:
+    """With what will go; without a yes nothing is changed, and the next import works."""
+    assert shelf.bring("new.jsonl", lines("C", "D"), "--replace", *options, answer=answer) == code
+    assert "  books  2 deleted, 2 created\n" in shelf.said
+    assert ("All of it fits. Go on?" in shelf.said) == (options == ())
+    changed = code == 0 and "--dry-run" not in options
+    assert shelf.titles() == (["C", "D"] if changed else ["A", "B"])
+    assert shelf.bring("more.jsonl", lines("E"), "--append") == 0
+
+
+def test_replacing_leaves_other_tables_and_replacing_all_does_not(shelf: Shelf) -> None:
+    """All that goes is told."""
+    assert shelf.bring("r.jsonl", '{"name":"R"}', "--table", "readers") == 0
+    assert shelf.bring("new.zip", zipped(books=[{"title": "C", "pages": 1}]), "--replace", "--yes") == 0
+    assert [len(rows) for rows in shelf.exported().values()] == [1, 1]
+    assert shelf.bring("new.zip", zipped(books=[]), "--replace-all", "--yes") == 0
+    assert "  books    1 deleted, 0 created\n  readers  1 deleted, 0 created\n" in shelf.said
+    assert [len(rows) for rows in shelf.exported().values()] == [0, 0]
+
+
+def test_a_dry_run_says_what_would_be_wrong(shelf: Shelf) -> None:
+    """With the exit code of the real one."""
+    assert shelf.bring("new.jsonl", "{}\n", "--replace", "--dry-run") == 3
+    assert "new.jsonl:1: $.title: missing" in shelf.said
+    assert shelf.bring("new.jsonl", lines("C"), "--append", "--dry-run") == 0
+    assert "new.jsonl: 1 document of 1 table would be imported; nothing was changed\n" in shelf.said
+    assert shelf.titles() == ["A", "B"]
+
+
+def test_an_id_that_is_there_cannot_be_appended(shelf: Shelf) -> None:
+    """The line is named."""
+    book = shelf.exported()["books"][1]
+    assert shelf.bring("new.jsonl", lines("C") + json.dumps(book), "--append") == 3
+    assert f"new.jsonl:2: $._id: {book['_id']} exists already" in shelf.said
+
+
+# What is wrong is named.
+
+
+def test_every_bad_line_is_named(shelf: Shelf) -> None:
+    """File, line and field, in the file's order; nothing is changed."""
+    text = '{"title":"C"}\n\n{"titel":"D","title":1}\n7\n{"title":"E","pages":"x"}\n{"title":"F"}\n{'
+    assert shelf.bring("new.jsonl", text, "--append") == 3
+    named = [line for line in shelf.said.splitlines() if line.startswith("new.jsonl:")]
+    expected = ["3: $.titel:", "3: $.title:", "4: a document is a JSON object", "5: $.pages:", "7: "]
+    assert len(named) == len(expected)
+    assert [line.startswith(f"new.jsonl:{part}") for line, part in zip(named, expected, strict=True)] == [True] * 5
+    assert "tinyvex: 5 problems; nothing was changed (ImportRefused)" in shelf.said
+    assert shelf.titles() == ["A", "B"]
+
+
+def test_lines_of_all_tables_of_a_zip_are_named(alone: Shelf) -> None:
+    """By the entry they are in; problems of one table do not hide another's."""
+    assert alone.bring("new.zip", zipped(books=[{"title": 1}], readers=[{"name": "R"}, {}]), "--replace") == 3
+    assert "new.zip/books/documents.jsonl:1: $.title" in alone.said
+    assert "new.zip/readers/documents.jsonl:2: $.name: missing" in alone.said
+
+
+def test_a_bad_line_far_into_the_file_has_its_number(alone: Shelf) -> None:
+    """Lines go to the server in portions."""
+    text = lines(*map(str, range(1300))) + "{}\n" + lines("after")
+    assert alone.bring("new.jsonl", text, "--append") == 3
+    assert "new.jsonl:1301: $.title: missing\n" in alone.said
+
+
+def test_a_file_that_breaks_off_changes_nothing(alone: Shelf) -> None:
+    """It is read to its end before anything is sent."""
+    assert alone.bring("new.json", '[{"title": "C"},\n{"title": ', "--replace", "--yes") == 3
+    assert "new.json:2: this is not JSON" in alone.said
+    assert alone.titles() == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["new.txt", "--table", "books"], "its name does not tell what it is; say --format zip|jsonl|json|csv"),
+        (["new.jsonl"], "--table says whose documents are in new.jsonl"),
+        (["none.jsonl", "--table", "books"], "does not exist"),
+        (["new.jsonl", "--table", "books", "--format", "xml"], "'xml' is not one of"),
+    ],
+)
+def test_wrong_usage(alone: Shelf, arguments: list[str], expected: str) -> None:
+    """Exit code 2, and how to do it."""
+    for name in ("new.txt", "new.jsonl"):
+        (alone.folder / name).write_text(lines("C"))
+    assert alone.run("import", str(alone.folder / arguments[0]), *arguments[1:], "--app", str(APP)) == 2
+    assert expected in alone.said
+
+
+def test_names_that_no_table_can_have(alone: Shelf) -> None:
+    """Exit code 3."""
+    assert alone.bring("new.jsonl", lines("C"), "--table", "_tables") == 3
+    assert "'_tables' cannot be a table's name (ImportRefused)" in alone.said
+
+
+def test_many_problems_are_counted_and_the_first_listed(alone: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong file does not fill the screen for ever."""
+    monkeypatch.setattr("tinyvex.cli.importing.IMPORT_PROBLEMS_MAX", 10)
+    assert alone.bring("new.jsonl", "{}\n" * 2000, "--append") == 3
+    assert alone.said.count("$.title: missing") == 10
+    assert "tinyvex: 2,000 problems; nothing was changed" in alone.said
+
+
+# Formats.
+
+FORMATS: dict[str, str] = {
+    "new.json": '[{"title": "C", "pages": 7},\n {"title": "D"}]',
+    "new.jsonl": '{"title": "C", "pages": 7}\n{"title": "D"}\n',
+    "new.ndjson": '{"title": "C", "pages": 7}\r\n{"title": "D"}',
+    "new.csv": "title,pages\nC,7\nD,\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_brings_the_same(alone: Shelf, name: str) -> None:
+    """By its name, or by what is said of it."""
+    for options, file in ((["--replace"], name), (["--replace", "--format", alias(name)], "other")):
+        assert alone.bring(file, FORMATS[name], "--yes", *options) == 0
+        assert [(book["title"], book["pages"]) for book in alone.exported()["books"]] == [("C", 7), ("D", 100)]
+
+
+def alias(name: str) -> str:
+    """What `--format` calls it."""
+    return {"new.json": "json", "new.csv": "csv"}.get(name, "jsonl")
+
+
+def test_of_a_zip_one_table_can_be_taken(alone: Shelf) -> None:
+    """The others stay as they are."""
+    data = zipped(books=[{"title": "C", "pages": 1}], readers=[{"name": "R"}])
+    assert alone.bring("new.zip", data, "--table", "readers") == 0
+    assert [reader["name"] for reader in alone.exported()["readers"]] == ["R"]
+    assert alone.titles() == ["A", "B"]
+
+
+def test_ids_of_a_file_keep_their_table(alone: Shelf) -> None:
+    """Documents with ids come back under them."""
+    ids = [DocumentId(BOOKS, bytes([n]) * 16).text for n in (1, 2)]
+    rows = [{"_id": text, "_creationTime": 5.0, "title": text, "pages": 1} for text in ids]
+    assert alone.bring("new.zip", zipped(books=rows), "--replace", "--yes") == 0
+    assert alone.exported()["books"] == rows
+
+
+# Beside clients.
+
+TITLES = ("shelf:titles", None)
+
+
+async def test_clients_see_the_old_and_then_the_new(tmp_path: Path) -> None:
+    """Several tables in one step, never a mixture; live queries go on afterwards."""
+    app = tmp_path / "app.py"
+    app.write_text(TWO_TABLES)
+    data = zipped(left=[{"n": n} for n in range(3000)], right=[{"n": n} for n in range(2500)])
+    (tmp_path / "new.zip").write_bytes(data)
+    calls = [("app:count", {"table": "left"}), ("app:count", {"table": "right"}), ("app:both", None)]
+    with ServerProcess(app, tmp_path / "data") as server:
+        async with tv.connect(server.url, server.ready["token"]) as client:
+            await client.mutation("app:add", {"table": "left", "n": 1})
+            watcher = Watcher(client, calls)
+            await watcher.until([1, 0, [1, 0]])
+            command = ["import", str(tmp_path / "new.zip"), "--replace-all", "--yes", "--data", str(tmp_path / "data")]
+            assert await asyncio.to_thread(run, command) == 0
+            await watcher.until([3000, 2500, [3000, 2500]])
+            await client.mutation("app:add", {"table": "right", "n": 1})
+            await watcher.until([3000, 2501, [3000, 2501]])
+        assert watcher.views == [[1, 0, [1, 0]], [3000, 2500, [3000, 2500]], [3000, 2501, [3000, 2501]]]
+
+
+TWO_TABLES = """
+import tinyvex as tv
+
+left = tv.table("left", indexes={"by_n": ["n"]})
+right = tv.table("right", indexes={"by_n": ["n"]})
+
+
+@tv.query
+def count(ctx: tv.QueryCtx, table: str) -> int:
+    return len(ctx.db.query(table).with_index("by_n").collect())
+
+
+@tv.query
+def both(ctx: tv.QueryCtx) -> list[int]:
+    return [ctx.db.query(table).count() for table in ("left", "right")]
+
+
+@tv.mutation
+def add(ctx: tv.MutationCtx, table: str, n: int) -> None:
+    ctx.db.insert(table, {"n": n})
+"""
+
+
+async def test_mutations_beside_an_append_are_kept(tmp_path: Path) -> None:
+    """Writers go on; in the end both are there, and who watched saw the appended all at once."""
+    (tmp_path / "new.jsonl").write_text(lines(*(f"new {n}" for n in range(3000))))
+    with ServerProcess(APP, tmp_path / "data") as server:
+        async with tv.connect(server.url, server.ready["token"]) as client:
+            watcher = Watcher(client, [TITLES])
+            done = asyncio.Event()
+            written = 0
+
+            async def write() -> None:
+                nonlocal written
+                while not done.is_set():
+                    await client.mutation("shelf:add", {"title": f"old {written}"})
+                    written += 1
+
+            writer = asyncio.create_task(write())
+            command = [
+                "import", str(tmp_path / "new.jsonl"), "--table", "books", "--append", "--data", str(tmp_path / "data"),
+            ]  # fmt: skip
+            assert await asyncio.to_thread(run, command) == 0
+            done.set()
+            await writer
+            titles = await client.query("shelf:titles")
+    assert len(titles) == 3000 + written
+    for (view,) in watcher.views:
+        assert sum(title.startswith("new") for title in view) in (0, 3000)
+    assert check_folder(tmp_path / "data") == []
