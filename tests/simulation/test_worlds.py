@@ -68,11 +68,11 @@ def test_worlds_reach_every_way_of_telling(tmp_path: Path, live: Live) -> None:
         cluster = live(seed, tmp_path / str(seed))
         counted += cluster.counted
         counted.update(kills=cluster.kills, cuts=cluster.cuts, stalls=cluster.stalls, vanished=cluster.vanished)
-        counted.update(cluster.issuer.seen, crashed_clients=cluster.crashed_clients)
+        counted.update(cluster.issuer.seen, clock_steps=cluster.clock_steps, crashed_clients=cluster.crashed_clients)
     ways = [
         "patches_applied", "values_received", "chunks_received", "unchanged_sent", "results_found_again",
         "transitions_skipped", "results_evicted", "rows_applied", "mutations_replayed", "kills", "cuts", "stalls",
-        "revisions_forgotten", "vanished", "crashed_clients", "tokens_taken", "tokens_refused", "tokens_ended",
+        "revisions_forgotten", "vanished", "crashed_clients", "clock_steps", "tokens_taken", "tokens_refused", "tokens_ended",
         "signed_out", "identities_changed", "mutations_of_users", "results_of_users", "queries_answered",
     ]  # fmt: skip
     print(counted)

@@ -34,6 +34,7 @@ class Checkers:
         acknowledged: how often each mutation was, by its key.
         asked: each time that one was sent, by its key.
         checks: how many results were compared.
+        floor: below it nothing can be read any more.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class Checkers:
     acknowledged: dict[str, int] = field(default_factory=dict)
     asked: dict[str, list[Said]] = field(default_factory=dict)
     checks: int = 0
+    floor: int = 0
 
     def watch(self, client: Client, number: int) -> Witness:
         """Check all that a client is told from now on."""
@@ -72,7 +74,7 @@ class Checkers:
 
     def _check_query(self, said: Said, answer: dict[str, Any]) -> None:
         """A one-shot query's answer equals its run from scratch at its `ts`, for who asked."""
-        self._catch_up()
+        self.catch_up()
         path, args = said.params["udfPath"], said.params["args"]
         if "result" in answer:
             ts, found = answer["result"]["ts"], answer["result"]["value"]
@@ -88,7 +90,7 @@ class Checkers:
     def check_client(self, state: ClientState, number: int, witness: Witness) -> None:
         """The client's results equal its queries run from scratch at the version it was told, for who it then was."""
         ts, who = state.version.ts, witness.versions[state.version.identity]
-        self._catch_up()
+        self.catch_up()
         assert ts <= self.model.last_ts or ts == 0, "no transition before its commit is durable"
         shown = []
         for query in state.queries:
@@ -105,8 +107,10 @@ class Checkers:
             self.checks += 1
         self.note(f"client {number} at {state.version} {' '.join(shown)}")
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         """Read what was committed since, straight from the file."""
+        if not (self.data / "data.sqlite3").exists():
+            return
         connection = sqlite3.connect(f"file:{self.data / 'data.sqlite3'}?mode=ro", uri=True)
         try:
             tables = {}
@@ -117,7 +121,9 @@ class Checkers:
                 "SELECT ts, table_id, hex(id), json_value FROM documents WHERE ts > ? ORDER BY ts, rowid",
                 (self.model.last_ts,),
             ).fetchall()
-            (last_ts,) = connection.execute("SELECT json_value FROM globals WHERE key = 'last_ts'").fetchone()
+            stored = dict(
+                connection.execute("SELECT key, json_value FROM globals WHERE key IN ('last_ts', 'floor_ts')")
+            )
         finally:
             connection.close()
         commits: dict[int, list[tuple[str, str, bytes | None]]] = {}
@@ -125,12 +131,14 @@ class Checkers:
             commits.setdefault(ts, []).append((tables.get(tablet, f"#{tablet}"), internal, text))
         for ts, writes in commits.items():
             self.model.commit(ts, writes)
-        self.model.last_ts = max(self.model.last_ts, int(last_ts))
+        self.model.last_ts = max(self.model.last_ts, int(stored["last_ts"]))
+        before, self.floor = self.floor, int(stored["floor_ts"])
+        assert before <= self.floor <= self.model.last_ts, "what is forgotten stays so, and the newest state never is"
 
     def check_file(self) -> None:
         """The file is sound; every acknowledged mutation is there once, and none twice."""
         assert check_folder(self.data) == []
-        self._catch_up()
+        self.catch_up()
         self._check_callers()
         marks = [row["key"] for row in self.model.documents("marks", self.model.last_ts) if row["key"]]
         assert len(marks) == len(set(marks)), f"seed {self.seed}: a mutation happened twice"

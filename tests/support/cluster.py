@@ -43,6 +43,7 @@ KEPT_BYTES_MAX = (0, 20_000, limits.KEPT_BYTES_MAX)
 LEEWAY_SECONDS = (0.0, limits.AUTH_LEEWAY_SECONDS)
 BUFFER_BYTES = (1 << 10, 8 << 10, 64 << 10)
 STALL_SECONDS = 3.0
+CLOCK_STEPS_SECONDS = (-86_400, -30, -1, 1, 30, 86_400)
 TURNS_UNTIL_KILL_MAX = 20_000
 RETENTION_SECONDS = (limits.RETENTION_SECONDS_MIN, limits.RETENTION_SECONDS)
 
@@ -74,6 +75,9 @@ class Cluster:
         self.options = ServerOptions(
             app=self.app, data=self.data, port=PORT, chunk_bytes=chunk_bytes, retention=retention, auth=auth
         )
+        # Not where tokens end by it: whether one still holds should have one answer.
+        self.steps_clock = not self.has_users and self.random.random() < 0.6
+        self.stepped_us = 0
         self.limits = {
             "KEPT_BYTES_MAX": self.random.choice(KEPT_BYTES_MAX),
             "AUTH_LEEWAY_SECONDS": self.random.choice(LEEWAY_SECONDS),
@@ -92,6 +96,7 @@ class Cluster:
         self.cuts = 0
         self.stalls = 0
         self.vanished = 0
+        self.clock_steps = 0
         self.crashed_clients = 0
         self._crashing = [anyio.Event() for _ in range(CLIENTS)]
         self._faults_over = False
@@ -153,6 +158,7 @@ class Cluster:
         """Start the server, and start it again a while after it died."""
         while True:
             self.server = SimulatedServer(self.network, self.random, self.options, self.counted)
+            self.server.runtime.stepped_us = self.stepped_us
             if self.random.random() < 0.5:
                 point = self.random.choice(CRASH_POINTS)
                 self.server.runtime.crash_points[point] = self.random.randint(2, 20)
@@ -188,8 +194,18 @@ class Cluster:
                 self.vanished += self.network.vanish(Link)  # it connects again, while its old socket seems open
             elif dice < 0.4:
                 self._crashing[self.random.randrange(CLIENTS)].set()
+            elif dice < 0.55 and self.steps_clock:
+                self._step_clock()
         self._faults_over = True
         self.server.runtime.crash_points.clear()
+
+    def _step_clock(self) -> None:
+        """Somebody sets the machine's wall clock, back or forth; what is then too old to keep, the model has seen."""
+        self.checkers.catch_up()
+        self.clock_steps += 1
+        self.stepped_us += self.random.choice(CLOCK_STEPS_SECONDS) * 1_000_000
+        self.server.runtime.stepped_us = self.stepped_us
+        self.note(f"the clock is {self.stepped_us} us ahead")
 
     # Clients.
 

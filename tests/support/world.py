@@ -34,6 +34,8 @@ class WorldRuntime(Runtime):
         self.random = random.Random(source.getrandbits(64))
         self.network = network
         self.killed = False
+        self.stepped_us = 0
+        """How far somebody has set the wall clock."""
         self.crash_points: dict[str, int] = {}
         """How many more times a labelled point is passed before it kills."""
         self.on_kill: Callable[[], None] | None = None
@@ -43,7 +45,7 @@ class WorldRuntime(Runtime):
     # Clocks and randomness.
 
     def now_us(self) -> int:
-        return EPOCH_US + int(self.loop.time() * 1_000_000)
+        return EPOCH_US + self.stepped_us + int(self.loop.time() * 1_000_000)
 
     def monotonic(self) -> float:
         return self.loop.time()
