@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.storage import ITEMS, MemoryStore, insert, unit
+from tests.storage.test_retention import retention
+from tests.support.storage import ITEMS, MemoryStore, drive, insert, unit
 from tinyvex.storage.database import set_global
 from tinyvex.storage.history import document_history
 from tinyvex.storage.records import CommitRecord, Outcome
@@ -60,7 +61,7 @@ def replace(store: MemoryStore, documents: dict[bytes, int]) -> int:
         return Outcome(None, CommitRecord(ts, tuple(writes)))
 
     store.run(fill)
-    store.run(lambda snapshot, ts: finish(snapshot, ts, begun.import_id, "replace"))
+    store.run(lambda snapshot, ts: finish(snapshot, ts, begun.import_id))
     return store.last_ts
 
 
@@ -148,3 +149,21 @@ def test_a_replacement_below_the_floor_is_forgotten(store: MemoryStore) -> None:
     change(store, internal, 4)
     set_floor(store, store.last_ts)
     assert told(store, internal) == [(store.last_ts, 4)]
+
+
+@pytest.mark.parametrize("floor", range(8))
+def test_forgetting_changes_nothing_that_is_told(store: MemoryStore, floor: int) -> None:
+    """What the floor hides is hidden whether it was deleted already or not; when the oldest state began is forgotten."""
+    first = store.last_ts
+    internal = write(store, 1)
+    change(store, internal, 2)
+    replace(store, {internal: 3})
+    change(store, internal, 4)
+    change(store, internal, None)
+    set_floor(store, first + floor)
+    before = told(store, internal)
+    drive(retention(store, first + floor).sweep(thorough=True))
+    after = told(store, internal)
+    assert [n for _, n in after] == [n for _, n in before]
+    assert after[1:] == before[1:]
+    assert floor > 5 or len(before) > 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import aiosqlite
 
 from tests.support.storage import insert, opened, unit
-from tinyvex.storage.inspection import inspect_file
+from tinyvex.storage.inspection import TableSize, inspect_file, table_sizes
 
 
 async def test_the_facts_are_what_the_file_has(tmp_path: Path) -> None:
@@ -18,3 +18,16 @@ async def test_the_facts_are_what_the_file_has(tmp_path: Path) -> None:
     assert after.revisions == before.revisions + 1
     assert after.pages * after.page_bytes > 0
     assert after.sqlite_version == aiosqlite.sqlite_version
+
+
+async def test_sizes_are_of_the_documents_now(tmp_path: Path) -> None:
+    """Bytes of the newest revisions only; how many are kept is told beside them."""
+    async with opened(tmp_path, {"items": {}, "empty": {}}) as store:
+        stored = await store.write(unit(insert({"text": "x" * 1000})))
+        table = await store.read(lambda snapshot: snapshot.catalog.table("items"))
+        shorter = await store.write(unit(lambda transaction: transaction.put(table, stored.internal, {"text": ""})))
+        assert shorter is not None
+        assert table_sizes(store.folder) == [
+            TableSize("empty", 0, 0, True, 0),
+            TableSize("items", 1, len(shorter.json), True, 2),
+        ]

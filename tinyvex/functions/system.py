@@ -21,7 +21,6 @@ from tinyvex.functions.registry import FunctionDeclaration, FunctionSpec
 from tinyvex.functions.rows import Page
 from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX, SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.history import document_history
-from tinyvex.values.ids import parse_id
 from tinyvex.values.types import Int64
 
 if TYPE_CHECKING:
@@ -117,10 +116,9 @@ def history(ctx: QueryCtx, document: str, after: int = 0) -> dict[str, Any]:
         document: its id.
         after: the last `ts` of the page before.
     """
-    ctx.db.get(document)  # so that it is among what was read
-    snapshot, (number, internal) = _snapshot(ctx), parse_id(document)
-    table = snapshot.catalog.table_numbered(number)
-    assert table is not None
+    table, internal = ctx.db._locate(document)  # noqa: SLF001 - as with the app
+    snapshot = _snapshot(ctx)
+    ctx.db._transaction.reads.add_point(table.by_id, internal)  # noqa: SLF001
     found: list[dict[str, Any]] = []
     size, is_done = 0, True
     for revision in document_history(snapshot, table, internal, after):

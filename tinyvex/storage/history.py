@@ -27,7 +27,8 @@ def document_history(snapshot: Snapshot, table: TableInfo, internal: bytes, afte
     A document's revisions up to the snapshot's `ts`, oldest first.
 
     The first is the one that was current at the floor of what is kept, if there was one.
-    Where it has a `prev_ts`, older ones are forgotten.
+    Where it has a `prev_ts`, older ones are forgotten; where the table was replaced below the floor,
+    its `ts` may be of the moment when the replacement was written, a little before all saw it.
 
     Args:
         snapshot: read as revisions are asked for.
