@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Frame, Page
+import pytest_asyncio
+from playwright.async_api import Browser, Frame, Page
 
 from tests.support.browser import page_of_a_stranger, running_browser
 from tests.support.process import ServerProcess
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
@@ -77,6 +80,24 @@ def open_site(stack: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Sit
     return Site(stack.enter_context(allowing), stranger)
 
 
+REBOUND = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One for all tests, to which a stranger's name means this machine."""
+    async with running_browser(REBOUND) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page of its own."""
+    context = await browser.new_context()
+    yield await context.new_page()
+    await context.close()
+
+
 async def try_websocket(page: Page | Frame, site: Site, token: str | None, url: str | None = None) -> dict[str, Any]:
     """Whether the page could open the WebSocket, and what it was told there."""
     return dict(await page.evaluate(TRY_WEBSOCKET, [url or site.url, token or ""]))
@@ -85,58 +106,48 @@ async def try_websocket(page: Page | Frame, site: Site, token: str | None, url: 
 NOTHING = {"opened": False, "answer": None}
 
 
-async def test_a_page_of_another_origin_cannot_open_the_websocket(site: Site) -> None:
+async def test_a_page_of_another_origin_cannot_open_the_websocket(page: Page, site: Site) -> None:
     """Not even with the right token; the server's own origin, for comparison, can."""
-    async with running_browser() as browser:
-        page = await browser.new_page()
-        await page.goto(site.stranger)
-        assert await try_websocket(page, site, site.token) == NOTHING
-        await page.goto(f"{site.http}/healthz")
-        assert "result" in (await try_websocket(page, site, site.token))["answer"]
+    await page.goto(site.stranger)
+    assert await try_websocket(page, site, site.token) == NOTHING
+    await page.goto(f"{site.http}/healthz")
+    assert "result" in (await try_websocket(page, site, site.token))["answer"]
 
 
-async def test_an_allowed_page_with_the_token_is_let_in(open_site: Site) -> None:
+async def test_an_allowed_page_with_the_token_is_let_in(page: Page, open_site: Site) -> None:
     """`--allow-origin` is for a page of one's own."""
-    async with running_browser() as browser:
-        page = await browser.new_page()
-        await page.goto(open_site.stranger)
-        assert "result" in (await try_websocket(page, open_site, open_site.token))["answer"]
+    await page.goto(open_site.stranger)
+    assert "result" in (await try_websocket(page, open_site, open_site.token))["answer"]
 
 
 @pytest.mark.parametrize("token", ["", "guessed"])
-async def test_an_allowed_page_without_the_token_gets_nothing(open_site: Site, token: str) -> None:
+async def test_an_allowed_page_without_the_token_gets_nothing(page: Page, open_site: Site, token: str) -> None:
     """It may open the WebSocket, and is told that it lacks the token and not one thing more."""
-    async with running_browser() as browser:
-        page = await browser.new_page()
-        await page.goto(open_site.stranger)
-        found = await try_websocket(page, open_site, token)
-        assert found["opened"]
-        assert "result" not in found["answer"]
-        assert found["answer"]["error"]["data"]["name"] == "Unauthenticated"
+    await page.goto(open_site.stranger)
+    found = await try_websocket(page, open_site, token)
+    assert found["opened"]
+    assert "result" not in found["answer"]
+    assert found["answer"]["error"]["data"]["name"] == "Unauthenticated"
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/sync", "/nothing"])
-async def test_a_page_of_another_origin_reads_no_answer(site: Site, path: str) -> None:
+async def test_a_page_of_another_origin_reads_no_answer(page: Page, site: Site, path: str) -> None:
     """The browser withholds every answer, and nothing shows through in one asked for without reading."""
-    async with running_browser() as browser:
-        page = await browser.new_page()
-        await page.goto(site.stranger)
-        assert await page.evaluate(TRY_FETCH, [site.http + path, "cors"]) == {"failed": "TypeError"}
-        unread = await page.evaluate(TRY_FETCH, [site.http + path, "no-cors"])
-        assert unread in ({"type": "opaque", "status": 0, "text": ""}, {"failed": "TypeError"})
+    await page.goto(site.stranger)
+    assert await page.evaluate(TRY_FETCH, [site.http + path, "cors"]) == {"failed": "TypeError"}
+    unread = await page.evaluate(TRY_FETCH, [site.http + path, "no-cors"])
+    assert unread in ({"type": "opaque", "status": 0, "text": ""}, {"failed": "TypeError"})
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
-async def test_a_page_of_an_allowed_origin_reads_no_answer_either(open_site: Site, path: str) -> None:
+async def test_a_page_of_an_allowed_origin_reads_no_answer_either(page: Page, open_site: Site, path: str) -> None:
     """`--allow-origin` opens the WebSocket, where a token is asked for, and not what is told without one."""
-    async with running_browser() as browser:
-        page = await browser.new_page()
-        await page.goto(open_site.stranger)
-        assert await page.evaluate(TRY_FETCH, [open_site.http + path, "cors"]) == {"failed": "TypeError"}
+    await page.goto(open_site.stranger)
+    assert await page.evaluate(TRY_FETCH, [open_site.http + path, "cors"]) == {"failed": "TypeError"}
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
-async def test_an_answer_cannot_be_run_as_a_script(site: Site, path: str) -> None:
+async def test_an_answer_cannot_be_run_as_a_script(page: Page, site: Site, path: str) -> None:
     """A `script` element needs no permission to load: what it loads says nothing to the page."""
     load = """(url) => new Promise((resolve) => {
       const known = new Set(Object.keys(window)), script = document.createElement("script"), errors = [];
@@ -146,12 +157,10 @@ async def test_an_answer_cannot_be_run_as_a_script(site: Site, path: str) -> Non
       script.src = url;
       document.head.append(script);
     })"""
-    async with running_browser() as browser:
-        page = await browser.new_page()
-        await page.goto(site.stranger)
-        found = await page.evaluate(load, site.http + path)
-        assert found["left"] == []
-        assert set(found["errors"]) <= {"Script error."}
+    await page.goto(site.stranger)
+    found = await page.evaluate(load, site.http + path)
+    assert found["left"] == []
+    assert set(found["errors"]) <= {"Script error."}
 
 
 async def visit_rebound(page: Page, site: Site) -> None:
@@ -160,27 +169,20 @@ async def visit_rebound(page: Page, site: Site) -> None:
     assert await page.evaluate("self.origin") == f"http://evil.example:{site.port}"
 
 
-REBOUND = "--host-resolver-rules=MAP evil.example 127.0.0.1"
-
-
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
-async def test_a_rebound_name_is_answered_403(site: Site, path: str) -> None:
+async def test_a_rebound_name_is_answered_403(page: Page, site: Site, path: str) -> None:
     """The browser takes it for the page's own origin and would show the answer: the server gives none."""
-    async with running_browser(REBOUND) as browser:
-        page = await browser.new_page()
-        await visit_rebound(page, site)
-        found = await page.evaluate(TRY_FETCH, [f"http://evil.example:{site.port}{path}", "cors"])
-        assert (found["type"], found["status"]) == ("basic", 403)
-        assert found["text"].startswith("Host ")
+    await visit_rebound(page, site)
+    found = await page.evaluate(TRY_FETCH, [f"http://evil.example:{site.port}{path}", "cors"])
+    assert (found["type"], found["status"]) == ("basic", 403)
+    assert found["text"].startswith("Host ")
 
 
-async def test_a_rebound_name_cannot_open_the_websocket(site: Site) -> None:
+async def test_a_rebound_name_cannot_open_the_websocket(page: Page, site: Site) -> None:
     """Its `Origin` agrees with its `Host`, and the `Host` is not the server's."""
-    async with running_browser(REBOUND) as browser:
-        page = await browser.new_page()
-        await visit_rebound(page, site)
-        rebound = f"ws://evil.example:{site.port}"
-        assert await try_websocket(page, site, site.token, rebound) == NOTHING
+    await visit_rebound(page, site)
+    rebound = f"ws://evil.example:{site.port}"
+    assert await try_websocket(page, site, site.token, rebound) == NOTHING
 
 
 FRAMES = {
@@ -190,13 +192,11 @@ FRAMES = {
 
 
 @pytest.mark.parametrize("kind", FRAMES)
-async def test_a_page_of_no_origin_cannot_open_the_websocket(open_site: Site, kind: str) -> None:
+async def test_a_page_of_no_origin_cannot_open_the_websocket(page: Page, open_site: Site, kind: str) -> None:
     """A sandboxed frame and a data URL have the origin `null`, even within a page whose own is allowed."""
-    async with running_browser() as browser:
-        page = await browser.new_page()
-        await page.goto(open_site.stranger)
-        async with page.expect_event("framenavigated"):
-            await page.evaluate("(text) => { document.body.innerHTML = text }", FRAMES[kind])
-        frame = page.frames[-1]
-        assert await frame.evaluate("self.origin") == "null"
-        assert await try_websocket(frame, open_site, open_site.token) == NOTHING
+    await page.goto(open_site.stranger)
+    async with page.expect_event("framenavigated"):
+        await page.evaluate("(text) => { document.body.innerHTML = text }", FRAMES[kind])
+    frame = page.frames[-1]
+    assert await frame.evaluate("self.origin") == "null"
+    assert await try_websocket(frame, open_site, open_site.token) == NOTHING
