@@ -12,7 +12,7 @@ INSTALLED_NODE := tests/node/node_modules/.installed
 INSTALLED_CHROMIUM := $(VENV)/.installed-chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint simulate bench clean
+.PHONY: help run test test-all lint simulate soak bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,16 @@ lint: $(INSTALLED_DEV)  ## ruff, mypy strict, pyright
 
 simulate: $(INSTALLED_DEV)  ## seeded worlds; SEED=7 replays one, WORLDS=1000 runs many
 	SEED=$(or $(SEED),1) WORLDS=$(or $(WORLDS),$(if $(SEED),1,200)) $(BIN)/python -m pytest -q tests/simulation
+
+# The day is the seed where none is given: each run looks at other worlds, and its output says which.
+soak: SEED := $(or $(SEED),$(shell date +%Y%m%d))
+soak: $(INSTALLED_DEV)  ## what takes hours; prints seeds and counts; SEED=, WORLDS=, MESSAGES=, CONNECTIONS=, SECONDS=
+	SEED=$(SEED) WORLDS=$(or $(WORLDS),1000) $(BIN)/python -m pytest -qs -o faulthandler_timeout=0 tests/simulation
+	FUZZ_SEED=$(SEED) FUZZ_MESSAGES=$(or $(MESSAGES),1000000) \
+		$(BIN)/python -m pytest -qs -o faulthandler_timeout=0 tests/fuzz
+	LOAD_CONNECTIONS=$(or $(CONNECTIONS),5500) LOAD_SECONDS=$(or $(SECONDS),600) \
+		$(BIN)/python -m pytest -qs -o faulthandler_timeout=0 tests/load
+	$(BIN)/python -m bench history --real
 
 bench: $(INSTALLED_DEV)  ## real benchmark runs; NAME=canonical runs one
 	$(BIN)/python -m bench $(NAME) --real

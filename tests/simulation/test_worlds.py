@@ -5,7 +5,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,17 +42,32 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Path], Cluster]:
     return run
 
 
+@pytest.fixture(scope="module")
+def totals() -> Iterator[Counter[str]]:
+    """Of all worlds, shown where output is."""
+    counted: Counter[str] = Counter()
+    yield counted
+    print(f"\nseeds {FIRST_SEED} to {FIRST_SEED + WORLDS - 1}: {dict(counted)}")
+
+
 Live = Callable[[int, Path], Cluster]
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + WORLDS))
-def test_what_clients_are_told_equals_a_fresh_run_at_that_version(seed: int, tmp_path: Path, live: Live) -> None:
+def test_what_clients_are_told_equals_a_fresh_run_at_that_version(
+    seed: int, tmp_path: Path, live: Live, totals: Counter[str]
+) -> None:
     """After every transition each result equals the model's; in the end nothing acknowledged is lost or doubled."""
     cluster = live(seed, tmp_path / "world")
     assert cluster.acts + cluster.steps >= STEPS_MIN
     assert cluster.checkers.checks > 0
     assert cluster.checkers.acknowledged
     assert cluster.counted["patches_failed"] == 0, "every patch fits"
+    totals.update(
+        worlds=1, steps=cluster.acts + cluster.steps, results_checked=cluster.checkers.checks,
+        mutations_acknowledged=len(cluster.checkers.acknowledged), kills=cluster.kills, cuts=cluster.cuts,
+        patches=cluster.counted["patches_applied"], tokens_taken=cluster.issuer.seen["tokens_taken"],
+    )  # fmt: skip
 
 
 def test_a_seed_is_a_world(tmp_path: Path, live: Live) -> None:
