@@ -1,0 +1,184 @@
+"""An import that dies at any of its steps leaves the old documents or the new ones, and the next import works."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import ENVIRONMENT, ServerProcess
+from tinyvex.cli.main import run
+from tinyvex.storage.check import check_folder
+
+APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
+ROWS = 40
+OLD, NEW = ["A", "B"], [f"new {n}" for n in range(ROWS)]
+CALLS = 1 + ROWS // 10 + 1
+"""Begin, the portions, finish."""
+
+AT_A_CALL = """
+from tinyvex.client.client import Client
+original = Client.mutation
+async def mutation(self, *arguments, **options):
+    step()
+    return await original(self, *arguments, **options)
+Client.mutation = mutation
+"""
+AT_A_COMMIT = """
+from tinyvex.runtime import Runtime
+original = Runtime.point
+def point(self, label):
+    if label in ("writer:before-commit", "writer:after-commit"):
+        step()
+    original(self, label)
+Runtime.point = point
+"""
+COMMAND = """
+import os, sys
+from tinyvex import limits
+limits.IMPORT_STEP_ROWS = 10
+left, number = int(sys.argv[1]), int(sys.argv[2])
+def step():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), number)
+{where}
+from tinyvex.cli.main import main
+main(sys.argv[3:])
+"""
+
+
+def interrupted(where: str, step: int, number: signal.Signals, *arguments: str) -> int:
+    """Run a command that gets a signal at one of its steps; its exit code."""
+    command = [sys.executable, "-c", COMMAND.format(where=where), str(step), str(int(number)), *arguments]
+    done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=60, check=False)
+    assert done.returncode in (0, -signal.SIGKILL, 130), done.stderr.decode()
+    return done.returncode
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two books."""
+    folder = tmp_path / "data"
+    for title in OLD:
+        assert run(["run", "shelf:add", json.dumps({"title": title}), "--app", str(APP), "--data", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Forty others, which go in four portions."""
+    path = tmp_path / "new.jsonl"
+    path.write_text("".join(json.dumps({"title": title}) + "\n" for title in NEW))
+    return path
+
+
+def importing(file: Path, data: Path) -> list[str]:
+    """The command."""
+    return ["import", str(file), "--table", "books", "--replace", "--yes", "--app", str(APP), "--data", str(data)]
+
+
+def titles(data: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Of all books, oldest first."""
+    capsys.readouterr()
+    assert run(["run", "shelf:titles", "--app", str(APP), "--data", str(data)]) == 0
+    found: list[str] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def until_done(where: str, number: signal.Signals, arguments: list[str]) -> Iterator[int]:
+    """Interrupt at the first step, at the second, and so on, until one run comes to its end."""
+    for step in range(1, 200):
+        code = interrupted(where, step, number, *arguments)
+        yield code
+        if code == 0:
+            return
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [AT_A_CALL, AT_A_COMMIT], ids=["calls", "commits"])
+def test_killed_at_any_step_it_left_the_old_or_the_new(
+    where: str, data: Path, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By itself, so that the server in it dies, too: at every call, and before and after every commit."""
+    changed = 0
+    runs = 0
+    for code in until_done(where, signal.SIGKILL, importing(file, data)):
+        assert check_folder(data) == []
+        found = titles(data, capsys)
+        assert found in (sorted(OLD), sorted(NEW))
+        runs += 1
+        changed += found == sorted(NEW)
+        assert code != 0 or found == sorted(NEW)
+        assert changed == 0 or found == sorted(NEW)
+    assert runs > 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_beside_a_server_the_command_may_end_at_any_call(
+    number: signal.Signals, data: Path, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server goes on with the old documents, and the next import works; Ctrl-C at the last call is too late."""
+    with ServerProcess(APP, data):
+        codes = []
+        for code in until_done(AT_A_CALL, number, importing(file, data)):
+            codes.append(code)
+            found = titles(data, capsys)
+            if len(codes) == CALLS and number == signal.SIGINT:
+                assert found in (sorted(OLD), sorted(NEW))
+            else:
+                assert found == (sorted(NEW) if code == 0 else sorted(OLD))
+    assert set(codes[:-1]) == {-signal.SIGKILL if number == signal.SIGKILL else 130}
+    assert len(codes) == CALLS + 1
+    assert check_folder(data) == []
+
+
+@pytest.mark.slow
+async def test_a_server_that_dies_at_any_commit_has_the_old_or_the_new(
+    data: Path, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is between, at whichever commit of the import it dies."""
+    for step in range(1, 40):
+        done = await beside_a_server_that_dies(step, importing(file, data), data)
+        assert check_folder(data) == []
+        found = await asyncio.to_thread(titles, data, capsys)
+        assert found in (sorted(OLD), sorted(NEW))
+        if done:
+            assert found == sorted(NEW)
+            return
+    raise AssertionError("no import came to its end")
+
+
+async def beside_a_server_that_dies(step: int, arguments: list[str], data: Path) -> bool:
+    """Run a command until it ends, or until the server dies at one of its commits; whether the command ended well."""
+    serve = [COMMAND.format(where=AT_A_COMMIT), str(step), "9", "serve", str(APP), "--data", str(data)]
+    start = partial(asyncio.create_subprocess_exec, sys.executable, stderr=DEVNULL, stdin=DEVNULL, env=ENVIRONMENT)
+    server = await start("-c", *serve, stdout=PIPE)
+    assert server.stdout is not None
+    command = None
+    try:
+        if not await server.stdout.readline():
+            return False  # it died at its start
+        command = await start("-m", "tinyvex", *arguments, stdout=DEVNULL)
+        ends = [asyncio.create_task(process.wait()) for process in (server, command)]
+        async with asyncio.timeout(60):
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        return command.returncode == 0
+    finally:
+        for process in (server, command):
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
