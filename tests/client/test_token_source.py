@@ -17,6 +17,7 @@ from tests.support.tokens import OTHER_SECRET, claims, secret_options, signed
 from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.client.client import Client, connect
+from tinyvex.errors import RemoteError
 from tinyvex.server.server import Server, ServerOptions
 
 APP = """
@@ -29,8 +30,13 @@ def me(ctx: tv.QueryCtx) -> str | None:
 
 @tv.mutation
 def write(ctx: tv.MutationCtx) -> str | None:
-    ctx.db.insert("notes", {})
-    return None if ctx.auth is None else ctx.auth["subject"]
+    who = None if ctx.auth is None else ctx.auth["subject"]
+    ctx.db.insert("notes", {"by": who})
+    return who
+
+@tv.query
+def writers(ctx: tv.QueryCtx) -> list[str | None]:
+    return [note["by"] for note in ctx.db.query("notes")]
 """
 
 
@@ -281,6 +287,30 @@ def test_another_source_does_not_wait_for_the_one_before(play: Callable[..., Non
             client.set_auth(world.source)
             assert await client.query("app:me") == "ada"
             assert world.runtime.monotonic() - began < 1
+
+    play(scenario)
+
+
+def test_a_mutation_sent_again_after_signing_out_did_commit(play: Callable[..., None]) -> None:
+    """S-41: its result is told to nobody else, and it ran once, for who had sent it."""
+
+    async def scenario(world: World) -> None:
+        async with world.client(world.source) as client:
+            assert await client.query("app:me") == "ada"
+            publish = world.server.store.on_commits
+
+            def lose_the_answer(records: Any) -> None:
+                world.server.store.on_commits = publish
+                client.set_auth(None)
+                for transport in list(world.network.transports):
+                    world.network.cut(transport)
+                publish(records)
+
+            world.server.store.on_commits = lose_the_answer
+            with pytest.raises(RemoteError) as caught:
+                await client.mutation("app:write")
+            assert caught.value.name == "RequestIdReused"
+            assert await client.query("app:writers") == ["ada"]
 
     play(scenario)
 
