@@ -41,6 +41,7 @@ def test_every_table_has_its_documents_oldest_first(folder: Path, tmp_path: Path
     assert [book["title"] for book in books] == ["C", "Ä 💡", "B"]
     assert all(set(book) == {"_id", "_creationTime", "title", "pages"} for book in books)
     assert lines(file, "readers/documents.jsonl") == []
+    assert lines(file, "readers/generated_schema.jsonl") == ["uniform"]
 
 
 def test_a_file_that_is_there_is_not_replaced_unasked(folder: Path, tmp_path: Path) -> None:

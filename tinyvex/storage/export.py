@@ -6,6 +6,7 @@ All documents as a zip of JSON lines, as of one moment, while the database is us
     README.md
     _tables/documents.jsonl        a line for each table: its name and its number, which its documents' ids begin with
     <table>/documents.jsonl        a line for each document, oldest first, with `_id` and `_creationTime`
+    <table>/generated_schema.jsonl the word "uniform": values are in one encoding, whatever their fields
 
 Snapshots of Convex have the same shape. Everything is streamed: memory does not grow with the data.
 """
@@ -99,6 +100,7 @@ def _write(
                         done += len(page)
                         if progress is not None:
                             progress(done, total)
+                archive.writestr(f"{table.name}/generated_schema.jsonl", '"uniform"\n')
         file.flush()
         os.fsync(file.fileno())
     return len(tables), done

@@ -1,0 +1,111 @@
+"""`tinyvex wipe`: all documents go, all at once; everything else stays."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tinyvex as tv
+from tests.support.process import ServerProcess
+from tests.support.watching import Watcher
+from tinyvex.cli.main import run
+from tinyvex.storage.check import check_folder
+from tinyvex.storage.folder import DataFolder
+from tinyvex.storage.inspection import count
+
+APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
+
+
+@pytest.fixture(params=["this process", "a server"])
+def data(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Two books and a reader, without a server and beside one."""
+    folder = tmp_path / "data"
+    (tmp_path / "r.csv").write_text("name\nR\n")
+    options = ["--data", str(folder), "--app", str(APP)]
+
+    def fill() -> None:
+        for title in "AB":
+            assert run(["run", "shelf:add", json.dumps({"title": title}), *options]) == 0
+        assert run(["import", str(tmp_path / "r.csv"), "--table", "readers", *options]) == 0
+
+    if request.param == "this process":
+        fill()
+        yield folder
+    else:
+        with ServerProcess(APP, folder):
+            fill()
+            yield folder
+    assert check_folder(folder) == []
+
+
+def wipe(data: Path, *options: str) -> int:
+    """Run it."""
+    return run(["wipe", *options, "--app", str(APP), "--data", str(data)])
+
+
+def counts(data: Path) -> dict[str, int]:
+    """How many documents each table has."""
+    return {table.table: table.documents for table in count(DataFolder(data)).tables}
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "code"),
+    [([], "y\n", 0), ([], "n\n", 130), ([], "", 130), (["--yes"], "", 0), (["--dry-run"], "", 0)],
+    ids=["yes", "no", "no answer", "not asked", "dry run"],
+)
+def test_it_asks_first(
+    data: Path, options: list[str], answer: str, code: int, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """With what will go; without a yes nothing does."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    assert wipe(data, *options) == code
+    said = capsys.readouterr().err
+    assert "  books    2 deleted, 0 created\n  readers  1 deleted, 0 created\n" in said
+    assert ("Go on?" in said) == (options == [])
+    wiped = code == 0 and options != ["--dry-run"]
+    assert counts(data) == ({"books": 0, "readers": 0} if wiped else {"books": 2, "readers": 1})
+    assert ("3 documents deleted" in said) == wiped
+
+
+def test_one_table_can_be_named(data: Path) -> None:
+    """The others keep their documents."""
+    assert wipe(data, "--table", "readers", "--yes") == 0
+    assert counts(data) == {"books": 2, "readers": 0}
+
+
+def test_a_table_that_is_not_there(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, with those that are."""
+    assert wipe(data, "--table", "nope", "--yes") == 2
+    assert "there is no table nope; there are: books, readers" in capsys.readouterr().err
+    assert counts(data) == {"books": 2, "readers": 1}
+
+
+def test_functions_work_afterwards_as_before(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through their indexes."""
+    assert wipe(data, "--yes") == 0
+    assert wipe(data) == 0  # nothing is left to ask about
+    options = ["--data", str(data), "--app", str(APP)]
+    assert run(["run", "shelf:add", '{"title": "C"}', *options]) == 0
+    capsys.readouterr()
+    assert run(["run", "shelf:titles", *options]) == 0
+    assert json.loads(capsys.readouterr().out) == ["C"]
+
+
+async def test_clients_see_it_and_go_on(tmp_path: Path) -> None:
+    """All, then nothing, then what comes."""
+    with ServerProcess(APP, tmp_path) as server:
+        async with tv.connect(server.url, server.ready["token"]) as client:
+            await client.mutation("shelf:add", {"title": "A"})
+            watcher = Watcher(client, [("shelf:titles", None)])
+            await watcher.until([["A"]])
+            assert await asyncio.to_thread(run, ["wipe", "--yes", "--data", str(tmp_path)]) == 0
+            await watcher.until([[]])
+            await client.mutation("shelf:add", {"title": "B"})
+            await watcher.until([["B"]])
+            assert watcher.views == [[["A"]], [[]], [["B"]]]
