@@ -15,8 +15,9 @@ import anyio
 import pytest
 
 from tests.support.process import ENVIRONMENT, START_SECONDS
-from tinyvex.cli.reload import Reloads
+from tinyvex.cli.reload import Reloads, reload_certificate
 from tinyvex.client.blocking import BlockingClient, connect_blocking
+from tinyvex.errors import StartError
 
 needs_sighup = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP on Windows")
 
@@ -137,3 +138,21 @@ async def test_what_is_asked_for_while_loading_is_done_afterwards() -> None:
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
     assert begun == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(StartError("the key is not the certificate's"), "the old certificate is served on"),
+     (OSError(28, "No space left on device", "server.json"), "server.json cannot be written: No space left")],
+)  # fmt: skip
+def test_a_certificate_that_cannot_be_renewed_ends_nothing(
+    error: Exception, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong is logged, and the server goes on."""
+
+    def refuse() -> None:
+        raise error
+
+    server: Any = SimpleNamespace(reload_certificate=refuse, listening=SimpleNamespace(fingerprint="sha256:00"))
+    reload_certificate(server)
+    assert sentence in caplog.text

@@ -37,6 +37,8 @@ def reload_certificate(server: Server) -> None:
         server.reload_certificate()
     except TinyvexError as error:
         log.error("%s\nthe old certificate is served on", error, extra={"error": error.name})
+    except OSError as error:
+        log.error("the new certificate is served, but %s cannot be written: %s", error.filename, error.strerror)
     else:
         if server.listening.fingerprint != before:
             log.info("new connections get the certificate %s", server.listening.fingerprint)

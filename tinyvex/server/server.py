@@ -268,8 +268,9 @@ class Server:
             StartError: they cannot be used; the old certificate stays.
             OSError: the data folder cannot be written.
         """
-        self.listening.reload_certificate()
-        self._write_discovery()
+        if self.options.tls is not None:
+            self.listening.reload_certificate()
+            self._write_discovery()
 
     # Code.
 
