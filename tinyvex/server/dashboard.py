@@ -164,10 +164,10 @@ class Dashboard:
 def _describe_live_query(live: LiveQuery) -> dict[str, Any]:
     result = live.result
     length_max = limits.DASHBOARD_ARGUMENTS_LENGTH_MAX
-    arguments = live.call.args[: length_max + 1].decode(errors="replace")
+    arguments = live.call.args[:length_max].decode(errors="ignore")
     return {
         "path": live.call.path,
-        "arguments": f"{arguments[:length_max]}…" if len(arguments) > length_max else arguments,
+        "arguments": f"{arguments}…" if len(live.call.args) > length_max else arguments,
         "identity": live.key[-1] is not None and live.key[-1] != b"null",
         "subscribers": sum(live.subscribers.values()),
         "recomputations": live.generation,

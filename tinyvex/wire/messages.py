@@ -106,7 +106,7 @@ class ConnectResult(_Params, omit_defaults=True, frozen=True):
     client_clock_skew: Annotated[int, Meta(description="client's clock minus the server's, milliseconds")]
     limits: ConnectLimits
     heartbeat_ms: int
-    token: Annotated[str, Meta(description="after `pairing:CODE`: its own from now on")] | UnsetType = UNSET
+    token: Annotated[str, Meta(description="after `pairing:CODE` or `dashboard:CODE`: its own")] | UnsetType = UNSET
 
 
 class Resume(_Params, frozen=True):

@@ -1,0 +1,110 @@
+"""`tinyvex dashboard`: a link from the running server, printed and opened."""
+
+from __future__ import annotations
+
+import re
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.dashboard import APP, get
+from tests.support.process import ServerProcess
+from tinyvex.cli.main import run
+from tinyvex.errors import ConnectionLost
+from tinyvex.server import discovery
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a browser was told to open."""
+    links: list[str] = []
+
+    def open_link(link: str) -> bool:
+        links.append(link)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", open_link)
+    return links
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server, and where its data lies."""
+    with ServerProcess(APP, tmp_path_factory.mktemp("served") / "data") as process:
+        yield process
+
+
+def data_of(server: ServerProcess) -> str:
+    return server.command[server.command.index("--data") + 1]
+
+
+def test_the_link_is_printed_and_opened(
+    server: ServerProcess, opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alone on stdout; the code is in the fragment, which browsers send to nobody."""
+    assert run(["dashboard", "--data", data_of(server)]) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(rf"http://127\.0\.0\.1:{server.ready['port']}/_dashboard#code=[\w-]{{20,}}\n", out)
+    assert opened == [out.strip()]
+    assert err == "good once, for 60 seconds\n"
+
+
+def test_it_opens_nothing_if_told_so(
+    server: ServerProcess, opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--no-open` is for machines without a screen."""
+    assert run(["dashboard", "--data", data_of(server), "--no-open"]) == 0
+    assert "#code=" in capsys.readouterr().out
+    assert opened == []
+
+
+def test_a_machine_without_a_browser_is_told(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The link is there all the same."""
+    monkeypatch.setattr(webbrowser, "open", lambda _: False)
+    assert run(["dashboard", "--data", data_of(server)]) == 0
+    out, err = capsys.readouterr()
+    assert "#code=" in out
+    assert "open the link yourself" in err
+
+
+def test_each_link_has_a_code_of_its_own(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asking twice makes two links."""
+    for _ in range(2):
+        run(["dashboard", "--data", data_of(server), "--no-open"])
+    first, second = capsys.readouterr().out.split()
+    assert first != second
+
+
+def test_the_code_is_in_no_log(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is it in the data folder, nor in anything that the server says without being asked for a link."""
+    run(["dashboard", "--data", data_of(server), "--no-open"])
+    code = capsys.readouterr().out.strip().partition("#code=")[2]
+    assert code.encode() not in b"".join(server.errors)
+    assert all(code.encode() not in file.read_bytes() for file in Path(data_of(server)).rglob("*") if file.is_file())
+    assert code not in get(server, "/metrics")[2]
+
+
+def test_without_a_server_there_is_no_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message says how to start one."""
+    assert run(["dashboard", "--data", str(tmp_path)]) == ConnectionLost.exit_code
+    assert "`tinyvex dev`" in capsys.readouterr().err
+
+
+def test_another_program_at_its_port_gives_no_link(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What does not take the admin token is not the server that was looked for."""
+    found = discovery.read(Path(data_of(server)))
+    assert found is not None
+    stranger = discovery.Discovery(
+        **{**{name: getattr(found, name) for name in found.__struct_fields__}, "admin_token": "x"}
+    )
+    monkeypatch.setattr(discovery, "read", lambda _: stranger)
+    assert run(["dashboard", "--data", data_of(server), "--no-open"]) == ConnectionLost.exit_code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "401" in err

@@ -1,0 +1,191 @@
+"""What is answered below /_dashboard: the page to everybody of this machine, data to administrators."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+import tinyvex as tv
+from tests.support.dashboard import APP, admin_token, get
+from tests.support.process import ServerProcess
+from tests.support.raw import RawClient
+from tinyvex import limits
+from tinyvex.client.blocking import connect_blocking
+from tinyvex.runtime import Runtime
+
+FILES = ["", "/", "/main.js", "/base.css", "/icon.svg"]
+GUARDED = ["/link", "/state"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of the library that somebody watches."""
+    with (
+        ServerProcess(APP, tmp_path_factory.mktemp("data")) as process,
+        connect_blocking(process.url, process.ready["token"]) as client,
+        client.subscribe("library:titles", {"kind": "novel"}) as titles,
+    ):
+        assert next(titles) == []
+        client.mutation("library:add", {"title": "Emma"})
+        assert next(titles) == ["Emma"]
+        yield process
+
+
+def state(server: ServerProcess, query: str = "") -> dict[str, Any]:
+    """What an administrator is told."""
+    status, headers, text = get(server, f"/_dashboard/state{query}", admin_token(server))
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    return dict(json.loads(text))
+
+
+def new_code(server: ServerProcess) -> str:
+    """A link's."""
+    return str(json.loads(get(server, "/_dashboard/link", admin_token(server))[2])["code"])
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_the_page_is_served_with_a_strict_policy(server: ServerProcess, path: str) -> None:
+    """Its own files and nothing in line, nobody's frame, no store, no guess at types."""
+    status, headers, _ = get(server, f"/_dashboard{path}")
+    assert status == 200
+    policy = headers["Content-Security-Policy"]
+    for rule in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'"):
+        assert rule in policy
+    for rule in ("frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"):
+        assert rule in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("", "text/html"), ("/main.js", "text/javascript"), ("/base.css", "text/css"), ("/icon.svg", "image/svg+xml")],
+)
+def test_files_have_their_types(server: ServerProcess, path: str, content_type: str) -> None:
+    """A browser runs no module of another type."""
+    assert get(server, f"/_dashboard{path}")[1]["Content-Type"].partition(";")[0] == content_type
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/../server.json", "/..%2fserver%2fserver.py", "/__init__.py", "//main.js", "/main.js/", "s"]
+)
+def test_nothing_else_is_served(server: ServerProcess, path: str) -> None:
+    """A name is looked up among the page's files, and never in a folder."""
+    assert get(server, f"/_dashboard{path}")[0] == 404
+
+
+@pytest.mark.parametrize("path", GUARDED)
+@pytest.mark.parametrize("token", [None, "", "guessed", "client's"])
+def test_data_is_for_administrators(server: ServerProcess, path: str, token: str | None) -> None:
+    """Without the admin token, and with the clients', nothing is told."""
+    shown = server.ready["token"] if token == "client's" else token
+    status, _, text = get(server, f"/_dashboard{path}", shown)
+    assert (status, text) == (401, "The token is missing or wrong.\n")
+
+
+@pytest.mark.parametrize("path", [*FILES, *GUARDED])
+@pytest.mark.parametrize("stranger", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
+def test_strangers_are_refused(server: ServerProcess, path: str, stranger: dict[str, str]) -> None:
+    """Whatever token they have."""
+    assert get(server, f"/_dashboard{path}", admin_token(server), **stranger)[0] == 403
+
+
+async def connect(server: ServerProcess, token: str) -> tuple[RawClient, dict[str, Any]]:
+    """A client with this token, and what it is told."""
+    client = await RawClient.open(server.url, Runtime())
+    with anyio.fail_after(20):
+        return client, await client.answer(client.connect(token=token, sessionId=f"session-{token[-8:]}"))
+
+
+async def test_a_code_is_exchanged_for_a_token(server: ServerProcess) -> None:
+    """S-90: as an administrator, once; the token is good for connections and for the state, and for no link."""
+    code = new_code(server)
+    first, answer = await connect(server, f"dashboard:{code}")
+    token = answer["result"]["token"]
+    add = {"type": "Add", "queryId": 0, "udfPath": "_system:tables", "args": {}}
+    await first.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
+    transition = await first.notification("transition")
+    assert transition["params"]["modifications"][0]["value"] == ["books", "readers"]
+    again, answer = await connect(server, f"dashboard:{code}")
+    assert answer["error"]["data"]["name"] == "Unauthenticated"
+    other, answer = await connect(server, token)
+    assert "token" not in answer["result"]
+    assert get(server, "/_dashboard/state", token)[0] == 200
+    assert get(server, "/_dashboard/link", token)[0] == 401
+    for client in (first, again, other):
+        client.cut()
+
+
+@pytest.mark.parametrize("token", ["dashboard:", "dashboard:guessed"])
+async def test_a_wrong_code_is_refused_as_a_wrong_token(server: ServerProcess, token: str) -> None:
+    """S-90: and the connection ends."""
+    client, answer = await connect(server, token)
+    assert answer["error"]["data"]["name"] == "Unauthenticated"
+    with anyio.fail_after(20):
+        assert await client.end() == 1008
+
+
+def test_the_state_says_what_it_serves(server: ServerProcess) -> None:
+    """Version, app, durability and since when."""
+    found = state(server)["server"]
+    assert (found["version"], found["app"], found["durability"]) == (tv.__version__, "library.py", "full")
+    assert 0 < found["startedAt"] <= found["now"]
+
+
+def test_the_state_lists_connections(server: ServerProcess) -> None:
+    """Those that said tinyvex/connect, with what they cost."""
+    (found,) = [each for each in state(server)["connections"] if each["queries"] == 1]
+    assert (found["admin"], found["name"], found["subject"], found["requests"]) == (False, None, None, 0)
+    assert found["bytesReceived"] > 0
+    assert found["bytesSent"] > 0
+
+
+def test_the_state_lists_live_queries(server: ServerProcess) -> None:
+    """With arguments, watchers, runs and the time of the last one."""
+    (found,) = [each for each in state(server)["liveQueries"] if each["path"] == "library:titles"]
+    assert (found["arguments"], found["subscribers"], found["error"]) == ('{"kind":"novel"}', 1, None)
+    assert (found["recomputations"], found["unchanged"]) == (2, 0)
+    assert 0 < found["seconds"] < limits.FUNCTION_SECONDS
+    assert found["bytes"] == len('["Emma"]')
+
+
+def test_the_state_has_the_log(server: ServerProcess) -> None:
+    """What the app logged, and from a number on only what is newer."""
+    found = state(server)["activity"]
+    assert [record["logger"] for record in found["records"] if record["message"] == "a book came"] == ["library"]
+    assert state(server, f"?after={found['number']}")["activity"]["records"] == []
+
+
+@pytest.mark.parametrize(
+    "query", ["?after=", "?after=x", "?after=-1", "?after=" + "9" * 5000, "?after=%C2%B2", "?&&=", "?"]
+)
+def test_a_strange_number_is_none(server: ServerProcess, query: str) -> None:
+    """Everything is told."""
+    assert state(server, query)["activity"]["records"]
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "€"])
+async def test_long_arguments_are_cut(server: ServerProcess, letter: str) -> None:
+    """The page needs to tell live queries apart, and no more."""
+    client, _ = await connect(server, server.ready["token"])
+    add = {"type": "Add", "queryId": 0, "udfPath": "library:titles", "args": {"kind": letter * 5000}}
+    await client.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
+    found = max((each["arguments"] for each in state(server)["liveQueries"]), key=len)
+    assert found.startswith('{"kind":"' + letter)
+    assert found.endswith("…")
+    assert len(found) <= limits.DASHBOARD_ARGUMENTS_LENGTH_MAX + 1
+    client.cut()
+
+
+def test_secrets_are_not_told(server: ServerProcess) -> None:
+    """Neither tokens nor codes, nor what functions were called with."""
+    code = new_code(server)
+    text = json.dumps(state(server))
+    for secret in (code, server.ready["token"], admin_token(server), "Emma"):
+        assert secret not in text
