@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from tests.support.fake_world import FakeWorld, in_fake_world
 from tinyvex import limits
 from tinyvex.client.client import Client
 from tinyvex.client.connection import ConnectionState, socket_uri
-from tinyvex.errors import Forbidden, RemoteError, Unauthenticated, UpdateRejected
+from tinyvex.errors import Forbidden, InternalError, RemoteError, Unauthenticated, UpdateRejected
 
 
 async def until(client: Client, phase: str) -> ConnectionState:
@@ -481,3 +482,22 @@ def test_the_token_travels_in_the_first_message_only() -> None:
         assert "secret" not in json.dumps(second)
 
     in_fake_world(scenario)
+
+
+@pytest.mark.parametrize("defective", ["next_message", "receive"])
+def test_a_defect_ends_the_client(defective: str) -> None:
+    """What waits fails with the reason, and no socket after another meets it again."""
+
+    async def scenario(world: FakeWorld) -> tuple[str, str, int]:
+        client = world.client()
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it is told there, too
+        async with client:
+            await until(client, "connected")
+            setattr(client._session, defective, lambda *_: 1 // 0)
+            with pytest.raises(InternalError, match="ZeroDivisionError") as failed:
+                await client.mutation("counters:add", {"name": "a", "by": 1})
+            closed = await until(client, "closed")
+            assert closed.last_error is not None
+            return failed.value.name, closed.last_error.name, len(world.endpoints)
+
+    assert in_fake_world(scenario) == ("InternalError", "InternalError", 1)

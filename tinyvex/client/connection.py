@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -27,7 +28,7 @@ from websockets.uri import parse_uri
 from tinyvex import limits
 from tinyvex.client.events import Connected, Event, SessionPhase
 from tinyvex.client.link import Link
-from tinyvex.errors import AccessError, ConnectionLost, ServerUntrusted, TinyvexError
+from tinyvex.errors import AccessError, ConnectionLost, InternalError, ServerUntrusted, TinyvexError
 
 if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
@@ -241,13 +242,33 @@ class Connection:
 
     def _receive(self, text: bytes) -> None:
         try:
-            self._session.receive(text)
+            with self._ending_at_a_defect():
+                self._session.receive(text)
         finally:
             self._deliver()
             self.wake()
 
+    @contextmanager
+    def _ending_at_a_defect(self) -> Iterator[None]:
+        """Another socket would meet it again: what waits for an answer must not wait for ever."""
+        try:
+            yield
+        except TinyvexError:
+            raise
+        except Exception as error:
+            self._session.close(InternalError(f"a defect in the client: {error!r}"))
+            self._attention.set()
+            raise
+
     def _flush(self) -> None:
         self._flush_is_due = False
+        try:
+            with self._ending_at_a_defect():
+                self._write()
+        finally:
+            self._deliver()
+
+    def _write(self) -> None:
         link = self._link
         while link is not None and link.writable:
             size_bytes = 0
@@ -257,7 +278,6 @@ class Connection:
             link.flush()
             if size_bytes < _WRITE_BYTES:
                 break
-        self._deliver()
 
     def _deliver(self) -> None:
         events = self._session.events()
