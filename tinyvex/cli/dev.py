@@ -118,6 +118,7 @@ def greeting(place: Place, url: str, here: Path) -> str:
     next_steps += [
         f"{_tinyvex(here)} function-spec {_shown(place.app, here)}",
         f"{_tinyvex(here)} data --data {_shown(place.data, here)}",
+        f"{_tinyvex(here)} dashboard --data {_shown(place.data, here)}",
         f"edit {_shown(place.app, here)} and save: live queries run again",
     ]
     lines = [
