@@ -364,3 +364,15 @@ def test_given_up_it_changed_nothing(work: Imports) -> None:
     work.rows(name, "loose", {"n": 2})
     work.call("abandon", import_id=name)
     assert work.store.look(lambda snapshot: numbers(snapshot, table="loose")) == [1]
+
+
+def test_nobody_hears_of_rows_that_nobody_sees(work: Imports) -> None:
+    """Live queries are not compared with them, and they push nothing out of the commits kept in memory."""
+    name = work.begin(loose=None)
+    before = work.store.tail._bytes
+    work.rows(name, "loose", *({"n": n} for n in range(50)))
+    assert len(work.store.commits[-1].writes) == 50
+    assert list(work.store.commits[-1].touched()) == []
+    assert work.store.tail._bytes - before < 2_000
+    work.call("finish", import_id=name)
+    assert work.store.look(lambda snapshot: numbers(snapshot, table="loose")) == list(range(50))

@@ -91,7 +91,7 @@ def import_rows(
                 writes.append(rows.write(line))
             except _RowProblems as found:
                 problems += [(number, problem) for problem in found.problems]
-    transaction.system = Outcome(None, CommitRecord(transaction.ts, tuple(writes)) if writes else None)
+    transaction.system = Outcome(None, CommitRecord(transaction.ts, tuple(writes), unseen=True) if writes else None)
     return problems
 
 
@@ -176,7 +176,7 @@ class _Rows:
         if len(write.json) > DOCUMENT_BYTES_MAX:
             raise _RowProblems([f"the document has {len(write.json)} bytes; the limit is {DOCUMENT_BYTES_MAX}"])
         if self._style == "stored" and self._spec is not None:
-            problems = self._spec.validate(write.json, self._catalog)
+            problems = self._spec.problems(fields, self._catalog)
             if problems:
                 raise _RowProblems(problems)
         self._seen.add(internal)

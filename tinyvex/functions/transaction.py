@@ -378,8 +378,6 @@ class Transaction:
             if entry.changed()
         ]
         own = self.system.record
-        if own is not None:
-            writes += own.writes
-        if not writes and request is None:
-            return None
-        return CommitRecord(self.ts, tuple(writes), request, own is not None and own.moves)
+        if own is None:
+            return CommitRecord(self.ts, tuple(writes), request) if writes or request is not None else None
+        return CommitRecord(self.ts, (*writes, *own.writes), request, own.moves, own.unseen and not writes)

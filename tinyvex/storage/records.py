@@ -91,9 +91,13 @@ class CommitRecord(NamedTuple):
     request: RequestRecord | None = None
     moves: bool = False
     """Its outcome's `then` appends rows beside `writes`: what is in memory cannot be brought up across it."""
+    unseen: bool = False
+    """All of `writes` is in tablets that no table leads to yet: nobody has read them, so nobody needs to hear of them."""
 
     def touched(self) -> Iterator[Key]:
         """Every key whose document changed, appeared or went, old keys and new, and the ids themselves."""
+        if self.unseen:
+            return
         for write in self.writes:
             yield -write.tablet, write.internal
             yield from write.removed

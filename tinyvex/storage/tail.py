@@ -44,8 +44,9 @@ class LogTail:
             if commit.moves:
                 self.begin(commit.ts)
                 continue
-            self._commits.append(CommitRecord(commit.ts, commit.writes))
-            self._bytes += _size(commit)
+            kept = CommitRecord(commit.ts, () if commit.unseen else commit.writes)
+            self._commits.append(kept)
+            self._bytes += _size(kept)
         if self._bytes > TAIL_BYTES_MAX:
             self._cut()
 
