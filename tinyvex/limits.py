@@ -71,6 +71,7 @@ CLOSE_SECONDS = 2.0  # how long a close waits for the peer
 RETENTION_SECONDS = 24 * 3600.0  # how far back any state can be read, unless an operator says otherwise
 RETENTION_SECONDS_MIN = 10.0  # what reads under way need, and clients that come back at once
 RETENTION_STEP_ROWS = 500  # revisions looked at by one unit of the writer: about a millisecond
+RETENTION_STEP_ROWS_MAX = 5_000  # where mutations write so fast that less would fall behind: some 10 ms
 RETENTION_PAUSE_SECONDS = 0.01  # between two of them
 RETENTION_INTERVAL_SECONDS = 60.0  # between two sweeps, or a tenth of what is kept, whichever is less
 

@@ -203,6 +203,26 @@ def test_a_sweep_goes_on_where_the_last_one_ended() -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("work", ["revisions", "entries"])
+def test_forgetting_keeps_up_with_writing(work: str) -> None:
+    """However much is written between two steps: what is left gets less with each."""
+    store = MemoryStore()
+    store.declare({"items": {"by_n": ("n",)} if work == "entries" else {}})
+    internal = overwritten(store, 300)
+    pauses = 0
+
+    async def pause() -> None:
+        nonlocal pauses
+        pauses += 1
+        for n in range(30):
+            store.run(unit(lambda t: t.put(t.catalog.table("items"), internal, {"n": n, "again": pauses})))
+
+    swept = retention(store, store.last_ts)
+    swept._pause = pause
+    drive(swept.sweep(thorough=work == "entries"))
+    assert pauses < 20, "three rows at a time, it would be over a hundred"
+
+
 async def test_what_follows_a_restart_is_forgotten_too(tmp_path: Any) -> None:
     """The last rows of the log were forgotten as a whole; those that come next have other numbers."""
     async with opened(tmp_path) as store:

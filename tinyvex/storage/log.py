@@ -15,7 +15,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from tinyvex.errors import SnapshotUnavailable
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
@@ -33,6 +33,7 @@ from tinyvex.storage.records import (
     StoredDocument,
     Write,
 )
+from tinyvex.values.codec import decode_canonical
 
 if TYPE_CHECKING:
     from tinyvex.storage.tail import LogTail
@@ -210,6 +211,14 @@ class Snapshot:
     def changes(self, index: IndexInfo, after: int) -> list[tuple[bytes, StoredDocument | None]] | None:
         """What commits after `after` did to an index; None when that is not known in memory. See `LogTail.changes`."""
         return None if self._tail is None else self._tail.changes(index.id, after, self.ts)
+
+    def all_revisions(self, tablet: int) -> Iterator[dict[str, Any]]:
+        """Every document that a system tablet ever had and that is not forgotten, in no order."""
+        try:
+            for (data,) in self._execute(queries.REVISIONS_OF, (tablet,)):
+                yield cast("dict[str, Any]", decode_canonical(data))
+        except sqlite3.Error as error:
+            raise translate(error) from error
 
     def globals(self) -> Mapping[str, Any]:
         """All global values."""

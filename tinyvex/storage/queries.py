@@ -162,7 +162,7 @@ DELETE_ENTRIES = (
     "DELETE FROM indexes WHERE (index_id, key) > (?1, ?2) AND (index_id, key) <= (?3, ?4) AND ts <= ?5 AND (deleted"
     " OR EXISTS (SELECT 1 FROM indexes AS n"
     " WHERE n.index_id = indexes.index_id AND n.key = indexes.key AND n.ts > indexes.ts AND n.ts <= ?5)"
-    " OR (index_id >= ?6 AND index_id NOT IN (SELECT value FROM json_each(?7))))"
+    " OR (index_id >= ?6 AND index_id < ?7 AND index_id NOT IN (SELECT value FROM json_each(?8))))"
 )
 
 # Counting.

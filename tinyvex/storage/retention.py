@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvex import limits
 from tinyvex.storage import queries
@@ -31,13 +31,15 @@ from tinyvex.storage.database import FIRST_INDEX_ID, set_global
 from tinyvex.storage.index_building import drop_unfinished
 from tinyvex.storage.records import Outcome
 from tinyvex.storage.tablets import clear_tablets
-from tinyvex.values import codec
 
 if TYPE_CHECKING:
     from tinyvex.storage.log import Snapshot
     from tinyvex.storage.store import Store
 
 __all__ = ["Policy", "Retention"]
+
+ENTRIES_PER_ROW = 2
+"""An overwrite that changes an indexed field ends one entry of that index and begins another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,10 @@ class Retention:
         if floor > state.floor:
             await self._store.write(_change(lambda connection: set_global(connection, "floor_ts", floor)))
         await drop_unfinished(self._store, building=False)
+        pace = _Pace()
         deleted, row, dropped = await clear_tablets(self._store, floor, self._pause), state.last_row, False
         while True:
-            step = _Revisions(row, floor)
+            step = _Revisions(row, floor, pace)
             await self._store.write(step.unit)
             deleted += step.deleted
             self._replaced += step.deleted
@@ -139,11 +142,12 @@ class Retention:
 
     async def _walk_indexes(self, floor: int) -> None:
         self._replaced = self._entries = 0
+        known, pace = await self._store.write(_look_at_indexes), _Pace()
         place: tuple[int, bytes] | None = (-1, b"")
         while place is not None:
-            step = _Entries(place, floor)
+            step = _Entries(place, floor, known, pace)
             await self._store.write(step.unit)
-            self._entries += limits.RETENTION_STEP_ROWS
+            self._entries += step.size
             place = step.end
             await self._pause()
 
@@ -158,6 +162,25 @@ def _change(then: Callable[[sqlite3.Connection], None]) -> Callable[[Snapshot, i
     return lambda _snapshot, _ts: Outcome(None, None, then)
 
 
+class _Pace:
+    """
+    How much a step does: twice what was written since the step before.
+
+    So forgetting never falls behind, however long a step waits among the mutations: it takes as large a part of the
+    writer's time as they make necessary, and no more.
+    """
+
+    def __init__(self) -> None:
+        self._newest_row: int | None = None
+
+    def rows(self, snapshot: Snapshot) -> int:
+        """Rows of the log to be looked at now."""
+        newest = snapshot.newest_row()
+        written = 0 if self._newest_row is None else newest - self._newest_row
+        self._newest_row = newest
+        return min(max(limits.RETENTION_STEP_ROWS, 2 * written), limits.RETENTION_STEP_ROWS_MAX)
+
+
 class _Revisions:
     """
     One step along the log.
@@ -168,20 +191,22 @@ class _Revisions:
         dropped_index: whether the end of an index was forgotten, so that its entries can go.
     """
 
-    def __init__(self, after: int, floor: int) -> None:
-        self._after, self._floor = after, floor
+    def __init__(self, after: int, floor: int, pace: _Pace) -> None:
+        self._after, self._floor, self._pace = after, floor, pace
+        self._size = 0
         self.last_row = after
         self.deleted = 0
         self.dropped_index = False
 
-    def unit(self, _snapshot: Snapshot, _ts: int) -> Outcome[None]:
+    def unit(self, snapshot: Snapshot, _ts: int) -> Outcome[None]:
         """The step, on the writer."""
+        self._size = self._pace.rows(snapshot)
         return Outcome(None, None, self._run)
 
     def _run(self, connection: sqlite3.Connection) -> None:
         # A group that is rolled back runs its units again: nothing may be left of the first time.
         self.last_row, self.deleted, self.dropped_index = self._after, 0, False
-        rows = connection.execute(queries.LOG_AFTER, (self._after, limits.RETENTION_STEP_ROWS)).fetchall()
+        rows = connection.execute(queries.LOG_AFTER, (self._after, self._size)).fetchall()
         readable = [row for row in rows if row[1] <= self._floor]
         if not readable:
             return
@@ -193,34 +218,49 @@ class _Revisions:
         set_global(connection, "swept_row", self.last_row)
 
 
+class _KnownIndexes(NamedTuple):
+    """
+    The indexes there were when a walk began.
+
+    Attributes:
+        ids: of all that some moment knows, and of those that an import fills; JSON.
+        next_id: those from it on are younger than the walk.
+    """
+
+    ids: str
+    next_id: int
+
+
+def _look_at_indexes(snapshot: Snapshot, _ts: int) -> Outcome[_KnownIndexes]:
+    ids = [document["indexId"] for document in snapshot.all_revisions(INDEXES_TABLET)]
+    ids += [index["id"] for document in snapshot.all_revisions(TABLETS_TABLET) for index in document["indexes"]]
+    return Outcome(_KnownIndexes(json.dumps(sorted(set(ids))), snapshot.globals()["next_index_id"]))
+
+
 class _Entries:
     """
     One step through `indexes`, whole keys at a time.
 
     Attributes:
         end: the key it ended with; None after the last.
+        size: how many entries it looked at, about.
     """
 
-    def __init__(self, after: tuple[int, bytes], floor: int) -> None:
-        self._after, self._floor = after, floor
+    def __init__(self, after: tuple[int, bytes], floor: int, known: _KnownIndexes, pace: _Pace) -> None:
+        self._after, self._floor, self._known, self._pace = after, floor, known, pace
+        self.size = 0
         self.end: tuple[int, bytes] | None = None
 
-    def unit(self, _snapshot: Snapshot, _ts: int) -> Outcome[None]:
+    def unit(self, snapshot: Snapshot, _ts: int) -> Outcome[None]:
         """The step, on the writer."""
+        self.size = ENTRIES_PER_ROW * self._pace.rows(snapshot)
         return Outcome(None, None, self._run)
 
     def _run(self, connection: sqlite3.Connection) -> None:
-        self.end = connection.execute(queries.ENTRY_AFTER, (*self._after, limits.RETENTION_STEP_ROWS)).fetchone()
+        self.end = connection.execute(queries.ENTRY_AFTER, (*self._after, self.size)).fetchone()
         last = self.end if self.end is not None else connection.execute(queries.LAST_ENTRY).fetchone()
         if last is not None:
-            ids = json.dumps(sorted(set(_known_indexes(connection))))
-            connection.execute(queries.DELETE_ENTRIES, (*self._after, *last, self._floor, FIRST_INDEX_ID, ids))
-
-
-def _known_indexes(connection: sqlite3.Connection) -> Iterator[int]:
-    """The ids of all indexes that some moment knows, and of those that an import fills."""
-    for (data,) in connection.execute(queries.REVISIONS_OF, (INDEXES_TABLET,)):
-        yield cast("dict[str, Any]", codec.decode_canonical(data))["indexId"]
-    for (data,) in connection.execute(queries.REVISIONS_OF, (TABLETS_TABLET,)):
-        for index in cast("dict[str, Any]", codec.decode_canonical(data))["indexes"]:
-            yield index["id"]
+            known = self._known
+            connection.execute(
+                queries.DELETE_ENTRIES, (*self._after, *last, self._floor, FIRST_INDEX_ID, known.next_id, known.ids)
+            )
