@@ -6,9 +6,13 @@ import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
 import tinyvex as tv
 from tests.support.loop import run_virtual
@@ -17,7 +21,13 @@ from tests.support.process import ServerProcess
 from tests.support.raw import RawClient
 from tests.support.world import WorldRuntime
 from tinyvex.client.blocking import connect_blocking
+from tinyvex.server.admission import Admission
+from tinyvex.server.dashboard_access import DashboardAccess
+from tinyvex.server.handshake import AccessRules, Tokens
+from tinyvex.server.http import Routes
+from tinyvex.server.pairing import Pairing
 from tinyvex.server.server import Server, ServerOptions
+from tinyvex.sync.counters import Counters
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
@@ -243,3 +253,37 @@ def receive(peer: socket.socket) -> bytes:
         return peer.recv(65536)
     except ConnectionResetError:
         return b""
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+@pytest.mark.parametrize(
+    ("listens_on", "token", "status"),
+    [
+        ("127.0.0.1", None, 200), ("0.0.0.0", None, 401), ("0.0.0.0", "wrong", 401), ("0.0.0.0", "client", 200),
+        ("0.0.0.0", "admin", 200),
+    ],
+)  # fmt: skip
+def test_other_machines_need_a_token(
+    path: str, listens_on: str, token: str | None, status: int, tmp_path: Path
+) -> None:
+    """On loopback whoever runs programs here may look; beyond it only who may connect."""
+    pairing = Pairing(tmp_path, lambda: 0, lambda: "00")
+    admission = Admission(Tokens("admin", "client"), pairing, DashboardAccess(lambda: 0.0, lambda: "00"))
+    store: Any = SimpleNamespace(last_ts=1, database_id="")
+    routes = Routes(AccessRules(listens_on=listens_on), admission, None, Counters(), store)  # type: ignore[arg-type]
+    headers = Headers(Host="127.0.0.1")
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    answer = routes.answer(Request(path, headers), 0)
+    assert (answer.status_code if isinstance(answer, Response) else 200) == status
+    assert answer is not None
+
+
+def test_a_paired_client_may_look(tmp_path: Path) -> None:
+    """Its token counts as the client token does; a code, and nothing at all, do not."""
+    pairing = Pairing(tmp_path, lambda: 0, lambda: "0123456789abcdef" * 4)
+    admission = Admission(Tokens("admin", "client"), pairing, DashboardAccess(lambda: 0.0, lambda: "00"))
+    redeemed = pairing.redeem(pairing.offer("phone"))
+    assert redeemed is not None
+    assert admission.knows(redeemed[1])
+    assert not any(map(admission.knows, ["", "pairing:", f"pairing:{redeemed[1]}"]))

@@ -45,6 +45,14 @@ class Admission:
         """The code of a link to the dashboard."""
         return self._dashboard.offer()
 
+    def knows(self, token: str) -> bool:
+        """Whether it lets somebody in; codes do not count, which are good once."""
+        try:
+            self._tokens.admit(token)
+        except Unauthenticated:
+            return bool(token) and (self._dashboard.is_admin(token) or self._pairing.find(token) is not None)
+        return True
+
     def admit(self, connection: Admitted, token: str) -> tuple[bool, str | None]:
         """
         Let a client in; `connection.paired` is set where it came with a token that can be taken back.

@@ -37,6 +37,9 @@ class AccessRules:
         origins: further origins, as `https://app.example` or `tauri://localhost`, whose pages may connect.
         listens_on: the address that the server listens on, which is allowed too.
         secure: whether it speaks TLS: a page of its own then came over TLS as well.
+
+    Attributes:
+        is_exposed: whether other machines can connect.
     """
 
     def __init__(
@@ -48,13 +51,13 @@ class AccessRules:
         secure: bool = False,
     ) -> None:
         self.own_schemes = {"https"} if secure else {"http", "https"}
-        self._takes_addresses = not is_loopback(listens_on)
+        self.is_exposed = not is_loopback(listens_on)
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in (*hosts, listens_on)}
         self.origins = frozenset(origin.lower().rstrip("/") for origin in origins)
 
     def takes_host(self, name: str | None) -> bool:
         """Whether the server may be addressed so; None is a malformed name."""
-        return name in self._hosts or (self._takes_addresses and name is not None and _address(name) is not None)
+        return name in self._hosts or (self.is_exposed and name is not None and _address(name) is not None)
 
 
 class Tokens:

@@ -24,6 +24,7 @@ from tinyvex.version import __version__
 if TYPE_CHECKING:
     from websockets.http11 import Request
 
+    from tinyvex.server.admission import Admission
     from tinyvex.server.connection import Answer
     from tinyvex.server.dashboard import Dashboard
     from tinyvex.storage.inspection import FileFacts
@@ -40,13 +41,22 @@ class Routes:
 
     Args:
         rules: who may ask.
+        admission: whose token is good, where other machines may ask.
         dashboard: answers below `/_dashboard`.
         counters: for the metrics.
         store: whose health it is.
     """
 
-    def __init__(self, rules: handshake.AccessRules, dashboard: Dashboard, counters: Counters, store: Store) -> None:
+    def __init__(
+        self,
+        rules: handshake.AccessRules,
+        admission: Admission,
+        dashboard: Dashboard,
+        counters: Counters,
+        store: Store,
+    ) -> None:
         self._rules = rules
+        self._admission = admission
         self._dashboard = dashboard
         self._counters = counters
         self._store = store
@@ -62,10 +72,16 @@ class Routes:
         path, _, query = request.path.partition("?")
         if path == "/sync":
             return None
-        if path == "/healthz":
-            return health(__version__, self._store)
-        if path == "/metrics":
-            return partial(metrics, self._counters, self._store)
+        if path in {"/healthz", "/metrics"}:
+            if self._rules.is_exposed and not self._admission.knows(
+                handshake.bearer_token(headers.get_all("Authorization")) or ""
+            ):
+                return text_response(HTTPStatus.UNAUTHORIZED, "A token is needed: Authorization: Bearer TOKEN.\n")
+            return (
+                health(__version__, self._store)
+                if path == "/healthz"
+                else partial(metrics, self._counters, self._store)
+            )
         found = self._dashboard.answer(path, query, headers)
         return found if found is not None else text_response(HTTPStatus.NOT_FOUND, "Not found.\n")
 

@@ -122,7 +122,7 @@ class Server:
             self.store.on_abandoned = self._thread_abandoned
             self._activity = Activity(self.store, self.counters, reveal=self.options.dev)
             dashboard = Dashboard(self.options, self._admission, self.live, self._activity, self._connections)
-            self._routes = http.Routes(self._rules, dashboard, self.counters, self.store)
+            self._routes = http.Routes(self._rules, self._admission, dashboard, self.counters, self.store)
             # 5. The port.
             await self.listening.listen(self._accept)
         except BaseException:
