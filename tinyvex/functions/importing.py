@@ -165,10 +165,10 @@ class _Rows:
             document = codec.decode(line)
             if not isinstance(document, dict):
                 raise _RowProblems(["a document is a JSON object"])
-            internal, created = self._identity(document)
+            text, internal, created = self._identity(document)
             fields = self._fields(user_fields(document))
             fields["_creationTime"] = created
-            fields["_id"] = DocumentId(self._table.number, internal).text
+            fields["_id"] = text
             write = replacement.write_of(self._table, internal, fields)
         except TinyvexError as error:
             raise _RowProblems([error.message]) from None
@@ -182,15 +182,16 @@ class _Rows:
         self._seen.add(internal)
         return write
 
-    def _identity(self, document: Mapping[str, Any]) -> tuple[bytes, float]:
-        """The id and creation time, given or new."""
+    def _identity(self, document: Mapping[str, Any]) -> tuple[str, bytes, float]:
+        """The id, its own part of it, and the creation time; given or new."""
         created = document.get("_creationTime")
         if created is None:
             created = self._creation_time = next_creation_time(self._creation_time)
         elif isinstance(created, bool) or not isinstance(created, int | float) or not 0 <= created < 2**53:
             raise _RowProblems(["$._creationTime: milliseconds since the epoch"])
         if "_id" not in document:
-            return new_internal(self._transaction.ts, self._transaction.random), created
+            internal = new_internal(self._transaction.ts, self._transaction.random)
+            return DocumentId(self._table.number, internal).text, internal, created
         text = document["_id"]
         if not isinstance(text, str):
             raise _RowProblems(["$._id: an id is a string"])
@@ -206,7 +207,7 @@ class _Rows:
             raise _RowProblems([f"$._id: {text} is there twice"])
         if self._also is not None and self._transaction.snapshot.existed(self._also, internal):
             raise _RowProblems([f"$._id: {text} exists already, or existed before"])
-        return internal, created
+        return text, internal, created
 
     def _exists(self, internal: bytes) -> bool:
         return self._transaction.snapshot.existed(self._table.tablet, internal)
