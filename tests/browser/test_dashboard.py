@@ -100,6 +100,23 @@ async def test_a_document_is_followed_while_it_is_open(tab: Page, client: tv.Cli
     await expect(document).to_contain_text("Deleted")
 
 
+async def test_a_document_has_a_history(tab: Page, client: tv.Client) -> None:
+    """Its revisions, the newest first, with what each changed; it grows as others write."""
+    await client.mutation("library:add", {"title": "Austerlitz", "pages": 10})
+    await client.mutation("library:turn", {"title": "Austerlitz"})
+    await visit(tab, "data/books")
+    await rows(tab).filter(has_text="Austerlitz").click()
+    await tab.get_by_role("button", name="History").click()
+    revisions = tab.get_by_role("list", name="Revisions").get_by_role("listitem")
+    await expect(revisions).to_have_count(2)
+    await expect(revisions.first).to_contain_text("pages 10 → 11")
+    await expect(revisions.last).to_contain_text("Inserted")
+    await client.mutation("library:remove", {"title": "Austerlitz"})
+    await expect(revisions.first).to_contain_text("Deleted")
+    await revisions.last.click()
+    await expect(revisions.last).to_contain_text('"pages": 10')
+
+
 async def test_a_64_bit_integer_is_read_and_written(tab: Page, client: tv.Client) -> None:
     """One that no number of JavaScript holds goes into the form and comes out in the table."""
     await visit(tab, "functions/library%3Aregister")

@@ -90,7 +90,8 @@ export class Runner {
   #tell({ value, error, logLines = [] }, note, isLive = false) {
     const logged = logLines.length > 0 ? h("div", { class: "logged" }, h("h3", {}, "Logged"), h("pre", { tabindex: "0" }, logLines.join("\n"))) : null;
     if (error !== undefined) {
-      this.#form.complain(error.data.path, error.message);
+      const { path } = error.data;
+      if (path !== undefined) this.#form.complain(path, sentenceOf(error.message, path));
       show(this.#result, headOf(error.name, "bad", note), h("div", { class: "scroll grow" }, faultOf(error), logged));
       return;
     }
@@ -108,6 +109,13 @@ export class Runner {
 
 function headOf(text, kind, note) {
   return h("header", { class: "bar low" }, h("span", { class: `dot ${kind}` }), h("strong", {}, text), h("span", { class: "faint number" }, note));
+}
+
+/** What is wrong at a path, told at the field of its first name: only what lies deeper is named again. */
+function sentenceOf(message, path) {
+  const place = path.replace(/^\$\.?/, "");
+  const sentence = message.split(`${path}: `).at(-1);
+  return /[.[]/.test(place) ? `${place}: ${sentence}` : sentence;
 }
 
 /** All that an error says: its sentence, whose fault it is, whether to try again, and what the app put into it. */

@@ -2,7 +2,7 @@
 
 import { DocumentView } from "./document.js";
 import { flash, h, rove, say, show } from "./dom.js";
-import { brief, count, kindOf, moment } from "./values.js";
+import { brief, count, isId, kindOf, moment, shortId } from "./values.js";
 
 const PAGE_ROWS = 50;
 const COLUMNS_MAX = 24;
@@ -15,7 +15,7 @@ export class TableView {
     this.#client = client;
     this.#total = h("span", { class: "faint number" });
     this.#filter = h("input", {
-      class: "filter", type: "search", placeholder: "Filter this page", "aria-label": "Filter this page", "data-filter": true,
+      class: "filter", type: "search", placeholder: "Filter", "aria-label": "Filter this page", "data-filter": true,
       "aria-keyshortcuts": "/", oninput: () => this.#narrow(),
     });
     this.#order = h(
@@ -169,14 +169,14 @@ export class TableView {
 
   #fillCell(cell, name, value) {
     const kind = kindOf(value);
-    cell.className = `clip kind-${kind}${this.#numeric.has(name) ? " right" : ""}${name === "_id" ? " id" : ""}`;
+    cell.className = `clip kind-${kind}${this.#numeric.has(name) ? " right" : ""}${isId(value) ? " id" : ""}`;
     if (name === "_creationTime") {
       cell.classList.add("faint", "number");
       say(cell, moment(value));
       return cell;
     }
-    const text = kind === "missing" ? "" : kind === "null" ? "null" : brief(value);
-    say(cell, text);
+    const text = kind === "null" ? "null" : brief(value);
+    say(cell, isId(value) ? shortId(value) : text);
     cell.title = text.length > 24 ? text : "";
     return cell;
   }

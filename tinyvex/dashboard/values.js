@@ -49,7 +49,7 @@ export function brief(value, length = 120) {
 export function pretty(value, indent = "") {
   const inside = wrapped(value);
   const kind = kindOf(value);
-  if (inside !== null) return [[kind, JSON.stringify(value)], ["note", `  ${unwrap(inside)}`]];
+  if (inside !== null) return [[kind, JSON.stringify(value)], ["note", `  → ${unwrap(inside)}`]];
   if (kind !== "object" && kind !== "array") return [[kind, value === undefined ? "nothing" : JSON.stringify(value)]];
   const entries = Array.isArray(value) ? value.map((item) => [null, item]) : Object.entries(value);
   const [open, close] = Array.isArray(value) ? "[]" : "{}";
@@ -67,6 +67,16 @@ export function pretty(value, indent = "") {
   });
   pieces.push(["mark", indent + close]);
   return pieces;
+}
+
+/** A document's id with its middle left out: the end tells it from others. */
+export function shortId(id) {
+  return `${id.slice(0, 4)}…${id.slice(-7)}`;
+}
+
+/** Whether a value looks like a document's id. */
+export function isId(value) {
+  return typeof value === "string" && /^[0-9a-hjkmnp-tv-z]{31,37}$/.test(value);
 }
 
 /** 1234567 as 1,234,567. */

@@ -1,0 +1,207 @@
+"""The dashboard's modules by themselves, in a real Chromium: values and their texts, and a protocol that is broken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, WebSocketRoute
+
+from tests.support.browser import running_browser
+from tests.support.dashboard import APP, page_of
+from tests.support.process import ServerProcess
+from tinyvex.values import codec
+from tinyvex.values.types import Int64
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Who serves the modules."""
+    with ServerProcess(APP, tmp_path_factory.mktemp("data")) as process:
+        yield process
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def page(server: ServerProcess) -> AsyncIterator[Page]:
+    """A page that was let in nowhere."""
+    async with running_browser() as browser:
+        page = await (await browser.new_context()).new_page()
+        await page.goto(page_of(server))
+        yield page
+
+
+async def call(page: Page, module: str, function: str, *arguments: Any) -> Any:
+    """What an exported function returns."""
+    run = "async ([module, name, given]) => (await import(`/_dashboard/${module}.js`))[name](...given)"
+    return await page.evaluate(run, [module, function, list(arguments)])
+
+
+@pytest.mark.parametrize("number", [0, 1, -1, 2**53 + 1, 2**63 - 1, -(2**63)])
+async def test_an_integer_is_wrapped_as_the_server_does(page: Page, number: int) -> None:
+    """Eight bytes, little-endian, in base64."""
+    wrap = "async (text) => (await import('/_dashboard/values.js')).wrapInteger(BigInt(text))"
+    assert await page.evaluate(wrap, str(number)) == json.loads(codec.encode(Int64(number)))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Int64(-(2**63)), "-9223372036854775808"),
+        (float("nan"), "NaN"),
+        (float("-inf"), "-Infinity"),
+        (-0.0, "-0"),
+        (b"", "0 bytes"),
+        (b"x", "1 byte"),
+        (None, "null"),
+        (True, "true"),
+        (1.5, "1.5"),
+        ("two\n lines", "two lines"),
+        ([1, {"a": "b"}], '[1,{"a":"b"}]'),
+        ("x" * 200, "x" * 120 + "…"),
+    ],
+)
+async def test_a_value_is_told_in_a_line(page: Page, value: Any, text: str) -> None:
+    """Wrappers by what is in them, long ones cut."""
+    assert await call(page, "values", "brief", json.loads(codec.encode(value))) == text
+
+
+@pytest.mark.parametrize("value", [None, [], {}, [[], {}], {"a": [1, "x", None], "b": {"c": True}}, "\u2028<b>", 1e300])
+async def test_a_value_is_told_whole(page: Page, value: Any) -> None:
+    """As JSON over several lines that says the same, indented as Python does it."""
+    pieces = await call(page, "values", "pretty", value)
+    text = "".join(part for _, part in pieces)
+    assert json.loads(text) == value
+    assert len(text.splitlines()) == len(json.dumps(value, indent=2, ensure_ascii=False).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "text"),
+    [
+        ("duration", 0.00012, "0.12 ms"),
+        ("duration", 0.0123, "12.3 ms"),
+        ("duration", 0.45, "450 ms"),
+        ("duration", 2.5, "2.50 s"),
+        ("duration", None, "\u2013"),
+        ("age", 59.9, "59 s"),
+        ("age", 3600, "1 h 0 min"),
+        ("age", 200_000, "2 d 7 h"),
+        ("bytes", 999, "999 B"),
+        ("bytes", 1500, "1.5 KB"),
+        ("bytes", 12_000_000, "12 MB"),
+        ("count", 1234567, "1,234,567"),
+    ],
+)
+async def test_figures_are_told_with_units(page: Page, function: str, argument: Any, text: str) -> None:
+    """Short, and to a sensible number of digits."""
+    assert await call(page, "values", function, argument) == text
+
+
+WELCOME = {"protocolVersion": 1, "epoch": "e", "lastTs": 0, "databaseId": "d", "limits": {}, "heartbeatMs": 5000}
+
+
+def transition(start: int, end: int, *modifications: dict[str, Any], query_set: int = 1) -> str:
+    """A transition between two moments."""
+    params = {
+        "startVersion": {"querySet": query_set if start else 0, "identity": 0, "ts": start},
+        "endVersion": {"querySet": query_set, "identity": 0, "ts": end},
+        "modifications": list(modifications),
+    }
+    return json.dumps({"jsonrpc": "2.0", "method": "tinyvex/transition", "params": params})
+
+
+def updated(value: Any) -> dict[str, Any]:
+    return {"type": "QueryUpdated", "queryId": 0, "value": value, "hash": "h", "logLines": []}
+
+
+BROKEN = {
+    "a gap": transition(9, 10, updated("wrong")),
+    "an unknown modification": transition(5, 6, {"type": "QueryPainted", "queryId": 0}),
+    "a patch": transition(5, 6, {"type": "QueryUpdated", "queryId": 0, "patch": [], "hash": "h"}),
+    "a step back": transition(5, 4, updated("wrong")),
+    "half a transition": json.dumps(
+        {
+            "jsonrpc": "2.0",
+            "method": "tinyvex/transitionChunk",
+            "params": {"transitionId": 0, "partNumber": 1, "partsTotal": 2, "bytesTotal": 9, "chunk": "x"},
+        }
+    ),
+}
+
+
+SHOWN = """
+async (last) => {
+  const { Client } = await import("/_dashboard/client.js");
+  const client = new Client(`ws://${location.host}/fake`, () => "token", () => null);
+  client.connect();
+  const seen = [];
+  return new Promise((resolve) =>
+    client.watch("app:f", {}, ({ value }) => {
+      seen.push(value);
+      if (value === last) resolve(seen);
+    }),
+  );
+}
+"""
+"""What a client shows of a query, up to its last value."""
+
+
+async def shown(page: Page, last: str, *scripts: list[str]) -> list[str]:
+    """What a client shows whose sockets, one after another, say this once it has told its queries."""
+    waiting = list(scripts)
+
+    async def serve(socket: WebSocketRoute) -> None:
+        script = waiting.pop(0)
+
+        def answer(message: str | bytes) -> None:
+            request = json.loads(message)
+            result = WELCOME if request["method"] == "tinyvex/connect" else {}
+            socket.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}))
+            for line in script if request["method"] == "tinyvex/modifyQuerySet" else []:
+                socket.send(line)
+
+        socket.on_message(answer)
+
+    fresh = await page.context.new_page()
+    await fresh.route_web_socket("**/fake", serve)
+    await fresh.goto(page.url)
+    seen = await fresh.evaluate(SHOWN, last)
+    await fresh.close()
+    assert waiting == []
+    return list(seen)
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+async def test_a_broken_transition_makes_the_client_come_back(page: Page, kind: str) -> None:
+    """S-31: nothing of it is shown; on the next socket the queries are said again, and it goes on."""
+    first = [transition(0, 5, updated("one")), BROKEN[kind], transition(5, 6, updated("too late"))]
+    assert await shown(page, "two", first, [transition(0, 7, updated("two"))]) == ["one", "two"]
+
+
+async def test_an_older_state_is_not_shown_after_a_reconnect(page: Page) -> None:
+    """S-37: what a user sees moves forward only."""
+    first = [transition(0, 5, updated("new")), BROKEN["a gap"]]
+    second = [transition(0, 3, updated("old")), transition(3, 8, updated("newest"))]
+    assert await shown(page, "newest", first, second) == ["new", "newest"]
+
+
+async def test_a_transition_in_parts_is_joined(page: Page) -> None:
+    """S-80: whatever else comes between its parts."""
+    text = transition(0, 5, updated("whole"))
+    parts = [text[:40], text[40:80], text[80:]]
+    ping = json.dumps({"jsonrpc": "2.0", "method": "tinyvex/ping"})
+    said = [
+        json.dumps(
+            {
+                "jsonrpc": "2.0",
+                "method": "tinyvex/transitionChunk",
+                "params": {"transitionId": 0, "partNumber": n, "partsTotal": 3, "bytesTotal": len(text), "chunk": part},
+            }
+        )
+        for n, part in enumerate(parts)
+    ]
+    assert await shown(page, "whole", [said[0], ping, *said[1:]]) == ["whole"]
