@@ -88,7 +88,7 @@ def test_worlds_reach_every_way_of_telling(tmp_path: Path, live: Live) -> None:
         "patches_applied", "values_received", "chunks_received", "unchanged_sent", "results_found_again",
         "transitions_skipped", "results_evicted", "rows_applied", "mutations_replayed", "kills", "cuts", "stalls",
         "revisions_forgotten", "vanished", "crashed_clients", "clock_steps", "tokens_taken", "tokens_refused", "tokens_ended",
-        "signed_out", "identities_changed", "mutations_of_users", "results_of_users", "queries_answered",
+        "signed_out", "identities_changed", "imports", "imports_failed", "mutations_of_users", "results_of_users", "queries_answered",
     ]  # fmt: skip
     print(counted)
     assert [way for way in ways if not counted[way]] == [], counted

@@ -155,13 +155,18 @@ class Board:
         steps[-1]["fail"] = pick.random() < 0.1
         return {"steps": steps}
 
-    def _step(self, pick: random.Random, key: str) -> dict[str, Any]:
+    def document(self, pick: random.Random) -> dict[str, Any]:
+        """Random fields."""
         document: dict[str, Any] = {}
         for name in ("a", "b"):
             if pick.random() < 0.8:
                 document[name] = pick.choice(VALUES)
         if pick.random() < 0.8:
             document["c"] = {"d": pick.choice(VALUES)} if pick.random() < 0.8 else pick.choice(VALUES)
+        return document
+
+    def _step(self, pick: random.Random, key: str) -> dict[str, Any]:
+        document = self.document(pick)
         kind = pick.choice(("insert", "insert", "patch", "patch", "replace", "delete"))
         return {
             "table": pick.choice(sorted(self.tables)), "kind": kind, "victim": pick.randint(0, 20),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.administrator import Attempt
 from tests.support.board import CALLERS, Board
 from tests.support.model import Model
 from tests.support.users import Issuer, Said, Who, Witness
@@ -31,6 +32,7 @@ class Checkers:
         note: adds to the world's trace.
 
     Attributes:
+        imports: those that were begun.
         acknowledged: how often each mutation was, by its key.
         asked: each time that one was sent, by its key.
         checks: how many results were compared.
@@ -43,6 +45,7 @@ class Checkers:
     issuer: Issuer
     note: Callable[[str], None]
     model: Model = field(default_factory=Model)
+    imports: list[Attempt] = field(default_factory=list)
     acknowledged: dict[str, int] = field(default_factory=dict)
     asked: dict[str, list[Said]] = field(default_factory=dict)
     checks: int = 0
@@ -113,10 +116,6 @@ class Checkers:
             return
         connection = sqlite3.connect(f"file:{self.data / 'data.sqlite3'}?mode=ro", uri=True)
         try:
-            tables = {}
-            for (text,) in connection.execute("SELECT json_value FROM documents WHERE table_id = 1 AND NOT deleted"):
-                table = json.loads(text)
-                tables[table["tablet"]] = table["name"]
             rows = connection.execute(
                 "SELECT ts, table_id, hex(id), json_value FROM documents WHERE ts > ? ORDER BY ts, rowid",
                 (self.model.last_ts,),
@@ -126,9 +125,9 @@ class Checkers:
             )
         finally:
             connection.close()
-        commits: dict[int, list[tuple[str, str, bytes | None]]] = {}
+        commits: dict[int, list[tuple[int, str, bytes | None]]] = {}
         for ts, tablet, internal, text in rows:
-            commits.setdefault(ts, []).append((tables.get(tablet, f"#{tablet}"), internal, text))
+            commits.setdefault(ts, []).append((tablet, internal, text))
         for ts, writes in commits.items():
             self.model.commit(ts, writes)
         self.model.last_ts = max(self.model.last_ts, int(stored["last_ts"]))
@@ -140,10 +139,19 @@ class Checkers:
         assert check_folder(self.data) == []
         self.catch_up()
         self._check_callers()
+        self._check_imports()
         marks = [row["key"] for row in self.model.documents("marks", self.model.last_ts) if row["key"]]
         assert len(marks) == len(set(marks)), f"seed {self.seed}: a mutation happened twice"
         assert set(self.acknowledged) <= set(marks), f"seed {self.seed}: an acknowledged mutation is lost"
         assert all(count == 1 for count in self.acknowledged.values())
+
+    def _check_imports(self) -> None:
+        """All documents of an import are seen from one commit on, or none ever; all of one that was acknowledged."""
+        for attempt in self.imports:
+            appeared = self.model.appeared(attempt.mark)
+            assert len(set(appeared)) <= 1, f"seed {self.seed}: {attempt} is seen from {appeared} on"
+            assert len(appeared) in {0, attempt.documents}, f"seed {self.seed}: {attempt} is seen in part"
+            assert appeared or not attempt.acknowledged or not attempt.documents, f"seed {self.seed}: {attempt} is lost"
 
     def _check_callers(self) -> None:
         """Each mutation ran for somebody who had sent it, and its result was told to nobody else."""

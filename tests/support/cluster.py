@@ -18,6 +18,7 @@ from typing import Any
 
 import anyio
 
+from tests.support.administrator import try_import
 from tests.support.board import Board
 from tests.support.checkers import Checkers
 from tests.support.loop import VirtualLoop
@@ -87,6 +88,7 @@ class Cluster:
         self.is_trusting = self.random.random() < 0.3
         """Whether clients try tokens of any subject."""
         self.issuer = Issuer(WorldRuntime(self.network, self.random))
+        self.has_imports = self.random.random() < 0.4
         self.checkers = Checkers(self.seed, self.data, self.board, self.issuer, self.note)
         self.counted: Counter[str] = Counter()
         """What all server processes and clients have done."""
@@ -125,6 +127,8 @@ class Cluster:
             self._scope = tasks.cancel_scope
             tasks.start_soon(self._supervise)
             faults_over = anyio.Event()
+            if self.has_imports:
+                tasks.start_soon(self._administrate, random.Random(self.random.getrandbits(64)), faults_over)
             async with anyio.create_task_group() as clients:
                 for number in range(CLIENTS):
                     source = random.Random(self.random.getrandbits(64))
@@ -253,6 +257,20 @@ class Cluster:
         else:
             client._session.identity.renew()
             client._tokens.look_up()
+
+    async def _administrate(self, source: random.Random, faults_over: anyio.Event) -> None:
+        """Somebody imports documents now and then."""
+        runtime = WorldRuntime(self.network, source)
+        runtime.bind(asyncio.get_running_loop())
+        while not faults_over.is_set():
+            await asyncio.sleep(source.random() * self.pace_seconds * 10)
+            token = self.server.server.admin_token
+            async with Client(f"ws://127.0.0.1:{PORT}", token, runtime) as client:
+                attempt = await try_import(client, self.board, source, f"import-{len(self.checkers.imports)}")
+            self.checkers.imports.append(attempt)
+            self.counted["imports"] += attempt.acknowledged
+            self.counted["imports_failed"] += not attempt.acknowledged
+            self.note(str(attempt))
 
     def _vanish(self, client: Client) -> None:
         """Its process is gone: nobody is told, and what it waited for it does not hear."""

@@ -12,6 +12,8 @@ from typing import Any
 
 Document = dict[str, Any]
 MISSING = object()
+TABLES = 1
+"""The tablet of `_tables`."""
 
 
 def rank(value: Any) -> tuple[Any, ...]:
@@ -42,40 +44,60 @@ def at_path(document: Document, path: str) -> Any:
 
 @dataclass
 class Model:
-    """Every revision of every document, by table."""
+    """Every revision of every document, by tablet, and which tablet each table had from when on."""
 
-    revisions: dict[str, dict[str, list[tuple[int, Document | None]]]] = field(default_factory=dict)
+    revisions: dict[int, dict[str, list[tuple[int, Document | None]]]] = field(default_factory=dict)
+    tablets: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     last_ts: int = 0
     internal_ids: dict[str, str] = field(default_factory=dict)
     """The internal id of each document's id: a deletion in the log has nothing else."""
 
-    def commit(self, ts: int, writes: list[tuple[str, str, bytes | None]]) -> None:
-        """Take in a commit: (table, internal id, JSON or None)."""
+    def commit(self, ts: int, writes: list[tuple[int, str, bytes | None]]) -> None:
+        """Take in a commit: (tablet, internal id, JSON or None)."""
         assert ts > self.last_ts, "commits are in order"
         self.last_ts = ts
-        for table, internal, text in writes:
+        for tablet, internal, text in writes:
             document = None if text is None else json.loads(text)
-            if document is not None:
+            if tablet == TABLES:
+                assert document is not None
+                self.tablets.setdefault(document["name"], []).append((ts, document["tablet"]))
+            elif document is not None:
                 self.internal_ids[document["_id"]] = internal
-            self.revisions.setdefault(table, {}).setdefault(internal, []).append((ts, document))
+            self.revisions.setdefault(tablet, {}).setdefault(internal, []).append((ts, document))
 
     def fetch(self, document_id: str, ts: int) -> Document | None:
         """The document with an id, in whichever table."""
         internal = self.internal_ids.get(document_id, "")
-        found = [self._revision(table, internal, ts) for table in self.revisions]
+        found = [self._revision(self._tablet(table, ts), internal, ts) for table in self.tablets]
         return next((document for document in found if document is not None), None)
 
-    def _revision(self, table: str, internal: str, ts: int) -> Document | None:
+    def _tablet(self, table: str, ts: int) -> int:
+        """Which one the table had; 0 before there was one."""
+        return next((tablet for since, tablet in reversed(self.tablets.get(table, [])) if since <= ts), 0)
+
+    def _revision(self, tablet: int, internal: str, ts: int) -> Document | None:
         found = None
-        for written, document in self.revisions[table].get(internal, ()):
+        for written, document in self.revisions.get(tablet, {}).get(internal, ()):
             if written <= ts:
                 found = document
         return found
 
     def documents(self, table: str, ts: int) -> list[Document]:
         """All documents of a table at a `ts`."""
-        found = [self._revision(table, internal, ts) for internal in self.revisions.get(table, {})]
+        tablet = self._tablet(table, ts)
+        found = [self._revision(tablet, internal, ts) for internal in self.revisions.get(tablet, {})]
         return [document for document in found if document is not None]
+
+    def appeared(self, mark: str) -> list[int]:
+        """From when on each document was seen that was written with this `mark`; nothing for one that never was."""
+        since = {tablet: ts for entries in self.tablets.values() for ts, tablet in reversed(entries)}
+        return [
+            max(written, since[tablet])
+            for tablet, documents in self.revisions.items()
+            if tablet in since
+            for (written, document), *_ in documents.values()
+            if document is not None and document.get("mark") == mark
+        ]
 
     def scan(self, ts: int, fields: list[str], args: Document) -> list[Document]:
         """What the board's `scan` must return."""
