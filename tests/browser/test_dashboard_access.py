@@ -55,6 +55,14 @@ async def test_the_address_alone_lets_nobody_in(page: Page, server: ServerProces
     await expect_gate(page, "Open this page with a link")
 
 
+async def test_a_link_opened_where_nobody_was_let_in_lets_in(page: Page, server: ServerProcess) -> None:
+    """Though for the browser it is the same page with another fragment."""
+    await page.goto(page_of(server))
+    await expect_gate(page, "Open this page with a link")
+    await page.goto(link(server))
+    await expect(page.get_by_role("status")).to_have_text("Live")
+
+
 async def test_a_wrong_code_lets_nobody_in(page: Page, server: ServerProcess) -> None:
     """The page says so."""
     await page.goto(f"{page_of(server)}#code=guessed")

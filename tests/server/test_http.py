@@ -78,6 +78,15 @@ def test_health_says_that_it_is_alive(server: ServerProcess) -> None:
     assert found["databaseId"]
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nothing"])
+def test_no_answer_is_for_other_pages(server: ServerProcess, path: str) -> None:
+    """A browser neither guesses at its type nor gives it to a page of another origin in any form."""
+    headers = ask(server, path)[1]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
 def test_metrics_count_what_happened(server: ServerProcess) -> None:
     """Connections, live queries, commits, their latency and group size are those of this server's short life."""
     found = metrics(server)

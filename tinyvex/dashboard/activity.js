@@ -79,7 +79,7 @@ class Tiles {
     const told = [
       [`${count(newest.commits ?? 0)}/s`, `${count(store.commits)} so far`],
       [minute.length > 0 ? duration(Math.max(...minute)) : "–", "highest in 1 min"],
-      [count(connectionsTotal), `${count(counters.connections_total)} so far`],
+      [count(connectionsTotal), `${bytes(newest.bytesSent ?? 0)}/s sent`],
       [count(liveQueriesTotal), `${bytes(counters.kept_bytes)} kept`],
       [`${count(newest.recomputations ?? 0)}/s`, `${count(counters.recomputations)} so far`],
       [share, "ran for nothing"],

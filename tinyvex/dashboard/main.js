@@ -78,14 +78,16 @@ class Shell {
   }
 
   #route() {
-    if (location.hash.startsWith("#code=")) return location.reload(); // another link, opened in this tab
     if (!this.#isShown) return;
-    const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+    const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
     const found = VIEWS.find(([known]) => known === name);
     if (found === undefined) return location.replace("#/data");
     const [, title, View] = found;
     VIEWS.forEach(([known], place) => {
-      if (known === name) this.#links[place].setAttribute("aria-current", "page");
+      if (known === name) {
+        this.#links[place].setAttribute("aria-current", "page");
+        this.#links[place].hash = location.hash; // one comes back to what one looked at
+      }
       else this.#links[place].removeAttribute("aria-current");
     });
     this.#settleNav();
@@ -176,9 +178,20 @@ class Shell {
   }
 }
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function address() {
   return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/sync`;
 }
+
+// Another link, opened in this tab: only the fragment is new, so the browser loads nothing by itself.
+addEventListener("hashchange", () => location.hash.startsWith("#code=") && location.reload());
 
 if (access.token === null) show(root, gate("absent"));
 else new Shell().start();

@@ -93,6 +93,8 @@ def text_response(status: HTTPStatus, text: str, content_type: str = "text/plain
     headers["Content-Type"] = content_type
     headers["Content-Length"] = str(len(body))
     headers["Cache-Control"] = "no-store"
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers["Connection"] = "close"
     return Response(status.value, status.phrase, headers, body)
 

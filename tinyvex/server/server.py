@@ -176,11 +176,11 @@ class Server:
             scope.cancel()
         self.executor.close()
         self._users.close()
+        self._activity.stop()
         # 5. Drain the writer, checkpoint, release the folder. What a stuck function holds up is not acknowledged.
         await self.store.close(limit_seconds=max(deadline - anyio.current_time(), 0.1))
         if self.options.watchdog:
             faulthandler.cancel_dump_traceback_later()
-        self._activity.stop()
         self._stopped.set()
 
     async def wait_stopped(self) -> None:
