@@ -355,3 +355,68 @@ async def test_mutations_beside_an_append_are_kept(tmp_path: Path) -> None:
     for (view,) in watcher.views:
         assert sum(title.startswith("new") for title in view) in (0, 3000)
     assert check_folder(tmp_path / "data") == []
+
+
+KEPT_ROWS = """
+import tinyvex as tv
+
+
+@tv.table("books", indexes={"by_n": ["n"]})
+class Book(tv.Document):
+    n: int
+    text: str = "as long as it takes for a patch to be the smaller one"
+
+
+@tv.query
+def ranked(ctx: tv.QueryCtx) -> tv.Rows[Book]:
+    return ctx.db.query(Book).with_index("by_n").collect()
+
+
+@tv.query
+def newest(ctx: tv.QueryCtx) -> tv.Rows[Book]:
+    return ctx.db.query(Book).order("desc").take(20)
+
+
+@tv.query
+def numbers(ctx: tv.QueryCtx) -> list[int]:
+    return [book.n for book in ctx.db.query(Book).with_index("by_n")]
+
+
+@tv.mutation
+def add(ctx: tv.MutationCtx, n: int) -> None:
+    ctx.db.insert(Book(n=n))
+"""
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["connected", "coming back"])
+async def test_rows_that_are_kept_are_right_after_each_change(tmp_path: Path, cut: bool) -> None:
+    """Replaced, appended to, wiped: what clients hold is brought up by patches, and by resuming, and is verified."""
+    app, data = tmp_path / "app.py", tmp_path / "data"
+    app.write_text(KEPT_ROWS)
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("one", "two")}
+    files["one"].write_text("".join(f'{{"n": {n}}}\n' for n in range(0, 600, 2)))
+    files["two"].write_text("".join(f'{{"n": {n}}}\n' for n in range(1, 600, 2)))
+    evens, odds = list(range(0, 600, 2)), list(range(1, 600, 2))
+    steps: list[tuple[list[str], list[int]]] = [
+        (["import", str(files["one"]), "--table", "books", "--replace"], evens),
+        (["import", str(files["two"]), "--table", "books", "--append"], [*sorted([*evens, *odds]), 1000]),
+        (["import", str(files["two"]), "--table", "books", "--replace"], odds),
+        (["wipe"], []),
+        (["import", str(files["one"]), "--table", "books", "--append"], [*evens, 1000]),
+    ]
+    with ServerProcess(app, data) as server:
+        async with tv.connect(server.url, server.ready["token"], verify=True) as client:
+            subscriptions = [client.subscribe(f"app:{name}") for name in ("ranked", "newest", "numbers")]
+            for command, expected in steps:
+                if cut:
+                    assert client._connection is not None
+                    assert client._connection._link is not None
+                    client._connection._link.abort()
+                assert await asyncio.to_thread(run, [*command, "--yes", "--data", str(data)]) == 0
+                assert await client.query("app:numbers") == expected
+                await client.mutation("app:add", {"n": 1000})
+                wanted = sorted([*expected, 1000])
+                ranked, newest, numbers = [json.loads(s._query.shown.json) for s in subscriptions]  # type: ignore[union-attr]
+                assert [book["n"] for book in ranked] == numbers == wanted
+                assert newest[0]["n"] == 1000
+                assert len(newest) == min(20, len(wanted))
