@@ -181,6 +181,29 @@ async def test_an_action_runs_from_its_form(tab: Page) -> None:
     await expect(tab.get_by_role("region", name="Result")).to_contain_text("Hello, ADA")
 
 
+@pytest.mark.parametrize("button", ["Run", "Watch live"])
+async def test_a_function_can_be_called_as_somebody(tab: Page, button: str) -> None:
+    """It sees the claims given as `ctx.auth`, and nobody's where none are."""
+    await visit(tab, "functions/library%3Awhoami")
+    await tab.get_by_role("button", name=button).click()
+    result = tab.get_by_role("region", name="Result")
+    await expect(result.locator(".json")).to_have_text("null")
+    if button == "Watch live":
+        await tab.get_by_role("button", name="Stop watching").click()
+    await tab.get_by_label("ctx.auth", exact=True).fill('{"subject": "ada"}')
+    await tab.get_by_role("button", name=button).click()
+    await expect(result.locator(".json")).to_have_text('"ada"')
+
+
+async def test_claims_that_are_none_are_said_at_their_field(tab: Page) -> None:
+    """As with any argument."""
+    await visit(tab, "functions/library%3Awhoami")
+    await tab.get_by_label("ctx.auth", exact=True).fill("ada")
+    await tab.get_by_role("button", name="Run").click()
+    await expect(tab.get_by_role("alert")).to_contain_text("this is not JSON")
+    await expect(tab.get_by_label("ctx.auth", exact=True)).to_be_focused()
+
+
 async def test_a_query_is_watched(tab: Page, client: tv.Client) -> None:
     """Its result changes by itself until watching is stopped."""
     await visit(tab, "functions/library%3Atitles")

@@ -78,3 +78,9 @@ def register(ctx: tv.MutationCtx, name: str, card: tv.Int64) -> tv.Id[Reader]:
 async def greet(ctx: tv.ActionCtx, name: str, loud: bool = False) -> str:
     """Nothing that the database knows of."""
     return f"Hello, {name.upper() if loud else name}"
+
+
+@tv.query
+def whoami(ctx: tv.QueryCtx) -> str | None:
+    """The subject of who asks."""
+    return None if ctx.auth is None else str(ctx.auth["subject"])

@@ -1,26 +1,13 @@
 // A client of the sync protocol: live queries and calls over one WebSocket that comes back by itself.
 // The numbers in comments are rules of protocol/SPEC.md.
 
+import { RemoteError, lost } from "./remote_error.js";
+
 const PROTOCOL_VERSION = 1;
 const FINAL = ["SessionReplaced", "Unauthenticated", "Forbidden", "SessionIdentity", "UnsupportedVersion", "ObservedTsAhead"];
 const SILENCE_MS = 45_000;
 const PAUSE_MIN_MS = 300;
 const PAUSE_MAX_MS = 10_000;
-
-/** An error as the server told it: `data` has its name, whose fault it is, whether to retry. */
-export class RemoteError extends Error {
-  constructor({ code, message, data }) {
-    super(message);
-    this.code = code;
-    this.data = data ?? {};
-    this.name = this.data.name ?? "Error";
-  }
-}
-
-function lost() {
-  const message = "the connection was lost before the answer came; whether it ran is not known";
-  return new RemoteError({ message, data: { name: "ConnectionLost", fault: "network", retry: "never" } });
-}
 
 /** 32 letters that nobody can guess; `crypto.randomUUID` is not there on every address. */
 function randomName() {
@@ -30,19 +17,24 @@ function randomName() {
 /**
  * `token` is a function that returns what to show the server; `onState(state)` is told of
  * `{kind: "connecting"}`, `{kind: "open", welcome}`, `{kind: "lost", retryAt}` and, finally, `{kind: "refused", error}`.
+ * With `actingAs` functions see these claims as `ctx.auth`.
  */
 export class Client {
-  constructor(url, token, onState) {
+  constructor(url, token, onState, actingAs = null) {
     this.sessionId = randomName();
     this.#url = url;
     this.#token = token;
     this.#onState = onState;
-    setInterval(() => this.#watchSilence(), 5_000);
+    this.#actingAs = actingAs;
+    this.#silence = setInterval(() => this.#watchSilence(), 5_000);
   }
 
   #url;
   #token;
   #onState;
+  #actingAs;
+  #silence;
+  refusal = null;
   #socket = null;
   #isOpen = false;
   #failures = 0;
@@ -76,6 +68,26 @@ export class Client {
     socket.onopen = () => this.#greet();
     socket.onmessage = ({ data }) => socket === this.#socket && this.#receive(data);
     socket.onclose = ({ code, reason }) => socket === this.#socket && this.#closed(reason || `closed with ${code}`);
+  }
+
+  /** Another client whose functions see these claims: a session belongs to one identity (S-86). */
+  static actingAs(client, claims) {
+    return new Promise((resolve, reject) => {
+      const onState = ({ kind, error }) => {
+        if (kind === "open") resolve(other);
+        else if (kind === "refused") reject(error);
+      };
+      const other = new Client(client.#url, client.#token, onState, claims);
+      other.connect();
+    });
+  }
+
+  /** End the connection for good. */
+  close() {
+    this.refusal = lost();
+    clearInterval(this.#silence);
+    clearTimeout(this.#retryTimer);
+    this.#restart("closed");
   }
 
   /** Watch a query: `listener` is told `{value}` or `{error}`, with `logLines`; what is returned ends it. */
@@ -127,6 +139,8 @@ export class Client {
       return; // the fatalError behind it says why, and the socket closes
     }
     this.#startSocket(welcome);
+    if (this.#actingAs !== null && !(await this.#authenticate())) return;
+    this.#isOpen = true;
     this.#onState({ kind: "open", welcome });
     this.#flush();
     this.#resumed = this.#querySet;
@@ -144,19 +158,30 @@ export class Client {
     this.#chunks = [];
     this.#toRemove.clear();
     for (const id of this.#queries.keys()) this.#toAdd.add(id);
-    this.#isOpen = true;
     this.#failures = 0;
     this.#retryAfterMs = 0;
+  }
+
+  async #authenticate() {
+    const params = { baseVersion: 0, kind: "admin", token: this.#token(), actingAs: this.#actingAs };
+    try {
+      await this.#request("authenticate", params);
+      return true;
+    } catch (error) {
+      if (error.name !== "ConnectionLost") this.refusal = error;
+      this.#restart(error.message);
+      return false;
+    }
   }
 
   #closed(reason) {
     this.#socket = null;
     this.#isOpen = false;
     this.#closeReason ??= reason;
-    for (const { reject } of this.#answers.values()) reject(lost());
+    for (const { reject } of this.#answers.values()) reject(this.refusal ?? lost());
     this.#answers.clear();
     for (const query of this.#queries.values()) query.staged = null;
-    if (this.refusal) {
+    if (this.refusal !== null) {
       for (const { reject } of this.#mutations.values()) reject(this.refusal);
       this.#mutations.clear();
       this.#onState({ kind: "refused", error: this.refusal });

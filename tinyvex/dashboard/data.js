@@ -1,6 +1,6 @@
 // The tables with their counts, and one of them opened.
 
-import { flash, h, rove, say, show } from "./dom.js";
+import { calm, flash, h, rove, say, show } from "./dom.js";
 import { TableView } from "./table.js";
 import { count } from "./values.js";
 
@@ -103,7 +103,7 @@ class Counter {
     this.#client = client;
     this.#args = { table };
     this.#listener = listener;
-    this.#unwatch = client.watch("_system:count", this.#args, ({ value }) => this.#take(value));
+    this.#unwatch = client.watch("_system:count", this.#args, calm(({ value }) => this.#take(value)));
   }
 
   #client;

@@ -37,6 +37,33 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/**
+ * A function that calls `render` at once, and then at most every `pause` milliseconds, with what it was given last:
+ * nobody reads faster than that, however fast others write. Its `cancel` forgets what waits.
+ */
+export function calm(render, pause = 120) {
+  let latest = [];
+  let timer = null;
+  let last = -Infinity;
+  const run = () => {
+    timer = null;
+    last = performance.now();
+    render(...latest);
+  };
+  const calmed = (...given) => {
+    latest = given;
+    if (timer !== null) return;
+    const wait = last + pause - performance.now();
+    if (wait <= 0) run();
+    else timer = setTimeout(run, wait);
+  };
+  calmed.cancel = () => {
+    clearTimeout(timer);
+    timer = null;
+  };
+  return calmed;
+}
+
 /** Let an element light up softly, to say that it has changed. */
 export function flash(element) {
   element.classList.remove("flash");

@@ -34,15 +34,9 @@ export class Form {
     const args = {};
     let isGood = true;
     for (const field of this.#fields) {
-      field.complain(null);
-      try {
-        const value = field.read();
-        if (value !== undefined) args[field.name] = value;
-      } catch (mistake) {
-        if (!(mistake instanceof Mistake)) throw mistake;
-        field.complain(mistake.message, isGood);
-        isGood = false;
-      }
+      const value = field.check(isGood);
+      if (value instanceof Mistake) isGood = false;
+      else if (value !== undefined) args[field.name] = value;
     }
     return isGood ? args : null;
   }
@@ -56,9 +50,9 @@ export class Form {
   }
 }
 
-/** One argument: its name and type, whether it is given at all, and a control for its value. */
-class Field {
-  constructor(name, schema, isRequired) {
+/** One argument: its name and type, whether it is given at all, and a control for its value; `read` throws Mistake. */
+export class Field {
+  constructor(name, schema, isRequired, { type = null, absent = "Left out" } = {}) {
     this.name = name;
     const { inner, isNullable } = withoutNull(schema);
     this.#control = controlOf(inner, schema.default ?? undefined);
@@ -67,7 +61,7 @@ class Field {
     this.#control.element.setAttribute("aria-describedby", `${id}-problem`);
     const modes = [["value", "Value"]];
     if (isNullable) modes.unshift(["null", "null"]);
-    if (!isRequired) modes.unshift(["absent", "default" in schema ? `Default: ${brief(schema.default, 24)}` : "Left out"]);
+    if (!isRequired) modes.unshift(["absent", "default" in schema ? `Default: ${brief(schema.default, 24)}` : absent]);
     if (modes.length > 1) {
       const options = modes.map(([value, text]) => h("option", { value }, text));
       this.#mode = h("select", { class: "select small", "aria-label": `${name}: what to give`, onchange: () => this.#chosen() }, options);
@@ -79,7 +73,7 @@ class Field {
     this.element = h(
       "div",
       { class: "field" },
-      h("div", { class: "field-head" }, label, h("span", { class: "faint type" }, typeName(inner)), h("span", { class: "grow" }), this.#mode),
+      h("div", { class: "field-head" }, label, h("span", { class: "faint type" }, type ?? typeName(inner)), h("span", { class: "grow" }), this.#mode),
       this.#control.element,
       this.#problem,
     );
@@ -104,6 +98,18 @@ class Field {
     const mode = this.#mode?.value ?? "value";
     if (mode === "absent") return undefined;
     return mode === "null" ? null : this.#control.read();
+  }
+
+  /** What `read` gives, or the mistake, which is shown, and focused where it is the first one. */
+  check(isFirst = true) {
+    this.complain(null);
+    try {
+      return this.read();
+    } catch (mistake) {
+      if (!(mistake instanceof Mistake)) throw mistake;
+      this.complain(mistake.message, isFirst);
+      return mistake;
+    }
   }
 
   complain(message, isFirst = false) {

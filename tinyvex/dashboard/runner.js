@@ -1,7 +1,8 @@
 // One function: its form, and what became of running it.
 
-import { flash, h, say, show } from "./dom.js";
-import { Form, typeName } from "./form.js";
+import { calm, flash, h, say, show } from "./dom.js";
+import { Client } from "./client.js";
+import { Field, Form, Mistake, typeName } from "./form.js";
 import { json } from "./json.js";
 import { duration, moment } from "./values.js";
 
@@ -12,6 +13,7 @@ export class Runner {
     this.#described = described;
     const isQuery = described.kind === "query";
     this.#form = new Form(described.arguments, () => this.#run());
+    this.#auth = new Field("ctx.auth", { type: "object" }, false, { type: "claims of whom to act as", absent: "Nobody" });
     this.#runs = h("button", { class: "button primary", "aria-keyshortcuts": "Control+Enter", onclick: () => this.#run() }, "Run");
     this.#watches = h("button", { class: "button", "aria-pressed": "false", onclick: () => this.#toggle() }, "Watch live");
     this.#result = h("section", { class: "result grow column", "aria-label": "Result", "aria-live": "polite" });
@@ -25,7 +27,7 @@ export class Runner {
     );
     const keys = h("span", { class: "faint hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"));
     const actions = h("div", { class: "actions" }, this.#runs, isQuery ? this.#watches : null, keys);
-    const form = h("div", { class: "arguments scroll" }, this.#form.element, actions);
+    const form = h("div", { class: "arguments scroll" }, this.#form.element, h("div", { class: "speaker" }, this.#auth.element), actions);
     this.element = h("div", { class: "runner column" }, title, h("div", { class: "runner-body grow" }, form, this.#result));
     const hint = isQuery ? "Run it once, or watch its result as it changes." : "What it returns, logs or complains of appears here.";
     show(this.#result, h("div", { class: "hollow" }, h("h2", {}, "Nothing run yet"), h("p", {}, hint)));
@@ -34,6 +36,8 @@ export class Runner {
   #client;
   #described;
   #form;
+  #auth;
+  #speaker = null; // {text, client}: who acts as somebody, and as whom
   #runs;
   #watches;
   #result;
@@ -45,35 +49,69 @@ export class Runner {
     this.#unwatch?.();
     this.#unwatch = null;
     this.#lastRun = -1;
+    this.#speaker?.client.close();
+  }
+
+  /** The arguments and the claims; null where one has a mistake. */
+  #read() {
+    const args = this.#form.read();
+    const claims = this.#auth.check(args !== null);
+    return args === null || claims instanceof Mistake ? null : { args, claims };
+  }
+
+  /** Who asks: the page's own client, or one for these claims alone. */
+  async #clientFor(claims) {
+    if (claims === undefined) return this.#client;
+    const text = JSON.stringify(claims);
+    if (this.#speaker?.text === text && this.#speaker.client.refusal === null) return this.#speaker.client;
+    this.#speaker?.client.close();
+    this.#speaker = null;
+    const client = await Client.actingAs(this.#client, claims);
+    if (this.#lastRun < 0) client.close();
+    else this.#speaker = { text, client };
+    return client;
   }
 
   async #run() {
-    const args = this.#form.read();
-    if (args === null) return;
+    const given = this.#read();
+    if (given === null) return;
     this.#stopWatching();
     const run = ++this.#lastRun;
     const began = performance.now();
     const slow = setTimeout(() => this.#head("Running…", "waiting"), 150);
     this.#runs.setAttribute("aria-busy", "true");
     const { kind, path } = this.#described;
-    const outcome = await this.#client.call(kind, path, args).then((answer) => answer, (error) => ({ error }));
+    const called = this.#clientFor(given.claims).then((client) => client.call(kind, path, given.args));
+    const outcome = await called.catch((error) => ({ error }));
     clearTimeout(slow);
     this.#runs.removeAttribute("aria-busy");
     if (run === this.#lastRun) this.#tell(outcome, duration((performance.now() - began) / 1000));
   }
 
-  #toggle() {
+  async #toggle() {
     if (this.#unwatch !== null) return this.#stopWatching();
-    const args = this.#form.read();
-    if (args === null) return;
-    this.#lastRun++;
+    const given = this.#read();
+    if (given === null) return;
+    const run = ++this.#lastRun;
     this.#updates = 0;
     this.#watches.setAttribute("aria-pressed", "true");
     say(this.#watches, "Stop watching");
-    this.#unwatch = this.#client.watch(this.#described.path, args, (outcome) => {
-      this.#updates++;
-      this.#tell(outcome, `${this.#updates === 1 ? "first result" : `update ${this.#updates - 1}`} at ${moment(Date.now())}`, true);
+    const tell = calm((outcome) => {
+      const which = this.#updates === 1 ? "first result" : `update ${this.#updates - 1}`;
+      if (run === this.#lastRun && this.#unwatch !== null) this.#tell(outcome, `${which} at ${moment(Date.now())}`, true);
     });
+    this.#unwatch = () => this.#lastRun++; // until somebody watches
+    try {
+      const client = await this.#clientFor(given.claims);
+      if (run !== this.#lastRun) return;
+      this.#unwatch = client.watch(this.#described.path, given.args, (outcome) => {
+        this.#updates++;
+        tell(outcome);
+      });
+    } catch (error) {
+      this.#stopWatching();
+      this.#tell({ error }, "");
+    }
   }
 
   #stopWatching() {

@@ -1,7 +1,7 @@
 // A table's documents, a page at a time, changing as others write.
 
 import { DocumentView } from "./document.js";
-import { flash, h, rove, say, show } from "./dom.js";
+import { calm, flash, h, rove, say, show } from "./dom.js";
 import { brief, count, isId, kindOf, moment, shortId } from "./values.js";
 
 const PAGE_ROWS = 50;
@@ -38,6 +38,7 @@ export class TableView {
     const scroller = h("div", { class: "scroll grow" }, this.#grid, this.#note);
     this.element = h("div", { class: "table" }, h("div", { class: "column" }, title, scroller, pager), this.#documentPane);
     this.#scroller = scroller;
+    this.#render = calm(({ value, error }) => (error ? this.#fail(error) : this.#fill(value)));
     this.#watch();
   }
 
@@ -63,9 +64,11 @@ export class TableView {
   #columns = [];
   #numeric = new Set(); // columns that have a number somewhere on the page
   #isFirst = true;
+  #render;
 
   close() {
     this.#unwatch?.();
+    this.#render.cancel();
     this.#document?.close();
   }
 
@@ -91,10 +94,11 @@ export class TableView {
 
   #watch() {
     this.#unwatch?.();
+    this.#render.cancel();
     this.#isFirst = true;
     this.#before.disabled = this.#after.disabled = true;
     const args = { table: this.name, order: this.#order.value, cursor: this.#cursors.at(-1), size: PAGE_ROWS };
-    this.#unwatch = this.#client.watch("_system:rows", args, ({ value, error }) => (error ? this.#fail(error) : this.#fill(value)));
+    this.#unwatch = this.#client.watch("_system:rows", args, this.#render);
   }
 
   #fail(error) {
