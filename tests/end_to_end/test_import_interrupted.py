@@ -12,11 +12,15 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.process import ENVIRONMENT, ServerProcess
+from tinyvex.cli import session
 from tinyvex.cli.main import run
+from tinyvex.client.client import Client
+from tinyvex.errors import ConnectionLost
 from tinyvex.storage.check import check_folder
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
@@ -182,3 +186,24 @@ async def beside_a_server_that_dies(step: int, arguments: list[str], data: Path)
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+
+
+def test_a_command_does_not_wait_for_ever_for_a_server_that_is_gone(
+    data: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, and ends with the code of a lost connection; nothing was changed."""
+    monkeypatch.setattr(session, "CONNECT_SECONDS", 0.2)
+    with ServerProcess(APP, data) as server:
+        original = Client.mutation
+
+        async def mutation(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
+            if path == "_system:import_finish":
+                await asyncio.to_thread(server.kill)
+            return await original(self, path, *arguments, **options)
+
+        monkeypatch.setattr(Client, "mutation", mutation)
+        code = run(importing(file, data))
+        monkeypatch.undo()
+    assert "does not answer any more (ConnectionLost)" in capsys.readouterr().err
+    assert code == ConnectionLost.exit_code
+    assert titles(data, capsys) == OLD
