@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.storage.test_retention import no_pause, retention
+from tests.storage.test_log import commits, declarations
+from tests.storage.test_retention import change, everything, no_pause, retention
 from tests.support.imports import abandoned, began, filled, finished, imported, states, tablet_of
 from tests.support.storage import MemoryStore, bound_runtime, drive, insert, numbers, opened, unit
 from tinyvex import errors
@@ -20,6 +23,8 @@ from tinyvex.storage.compaction import compact
 from tinyvex.storage.export import export
 from tinyvex.storage.folder import DataFolder
 from tinyvex.storage.inspection import count
+from tinyvex.storage.log import Snapshot
+from tinyvex.storage.replacement import Mode
 from tinyvex.storage.retention import Policy
 from tinyvex.storage.store import Store
 from tinyvex.storage.tablets import abandon_all, clear_tablets
@@ -279,3 +284,68 @@ def test_statistics_count_what_the_tables_have(folder: Path) -> None:
         ("items", 2, 2),
         ("others", 0, 0),
     ]
+
+
+# Anything, in any order.
+
+rows = st.lists(st.fixed_dictionaries({}, optional={"n": st.integers(-3, 3)}), max_size=4)
+imports = st.tuples(
+    st.sampled_from(["replace", "replaceAll", "append"]), st.sampled_from(["items", "others"]), rows,
+    st.sampled_from(["finish", "abandon", "leave"]),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(commits | declarations | imports | st.floats(0, 1), max_size=14), st.floats(0, 1))
+def test_whatever_happens_readable_moments_stay_as_they_were(steps: list[Any], last: float) -> None:
+    """Commits, changes of indexes, imports that end or do not, and forgetting: the present is what was imported and written."""
+    store = MemoryStore()
+    store.declare({"items": {}, "others": {}})
+    known: dict[int, Any] = {}
+    floor = 0
+    for step in [*steps, last]:
+        if isinstance(step, dict):
+            store.declare({"items": step, "others": {}})
+        elif isinstance(step, list):
+            store.run(change(step))
+        elif isinstance(step, tuple):
+            run_and_compare(store, *step)
+        else:
+            moments = [ts for ts in known if ts >= floor]
+            wanted_floor = moments[min(int(len(moments) * step), len(moments) - 1)] if moments else floor
+            drive(retention(store, wanted_floor).sweep(thorough=True))
+            floor = max(floor, wanted_floor)
+            assert {ts: store.look(users, ts) for ts in known if ts >= floor} == {
+                ts: seen for ts, seen in known.items() if ts >= floor
+            }
+        known[store.last_ts] = store.look(users)
+        assert check(store.connection) == []
+
+
+def run_and_compare(store: MemoryStore, mode: Mode, table: str, contents: list[Any], end: str) -> None:
+    """One import, which ends or does not; what the tables have before and after."""
+    before = by_creation(store)
+    begun = store.run(began(mode, **{table: None}))
+    store.run(filled(begun, table, *contents))
+    assert by_creation(store) == before
+    if end == "abandon":
+        store.run(abandoned(begun))
+    if end != "finish":
+        return
+    store.run(finished(begun))
+    expected = {name: [] if mode == "replaceAll" else kept for name, kept in before.items()}
+    expected[table] = (before[table] if mode == "append" else []) + [row.get("n") for row in contents]
+    assert by_creation(store) == expected
+
+
+def users(snapshot: Snapshot) -> Any:
+    """What users can read, through every index."""
+    return [entry for entry in everything(snapshot) if not entry[0].startswith("_")]
+
+
+def by_creation(store: MemoryStore) -> dict[str, list[Any]]:
+    """The numbers of each table's documents, in the order in which they came."""
+    return {
+        name: store.look(lambda snapshot, name=name: numbers(snapshot, index="by_creation_time", table=name))
+        for name in ("items", "others")
+    }
