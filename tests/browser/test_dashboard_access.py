@@ -13,8 +13,10 @@ from playwright.async_api import Browser, Page, WebSocketRoute, expect
 
 import tinyvex as tv
 from tests.support.browser import page_of_a_stranger, running_browser
+from tests.support.certificates import Certificates
 from tests.support.dashboard import APP, context_of, link, open_tab, page_of, visit
 from tests.support.process import ServerProcess
+from tinyvex.cli.main import run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -133,6 +135,18 @@ async def test_a_restarted_server_is_said(browser: Browser, tmp_path: Path) -> N
             await expect_gate(page, "The server was started anew")
             await page.goto(link(server))
             await expect(page.get_by_role("status")).to_have_text("Live")
+
+
+async def test_it_is_let_in_over_tls(browser: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The policy lets the page's own socket be encrypted, too."""
+    made = Certificates(tmp_path / "certificates")
+    with ServerProcess(APP, tmp_path / "data", *made.options):
+        await to_thread.run_sync(run, ["dashboard", "--data", str(tmp_path / "data"), "--no-open"])
+        context = await browser.new_context(ignore_https_errors=True)
+        page = await context.new_page()
+        await page.goto(capsys.readouterr().out.strip())
+        await expect(page.get_by_role("status")).to_have_text("Live")
+        await context.close()
 
 
 HOSTILE = "<img src=x onerror='window.stolen = 1'><script>window.stolen = 1</script>"

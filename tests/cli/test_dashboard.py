@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import Certificates
 from tests.support.dashboard import APP, get
 from tests.support.process import ServerProcess
 from tinyvex.cli.main import run
-from tinyvex.errors import ConnectionLost
+from tinyvex.errors import ConnectionLost, ServerUntrusted
 from tinyvex.server import discovery
 
 
@@ -108,3 +109,20 @@ def test_another_program_at_its_port_gives_no_link(
     out, err = capsys.readouterr()
     assert out == ""
     assert "401" in err
+
+
+def test_over_tls_the_certificate_is_the_one_that_was_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The link is https; to a server with another certificate the admin token is not even told."""
+    made = Certificates(tmp_path / "certificates")
+    with ServerProcess(APP, tmp_path / "data", *made.options):
+        assert run(["dashboard", "--data", str(tmp_path / "data"), "--no-open"]) == 0
+        assert capsys.readouterr().out.startswith("https://127.0.0.1:")
+        found = discovery.read(tmp_path / "data")
+        assert found is not None
+        fields = {name: getattr(found, name) for name in found.__struct_fields__}
+        other = discovery.Discovery(**{**fields, "tls_fingerprint": f"sha256:{'0' * 64}"})
+        monkeypatch.setattr(discovery, "read", lambda _: other)
+        assert run(["dashboard", "--data", str(tmp_path / "data"), "--no-open"]) == ServerUntrusted.exit_code
+        assert capsys.readouterr().out == ""
