@@ -154,6 +154,30 @@ def test_restoring_asks_first(folder: Path, tmp_path: Path, monkeypatch: pytest.
     assert list(folder.glob("replaced-*")) == []
 
 
+def test_a_dry_run_restores_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says what would happen, and refuses what would be refused."""
+    run(["backup", str(tmp_path / "copy"), "--data", str(folder)])
+    before = (folder / "data.sqlite3").read_bytes()
+    capsys.readouterr()
+    assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--dry-run"]) == 0
+    told = capsys.readouterr().err
+    assert "its database will be set aside" in told
+    assert "nothing was changed" in told
+    assert (folder / "data.sqlite3").read_bytes() == before
+    (tmp_path / "copy").write_bytes(b"no database")
+    assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--dry-run"]) == 24
+
+
+def test_a_dry_run_compacts_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It counts, also beside a running server."""
+    before = (folder / "data.sqlite3").read_bytes()
+    assert run(["compact", "--data", str(folder), "--dry-run"]) == 0
+    with ServerProcess(APP, folder):
+        assert run(["compact", "--data", str(folder), "--dry-run"]) == 0
+    assert capsys.readouterr().err.count("0 revisions would be forgotten") == 2
+    assert (folder / "data.sqlite3").read_bytes() == before
+
+
 def test_compacting_makes_the_file_small(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What was forgotten leaves no room behind; what is there now stays."""
     arguments = ["run", "shelf:add_many", '{"count": 5000}', "--app", str(APP), "--data", str(folder)]

@@ -17,6 +17,7 @@ from tests.support.storage import MemoryStore, drive, insert, numbers, opened, u
 from tinyvex import errors, limits
 from tinyvex.functions.transaction import Transaction
 from tinyvex.storage.check import check
+from tinyvex.storage.compaction import look_ahead
 from tinyvex.storage.log import Snapshot
 from tinyvex.storage.ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.retention import Policy, Retention
@@ -215,12 +216,30 @@ def test_forgetting_keeps_up_with_writing(work: str) -> None:
         nonlocal pauses
         pauses += 1
         for n in range(30):
-            store.run(unit(lambda t: t.put(t.catalog.table("items"), internal, {"n": n, "again": pauses})))
+            store.run(unit(lambda t, n=n: t.put(t.catalog.table("items"), internal, {"n": n, "again": pauses})))
 
     swept = retention(store, store.last_ts)
     swept._pause = pause
     drive(swept.sweep(thorough=work == "entries"))
     assert pauses < 20, "three rows at a time, it would be over a hundred"
+
+
+async def test_what_would_be_forgotten_is_what_is(tmp_path: Any) -> None:
+    """Revisions that later ones replaced and deletions, from where the last sweep ended."""
+    async with opened(tmp_path) as store:
+        floors = []
+        for n in range(20):
+            stored = await store.write(unit(insert({"n": n})))
+            for again in range(n % 3):
+                await store.write(
+                    unit(lambda t, s=stored, a=again: t.put(t.catalog.table("items"), s.internal, {"n": a}))
+                )
+            if n % 4 == 0:
+                await store.write(unit(lambda t, s=stored: t.put(t.catalog.table("items"), s.internal, None)))
+            floors.append(store.last_ts)
+        for floor in (floors[7], floors[7], floors[-1]):
+            expected = look_ahead(tmp_path, Until(floor), 0)  # type: ignore[arg-type]
+            assert expected == (floor, await retention(store, floor).sweep())
 
 
 async def test_what_follows_a_restart_is_forgotten_too(tmp_path: Any) -> None:

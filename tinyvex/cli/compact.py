@@ -8,14 +8,15 @@ from pathlib import Path
 import click
 
 from tinyvex.cli.options import data_option, retention_options
-from tinyvex.cli.output import size_text
+from tinyvex.cli.output import counted, size_text, time_text
 from tinyvex.cli.place import find_data
 
 
 @click.command("compact", short_help="Forget old revisions now, and make the file small.")
 @data_option
 @retention_options
-def command(data: Path | None, retention_seconds: float, retention_bytes: int | None) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what would be forgotten; forget nothing.")
+def command(data: Path | None, retention_seconds: float, retention_bytes: int | None, dry_run: bool) -> None:
     """
     Forget the revisions that are not kept any more, then write the file anew without the room they took.
 
@@ -25,16 +26,22 @@ def command(data: Path | None, retention_seconds: float, retention_bytes: int | 
     tinyvex compact --retention 1h
     """
     from tinyvex.runtime import Runtime
-    from tinyvex.storage.compaction import compact
+    from tinyvex.storage.compaction import compact, look_ahead
     from tinyvex.storage.retention import Policy
 
     folder = find_data(data)
+    policy = Policy(retention_seconds, retention_bytes)
+    if dry_run:
+        floor, revisions = look_ahead(folder, policy, Runtime().now_us())
+        told = f"{counted(revisions, 'revision')} would be forgotten: states before {time_text(floor)}"
+        click.echo(f"{folder}: {told}; nothing was changed", err=True)
+        return
 
     async def run() -> tuple[int, int, int]:
         runtime = Runtime()
         runtime.bind(asyncio.get_running_loop())
-        return await compact(folder, runtime, Policy(retention_seconds, retention_bytes))
+        return await compact(folder, runtime, policy)
 
     forgotten, before, after = asyncio.run(run())
     sizes = f"{size_text(before)} before, {size_text(after)} now"
-    click.echo(f"{folder}: {forgotten:,} revisions forgotten; {sizes}", err=True)
+    click.echo(f"{folder}: {counted(forgotten, 'revision')} forgotten; {sizes}", err=True)

@@ -16,8 +16,9 @@ from tinyvex.errors import DataFolderLocked
 @click.command("restore", short_help="Make a backup the database again.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
+@click.option("--dry-run", is_flag=True, help="Read the backup through and say what would happen; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def command(file: Path, data: Path | None, yes: bool) -> None:
+def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
     """
     Make FILE, which `tinyvex backup` made, the database again.
 
@@ -39,6 +40,9 @@ def command(file: Path, data: Path | None, yes: bool) -> None:
     there = DataFolder(folder).database.exists()
     click.echo(f"{file}: {size_text(copy.size_bytes)}, as of {time_text(copy.ts)}", err=True)
     click.echo(f"{folder}: {'its database will be set aside' if there else 'has no database yet'}", err=True)
+    if dry_run:
+        click.echo("nothing was changed", err=True)
+        return
     if not yes:
         click.confirm("Restore?", abort=True, err=True)
 

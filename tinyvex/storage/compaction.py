@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyvex.storage import database
+from tinyvex.storage import database, queries
 from tinyvex.storage.faults import translate
 from tinyvex.storage.folder import DataFolder
 from tinyvex.storage.retention import Policy, Retention
@@ -17,7 +17,7 @@ from tinyvex.storage.store import Store
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
 
-__all__ = ["compact"]
+__all__ = ["compact", "look_ahead"]
 
 
 async def compact(folder: Path, runtime: Runtime, policy: Policy) -> tuple[int, int, int]:
@@ -49,6 +49,31 @@ async def compact(folder: Path, runtime: Runtime, policy: Policy) -> tuple[int, 
     finally:
         lock.release()
     return forgotten, before, data.database.stat().st_size
+
+
+def look_ahead(folder: Path, policy: Policy, now_us: int) -> tuple[int, int]:
+    """
+    What a policy would forget now; a server may be using the database.
+
+    Returns:
+        The floor below which nothing could be read any more, and how many revisions would go.
+
+    Raises:
+        DataFolderUnusable: there is no database.
+        StorageError: it cannot be read.
+    """
+    data = DataFolder(folder)
+    data.require_database()
+    with closing(database.open_reader(data.database)) as connection:
+        try:
+            connection.execute("BEGIN")
+            stored = database.read_globals(connection)
+            (used,) = connection.execute(queries.USED_BYTES).fetchone()
+            floor = policy.floor(now_us, stored["last_ts"], stored["floor_ts"], used)
+            (revisions,) = connection.execute(queries.COUNT_FORGETTABLE, (stored.get("swept_row", 0), floor)).fetchone()
+        except sqlite3.Error as error:
+            raise translate(error, data.database) from error
+    return floor, revisions
 
 
 async def _no_pause() -> None:

@@ -154,6 +154,11 @@ DELETE_REPLACED = (
     " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ? AND d.log_row <= ?)"
 )
 DELETE_DELETIONS = "DELETE FROM documents WHERE log_row > ? AND log_row <= ? AND deleted"
+COUNT_FORGETTABLE = (
+    "SELECT (SELECT COUNT(*) FROM documents AS d CROSS JOIN documents AS p"
+    " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ?1 AND d.ts <= ?2)"
+    " + (SELECT COUNT(*) FROM documents WHERE log_row > ?1 AND ts <= ?2 AND deleted)"
+)
 ENTRY_AFTER = (
     "SELECT index_id, key FROM indexes WHERE (index_id, key) > (?, ?) ORDER BY index_id, key, ts LIMIT 1 OFFSET ?"
 )
