@@ -1,4 +1,4 @@
-"""Pages of other origins in a real browser: what they can reach of a server on the user's machine."""
+"""Promise 8: pages of other origins in a real browser, and what they can reach of a server on the user's machine."""
 
 from __future__ import annotations
 
