@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -12,13 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import pytest
 
 import tinyvex as tv
 from tests.support.process import ENVIRONMENT, ServerProcess
 from tests.support.watching import Watcher
+from tinyvex.cli.main import group
 from tinyvex.storage.check import check_folder
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "data-operations.md"
 MODULES = 79
 ROWS = 7
 MODULE = """
@@ -99,6 +104,26 @@ def documents(file: Path) -> dict[str, bytes]:
     """What an export has for each table."""
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist() if name.endswith("/documents.jsonl")}
+
+
+def commands_of_the_docs() -> list[str]:
+    """Those that stand in code blocks."""
+    blocks = re.findall(r"```\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("tinyvex ")]
+
+
+@pytest.mark.parametrize("line", commands_of_the_docs())
+def test_the_docs_name_commands_and_options_that_are_there(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are parsed, and not run."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("before.zip", "empty.zip"):
+        (tmp_path / name).touch()
+    _, name, *arguments = shlex.split(line)
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    command.make_context(name, arguments).close()
 
 
 COUNT_ALL = f"{{name: ctx.db.query(name).count() for name in {TABLES!r}}}"
