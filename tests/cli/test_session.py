@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tinyvex.cli import session
-from tinyvex.cli.session import connect, open_session, running_server
+from tinyvex.cli.place import Place
+from tinyvex.cli.session import FOR_EVER, connect, open_session, running_server, server_in_here
 from tinyvex.errors import ConnectionLost, DataFolderLocked, DataFolderUnusable
 from tinyvex.server import discovery
 from tinyvex.server.discovery import Discovery
@@ -59,3 +60,12 @@ async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ConnectionLost, match="process 1"):
         async with connect(found(silent.getsockname()[1])):
             pass
+
+
+def test_the_server_of_a_command_forgets_nothing_and_lets_nobody_in(tmp_path: Path) -> None:
+    """Whoever serves the database says how much history is kept, and may keep more than is usual."""
+    options = server_in_here(Place(tmp_path / "app.py", tmp_path)).options
+    now_us = 4_000_000_000_000_000
+    assert options.retention.floor(now_us, now_us, 0, 0) == now_us - int(FOR_EVER * 1e6)
+    assert options.client_token
+    assert options.host == "127.0.0.1"

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import anyio
@@ -15,7 +14,7 @@ import click
 from tinyvex.cli import session
 from tinyvex.cli.document_files import Row, Table
 from tinyvex.cli.place import find_data, find_place
-from tinyvex.cli.session import connect, running_server
+from tinyvex.cli.session import connect, running_server, server_in_here
 from tinyvex.errors import ConnectionLost, ImportRefused, RemoteError
 from tinyvex.limits import IMPORT_PROBLEMS_MAX, IMPORT_STEP_BYTES, IMPORT_STEP_ROWS
 
@@ -31,7 +30,6 @@ Style: TypeAlias = Literal["stored", "written", "text"]
 Rows: TypeAlias = Callable[[Table], Iterator[Row]]
 Progress: TypeAlias = Callable[[int], None]
 
-KEPT_SECONDS = 100 * 365 * 86_400.0
 STEPS_UNDER_WAY = 2
 """The server adds one while the next is read and sent."""
 
@@ -69,15 +67,9 @@ async def administrator(app: Path | None, data: Path | None) -> AsyncIterator[An
             yield client
         return
 
-    from tinyvex.server.options import ServerOptions
-    from tinyvex.server.server import Server
-    from tinyvex.storage.retention import Policy
-
     place = find_place(app, data)
     place.remember()
-    # How much history is kept is for whoever serves it to say: here nothing is forgotten.
-    options = ServerOptions(place.app, place.data, client_token=token_hex(), retention=Policy(KEPT_SECONDS))
-    async with Server(options):
+    async with server_in_here(place):
         here = running_server(place.data)
         assert here is not None, place
         async with connect(here) as client:

@@ -16,7 +16,7 @@ from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import one_line, print_value
 from tinyvex.cli.place import find_data, find_place
-from tinyvex.cli.session import connect, open_file, running_server, show_log_lines
+from tinyvex.cli.session import connect, open_file, running_server, server_in_here, show_log_lines
 from tinyvex.errors import FunctionNotFound, RemoteError, TinyvexError, WrongFunctionKind
 from tinyvex.values import codec
 
@@ -163,10 +163,9 @@ async def _call_here(app: Path | None, data: Path | None, request: _Request) -> 
         return
 
     from tinyvex.functions.calls import Call
-    from tinyvex.server.server import Server, ServerOptions
 
     call = Call(request.function, codec.encode(request.arguments), request.identity, admin=True)
-    async with Server(ServerOptions(app=place.app, data=place.data, dev=True)) as server:
+    async with server_in_here(place, reveal=True) as server:
         if spec.kind == "mutation":
             outcome = await server.executor.mutation(call)
             value, log_lines = outcome.value, outcome.log_lines

@@ -22,14 +22,17 @@ from tinyvex.runtime import Runtime
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
+    from tinyvex.cli.place import Place
     from tinyvex.functions.app import App
     from tinyvex.functions.executor import Executor
     from tinyvex.server.discovery import Discovery
+    from tinyvex.server.server import Server
 
 Arguments = Mapping[str, Any]
 Claims = Mapping[str, Any]
 
 CONNECT_SECONDS = 10.0
+FOR_EVER = 100 * 365 * 86_400.0
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +67,25 @@ def running_server(data: Path) -> Discovery | None:
             f"process {holder} owns the data folder {data} but does not serve; try again", pid=holder
         )
     return found
+
+
+def server_in_here(place: Place, *, reveal: bool = False) -> Server:
+    """
+    A server in this process, for as long as one command takes; nobody else is let in.
+
+    It forgets nothing: how much history is kept is for whoever serves the database to say.
+
+    Args:
+        place: what to serve.
+        reveal: errors carry tracebacks.
+    """
+    from tinyvex.server.options import ServerOptions
+    from tinyvex.server.server import Server
+    from tinyvex.storage.retention import Policy
+
+    return Server(
+        ServerOptions(place.app, place.data, client_token=Runtime().token(), dev=reveal, retention=Policy(FOR_EVER))
+    )
 
 
 @asynccontextmanager
