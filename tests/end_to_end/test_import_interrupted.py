@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.process import ENVIRONMENT, ServerProcess
+from tinyvex.cli import importing as importing_module
 from tinyvex.cli import session
 from tinyvex.cli.main import run
 from tinyvex.client.client import Client
@@ -207,3 +209,31 @@ def test_a_command_does_not_wait_for_ever_for_a_server_that_is_gone(
     assert "does not answer any more (ConnectionLost)" in capsys.readouterr().err
     assert code == ConnectionLost.exit_code
     assert titles(data, capsys) == OLD
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_connection_that_breaks_again_and_again_brings_each_document_once(
+    seed: int, data: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a call, while it is under way, after its answer: the client comes back and goes on where it was."""
+    pick = random.Random(seed)
+    original = Client.mutation
+    cuts = 0
+
+    def cut(client: Any) -> None:
+        nonlocal cuts
+        if client._connection is not None and client._connection._link is not None:
+            cuts += 1
+            client._connection._link.abort()
+
+    async def mutation(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
+        asyncio.get_running_loop().call_later(pick.choice((0.0, 0.001, 0.003, 0.01)), cut, self)
+        return await original(self, path, *arguments, **options)
+
+    monkeypatch.setattr(Client, "mutation", mutation)
+    monkeypatch.setattr(importing_module, "IMPORT_STEP_ROWS", 10)
+    with ServerProcess(APP, data):
+        assert run(importing(file, data)) == 0, f"seed {seed}"
+        monkeypatch.undo()
+        assert titles(data, capsys) == sorted(NEW), f"seed {seed}"
+    assert cuts
