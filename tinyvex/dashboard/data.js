@@ -4,7 +4,7 @@ import { calm, flash, h, rove, say, show } from "./dom.js";
 import { TableView } from "./table.js";
 import { count } from "./values.js";
 
-const LIVE_COUNT_MAX = 20_000; // a count looks at every key: a larger table is counted now and then, not at each commit
+const LIVE_COUNT_MAX = 5_000; // a count looks at every key: a larger table is counted now and then, not at each commit
 const COUNT_INTERVAL_MS = 5_000;
 
 /** The view at `#/data` and `#/data/TABLE`. */

@@ -20,9 +20,9 @@ const WORDS = {
 export function gate(kind, error = null) {
   const [title, text] = WORDS[kind];
   const command = h("code", { class: "command" }, h("span", { class: "faint" }, "$ "), "tinyvex dashboard");
-  return h(
-    "main",
-    { class: "gate", "data-gate": kind, role: kind === "connecting" ? "status" : "alert" },
+  const said = h(
+    "div",
+    { class: "gate-words", role: kind === "connecting" ? "status" : "alert" },
     h("img", { src: "/_dashboard/icon.svg", alt: "", width: 40, height: 40 }),
     h("h1", {}, title),
     h("p", {}, text),
@@ -30,4 +30,5 @@ export function gate(kind, error = null) {
     error !== null ? h("p", { class: "faint reason" }, `The server says: ${error.message} (${error.name})`) : null,
     kind === "refused" ? h("button", { class: "button", onclick: () => location.reload() }, "Reload") : null,
   );
+  return h("main", { class: "gate" }, said);
 }
