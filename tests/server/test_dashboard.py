@@ -14,6 +14,7 @@ from tests.support.dashboard import APP, admin_token, get
 from tests.support.process import ServerProcess
 from tests.support.raw import RawClient
 from tinyvex import limits
+from tinyvex.cli.main import run
 from tinyvex.client.blocking import connect_blocking
 from tinyvex.runtime import Runtime
 
@@ -144,6 +145,19 @@ def test_the_state_lists_connections(server: ServerProcess) -> None:
     assert (found["admin"], found["name"], found["subject"], found["requests"]) == (False, None, None, 0)
     assert found["bytesReceived"] > 0
     assert found["bytesSent"] > 0
+
+
+async def test_a_connection_is_told_by_whom_it_is(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """The name that its token was given by pairing, and the subject that it speaks for."""
+    data = server.command[server.command.index("--data") + 1]
+    assert run(["pair", "--data", data, "--name", "phone"]) == 0
+    paired, _ = await connect(server, f"pairing:{capsys.readouterr().out.strip()}")
+    acting, _ = await connect(server, admin_token(server))
+    claims = {"subject": "ada", "issuer": None}
+    await acting.ask("authenticate", baseVersion=0, kind="admin", token=admin_token(server), actingAs=claims)
+    found = {(each["name"], each["subject"], each["admin"]) for each in state(server)["connections"]}
+    assert {("phone", None, False), (None, "ada", True)} <= found
+    paired.cut(), acting.cut()
 
 
 def test_the_state_lists_live_queries(server: ServerProcess) -> None:
