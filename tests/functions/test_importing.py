@@ -226,6 +226,7 @@ PROBLEMS: dict[str, tuple[str, Any, list[str]]] = {
     "a name of the system's": ("loose", {"_mine": 1}, ["names that begin with `_`"]),
     "a time that is no number": ("loose", {"_creationTime": "now"}, ["$._creationTime: milliseconds"]),
     "a time that is a truth": ("loose", {"_creationTime": True}, ["$._creationTime: milliseconds"]),
+    "a time of another kind": ("loose", {"_creationTime": {"$integer": "AQAAAAAAAAA="}}, ["$._creationTime: millis"]),
     "a time before all": ("loose", {"_creationTime": -1}, ["$._creationTime: milliseconds"]),
     "a time that is not finite": ("loose", '{"_creationTime": {"$float": "AAAAAAAA+H8="}}', ["$._creationTime: mill"]),
     "too large": ("loose", {"text": "x" * DOCUMENT_BYTES_MAX}, [f"the limit is {DOCUMENT_BYTES_MAX}"]),

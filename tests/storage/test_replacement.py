@@ -176,9 +176,9 @@ def test_of_all_tables_replaced_none_is_in_the_way(log: MemoryStore) -> None:
     assert log.look(numbers) == []
 
 
-@pytest.mark.parametrize("number", [0, 4, 10_000, TABLE_NUMBER_MAX])
+@pytest.mark.parametrize("number", [0, 4, 10_000, TABLE_NUMBER_MAX // 2, TABLE_NUMBER_MAX])
 def test_numbers_of_system_tables_are_refused(log: MemoryStore, number: int) -> None:
-    """And those that no id can have."""
+    """And those that leave later tables too few, or that no id can have."""
     with pytest.raises(errors.ImportRefused, match=f"cannot have the number {number}"):
         log.run(began("replace", items=number))
 
@@ -353,6 +353,16 @@ def test_a_table_of_the_same_name_made_meanwhile_is_taken_where_it_is_the_same(l
     begun = log.run(began("replace", late=None))
     log.declare({**TABLES, "fresh": {}, "late": {}}, table_fingerprints={"late": "a class"})
     with pytest.raises(errors.ImportRefused, match="another class"):
+        log.run(finished(begun))
+
+
+def test_documents_of_a_table_made_meanwhile_are_not_lost_by_an_append(log: MemoryStore) -> None:
+    """When it began there was no such table to append to; who appends has not agreed to any going."""
+    begun = log.run(began("append", fresh=None))
+    log.run(filled(begun, "fresh", {"n": 9}))
+    log.declare({**TABLES, "fresh": {}})
+    log.run(unit(insert({"n": 7}, "fresh")))
+    with pytest.raises(errors.ImportRefused, match="'fresh' got documents meanwhile"):
         log.run(finished(begun))
 
 

@@ -187,7 +187,7 @@ class _Rows:
         created = document.get("_creationTime")
         if created is None:
             created = self._creation_time = next_creation_time(self._creation_time)
-        elif isinstance(created, bool) or not isinstance(created, int | float) or not 0 <= created < 2**53:
+        elif type(created) not in (int, float) or not 0 <= created < 2**53:
             raise _RowProblems(["$._creationTime: milliseconds since the epoch"])
         if "_id" not in document:
             internal = new_internal(self._transaction.ts, self._transaction.random)

@@ -40,6 +40,10 @@ Mode: TypeAlias = Literal["empty", "append", "replace", "replaceAll"]
 """`empty` needs tables without documents; `replaceAll` also empties the tables that are not named."""
 
 
+CLAIMED_NUMBER_END = TABLE_NUMBER_MAX // 2
+"""Later tables get numbers above those of any import; so many are left to them that there are always some."""
+
+
 class Begun(NamedTuple):
     """An import under way: what to call it, and each table's tablet."""
 
@@ -136,7 +140,8 @@ def _plan(snapshot: Snapshot, mode: Mode, wanted: Mapping[str, int | None]) -> _
             number, next_number = next_number, next_number + 1
         indexes = {BY_CREATION_TIME: ("_creationTime",)} if found is None else _fields(found)
         fingerprint = None if found is None else found.fingerprint
-        empty = name in in_the_way or mode == "empty"
+        # Where there was nothing to append to, there must be nothing in the end: no documents are to go.
+        empty = name in in_the_way or mode == "empty" or (mode == "append" and found is None)
         targets.append(_Target(name, number, indexes, fingerprint, name in appended, empty))
     return _Plan(targets, next_number)
 
@@ -150,7 +155,7 @@ def _claimed_numbers(
         number = there[name].number if name in appended else given
         if number is None:
             continue
-        if not FIRST_TABLE_NUMBER <= number < TABLE_NUMBER_MAX:
+        if not FIRST_TABLE_NUMBER <= number < CLAIMED_NUMBER_END:
             raise ImportRefused(f"table {name!r} cannot have the number {number}", table=name)
         if number in claimed:
             raise ImportRefused(f"tables {claimed[number]!r} and {name!r} have one number, {number}", table=name)
