@@ -1,18 +1,22 @@
 """Where commands' calls go when something is odd."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.process import ServerProcess
 from tinyvex.cli import session
 from tinyvex.cli.place import Place
 from tinyvex.cli.session import FOR_EVER, connect, open_session, running_server, server_in_here
-from tinyvex.errors import ConnectionLost, DataFolderLocked, DataFolderUnusable
+from tinyvex.errors import ConnectionLost, DataFolderLocked, DataFolderUnusable, RemoteError
 from tinyvex.server import discovery
 from tinyvex.server.discovery import Discovery
 from tinyvex.storage.folder import DataFolder
+
+APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
 
 @pytest.fixture
@@ -69,3 +73,28 @@ def test_the_server_of_a_command_forgets_nothing_and_lets_nobody_in(tmp_path: Pa
     assert options.retention.floor(now_us, now_us, 0, 0) == now_us - int(FOR_EVER * 1e6)
     assert options.client_token
     assert options.host == "127.0.0.1"
+
+
+async def test_a_command_does_not_wait_for_ever_for_a_server_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it was doing ends with a lost connection."""
+    monkeypatch.setattr(session, "CONNECT_SECONDS", 0.2)
+    with ServerProcess(APP, tmp_path) as server:
+        here = running_server(tmp_path)
+        assert here is not None
+        with pytest.raises(ConnectionLost, match="does not answer any more"):
+            async with connect(here) as client:
+                assert await client.query("shelf:titles") == []
+                await asyncio.to_thread(server.kill)
+                await client.query("shelf:titles")
+
+
+async def test_what_a_command_fails_with_comes_as_it_is(tmp_path: Path) -> None:
+    """Not in a group, though somebody watches the connection meanwhile."""
+    with ServerProcess(APP, tmp_path):
+        here = running_server(tmp_path)
+        assert here is not None
+        with pytest.raises(RemoteError, match="no such book"):
+            async with connect(here) as client:
+                await client.query("shelf:pages", {"title": "none"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import anyio
 import click
 
-from tinyvex.cli import session
 from tinyvex.cli.document_files import Row, Table
 from tinyvex.cli.place import find_data, find_place
 from tinyvex.cli.session import connect, running_server, server_in_here
-from tinyvex.errors import ConnectionLost, ImportRefused, RemoteError
+from tinyvex.errors import ImportRefused, RemoteError
 from tinyvex.limits import IMPORT_PROBLEMS_MAX, IMPORT_STEP_BYTES, IMPORT_STEP_ROWS
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-    from tinyvex.server.discovery import Discovery
 
 __all__ = ["Change", "Import", "Mode", "Problem", "Style", "administrator", "show_changes"]
 
@@ -63,7 +61,7 @@ async def administrator(app: Path | None, data: Path | None) -> AsyncIterator[An
     folder = find_data(data) if app is None else find_place(app, data).data
     found = running_server(folder)
     if found is not None:
-        async with connect(found) as client, _while_it_lasts(client, found):
+        async with connect(found) as client:
             yield client
         return
 
@@ -74,30 +72,6 @@ async def administrator(app: Path | None, data: Path | None) -> AsyncIterator[An
         assert here is not None, place
         async with connect(here) as client:
             yield client
-
-
-@asynccontextmanager
-async def _while_it_lasts(client: Any, found: Discovery) -> AsyncIterator[None]:
-    """A client waits for its server for ever; a command does not."""
-    try:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_end_when_lost, client, found)
-            yield
-            group.cancel_scope.cancel()
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-
-
-async def _end_when_lost(client: Any, found: Discovery) -> None:
-    while True:
-        async with aclosing(client.connection_states()) as states:
-            async for state in states:
-                if state.phase != "connected":
-                    break
-        with anyio.move_on_after(session.CONNECT_SECONDS) as waiting:
-            await client.wait_connected()
-        if waiting.cancelled_caught:
-            raise ConnectionLost(f"the server at {found.url}, process {found.pid}, does not answer any more")
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -118,7 +118,7 @@ async def connect(found: Discovery, acting_as: Claims | None = None) -> AsyncIte
         acting_as: claims of the user to act as; None for nobody.
 
     Raises:
-        ConnectionLost: the server does not answer.
+        ConnectionLost: the server does not answer, or is lost and does not come back.
         TinyvexError: it does not take these claims.
     """
     from tinyvex.client.client import connect as connect_client
@@ -132,7 +132,32 @@ async def connect(found: Discovery, acting_as: Claims | None = None) -> AsyncIte
             raise ConnectionLost(f"the server at {found.url}, process {found.pid}, does not answer")
         if acting_as is not None:
             await _authenticated(client)
-        yield client
+        async with _while_it_lasts(client, found):
+            yield client
+
+
+@asynccontextmanager
+async def _while_it_lasts(client: Any, found: Discovery) -> AsyncIterator[None]:
+    """A client waits for its server for ever; a command does not."""
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_end_when_lost, client, found)
+            yield
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _end_when_lost(client: Any, found: Discovery) -> None:
+    while True:
+        async with aclosing(client.connection_states()) as states:
+            async for state in states:
+                if state.phase != "connected":
+                    break
+        with anyio.move_on_after(CONNECT_SECONDS) as waiting:
+            await client.wait_connected()
+        if waiting.cancelled_caught:
+            raise ConnectionLost(f"the server at {found.url}, process {found.pid}, does not answer any more")
 
 
 async def _authenticated(client: Any) -> None:
