@@ -10,6 +10,8 @@ Run at the end of every storage test, and by `tinyvex check`.
 - A document's JSON carries its own id and creation time, which never changes.
 - Every index entry above the floor has its revision, and its key is the one computed from that revision.
 - `current` holds exactly the newest entries of the log, pointing at the newest revisions.
+- At every moment from the floor on, the indexes that were ready have the documents of that moment (`check_past.py`).
+- No two tables have one name, one number or one tablet.
 
 Memory is bounded: everything is read in order, once, and compared with what it must agree with.
 """
@@ -27,10 +29,12 @@ from typing import Any
 from tinyvex.errors import InvalidValue
 from tinyvex.storage import queries
 from tinyvex.storage.catalog import Catalog, IndexInfo, TableInfo, load_catalog
+from tinyvex.storage.check_past import PastEntries
 from tinyvex.storage.database import open_reader, read_globals
 from tinyvex.storage.faults import translate
 from tinyvex.storage.folder import DataFolder
 from tinyvex.storage.log import Snapshot
+from tinyvex.storage.system import documents
 from tinyvex.storage.tablets import tablets
 from tinyvex.values.codec import decode, encode
 from tinyvex.values.ids import DocumentId
@@ -90,6 +94,7 @@ class _Check:
         self._last_ts: int = self._globals["last_ts"]
         self._floor: int = self._globals["floor_ts"]
         self._catalog: Catalog = load_catalog(connection, self._last_ts)
+        self._past = PastEntries(connection, self._floor, self._catalog)
         self._tablets = _other_tablets(connection, self._last_ts)
         self._indexes: dict[int, tuple[TableInfo, IndexInfo]] = {
             index.id: (table, index) for table in self._catalog.tables() for index in table.maintained
@@ -132,6 +137,10 @@ class _Check:
                 yield f"table number {table.number} will be given again"
             if table.tablet >= self._globals["next_tablet"]:
                 yield f"tablet {table.tablet} will be given again"
+        for name in ("name", "number", "tablet"):
+            given = [fields[name] for fields in _fields_of_tables(self._connection, self._last_ts)]
+            if len(set(given)) < len(given):
+                yield f"two tables have one {name}"
         for index_id in self._indexes:
             if index_id >= self._globals["next_index_id"]:
                 yield f"index id {index_id} will be given again"
@@ -146,6 +155,7 @@ class _Check:
             before: Row | None = None
             creation: Any = None
             document: Any = None
+            trail = self._past.trail(tablet, internal)
             for row in revisions:
                 _, _, ts, _, data, deleted, prev_ts = row
                 is_forgotten = before is None and prev_ts is not None and prev_ts <= self._floor
@@ -163,8 +173,12 @@ class _Check:
                         yield f"{text}: revision {ts}: {problem}"
                         break
                     creation = document["_creationTime"]
+                for problem in trail.add(ts, document):
+                    yield f"{text}: {problem}"
             else:
                 assert before is not None
+                for problem in trail.end():
+                    yield f"{text}: {problem}"
                 if document is not None:
                     yield from self._is_current(table, internal, document, before[3])
 
@@ -232,6 +246,11 @@ def _other_tablets(connection: sqlite3.Connection, ts: int) -> dict[int, TableIn
     snapshot = Snapshot(connection, ts, Catalog(ts, ()))
     tables = [tablet.table for tablet in tablets(snapshot)]
     return {table.tablet: TableInfo(table.name, table.number, table.tablet, {}, ()) for table in tables}
+
+
+def _fields_of_tables(connection: sqlite3.Connection, ts: int) -> list[dict[str, Any]]:
+    catalog = Catalog(ts, ())
+    return [found.fields for found in documents(Snapshot(connection, ts, catalog), catalog.table("_tables"))]
 
 
 def _read(data: bytes, text: str, creation: Any) -> tuple[Any, str | None]:
