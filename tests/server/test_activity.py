@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections import deque
 from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
+import msgspec
 import pytest
 
 from tinyvex import limits
@@ -88,6 +91,40 @@ def test_a_long_message_is_cut(activity: Activity) -> None:
     """So that all of them have a bound in bytes."""
     log.warning("x" * (limits.DASHBOARD_TEXT_LENGTH_MAX + 1))
     assert messages(activity) == ["x" * limits.DASHBOARD_TEXT_LENGTH_MAX + "…"]
+
+
+def test_every_field_is_bounded(activity: Activity) -> None:
+    """Also those that the app sets, and the logger's name."""
+    long = "x" * 1_000_000
+    logging.getLogger(f"app.{long}").warning("short", extra={"error": long, "kind": [long]})
+    (record,) = activity.since(0)["records"]
+    assert all(len(str(value)) <= limits.DASHBOARD_TEXT_LENGTH_MAX + 1 for value in record.values())
+
+
+@pytest.mark.parametrize("strange", [object(), {1: {2}}, b"bytes", "half \ud800 a pair", 1j])
+def test_what_the_app_puts_into_a_record_can_be_sent(activity: Activity, strange: object) -> None:
+    """One record that is no JSON would keep all others from the reader."""
+    log.warning("%s", strange, extra={"error": strange})
+    assert json.loads(msgspec.json.encode(activity.since(0)))["records"][0]["level"] == "warning"
+
+
+def test_logging_while_a_record_is_kept_stops_nobody(activity: Activity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the end of an object does, when garbage happens to be collected there."""
+
+    class Talking(deque[dict[str, Any]]):
+        """A ring in which an object ends, once."""
+
+        def append(self, entry: dict[str, Any]) -> None:
+            super().append(entry)
+            if entry["message"] == "first":
+                log.warning("an object ended")
+
+    monkeypatch.setattr(activity, "_records", Talking())
+    thread = Thread(target=log.warning, args=("first",), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert messages(activity) == ["first", "an object ended"]
 
 
 def test_what_is_new_is_told(activity: Activity) -> None:

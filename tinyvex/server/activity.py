@@ -11,7 +11,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from tinyvex import limits
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from tinyvex.sync.counters import Counters
 
 __all__ = ["Activity"]
-
-TEXT_FIELDS = ("message", "traceback")
 
 
 class Activity:
@@ -40,7 +37,9 @@ class Activity:
         self._store = store
         self._counters = counters
         self._number = 0
-        self._lock = threading.Lock()  # records come on any thread; who is told a number is told all up to it
+        # Records come on any thread; who is told a number is told all up to it.
+        # The thread that holds it may log, too: where the collector of garbage runs, an object's end may say something.
+        self._lock = threading.RLock()
         self._records: deque[dict[str, Any]] = deque(maxlen=limits.DASHBOARD_RECORDS_MAX)
         self._samples: deque[dict[str, Any]] = deque(maxlen=limits.DASHBOARD_SAMPLES_MAX)
         self._handler = _Handler(self, reveal=reveal)
@@ -76,11 +75,12 @@ class Activity:
     def since(self, number: int) -> dict[str, Any]:
         """All that is kept and has a later number; everything where the number is of another server's run."""
         with self._lock:
-            after = number if number <= self._number else 0
+            last = self._number
+            after = number if number <= last else 0
             return {
-                "number": self._number,
-                "records": _later(self._records, after),
-                "samples": _later(self._samples, after),
+                "number": last,
+                "records": _between(self._records, after, last),
+                "samples": _between(self._samples, after, last),
             }
 
     def _append(self, ring: deque[dict[str, Any]], entry: dict[str, Any]) -> None:
@@ -116,19 +116,24 @@ class _Handler(logging.Handler):
         """Of logging: keep a record."""
         try:
             found = describe(record, reveal=self._reveal)
-            for name in TEXT_FIELDS:
-                text = found.get(name)
-                if isinstance(text, str) and len(text) > limits.DASHBOARD_TEXT_LENGTH_MAX:
-                    found[name] = f"{text[: limits.DASHBOARD_TEXT_LENGTH_MAX]}…"
-            self._activity.add(found)
+            self._activity.add({name: _bounded(value) for name, value in found.items()})
         except Exception:  # noqa: BLE001 - logging's own rule: a record that cannot be shown ends nobody's work
             self.handleError(record)
 
 
-def _later(ring: Iterable[dict[str, Any]], number: int) -> list[dict[str, Any]]:
-    """The end of a ring, in its order."""
-    newest_first = takewhile(lambda entry: entry["number"] > number, reversed(list(ring)))
-    return list(newest_first)[::-1]
+def _bounded(value: object) -> object:
+    """A number, or a text that is not too long and can be encoded: the app puts whatever it likes into a record."""
+    if value is None or type(value) in {bool, int, float}:
+        return value
+    text = str(value)
+    if len(text) > limits.DASHBOARD_TEXT_LENGTH_MAX:
+        text = f"{text[: limits.DASHBOARD_TEXT_LENGTH_MAX]}…"
+    return text.encode(errors="replace").decode()
+
+
+def _between(ring: Iterable[dict[str, Any]], after: int, last: int) -> list[dict[str, Any]]:
+    """What a ring has of late, in its order, without what comes while it is looked at."""
+    return [entry for entry in list(ring) if after < entry["number"] <= last]
 
 
 def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
