@@ -111,6 +111,21 @@ def test_commands_are_imported_when_called() -> None:
     ]
 
 
+LATER = [
+    *("tinyvex.functions.importing", "tinyvex.storage.replacement", "tinyvex.storage.history"),
+    *("tinyvex.storage.inspection", "tinyvex.server.tls", "tinyvex.server.advertising"),
+    *("tinyvex.client.client", "aiosqlite", "prometheus_client", "watchfiles", "zeroconf", "webbrowser"),
+]
+
+
+def test_serving_begins_without_what_is_needed_later() -> None:
+    """Whoever starts the server waits for every import: what one command or one request needs comes with it."""
+    program = "import sys, tinyvex.cli.serve, tinyvex.cli.process; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "tinyvex.server.server" in shown
+    assert [name for name in LATER if name in shown] == []
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_commands_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A line that can be typed as it is, with the command in its place."""

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from tinyvex.errors import UnknownIndex
 from tinyvex.functions.context import QueryCtx
 from tinyvex.functions.document import DocumentMapping
-from tinyvex.functions.importing import IMPORT_FUNCTIONS
 from tinyvex.functions.registry import FunctionDeclaration, FunctionSpec
 from tinyvex.functions.rows import Page
 from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX, SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
-from tinyvex.storage.history import document_history
 from tinyvex.values.types import Int64
 
 if TYPE_CHECKING:
@@ -116,6 +114,8 @@ def history(ctx: QueryCtx, document: str, after: int = 0) -> dict[str, Any]:
         document: its id.
         after: the last `ts` of the page before.
     """
+    from tinyvex.storage.history import document_history
+
     table, internal = ctx.db._locate(document)  # noqa: SLF001 - as with the app
     snapshot = _snapshot(ctx)
     ctx.db._transaction.reads.add_point(table.by_id, internal)  # noqa: SLF001
@@ -159,7 +159,9 @@ def describe(spec: FunctionSpec) -> dict[str, Any]:
 
 @cache
 def system_functions() -> Mapping[str, FunctionSpec]:
-    """The functions of this file, and those that import documents, by path."""
+    """The functions of this file, and those that import documents, by path; made when one is first asked for."""
+    from tinyvex.functions.importing import IMPORT_FUNCTIONS
+
     declaration = FunctionDeclaration("query", internal=True)
     all_functions: tuple[Callable[..., Any], ...] = (tables, count, span, rows, history, functions)
     specs = [FunctionSpec(f"{MODULE}:{function.__name__}", function, declaration) for function in all_functions]

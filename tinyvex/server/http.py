@@ -1,7 +1,8 @@
 """
 Plain HTTP on the server's port: health, metrics, the dashboard, and a 404 for the rest.
 
-`prometheus_client` writes the metrics text; it is imported at the first scrape, because starting fast comes first.
+`prometheus_client` writes the metrics text; all that metrics need is imported at the first scrape,
+because starting fast comes first.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from websockets.http11 import Response
 
 from tinyvex import limits
 from tinyvex.server import handshake
-from tinyvex.storage.inspection import inspect_file
 from tinyvex.version import __version__
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def health(version: str, store: Store) -> Response:
 async def metrics(counters: Counters, store: Store) -> Response:
     """Everything counted, in the Prometheus text format."""
     from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+
+    from tinyvex.storage.inspection import inspect_file
 
     registry = CollectorRegistry()
     registry.register(_Collector(counters, store, await inspect_file(store.folder.database)))
