@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from tinyvex.errors import UnknownIndex
 from tinyvex.functions.context import QueryCtx
 from tinyvex.functions.document import DocumentMapping
+from tinyvex.functions.query import Query, Source
 from tinyvex.functions.registry import FunctionDeclaration, FunctionSpec
 from tinyvex.functions.rows import Page
 from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX, SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
-from tinyvex.values.types import Int64
+from tinyvex.values.types import INT64_MAX, INT64_MIN, Int64
 
 if TYPE_CHECKING:
-    from tinyvex.functions.query import Query
     from tinyvex.storage.catalog import TableInfo
     from tinyvex.storage.log import Snapshot
 
@@ -73,14 +73,20 @@ def rows(
         UnknownIndex: the table has no such index, or a condition is on no field of it, or not on the next one.
     """
     bounds = {"gt": gt or {}, "gte": gte or {}, "lt": lt or {}, "lte": lte or {}}
-    fields = [*(eq or {}), *(field for conditions in bounds.values() for field in conditions)]
-    _check_index(_snapshot(ctx).catalog.table(table), index, fields)
-    found: Query[Mapping[str, Any]] = ctx.db.query(table)
-    sample = found.first() if fields else None
-    found = found.with_index(index, **{field: _like(sample, field, value) for field, value in (eq or {}).items()})
+    equal = eq or {}
+    fields = [*equal, *(field for conditions in bounds.values() for field in conditions)]
+    info = _snapshot(ctx).catalog.table(table)
+    _check_index(info, index, fields)
+    # Without the table's class: an app may have none for it, or another than in the time that is read.
+    transaction, execution = ctx.db._transaction, ctx.db._execution  # noqa: SLF001 - as with the app
+    source: Source[Mapping[str, Any]] = Source(transaction, execution, info, None, DocumentMapping, None)
+    found: Query[Mapping[str, Any]] = Query(source).with_index(index)
+    for field in sorted(equal, key=[*info.indexes[index].fields, "_creationTime"].index):
+        found = found.eq(field, _like(found, field, equal[field]))
+    within = found
     for name, conditions in bounds.items():
         for field, value in conditions.items():
-            found = getattr(found, name)(field, _like(sample, field, value))
+            found = getattr(found, name)(field, _like(within, field, value))
     return found.order(order).paginate(cursor, size)
 
 
@@ -94,12 +100,16 @@ def _check_index(table: TableInfo, name: str, fields: list[str]) -> None:
         raise UnknownIndex(f"table {table.name!r} {problem}; there are: {known}", table=table.name, index=name)
 
 
-def _like(sample: Mapping[str, Any] | None, path: str, value: Any) -> Any:
-    """A whole number of the kind that documents have there: who writes `5` in JSON cannot know which."""
-    found: Any = sample
-    for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return Int64(value) if type(value) is int and isinstance(found, Int64) else value
+def _like(within: Query[Any], path: str, value: Any) -> Any:
+    """
+    A whole number of the kind that documents have there: who writes `5` in JSON cannot know which.
+
+    An Int64 where there is one.
+    """
+    if type(value) is not int:
+        return value
+    found = within.gte(path, Int64(INT64_MIN)).lte(path, Int64(INT64_MAX)).first()
+    return value if found is None else Int64(value)
 
 
 def history(ctx: QueryCtx, document: str, after: int = 0) -> dict[str, Any]:
