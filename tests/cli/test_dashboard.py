@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.dashboard import APP, get
 from tests.support.process import ServerProcess
+from tinyvex.cli.dashboard import PAGE
 from tinyvex.cli.main import run
 from tinyvex.errors import ConnectionLost, ServerUntrusted
 from tinyvex.server import discovery
@@ -41,6 +45,16 @@ def data_of(server: ServerProcess) -> str:
     return server.command[server.command.index("--data") + 1]
 
 
+def leads_to(opened: list[str]) -> str:
+    """Where the page leads that a browser was told to open."""
+    (address,) = opened
+    assert address.startswith("file:///")
+    text = Path(url2pathname(urlsplit(address).path)).read_text(encoding="utf-8")
+    found = re.search(r'<meta http-equiv="refresh" content="0; url=([^"]*)"', text)
+    assert found is not None
+    return found[1]
+
+
 def test_the_link_is_printed_and_opened(
     server: ServerProcess, opened: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,8 +62,49 @@ def test_the_link_is_printed_and_opened(
     assert run(["dashboard", "--data", data_of(server)]) == 0
     out, err = capsys.readouterr()
     assert re.fullmatch(rf"http://127\.0\.0\.1:{server.ready['port']}/_dashboard#code=[\w-]{{20,}}\n", out)
-    assert opened == [out.strip()]
+    assert leads_to(opened) == out.strip()
     assert err == "good once, for 60 seconds\n"
+
+
+def test_no_program_is_started_with_the_code(
+    server: ServerProcess, opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Everybody of the machine sees what programs are started with, and the first to show a code is let in."""
+    run(["dashboard", "--data", data_of(server)])
+    assert capsys.readouterr().out.strip().partition("#code=")[2] not in opened[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files there inherit the folder's access list")
+def test_nobody_else_reads_the_page_that_leads_to_the_link(server: ServerProcess, opened: list[str]) -> None:
+    """Also where there was one that others could read."""
+    for _ in range(2):
+        run(["dashboard", "--data", data_of(server)])
+        page = Path(url2pathname(urlsplit(opened.pop()).path))
+        assert page.stat().st_mode & 0o777 == 0o600
+        page.chmod(0o644)
+
+
+def test_the_page_of_the_link_before_is_no_more(server: ServerProcess, opened: list[str]) -> None:
+    """There is one, whatever number of links was asked for."""
+    for _ in range(2):
+        run(["dashboard", "--data", data_of(server)])
+    assert opened[0] == opened[1]
+
+
+def test_a_folder_that_cannot_be_written_still_has_a_link(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is sent to it, though."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert run(["dashboard", "--data", data_of(server)]) == 0
+    out, err = capsys.readouterr()
+    assert "#code=" in out
+    assert "open the link yourself" in err
+    assert opened == []
 
 
 def test_it_opens_nothing_if_told_so(
@@ -70,6 +125,7 @@ def test_a_machine_without_a_browser_is_told(
     out, err = capsys.readouterr()
     assert "#code=" in out
     assert "open the link yourself" in err
+    assert not (Path(data_of(server)) / PAGE).exists()
 
 
 def test_each_link_has_a_code_of_its_own(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
+import os
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,9 @@ from tinyvex.limits import DASHBOARD_LINK_SECONDS
 
 if TYPE_CHECKING:
     from tinyvex.server.discovery import Discovery
+
+PAGE = "dashboard.html"
+"""In the data folder: what the browser is told to open."""
 
 
 @click.command("dashboard", short_help="Look at a running server's data, functions and activity in a browser.")
@@ -41,13 +46,36 @@ def command(data: Path | None, no_open: bool) -> None:
     link = f"{page(found)}#code={asyncio.run(_ask_for_code(found))}"
     click.echo(link)
     click.echo(f"good once, for {DASHBOARD_LINK_SECONDS:g} seconds", err=True)
-    if not no_open and not webbrowser.open(link):
+    if not no_open and not _open(folder / PAGE, link):
         click.echo("no browser could be opened: open the link yourself", err=True)
 
 
 def page(found: Discovery) -> str:
     """Where the dashboard is."""
     return f"{found.url.replace('ws', 'http', 1)}/_dashboard"
+
+
+def _open(leading: Path, link: str) -> bool:
+    """
+    Open a page that leads to the link; whether there is a browser.
+
+    Not the link itself: everybody of this machine sees what programs are started with,
+    and whoever shows its code first is let in. The page is its owner's alone, and worth nothing once the link is used.
+    """
+    text = html.escape(link)
+    try:
+        leading.unlink(missing_ok=True)
+        with os.fdopen(os.open(leading, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(
+                '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>Tinyvex</title>'
+                f'<meta http-equiv="refresh" content="0; url={text}"><a href="{text}">The dashboard</a>\n'
+            )
+    except OSError:
+        return False
+    if webbrowser.open(leading.resolve().as_uri()):
+        return True
+    leading.unlink(missing_ok=True)
+    return False
 
 
 async def _ask_for_code(found: Discovery) -> str:
