@@ -50,6 +50,7 @@ REQUEST_RECORDS_EXPIRED_STEP = 512  # deleted in one group, once for each half a
 SCHEMA_VIOLATIONS_MAX = 100  # listed; all are counted
 IMPORT_STEP_ROWS = 256  # documents that one commit of an import adds: mutations wait for two of them, some 20 ms
 IMPORT_STEP_BYTES = 1 << 20
+IMPORT_SECONDS = 86_400.0  # from its beginning; then its client is taken for gone, and what it had added is deleted
 IMPORT_LINE_BYTES_MAX = 8 << 20  # one document as it is written, with white space and escapes
 IMPORT_PROBLEMS_MAX = 10_000  # listed; all are counted
 BACKFILL_STEP_ROWS = 512  # documents indexed per transaction, so that writers wait at most one step

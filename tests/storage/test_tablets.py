@@ -16,6 +16,7 @@ from tests.storage.test_retention import change, everything, no_pause, retention
 from tests.support.imports import abandoned, began, filled, finished, imported, states, tablet_of
 from tests.support.storage import MemoryStore, bound_runtime, drive, insert, numbers, opened, unit
 from tinyvex import errors
+from tinyvex.limits import IMPORT_SECONDS
 from tinyvex.storage import tablets as module
 from tinyvex.storage.backup import back_up, restore
 from tinyvex.storage.check import check
@@ -25,7 +26,7 @@ from tinyvex.storage.folder import DataFolder
 from tinyvex.storage.inspection import count
 from tinyvex.storage.log import Snapshot
 from tinyvex.storage.replacement import Mode
-from tinyvex.storage.retention import Policy
+from tinyvex.storage.retention import Policy, Retention
 from tinyvex.storage.store import Store
 from tinyvex.storage.tablets import abandon_all, clear_tablets
 
@@ -134,6 +135,20 @@ async def test_where_nothing_was_being_filled_nothing_is_written(tmp_path: Path)
         before = store.last_ts
         await abandon_all(store)
         assert store.last_ts == before
+
+
+def test_an_import_that_nobody_ends_is_given_up_in_time(log: MemoryStore) -> None:
+    """Its client may be gone for ever, and what it added takes room; until then it may come back."""
+    begun = log.run(began("replace", items=None))
+    log.run(filled(begun, "items", {"n": 9}))
+    day_us = int(IMPORT_SECONDS * 1_000_000)
+    for age, expected in ((day_us, [("items", "filling")]), (day_us + 1, [])):
+        now = int(begun.import_id) + age
+        drive(Retention(log, Policy(), lambda now=now: now, no_pause).sweep())  # type: ignore[arg-type, misc]
+        assert log.look(states) == expected
+    assert rows_of(log, begun.tablets["items"], []) == (0, 0, 0)
+    with pytest.raises(errors.ImportRefused, match="given up"):
+        log.run(finished(begun))
 
 
 # Left behind.
@@ -267,6 +282,13 @@ async def test_compacting_keeps_what_can_be_read(folder: Path, policy: Policy) -
     await compact(folder, bound_runtime(), policy)
     async with opened(folder, TABLES) as store:
         assert await store.read(numbers) == [8, 9]
+
+
+async def test_compacting_deletes_what_an_import_left_unfinished(folder: Path) -> None:
+    """Nobody who was filling it can be left: compacting needs the folder for itself."""
+    await compact(folder, bound_runtime(), Policy())
+    async with opened(folder, TABLES) as store:
+        assert await store.read(states) == [("items", "replaced")]
 
 
 def test_an_export_has_what_the_tables_have(folder: Path, tmp_path: Path) -> None:

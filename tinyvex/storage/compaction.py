@@ -13,6 +13,7 @@ from tinyvex.storage.faults import translate
 from tinyvex.storage.folder import DataFolder
 from tinyvex.storage.retention import Policy, Retention
 from tinyvex.storage.store import Store
+from tinyvex.storage.tablets import abandon_all
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
@@ -40,6 +41,7 @@ async def compact(folder: Path, runtime: Runtime, policy: Policy) -> tuple[int, 
     before = data.database.stat().st_size
     store = Store.open(folder, runtime)
     try:
+        await abandon_all(store)  # whoever was importing is gone
         forgotten = await Retention(store, policy, runtime.now_us, _no_pause).sweep(thorough=True)
     finally:
         await store.close()

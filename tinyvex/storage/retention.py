@@ -30,7 +30,7 @@ from tinyvex.storage.catalog import INDEXES_TABLET, TABLETS_TABLET
 from tinyvex.storage.database import FIRST_INDEX_ID, set_global
 from tinyvex.storage.index_building import drop_unfinished
 from tinyvex.storage.records import Outcome
-from tinyvex.storage.tablets import clear_tablets
+from tinyvex.storage.tablets import abandon_all, clear_tablets
 
 if TYPE_CHECKING:
     from tinyvex.storage.log import Snapshot
@@ -123,6 +123,8 @@ class Retention:
         floor = self._policy.floor(self._now_us(), state.last_ts, state.floor, state.used_bytes)
         if floor > state.floor:
             await self._store.write(_change(lambda connection: set_global(connection, "floor_ts", floor)))
+        # Nobody may come back who filled these; what is in them takes room.
+        await abandon_all(self._store, self._now_us() - int(limits.IMPORT_SECONDS * 1_000_000))
         await drop_unfinished(self._store, building=False)
         pace = _Pace()
         deleted, row, dropped = await clear_tablets(self._store, floor, self._pause), state.last_row, False

@@ -7,6 +7,7 @@ Tablets that are no table's: those an import fills, and those that tables left b
     (none) ─────────► filling ────────────► a table's; the tablet it had before: replaced ──► cleared,
                          │                                             when the floor has passed the change
                          └────► abandoned ──► cleared, at once
+                     on request; another import begins; a server starts; after IMPORT_SECONDS
 
 Each has a document in `_tablets`. Its rows are revisions and index entries like any others,
 but no table of any moment leads to an abandoned or filling one, so nobody sees them.
@@ -116,15 +117,15 @@ def _internal(tablet: int, state: TabletState) -> bytes:
     return tablet.to_bytes(INTERNAL_BYTES - 1, "big") + (b"\1" if state == "replaced" else b"\0")
 
 
-async def abandon_all(store: Store) -> None:
-    """Give up every import: the server that took them is gone."""
-    await store.write(_abandon_all)
+async def abandon_all(store: Store, begun_before: int | None = None) -> None:
+    """Give up every import, because the server that took them is gone; or those that began before a `ts`."""
+    await store.write(partial(_abandon_all, begun_before))
 
 
-def _abandon_all(snapshot: Snapshot, ts: int) -> Outcome[None]:
+def _abandon_all(before: int | None, snapshot: Snapshot, ts: int) -> Outcome[None]:
     change = SystemChange(snapshot, ts)
     for tablet in tablets(snapshot):
-        if tablet.state == "filling":
+        if tablet.state == "filling" and (before is None or tablet.found.stored.ts < before):
             change_state(change, tablet, "abandoned")
     return Outcome(None, change.record())
 
