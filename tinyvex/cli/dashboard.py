@@ -7,6 +7,7 @@ import html
 import json
 import os
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -110,4 +111,6 @@ async def _get(found: Discovery, path: str) -> bytes:
         writer.write("".join(f"{line}\r\n" for line in [*head, ""]).encode())
         return await reader.read()
     finally:
-        writer.close()
+        writer.transport.abort()  # all was read, or nothing more is wanted: no farewell in TLS is waited for
+        with suppress(OSError):
+            await writer.wait_closed()
