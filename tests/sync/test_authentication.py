@@ -32,6 +32,16 @@ def age(ctx: tv.QueryCtx) -> tv.Int64:
     return ctx.auth["age"]
 
 @tv.query
+def becoming_admin(ctx: tv.QueryCtx) -> str:
+    ctx.auth["subject"] = "root"
+    ctx.auth["groups"].append("admins")
+    return ctx.auth["subject"]
+
+@tv.query
+def groups(ctx: tv.QueryCtx) -> list[str]:
+    return ctx.auth["groups"]
+
+@tv.query
 def plain(ctx: tv.QueryCtx) -> int:
     return 1
 
@@ -370,12 +380,13 @@ def test_an_administrator_acts_as_somebody(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_claims_that_are_no_values_are_refused(play: Callable[..., None]) -> None:
-    """S-54: the answer is InvalidValue, nobody speaks, and the connection goes on."""
+@pytest.mark.parametrize("wrong", [{"subject": "ada", "$no": 1}, {"$bytes": ""}, {"$integer": "BwAAAAAAAAA="}])
+def test_claims_that_are_no_values_are_refused(play: Callable[..., None], wrong: dict[str, Any]) -> None:
+    """S-54: the answer is InvalidValue, also to an object that stands for something else; the connection goes on."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
-        acting = {"kind": "admin", "token": server.admin_token, "actingAs": {"subject": "ada", "$no": 1}}
+        acting = {"kind": "admin", "token": server.admin_token, "actingAs": wrong}
         refused = await client.ask("authenticate", baseVersion=0, **acting)
         assert refused["error"]["data"]["name"] == "InvalidValue"
         await client.notification("authError")
@@ -397,5 +408,21 @@ def test_nobody_else_acts_as_somebody(play: Callable[..., None]) -> None:
         user = {"kind": "user", "token": signed(claims(runtime.now_us())), "actingAs": eve}
         assert "result" in await client.ask("authenticate", baseVersion=0, **user)
         assert await transition_to(client, 1) == {0: "ada"}
+
+    play(scenario)
+
+
+def test_what_a_function_makes_of_its_claims_is_its_own(play: Callable[..., None]) -> None:
+    """The next call, and who watches, still speak for whom the token names."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        token = signed(claims(runtime.now_us(), groups=["readers"]))
+        assert "result" in await client.ask("authenticate", baseVersion=0, kind="user", token=token)
+        assert await transition_to(client, 1) == {0: "ada"}
+        changed = await client.ask("query", udfPath="app:becoming_admin", args={})
+        assert changed["result"]["value"] == "root"
+        for path, expected in (("app:me", "ada"), ("app:groups", ["readers"])):
+            assert (await client.ask("query", udfPath=path, args={}))["result"]["value"] == expected
 
     play(scenario)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random as random_module
 from collections.abc import Callable, Coroutine, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from tinyvex.functions.database import DatabaseReader, DatabaseWriter
@@ -70,6 +71,7 @@ class _Ctx:
 
     def __init__(self, identity: Identity, execution: Execution, now: int, seed: str) -> None:
         self._identity = identity
+        self._auth: Identity = None
         self._execution = execution
         self._now = now
         self._seed = seed
@@ -83,7 +85,11 @@ class _Ctx:
         A query that looks at it, even to test for None, is computed for each identity on its own.
         """
         self._execution.read_auth = True
-        return self._identity
+        if self._auth is None and self._identity is not None:
+            self._auth = deepcopy(
+                dict(self._identity)
+            )  # what is changed in it changes nobody else's, nor the next call's
+        return self._auth
 
     @property
     def random(self) -> random_module.Random:

@@ -22,7 +22,7 @@ The one race: a client renews its token in the moment in which the server ends i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -128,7 +128,11 @@ class Authentication:
 
     def _act_as(self, request: messages.Authenticate, claims: dict[str, Any] | None) -> None:
         try:
-            identity = None if claims is None else cast("Identity", unwrap(claims))
+            identity = None if claims is None else unwrap(claims)
+            if not isinstance(
+                identity, dict | None
+            ):  # an object that stands for another value, as `{"$bytes": ""}` does
+                raise errors.InvalidValue("the claims to act with are no object")
         except errors.TinyvexError as error:
             self._refuse(request, error)
         else:
