@@ -13,6 +13,7 @@ from tests.support.imports import abandoned, began, filled, finished, imported, 
 from tests.support.storage import MemoryStore, insert, numbers, opened, scan, unit
 from tinyvex import errors
 from tinyvex.functions.transaction import Transaction
+from tinyvex.storage import replacement
 from tinyvex.storage.check import check
 from tinyvex.storage.log import Snapshot
 from tinyvex.values.codec import decode
@@ -222,6 +223,18 @@ def test_a_table_whose_documents_were_deleted_is_empty(log: MemoryStore) -> None
 
 
 # Appending.
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 8])
+def test_appended_documents_are_copied_some_at_a_time(
+    log: MemoryStore, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """All of them, however many that is."""
+    monkeypatch.setattr(replacement, "MOVE_STEP_ROWS", step)
+    imported(log, "append", {"items": [{"n": n} for n in range(4, 11)]})
+    for index in ("by_n", "by_creation_time"):
+        found = log.look(lambda snapshot, index=index: numbers(snapshot, index=index))
+        assert sorted(found) == list(range(1, 11))
 
 
 def test_appended_documents_come_all_at_once(log: MemoryStore) -> None:

@@ -135,13 +135,14 @@ class Import:
             if self.problems_total:
                 raise ImportRefused(f"{self.problems_total:,} problems; nothing was changed")
             wanted = go_on()
+            if wanted:
+                await self.client.mutation("_system:import_finish", {"import_id": name})
         except BaseException:
+            # Also where it is not known whether it was finished: then there is nothing left to give up.
             with anyio.CancelScope(shield=True):
                 await self._abandon(name)
             raise
-        if wanted:
-            await self.client.mutation("_system:import_finish", {"import_id": name})
-        else:
+        if not wanted:
             await self._abandon(name)
         return wanted
 

@@ -123,13 +123,22 @@ COMMON_DOCUMENT = (
     "SELECT s.id FROM documents AS s WHERE s.table_id = ?1"
     " AND EXISTS (SELECT 1 FROM documents AS t WHERE t.table_id = ?2 AND t.id = s.id) LIMIT 1"
 )
-MOVE_DOCUMENTS = (
+# Some at a time: SQLite first puts aside all rows that go from a table into itself, in memory.
+MOVE_DOCUMENTS_STEP = (
     "INSERT INTO documents(ts, table_id, id, json_value, deleted, prev_ts)"
-    " SELECT :ts, :target, id, json_value, 0, NULL FROM documents WHERE table_id = :source ORDER BY id"
+    " SELECT :ts, :target, id, json_value, 0, NULL FROM documents"
+    " WHERE table_id = :source AND id > :after ORDER BY id LIMIT :limit"
 )
-MOVE_ENTRIES = (
+LAST_OF_DOCUMENTS_STEP = (
+    "SELECT id FROM documents WHERE table_id = :source AND id > :after ORDER BY id LIMIT 1 OFFSET :limit - 1"
+)
+MOVE_ENTRIES_STEP = (
     "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id)"
-    " SELECT :target, key, :ts, 0, :tablet, document_id FROM indexes WHERE index_id = :source ORDER BY key"
+    " SELECT :target, key, :ts, 0, :tablet, document_id FROM indexes"
+    " WHERE index_id = :source AND key > :after ORDER BY key LIMIT :limit"
+)
+LAST_OF_ENTRIES_STEP = (
+    "SELECT key FROM indexes WHERE index_id = :source AND key > :after ORDER BY key LIMIT 1 OFFSET :limit - 1"
 )
 MOVE_CURRENT = (
     "INSERT INTO current(index_id, key, log_row)"

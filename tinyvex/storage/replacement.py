@@ -44,6 +44,10 @@ CLAIMED_NUMBER_END = TABLE_NUMBER_MAX // 2
 """Later tables get numbers above those of any import; so many are left to them that there are always some."""
 
 
+MOVE_STEP_ROWS = 256
+"""Copied at once: so many documents an import's last commit holds in memory."""
+
+
 class Begun(NamedTuple):
     """An import under way: what to call it, and each table's tablet."""
 
@@ -320,9 +324,19 @@ def _change_over(change: SystemChange, system: _SystemDocuments, tablet: Tablet,
 
 def _move(connection: sqlite3.Connection, ts: int, tablet: Tablet, table: TableInfo) -> None:
     """Copy a tablet's documents into a table's tablet, as revisions of this commit."""
-    connection.execute(queries.MOVE_DOCUMENTS, {"ts": ts, "source": tablet.table.tablet, "target": table.tablet})
+    numbers = {"ts": ts, "source": tablet.table.tablet, "target": table.tablet}
+    _in_steps(connection, queries.MOVE_DOCUMENTS_STEP, queries.LAST_OF_DOCUMENTS_STEP, numbers)
     for index in table.maintained:
         (source,) = [own.id for own in tablet.table.maintained if own.name == index.name]
         numbers = {"ts": ts, "source": source, "target": index.id, "tablet": table.tablet}
-        connection.execute(queries.MOVE_ENTRIES, numbers)
+        _in_steps(connection, queries.MOVE_ENTRIES_STEP, queries.LAST_OF_ENTRIES_STEP, numbers)
         connection.execute(queries.MOVE_CURRENT, numbers)
+
+
+def _in_steps(connection: sqlite3.Connection, statement: str, last: str, numbers: Mapping[str, int]) -> None:
+    after: bytes | None = b""  # less than any id or key
+    while after is not None:
+        parameters = {**numbers, "after": after, "limit": MOVE_STEP_ROWS}
+        connection.execute(statement, parameters)
+        found = connection.execute(last, parameters).fetchone()
+        after = None if found is None else found[0]
