@@ -236,6 +236,17 @@ def test_an_administrator_acts_as_somebody(opened: ClientIdentity) -> None:
     assert not opened.holds
 
 
+def test_an_administrator_acts_as_the_same_on_every_socket(opened: ClientIdentity) -> None:
+    """Else what was meant for somebody would be asked as nobody after a lost connection."""
+    for _ in range(3):
+        opened.supply(ActingAs("secret", {"subject": "ada"}))
+        assert said(opened) == (0, "admin", "secret")
+        opened.answered(None)
+        assert (opened.failure, opened.token) == (None, "secret")
+        opened.lost()
+        opened.opened()
+
+
 def test_claims_are_values() -> None:
     """What cannot be sent is refused before it is tried."""
     with pytest.raises(InvalidValue):

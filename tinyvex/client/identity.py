@@ -78,6 +78,7 @@ class ClientIdentity:
         self.token = None
         self._version = 0
         self._unsent: str | None = None
+        self._trying: str | None = None  # the token in `_in_flight`, as the source gave it
         self._in_flight: wire.AuthenticateParams | None = None
         self._signs_out = False
         self._tried_again = False
@@ -142,7 +143,7 @@ class ClientIdentity:
             self._in_flight = wire.AuthenticateParams(base_version=self._version, kind="none")
         elif self._unsent is not None:
             self._in_flight = _params(self._version, self._unsent)
-            self._unsent = None
+            self._trying, self._unsent = self._unsent, None
         self._signs_out = False
         return self._in_flight
 
@@ -162,8 +163,9 @@ class ClientIdentity:
             return IdentityChanged()
         self._version += 1
         if said.token is not None:
+            assert self._trying is not None
             self.token, self.failure, self._tried_again = said.token, None, False
-            self._owner = _owner(said.token)
+            self._owner = _owner(self._trying)
         return IdentityChanged()
 
     def notified(self, notice: wire.AuthErrorParams) -> IdentityChanged:
