@@ -105,6 +105,7 @@ DASHBOARD_ARGUMENTS_LENGTH_MAX = 200  # of a live query; the rest is cut off
 
 # The server.
 CONNECTIONS_MAX = 10_000  # answered 503
+SCRAPES_MAX = 4  # of the metrics at once, each with a thread and the file open; further ones are answered 503
 TLS_HANDSHAKES_MAX = 256  # sockets that have not shaken hands; the oldest is cut for one more
 HEARTBEAT_SECONDS = 5.0  # WebSocket ping
 PING_SECONDS = 15.0  # tinyvex/ping after this long without another message

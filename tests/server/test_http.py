@@ -1,14 +1,17 @@
 """HTTP on the server's port: health, metrics, and nothing else."""
 
+import asyncio
 import http.client
 import json
 import random
 import socket
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.datastructures import Headers
@@ -20,11 +23,13 @@ from tests.support.network import Network
 from tests.support.process import ServerProcess
 from tests.support.raw import RawClient
 from tests.support.world import WorldRuntime
+from tinyvex import limits
 from tinyvex.client.blocking import connect_blocking
+from tinyvex.server import http as http_module
 from tinyvex.server.admission import Admission
 from tinyvex.server.dashboard_access import DashboardAccess
 from tinyvex.server.handshake import AccessRules, Tokens
-from tinyvex.server.http import Routes
+from tinyvex.server.http import Routes, text_response
 from tinyvex.server.pairing import Pairing
 from tinyvex.server.server import Server, ServerOptions
 from tinyvex.sync.counters import Counters
@@ -296,3 +301,29 @@ def test_a_paired_client_may_look(tmp_path: Path) -> None:
     assert redeemed is not None
     assert admission.knows(redeemed[1])
     assert not any(map(admission.knows, ["", "pairing:", f"pairing:{redeemed[1]}"]))
+
+
+async def test_few_scrapes_go_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is answered 503 at once; when they are done, or were given up, there is room again."""
+    may_end = asyncio.Event()
+
+    async def metrics(*_: object) -> Response:
+        await may_end.wait()
+        return text_response(HTTPStatus.OK, "metrics\n")
+
+    monkeypatch.setattr(http_module, "metrics", metrics)
+    routes = Routes(AccessRules(), None, None, Counters(), None)  # type: ignore[arg-type]
+
+    async def scrape() -> int:
+        answer = routes.answer(Request("/metrics", Headers(Host="127.0.0.1")), 0)
+        assert callable(answer)
+        return (await answer()).status_code
+
+    async with asyncio.TaskGroup() as group:
+        first = [group.create_task(scrape()) for _ in range(limits.SCRAPES_MAX)]
+        assert await group.create_task(scrape()) == 503
+        first.pop().cancel()
+        another = group.create_task(scrape())
+        await anyio.lowlevel.checkpoint()
+        may_end.set()
+    assert [task.result() for task in [*first, another]] == [200] * limits.SCRAPES_MAX

@@ -8,7 +8,6 @@ because starting fast comes first.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from http import HTTPStatus
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -60,6 +59,7 @@ class Routes:
         self._dashboard = dashboard
         self._counters = counters
         self._store = store
+        self._scrapes = 0
 
     def answer(self, request: Request, connections: int) -> Answer:
         """Refuse strangers, answer plain HTTP, let WebSocket upgrades of /sync go on."""
@@ -77,13 +77,19 @@ class Routes:
                 handshake.bearer_token(headers.get_all("Authorization")) or ""
             ):
                 return text_response(HTTPStatus.UNAUTHORIZED, "A token is needed: Authorization: Bearer TOKEN.\n")
-            return (
-                health(__version__, self._store)
-                if path == "/healthz"
-                else partial(metrics, self._counters, self._store)
-            )
+            return health(__version__, self._store) if path == "/healthz" else self._scrape
         found = self._dashboard.answer(path, query, headers)
         return found if found is not None else text_response(HTTPStatus.NOT_FOUND, "Not found.\n")
+
+    async def _scrape(self) -> Response:
+        """The metrics, unless so many ask for them that somebody means harm: any page may, though it is told nothing."""
+        if self._scrapes >= limits.SCRAPES_MAX:
+            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._scrapes} others are answered just now.\n")
+        self._scrapes += 1
+        try:
+            return await metrics(self._counters, self._store)
+        finally:
+            self._scrapes -= 1
 
 
 def text_response(status: HTTPStatus, text: str, content_type: str = "text/plain; charset=utf-8") -> Response:

@@ -91,7 +91,6 @@ class Server:
         self._sessions: dict[str, Connection] = {}
         self._accepted = 0
         self._stopping = False
-        self._reloading = anyio.Lock()
         self._stopped = anyio.Event()
         self._all_closed = anyio.Event()  # set when the last connection goes while stopping
         self._tasks: TaskGroup
