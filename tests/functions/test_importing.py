@@ -349,6 +349,19 @@ def test_rows_of_a_table_that_is_not_in_the_import(work: Imports) -> None:
         work.rows(name, "books", {"title": "A"})
 
 
+def test_rows_of_a_table_that_got_another_class(work: Imports) -> None:
+    """Are refused: by the end the table may have the old class again, which does not describe them."""
+    name = work.begin(books=None, loose=None)
+    tables = {"books": dict(SPECS["books"].indexes)}
+    work.store.declare(tables, table_fingerprints={"books": "another class"}, fingerprint="for a while")
+    with pytest.raises(errors.ImportRefused, match="table 'books' got another class meanwhile"):
+        work.rows(name, "books", {"title": 7})
+    assert work.rows(name, "loose", {"n": 7}) == []
+    work.store.declare(tables, table_fingerprints={"books": SPECS["books"].fingerprint}, fingerprint="as before")
+    assert work.rows(name, "books", {"title": "seven"}) == []
+    work.call("finish", import_id=name)
+
+
 def test_an_unknown_import_is_refused(work: Imports) -> None:
     """Whatever is asked of it."""
     for function, arguments in {

@@ -74,13 +74,14 @@ def import_rows(
         What is wrong: line numbers, from 0, and one sentence for each problem. Such lines are left out.
 
     Raises:
-        ImportRefused: the import was given up, or has no such table.
+        ImportRefused: the import was given up, has no such table, or that has another class by now.
     """
     transaction = _transaction(ctx)
     tablets = replacement.filling(transaction.snapshot, import_id)
     target = next((tablet for tablet in tablets if tablet.table.name == table), None)
     if target is None:
         raise ImportRefused(f"this import has no table {table!r}", table=table)
+    replacement.require_class(transaction.snapshot, target)
     app = ctx.db._app  # noqa: SLF001 - nor with the app
     rows = _Rows(transaction, app, target, _future(transaction, tablets), style)
     writes: list[Write] = []

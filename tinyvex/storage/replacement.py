@@ -34,7 +34,7 @@ from tinyvex.values.types import Value
 if TYPE_CHECKING:
     from tinyvex.storage.log import Snapshot
 
-__all__ = ["Begun", "Mode", "abandon", "begin", "filling", "finish", "write_of"]
+__all__ = ["Begun", "Mode", "abandon", "begin", "filling", "finish", "require_class", "write_of"]
 
 Mode: TypeAlias = Literal["empty", "append", "replace", "replaceAll"]
 """`empty` needs tables without documents; `replaceAll` also empties the tables that are not named."""
@@ -212,6 +212,21 @@ def filling(snapshot: Snapshot, import_id: str) -> list[Tablet]:
     if not found:
         raise ImportRefused("this import was given up: another one began, or the server was started anew")
     return found
+
+
+def require_class(snapshot: Snapshot, tablet: Tablet) -> None:
+    """
+    Refuse to fill where documents would be compared with another class than the one that the table had.
+
+    In the end it may have that one again.
+
+    Raises:
+        ImportRefused: the table has another class by now.
+    """
+    name = tablet.table.name
+    known = name in snapshot.catalog.names()
+    if (snapshot.catalog.table(name).fingerprint if known else None) != tablet.table.fingerprint:
+        raise ImportRefused(f"table {name!r} got another class meanwhile: import again", table=name)
 
 
 def write_of(table: TableInfo, internal: bytes, document: Mapping[str, Value]) -> Write:
