@@ -313,6 +313,21 @@ async def test_a_wrong_pair_is_not_taken(made: Certificates) -> None:
         assert await is_served(server, made)
 
 
+def test_a_pair_that_is_replaced_while_it_is_read_is_not_taken(
+    made: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fingerprint that is told would be of one certificate, and another one would be shown."""
+    load_chain = ssl.SSLContext.load_cert_chain
+
+    def renewed_before(*arguments: Any, **named: Any) -> None:
+        made.renew()
+        load_chain(*arguments, **named)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", renewed_before)
+    with pytest.raises(StartError, match="while it was read"):
+        tls.load(TlsOptions(made.certificate, made.key))
+
+
 def test_nothing_older_than_tls_1_2(made: Certificates) -> None:
     """Older versions are not offered."""
     context = tls.load(TlsOptions(made.certificate, made.key)).context

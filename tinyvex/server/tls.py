@@ -95,6 +95,8 @@ def load(options: TlsOptions) -> Certificate:
         ) from error
     except ValueError as error:
         raise StartError(f"--tls-cert {options.certificate}: this is no certificate: {error}") from error
+    if _read(options.certificate, "--tls-cert") != certificate:  # `ssl` reads it again, by its path
+        raise StartError(f"--tls-cert {options.certificate} was replaced while it was read: try again")
     return Certificate(context, f"sha256:{hashlib.sha256(der).hexdigest()}")
 
 
