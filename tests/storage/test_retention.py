@@ -224,6 +224,37 @@ def test_forgetting_keeps_up_with_writing(work: str) -> None:
     assert pauses < 20, "three rows at a time, it would be over a hundred"
 
 
+def test_forgetting_keeps_up_where_groups_are_rolled_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that runs again with its group is as large as it was: as many steps as if each had run once."""
+    monkeypatch.setattr(limits, "RETENTION_STEP_ROWS", 1)
+    steps = []
+    for times in (1, 2):
+        store = OftenRolledBack(times)
+        store.declare({"items": {}})
+        store.run(unit(lambda t: [insert({"n": n})(t) for n in range(300)]))
+        store.between = lambda store=store: store.run(unit(lambda t: [insert({"n": n})(t) for n in range(10)]))
+        before = store.units
+        drive(retention(store, store.last_ts).sweep(thorough=True))
+        steps.append(store.units - before)
+        assert check(store.connection) == []
+    assert steps[0] == steps[1] < 200
+
+
+class OftenRolledBack(MemoryStore):
+    """Each unit that is waited for runs several times, the last time for good."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+        self.units = 0
+
+    async def write(self, work: Any) -> Any:
+        self.units += 1
+        for _ in range(self.times - 1):
+            self.look(lambda snapshot: work(snapshot, self.last_ts + 1))
+        return await super().write(work)
+
+
 async def test_what_would_be_forgotten_is_what_is(tmp_path: Any) -> None:
     """Revisions that later ones replaced and deletions, from where the last sweep ended."""
     async with opened(tmp_path) as store:

@@ -201,8 +201,8 @@ class _Revisions:
         self.dropped_index = False
 
     def unit(self, snapshot: Snapshot, _ts: int) -> Outcome[None]:
-        """The step, on the writer."""
-        self._size = self._pace.rows(snapshot)
+        """The step, on the writer; run again, it is as large as it was."""
+        self._size = self._size or self._pace.rows(snapshot)
         return Outcome(None, None, self._run)
 
     def _run(self, connection: sqlite3.Connection) -> None:
@@ -254,8 +254,8 @@ class _Entries:
         self.end: tuple[int, bytes] | None = None
 
     def unit(self, snapshot: Snapshot, _ts: int) -> Outcome[None]:
-        """The step, on the writer."""
-        self.size = ENTRIES_PER_ROW * self._pace.rows(snapshot)
+        """The step, on the writer; run again, it is as large as it was."""
+        self.size = self.size or ENTRIES_PER_ROW * self._pace.rows(snapshot)
         return Outcome(None, None, self._run)
 
     def _run(self, connection: sqlite3.Connection) -> None:
