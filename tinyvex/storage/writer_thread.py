@@ -300,7 +300,12 @@ class WriterThread:
         return seconds
 
     def _expire_requests(self) -> None:
-        """Delete request records past their time, now and then, and faster than new ones come."""
+        """
+        Delete request records past their time, now and then, and faster than new ones come.
+
+        By the clock: where it was set back, the newest `ts` is ahead of it, and by that one records would go too early.
+        Where it jumps ahead, so does the next `ts`; then the oldest go first, a few for each commit, as long as that lasts.
+        """
         self._since_expiry += len(self._commits)
         if self._since_expiry * 2 >= REQUEST_RECORDS_EXPIRED_STEP:
             self._since_expiry = 0
