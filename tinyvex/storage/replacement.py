@@ -210,7 +210,9 @@ def filling(snapshot: Snapshot, import_id: str) -> list[Tablet]:
     """
     found = [tablet for tablet in tablets(snapshot) if tablet.state == "filling" and tablet.import_id == import_id]
     if not found:
-        raise ImportRefused("this import was given up: another one began, the server was started anew, or a day has passed")
+        raise ImportRefused(
+            "this import was given up: another one began, the server was started anew, or a day has passed"
+        )
     return found
 
 
