@@ -50,9 +50,10 @@ def command(words: tuple[str, ...], data: Path | None, output: str) -> None:
     tinyvex history j57038fxjyh9p2wvsqvd75aexf9cfxf3
     tinyvex history messages j57038fxjyh9p2wvsqvd75aexf9cfxf3 --format jsonl
     """
-    if len(words) > 2:
+    if not 1 <= len(words) <= 2:
         raise click.UsageError(f"one ID, and its TABLE before it if you like; not {' '.join(words)}")
-    asyncio.run(_show(find_data(data), words[-1], words[0] if len(words) == 2 else None, output))
+    *table, document = words
+    asyncio.run(_show(find_data(data), document, table[0] if table else None, output))
 
 
 async def _show(folder: Path, document: str, table: str | None, output: str) -> None:
@@ -89,8 +90,8 @@ def _described(revision: dict[str, Any], before: dict[str, Any] | None, *, forgo
     now, ts = revision["document"], revision["ts"]
     kind: Kind = "deleted" if now is None else "kept" if forgotten else "created" if before is None else "changed"
     found: dict[str, Any] = {"ts": ts, "time": dt.datetime.fromtimestamp(ts / 1e6, dt.UTC).isoformat(), "change": kind}
-    if kind == "changed":
-        found["fields"] = changes(before or {}, now)
+    if before is not None and now is not None:
+        found["fields"] = changes(before, now)
     return {**found, "document": now}
 
 
