@@ -4,8 +4,9 @@ from pathlib import Path
 
 import aiosqlite
 
+from tests.support.imports import began, finished
 from tests.support.storage import insert, opened, unit
-from tinyvex.storage.inspection import TableSize, inspect_file, table_sizes
+from tinyvex.storage.inspection import TableSize, count, inspect_file, table_sizes
 
 
 async def test_the_facts_are_what_the_file_has(tmp_path: Path) -> None:
@@ -31,3 +32,16 @@ async def test_sizes_are_of_the_documents_now(tmp_path: Path) -> None:
             TableSize("empty", 0, 0, True, 0),
             TableSize("items", 1, len(shorter.json), True, 2),
         ]
+
+
+async def test_what_a_replaced_table_left_is_counted_as_its_own(tmp_path: Path) -> None:
+    """It is in the file until no moment that can be read has it."""
+    async with opened(tmp_path) as store:
+        await store.write(unit(insert({"n": 1})))
+        await store.write(unit(insert({"n": 2})))
+        before = count(store.folder)
+        begun = await store.write(began("replaceAll"))
+        await store.write(finished(begun))
+        after = count(store.folder)
+    assert [(facts.table, facts.documents, facts.revisions) for facts in before.tables] == [("items", 2, 2)]
+    assert after.tables == (before.tables[0]._replace(documents=0),)

@@ -16,13 +16,15 @@ from tinyvex.storage import queries
 from tinyvex.storage.catalog import BY_CREATION_TIME, TABLES_TABLET, load_catalog
 from tinyvex.storage.database import FIRST_TABLE_NUMBER, file_uri, open_reader, read_globals
 from tinyvex.storage.faults import translate
+from tinyvex.storage.log import Snapshot
+from tinyvex.storage.tablets import tablets
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import aiosqlite
 
-    from tinyvex.storage.catalog import TableInfo
+    from tinyvex.storage.catalog import Catalog, TableInfo
     from tinyvex.storage.folder import DataFolder
 
 __all__ = ["DatabaseFacts", "FileFacts", "TableFacts", "TableSize", "count", "inspect_file", "table_sizes"]
@@ -94,19 +96,30 @@ def count(files: DataFolder) -> DatabaseFacts:
             connection.execute("BEGIN")
             stored = read_globals(connection)
             catalog = load_catalog(connection, stored["last_ts"])
-            revisions = {tablet: rest for tablet, *rest in connection.execute(queries.COUNT_REVISIONS)}
+            kept = _kept_by_name(connection, catalog, stored["last_ts"])
             tables = []
             for table in sorted(catalog.tables(), key=attrgetter("number")):
                 if table.number < FIRST_TABLE_NUMBER:
                     continue  # the database's own
                 index_id = table.indexes[BY_CREATION_TIME].id
                 (documents,) = connection.execute(queries.COUNT_CURRENT, (index_id,)).fetchone()
-                tables.append(TableFacts(table.name, documents, *revisions.get(table.tablet, (0, 0))))
+                tables.append(TableFacts(table.name, documents, *kept.get(table.name, (0, 0))))
             (free,) = connection.execute(queries.FREE_BYTES).fetchone()
         except sqlite3.Error as error:
             raise translate(error, files.database) from error
     sizes = [path.stat().st_size if path.exists() else 0 for path in (files.database, files.wal)]
     return DatabaseFacts(tuple(tables), stored["last_ts"], stored["floor_ts"], sizes[0], int(free), sizes[1])
+
+
+def _kept_by_name(connection: sqlite3.Connection, catalog: Catalog, ts: int) -> dict[str, tuple[int, int]]:
+    """Revisions and bytes of each table: in its tablet, in those it had before, and in what imports fill for it."""
+    names = {table.tablet: table.name for table in catalog.tables()}
+    names |= {tablet.table.tablet: tablet.table.name for tablet in tablets(Snapshot(connection, ts, catalog))}
+    kept: dict[str, tuple[int, int]] = {}
+    for tablet, revisions, size in connection.execute(queries.COUNT_REVISIONS):
+        before = kept.get(names.get(tablet, ""), (0, 0))
+        kept[names.get(tablet, "")] = (before[0] + revisions, before[1] + size)
+    return kept
 
 
 def table_sizes(files: DataFolder) -> list[TableSize]:
