@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from anyio import to_thread
-from playwright.async_api import Browser, Page, WebSocketRoute, expect
+from playwright.async_api import Browser, Page, expect
 
 import tinyvex as tv
-from tests.support.browser import page_of_a_stranger, running_browser
+from tests.support.browser import close_soon, page_of_a_stranger, running_browser
 from tests.support.certificates import Certificates
 from tests.support.dashboard import APP, context_of, link, open_tab, page_of, visit
 from tests.support.process import ServerProcess
+from tests.support.relay import relay_to
 from tinyvex.cli.main import run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -96,31 +96,20 @@ async def test_another_link_in_a_tab_that_is_in_changes_nothing(page: Page, serv
 
 async def test_a_lost_connection_is_said_and_comes_back(page: Page, server: ServerProcess) -> None:
     """What was shown stays meanwhile, and goes on where it was, with what was written meanwhile."""
-    sockets: list[WebSocketRoute] = []
-    is_away = False
-
-    async def relay(socket: WebSocketRoute) -> None:
-        if is_away:
-            await socket.close()
-        else:
-            sockets.append(socket)
-            socket.connect_to_server()
-
-    await page.route_web_socket(re.compile("/sync$"), relay)
-    await page.goto(link(server))
-    await visit(page, "data/readers")
-    await expect(page.get_by_role("main")).to_contain_text("No documents")
-    is_away = True
-    await sockets[-1].close()
-    await expect(page.get_by_role("alert")).to_contain_text("Connection lost")
-    await expect(page.get_by_role("heading", name="readers")).to_be_visible()
-    async with tv.connect(server.url, server.ready["token"]) as client:
-        await client.mutation("library:register", {"name": "Emma", "card": tv.Int64(1)})
-    is_away = False
-    await page.get_by_role("button", name="Try now").click()
-    await expect(page.get_by_role("status")).to_have_text("Live")
-    await expect(page.get_by_role("alert")).to_have_count(0)
-    await expect(page.get_by_role("grid")).to_contain_text("Emma")
+    async with relay_to(server.ready["port"]) as wire:
+        await page.goto(link(server).replace(f":{server.ready['port']}/", f":{wire.port}/"))
+        await visit(page, "data/readers")
+        await expect(page.get_by_role("main")).to_contain_text("No documents")
+        wire.cut()
+        await expect(page.get_by_role("alert")).to_contain_text("Connection lost")
+        await expect(page.get_by_role("heading", name="readers")).to_be_visible()
+        async with tv.connect(server.url, server.ready["token"]) as client:
+            await client.mutation("library:register", {"name": "Emma", "card": tv.Int64(1)})
+        wire.mend()
+        await page.get_by_role("button", name="Try now").click()
+        await expect(page.get_by_role("status")).to_have_text("Live")
+        await expect(page.get_by_role("alert")).to_have_count(0)
+        await expect(page.get_by_role("grid")).to_contain_text("Emma")
 
 
 async def test_a_restarted_server_is_said(browser: Browser, tmp_path: Path) -> None:
@@ -146,7 +135,7 @@ async def test_it_is_let_in_over_tls(browser: Browser, tmp_path: Path, capsys: p
         page = await context.new_page()
         await page.goto(capsys.readouterr().out.strip())
         await expect(page.get_by_role("status")).to_have_text("Live")
-        await context.close()
+        await close_soon(context)
 
 
 HOSTILE = "<img src=x onerror='window.stolen = 1'><script>window.stolen = 1</script>"

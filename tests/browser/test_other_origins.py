@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Frame, Page
 
-from tests.support.browser import page_of_a_stranger, running_browser
+from tests.support.browser import close_soon, page_of_a_stranger, running_browser
 from tests.support.process import ServerProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -95,7 +95,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     """A page of its own."""
     context = await browser.new_context()
     yield await context.new_page()
-    await context.close()
+    await close_soon(context)
 
 
 async def try_websocket(page: Page | Frame, site: Site, token: str | None, url: str | None = None) -> dict[str, Any]:

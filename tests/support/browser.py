@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from playwright.async_api import Browser, async_playwright
+import anyio
+from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from tests.support.required import required_program
 
+CLOSE_SECONDS = 10.0
 NAMES = ["chromium", "chromium-browser", "google-chrome"]
 
 
@@ -34,7 +36,17 @@ async def running_browser(*arguments: str) -> AsyncIterator[Browser]:
         try:
             yield browser
         finally:
-            await browser.close()
+            await close_soon(browser)
+
+
+async def close_soon(what: Browser | BrowserContext) -> None:
+    """
+    Close it; what does not close in time is left to the end of its program, which this program waits for.
+
+    Chromium sometimes does not answer when it is told to close: that is no matter of ours.
+    """
+    with anyio.move_on_after(CLOSE_SECONDS):
+        await what.close()
 
 
 class _Page(BaseHTTPRequestHandler):

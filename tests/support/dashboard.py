@@ -10,6 +10,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
+from tests.support.browser import close_soon
 from tests.support.process import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,7 @@ async def context_of(browser: Browser, scheme: str = "light") -> AsyncIterator[B
     try:
         yield context
     finally:
-        await context.close()
+        await close_soon(context)
 
 
 @asynccontextmanager
