@@ -21,7 +21,7 @@ run: $(INSTALLED)  ## start the chat example on its default port
 	@$(BIN)/tinyvex dev examples/chat/app.py
 
 test: $(INSTALLED_DEV) $(INSTALLED_NODE) $(INSTALLED_CHROMIUM)  ## every test; those that need Node, Chromium or pyright are skipped where there is none
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 test-all: $(INSTALLED_DEV) $(INSTALLED_NODE) $(INSTALLED_CHROMIUM) lint  ## every test; Node, Chromium and pyright are required, not skipped
 	TINYVEX_TEST_ALL=1 WORLDS=$(or $(WORLDS),1000) $(BIN)/python -m pytest -q
