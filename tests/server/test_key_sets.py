@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -271,8 +270,17 @@ def test_a_file_without_keys_does_not_start(tmp_path: Path, text: bytes | None) 
         "a text",
     ],
     ids=[
-        "symmetric", "for encryption", "another algorithm", "a symmetric algorithm", "short", "another curve",
-        "not on the curve", "private", "no number", "no name of a kind", "no object",
+        "symmetric",
+        "for encryption",
+        "another algorithm",
+        "a symmetric algorithm",
+        "short",
+        "another curve",
+        "not on the curve",
+        "private",
+        "no number",
+        "no name of a kind",
+        "no object",
     ],
 )
 def test_keys_of_other_kinds_are_left_out(entry: Any) -> None:
