@@ -2,7 +2,7 @@
 Replacing what is in tables, all of them in one commit.
 
 1.  `begin` makes an empty tablet for each table, with indexes like the table's.
-2.  `fill` adds documents to one, as many commits as it takes. Nobody sees them yet.
+2.  Documents are added to them (`write_of`), in as many commits as it takes. Nobody sees them yet.
 3.  `finish` lets the tables lead to these tablets from its `ts` on. The tablets they had stay readable at older ones.
     `abandon` forgets the new ones instead.
 
