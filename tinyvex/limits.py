@@ -52,6 +52,7 @@ IMPORT_STEP_ROWS = 256  # documents that one commit of an import adds: mutations
 IMPORT_STEP_BYTES = 1 << 20
 IMPORT_SECONDS = 86_400.0  # from its beginning; then its client is taken for gone, and what it had added is deleted
 IMPORT_LINE_BYTES_MAX = 8 << 20  # one document as it is written, with white space and escapes
+IMPORT_LINE_PROBLEMS_MAX = 24  # told of one line
 IMPORT_PROBLEMS_MAX = 10_000  # listed; all are counted
 BACKFILL_STEP_ROWS = 512  # documents indexed per transaction, so that writers wait at most one step
 
@@ -146,6 +147,7 @@ CLIENT_MESSAGE_BYTES_MAX = TRANSITION_BYTES_MAX + (1 << 20)  # above it the clie
 
 assert PING_SECONDS < CLIENT_INACTIVE_SECONDS < IDLE_SECONDS
 assert HEARTBEAT_SECONDS < PING_SECONDS
+assert (IMPORT_LINE_PROBLEMS_MAX + 1) * IMPORT_STEP_ROWS < ARRAY_ELEMENTS_MAX
 assert DOCUMENT_BYTES_MAX < ARGUMENT_BYTES_MAX < MESSAGE_BYTES_MAX
 assert TRANSACTION_BYTES_MAX >= 16 * DOCUMENT_BYTES_MAX
 assert WAL_BYTES_CHECKPOINT <= WAL_BYTES_LULL < WAL_BYTES_MAX

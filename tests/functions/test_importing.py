@@ -16,7 +16,7 @@ from tinyvex.functions.app import App
 from tinyvex.functions.calls import Call, Request
 from tinyvex.functions.executor import Executor
 from tinyvex.functions.schema import class_spec
-from tinyvex.limits import DOCUMENT_BYTES_MAX
+from tinyvex.limits import DOCUMENT_BYTES_MAX, IMPORT_LINE_PROBLEMS_MAX, IMPORT_STEP_ROWS
 from tinyvex.runtime import Runtime
 from tinyvex.storage.check import check
 from tinyvex.values import codec
@@ -390,3 +390,14 @@ def test_nobody_hears_of_rows_that_nobody_sees(work: Imports) -> None:
     assert work.store.tail._bytes - before < 2_000
     work.call("finish", import_id=name)
     assert work.store.look(lambda snapshot: numbers(snapshot, table="loose")) == list(range(50))
+
+
+def test_a_step_whose_lines_are_wrong_in_every_field_says_so(work: Imports) -> None:
+    """A line tells some of its problems and the number of the others: all of a step's fit into its result."""
+    name = work.begin(books=BOOKS)
+    line = json.dumps({f"field{number}": 1 for number in range(100)})
+    found = work.call(
+        "rows", import_id=name, table="books", lines="\n".join([line] * IMPORT_STEP_ROWS), style="written"
+    )
+    assert len(found) == IMPORT_STEP_ROWS * (IMPORT_LINE_PROBLEMS_MAX + 1)
+    assert [text for number, text in found if number == 7][-1] == f"and {101 - IMPORT_LINE_PROBLEMS_MAX} more problems"

@@ -16,7 +16,7 @@ from tinyvex.errors import ImportRefused, InvalidId, TinyvexError
 from tinyvex.functions.context import MutationCtx
 from tinyvex.functions.document import is_identifier
 from tinyvex.functions.schema import user_fields
-from tinyvex.limits import DOCUMENT_BYTES_MAX
+from tinyvex.limits import DOCUMENT_BYTES_MAX, IMPORT_LINE_PROBLEMS_MAX
 from tinyvex.storage import replacement
 from tinyvex.storage.catalog import Catalog
 from tinyvex.storage.records import CommitRecord, Outcome, Write
@@ -91,7 +91,7 @@ def import_rows(
             try:
                 writes.append(rows.write(line))
             except _RowProblems as found:
-                problems += [(number, problem) for problem in found.problems]
+                problems += [(number, problem) for problem in found.shown()]
     transaction.system = Outcome(None, CommitRecord(transaction.ts, tuple(writes), unseen=True) if writes else None)
     return problems
 
@@ -139,6 +139,12 @@ class _RowProblems(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__(problems)
         self.problems = problems
+
+    def shown(self) -> list[str]:
+        """As many as are told, and how many there are beside those: all of a step's must fit into its result."""
+        more = len(self.problems) - IMPORT_LINE_PROBLEMS_MAX
+        told = self.problems[:IMPORT_LINE_PROBLEMS_MAX]
+        return [*told, f"and {more} more problems"] if more > 0 else told
 
 
 class _Rows:
