@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from operator import or_
 from types import GenericAlias, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
@@ -32,6 +32,7 @@ T = TypeVar("T")
 # bytes travel in a wrapper and are bytes here already: a string is never taken for base64.
 _NATIVE = (bytes,)
 _MESSAGE = re.compile(r"(?s)(.*?)(?: - at `(.*)`)?")
+_CACHED_KINDS = 1024
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
 
 _catalog: ContextVar[Catalog | None] = ContextVar("_catalog", default=None)
@@ -171,6 +172,7 @@ def _check_id(text: str, cls: Any) -> None:
         raise ValueError(message) from WrongTable(message, expected=names)
 
 
+@lru_cache(maxsize=_CACHED_KINDS)
 def _table_names(cls: Any) -> list[str]:
     """The tables of a class, or of several in a union; none where ids of any table will do."""
     classes = get_args(cls) if get_origin(cls) in (Union, UnionType) else (cls,)
