@@ -169,15 +169,15 @@ def _check_id(text: str, cls: Any) -> None:
         expected = " or ".join(map(repr, names))
         other = "an unknown table" if table is None else f"table {table.name!r}"
         message = f"expected an id of table {expected}, got one of {other}"
-        raise ValueError(message) from WrongTable(message, expected=names)
+        raise ValueError(message) from WrongTable(message, expected=list(names))
 
 
 @lru_cache(maxsize=_CACHED_KINDS)
-def _table_names(cls: Any) -> list[str]:
+def _table_names(cls: Any) -> tuple[str, ...]:
     """The tables of a class, or of several in a union; none where ids of any table will do."""
     classes = get_args(cls) if get_origin(cls) in (Union, UnionType) else (cls,)
     declared = [declaration_of(one) for one in classes]
-    return [declaration.name for declaration in declared if declaration is not None]
+    return tuple(declaration.name for declaration in declared if declaration is not None)
 
 
 def _rows(value: Any, argument: Any) -> Any:
@@ -264,8 +264,8 @@ def _described(kind: Any) -> Any:
 
 def _id_schema(arguments: tuple[Any, ...]) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string", "format": "tinyvex-id"}
-    names = _table_names(arguments[0]) if arguments else []
-    return schema | {"tables": names} if names else schema
+    names = _table_names(arguments[0]) if arguments else ()
+    return schema | {"tables": list(names)} if names else schema
 
 
 def _with_wrappers(schema: Any) -> Any:
