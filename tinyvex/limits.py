@@ -43,6 +43,11 @@ WAL_BYTES_KEPT = 16 << 20  # a log that has grown longer is cut off in a long pa
 # `bench canonical`, 500 mutations/s beside a subscriber: send to subscriber p99 2 ms; 75 ms when only WAL_BYTES_MAX did.
 WAL_BYTES_LULL = 8 << 20
 WAL_BYTES_MAX = 64 << 20  # the writer checkpoints before the next group
+# A log is begun anew when all of it is in the file and nobody reads in it; where reads overlap, somebody always does.
+# Above this the writer waits for those that read now: as often as this, so long; and again when it is half as long again.
+WAL_BYTES_WAIT = 2 * WAL_BYTES_MAX
+WAL_WAITS = 10
+WAL_WAIT_MS = 100
 CHECKPOINT_PAUSE_SECONDS = 0.02  # without a mutation: what counts as a pause
 LOG_CUT_PAUSE_SECONDS = 1.0  # a long one: cutting off takes some 80 ms, for which the next mutation would wait
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # how long an exactly-once record is kept
@@ -150,7 +155,7 @@ assert HEARTBEAT_SECONDS < PING_SECONDS
 assert (IMPORT_LINE_PROBLEMS_MAX + 1) * IMPORT_STEP_ROWS < ARRAY_ELEMENTS_MAX
 assert DOCUMENT_BYTES_MAX < ARGUMENT_BYTES_MAX < MESSAGE_BYTES_MAX
 assert TRANSACTION_BYTES_MAX >= 16 * DOCUMENT_BYTES_MAX
-assert WAL_BYTES_CHECKPOINT <= WAL_BYTES_LULL < WAL_BYTES_MAX
+assert WAL_BYTES_CHECKPOINT <= WAL_BYTES_LULL < WAL_BYTES_MAX < WAL_BYTES_WAIT
 assert GROUP_SECONDS < FUNCTION_SECONDS
 assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS
 assert RECONNECT_SECONDS_MIN * 1000 <= RETRY_AFTER_MS

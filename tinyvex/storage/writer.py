@@ -30,7 +30,8 @@ from tinyvex.limits import CHECKPOINT_PAUSE_SECONDS, LOG_CUT_PAUSE_SECONDS, WRIT
 from tinyvex.storage.database import open_writer
 from tinyvex.storage.guard import Watch
 from tinyvex.storage.records import CommitRecord
-from tinyvex.storage.writer_thread import CheckpointMode, Done, Member, Unit, WriterThread
+from tinyvex.storage.wal import CheckpointMode
+from tinyvex.storage.writer_thread import Done, Member, Unit, WriterThread
 
 if TYPE_CHECKING:
     import asyncio

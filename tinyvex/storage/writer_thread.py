@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinyvex.errors import FileDamaged, InternalError, StorageError, StorageFailed, TinyvexError
 from tinyvex.limits import (
@@ -27,6 +27,7 @@ from tinyvex.storage.database import open_writer, read_globals, set_global
 from tinyvex.storage.faults import is_fault_of_one, translate
 from tinyvex.storage.guard import Abandoned, Guard, Stopped
 from tinyvex.storage.log import CommitRecord, Outcome, Snapshot, apply, newest_row
+from tinyvex.storage.wal import CheckpointMode, WriteAheadLog
 from tinyvex.values.timestamps import next_ts
 
 if TYPE_CHECKING:
@@ -39,22 +40,6 @@ log = logging.getLogger("tinyvex.storage")
 
 Unit: TypeAlias = Callable[[Snapshot, int], Outcome[Any]]
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
-
-
-CheckpointMode: TypeAlias = Literal["PASSIVE", "TRUNCATE"]
-PAGE_BYTES = 4096
-ROW_BYTES_IN_LOG = 1024
-"""Of a row that the storage engine itself changes, many at a time: they share pages."""
-
-
-def _wal_bytes(record: CommitRecord) -> int:
-    """What a commit adds to the write-ahead log, at most: a page for each row and each entry of a unique index."""
-    pages = 3  # last_ts; the request and its index
-    size = 0
-    for write in record.writes:
-        pages += 2 + len(write.kept) + 2 * (len(write.added) + len(write.removed))
-        size += len(write.json or b"")
-    return pages * PAGE_BYTES + size
 
 
 class Member:
@@ -93,8 +78,7 @@ class WriterThread:
         self._row = 0  # of the next revision
         self._base = (self.last_ts, self._row, self._catalog)
         self._since_expiry = 0
-        self._wal_bytes = 0  # at most this much of the log is not in the file
-        self._wal_retry_bytes = 0
+        self._wal = WriteAheadLog()
         self._ending = threading.Lock()
         self._ended = False
         self._commits: list[CommitRecord] = []
@@ -126,7 +110,7 @@ class WriterThread:
         (newest,) = self.connection.execute(queries.NEWEST_ROW).fetchone()
         self._row = newest + 1
         with contextlib.suppress(OSError):  # a process that was killed left it
-            self._wal_bytes = self.writer.folder.wal.stat().st_size
+            self._wal.size = self.writer.folder.wal.stat().st_size
         self._base = (self.last_ts, self._row, self._catalog)
         self.writer.tail.begin(self.last_ts)
 
@@ -268,14 +252,14 @@ class WriterThread:
             assert self.last_ts < record.ts <= self._last_allotted, (self.last_ts, record.ts, self._last_allotted)
             self._row = apply(self.connection, record, log_row=self._row)
             self.last_ts = record.ts
-            self._wal_bytes += _wal_bytes(record)
+            self._wal.committed(record)
             self._commits.append(record)
         if outcome.undo is not None:
             self._undos.append(outcome.undo)
         if outcome.then is not None:
             changes = self.connection.total_changes
             outcome.then(self.connection)
-            self._wal_bytes += (self.connection.total_changes - changes) * ROW_BYTES_IN_LOG
+            self._wal.changed(self.connection.total_changes - changes)
             if record is not None and record.moves:
                 self._row = newest_row(self.connection) + 1
         if record is not None and record.changes_catalog:
@@ -341,31 +325,15 @@ class WriterThread:
             else:
                 self._checkpoint_if_above(WAL_BYTES_LULL)
 
-    def _checkpoint_if_above(self, limit_bytes: int, mode: CheckpointMode = "PASSIVE") -> None:
-        if self._wal_bytes > max(limit_bytes, self._wal_retry_bytes):
-            self.checkpoint(mode)
+    def _checkpoint_if_above(self, limit_bytes: int) -> None:
+        if self._wal.is_above(limit_bytes):
+            self.checkpoint("PASSIVE")
 
     def checkpoint(self, mode: CheckpointMode = "TRUNCATE") -> None:
-        """
-        Copy the write-ahead log into the file.
-
-        PASSIVE leaves the log's file as long as it is, to be written over.
-        Cutting it off takes many times as long, and so do the commits that make it longer again:
-        that is for a log that has grown, in a pause.
-        Where a reader still needs the log it is copied as far as that allows, and emptied another time.
-        """
-        if self._connection is None:
-            return
-        pragmas.busy_timeout(self._connection, 0)
-        try:
-            _, frames, copied = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-            # All copied: the next commit begins the log anew, in the same file.
-            # Else a reader needs it: wait until as much again has been written.
-            self._wal_bytes = 0 if frames == copied else frames * PAGE_BYTES
-            self._wal_retry_bytes = 0 if frames == copied else self._wal_bytes + WAL_BYTES_CHECKPOINT
-        finally:
-            pragmas.busy_timeout(self._connection)
-        self.writer.statistics.checkpoints += 1
+        """Copy the write-ahead log into the file; see `WriteAheadLog.checkpoint`."""
+        if self._connection is not None:
+            self._wal.checkpoint(self._connection, mode)
+            self.writer.statistics.checkpoints += 1
 
     # On the loop again.
 
