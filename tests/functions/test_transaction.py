@@ -132,8 +132,15 @@ steps = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(steps)
-def test_scans_counts_and_gets_agree_with_a_dictionary(history):
+@pytest.mark.parametrize("page_rows", [256, 3])
+def test_scans_counts_and_gets_agree_with_a_dictionary(page_rows, history):
     """Whatever was written before in the same transaction, every range in both directions is right."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tinyvex.functions.transaction.SCAN_PAGE_ROWS", page_rows)
+        agree_with_a_dictionary(history)
+
+
+def agree_with_a_dictionary(history):
     log = filled()
     state = {}
 
@@ -225,11 +232,13 @@ def test_a_scan_that_is_never_begun_reads_nothing(log):
     assert query(log, lambda transaction: scan(transaction) and len(transaction.reads)) == 0
 
 
-def test_take_ten_fetches_ten(log):
-    """A limit reaches the database: memory and work follow what is asked for."""
+@pytest.mark.parametrize(("written", "asked"), [(0, 7), (2, 9)])
+def test_take_seven_fetches_seven(log, written, asked):
+    """A limit reaches the database: memory and work follow what is asked for, also where documents were written."""
 
     def work(transaction):
-        list(scan(transaction, limit=2))
+        for number in range(written):
+            put(transaction, number * 10, {"n": number * 10})
         limits_asked = []
         page = transaction.snapshot.page
 
@@ -242,10 +251,24 @@ def test_take_ten_fetches_ten(log):
                 pass
 
         transaction.snapshot = Recording()
-        list(scan(transaction, limit=7))
+        assert len(list(scan(transaction, limit=7))) == 7
         return limits_asked
 
-    assert query(log, work) == [7]
+    assert log.run(unit(work)) == [asked]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_limit_takes_no_more_of_what_was_written(log, reverse):
+    """Reading the last document and adding one behind it, again and again, costs the same each time."""
+
+    def work(transaction):
+        for number in range(100, 120):
+            insert({"n": number})(transaction)
+        overlay = transaction._overlays[items(transaction).tablet]
+        rows = overlay.rows(by_n(transaction), KEY_MIN, KEY_MAX, reverse=reverse, limit=2)
+        return [decode(row.json)["n"] for row in rows]
+
+    assert log.run(unit(work)) == ([118, 119] if reverse else [100, 101])
 
 
 def test_a_scan_gives_way_and_validates_between_pages(log, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tinyvex.storage.records import StoredDocument, Write
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from tinyvex.values.types import Value
 
 __all__ = ["Entry", "Overlay"]
+
+_by_key = attrgetter("key")
 
 
 class Entry:
@@ -69,46 +72,49 @@ class Overlay:
 
     def __init__(self) -> None:
         self.entries: dict[bytes, Entry] = {}
-        # Keys of the documents that are there now, by index; made when an index is first scanned.
-        self._sorted: dict[int, list[tuple[bytes, Entry]]] = {}
+        # The documents that are there now, by index and in its order; made when an index is first scanned.
+        self._sorted: dict[int, list[StoredDocument]] = {}
 
     def set(
         self, entry: Entry, stored: StoredDocument | None, fields: Mapping[str, Value] | None, keys: list[Key]
     ) -> None:
         """A document is now this, or gone."""
         if self._sorted:
-            self._place(entry, keys)
+            self._place(entry, stored, keys)
         entry.now = stored
         entry.fields = fields
         entry.keys = keys
 
-    def _place(self, entry: Entry, keys: list[Key]) -> None:
+    def _place(self, entry: Entry, stored: StoredDocument | None, keys: list[Key]) -> None:
         for index_id, key in entry.keys:
             placed = self._sorted.get(index_id, [])
-            place = bisect_left(placed, key, key=_key)
-            if placed[place : place + 1] == [(key, entry)]:
+            place = bisect_left(placed, key, key=_by_key)
+            if place < len(placed) and placed[place].key == key:
                 del placed[place]
+        if stored is None:
+            return
         for index_id, key in keys:
             if index_id in self._sorted:
-                insort(self._sorted[index_id], (key, entry), key=_key)
+                insort(self._sorted[index_id], stored._replace(key=key), key=_by_key)
 
-    def rows(self, index: IndexInfo, lo: bytes, hi: bytes) -> list[StoredDocument]:
-        """The written documents in a range of an index, in order."""
+    def rows(
+        self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool = False, limit: int | None = None
+    ) -> list[StoredDocument]:
+        """The written documents in a range of an index, ascending; of more than `limit` the first, or last if `reverse`."""
         placed = self._sorted.get(index.id)
         if placed is None:
             placed = self._sorted[index.id] = sorted(
                 (
-                    (key, entry)
+                    entry.now._replace(key=key)
                     for entry in self.entries.values()
                     if entry.now is not None
                     for index_id, key in entry.keys
                     if index_id == index.id
                 ),
-                key=_key,
+                key=_by_key,
             )
-        found = placed[bisect_left(placed, lo, key=_key) : bisect_left(placed, hi, key=_key)]
-        return [entry.now._replace(key=key) for key, entry in found if entry.now is not None]
-
-
-def _key(placed: tuple[bytes, Entry]) -> bytes:
-    return placed[0]
+        first = bisect_left(placed, lo, key=_by_key)
+        end = bisect_left(placed, hi, lo=first, key=_by_key)
+        if limit is not None and end - first > limit:
+            first, end = (end - limit, end) if reverse else (first, first + limit)
+        return placed[first:end]

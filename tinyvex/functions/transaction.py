@@ -132,9 +132,8 @@ class Transaction:
         overlay = self._overlays.get(table.tablet)
         if overlay is None:
             return self._scan_snapshot(index, lo, hi, reverse=reverse, limit=limit)
-        return self._scan_merged(
-            overlay, len(overlay.entries), overlay.rows(index, lo, hi), index, lo, hi, reverse=reverse, limit=limit
-        )
+        rows = overlay.rows(index, lo, hi, reverse=reverse, limit=limit)
+        return self._scan_merged(overlay, len(overlay.entries), rows, index, lo, hi, reverse=reverse, limit=limit)
 
     def _scan_snapshot(
         self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int | None
@@ -159,12 +158,13 @@ class Transaction:
         Stored documents without those that were written, and those written, in one order.
 
         `written` is how many documents of the table had been written when the scan began,
-        `rows` are those of them that were in the range then.
+        `rows` are those of them that were in the range then, as far as the limit.
         """
         entries = overlay.entries
         left = limit
-        # Pages are not shortened to the limit: a written document may have left the range, and another come.
-        for page, (page_lo, page_hi) in self._pages(index, lo, hi, reverse=reverse, limit=None):
+        # Each document that was written may have left the range: beside so many stored ones there are enough others.
+        needed = None if limit is None else limit + written
+        for page, (page_lo, page_hi) in self._pages(index, lo, hi, reverse=reverse, limit=needed):
             merged = [
                 stored for stored in page if (entry := entries.get(stored.internal)) is None or entry.number >= written
             ]
