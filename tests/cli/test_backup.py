@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,95 @@ def test_a_file_that_is_there_is_not_replaced_unasked(folder: Path, tmp_path: Pa
     assert run(["backup", str(tmp_path / "copy"), "--data", str(folder)]) == 22
     assert (tmp_path / "copy").read_text() == "mine"
     assert run(["backup", str(tmp_path / "copy"), "--data", str(folder), "--replace"]) == 0
+
+
+@pytest.mark.parametrize("name", ["data.sqlite3", "data.sqlite3-wal", "lock", "../link"])
+@pytest.mark.parametrize("command", [["backup"], ["export", "--path"]])
+def test_the_database_itself_is_not_written_over(
+    command: list[str], name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 22, whatever may be replaced: a server would go on writing to a file that has no name any more."""
+    (tmp_path / "link").symlink_to(folder / "data.sqlite3")
+    assert run([*command, str(folder / name), "--data", str(folder), "--replace"]) == 22
+    assert titles(folder, capsys) == ["A"]
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+def test_a_copy_is_not_put_beside_the_log_of_another(folder: Path, tmp_path: Path, suffix: str) -> None:
+    """Exit code 22: whoever opened it would find in it what was never in this database."""
+    (tmp_path / f"copy{suffix}").write_bytes(b"of another")
+    assert run(["backup", str(tmp_path / "copy"), "--data", str(folder)]) == 22
+    assert not (tmp_path / "copy").exists()
+
+
+def leave_log(folder: Path) -> bytes:
+    """A log as a process that was killed leaves it, with a table that no database of ours has."""
+    connection = sqlite3.connect(folder / "data.sqlite3", isolation_level=None)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("CREATE TABLE foreign_table(a)")
+    log = (folder / "data.sqlite3-wal").read_bytes()
+    connection.close()
+    (folder / "data.sqlite3-wal").write_bytes(log)
+    return log
+
+
+@pytest.mark.parametrize("damage", ["text", "truncated", "another program's", "too new", "gone"])
+def test_a_damaged_database_is_set_aside_with_its_log(
+    folder: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That is what backups are for; and nothing of its log gets into the database that takes its place."""
+    run(["backup", str(tmp_path / "copy"), "--data", str(folder)])
+    log, database = leave_log(folder), folder / "data.sqlite3"
+    if damage == "text":
+        database.write_text("no database")
+    elif damage == "truncated":
+        database.write_bytes(database.read_bytes()[:5_000])
+    elif damage == "gone":
+        database.unlink()
+    else:
+        data = bytearray(database.read_bytes())
+        place = 68 if damage == "another program's" else 60  # application_id and user_version, in the file's head
+        data[place : place + 4] = (99).to_bytes(4, "big")
+        database.write_bytes(data)
+        (folder / "data.sqlite3-wal").unlink()
+    before = database.read_bytes() if database.exists() else None
+    assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--yes"]) == 0
+    assert titles(folder, capsys) == ["A"]
+    assert check_folder(folder) == []
+    connection = sqlite3.connect(database)
+    assert connection.execute("SELECT name FROM sqlite_schema WHERE name = 'foreign_table'").fetchall() == []
+    connection.close()
+    kept = {path.name.partition(".")[2]: path for path in folder.glob("replaced-*")}
+    assert (kept["sqlite3"].read_bytes() if "sqlite3" in kept else None) == before
+    if damage == "gone":
+        assert kept["sqlite3-wal"].read_bytes() == log
+
+
+def test_a_restore_that_fails_gives_the_log_back(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be replaced is as it was, also where it is damaged."""
+    run(["backup", str(tmp_path / "copy"), "--data", str(folder)])
+    leave_log(folder)
+    (folder / "data.sqlite3").write_text("no database")
+    before = {path.name for path in folder.iterdir()}
+    replace = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if target.name == "data.sqlite3":
+            raise OSError(5, "Input/output error")
+        return replace(path, target)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", fail)
+        assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--yes"]) == 22
+    assert {path.name for path in folder.iterdir()} - {"data.sqlite3-shm"} == before - {"data.sqlite3-shm"}
+
+
+def test_the_database_can_be_restored_from_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It gets another epoch, and nothing else changes."""
+    before = epoch(folder)
+    assert run(["restore", str(folder / "data.sqlite3"), "--data", str(folder), "--yes"]) == 0
+    assert titles(folder, capsys) == ["A"]
+    assert epoch(folder) != before
 
 
 def test_a_running_server_is_not_restored_over(folder: Path, tmp_path: Path) -> None:
@@ -194,6 +285,57 @@ def test_compacting_makes_the_file_small(folder: Path, capsys: pytest.CaptureFix
     assert (folder / "data.sqlite3").stat().st_size < before - 2_500_000
     assert check_folder(folder) == []
     assert len(titles(folder, capsys)) == 5001
+
+
+COMPACT_IN_LITTLE_MEMORY = """
+import sqlite3, sys
+from tinyvex.cli.main import run
+sqlite3.connect(":memory:").execute("PRAGMA hard_heap_limit = 50000000")
+sys.exit(run(["compact", "--data", sys.argv[1]]))
+"""
+
+
+def test_compacting_takes_little_memory(folder: Path) -> None:
+    """However large the file is: the new one is made on the disk."""
+    connection = sqlite3.connect(folder / "data.sqlite3")
+    with connection:
+        connection.execute("CREATE TABLE ballast(a)")
+        connection.executemany("INSERT INTO ballast VALUES (zeroblob(100000))", [()] * 1_000)
+    connection.close()
+    subprocess.run([sys.executable, "-c", COMPACT_IN_LITTLE_MEMORY, folder], check=True, timeout=60)
+    assert (folder / "data.sqlite3").stat().st_size > 100_000_000
+
+
+def test_a_compaction_that_fails_leaves_the_database(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it was, and nothing beside it."""
+
+    def fail(path: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", fail)
+        assert run(["compact", "--data", str(folder)]) == 22
+    assert sorted(path.name for path in folder.glob("data*")) == ["data.sqlite3"]
+    assert titles(folder, capsys) == ["A"]
+
+
+def test_compacting_leaves_whoever_reads_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says why nothing was changed."""
+    add("B", folder)
+    monkeypatch.setattr(
+        "tinyvex.storage.pragmas.busy_timeout", lambda connection, _=0: connection.execute("PRAGMA busy_timeout = 1")
+    )
+    reader = sqlite3.connect(folder / "data.sqlite3", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM globals").fetchall()
+    assert run(["compact", "--data", str(folder)]) == 20
+    assert "another program uses the database file" in capsys.readouterr().err
+    reader.close()
+    assert titles(folder, capsys) == ["A", "B"]
 
 
 def test_compacting_leaves_a_running_server_alone(folder: Path) -> None:

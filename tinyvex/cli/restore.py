@@ -22,7 +22,7 @@ def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
     """
     Make FILE, which `tinyvex backup` made, the database again.
 
-    No server may run. The database that is there now is kept under another name beside it.
+    No server may run. The database that is there now, also a damaged one, is kept under another name beside it.
     Clients that come back hold nothing of it for the one they knew: the restored database has a new epoch.
 
     \b
@@ -54,4 +54,4 @@ def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
 
     before = asyncio.run(run())
     if before is not None:
-        click.echo(f"the database that was there is now {before}", err=True)
+        click.echo(f"what was there is now {before}", err=True)

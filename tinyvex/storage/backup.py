@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyvex.errors import DataFolderUnusable, FileDamaged
+from tinyvex.errors import DataFolderUnusable, FileDamaged, FileTooNew
 from tinyvex.storage import database
 from tinyvex.storage.check import check
 from tinyvex.storage.faults import translate
@@ -52,12 +52,14 @@ def back_up(folder: Path, target: Path, progress: Progress | None = None, *, rep
         replace: put it in the place of a file that is there.
 
     Raises:
-        DataFolderUnusable: there is no database, the target is there already, or it cannot be written.
+        DataFolderUnusable: there is no database, the target is there already or the database's own, or cannot be written.
         DiskFull: there is no room for it.
         StorageError: the database cannot be read.
     """
     source = DataFolder(folder)
     source.require_database()
+    source.refuse_own(target)
+    _refuse_leftovers(target)
     with (
         whole_file(target, replace=replace) as unfinished,
         closing(database.open_reader(source.database)) as connection,
@@ -66,6 +68,16 @@ def back_up(folder: Path, target: Path, progress: Progress | None = None, *, rep
         ts = int(database.read_globals(connection)["last_ts"])  # the first read: the moment that is copied
         _copy(connection, unfinished, progress)
     return Copy(ts, target.stat().st_size)
+
+
+def _refuse_leftovers(target: Path) -> None:
+    """SQLite would take another file's log for the copy's, and put into the copy what was never in it."""
+    for suffix in ("-wal", "-journal"):
+        beside = target.with_name(target.name + suffix)
+        if beside.exists():
+            raise DataFolderUnusable(
+                f"{beside} is there, of another database or one in use; choose another file for the copy"
+            )
 
 
 def look_at(file: Path) -> Copy:
@@ -114,35 +126,79 @@ def restore(file: Path, folder: Path, runtime: Runtime, progress: Progress | Non
 
 
 def _replace(data: DataFolder, file: Path, runtime: Runtime, progress: Progress | None) -> Path | None:
-    before = None
+    aside = _Aside(data, data.database.with_name(f"replaced-{runtime.now_us()}.sqlite3"))
     try:
-        with closing(database.open_reader(file)) as connection, whole_file(data.database, replace=True) as unfinished:
-            _copy(connection, unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
-            if data.database.exists():
-                before = _set_aside(data, runtime.now_us())
+        with whole_file(data.database, replace=True) as unfinished:
+            with closing(database.open_reader(file)) as connection:
+                _copy(connection, unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
+            aside.put()
     except BaseException:
-        if before is not None:
-            before.unlink(missing_ok=True)  # it is in its place still
+        aside.take_back()
         raise
-    return before
+    return aside.file
 
 
-def _set_aside(data: DataFolder, now_us: int) -> Path:
+class _Aside:
     """
-    Empty the old database's log into it, and give it a second name.
+    What was in a database's place, under a second name.
 
     It keeps its first until the new one takes that: at no moment is there a folder without a database,
     in which a server would begin an empty one.
+
+    Attributes:
+        file: where it is, once it is; None where there was nothing.
     """
-    with closing(database.open_writer(data.database, "full")) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("PRAGMA journal_mode = DELETE")  # one file from now on
-    before = data.database.with_name(f"replaced-{now_us}.sqlite3")
-    try:
-        before.hardlink_to(data.database)
-    except OSError:  # a file system without links
-        shutil.copy2(data.database, before)
-    return before
+
+    def __init__(self, data: DataFolder, name: Path) -> None:
+        self._data = data
+        self._name = name
+        self._moved: list[tuple[Path, Path]] = []
+        self.file: Path | None = None
+
+    def put(self) -> None:
+        """
+        Give it the second name.
+
+        Raises:
+            StorageError: somebody uses it, or its log cannot be emptied into it.
+            OSError: as it came.
+        """
+        if self._data.database.exists():
+            self._end_log()
+            self._link()
+        # The new database must not meet the old one's log: SQLite would put what is in it into the new one.
+        for path in self._data.beside:
+            if path.exists():
+                aside = path.with_name(path.name.replace(self._data.database.name, self._name.name))
+                path.replace(aside)
+                self._moved.append((path, aside))
+                self.file = self.file or aside
+
+    def _end_log(self) -> None:
+        """Make one file of it; what is damaged, or too new to be read, stays as it is, with its log."""
+        try:
+            database.open_reader(self._data.database).close()  # which changes nothing
+            with closing(database.open_writer(self._data.database, "full")) as connection:
+                database.end_log(connection)
+        except (FileDamaged, FileTooNew):
+            return
+        except sqlite3.Error as error:
+            told = translate(error, self._data.database)
+            if not isinstance(told, FileDamaged):
+                raise told from error
+
+    def _link(self) -> None:
+        self.file = self._name
+        try:
+            self._name.hardlink_to(self._data.database)
+        except OSError:  # a file system without links
+            shutil.copy2(self._data.database, self._name)
+
+    def take_back(self) -> None:
+        """The new database did not come: everything is as it was."""
+        for path, aside in self._moved:
+            aside.replace(path)
+        self._name.unlink(missing_ok=True)
 
 
 def _copy(source: sqlite3.Connection, target: Path, progress: Progress | None, *, epoch: str | None = None) -> None:

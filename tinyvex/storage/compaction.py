@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tinyvex.storage import database, queries
 from tinyvex.storage.faults import translate
-from tinyvex.storage.folder import DataFolder
+from tinyvex.storage.folder import DataFolder, whole_file
 from tinyvex.storage.retention import Policy, Retention
 from tinyvex.storage.store import Store
 from tinyvex.storage.tablets import abandon_all
@@ -25,7 +26,8 @@ async def compact(folder: Path, runtime: Runtime, policy: Policy) -> tuple[int, 
     """
     Forget what a policy does not keep, and write the file anew.
 
-    SQLite writes it to a temporary file first, so there must be room for both; a process that dies leaves the old one.
+    The new file is written beside the old one, so there must be room for both, and takes its place when it is whole:
+    a process that dies leaves the old one.
 
     Returns:
         How many revisions were forgotten; the size of the file before and after, in bytes.
@@ -47,7 +49,7 @@ async def compact(folder: Path, runtime: Runtime, policy: Policy) -> tuple[int, 
         await store.close()
     lock = data.lock()
     try:
-        await asyncio.to_thread(_vacuum, data)
+        await asyncio.to_thread(_write_anew, data)
     finally:
         lock.release()
     return forgotten, before, data.database.stat().st_size
@@ -82,10 +84,14 @@ async def _no_pause() -> None:
     """Nobody else writes."""
 
 
-def _vacuum(data: DataFolder) -> None:
+def _write_anew(data: DataFolder) -> None:
+    # Not a VACUUM in place: that makes the copy in memory, where temporary tables are, and writes all of it to the log.
     try:
-        with closing(database.open_writer(data.database, "full")) as connection:
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with whole_file(data.database, replace=True) as unfinished:
+            with closing(database.open_writer(data.database, "full")) as connection:
+                connection.execute("VACUUM INTO ?", (str(unfinished),))
+                database.end_log(connection)
+            with unfinished.open("r+b") as file:
+                os.fsync(file.fileno())
     except sqlite3.Error as error:
         raise translate(error, data.database) from error

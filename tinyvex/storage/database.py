@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
     from tinyvex.storage.folder import DataFolder
 
-__all__ = ["create", "identify", "initialise", "open_reader", "open_writer", "read_globals", "set_global"]
+__all__ = ["create", "end_log", "identify", "initialise", "open_reader", "open_writer", "read_globals", "set_global"]
 
 STATEMENTS_CACHED = 256
 
@@ -168,6 +168,17 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise translate(error, path) from error
+
+
+def end_log(connection: sqlite3.Connection) -> None:
+    """
+    Copy the write-ahead log into the file and remove it: the database is one file from now on, until it is opened again.
+
+    Raises:
+        sqlite3.Error: somebody reads; nothing is lost.
+    """
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def read_globals(connection: sqlite3.Connection) -> Mapping[str, Any]:

@@ -64,11 +64,12 @@ def export(folder: Path, target: Path, progress: Progress | None = None, *, repl
         replace: put it in the place of a file that is there.
 
     Raises:
-        DataFolderUnusable: there is no database, the target is there already, or it cannot be written.
+        DataFolderUnusable: there is no database, the target is there already or the database's own, or cannot be written.
         StorageError: the database cannot be read.
     """
     source = DataFolder(folder)
     source.require_database()
+    source.refuse_own(target)
     with whole_file(target, replace=replace) as unfinished, closing(open_reader(source.database)) as connection:
         try:
             connection.execute("BEGIN")

@@ -20,6 +20,11 @@ _BY_CODE: dict[int, tuple[type[errors.StorageError], str]] = {
     sqlite3.SQLITE_NOTADB: (errors.FileDamaged, "the file is no Tinyvex database, or its first page is damaged"),
     sqlite3.SQLITE_READONLY: (errors.DataFolderUnusable, "the database file or its folder cannot be written"),
     sqlite3.SQLITE_CANTOPEN: (errors.DataFolderUnusable, "the database file cannot be opened"),
+    sqlite3.SQLITE_BUSY: (
+        errors.StorageFailed,
+        "another program uses the database file; close it there, then try again",
+    ),
+    sqlite3.SQLITE_IOERR: (errors.StorageFailed, "the disk failed to read or write; the system's log may say why"),
     sqlite3.SQLITE_PERM: (errors.DataFolderUnusable, "the database file cannot be accessed"),
 }
 

@@ -59,6 +59,8 @@ class DataFolder:
         self.path = path
         self.database = path / "data.sqlite3"
         self.wal = path / "data.sqlite3-wal"
+        self.beside = (self.wal, path / "data.sqlite3-shm", path / "data.sqlite3-journal")
+        """What SQLite keeps beside the database, and takes for a part of whatever has its name."""
         self.unfinished = path / "data.sqlite3.new"
         self.lock_file = path / "lock"
 
@@ -84,6 +86,18 @@ class DataFolder:
         if not self.database.is_file():
             raise DataFolderUnusable(f"there is no database in {self.path}")
 
+    def refuse_own(self, target: Path) -> None:
+        """
+        Refuse to write a copy of the database, or an export, where the database itself is.
+
+        Raises:
+            DataFolderUnusable: the target is a file that this folder lives by.
+        """
+        for own in (self.database, *self.beside, self.unfinished, self.lock_file):
+            is_there = target.exists() and own.exists() and target.samefile(own)
+            if is_there or (target.name == own.name and target.parent.resolve() == self.path.resolve()):
+                raise DataFolderUnusable(f"{target} belongs to the database itself; choose another file")
+
     def keep_to_owner(self) -> None:
         """
         Take the database from everybody else, wherever it came from.
@@ -92,7 +106,7 @@ class DataFolder:
         """
         if sys.platform == "win32":
             return
-        for path in (self.database, self.wal, self.database.with_name(f"{self.database.name}-shm")):
+        for path in (self.database, *self.beside):
             with contextlib.suppress(OSError):  # not there, or another's: then it is not ours to open up either
                 if path.stat().st_mode & 0o077:
                     path.chmod(0o600)
