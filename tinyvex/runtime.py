@@ -10,6 +10,7 @@ so that a whole world of server and clients is reproduced by a seed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import queue
 import random
@@ -17,6 +18,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ class LoopThread(Protocol):
         Run a coroutine on this loop and wait for it here.
 
         Cancelling the wait cancels the coroutine.
+
+        Raises:
+            RuntimeError: it was cancelled, though the wait was not, or raised what is no `Exception`.
+            Exception: whatever else it raised.
         """
         ...
 
@@ -73,7 +79,7 @@ class LoopThread(Protocol):
         ...
 
     def stop(self, timeout_seconds: float = 5.0) -> bool:
-        """Cancel what runs and end the thread."""
+        """Cancel what runs and end the thread, which need not wait for what `asyncio.to_thread` still does."""
         ...
 
 
@@ -239,27 +245,74 @@ def raise_in_thread(ident: int, error: type[BaseException]) -> None:
 
 
 class _ThreadLoop:
+    """
+    Its coroutines are somebody else's code, and share the loop.
+
+    What ends a task may end no other: neither those on this loop, nor the one at home that waits.
+    """
+
     def __init__(self, name: str, home: asyncio.AbstractEventLoop) -> None:
         self._home = home
         self._loop = asyncio.new_event_loop()
+        # One of ours, so that the end need not wait for what it still does: the loop's own one does.
+        self._executor = ThreadPoolExecutor(thread_name_prefix=name)
+        self._loop.set_default_executor(self._executor)
+        self._stopping = False
+        self._end_seconds = 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
+        while not self._stopping:
+            # asyncio lets these two out of the loop, also from a task that nobody waits for.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self._loop.run_forever()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+            self._loop.run_until_complete(self._end_tasks())
+        if not asyncio.all_tasks(self._loop):  # else somebody may yet wish to cancel one
+            self._loop.close()
+
+    def _end(self, seconds: float) -> None:
+        self._stopping, self._end_seconds = True, seconds
+        self._loop.stop()
+
+    async def _end_tasks(self) -> None:
+        """Cancel all others, and give them the time in which `stop` waits."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
             task.cancel()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
+        if others:
+            await asyncio.wait(others, timeout=self._end_seconds)
+        await self._loop.shutdown_asyncgens()
 
     async def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self._loop))
+        try:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._contained(make), self._loop))
+        except asyncio.CancelledError as raised:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("the coroutine was cancelled") from raised
+
+    async def _contained(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What is no `Exception` would end whoever it comes to."""
+        task = asyncio.current_task()
+        try:
+            return await make()
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as raised:
+            if asyncio.current_task(self._loop) is not task:
+                raise  # the loop is gone, and this is thrown away
+            raise RuntimeError(f"the coroutine raised {type(raised).__name__}") from raised
 
     async def home(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self._home))
 
     def stop(self, timeout_seconds: float = 5.0) -> bool:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._end, timeout_seconds)
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()

@@ -38,6 +38,24 @@ async def exits(ctx: tv.ActionCtx) -> None:
     sys.exit(2)
 
 @tv.action
+async def raises_what_is_no_exception(ctx: tv.ActionCtx) -> None:
+    raise type("Odd", (BaseException,), {})
+
+@tv.action
+async def cancels_itself(ctx: tv.ActionCtx) -> None:
+    asyncio.current_task().cancel()
+    await asyncio.sleep(0)
+
+@tv.action
+async def leaves_a_task_that_exits(ctx: tv.ActionCtx) -> str:
+    async def exit_soon() -> None:
+        sys.exit(2)
+
+    task = asyncio.create_task(exit_soon())
+    await asyncio.wait([task])
+    return str(type(task.exception()))
+
+@tv.action
 async def times_out_itself(ctx: tv.ActionCtx) -> None:
     raise TimeoutError("mine")
 
@@ -60,7 +78,9 @@ async def serving(tmp_path: Path) -> AsyncIterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("name", ["is_cancelled", "exits", "times_out_itself"])
+@pytest.mark.parametrize(
+    "name", ["is_cancelled", "cancels_itself", "exits", "raises_what_is_no_exception", "times_out_itself"]
+)
 async def test_an_action_fails_alone(tmp_path: Path, name: str) -> None:
     """Whatever it raises, its caller is told FunctionFailed, and the next action runs."""
     async with serving(tmp_path) as server, tv.connect(server.url) as client:
@@ -68,6 +88,14 @@ async def test_an_action_fails_alone(tmp_path: Path, name: str) -> None:
             with pytest.raises(errors.RemoteError) as caught:
                 await client.action(f"app:{name}")
             assert caught.value.name == "FunctionFailed"
+            assert await client.action("app:fine") == "fine"
+
+
+async def test_what_an_action_leaves_behind_exits_alone(tmp_path: Path) -> None:
+    """A task that raises SystemExit does not end the loop of all actions."""
+    async with serving(tmp_path) as server, tv.connect(server.url) as client:
+        with anyio.fail_after(10):
+            assert await client.action("app:leaves_a_task_that_exits") == "<class 'SystemExit'>"
             assert await client.action("app:fine") == "fine"
 
 

@@ -205,8 +205,8 @@ class SyncWorker:
         async def run() -> None:
             try:
                 value, log_lines = await self._executor.action(call)
-            except errors.TinyvexError as error:
-                self._answer_error(request.id, error, call.request_id)
+            except Exception as raised:  # noqa: BLE001 - it is told and logged; unanswered, its caller would wait for ever
+                self._answer_error(request.id, self._executor.to_error(raised, call), call.request_id)
             else:
                 result = messages.ActionResult(value=Raw(value), log_lines=list(log_lines))
                 self._answer(request.id, result, self._live.published)

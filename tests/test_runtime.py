@@ -1,0 +1,95 @@
+"""The real runtime's second loop; everything else of it is used by all that runs on threads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+
+import pytest
+
+from tinyvex.runtime import LoopThread, Runtime
+
+
+def start_loop() -> LoopThread:
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    return runtime.start_loop("beside")
+
+
+async def test_what_runs_may_clean_up_when_the_loop_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    """`finally` runs to its end, also where it awaits, and nothing is said of it."""
+    thread = start_loop()
+    begun, cleaned = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            cleaned.set()
+
+    with caplog.at_level(logging.WARNING):
+        waiting = asyncio.create_task(thread.run(work))
+        assert await asyncio.to_thread(begun.wait, 10)
+        waiting.cancel()
+        assert thread.stop(10)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert cleaned.is_set()
+    assert caplog.records == []
+
+
+async def test_a_task_that_does_not_end_is_left() -> None:
+    """`stop` returns in time, though a task lets no cancellation through."""
+    thread = start_loop()
+    begun, over = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        begun.set()
+        while not over.is_set():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.to_thread(over.wait, 10)
+
+    waiting = asyncio.create_task(thread.run(work))
+    assert await asyncio.to_thread(begun.wait, 10)
+    began = asyncio.get_running_loop().time()
+    thread.stop(0.05)
+    assert asyncio.get_running_loop().time() - began < 5
+    over.set()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_cancelling_the_wait_cancels_the_coroutine() -> None:
+    """And is a cancellation here, too."""
+    thread = start_loop()
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    waiting = asyncio.create_task(thread.run(work))
+    assert await asyncio.to_thread(begun.wait, 10)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await asyncio.to_thread(cancelled.wait, 10)
+    assert thread.stop()
+
+
+async def test_stopping_twice_is_stopping_once() -> None:
+    """The second time there is nothing to be done."""
+    thread = start_loop()
+    assert thread.stop()
+    assert thread.stop()
