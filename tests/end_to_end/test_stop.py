@@ -9,6 +9,7 @@ import pytest
 
 import tinyvex as tv
 from tests.support.process import free_port
+from tests.support.raw import RawClient
 from tinyvex import errors, limits
 from tinyvex.server.server import Server, ServerOptions
 
@@ -86,6 +87,23 @@ async def test_after_the_deadline_the_folder_is_free(tmp_path: Path, monkeypatch
 async def _until_closed(client: tv.Client, name: str) -> None:
     with contextlib.suppress(errors.ClientClosed):
         await client.mutation(name)
+
+
+async def test_a_stop_that_nobody_waits_for_goes_on(tmp_path: Path) -> None:
+    """Its wait is cancelled; leaving the server waits for the rest of it, and the folder is free."""
+    (tmp_path / "app.py").write_text(APP, "utf-8")
+    options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")
+    with anyio.fail_after(20):
+        async with Server(options) as server:
+            silent = await RawClient.open(server.url, server.runtime)
+            await silent.answer(silent.connect())
+            silent.pause()  # so that there is something to wait for
+            with anyio.move_on_after(0.05) as impatience:
+                await server.stop()
+            assert impatience.cancelled_caught
+        silent.cut()
+        async with Server(options):
+            pass
 
 
 async def test_a_start_that_fails_at_its_last_step_leaves_nothing(tmp_path: Path) -> None:

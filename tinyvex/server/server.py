@@ -58,7 +58,6 @@ log = logging.getLogger("tinyvex.server")
 WATCHDOG_EXIT_CODE = 1
 """What `faulthandler` ends a process with when its interpreter is stuck; the same when too many threads are."""
 
-
 CONNECTIONS_REFUSED_MAX = 2 * limits.CONNECTIONS_MAX
 """Sockets above this are cut at once; those between are told why before they are closed."""
 
@@ -152,11 +151,20 @@ class Server:
         await self._tasks.__aexit__(None, None, None)
 
     async def stop(self) -> None:
-        """Stop serving; idempotent; at most SHUTDOWN_SECONDS, then connections and actions are cut."""
-        if self._stopping:
-            await self._stopped.wait()
-            return
-        self._stopping = True
+        """Stop serving, within SHUTDOWN_SECONDS; idempotent; where the wait is cancelled it goes on, and leaving waits."""
+        if not self._stopping:
+            self._stopping = True
+            self._tasks.start_soon(self._stop, name="tinyvex-stop")
+        await self._stopped.wait()
+
+    async def _stop(self) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._stop_in_steps()
+            finally:
+                self._stopped.set()
+
+    async def _stop_in_steps(self) -> None:
         deadline = anyio.current_time() + limits.SHUTDOWN_SECONDS
         # 1. Accept nobody; tell those who look that nobody is here.
         self.listening.close()
@@ -180,7 +188,6 @@ class Server:
         await self.store.close(limit_seconds=max(deadline - anyio.current_time(), 0.1))
         if self.options.watchdog:
             faulthandler.cancel_dump_traceback_later()
-        self._stopped.set()
 
     async def wait_stopped(self) -> None:
         """Wait until `stop` has ended."""
@@ -212,11 +219,8 @@ class Server:
                 try:
                     connection.tick(now, heartbeat=(count + connection.number) % heartbeat_every == 0)
                 except Exception:
-                    log.exception(
-                        "connection %d: a defect in its heartbeat",
-                        connection.number,
-                        extra={"connection": connection.number},
-                    )
+                    number = connection.number
+                    log.exception("connection %d: a defect in its heartbeat", number, extra={"connection": number})
                     connection.abort()
 
     # What is told about it.
