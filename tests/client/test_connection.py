@@ -44,7 +44,7 @@ def test_urls(url: str, host: str, port: int, resource: str, secure: bool) -> No
     assert (uri.host, uri.port, uri.resource_name, uri.secure) == (host, port, resource, secure)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:3210", "ftp://x", "", "ws://", "/sync"])
+@pytest.mark.parametrize("url", ["127.0.0.1:3210", "ftp://x", "", "ws://", "/sync", "ws://a..b", f"ws://{'a' * 64}"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     """At once, not after a while of trying."""
     with pytest.raises(ValueError, match="not the URL"):
@@ -98,6 +98,21 @@ def test_a_server_that_is_not_there_is_tried_more_and_more_rarely() -> None:
     for number, pause in enumerate(pauses):
         longest = min(limits.RECONNECT_SECONDS_MIN * 2**number, limits.RECONNECT_SECONDS_MAX)
         assert longest / 2 <= pause <= longest + 0.1
+
+
+def test_closing_does_not_wait_for_a_server_that_does_not_answer() -> None:
+    """Dialling a black hole, or a port that says nothing to the beginning of TLS, is given up at once."""
+
+    async def scenario(world: FakeWorld) -> float:
+        async def dial(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        world.runtime.dial = dial  # type: ignore[method-assign,assignment]
+        async with world.client():
+            await asyncio.sleep(1)
+        return world.now
+
+    assert in_fake_world(scenario) == pytest.approx(1)
 
 
 def test_retries_start_anew_once_everything_has_caught_up() -> None:

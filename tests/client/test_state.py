@@ -847,6 +847,19 @@ def test_an_update_that_raises_later_is_dropped(caplog: pytest.LogCaptureFixture
 # The end.
 
 
+def test_what_was_on_its_way_when_the_client_was_closed_is_passed_over() -> None:
+    """An answer, and the transition behind it: nobody waits for them."""
+    dialogue = Dialogue().open()
+    dialogue.add("a")
+    dialogue.send()
+    dialogue.session.turn()
+    dialogue.state.close()
+    events = dialogue.take_events()
+    dialogue.hear()
+    assert dialogue.take_events() == []
+    assert isinstance(events[-1], Ended)
+
+
 def test_closing_fails_everything_once() -> None:
     """Requests under way get ClientClosed, and nothing more is asked."""
     dialogue = Dialogue().open()

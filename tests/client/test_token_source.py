@@ -109,6 +109,45 @@ def test_the_first_call_is_the_users(play: Callable[..., None], source: str) -> 
     play(scenario)
 
 
+def test_a_source_that_raises_a_cancellation_of_its_own_has_failed(play: Callable[..., None]) -> None:
+    """What it waited for was cancelled: the client goes on as nobody, and asks again on the next socket."""
+
+    async def scenario(world: World) -> None:
+        async def source() -> str | None:
+            world.asked += 1
+            raise asyncio.CancelledError
+
+        async with world.client(source) as client:
+            assert await client.query("app:me") is None
+            assert "CancelledError" in str(client.connection_state.auth_error)
+            for transport in list(world.network.transports):
+                world.network.cut(transport)
+            assert await client.mutation("app:write") is None
+            assert world.asked == 2
+
+    play(scenario)
+
+
+def test_a_source_that_swallows_its_cancellation_does_not_hold_up_closing(play: Callable[..., None]) -> None:
+    """Leaving the client ends, whatever the source makes of that."""
+
+    async def scenario(world: World) -> None:
+        async def source() -> str | None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                world.asked += 1
+            return None
+
+        async with asyncio.timeout(60):
+            async with world.client(source) as client:
+                await client.wait_connected()
+                await asyncio.sleep(1)
+        assert world.asked == 1
+
+    play(scenario)
+
+
 def test_nobody_is_nobody(play: Callable[..., None]) -> None:
     """A source that has no token is no failure."""
 

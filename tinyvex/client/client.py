@@ -110,7 +110,6 @@ class Client(Known):
         self._task_group = asyncio.TaskGroup()
         self._tokens = TokenSource(self._session.identity, runtime, self._identity_changed)
         self._tokens.set(auth)
-        self._tokens_task: asyncio.Task[None] | None = None
 
     # Life.
 
@@ -122,7 +121,7 @@ class Client(Known):
         )
         await self._task_group.__aenter__()
         self._task_group.create_task(self._connection.run(), name="tinyvex-client")
-        self._tokens_task = self._task_group.create_task(self._tokens.run(), name="tinyvex-client-tokens")
+        self._task_group.create_task(self._tokens.run(), name="tinyvex-client-tokens")
         return self
 
     async def __aexit__(
@@ -142,8 +141,7 @@ class Client(Known):
         self._session.close(ClientClosed("the client was closed"))
         if self._connection is not None:
             self._connection.stop()
-        if self._tokens_task is not None:
-            self._tokens_task.cancel()
+        self._tokens.stop()
         self._take(self._session.events())
 
     def set_auth(self, auth: Source | None) -> None:

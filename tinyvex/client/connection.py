@@ -72,10 +72,18 @@ def socket_uri(url: str) -> WebSocketURI:
     """
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in {"ws", "wss"} or not parts.hostname:
+    if scheme not in {"ws", "wss"} or not _is_host_name(parts.hostname):
         raise ValueError(f"not the URL of a Tinyvex server, such as ws://127.0.0.1:3210/sync: {url!r}")
     path = parts.path if parts.path.strip("/") else "/sync"
     return parse_uri(urlunsplit((scheme, parts.netloc, path, parts.query, "")))
+
+
+def _is_host_name(name: str | None) -> bool:
+    """Whether it can be looked up: what cannot would raise something else than OSError there."""
+    try:
+        return name is not None and bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 class Connection:
@@ -108,6 +116,7 @@ class Connection:
         self._link: Link | None = None
         self._flush_is_due = False
         self._is_stopping = False
+        self._dialling = anyio.CancelScope()
         self._attention = asyncio.Event()
         """Set when `run` should look up from its waiting: a socket ended, or it is to stop."""
 
@@ -121,6 +130,7 @@ class Connection:
         """Close the socket, politely, and end `run`."""
         self._is_stopping = True
         self._attention.set()
+        self._dialling.cancel()
 
     async def run(self) -> None:
         """
@@ -198,7 +208,7 @@ class Connection:
     async def _dial(self, link: Link) -> None:
         host, port = self._uri.host, self._uri.port
         try:
-            with anyio.fail_after(limits.HANDSHAKE_SECONDS):
+            with anyio.fail_after(limits.HANDSHAKE_SECONDS) as self._dialling:
                 await self._runtime.dial(lambda: link, host, port, self._trust.context)
         except ssl.SSLCertVerificationError as error:
             link.abort(

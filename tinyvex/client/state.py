@@ -198,8 +198,7 @@ class ClientState:
             return frames.encode_authenticate(self._calls.begin("authenticate"), params)
         if self.identity.holds:
             return None
-        modify = self._next_modify(self.server.limits)
-        return modify if modify is not None else self._next_call(self.server.limits)
+        return self._next_modify(self.server.limits) or self._next_call(self.server.limits)
 
     def _next_modify(self, bounds: wire.ConnectLimits) -> bytes | None:
         may_send = self.queries.has_unsent and self._calls.modifies < _MODIFIES_UNANSWERED_MAX
@@ -245,6 +244,8 @@ class ClientState:
             TinyvexError: the socket is of no more use, because what was said does not fit what was said before,
                 is no message at all, or was the server's last word; open another, unless `phase` is CLOSED.
         """
+        if self.phase is SessionPhase.CLOSED:
+            return  # it was on its way, and nobody waits for it
         match self._incoming.read(data):
             case codec.Response(id=rpc_id, result=result, error=error):
                 self._receive_response(rpc_id, result, error)
@@ -339,8 +340,7 @@ class ClientState:
     def _refused(self, error: wire.ErrorObject, *, final: bool = False) -> TinyvexError:
         """The server's reason to end this socket; the session ends too when no new socket can mend it."""
         exception = faults.from_object(error)
-        hint = error.data.retry_after_ms
-        self.retry_after_ms = hint if isinstance(hint, int) else None
+        self.retry_after_ms = hint if isinstance(hint := error.data.retry_after_ms, int) else None
         if final or error.data.name in NO_NEW_SOCKET_HELPS:
             self.close(exception)
         return exception

@@ -49,6 +49,7 @@ class TokenSource:
         self._asking: anyio.CancelScope | None = None
         self._renew_at: float | None = None  # by the monotonic clock
         self._token: str | None = None  # that this is about
+        self._stopped = False
 
     def set(self, source: Source | None) -> None:
         """Ask another source from now on; what the one before would still give is not waited for."""
@@ -62,9 +63,16 @@ class TokenSource:
         """The identity may want something else than before."""
         self._attention.set()
 
+    def stop(self) -> None:
+        """End `run`, and the asking under way, also where the program's callable lets no cancellation through."""
+        self._stopped = True
+        if self._asking is not None:
+            self._asking.cancel()
+        self.look_up()
+
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
+        """Until `stop`."""
+        while not self._stopped:
             self._attention.clear()
             self._plan_renewal()
             if self._identity.wants_token:
@@ -99,7 +107,9 @@ class TokenSource:
                 with anyio.fail_after(limits.AUTH_CALLABLE_SECONDS):
                     given = source()
                     token = await given if inspect.isawaitable(given) else given
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
+                    raise
                 # The program's own code failed: that is told as a state, and the client goes on as nobody.
                 logger.exception("the auth callable raised")
                 reason = (
@@ -110,6 +120,11 @@ class TokenSource:
                 self._take(token)
             self._changed()
         self._asking = None
+
+    def _is_cancelled(self) -> bool:
+        """Whether it is us who are cancelled, and not something that the callable waited for."""
+        task = asyncio.current_task()
+        return (self._asking is not None and self._asking.cancel_called) or (task is not None and task.cancelling() > 0)
 
     def _take(self, token: object) -> None:
         if token is None or (isinstance(token, str) and token):
