@@ -5,6 +5,7 @@ import pytest
 from tests.support.storage import MemoryStore, insert, opened, unit
 from tinyvex import errors
 from tinyvex.storage.check import PROBLEMS_MAX, check, check_folder
+from tinyvex.storage.database import set_global
 
 
 @pytest.fixture
@@ -27,6 +28,12 @@ def log():
 
 def test_a_healthy_database_has_no_problems(log):
     """Whatever happened to its documents and indexes."""
+    assert check(log.connection) == []
+
+
+def test_results_may_be_longer_than_values(log):
+    """A mutation may return more rows than an array in a document can have."""
+    log.connection.execute("UPDATE requests SET result = CAST(? AS BLOB)", (str([0] * 10_000),))
     assert check(log.connection) == []
 
 
@@ -76,6 +83,23 @@ DAMAGES = {
     "an index entry that ends but did not": f"UPDATE indexes SET deleted = 1 WHERE index_id = {USER_INDEX}",
     "an index entry that begins twice": "UPDATE indexes SET deleted = 0 WHERE deleted = 1",
     "log lines that are none": "UPDATE requests SET log_lines = '{'",
+    "a result that is none": "UPDATE requests SET result = CAST('{' AS BLOB)",
+    "an id of another length": f"UPDATE documents SET id = x'0102' WHERE log_row = {NEWEST_OF_USER}",
+    "an id that is text": f"UPDATE documents SET id = '0123456789abcdef' WHERE log_row = {NEWEST_OF_USER}",
+    "JSON that is text": f"UPDATE documents SET json_value = CAST(json_value AS TEXT) WHERE log_row = {NEWEST_OF_USER}",
+    "a first revision of nothing": "UPDATE documents SET prev_ts = 0 WHERE prev_ts IS NULL",
+    "a deletion that is neither": "UPDATE documents SET deleted = 2 WHERE deleted = 1",
+    "a key that is text": (
+        "UPDATE indexes SET key = 'abc' WHERE (index_id, key, ts) = (SELECT index_id, key, ts FROM indexes LIMIT 1)"
+    ),
+    "a current key that is text": f"UPDATE current SET key = 'abc' WHERE index_id = {USER_INDEX} AND log_row = {NEWEST_OF_USER}",
+    "an index entry of another document": f"UPDATE indexes SET document_id = zeroblob(16) WHERE index_id = {USER_INDEX}",
+    "a current entry of no index": f"INSERT INTO current SELECT 999, key, log_row FROM current WHERE index_id = {USER_INDEX}",
+    "no epoch": "DELETE FROM globals WHERE key = 'epoch'",
+    "a floor that is no number": "UPDATE globals SET json_value = 1.5 WHERE key = 'floor_ts'",
+    "a last timestamp after all time": "UPDATE globals SET json_value = 1 << 60 WHERE key = 'last_ts'",
+    "tables that readers do not see": "UPDATE globals SET json_value = 5 WHERE key = 'catalog_ts'",
+    "revisions that are never forgotten": "INSERT INTO globals VALUES ('swept_row', 3)",
     "a request after the last timestamp": "UPDATE requests SET ts = ts + 1000000",
 }
 
@@ -85,6 +109,40 @@ def test_damage_is_found(log, damage):
     """Each invariant, broken by itself, is reported."""
     cursor = log.connection.execute(DAMAGES[damage])
     assert cursor.rowcount > 0
+    assert check(log.connection) != []
+
+
+BELOW_THE_FLOOR = {
+    "an index entry of another document": "UPDATE indexes SET document_id = zeroblob(16)",
+    "an entry of a dropped index in another tablet": (
+        "UPDATE indexes SET table_id = 1 WHERE index_id NOT IN (SELECT index_id FROM current)"
+    ),
+    "an entry before all time": "UPDATE indexes SET ts = -ts",
+}
+
+
+@pytest.mark.parametrize("damage", sorted(BELOW_THE_FLOOR))
+def test_damage_at_the_floor_is_found(log, damage):
+    """Where revisions may be forgotten, entries must still be those of their documents."""
+    log.declare({"items": {"by_text": ("text",)}})
+    set_global(log.connection, "floor_ts", log.last_ts - 2)
+    assert check(log.connection) == []
+    assert log.connection.execute(BELOW_THE_FLOOR[damage]).rowcount > 0
+    assert check(log.connection) != []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON documents BEGIN DELETE FROM requests; END",
+        "CREATE INDEX i ON documents(ts)",
+        "ALTER TABLE requests ADD COLUMN more",
+        "DROP TABLE requests",
+    ],
+)
+def test_another_schema_is_found(log, statement):
+    """What is not ours may change what is, and what is missing fails later."""
+    log.connection.execute(statement)
     assert check(log.connection) != []
 
 

@@ -3,7 +3,7 @@ The storage invariants, as one function.
 
 Run at the end of every storage test, and by `tinyvex check`.
 
-- SQLite finds the file whole.
+- SQLite finds the file whole, and every row is of the right shape (`check_shape.py`).
 - Revisions of a document form one chain by `prev_ts`, begin with a document and end at its deletion;
   at or below the floor the chain may end, since what is beneath is forgotten.
 - Timestamps increase with the log; none is later than `last_ts`.
@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -28,8 +29,9 @@ from typing import Any
 
 from tinyvex.errors import InvalidValue
 from tinyvex.storage import queries
-from tinyvex.storage.catalog import Catalog, IndexInfo, TableInfo, load_catalog
+from tinyvex.storage.catalog import INDEXES_TABLET, TABLES_TABLET, Catalog, IndexInfo, TableInfo, load_catalog
 from tinyvex.storage.check_past import PastEntries
+from tinyvex.storage.check_shape import SWEPT, shape_problems
 from tinyvex.storage.database import open_reader, read_globals
 from tinyvex.storage.faults import translate
 from tinyvex.storage.folder import DataFolder
@@ -74,7 +76,7 @@ def check(connection: sqlite3.Connection) -> list[str]:
     problems: list[str] = []
     connection.execute("BEGIN")
     try:
-        for problem in _Check(connection).problems():
+        for problem in _problems(connection):
             problems.append(problem)
             if len(problems) == PROBLEMS_MAX:
                 break
@@ -87,6 +89,18 @@ def check(connection: sqlite3.Connection) -> list[str]:
     return problems
 
 
+def _problems(connection: sqlite3.Connection) -> Iterator[str]:
+    for (line,) in connection.execute("PRAGMA integrity_check(20)"):
+        if line != "ok":
+            yield f"SQLite: {line}"
+    has_shape = True
+    for problem in shape_problems(connection, read_globals(connection)):
+        has_shape = False
+        yield problem
+    if has_shape:  # else comparing makes no sense
+        yield from _Check(connection).problems()
+
+
 class _Check:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -95,13 +109,15 @@ class _Check:
         self._floor: int = self._globals["floor_ts"]
         self._catalog: Catalog = load_catalog(connection, self._last_ts)
         self._past = PastEntries(connection, self._floor, self._catalog)
-        self._tablets = _other_tablets(connection, self._last_ts)
+        self._swept_row: int = self._globals.get(SWEPT, 0)
+        others = list(tablets(Snapshot(connection, self._last_ts, Catalog(self._last_ts, ()))))
+        self._tablets = {other.table.tablet: replace(other.table, indexes={}, maintained=()) for other in others}
+        self._filled = {index_id: other.table.tablet for other in others for index_id in other.index_ids}
         self._indexes: dict[int, tuple[TableInfo, IndexInfo]] = {
             index.id: (table, index) for table in self._catalog.tables() for index in table.maintained
         }
 
     def problems(self) -> Iterator[str]:
-        yield from self._file()
         yield from self._timestamps()
         yield from self._counters()
         yield from self._documents()
@@ -112,16 +128,13 @@ class _Check:
     def _rows(self, statement: str, *parameters: object) -> Iterator[Row]:
         return self._connection.execute(statement, parameters)
 
-    def _file(self) -> Iterator[str]:
-        for (line,) in self._rows("PRAGMA integrity_check(20)"):
-            if line != "ok":
-                yield f"SQLite: {line}"
-
     def _timestamps(self) -> Iterator[str]:
         last = 0
         for log_row, ts in self._rows(queries.CHECK_LOG_ORDER):
             if ts < last:
                 yield f"log row {log_row} has ts {ts}, after {last}"
+            if ts > self._floor and log_row <= self._swept_row:
+                yield f"log row {log_row} will never be forgotten: those up to {self._swept_row} count as looked at"
             last = ts
         for table in ("documents", "indexes", "requests"):
             ((newest,),) = self._rows(f"SELECT COALESCE(MAX(ts), 0) FROM {table}")  # noqa: S608 - names from above
@@ -130,6 +143,9 @@ class _Check:
         for name in ("catalog_ts", "floor_ts"):
             if self._globals[name] > self._last_ts:
                 yield f"{name} {self._globals[name]} is later than last_ts {self._last_ts}"
+        ((newest,),) = self._rows(queries.CHECK_CATALOG_TS, TABLES_TABLET, INDEXES_TABLET)
+        if newest > self._globals["catalog_ts"]:
+            yield f"tables changed at {newest}, later than catalog_ts {self._globals['catalog_ts']}"
 
     def _counters(self) -> Iterator[str]:
         for table in (*self._catalog.tables(), *self._tablets.values()):
@@ -196,13 +212,14 @@ class _Check:
         """The log of each index: revisions are there, keys fit them, and keys begin and end in turn."""
         for (index_id, key), entries in groupby(self._rows(queries.CHECK_ENTRIES), key=itemgetter(0, 1)):
             name = f"index {index_id}, key {key.hex()}"
-            table, index = self._indexes.get(index_id, (None, None))
+            _, index = self._indexes.get(index_id, (None, None))
+            owner = self._owner(index_id)
             last_deleted: int | None = None
             for _, _, ts, deleted, tablet, internal, log_row, data in entries:
                 if log_row is None and ts > self._floor:
                     yield f"{name}: no revision of its document at {ts}"
-                elif table is not None and table.tablet != tablet:
-                    yield f"{name}: it belongs to tablet {tablet}, not {table.tablet}"
+                elif owner is not None and owner != tablet:
+                    yield f"{name}: it belongs to tablet {tablet}, not {owner}"
                 elif not deleted and data is None and log_row is not None:
                     yield f"{name}: it begins at {ts}, where its document was deleted"
                 elif index is not None and data is not None and (_key(index, data, internal) == key) == bool(deleted):
@@ -215,6 +232,10 @@ class _Check:
                 if (found is not None) == bool(last_deleted):
                     yield f"{name}: log and current disagree"
 
+    def _owner(self, index_id: int) -> int | None:
+        """The tablet that an index is or was of, also one that an import fills; None where there is no such index."""
+        return self._past.owner(index_id) or self._filled.get(index_id)
+
     def _current(self) -> Iterator[str]:
         """Every row of `current` has an entry in the log and points at the newest revision, whose key it is."""
         for index_id, key, ts, data, internal, has_entry, has_later in self._rows(queries.CHECK_CURRENT):
@@ -223,7 +244,9 @@ class _Check:
             if ts is None:
                 yield f"{name}: current points at no revision"
             elif index is None:
-                continue  # being dropped
+                if self._owner(index_id) is None:
+                    yield f"{name}: current has it, but there is no such index"
+                # else it is being dropped
             elif not has_entry:
                 yield f"{name}: current has it, the log does not"
             elif has_later or data is None:
@@ -232,20 +255,21 @@ class _Check:
                 yield f"{name}: current points at a revision with another key"
 
     def _requests(self) -> Iterator[str]:
-        for ts, log_lines in self._rows(queries.CHECK_REQUESTS):
-            try:
-                fine = isinstance(json.loads(log_lines), list)
-            except ValueError:
-                fine = False
-            if not fine:
+        for ts, log_lines, result in self._rows(queries.CHECK_REQUESTS):
+            if not isinstance(_json(log_lines), list):
                 yield f"the request at {ts} has unreadable log lines"
+            if _json(result) is _UNREADABLE:
+                yield f"the request at {ts} has an unreadable result"
 
 
-def _other_tablets(connection: sqlite3.Connection, ts: int) -> dict[int, TableInfo]:
-    """The tablets that are no table's, by number; nothing is said here of their indexes."""
-    snapshot = Snapshot(connection, ts, Catalog(ts, ()))
-    tables = [tablet.table for tablet in tablets(snapshot)]
-    return {table.tablet: TableInfo(table.name, table.number, table.tablet, {}, ()) for table in tables}
+_UNREADABLE = object()
+
+
+def _json(text: str | bytes) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return _UNREADABLE
 
 
 def _fields_of_tables(connection: sqlite3.Connection, ts: int) -> list[dict[str, Any]]:

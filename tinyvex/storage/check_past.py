@@ -46,6 +46,7 @@ class PastEntries:
         self._connection = connection
         self._newest = {index.id for table in catalog.tables() for index in table.indexes.values()}
         self._readable: dict[int, list[_Readable]] = {}
+        self._owners = {index.id: table.tablet for table in catalog.tables() for index in table.maintained}
         for table in catalog.tables():
             if table.name.startswith("_"):
                 self._readable[table.tablet] = [_Readable(table.maintained[0], floor, END)]
@@ -59,6 +60,7 @@ class PastEntries:
             is_ready = fields is not None and fields["state"] == "ready"
             if fields is not None:
                 last[internal] = fields
+                self._owners[fields["indexId"]] = fields["tablet"]
             if is_ready:
                 opened.setdefault(internal, ts)
             elif internal in opened:
@@ -70,6 +72,10 @@ class PastEntries:
         if since < until:
             index = IndexInfo(fields["indexId"], fields["name"], tuple(fields["fields"]))
             self._readable.setdefault(fields["tablet"], []).append(_Readable(index, since, until))
+
+    def owner(self, index_id: int) -> int | None:
+        """The tablet of an index that some moment knows; None where none does."""
+        return self._owners.get(index_id)
 
     def trail(self, tablet: int, internal: bytes) -> Trail:
         """To be told the revisions of a document, oldest first."""

@@ -193,6 +193,10 @@ FREE_BYTES = "SELECT freelist_count * page_size FROM pragma_freelist_count(), pr
 
 # Checking.
 
+CHECK_OBJECTS = r"SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\'"
+CHECK_COLUMNS = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?) ORDER BY cid'
+CHECK_SHAPE = "SELECT {name} FROM {table} WHERE ({shape}) IS NOT TRUE LIMIT ?"
+CHECK_CATALOG_TS = "SELECT COALESCE(MAX(ts), 0) FROM documents WHERE table_id IN (?, ?)"
 CHECK_LOG_ORDER = "SELECT log_row, ts FROM documents ORDER BY log_row"
 CHECK_DOCUMENTS = (
     "SELECT table_id, id, ts, log_row, json_value, deleted, prev_ts FROM documents ORDER BY table_id, id, ts"
@@ -212,4 +216,4 @@ CHECK_CURRENT = (
 CHECK_CURRENT_ENTRY = "SELECT log_row FROM current WHERE index_id = ? AND key = ?"
 CHECK_INDEXES = "SELECT id, ts, json_value FROM documents WHERE table_id = ? ORDER BY id, ts"
 CHECK_PAST_ENTRY = "SELECT deleted FROM indexes WHERE index_id = ? AND key = ? AND ts <= ? ORDER BY ts DESC LIMIT 1"
-CHECK_REQUESTS = "SELECT ts, log_lines FROM requests ORDER BY ts"
+CHECK_REQUESTS = "SELECT ts, log_lines, result FROM requests ORDER BY ts"
