@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +16,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.support.fake_server import Endpoint, FakeServer, error_object
+from tests.support.process import ENVIRONMENT
 from tinyvex.client.blocking import connect_blocking
 from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError
 
@@ -149,6 +155,89 @@ def test_a_closed_client_refuses_calls(loopback: LoopbackServer) -> None:
         client.query("counters:get", A)
     with pytest.raises(ClientClosed):
         client.query("counters:get", A)
+
+
+def test_a_subscription_of_a_closed_client_is_over(loopback: LoopbackServer) -> None:
+    """It says so, and closing it once more is nothing."""
+    with connect_blocking(loopback.url) as client:
+        values = client.subscribe("counters:get", A)
+        next(values)
+    with pytest.raises(ClientClosed):
+        next(values)
+    values.close()
+
+
+def test_a_client_whose_thread_cannot_begin_says_why(loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when there is no file descriptor left for its loop."""
+
+    def run(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("anyio.run", run)
+    with pytest.raises(OSError, match="Too many"), connect_blocking(loopback.url):
+        pass
+
+
+def run_script(url: str, script: str) -> list[str]:
+    """Run a program of a user, to which `url` is known; what it printed."""
+    program = f"import os, signal, threading\nimport tinyvex as tv\nurl = {url!r}\n{textwrap.dedent(script)}"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "ask", ["ask()", "thread = threading.Thread(target=ask, daemon=True); thread.start(); thread.join()"]
+)
+def test_a_program_that_does_not_close_its_client_ends(loopback: LoopbackServer, ask: str) -> None:
+    """Nobody joins the client's thread at the end, whoever began it."""
+    script = f"""
+        client = tv.connect_blocking(url)
+
+        def ask():
+            print(client.__enter__().query("counters:get", {{"name": "a"}}))
+
+        {ask}
+    """
+    assert run_script(loopback.url, script) == ["0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_is_told_that_the_client_is_not_its_own(loopback: LoopbackServer) -> None:
+    """Its calls would wait for ever for a thread that only its parent has; and leaving the block is nothing to it."""
+    script = """
+        with tv.connect_blocking(url) as client:
+            child = os.fork()
+            if child == 0:
+                try:
+                    client.query("counters:get", {"name": "a"})
+                except tv.TinyvexError as error:
+                    print(error.name, flush=True)
+            else:
+                os.waitpid(child, 0)
+                print(client.query("counters:get", {"name": "a"}))
+    """
+    assert run_script(loopback.url, script) == ["ClientClosed", "0"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no such timers here")
+def test_an_interrupted_wait_takes_no_value(loopback: LoopbackServer) -> None:
+    """Who goes on after KeyboardInterrupt gets the next one."""
+    script = """
+        with tv.connect_blocking(url) as client, client.subscribe("counters:get", {"name": "a"}) as values:
+            print(next(values))
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            try:
+                next(values)
+            except KeyboardInterrupt:
+                print("interrupted")
+            client.mutation("counters:add", {"name": "a", "by": 1})
+            print(next(values))
+    """
+    assert run_script(loopback.url, script) == ["0", "interrupted", "1"]
 
 
 def test_a_mutation_survives_a_reset_of_a_real_socket(loopback: LoopbackServer) -> None:

@@ -2,25 +2,27 @@
 The client for scripts: the same calls without `await`.
 
 A thread with a loop runs the asynchronous client; every call crosses to it and waits there.
+It is a daemon: a program that ends without closing its client ends all the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 import anyio
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 from tinyvex.client.client import Client, connect
 from tinyvex.errors import ClientClosed, ConnectionLost
 
 if TYPE_CHECKING:
-    from anyio.from_thread import BlockingPortal
-
     from tinyvex.client.connection import ConnectionState
     from tinyvex.client.optimistic import Update
     from tinyvex.client.subscription import Subscription
@@ -62,7 +64,9 @@ def connect_blocking(
 
 class BlockingClient:
     """
-    `Client` without `await`; made by `connect_blocking`, usable from any thread.
+    `Client` without `await`; made by `connect_blocking`, usable from any thread of the process that entered it.
+
+    What interrupts a call, as KeyboardInterrupt does, cancels the wait as in `Client`.
 
     Raises (on entering):
         ConnectionLost: no connection within the time.
@@ -73,28 +77,24 @@ class BlockingClient:
         self._client = client
         self._timeout_seconds = timeout_seconds
         self._stack = ExitStack()
-        self._open_portal: BlockingPortal | None = None
+        self._thread = _Thread()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal("asyncio"))
+            portal = self._thread.start()
+            stack.callback(self._thread.stop, portal)
             stack.enter_context(portal.wrap_async_context_manager(self._client))
             portal.call(self._wait_connected)
-            self._open_portal = portal
+            self._thread.open(portal)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open_portal = None
-        self._stack.close()
-
-    @property
-    def _portal(self) -> BlockingPortal:
-        if self._open_portal is None:
-            raise ClientClosed("the client is used inside its `with` block only")
-        return self._open_portal
+        self._thread.close()
+        if self._thread.is_here:
+            self._stack.close()
 
     async def _wait_connected(self) -> None:
         with anyio.move_on_after(self._timeout_seconds):
@@ -109,7 +109,7 @@ class BlockingClient:
     def query(self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None) -> Any: ...
     def query(self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None) -> Any:  # noqa: A002 - the public name
         """See `Client.query`."""
-        return self._portal.call(partial(self._client.query, path, args, type=type, at=at))
+        return self._thread.run(partial(self._client.query, path, args, type=type, at=at))
 
     @overload
     def mutation(self, path: str, args: Arguments = None, *, type: type[T], optimistic: Update | None = None) -> T: ...
@@ -126,7 +126,7 @@ class BlockingClient:
         optimistic: Update | None = None,
     ) -> Any:
         """See `Client.mutation`; an optimistic update runs on the client's thread."""
-        return self._portal.call(partial(self._client.mutation, path, args, type=type, optimistic=optimistic))
+        return self._thread.run(partial(self._client.mutation, path, args, type=type, optimistic=optimistic))
 
     @overload
     def action(self, path: str, args: Arguments = None, *, type: type[T]) -> T: ...
@@ -134,7 +134,7 @@ class BlockingClient:
     def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any: ...
     def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any:  # noqa: A002 - the public name
         """See `Client.action`."""
-        return self._portal.call(partial(self._client.action, path, args, type=type))
+        return self._thread.run(partial(self._client.action, path, args, type=type))
 
     @overload
     def subscribe(self, path: str, args: Arguments = None, *, type: type[T]) -> BlockingSubscription[T]: ...
@@ -142,15 +142,13 @@ class BlockingClient:
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> BlockingSubscription[Any]: ...
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> BlockingSubscription[Any]:  # noqa: A002 - the public name
         """See `Client.subscribe`; to be used as `with client.subscribe(…) as values: for value in values:`."""
-
-        async def subscribe() -> Subscription[Any]:
-            return self._client.subscribe(path, args, type=type)
-
-        return BlockingSubscription(self._portal.call(subscribe), self._portal)
+        return BlockingSubscription(
+            self._thread.run(partial(self._client.subscribe, path, args, type=type)), self._thread
+        )
 
     def set_auth(self, auth: Source | None) -> None:
         """See `Client.set_auth`."""
-        self._portal.call(self._client.set_auth, auth)
+        self._thread.run(self._client.set_auth, auth)
 
     @property
     def connection_state(self) -> ConnectionState:
@@ -171,24 +169,102 @@ class BlockingClient:
 class BlockingSubscription(AbstractContextManager["BlockingSubscription[T]"], Generic[T]):
     """`Subscription` without `await`."""
 
-    def __init__(self, subscription: Subscription[T], portal: BlockingPortal) -> None:
+    def __init__(self, subscription: Subscription[T], thread: _Thread) -> None:
         self._subscription = subscription
-        self._portal = portal
+        self._thread = thread
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
         try:
-            return self._portal.call(self._subscription.__anext__)
+            value: T = self._thread.run(self._subscription.__anext__)
         except StopAsyncIteration:
             raise StopIteration from None
+        return value
 
     def close(self) -> None:
         """End the subscription; an iteration under way, in another thread, stops. Idempotent."""
-        self._portal.call(self._subscription.close)
+        with suppress(ClientClosed):
+            self._thread.run(self._subscription.close)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Thread:
+    """
+    The client's thread: a loop, and the way to it.
+
+    anyio has such a thread, too, but a program that does not close it never ends.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread
+        self._portal: BlockingPortal | None = None
+        self._process = 0  # in which the thread is
+
+    def start(self) -> BlockingPortal:
+        """Begin; `run` takes no calls yet."""
+        opened: Future[BlockingPortal] = Future()
+
+        async def serve() -> None:
+            async with BlockingPortal() as portal:
+                opened.set_result(portal)
+                await portal.sleep_until_stopped()
+
+        def run() -> None:
+            try:
+                anyio.run(serve)
+            except BaseException as error:
+                if opened.done():
+                    raise
+                opened.set_exception(error)
+
+        self._thread = threading.Thread(target=run, name="tinyvex-client", daemon=True)
+        self._thread.start()
+        return opened.result()
+
+    def stop(self, portal: BlockingPortal) -> None:
+        """End, with all that still runs there."""
+        portal.call(partial(portal.stop, cancel_remaining=True))
+        self._thread.join()
+
+    def open(self, portal: BlockingPortal) -> None:
+        """Take calls from now on."""
+        self._portal, self._process = portal, os.getpid()
+
+    def close(self) -> None:
+        """Take none any more."""
+        self._portal = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process has it: one that was forked has not."""
+        return self._process == os.getpid()
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """
+        Call a function there, and wait; what interrupts the wait cancels the call.
+
+        Raises:
+            ClientClosed: no calls are taken.
+        """
+        portal = self._portal
+        if portal is None:
+            raise ClientClosed("the client is used inside its `with` block only")
+        if not self.is_here:
+            raise ClientClosed("the client belongs to the process that connected it, from which this one was forked")
+        try:
+            future: Future[Any] = portal.start_task_soon(function, *args)
+        except RuntimeError:
+            if self._portal is not None:
+                raise
+            raise ClientClosed("the client was closed") from None
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
