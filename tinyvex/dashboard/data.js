@@ -7,34 +7,50 @@ import { count } from "./values.js";
 const LIVE_COUNT_MAX = 5_000; // a count looks at every key: a larger table is counted now and then, not at each commit
 const COUNT_INTERVAL_MS = 5_000;
 
-/** The view at `#/data` and `#/data/TABLE`. */
+/** The view at `#/data`, `#/data/TABLE`, `#/data/TABLE/ID` and, whatever its table is, `#/data//ID`. */
 export class DataView {
-  constructor(client) {
+  constructor(client, figures) {
     this.#client = client;
+    this.#figures = figures;
     this.#filter = h("input", {
       class: "filter", type: "search", placeholder: "Filter tables", "aria-label": "Filter tables", oninput: () => this.#narrow(),
     });
     this.#list = h("nav", { class: "list", "aria-label": "Tables" });
     this.#settle = rove(this.#list, ".item");
+    this.#none = h("p", { class: "empty", hidden: true }, "No table has that in its name.");
     this.#body = h("section", { class: "body" });
-    this.element = h("div", { class: "split" }, h("div", { class: "pane" }, h("h1", {}, "Data"), this.#filter, this.#list), this.#body);
+    this.element = h("div", { class: "split" }, h("div", { class: "pane" }, h("h1", {}, "Data"), this.#filter, this.#none, this.#list), this.#body);
     show(this.#list, Array.from({ length: 4 }, () => h("div", { class: "item ghost" })));
     this.#unwatch = client.watch("_system:tables", {}, ({ value, error }) => this.#tables(value, error));
   }
 
   #client;
+  #figures;
   #filter;
   #list;
   #settle;
+  #none;
   #body;
   #unwatch;
   #entries = new Map(); // table -> {item, counter}
   #wanted = null;
+  #wantedId;
   #table = null;
 
-  route([table = null]) {
+  route([table = null, id]) {
+    if (table === "" && id !== undefined) return this.#find(id);
     this.#wanted = table;
+    this.#wantedId = id;
     this.#open();
+  }
+
+  /** An id has its table in it, which the server can read. */
+  async #find(document) {
+    const found = await this.#client.call("query", "_system:history", { document, after: Number.MAX_SAFE_INTEGER }).catch((error) => ({ error }));
+    if (found.error === undefined) return location.replace(`#/data/${encodeURIComponent(found.value.table)}/${document}`);
+    this.#table?.close();
+    this.#table = null;
+    show(this.#body, h("div", { class: "hollow", role: "alert" }, h("h2", {}, "No such document"), h("p", {}, found.error.message)));
   }
 
   close() {
@@ -77,6 +93,7 @@ export class DataView {
   #narrow() {
     const wanted = this.#filter.value.trim().toLowerCase();
     for (const [name, { item }] of this.#entries) item.hidden = !name.toLowerCase().includes(wanted);
+    this.#none.hidden = this.#entries.size === 0 || [...this.#entries.values()].some(({ item }) => !item.hidden);
     this.#settle();
   }
 
@@ -88,9 +105,10 @@ export class DataView {
     }
     this.#settle();
     if (name === undefined) return show(this.#body, h("div", { class: "hollow" }, h("h2", {}, "Nothing here yet"), h("p", {}, "Documents appear as soon as a mutation writes one.")));
-    if (this.#table?.name === name) return;
+    if (this.#table?.name === name) return this.#table.route(this.#wantedId);
     this.#table?.close();
-    this.#table = new TableView(this.#client, name);
+    this.#table = new TableView(this.#client, name, this.#figures.app().then(({ tables }) => tables[name]));
+    this.#table.route(this.#wantedId);
     show(this.#body, this.#table.element);
     const total = this.#entries.get(name)?.counter.total;
     if (total !== undefined && total !== null) this.#table.counted(name, total);

@@ -1,19 +1,22 @@
 // One document, whole and live, or its history.
 
-import { flash, h, say, show } from "./dom.js";
+import { calm, h, say, show } from "./dom.js";
 import { HistoryView } from "./history.js";
-import { json } from "./json.js";
+import { json, renew } from "./json.js";
 import { bytes, moment, shortId } from "./values.js";
 
 /** A document beside its table; it is followed as long as it is open. */
 export class DocumentView {
-  constructor(client, table, document, onClose) {
-    this.id = document._id;
+  /** `document` is null where nobody has it yet: then it is looked for by its id. */
+  constructor(client, table, id, document, onClose) {
+    this.id = id;
     this.#client = client;
+    this.#table = table;
     this.#text = h("div");
     this.#body = h("div", { class: "scroll grow" }, this.#text);
     this.#past = h("button", { class: "button small", "aria-pressed": "false", onclick: () => this.#toggle() }, "History");
     this.#size = h("span", { class: "faint number" });
+    this.#created = h("span", { class: "faint number" });
     this.#copied = h("button", { class: "button small", onclick: () => this.#copy() }, "Copy");
     const shut = h("button", { class: "button small", "aria-label": "Close the document", "aria-keyshortcuts": "Escape", onclick: onClose }, "Close");
     this.element = h(
@@ -21,27 +24,53 @@ export class DocumentView {
       { class: "document column", "aria-label": `Document ${this.id}` },
       h("header", { class: "bar" }, h("code", { class: "clip grow", title: this.id }, shortId(this.id)), this.#past, this.#copied, shut),
       this.#body,
-      h("footer", { class: "pager" }, this.#size, h("span", { class: "grow" }), h("span", { class: "faint" }, `created ${moment(document._creationTime)}`)),
+      h("footer", { class: "pager" }, this.#size, h("span", { class: "grow" }), this.#created),
     );
-    this.#fill(document);
-    // By its place in the index: so it is followed on whatever page it would be.
-    const args = { table, eq: { _creationTime: document._creationTime }, size: 8 };
-    this.#unwatch = client.watch("_system:rows", args, ({ value }) => value !== undefined && this.#take(value.items));
+    if (document === null) this.#find();
+    else this.#follow(document);
   }
 
   #client;
-  #unwatch;
+  #table;
+  #unwatch = null;
   #body;
   #text;
+  #block = null;
   #past;
   #history = null;
   #size;
+  #created;
   #copied;
   #known = null;
+  #isClosed = false;
+  #take = calm(({ value }) => value !== undefined && this.#fill(value.items.find(({ _id }) => _id === this.id)));
 
   close() {
-    this.#unwatch();
+    this.#isClosed = true;
+    this.#unwatch?.();
+    this.#take.cancel();
     this.#history?.close();
+  }
+
+  /** By its history: an id says neither when it was made nor whether it is still there. */
+  async #find() {
+    try {
+      const { value } = await this.#client.call("query", "_system:history", { document: this.id });
+      const known = value.revisions.findLast(({ document }) => document !== null)?.document;
+      if (this.#isClosed) return;
+      if (known === undefined) this.#fill(undefined);
+      else this.#follow(known);
+    } catch (error) {
+      show(this.#text, h("p", { class: "empty fault", role: "alert" }, error.message));
+    }
+  }
+
+  /** By its place in the index: so it is followed on whatever page it would be. */
+  #follow(document) {
+    this.#fill(document);
+    say(this.#created, `created ${moment(document._creationTime)}`);
+    const args = { table: this.#table, eq: { _creationTime: document._creationTime }, size: 8 };
+    this.#unwatch = this.#client.watch("_system:rows", args, this.#take);
   }
 
   #toggle() {
@@ -51,25 +80,22 @@ export class DocumentView {
     show(this.#body, this.#history?.element ?? this.#text);
   }
 
-  #take(items) {
-    const found = items.find(({ _id }) => _id === this.id);
-    if (found !== undefined) return this.#fill(found);
-    this.#known = null;
-    show(this.#text, h("div", { class: "hollow" }, h("h2", {}, "Deleted"), h("p", {}, "This document is gone; its history tells what it was.")));
-  }
-
   #fill(document) {
+    if (document === undefined) {
+      this.#known = this.#block = null;
+      say(this.#size, "");
+      return show(this.#text, h("div", { class: "hollow" }, h("h2", {}, "Deleted"), h("p", {}, "This document is gone; its history tells what it was.")));
+    }
     const text = JSON.stringify(document, null, 2);
     if (text === this.#known) return;
-    const isFirst = this.#known === null;
     this.#known = text;
-    const shown = json(document);
-    show(this.#text, shown);
     say(this.#size, bytes(new TextEncoder().encode(JSON.stringify(document)).length));
-    if (!isFirst) flash(shown);
+    if (this.#block === null) show(this.#text, (this.#block = json(document)));
+    else renew(this.#block, document);
   }
 
   async #copy() {
+    if (this.#known === null) return;
     try {
       await navigator.clipboard.writeText(this.#known);
       say(this.#copied, "Copied");

@@ -31,6 +31,12 @@ export class Figures {
     return () => this.#listeners.delete(listener);
   }
 
+  /** What the app's code says, as it is served now: its tables' fields and indexes, its functions' docstrings. */
+  async app() {
+    const known = await this.#get("app").catch(() => null);
+    return known ?? { tables: {}, functions: {} };
+  }
+
   /** Begin to ask, or go on. */
   start() {
     this.#isRunning = true;
@@ -48,16 +54,20 @@ export class Figures {
     clearTimeout(this.#timer);
     this.#isAsking = true;
     try {
-      const headers = { Authorization: `Bearer ${this.#token()}` };
-      const answer = await fetch(`/_dashboard/state?after=${this.#number}`, { headers });
-      if (answer.status === 401) return this.#onRefused();
-      if (answer.ok) this.#take(await answer.json());
+      const latest = await this.#get(`state?after=${this.#number}`);
+      if (latest !== null) this.#take(latest);
     } catch {
       // The connection is watched elsewhere: it says that the server is away.
     } finally {
       this.#isAsking = false;
       if (this.#isRunning) this.#timer = setTimeout(() => this.#ask(), document.hidden ? HIDDEN_MS : INTERVAL_MS);
     }
+  }
+
+  async #get(what) {
+    const answer = await fetch(`/_dashboard/${what}`, { headers: { Authorization: `Bearer ${this.#token()}` } });
+    if (answer.status === 401) this.#onRefused();
+    return answer.ok ? answer.json() : null;
   }
 
   #take(latest) {

@@ -10,7 +10,7 @@ export class Mistake extends Error {}
 export class Form {
   constructor(schema, onSubmit) {
     const required = schema.required ?? [];
-    this.#fields = Object.entries(schema.properties ?? {}).map(([name, of]) => new Field(name, of, required.includes(name)));
+    this.#fields = Object.entries(schema.properties ?? {}).map(([name, of]) => new Field(name, resolved(of, schema.$defs ?? {}), required.includes(name)));
     this.element = h(
       "form",
       {
@@ -120,6 +120,25 @@ export class Field {
   }
 }
 
+/** A schema with what it refers to in its place; what refers to itself is any value there. */
+function resolved(schema, known, within = []) {
+  if (Array.isArray(schema)) return schema.map((each) => resolved(each, known, within));
+  if (schema === null || typeof schema !== "object") return schema;
+  const name = schema.$ref?.split("/").at(-1);
+  if (name !== undefined) return within.includes(name) ? {} : resolved(known[name] ?? {}, known, [...within, name]);
+  return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, key === "default" ? value : resolved(value, known, within)]));
+}
+
+/** A value to begin with: an object with all that it must have, and what is empty elsewhere. */
+function blank(schema) {
+  if (schema.enum) return schema.enum[0];
+  if (schema.properties?.$integer) return wrapInteger(0n);
+  if (schema.properties?.$bytes) return { $bytes: "" };
+  if (schema.anyOf) return schema.anyOf.some(({ type }) => type === "null") ? null : blank(schema.anyOf[0]);
+  if (schema.type === "object") return Object.fromEntries((schema.required ?? []).map((name) => [name, blank(schema.properties[name])]));
+  return { array: [], string: "", integer: 0, number: 0, boolean: false }[schema.type] ?? null;
+}
+
 function withoutNull(schema) {
   const options = schema.anyOf ?? [];
   const others = options.filter(({ type }) => type !== "null");
@@ -133,8 +152,9 @@ export function typeName(schema) {
   if (schema.format === "tinyvex-id") return `id of ${(schema.tables ?? ["a table"]).join(" or ")}`;
   if (schema.properties?.$integer) return "64-bit integer";
   if (schema.properties?.$bytes) return "bytes, base64";
-  if (schema.type === "array") return schema.items?.type ? `list of ${typeName(schema.items)}` : "list";
+  if (schema.type === "array") return schema.items ? `list of ${typeName(schema.items)}` : "list";
   if (schema.anyOf) return schema.anyOf.map(typeName).join(" or ");
+  if (schema.title !== undefined) return schema.title;
   return schema.type ?? "any value";
 }
 
@@ -147,7 +167,8 @@ function controlOf(schema, otherwise) {
   if (schema.type === "number") return line(readNumber, "decimal", otherwise);
   if (schema.type === "boolean") return choice([false, true], otherwise);
   if (schema.type === "string") return area((text) => text, "", false, otherwise);
-  return area(readJson, schema.type === "array" ? "[]" : schema.type === "object" ? "{}" : "", true);
+  const start = schema.type === "array" || schema.type === "object" ? JSON.stringify(blank(schema), null, 2) : "";
+  return area(readJson, start, true, 'JSON, such as 7 or "text"');
 }
 
 function choice(values, otherwise) {
@@ -189,6 +210,6 @@ function readJson(text) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new Mistake(text.trim() === "" ? "a value in JSON is needed" : `this is not JSON: ${error.message}`);
+    throw new Mistake(text.trim() === "" ? "a value in JSON is needed" : `this is not JSON (a text needs "quotes"): ${error.message}`);
   }
 }

@@ -7,17 +7,19 @@ const KINDS = { query: "Q", mutation: "M", action: "A" };
 
 /** The view at `#/functions` and `#/functions/PATH`. */
 export class FunctionsView {
-  constructor(client) {
+  constructor(client, figures) {
     this.#client = client;
+    this.#figures = figures;
     this.#filter = h("input", {
       class: "filter", type: "search", placeholder: "Filter functions", "aria-label": "Filter functions", "data-filter": true,
       "aria-keyshortcuts": "/", oninput: () => this.#narrow(),
     });
     this.#list = h("nav", { class: "list", "aria-label": "Functions" });
     this.#settle = rove(this.#list, ".item");
+    this.#none = h("p", { class: "empty", hidden: true }, "No function has that in its path.");
     this.#body = h("section", { class: "body" });
     const filter = h("div", { class: "filter-box" }, this.#filter, h("kbd", { "aria-hidden": "true" }, "/"));
-    this.element = h("div", { class: "split" }, h("div", { class: "pane wide" }, h("h1", {}, "Functions"), filter, this.#list), this.#body);
+    this.element = h("div", { class: "split" }, h("div", { class: "pane wide" }, h("h1", {}, "Functions"), filter, this.#none, this.#list), this.#body);
     show(this.#list, Array.from({ length: 5 }, () => h("div", { class: "item ghost" })));
     this.#unwatch = client.watch("_system:functions", {}, ({ value, error }) => {
       if (error) return show(this.#list, h("p", { class: "fault", role: "alert" }, error.message));
@@ -26,9 +28,11 @@ export class FunctionsView {
   }
 
   #client;
+  #figures;
   #filter;
   #list;
   #settle;
+  #none;
   #body;
   #unwatch;
   #items = new Map(); // path -> {item, described, text}
@@ -66,6 +70,7 @@ export class FunctionsView {
   #narrow() {
     const wanted = this.#filter.value.trim().toLowerCase();
     for (const [path, { item }] of this.#items) item.hidden = !path.toLowerCase().includes(wanted);
+    this.#none.hidden = this.#items.size === 0 || [...this.#items.values()].some(({ item }) => !item.hidden);
     for (const group of this.#list.querySelectorAll(".group")) group.hidden = !group.querySelector(".item:not([hidden])");
     this.#settle();
   }
@@ -84,7 +89,7 @@ export class FunctionsView {
     }
     if (this.#runner?.text === found.text) return;
     this.#runner?.close();
-    this.#runner = new Runner(this.#client, found.described);
+    this.#runner = new Runner(this.#client, found.described, this.#figures.app().then(({ functions }) => functions[path]));
     this.#runner.text = found.text;
     show(this.#body, this.#runner.element);
   }

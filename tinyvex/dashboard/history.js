@@ -1,6 +1,6 @@
 // A document's revisions, the newest first, with what each changed.
 
-import { h, rove, show } from "./dom.js";
+import { calm, h, rove, show } from "./dom.js";
 import { json } from "./json.js";
 import { brief, count, moment } from "./values.js";
 
@@ -27,20 +27,24 @@ export class HistoryView {
   #earlier = []; // revisions of the pages before the one that is watched: they change no more
   #shown = new Map(); // ts -> item
 
+  #told = calm(({ value, error }) => (error ? show(this.#note, `${error.message} (${error.name})`) : this.#take(value)));
+
   close() {
     this.#unwatch();
+    this.#told.cancel();
   }
 
   /** Watch the page behind a `ts`: only the last one can grow. */
   #watch(after) {
     this.#unwatch();
-    const take = ({ value, error }) => (error ? show(this.#note, `${error.message} (${error.name})`) : this.#take(value));
-    this.#unwatch = this.#client.watch("_system:history", { document: this.#id, after }, take);
+    this.#unwatch = this.#client.watch("_system:history", { document: this.#id, after }, (told) =>
+      told.value?.isDone === false ? this.#take(told.value) : this.#told(told),
+    );
   }
 
   #take({ revisions, isDone }) {
-    const all = [...this.#earlier, ...revisions];
-    if (!isDone && all.length < REVISIONS_MAX) {
+    const all = [...this.#earlier, ...revisions].slice(-REVISIONS_MAX);
+    if (!isDone) {
       this.#earlier = all;
       return this.#watch(revisions.at(-1).ts);
     }
@@ -50,7 +54,7 @@ export class HistoryView {
     this.#settle();
     const isCut = all[0] !== undefined && all[0].prevTs !== null;
     const number = `${count(all.length)} ${all.length === 1 ? "revision" : "revisions"}`;
-    show(this.#note, isDone ? number : `The oldest ${number}`, isCut ? "; older ones are not kept." : isDone ? ", all that there were." : ".");
+    show(this.#note, number, !isCut ? ", all that there were." : all.length < REVISIONS_MAX ? "; older ones are not kept." : ", the newest.");
   }
 }
 
@@ -87,7 +91,7 @@ function changeOf([name, before, after]) {
 /** What happened, and which fields have which other values; the first revision that is kept may follow others. */
 function describe({ document, prevTs }, before) {
   if (document === null) return ["Deleted", []];
-  if (before === undefined) return [prevTs === null ? "Inserted" : "Earliest kept", []];
+  if (before === undefined) return [prevTs === null ? "Inserted" : "Earliest", []];
   if (before === null) return ["Inserted again", []];
   const names = [...new Set([...Object.keys(before), ...Object.keys(document)])];
   const changed = names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(document[name]));

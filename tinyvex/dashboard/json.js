@@ -1,18 +1,61 @@
-// A value as coloured JSON.
+// A value as coloured JSON, which can change a line at a time.
 
-import { h } from "./dom.js";
-import { count, pretty } from "./values.js";
+import { flash, h } from "./dom.js";
+import { count, isId, pretty } from "./values.js";
 
 const COLOURED_MAX = 200_000;
 const SHOWN_MAX = 2_000_000;
 
 /** A block that can be read, selected and scrolled; a very long one has no colours, and not its end. */
 export function json(value) {
+  const block = h("pre", { class: "json", tabindex: "0" });
+  renew(block, value);
+  return block;
+}
+
+/** Let a block show another value: lines that say the same stay what they are, others light up. */
+export function renew(block, value) {
   const text = JSON.stringify(value, null, 2) ?? "nothing";
   if (text.length > COLOURED_MAX) {
     const rest = text.length > SHOWN_MAX ? `\n… and ${count(text.length - SHOWN_MAX)} characters more` : "";
-    return h("pre", { class: "json", tabindex: "0" }, text.slice(0, SHOWN_MAX) + rest);
+    return block.replaceChildren(text.slice(0, SHOWN_MAX) + rest);
   }
-  const pieces = pretty(value).map(([kind, text]) => (kind === "mark" ? text : h("span", { class: `kind-${kind}` }, text)));
-  return h("pre", { class: "json", tabindex: "0" }, pieces);
+  const before = block.querySelectorAll(".json-line");
+  if (before.length === 0) block.replaceChildren();
+  const lines = linesOf(value);
+  lines.forEach((pieces, place) => {
+    const line = lineOf(pieces);
+    const old = before[place];
+    if (old === undefined) block.append(line);
+    else if (old.textContent !== line.textContent) {
+      old.replaceWith(line);
+      flash(line);
+    }
+  });
+  [...before].slice(lines.length).forEach((line) => line.remove());
+}
+
+function linesOf(value) {
+  const lines = [[]];
+  for (const [kind, text] of pretty(value)) {
+    const [first, ...others] = kind === "mark" ? text.split("\n") : [text];
+    lines.at(-1).push([kind, first]);
+    for (const other of others) lines.push([[kind, other]]);
+  }
+  return lines;
+}
+
+/** A line that goes on below itself where it is too long, however deep it lies. */
+function lineOf(pieces) {
+  const line = h("span", { class: "json-line" }, pieces.map(pieceOf));
+  line.style.setProperty("--depth", /^ */.exec(line.textContent)[0].length); // no attribute: the policy forbids those
+  return line;
+}
+
+function pieceOf([kind, text]) {
+  if (kind === "mark") return text;
+  if (kind === "string" && isId(text.slice(1, -1))) {
+    return h("a", { class: "kind-string link", href: `#/data//${text.slice(1, -1)}`, title: "Open this document" }, text);
+  }
+  return h("span", { class: `kind-${kind}` }, text);
 }

@@ -7,7 +7,7 @@ const LEVELS = ["debug", "info", "warning", "error", "critical"];
 const SHOWN_MAX = 1_000;
 const NEAR_END = 40;
 
-/** The view at `#/log`. */
+/** The view at `#/log` and `#/log/TEXT`. */
 export class LogView {
   constructor(_client, figures) {
     this.#filter = h("input", {
@@ -23,7 +23,8 @@ export class LogView {
     this.#list = h("ol", { class: "records", "aria-label": "Log records" });
     this.#settle = rove(this.#list, ".record");
     this.#empty = h("div", { class: "hollow" }, h("h2", {}, "Nothing was logged"), h("p", {}, "What the server and the app log appears here, without arguments or results."));
-    this.#scroller = h("div", { class: "scroll grow", onscroll: () => this.#scrolled() }, this.#empty, this.#list);
+    this.#none = h("div", { class: "hollow", hidden: true }, h("h2", {}, "No record has that"), h("p", {}, `The last ${count(SHOWN_MAX)} records are looked at; older ones are where the server writes its log.`));
+    this.#scroller = h("div", { class: "scroll grow", onscroll: () => this.#scrolled() }, this.#empty, this.#none, this.#list);
     this.#newer = h("button", { class: "button small float", hidden: true, onclick: () => this.#toEnd() }, "Newest records");
     const title = h("header", { class: "bar" }, h("h1", {}, "Log"), this.#total, h("span", { class: "grow" }), this.#filter, h("kbd", { "aria-hidden": "true" }, "/"), this.#level);
     this.element = h("div", { class: "column page-column" }, title, this.#scroller, this.#newer);
@@ -36,15 +37,29 @@ export class LogView {
   #list;
   #settle;
   #empty;
+  #none;
   #scroller;
   #newer;
   #unlisten;
+  #asked = null; // what the address asked for
   #lastNumber = 0;
   #isAtEnd = true;
   #shown = []; // {record, element}
 
-  route() {
+  /** With a text, for example a request's id, only what has it, with its tracebacks. */
+  route([text]) {
+    if (text) {
+      this.#asked = this.#filter.value = text;
+      this.#level.value = LEVELS[0];
+      this.#narrow();
+      this.#unfold(this.#shown);
+    }
     queueMicrotask(() => this.#toEnd());
+  }
+
+  #unfold(entries) {
+    if (this.#asked === null || this.#asked !== this.#filter.value) return;
+    for (const { element } of entries) if (!element.hidden) element.querySelector('.more[aria-expanded="false"]')?.click();
   }
 
   close() {
@@ -59,6 +74,7 @@ export class LogView {
     for (const { element } of this.#shown.splice(0, Math.max(0, this.#shown.length - SHOWN_MAX))) element.remove();
     this.#list.append(...added.map(({ element }) => element));
     this.#narrow();
+    this.#unfold(added);
     if (this.#isAtEnd) this.#toEnd();
     else this.#newer.hidden = false;
   }
@@ -73,6 +89,7 @@ export class LogView {
       visible += element.hidden ? 0 : 1;
     }
     this.#empty.hidden = this.#shown.length > 0;
+    this.#none.hidden = visible > 0 || this.#shown.length === 0;
     say(this.#total, visible === this.#shown.length ? count(visible) : `${count(visible)} of ${count(this.#shown.length)}`);
     this.#settle();
   }
@@ -94,24 +111,25 @@ function elementOf(record) {
   const time = new Date(record.time);
   const clock = `${time.toLocaleTimeString("en-GB")}.${String(time.getMilliseconds()).padStart(3, "0")}`;
   const trace = record.traceback === undefined ? null : h("pre", { class: "trace", hidden: true }, record.traceback);
+  const more = trace === null ? null : h("button", { class: "more faint", tabindex: "-1", "aria-expanded": "false" }, "traceback");
   const toggle = () => {
     trace.hidden = !trace.hidden;
-    element.setAttribute("aria-expanded", String(!trace.hidden));
+    more.setAttribute("aria-expanded", String(!trace.hidden));
   };
   const element = h(
     "li",
     {
-      class: `record ${record.level}`, tabindex: "-1", "aria-expanded": trace === null ? null : "false",
+      class: `record ${record.level}`, tabindex: "-1",
       onkeydown: trace === null ? () => null : (event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), toggle()),
     },
     h(
       "div",
-      { class: "record-line", onclick: trace === null ? () => null : toggle },
+      { class: trace === null ? "record-line" : "record-line opens", onclick: trace === null ? () => null : toggle },
       h("time", { class: "faint number", datetime: record.time, title: record.time }, clock),
       h("span", { class: `level ${record.level}` }, record.level),
       h("span", { class: "faint clip logger", title: record.logger }, record.logger),
       h("span", { class: "grow message" }, record.message),
-      trace === null ? null : h("span", { class: "faint more" }, "traceback"),
+      more,
     ),
     trace,
   );

@@ -9,6 +9,7 @@ import { Figures } from "./figures.js";
 import { FunctionsView } from "./functions.js";
 import { gate } from "./gate.js";
 import { LogView } from "./log.js";
+import { Palette } from "./palette.js";
 import { age } from "./values.js";
 
 const DRUM = ["M2.5 4c0-1 2.5-1.8 5.5-1.8s5.5.8 5.5 1.8-2.5 1.8-5.5 1.8S2.5 5 2.5 4Z", "M2.5 4v8c0 1 2.5 1.8 5.5 1.8s5.5-.8 5.5-1.8V4"];
@@ -28,13 +29,14 @@ class Shell {
     this.#place = h("p", { class: "place" });
     this.#uptime = h("p", { class: "faint" });
     this.#links = VIEWS.map(([name, title, , drawn]) =>
-      h("a", { href: `#/${name}`, class: "nav-item" }, drawn, h("span", {}, title)),
+      h("a", { href: `#/${name}`, class: "nav-item", title }, drawn, h("span", {}, title)),
     );
     this.#nav = h("nav", { "aria-label": "Views" }, this.#links);
     this.#main = h("main", { id: "view", tabindex: "-1" });
     this.#banner = h("div", { class: "banner", role: "alert", hidden: true });
     this.#client = new Client(address(), () => access.token, (state) => this.#connection(state));
     this.#figures = new Figures(() => access.token, () => this.#refuse());
+    this.#palette = new Palette(this.#client, VIEWS);
     this.#figures.listen(({ latest }) => this.#describe(latest));
   }
 
@@ -47,6 +49,7 @@ class Shell {
   #banner;
   #client;
   #figures;
+  #palette;
   #settleNav = () => {};
   #view = null;
   #isShown = false;
@@ -61,7 +64,12 @@ class Shell {
   #draw() {
     const icon = h("img", { src: "/_dashboard/icon.svg", alt: "", width: 24, height: 24 });
     const server = h("div", { class: "server" }, this.#place, this.#uptime, this.#status);
-    const side = h("aside", { class: "side" }, h("div", { class: "brand" }, icon, h("span", {}, "Tinyvex")), this.#nav, server);
+    const jump = h(
+      "button",
+      { class: "jump", "aria-keyshortcuts": "Control+K", "aria-label": "Go to… and keys", title: "Go to… (Ctrl K)", onclick: () => this.#palette.open() },
+      sign("M7 12a5 5 0 1 0 0-10 5 5 0 0 0 0 10Z", "m10.8 10.8 3 3"), h("span", { class: "grow" }, "Go to…"), h("kbd", { "aria-hidden": "true" }, "Ctrl K"),
+    );
+    const side = h("aside", { class: "side" }, h("div", { class: "brand" }, icon, h("span", {}, "Tinyvex")), jump, this.#nav, server);
     const skip = (event) => {
       event.preventDefault();
       this.#main.focus();
@@ -71,6 +79,7 @@ class Shell {
       h("a", { class: "skip", href: "#view", onclick: skip }, "Skip to content"),
       h("div", { class: "shell" }, side, this.#main),
       this.#banner,
+      this.#palette.element,
     );
     this.#settleNav = rove(this.#nav, ".nav-item");
     this.#isShown = true;
@@ -91,7 +100,7 @@ class Shell {
       else this.#links[place].removeAttribute("aria-current");
     });
     this.#settleNav();
-    document.title = `${title} · Tinyvex`;
+    document.title = [rest[0], title, "Tinyvex"].filter(Boolean).join(" · ");
     if (this.#view instanceof View) return this.#view.route(rest);
     this.#view?.close();
     this.#view = new View(this.#client, this.#figures);
@@ -162,6 +171,11 @@ class Shell {
 
   #key(event) {
     const isTyping = event.target.closest?.("input, textarea, select") !== null;
+    const isCalled = (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) || (event.key === "?" && !isTyping);
+    if (isCalled && this.#isShown) {
+      event.preventDefault();
+      return this.#palette.open();
+    }
     if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
       const filter = [...this.#main.querySelectorAll("[data-filter]")].find((each) => each.checkVisibility());
       if (filter === undefined) return;

@@ -8,7 +8,7 @@ import { duration, moment } from "./values.js";
 
 /** A function that can be run, or watched where it is a query. */
 export class Runner {
-  constructor(client, described) {
+  constructor(client, described, text) {
     this.#client = client;
     this.#described = described;
     const isQuery = described.kind === "query";
@@ -27,7 +27,12 @@ export class Runner {
     );
     const keys = h("span", { class: "faint hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"));
     const actions = h("div", { class: "actions" }, this.#runs, isQuery ? this.#watches : null, keys);
-    const form = h("div", { class: "arguments scroll" }, this.#form.element, h("div", { class: "speaker" }, this.#auth.element), actions);
+    const about = h("p", { class: "about", hidden: true });
+    text.then((known) => {
+      about.hidden = !known;
+      say(about, known ?? "");
+    });
+    const form = h("div", { class: "arguments scroll" }, about, this.#form.element, h("div", { class: "speaker" }, this.#auth.element), actions);
     this.element = h("div", { class: "runner column" }, title, h("div", { class: "runner-body grow" }, form, this.#result));
     const hint = isQuery ? "Run it once, or watch its result as it changes." : "What it returns, logs or complains of appears here.";
     show(this.#result, h("div", { class: "hollow" }, h("h2", {}, "Nothing run yet"), h("p", {}, hint)));
@@ -85,7 +90,9 @@ export class Runner {
     const outcome = await called.catch((error) => ({ error }));
     clearTimeout(slow);
     this.#runs.removeAttribute("aria-busy");
-    if (run === this.#lastRun) this.#tell(outcome, duration((performance.now() - began) / 1000));
+    if (run !== this.#lastRun) return;
+    this.#tell(outcome, duration((performance.now() - began) / 1000));
+    this.#result.scrollIntoView({ block: "nearest" }); // it is below the form where there is no room beside it
   }
 
   async #toggle() {
@@ -163,7 +170,7 @@ function faultOf(error) {
     ["Fault", fault],
     ["Retry", retry],
     ["Argument", path],
-    ["In the log as", requestId],
+    ["In the log as", requestId && h("a", { class: "link", href: `#/log/${encodeURIComponent(requestId)}` }, requestId)],
   ].filter(([, text]) => text);
   return h(
     "div",

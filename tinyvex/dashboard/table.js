@@ -7,23 +7,20 @@ import { brief, count, isId, kindOf, moment, shortId } from "./values.js";
 const PAGE_ROWS = 50;
 const COLUMNS_MAX = 24;
 const TITLES = { _creationTime: "created" };
+const NEWEST_FIRST = { order: "desc", index: "by_creation_time" };
+const ORDERS = [["Newest first", NEWEST_FIRST], ["Oldest first", { ...NEWEST_FIRST, order: "asc" }]];
 
-/** One table, opened at its newest documents. */
+/** One table, opened at its newest documents; `declared` is a promise of its fields and indexes in the app's code. */
 export class TableView {
-  constructor(client, name) {
+  constructor(client, name, declared) {
     this.name = name;
     this.#client = client;
     this.#total = h("span", { class: "faint number" });
     this.#filter = h("input", {
-      class: "filter", type: "search", placeholder: "Filter", "aria-label": "Filter this page", "data-filter": true,
+      class: "filter", type: "search", placeholder: "Filter page", "aria-label": "Filter this page", "data-filter": true,
       "aria-keyshortcuts": "/", oninput: () => this.#narrow(),
     });
-    this.#order = h(
-      "select",
-      { class: "select", "aria-label": "Order", onchange: () => this.#reopen() },
-      h("option", { value: "desc" }, "Newest first"),
-      h("option", { value: "asc" }, "Oldest first"),
-    );
+    this.#order = h("select", { class: "select", "aria-label": "Order", onchange: () => this.#reopen() }, ORDERS.map(optionOf));
     this.#head = h("tr");
     this.#rows = h("tbody");
     this.#grid = h("table", { class: "grid", role: "grid", "aria-label": `Documents of ${name}` }, h("thead", {}, this.#head), this.#rows);
@@ -39,7 +36,7 @@ export class TableView {
     this.element = h("div", { class: "table" }, h("div", { class: "column" }, title, scroller, pager), this.#documentPane);
     this.#scroller = scroller;
     this.#render = calm(({ value, error }) => (error ? this.#fail(error) : this.#fill(value)));
-    this.#watch();
+    declared.then((found) => this.#declare(found));
   }
 
   #client;
@@ -61,23 +58,46 @@ export class TableView {
   #next = null;
   #unwatch = null;
   #shown = new Map(); // _id -> {row, cells, texts, document}
+  #fields = []; // as the app's code has them
   #columns = [];
+  #hiddenFields = 0;
   #numeric = new Set(); // columns that have a number somewhere on the page
   #isFirst = true;
+  #isClosed = false;
   #render;
 
   close() {
+    this.#isClosed = true;
     this.#unwatch?.();
     this.#render.cancel();
     this.#document?.close();
   }
 
   escape() {
-    this.#closeDocument();
+    if (this.#document !== null) this.#leave();
+  }
+
+  /** Open a document beside the rows, or, without an id, close what is open. */
+  route(id) {
+    if (this.#document?.id === id) return;
+    if (id === undefined) this.#closeDocument();
+    else this.#open(id);
   }
 
   counted(table, total) {
     if (table === this.name) say(this.#total, `${count(total)} ${total === 1 ? "document" : "documents"}`);
+  }
+
+  /** Begin, with the columns in the code's order, and offer its indexes to read by. */
+  #declare({ fields, indexes } = { fields: [], indexes: {} }) {
+    if (this.#isClosed) return;
+    this.#fields = fields;
+    const orders = Object.keys(indexes).flatMap((index) => [
+      [`${index} ↑`, { order: "asc", index }],
+      [`${index} ↓`, { order: "desc", index }],
+    ]);
+    if (orders.length > 0) this.#order.append(h("optgroup", { label: "By index" }, orders.map(optionOf)));
+    this.#watch();
   }
 
   #reopen() {
@@ -97,13 +117,14 @@ export class TableView {
     this.#render.cancel();
     this.#isFirst = true;
     this.#before.disabled = this.#after.disabled = true;
-    const args = { table: this.name, order: this.#order.value, cursor: this.#cursors.at(-1), size: PAGE_ROWS };
+    const args = { table: this.name, ...JSON.parse(this.#order.value), cursor: this.#cursors.at(-1), size: PAGE_ROWS };
     this.#unwatch = this.#client.watch("_system:rows", args, this.#render);
   }
 
   #fail(error) {
     this.#grid.hidden = true;
     this.#note.hidden = false;
+    say(this.#page, "");
     show(this.#note, h("h2", {}, "This page cannot be read"), h("p", { class: "fault" }, `${error.message} (${error.name})`));
   }
 
@@ -111,10 +132,6 @@ export class TableView {
     this.#next = cursor;
     this.#before.disabled = this.#cursors.length === 1;
     this.#after.disabled = isDone;
-    say(this.#page, `Page ${this.#cursors.length}${items.length > 0 ? `, ${items.length} on it` : ""}`);
-    this.#grid.hidden = items.length === 0;
-    this.#note.hidden = items.length > 0;
-    if (items.length === 0) show(this.#note, h("h2", {}, "No documents"), h("p", {}, "What a mutation inserts appears here at once."));
     this.#fillHead(items);
     const before = this.#shown;
     this.#shown = new Map();
@@ -135,9 +152,11 @@ export class TableView {
   }
 
   #fillHead(items) {
-    const names = new Set(items.flatMap((item) => Object.keys(item)));
+    const there = new Set(items.flatMap((item) => Object.keys(item)));
+    const names = new Set([...this.#fields.filter((name) => there.has(name)), ...there]);
     names.delete("_id");
     names.delete("_creationTime");
+    this.#hiddenFields = Math.max(0, names.size - COLUMNS_MAX);
     const columns = ["_id", ...[...names].slice(0, COLUMNS_MAX), "_creationTime"];
     const numeric = new Set([...names].filter((name) => items.some((item) => kindOf(item[name]) === "number")));
     if (JSON.stringify([columns, ...numeric]) === JSON.stringify([this.#columns, ...this.#numeric])) return;
@@ -150,11 +169,12 @@ export class TableView {
   #fillRow(entry, document) {
     const isNew = entry === undefined;
     if (isNew) {
-      const open = () => this.#open(document._id);
+      const open = () => (location.hash = this.#address(document._id));
       const row = h("tr", { role: "row", tabindex: "-1", onclick: open, onkeydown: (event) => event.key === "Enter" && open() });
       entry = { row, cells: [], texts: null };
     }
     entry.document = document;
+    if (document._id === this.#document?.id) entry.row.setAttribute("aria-selected", "true");
     const texts = this.#columns.map((name) => JSON.stringify(document[name]));
     if (entry.texts === null) {
       entry.cells = this.#columns.map((name) => this.#fillCell(h("td", { role: "gridcell" }), name, document[name]));
@@ -177,6 +197,7 @@ export class TableView {
     if (name === "_creationTime") {
       cell.classList.add("faint", "number");
       say(cell, moment(value));
+      cell.title = new Date(value).toISOString();
       return cell;
     }
     const text = kind === "null" ? "null" : brief(value);
@@ -187,16 +208,33 @@ export class TableView {
 
   #narrow() {
     const wanted = this.#filter.value.trim().toLowerCase();
+    let visible = 0;
     for (const { row, document } of this.#shown.values()) {
       row.hidden = wanted !== "" && !JSON.stringify(document).toLowerCase().includes(wanted);
+      visible += row.hidden ? 0 : 1;
     }
     this.#settle();
+    const total = this.#shown.size;
+    const hidden = this.#hiddenFields > 0 ? `, ${this.#hiddenFields} more fields in the documents` : "";
+    say(this.#page, `Page ${this.#cursors.length}${total === 0 ? "" : `, ${visible < total ? `${visible} of ` : ""}${total} on it${hidden}`}`);
+    this.#note.hidden = visible > 0;
+    if (total === 0) show(this.#note, h("h2", {}, "No documents"), h("p", {}, "What a mutation inserts appears here at once."));
+    else if (visible === 0) show(this.#note, h("h2", {}, "Nothing on this page has that"), h("p", {}, "The filter looks at the documents of this page only."));
+    this.#grid.hidden = visible === 0;
+  }
+
+  #address(id = null) {
+    return `#/data/${encodeURIComponent(this.name)}${id === null ? "" : `/${id}`}`;
+  }
+
+  #leave() {
+    location.hash = this.#address();
   }
 
   #open(id) {
     this.#document?.close();
     for (const [known, { row }] of this.#shown) row.setAttribute("aria-selected", String(known === id));
-    this.#document = new DocumentView(this.#client, this.name, this.#shown.get(id).document, () => this.#closeDocument());
+    this.#document = new DocumentView(this.#client, this.name, id, this.#shown.get(id)?.document ?? null, () => this.#leave());
     show(this.#documentPane, this.#document.element);
     this.#documentPane.hidden = false;
   }
@@ -210,4 +248,8 @@ export class TableView {
     for (const entry of this.#shown.values()) entry.row.removeAttribute("aria-selected");
     row?.focus();
   }
+}
+
+function optionOf([text, order]) {
+  return h("option", { value: JSON.stringify(order) }, text);
 }

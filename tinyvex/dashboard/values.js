@@ -45,11 +45,11 @@ export function brief(value, length = 120) {
   return text.length > length ? `${text.slice(0, length)}…` : text;
 }
 
-/** A value as JSON over several lines, in pieces of [kind, text] to be coloured. */
+/** A value over several lines, as JSON but for what wrappers hold, in pieces of [kind, text] to be coloured. */
 export function pretty(value, indent = "") {
   const inside = wrapped(value);
   const kind = kindOf(value);
-  if (inside !== null) return [[kind, JSON.stringify(value)], ["note", `  → ${unwrap(inside)}`]];
+  if (inside !== null) return told(inside);
   if (kind !== "object" && kind !== "array") return [[kind, value === undefined ? "nothing" : JSON.stringify(value)]];
   const entries = Array.isArray(value) ? value.map((item) => [null, item]) : Object.entries(value);
   const [open, close] = Array.isArray(value) ? "[]" : "{}";
@@ -67,6 +67,13 @@ export function pretty(value, indent = "") {
   });
   pieces.push(["mark", indent + close]);
   return pieces;
+}
+
+/** What is in a wrapper, with a note of what it is: JSON has no word for it. */
+function told(inside) {
+  const [name, text] = inside;
+  if (name === "$bytes") return [["bytes", JSON.stringify(text)], ["note", `  ${unwrap(inside)}, base64`]];
+  return [["number", unwrap(inside)], ["note", name === "$integer" ? "  64-bit" : "  float"]];
 }
 
 /** A document's id with its middle left out: the end tells it from others. */

@@ -4,6 +4,7 @@ The dashboard: a page at `/_dashboard`, its files, and the figures that it asks 
 ====================================  =========================================================================
 `GET /_dashboard`, `/_dashboard/…`    the page and its modules; they hold no data, so no token is asked for
 `GET /_dashboard/link`                a one-time code for a browser tab; to who has the admin token
+`GET /_dashboard/app`                 what the app's code says of tables and functions; to administrators
 `GET /_dashboard/state?after=N`       connections, live queries, log and samples since N; to administrators
 ====================================  =========================================================================
 
@@ -13,6 +14,7 @@ Documents and calls go over the WebSocket, by the protocol that every client spe
 from __future__ import annotations
 
 import heapq
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -31,6 +33,7 @@ from tinyvex.server.handshake import bearer_token
 from tinyvex.version import __version__
 
 if TYPE_CHECKING:
+    from tinyvex.functions.app import App
     from tinyvex.server.activity import Activity
     from tinyvex.server.admission import Admission
     from tinyvex.server.connection import Connection
@@ -95,6 +98,8 @@ class Dashboard:
         name = path.removeprefix(f"{PATH}/")
         if name == "link":
             return self._guarded(headers, self._admission.may_offer, lambda: {"code": self._admission.offer()})
+        if name == "app":
+            return self._guarded(headers, self._admission.is_admin, lambda: _describe_app(self._live.executor.app))
         if name == "state":
             return self._guarded(headers, self._admission.is_admin, lambda: self._state(_number(query)))
         return _file(name)
@@ -159,6 +164,20 @@ class Dashboard:
             "bytesSent": connection.bytes_sent,
             "bytesWaiting": connection.waiting_bytes,
         }
+
+
+def _describe_app(app: App) -> dict[str, Any]:
+    """What values cannot tell: the order in which a table's fields are declared, its indexes, and docstrings."""
+    return {
+        "tables": {
+            name: {
+                "fields": [field for field in getattr(table.cls, "__struct_fields__", ()) if not field.startswith("_")],
+                "indexes": table.indexes,
+            }
+            for name, table in app.tables.items()
+        },
+        "functions": {path: inspect.getdoc(spec.function) or "" for path, spec in app.functions.items()},
+    }
 
 
 def _describe_live_query(live: LiveQuery) -> dict[str, Any]:
