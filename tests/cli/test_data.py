@@ -306,14 +306,23 @@ def test_a_moment_since_the_last_commit_is_the_newest_state(data: Data) -> None:
     assert data("books", "--at", "0s") == data("books")
 
 
-def test_the_future_cannot_be_read(fail: Callable[..., tuple[int, str]]) -> None:
+@pytest.mark.parametrize("at", ["2999-01-01", "9999999999999999"])
+def test_the_future_cannot_be_read(fail: Callable[..., tuple[int, str]], at: str) -> None:
     """It is an error of the caller."""
-    code, shown = fail("books", "--at", "2999-01-01")
+    code, shown = fail("books", "--at", at)
     assert code == 3
     assert "in the future" in shown
 
 
-@pytest.mark.parametrize("text", ["yesterday", "10", "10 parsecs ago", "2026-13-01"])
+@pytest.mark.parametrize("at", ["9999999d ago", "99999999999999999999d"])
+def test_there_was_nothing_before_all_time(fail: Callable[..., tuple[int, str]], at: str) -> None:
+    """Also where there is no date for it."""
+    code, shown = fail("books", "--at", at)
+    assert code == 3
+    assert "older than what is kept" in shown
+
+
+@pytest.mark.parametrize("text", ["yesterday", "10", "10 parsecs ago", "2026-13-01", "9" * 17, "9" * 5000])
 def test_a_moment_that_is_none(fail: Callable[..., tuple[int, str]], text: str) -> None:
     """That is a usage error that shows what there is to write."""
     code, shown = fail("books", "--at", text)

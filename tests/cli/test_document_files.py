@@ -103,6 +103,19 @@ def test_what_is_no_table_of_ours_is_left_out(tmp_path: Path) -> None:
         assert file.left_out == ("_storage", "_components/other/books", "_components/other/_tables")
 
 
+def test_what_is_left_out_is_shown_as_text(tmp_path: Path) -> None:
+    """A name from a file gives the terminal no orders."""
+    data = zipped(**{"books__documents": "{}", "_\x1b[31mred__documents": "{}", "__documents": "{}"})
+    with opened(tmp_path, "out.zip", data, None) as file:
+        assert file.left_out == (r"'_\x1b[31mred'", "/documents.jsonl")
+
+
+def test_an_export_of_a_database_without_tables_is_one(tmp_path: Path) -> None:
+    """It has nothing, and that can be imported."""
+    with opened(tmp_path, "out.zip", zipped(_tables__documents=""), None) as file:
+        assert file.tables == ()
+
+
 def test_of_a_zip_one_table_can_be_taken(tmp_path: Path) -> None:
     """Or, where it has none of this name, none."""
     data = zipped(books__documents="{}", readers__documents="{}")
@@ -133,6 +146,11 @@ def test_a_snapshot_without_tables_is_one(tmp_path: Path) -> None:
         (zipped(_tables__documents="{}"), "_tables/documents.jsonl:1: needs a name and an id"),
         (zipped(_tables__documents='\n{"name":"a","id":"x"}'), "_tables/documents.jsonl:2: needs a name and an id"),
         (zipped(_tables__documents="7"), "_tables/documents.jsonl:1: needs a name and an id"),
+        (zipped(_tables__documents='{"name":"a","id":1.5}'), "_tables/documents.jsonl:1: needs a name and an id"),
+        (zipped(_tables__documents='{"name":"a","id":Infinity}'), "_tables/documents.jsonl:1: needs a name and an id"),
+        (zipped(_tables__documents='{"name":["a"],"id":7}'), "_tables/documents.jsonl:1: needs a name and an id"),
+        (zipped(**{"..__documents": "{}"}), "out.zip: '..' cannot be a table's name"),
+        (zipped(**{"\x07__documents": "{}"}), r"out.zip: '.x07' cannot be a table's name"),
     ],
 )
 def test_a_zip_that_is_no_export_is_refused(tmp_path: Path, data: bytes, reason: str) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 from tinyvex.errors import ImportRefused
+from tinyvex.functions.document import is_identifier
 from tinyvex.limits import IMPORT_LINE_BYTES_MAX
 
 __all__ = ["FORMATS", "DocumentFile", "Format", "Row", "Table", "format_of", "open_documents"]
@@ -128,7 +129,8 @@ def open_documents(path: Path, file_format: Format, table: str | None) -> Iterat
 
 def _tables(archive: zipfile.ZipFile, name: str, only: str | None) -> tuple[tuple[Table, ...], tuple[str, ...]]:
     """The tables that a zip has, and its folders that are none of ours."""
-    numbers = _numbers(archive, name)
+    has_numbers = "_tables/documents.jsonl" in archive.namelist()
+    numbers = _numbers(archive, name) if has_numbers else {}
     tables: list[Table] = []
     left_out: list[str] = []
     for entry in archive.namelist():
@@ -136,28 +138,31 @@ def _tables(archive: zipfile.ZipFile, name: str, only: str | None) -> tuple[tupl
         if file != "documents.jsonl" or folder == "_tables":
             continue
         if folder.startswith("_") or "/" in folder or not folder:
-            left_out.append(folder)
+            left_out.append((folder or entry) if entry.isprintable() else ascii(folder or entry))
         elif only is None or folder == only:
+            if not is_identifier(folder):
+                raise ImportRefused(f"{name}: {folder!r} cannot be a table's name", table=folder)
             tables.append(Table(folder, numbers.get(folder), f"{name}/{entry}", entry))
     if only is not None and not tables:
         raise ImportRefused(f"{name} has no table {only!r}", table=only)
-    if not tables and not numbers:
+    if not tables and not has_numbers:
         raise ImportRefused(f"{name} is no export: it has no _tables/documents.jsonl and no TABLE/documents.jsonl")
     return tuple(tables), tuple(left_out)
 
 
 def _numbers(archive: zipfile.ZipFile, name: str) -> dict[str, int]:
-    if "_tables/documents.jsonl" not in archive.namelist():
-        return {}
     place = f"{name}/_tables/documents.jsonl"
     numbers = {}
     with _complaints(place), archive.open("_tables/documents.jsonl") as file:
         for line, text in _lines(file, place):
             try:
                 entry = json.loads(text)
-                numbers[str(entry["name"])] = int(entry["id"])
+                table, number = entry["name"], entry["id"]
             except (ValueError, KeyError, TypeError):
-                raise ImportRefused(f"{place}:{line}: needs a name and an id") from None
+                table = number = None
+            if not isinstance(table, str) or not isinstance(number, int | float) or number != number // 1:
+                raise ImportRefused(f"{place}:{line}: needs a name and an id, which is a whole number")
+            numbers[table] = int(number)
     return numbers
 
 

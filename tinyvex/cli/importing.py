@@ -130,6 +130,8 @@ class Import:
         names = [(table.name, table.number) for table in tables]
         begun = await self.client.mutation("_system:import_begin", {"mode": self.mode, "tables": names})
         name = begun["import"]
+        if not begun["tablets"]:  # no table was named, and there is none: nothing to finish
+            return go_on()
         try:
             await self._send(name, tables, rows, progress)
             if self.problems_total:

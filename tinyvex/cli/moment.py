@@ -20,11 +20,13 @@ from tinyvex.cli.options import duration
 from tinyvex.cli.output import time_text
 from tinyvex.cli.session import Session
 from tinyvex.errors import SnapshotUnavailable
+from tinyvex.values.timestamps import TS_MAX
 
 __all__ = ["moment", "resolve"]
 
 _TS_DIGITS = 12
 """A shorter number is no `ts` of this age, and more likely a slip."""
+_TS_DIGITS_MAX = len(str(TS_MAX))
 
 
 def moment(text: str, now_us: int) -> int:
@@ -35,7 +37,7 @@ def moment(text: str, now_us: int) -> int:
         click.BadParameter: it is none of the three.
     """
     text = text.strip()
-    if text.isdecimal() and len(text) >= _TS_DIGITS:
+    if text.isdecimal() and _TS_DIGITS <= len(text) <= _TS_DIGITS_MAX:
         return int(text)
     ago = re.fullmatch(r"(\S+?)(?:\s+ago)?", text)
     if ago is not None and re.fullmatch(r"[\d.]+[a-zA-Z]+", ago[1]):

@@ -54,8 +54,11 @@ def size_text(size_bytes: int) -> str:
 
 
 def time_text(ts: int) -> str:
-    """A commit's time for people, where they are, with the `ts` itself."""
-    return f"{dt.datetime.fromtimestamp(ts / 1e6).astimezone():%Y-%m-%d %H:%M:%S} (ts {ts})"
+    """A time for people, where they are, with the `ts` itself; that alone where there are no years of its like."""
+    try:
+        return f"{dt.datetime.fromtimestamp(ts / 1e6).astimezone():%Y-%m-%d %H:%M:%S} (ts {ts})"
+    except (ValueError, OverflowError, OSError):
+        return f"ts {ts}"
 
 
 @contextmanager
