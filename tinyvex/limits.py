@@ -17,6 +17,7 @@ FUNCTION_SECONDS = 10.0  # TimeLimitExceeded, nothing written
 FUNCTION_GRACE_SECONDS = 2.0  # then its thread is given up and the others go on without it
 THREADS_ABANDONED_MAX = 8  # then the process ends with the watchdog's exit code
 ACTION_SECONDS = 600.0
+ACTIONS_MAX = 4096  # of clients, at once; Overloaded. They outlive connections, so those' bound is none of theirs
 SLOW_MS = 1000  # a query or mutation that runs this long is logged
 SLOW_LINES_PER_MINUTE = 60  # the others are counted in one line
 WATCHDOG_SECONDS = 60.0  # the interpreter lock not given up for this long: the process ends
@@ -83,6 +84,7 @@ RETENTION_PAUSE_SECONDS = 0.01  # between two of them
 RETENTION_INTERVAL_SECONDS = 60.0  # between two sweeps, or a tenth of what is kept, whichever is less
 
 # Live queries.
+CANONICAL_BYTES_MAX = 256 << 10  # of one message's arguments, read to find equal ones: on the loop, 30 ms at worst
 KEPT_BYTES_MAX = 128 << 20  # of results, their ranges and older versions; the one computed longest ago gives up its own
 DIFF_STEPS_MAX = 200_000  # fields and elements looked at for a patch, on a reader: about half a second
 # What is compared on the loop, for a client that is behind; above it the whole value is sent. Below a millisecond:

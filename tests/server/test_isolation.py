@@ -34,6 +34,10 @@ async def is_cancelled(ctx: tv.ActionCtx) -> None:
     raise asyncio.CancelledError
 
 @tv.action
+async def waits(ctx: tv.ActionCtx) -> None:
+    await asyncio.Event().wait()
+
+@tv.action
 async def exits(ctx: tv.ActionCtx) -> None:
     sys.exit(2)
 
@@ -97,6 +101,34 @@ async def test_what_an_action_leaves_behind_exits_alone(tmp_path: Path) -> None:
         with anyio.fail_after(10):
             assert await client.action("app:leaves_a_task_that_exits") == "<class 'SystemExit'>"
             assert await client.action("app:fine") == "fine"
+
+
+async def test_actions_of_clients_that_left_count_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They outlive their connections, so ACTIONS_MAX is a bound of the server: one more is refused as Overloaded."""
+    monkeypatch.setattr(limits, "ACTIONS_MAX", 2)
+    async with serving(tmp_path) as server:
+        for _ in range(2):
+            leaving = await RawClient.open(server.url, server.runtime)
+            await leaving.answer(leaving.connect())
+            leaving.send("action", requestId=0, udfPath="app:waits", args={})
+            await leaving.answer(leaving.send("ping"))
+            leaving.cut()
+        async with tv.connect(server.url) as client:
+            with anyio.fail_after(10), pytest.raises(errors.RemoteError) as caught:
+                await client.action("app:fine")
+        assert caught.value.name == "Overloaded"
+        assert server.counters.actions_running == 2
+
+
+async def test_actions_that_ended_count_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they failed or not."""
+    monkeypatch.setattr(limits, "ACTIONS_MAX", 1)
+    async with serving(tmp_path) as server, tv.connect(server.url) as client:
+        with anyio.fail_after(10):
+            for _ in range(2):
+                assert await client.action("app:fine") == "fine"
+                with pytest.raises(errors.RemoteError, match="app:exits failed"):
+                    await client.action("app:exits")
 
 
 async def test_a_log_line_with_half_a_character_is_answered(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ async def metrics(counters: Counters, store: Store) -> Response:
 GAUGES = {
     "connections": "Open connections",
     "live_queries": "Live queries that somebody watches",
+    "actions_running": "Actions that run",
     "kept_bytes": "Memory that live queries keep, about: results, their ranges, older versions",
 }
 COUNTERS = {

@@ -9,7 +9,7 @@ __all__ = ["Counters"]
 
 @dataclass(slots=True)
 class Counters:
-    """Totals since the server started, except the gauges `connections`, `live_queries` and `kept_bytes`."""
+    """Totals since the server started, except the gauges: connections, live queries, what they keep, running actions."""
 
     connections: int = 0
     live_queries: int = 0
@@ -49,4 +49,5 @@ class Counters:
     mutations_replayed: int = 0
     """Mutations answered from their exactly-once record."""
     actions: int = 0
+    actions_running: int = 0
     queries: int = 0

@@ -18,9 +18,9 @@ from msgspec import Raw, Struct
 
 from tinyvex import errors, limits
 from tinyvex.functions.calls import Call, MutationOutcome, QueryOutcome, Request, request_digest
+from tinyvex.sync.arguments import Arguments
 from tinyvex.sync.authentication import Authentication
 from tinyvex.sync.state import FindAgain, Pin, Refresh, Send, SyncedQuery, SyncState, Wait
-from tinyvex.values import codec as values
 from tinyvex.wire import codec, messages
 from tinyvex.wire.faults import to_object
 
@@ -130,11 +130,13 @@ class SyncWorker:
     def _modify(self, request: messages.ModifyQuerySet) -> None:
         params = request.params
         self.state.check_modify(params.base_version, params.new_version, params.modifications)
+        arguments = Arguments()
         for modification in params.modifications:
             if isinstance(modification, messages.QueryRemove):
                 self._unsubscribe(self.state.remove(modification.query_id))
             else:
-                live = self._subscribe(modification.udf_path, bytes(modification.args))
+                args = arguments.canonical(bytes(modification.args))
+                live = self._live.subscribe(self._call(modification.udf_path, args, ""), self)
                 resume_hash = modification.resume.hash if modification.resume else None
                 resume_ts = modification.resume.ts if modification.resume and self._takes_patches else None
                 query = self.state.add(modification.query_id, live, resume_hash, resume_ts)
@@ -197,9 +199,12 @@ class SyncWorker:
         self._executor.query_nowait(call, done, at=params.ts)
 
     def _action(self, request: messages.Action) -> None:
-        params = request.params
+        params, counters = request.params, self._counters
+        if counters.actions_running >= limits.ACTIONS_MAX:
+            raise errors.Overloaded(f"{counters.actions_running} actions run, which is the limit")
         self._open_request()
-        self._counters.actions += 1
+        counters.actions += 1
+        counters.actions_running += 1
         call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-{params.request_id}")
 
         async def run() -> None:
@@ -210,6 +215,8 @@ class SyncWorker:
             else:
                 result = messages.ActionResult(value=Raw(value), log_lines=list(log_lines))
                 self._answer(request.id, result, self._live.published)
+            finally:
+                counters.actions_running -= 1
 
         self._outbox.run_action(run)
 
@@ -247,13 +254,6 @@ class SyncWorker:
         return Call(path, args, self.speaker.identity, self.speaker.is_admin, request_id)
 
     # Live queries.
-
-    def _subscribe(self, path: str, args: bytes) -> LiveQuery:
-        try:
-            canonical = values.encode(values.decode(args))
-        except errors.TinyvexError:
-            canonical = args  # the function's own argument check says what is wrong with them
-        return self._live.subscribe(self._call(path, canonical, ""), self)
 
     def _unsubscribe(self, query: SyncedQuery) -> None:
         query.forget_version()
