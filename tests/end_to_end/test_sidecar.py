@@ -1,5 +1,6 @@
 """The sidecar contract, with real processes."""
 
+import contextlib
 import json
 import select
 import signal
@@ -8,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,15 +17,19 @@ import pytest
 
 import tinyvex as tv
 from tests.support.process import ENVIRONMENT, START_SECONDS, ServerProcess
+from tinyvex import limits
 from tinyvex.client.blocking import connect_blocking
 from tinyvex.errors import RemoteError
 from tinyvex.server import discovery
 from tinyvex.storage.folder import lock_holder
 
 APP = """
+import asyncio
+import threading
 import tinyvex as tv
 
 print("an app that prints")
+blocks = threading.Event()
 
 @tv.table("notes")
 class Note(tv.Document):
@@ -37,6 +43,15 @@ def notes(ctx: tv.QueryCtx) -> tv.Rows[Note]:
 def add(ctx: tv.MutationCtx, text: str) -> tv.Id[Note]:
     print("a function that prints")
     return ctx.db.insert(Note(text=text))
+
+@tv.query
+def is_blocking(ctx: tv.QueryCtx) -> bool:
+    return blocks.wait(5)
+
+@tv.action
+async def block(ctx: tv.ActionCtx) -> None:
+    blocks.set()
+    await asyncio.to_thread(threading.Event().wait)
 """
 
 
@@ -78,6 +93,23 @@ def assert_one_line(ended: subprocess.CompletedProcess[str], code: int, *parts: 
     assert len(complaint) == 1
     assert [part for part in parts if str(part) not in ended.stderr] == []
     assert "Traceback" not in ended.stderr
+
+
+# Its end.
+
+
+def test_a_thread_of_an_action_does_not_keep_the_process(server: ServerProcess) -> None:
+    """Python would wait for it, however long: the process ends with 0, and in time."""
+    with connect_blocking(server.url, server.ready["token"]) as client:
+
+        def call() -> None:
+            with contextlib.suppress(tv.TinyvexError):
+                client.action("app:block")
+
+        threading.Thread(target=call).start()
+        assert client.query("app:is_blocking") is True
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(limits.SHUTDOWN_SECONDS) == 0
 
 
 # The ready line and the discovery file.

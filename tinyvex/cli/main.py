@@ -6,9 +6,11 @@ A command is imported only when it is called, so that `tinyvex serve` starts as 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import NoReturn
@@ -43,6 +45,9 @@ COMMANDS = {
 EXIT_CRASH = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+LEFT_THREADS_SECONDS = 2.0
+"""How long threads that a command leaves behind may keep its process."""
 
 
 class _LazyGroup(click.Group):
@@ -92,7 +97,28 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     Exit codes are documented in the README; `tinyvex.errors` has each error's own.
     """
-    sys.exit(run(arguments))
+    code = run(arguments)
+    _end_in_time(code)
+    sys.exit(code)
+
+
+def _end_in_time(code: int) -> None:
+    """
+    End the process soon, also where threads go on that an app or a library began.
+
+    Python waits for them, however long: one that an action began may fetch something from a server that does not answer.
+    """
+
+    def cut() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+    if threading.active_count() > 1:  # daemons, too: those of an executor are waited for all the same
+        timer = threading.Timer(LEFT_THREADS_SECONDS, cut)
+        timer.daemon = True
+        timer.start()
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
