@@ -19,7 +19,7 @@ from tinyvex.client.blocking import connect_blocking
 from tinyvex.runtime import Runtime
 
 FILES = ["", "/", "/main.js", "/base.css", "/icon.svg"]
-GUARDED = ["/link", "/state"]
+GUARDED = ["/app", "/link", "/state"]
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +137,16 @@ def test_the_state_says_what_it_serves(server: ServerProcess) -> None:
     found = state(server)["server"]
     assert (found["version"], found["app"], found["durability"]) == (tv.__version__, "library.py", "full")
     assert 0 < found["startedAt"] <= found["now"]
+
+
+def test_the_app_is_told_as_it_is_declared(server: ServerProcess) -> None:
+    """Its tables' fields in the code's order, their indexes, and what its functions' docstrings say."""
+    found = json.loads(get(server, "/_dashboard/app", admin_token(server))[2])
+    assert found["tables"]["books"] == {
+        "fields": ["title", "kind", "pages", "tags"],
+        "indexes": {"by_title": ["title"]},
+    }
+    assert found["functions"]["library:titles"] == "By title."
 
 
 def test_the_state_lists_connections(server: ServerProcess) -> None:

@@ -2,7 +2,7 @@
 
 import { calm, flash, h, rove, say, show } from "./dom.js";
 import { TableView } from "./table.js";
-import { count } from "./values.js";
+import { count, fieldOf } from "./values.js";
 
 const LIVE_COUNT_MAX = 5_000; // a count looks at every key: a larger table is counted now and then, not at each commit
 const COUNT_INTERVAL_MS = 5_000;
@@ -107,7 +107,7 @@ export class DataView {
     if (name === undefined) return show(this.#body, h("div", { class: "hollow" }, h("h2", {}, "Nothing here yet"), h("p", {}, "Documents appear as soon as a mutation writes one.")));
     if (this.#table?.name === name) return this.#table.route(this.#wantedId);
     this.#table?.close();
-    this.#table = new TableView(this.#client, name, this.#figures.app().then(({ tables }) => tables[name]));
+    this.#table = new TableView(this.#client, name, this.#figures.app().then(({ tables }) => fieldOf(tables, name)));
     this.#table.route(this.#wantedId);
     show(this.#body, this.#table.element);
     const total = this.#entries.get(name)?.counter.total;

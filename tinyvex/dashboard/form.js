@@ -184,7 +184,7 @@ function line(read, inputmode, otherwise) {
 
 function area(read, text, isJson, otherwise) {
   const style = isJson ? "input mono" : "input";
-  const element = h("textarea", { class: style, rows: 1, placeholder: otherwise, autocomplete: "off", spellcheck: "false" }, text);
+  const element = h("textarea", { class: style, rows: text.split("\n").length, placeholder: otherwise, autocomplete: "off", spellcheck: "false" }, text);
   return { element, read: () => read(element.value) };
 }
 

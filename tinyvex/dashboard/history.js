@@ -2,7 +2,7 @@
 
 import { calm, h, rove, show } from "./dom.js";
 import { json } from "./json.js";
-import { brief, count, moment } from "./values.js";
+import { brief, count, fieldOf, moment } from "./values.js";
 
 const REVISIONS_MAX = 2_000;
 
@@ -94,6 +94,6 @@ function describe({ document, prevTs }, before) {
   if (before === undefined) return [prevTs === null ? "Inserted" : "Earliest", []];
   if (before === null) return ["Inserted again", []];
   const names = [...new Set([...Object.keys(before), ...Object.keys(document)])];
-  const changed = names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(document[name]));
-  return ["Changed", changed.map((name) => [name, before[name], document[name]])];
+  const pairs = names.map((name) => [name, fieldOf(before, name), fieldOf(document, name)]);
+  return ["Changed", pairs.filter(([, old, other]) => JSON.stringify(old) !== JSON.stringify(other))];
 }

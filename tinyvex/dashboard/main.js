@@ -66,7 +66,7 @@ class Shell {
     const server = h("div", { class: "server" }, this.#place, this.#uptime, this.#status);
     const jump = h(
       "button",
-      { class: "jump", "aria-keyshortcuts": "Control+K", "aria-label": "Go to… and keys", title: "Go to… (Ctrl K)", onclick: () => this.#palette.open() },
+      { class: "jump", "aria-keyshortcuts": "Control+K", title: "Go to… (Ctrl K)", onclick: () => this.#palette.open() },
       sign("M7 12a5 5 0 1 0 0-10 5 5 0 0 0 0 10Z", "m10.8 10.8 3 3"), h("span", { class: "grow" }, "Go to…"), h("kbd", { "aria-hidden": "true" }, "Ctrl K"),
     );
     const side = h("aside", { class: "side" }, h("div", { class: "brand" }, icon, h("span", {}, "Tinyvex")), jump, this.#nav, server);

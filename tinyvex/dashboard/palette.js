@@ -59,12 +59,12 @@ export class Palette {
     this.#fill(this.#chosen);
   }
 
-  /** Those that have all words of what was typed; where one begins with it, that comes first. */
+  /** Those that have all words of what was typed, or are of that kind; where one begins so, that comes first. */
   #fill(chosen = 0) {
     const typed = this.#input.value.trim();
     const words = typed.toLowerCase().split(/\s+/);
     const all = Object.values(this.#places).flat();
-    const found = all.filter(({ text, kind }) => words.every((word) => `${kind} ${text.toLowerCase()}`.includes(word)));
+    const found = all.filter(({ text, kind }) => words.every((word) => text.toLowerCase().includes(word) || kind === word));
     const rank = ({ text }) => (text.toLowerCase().split(":").some((part) => part.startsWith(words[0])) ? 0 : 1);
     found.sort((one, other) => rank(one) - rank(other));
     if (isId(typed)) found.unshift({ text: shortId(typed), kind: "document", href: `#/data//${typed}` });

@@ -2,7 +2,7 @@
 
 import { DocumentView } from "./document.js";
 import { calm, flash, h, rove, say, show } from "./dom.js";
-import { brief, count, isId, kindOf, moment, shortId } from "./values.js";
+import { brief, count, fieldOf, isId, kindOf, moment, shortId } from "./values.js";
 
 const PAGE_ROWS = 50;
 const COLUMNS_MAX = 24;
@@ -25,7 +25,7 @@ export class TableView {
     this.#rows = h("tbody");
     this.#grid = h("table", { class: "grid", role: "grid", "aria-label": `Documents of ${name}` }, h("thead", {}, this.#head), this.#rows);
     this.#settle = rove(this.#rows, "tr");
-    this.#note = h("div", { class: "hollow", hidden: true });
+    this.#note = h("div", { class: "hollow late" }, "Reading…");
     this.#before = h("button", { class: "button small", onclick: () => this.#turn(-1) }, "Previous");
     this.#after = h("button", { class: "button small", onclick: () => this.#turn(1) }, "Next");
     this.#page = h("span", { class: "faint number" });
@@ -158,7 +158,7 @@ export class TableView {
     names.delete("_creationTime");
     this.#hiddenFields = Math.max(0, names.size - COLUMNS_MAX);
     const columns = ["_id", ...[...names].slice(0, COLUMNS_MAX), "_creationTime"];
-    const numeric = new Set([...names].filter((name) => items.some((item) => kindOf(item[name]) === "number")));
+    const numeric = new Set([...names].filter((name) => items.some((item) => kindOf(fieldOf(item, name)) === "number")));
     if (JSON.stringify([columns, ...numeric]) === JSON.stringify([this.#columns, ...this.#numeric])) return;
     this.#columns = columns;
     this.#numeric = numeric;
@@ -175,15 +175,16 @@ export class TableView {
     }
     entry.document = document;
     if (document._id === this.#document?.id) entry.row.setAttribute("aria-selected", "true");
-    const texts = this.#columns.map((name) => JSON.stringify(document[name]));
+    const values = this.#columns.map((name) => fieldOf(document, name));
+    const texts = values.map((value) => JSON.stringify(value));
     if (entry.texts === null) {
-      entry.cells = this.#columns.map((name) => this.#fillCell(h("td", { role: "gridcell" }), name, document[name]));
+      entry.cells = this.#columns.map((name, place) => this.#fillCell(h("td", { role: "gridcell" }), name, values[place]));
       show(entry.row, entry.cells);
       if (isNew && !this.#isFirst) flash(entry.row);
     } else {
       texts.forEach((text, place) => {
         if (text === entry.texts[place]) return;
-        this.#fillCell(entry.cells[place], this.#columns[place], document[this.#columns[place]]);
+        this.#fillCell(entry.cells[place], this.#columns[place], values[place]);
         flash(entry.cells[place]);
       });
     }

@@ -25,6 +25,11 @@ function unwrap([name, text]) {
   return Object.is(number, -0) ? "-0" : String(number);
 }
 
+/** A document's field; what every object inherits, such as `constructor`, is none. */
+export function fieldOf(document, name) {
+  return Object.hasOwn(document, name) ? document[name] : undefined;
+}
+
 /** What kind of value it is, for its colour and its side of a column. */
 export function kindOf(value) {
   if (value === undefined) return "missing";

@@ -1,0 +1,249 @@
+"""Going from one thing to another in the dashboard, and what has little room, in a real Chromium."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Locator, Page, expect
+
+import tinyvex as tv
+from tests.support.browser import running_browser
+from tests.support.dashboard import SCREENSHOTS, open_tab, visit
+from tests.support.process import ServerProcess
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+expect.set_options(timeout=10_000)
+
+APP = Path(__file__).resolve().parents[1] / "support" / "awkward.py"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of the awkward app."""
+    with ServerProcess(APP, tmp_path_factory.mktemp("data")) as process:
+        yield process
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One for all tests."""
+    async with running_browser() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def tab(browser: Browser, server: ServerProcess) -> AsyncIterator[Page]:
+    """One tab for all tests: each visits what it needs."""
+    async with open_tab(browser, server) as page:
+        yield page
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def client(server: ServerProcess) -> AsyncIterator[tv.Client]:
+    """Another program."""
+    async with tv.connect(server.url, server.ready["token"]) as client:
+        for weight in range(60):
+            await client.mutation("awkward:make", {"weight": weight % 7, "name": f"part {weight}"})
+        yield client
+
+
+def rows(page: Page) -> Locator:
+    """The documents shown."""
+    return page.get_by_role("grid").locator("tbody tr")
+
+
+async def test_columns_are_in_the_order_of_the_code(tab: Page, client: tv.Client) -> None:
+    """And not in that of the alphabet, in which documents have them."""
+    await visit(tab, "data/parts")
+    await expect(tab.get_by_role("columnheader")).to_have_text(
+        ["_id", "weight", "name", "inside", "belongs_to", "created"]
+    )
+
+
+async def test_a_table_is_read_by_an_index(tab: Page, client: tv.Client) -> None:
+    """Whichever it has, in both directions, live as ever."""
+    await visit(tab, "data/parts")
+    await tab.get_by_label("Order").select_option("by_weight ↓")
+    await client.mutation("awkward:make", {"weight": 900, "name": "the heaviest"})
+    await expect(rows(tab).first).to_contain_text("the heaviest")
+    await tab.get_by_label("Order").select_option("Newest first")
+
+
+async def test_a_document_has_an_address(tab: Page, client: tv.Client) -> None:
+    """It is open again after a reload, even where its row is on another page; the way back closes it."""
+    part = await client.mutation("awkward:make", {"weight": 1, "name": "addressed"})
+    await visit(tab, "data/parts")
+    await rows(tab).filter(has_text="addressed").click()
+    assert tab.url.endswith(f"#/data/parts/{part}")
+    for number in range(50):
+        await client.mutation("awkward:make", {"weight": 2, "name": f"later {number}"})
+    await tab.reload()
+    await expect(tab.get_by_role("article")).to_contain_text('"name": "addressed"')
+    await tab.get_by_role("button", name="Close the document").click()
+    await expect(tab.get_by_role("article")).to_have_count(0)
+
+
+async def test_an_id_leads_to_its_document(tab: Page, client: tv.Client) -> None:
+    """Where one document names another, one can go there, whatever its table."""
+    whole = await client.mutation("awkward:make", {"weight": 5, "name": "the whole"})
+    await client.mutation("awkward:make", {"weight": 1, "name": "a half", "belongs_to": whole})
+    await visit(tab, "data/parts")
+    await rows(tab).filter(has_text="a half").click()
+    await tab.get_by_role("article").get_by_role("link", name=whole).click()
+    await expect(tab.get_by_role("article")).to_contain_text('"name": "the whole"')
+
+
+async def test_an_id_of_nothing_is_said(tab: Page) -> None:
+    """In the server's words."""
+    await visit(tab, "data//0123456789abcdef0123456789abcdef")
+    await expect(tab.get_by_role("alert")).to_contain_text("No such document")
+
+
+async def test_a_place_is_found_by_typing(tab: Page, client: tv.Client) -> None:
+    """Control and K, a few letters of several words, the arrows, and Enter."""
+    await visit(tab, "log")
+    await tab.keyboard.press("Control+K")
+    await tab.keyboard.type("awk e")
+    options = tab.get_by_role("dialog", name="Go to").get_by_role("option")
+    await expect(options.locator(".grow")).to_have_text(["awkward:breaks", "awkward:make", "awkward:weigh"])
+    await tab.keyboard.press("ArrowDown")
+    await expect(tab.get_by_role("dialog").get_by_role("option", selected=True)).to_contain_text("awkward:make")
+    await tab.keyboard.press("Enter")
+    await expect(tab.get_by_role("heading", name="awkward:make")).to_be_visible()
+    await expect(tab.get_by_role("dialog")).to_have_count(0)
+
+
+async def test_a_document_is_found_by_its_id(tab: Page, client: tv.Client) -> None:
+    """As one copies it from a log or a program."""
+    part = await client.mutation("awkward:make", {"weight": 3, "name": "sought"})
+    await tab.get_by_role("button", name="Go to").click()
+    await tab.get_by_role("combobox", name="Go to").fill(part)
+    await tab.keyboard.press("Enter")
+    await expect(tab.get_by_role("article")).to_contain_text('"name": "sought"')
+
+
+async def test_the_keys_are_told(tab: Page) -> None:
+    """Where one looks for them; Escape goes back to where one was."""
+    await visit(tab, "activity")
+    await tab.get_by_role("link", name="Activity").focus()
+    await tab.keyboard.press("?")
+    for text in ("/ filter", "Ctrl Enter run", "Esc close"):
+        await expect(tab.get_by_role("dialog")).to_contain_text(text)
+    await tab.keyboard.press("Escape")
+    await expect(tab.get_by_role("dialog")).to_have_count(0)
+    await expect(tab.get_by_role("link", name="Activity")).to_be_focused()
+
+
+async def test_a_failure_leads_to_its_traceback(tab: Page) -> None:
+    """From what the caller is told to the log's record of the same call, opened."""
+    await visit(tab, "functions/awkward%3Abreaks")
+    await tab.get_by_role("button", name="Run").click()
+    await tab.get_by_role("region", name="Result").get_by_role("link").click()
+    record = tab.get_by_role("list", name="Log records").get_by_role("listitem").filter(visible=True)
+    await expect(record).to_have_count(1)
+    await expect(record).to_contain_text("ZeroDivisionError")
+
+
+async def test_an_object_begins_with_what_it_must_have(tab: Page) -> None:
+    """However its type is named in the schema; what is typed into it reaches the function."""
+    await visit(tab, "functions/awkward%3Atotal")
+    field = tab.get_by_label("order", exact=True)
+    await expect(field).to_have_value('{\n  "lines": [],\n  "note": null\n}')
+    await field.fill('{"lines": [{"article": "nut", "amount": 3}, {"article": "bolt", "amount": 4}], "note": null}')
+    await tab.get_by_role("button", name="Run").click()
+    await expect(tab.get_by_role("region", name="Result").locator(".json")).to_have_text("7")
+
+
+async def test_a_function_says_what_it_is_for(tab: Page) -> None:
+    """Its docstring."""
+    await visit(tab, "functions/awkward%3Atotal")
+    await expect(tab.get_by_text("How many articles an order has.")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("view", "filter", "text"),
+    [
+        ("data/parts", "Filter this page", "Nothing on this page has that"),
+        ("data/parts", "Filter tables", "No table has that in its name"),
+        ("functions", "Filter functions", "No function has that in its path"),
+        ("log", "Filter the log", "No record has that"),
+    ],
+)
+async def test_a_filter_that_leaves_nothing_says_so(
+    tab: Page, client: tv.Client, view: str, filter: str, text: str
+) -> None:
+    """An empty view would look broken."""
+    await visit(tab, view)
+    await tab.get_by_label(filter).fill("no such thing")
+    await expect(tab.get_by_text(text)).to_be_visible()
+    await tab.get_by_label(filter).fill("")
+    await expect(tab.get_by_text(text)).to_be_hidden()
+
+
+async def test_a_deep_value_keeps_its_shape(tab: Page, client: tv.Client) -> None:
+    """A line is as deep as it is and does not break for that: one scrolls there."""
+    part = await client.mutation("awkward:make", {"weight": 1, "depth": 30})
+    await visit(tab, f"data/parts/{part}")
+    lines = tab.get_by_role("article").locator(".json-line").filter(has_text='"inside": {')
+    heights = await lines.evaluate_all("(all) => [...new Set(all.map((line) => line.offsetHeight))]")
+    assert heights == [19]
+
+
+async def test_only_the_line_that_changed_lights_up(tab: Page, client: tv.Client) -> None:
+    """What one reads or has selected in the others stays."""
+    part = await client.mutation("awkward:make", {"weight": 1})
+    await visit(tab, f"data/parts/{part}")
+    article = tab.get_by_role("article", name=part)
+    await expect(article).to_contain_text('"weight": 1')
+    await client.mutation("awkward:weigh", {"part": part, "weight": 77})
+    await expect(article.locator(".flash")).to_have_text(re.compile('"weight": 77'))
+
+
+async def test_what_comes_above_moves_nothing(tab: Page, client: tv.Client) -> None:
+    """A row that one looks at stays where it is when others are inserted before it."""
+    await visit(tab, "data/parts")
+    await expect(rows(tab)).to_have_count(50)
+    row = rows(tab).nth(20)
+    await row.evaluate("(row) => { row.closest('.scroll').scrollTop = 400; row.dataset.watched = 'yes'; }")
+    before = await row.bounding_box()
+    await client.mutation("awkward:make", {"weight": 1, "name": "above"})
+    await expect(rows(tab).first).to_contain_text("above")
+    assert await tab.locator("[data-watched]").bounding_box() == before
+
+
+@pytest.mark.parametrize("width", [900, 640])
+async def test_a_document_has_room_in_a_narrow_window(tab: Page, client: tv.Client, width: int) -> None:
+    """In half a screen, or at twice the size in a whole one, it lies over its table, with all of its buttons."""
+    part = await client.mutation("awkward:make", {"weight": 1, "name": "narrow"})
+    await tab.set_viewport_size({"width": width, "height": 600})
+    await visit(tab, f"data/parts/{part}")
+    close = tab.get_by_role("button", name="Close the document")
+    await expect(close).to_be_in_viewport(ratio=1)
+    assert (await tab.get_by_role("article").bounding_box() or {})["width"] >= 360
+    await tab.screenshot(path=SCREENSHOTS / f"narrow-{width}.png", animations="disabled")
+    await close.click()
+    await tab.set_viewport_size({"width": 1280, "height": 800})
+
+
+async def test_a_result_is_seen_in_a_narrow_window(tab: Page) -> None:
+    """Below its form."""
+    await tab.set_viewport_size({"width": 900, "height": 600})
+    await visit(tab, "functions/awkward%3Amake")
+    await tab.get_by_label("weight", exact=True).fill("4")
+    await tab.get_by_role("button", name="Run").click()
+    await expect(tab.get_by_role("region", name="Result").get_by_text("Done")).to_be_in_viewport()
+    await tab.set_viewport_size({"width": 1280, "height": 800})
+
+
+async def test_what_is_drawn_small_keeps_its_name(tab: Page) -> None:
+    """For who hears the page: the views' names, and how the connection is."""
+    await tab.set_viewport_size({"width": 640, "height": 400})
+    for name in ("Data", "Functions", "Activity", "Log"):
+        await expect(tab.get_by_role("link", name=name, exact=True)).to_be_visible()
+    await expect(tab.get_by_role("status")).to_have_text("Live")
+    await tab.set_viewport_size({"width": 1280, "height": 800})

@@ -1,0 +1,60 @@
+"""An app whose arguments, documents and failures are hard to show."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import tinyvex as tv
+
+
+class Line(TypedDict):
+    """Of an order."""
+
+    article: str
+    amount: int
+
+
+class Order(TypedDict):
+    """An object that has others in it."""
+
+    lines: list[Line]
+    note: str | None
+
+
+@tv.table("parts", indexes={"by_weight": ["weight"]})
+class Part(tv.Document):
+    """Its fields are not declared by their names' order."""
+
+    weight: int
+    name: str
+    inside: dict[str, Any] = {}  # noqa: RUF012 - a document copies its defaults
+    belongs_to: str | None = None
+
+
+@tv.mutation
+def make(
+    ctx: tv.MutationCtx, weight: int, name: str = "", depth: int = 0, belongs_to: str | None = None
+) -> tv.Id[Part]:
+    """Another part, as deep as asked for."""
+    inside: dict[str, Any] = {}
+    for _ in range(depth):
+        inside = {"inside": inside}
+    return ctx.db.insert(Part(weight=weight, name=name, inside=inside, belongs_to=belongs_to))
+
+
+@tv.mutation
+def weigh(ctx: tv.MutationCtx, part: tv.Id[Part], weight: int) -> None:
+    """Change one number."""
+    ctx.db.patch(part, weight=weight)
+
+
+@tv.query
+def total(ctx: tv.QueryCtx, order: Order) -> int:
+    """How many articles an order has."""
+    return sum(line["amount"] for line in order["lines"])
+
+
+@tv.query
+def breaks(ctx: tv.QueryCtx) -> int:
+    """It never works."""
+    raise ZeroDivisionError
