@@ -178,6 +178,16 @@ def test_the_annotation_decides(db: Database) -> None:
     assert (type(found.serial), type(found.age)) == (Int64, int)
 
 
+@pytest.mark.parametrize("start", [5, 2**53 - 1, 2**62, -(2**63)])
+def test_a_sum_of_int64s_is_one(db: Database, start: int) -> None:
+    """Python makes a plain number of it, however large; the field makes an Int64 of that."""
+    ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann", serial=Int64(start))))
+    do(db, lambda ctx: ctx.db.patch(ann, serial=ctx.db.get(ann).serial + 1))
+    assert get(db, ann).serial == start + 1
+    do(db, lambda ctx: ctx.db.replace(ann, Person(name="Ann", serial=start)))  # type: ignore[arg-type]
+    assert type(get(db, ann).serial) is Int64
+
+
 def test_ids_in_fields_are_checked(db: Database) -> None:
     """An id in a field must be one of the table that its annotation names."""
     ulm = do(db, lambda ctx: ctx.db.insert(City(name="Ulm")))

@@ -151,6 +151,46 @@ def test_the_annotation_decides_about_int64(db: Database) -> None:
     assert pairs(result(db, lambda q: q.with_index("by_x", x=tv.Int64(7)).collect())) == [(7, 0)]
 
 
+class Size(msgspec.Struct):
+    width: tv.Int64
+    depth: float = 0.0
+
+
+@tv.table("boxes", indexes={"by_value": ["value"], "by_sizes": ["sizes"], "by_size": ["size"], "by_any": ["any"]})
+class Box(tv.Document):
+    value: dict[str, tv.Int64] = msgspec.field(default_factory=dict)
+    sizes: list[tuple[tv.Int64, float]] = msgspec.field(default_factory=list)
+    size: Size | None = None
+    any: Any = None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("value", {"a": 1}), ("sizes", [(1, 2)]), ("sizes", [[tv.Int64(1), 2.0]]), ("size", {"width": 1, "depth": 0}),
+        ("size", Size(width=1)), ("size", Size(width=tv.Int64(1))), ("size", None), ("any", tv.Int64(1)), ("any", 1),
+        ("any", [tv.Int64(1), 1]),
+    ],
+)  # fmt: skip
+def test_what_was_inserted_is_found_by_the_same_value(field: str, value: Any) -> None:
+    """Whatever the annotation made of it, also deep inside."""
+    found: list[Any] = []
+
+    def store(ctx: tv.MutationCtx) -> None:
+        ctx.db.insert(Box(**{field: value}))
+
+    def look(ctx: tv.QueryCtx) -> None:
+        boxes = ctx.db.query(Box)
+        found.append(boxes.with_index(f"by_{field}").eq(field, value).unique())
+        found.append(boxes.with_index(f"by_{field}").gte(field, value).lte(field, value).unique())
+        found.append(boxes.with_index(f"by_{field}").eq(field, getattr(found[0], field)).unique())
+
+    with Database(Box) as database:
+        database.mutation(store)
+        database.query(look)
+    assert None not in found
+
+
 def test_the_annotation_decides_by_name_too(db: Database) -> None:
     """Queried by its table's name, an Int64 field is found with a plain number as well."""
     db.mutation(lambda ctx: ctx.db.insert(Point(x=7, big=tv.Int64(2**60))))

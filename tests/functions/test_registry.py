@@ -200,6 +200,17 @@ def test_arguments_from_other_functions() -> None:
     assert spec(three).encode_arguments(1, c=b"x", b="y") == b'{"a":1,"b":"y","c":{"$bytes":"eA=="}}'
 
 
+def test_a_large_number_is_an_int64_where_the_argument_is() -> None:
+    """A sum of Int64s is a plain number in Python; elsewhere it is still refused."""
+
+    def count(ctx: tv.QueryCtx, n: tv.Int64, *, more: list[tv.Int64] | None = None, plain: int = 0) -> None: ...
+
+    encoded = spec(count).encode_arguments(2**60, more=[2**61])
+    assert spec(count).decode_arguments(encoded, CATALOG) == {"n": tv.Int64(2**60), "more": [tv.Int64(2**61)]}
+    with pytest.raises(InvalidArguments, match="too large"):
+        spec(count).encode_arguments(1, plain=2**60)
+
+
 @pytest.mark.parametrize(
     ("args", "kwargs", "message"),
     [

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tinyvex.errors import InvalidArguments, InvalidResult, InvalidValue, ValueTooLarge
+from tinyvex.functions.annotated import as_annotated, types_of
 from tinyvex.functions.context import ActionCtx, MutationCtx, QueryCtx
 from tinyvex.functions.converter import Converter, Mismatch, json_schema
 from tinyvex.functions.document import Location
@@ -237,8 +238,13 @@ class FunctionSpec:
         by_place = dict(zip(names, args, strict=False))
         if both := by_place.keys() & kwargs.keys():
             raise InvalidArguments(f"{self.path}: {min(both)} was given twice")
+        given = by_place | kwargs
         try:
-            return codec.encode(by_place | kwargs)
+            try:
+                return codec.encode(given)
+            except InvalidValue:
+                # A sum of `Int64`s is a plain number, which may be too large for one.
+                return codec.encode(as_annotated(given, types_of(self._arguments.kind)))
         except (InvalidValue, ValueTooLarge) as error:
             raise InvalidArguments(f"{self.path}: {error}", **error.data) from error
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET, inspect
 
 from tinyvex.errors import InvalidValue, SchemaViolation, TinyvexError
+from tinyvex.functions.annotated import as_annotated, types_at, types_of
 from tinyvex.functions.converter import Converter, Mismatch, json_schema
 from tinyvex.functions.document import (
     SYSTEM_FIELDS,
@@ -20,7 +21,6 @@ from tinyvex.functions.document import (
     is_identifier,
 )
 from tinyvex.values import codec
-from tinyvex.values.types import Int64
 
 if TYPE_CHECKING:
     from tinyvex.storage.catalog import Catalog
@@ -61,7 +61,7 @@ class TableSpec:
             except (TypeError, NameError) as error:
                 raise self.location.invalid(f"class {cls.__name__}: {error}") from error
             self._fields = tuple(name for name in cls.__struct_fields__ if not name.startswith("_"))
-        self._int64_paths = self._check_index_fields()
+        self._index_types = self._check_index_fields()
         self.fingerprint = hashlib.sha256(msgspec.json.encode(schema, order="deterministic")).hexdigest()
 
     def _check_names(self) -> None:
@@ -81,24 +81,22 @@ class TableSpec:
                         f"{where}: {path!r} cannot be indexed; `_creationTime` is the last field of every index anyway"
                     )
 
-    def _check_index_fields(self) -> frozenset[str]:
-        """Indexed fields whose values are `Int64`, whatever a query is given."""
+    def _check_index_fields(self) -> Mapping[str, list[inspect.Type]]:
+        """Of each indexed field, the types that it can have; none without a class."""
         if self.cls is None:
-            return frozenset()
+            return {}
         renamed = set(self.cls.__struct_encode_fields__) - set(self._fields) - set(SYSTEM_FIELDS)
         if renamed:
             raise self.location.invalid(f"class {self.cls.__name__}: a document's fields cannot be renamed: {renamed}")
-        int64_paths = set()
+        found = {}
         for index, paths in self.indexes.items():
             for path in paths:
-                kinds = _types_at(self.cls, path)
-                if not kinds:
+                found[path] = types_at(self.cls, path)
+                if not found[path]:
                     raise self.location.invalid(
                         f"table {self.name!r}, index {index!r}: class {self.cls.__name__} has no field {path!r}"
                     )
-                if any(isinstance(kind, inspect.CustomType) and kind.cls is Int64 for kind in kinds):
-                    int64_paths.add(path)
-        return frozenset(int64_paths)
+        return found
 
     # Reading.
 
@@ -181,18 +179,27 @@ class TableSpec:
         if self._converter is None:
             return given
         try:
-            checked = self._converter.check(codec.decode_canonical(codec.encode(given)), catalog)
+            checked = self._converter.check(codec.decode_canonical(self._encode(given)), catalog)
         except Mismatch as mismatch:
             raise self._violation(mismatch) from mismatch
         return {name: value for name in self._fields if (value := getattr(checked, name)) is not UNSET}
 
+    def _encode(self, given: dict[str, Any]) -> bytes:
+        try:
+            return codec.encode(given)
+        except InvalidValue:
+            # A sum of `Int64`s is a plain number, which may be too large for one.
+            return codec.encode(as_annotated(given, types_of(self.cls)))
+
     def key_value(self, path: str, value: Any) -> Any:
         """A value that a query compares an indexed field with, as the field's annotation would store it."""
-        if type(value) is int:
-            return Int64(value) if path in self._int64_paths else value
-        if isinstance(value, Int64) and self._converter is not None and path not in self._int64_paths:
-            return int(value)
-        return value
+        if value is None or isinstance(value, (str, float, bytes)) or self.cls is None:
+            return value
+        kinds = self._index_types.get(path, ())  # none of `_creationTime`
+        if isinstance(value, int):
+            return as_annotated(value, kinds)
+        plain = codec.to_builtins(as_annotated(value, kinds))  # dates, enums and the like
+        return as_annotated(codec.unwrap(plain), kinds)
 
     def _violation(self, mismatch: Mismatch) -> TinyvexError:
         kind = SchemaViolation if mismatch.error is None else type(mismatch.error)
@@ -232,29 +239,3 @@ def class_spec(cls: type[Document]) -> TableSpec:
     if declaration is None:
         raise TypeError(f"{cls!r} is no table: decorate the class with @tv.table(...)")
     return TableSpec(declaration, cls)
-
-
-def _types_at(cls: type, path: str) -> list[inspect.Type]:
-    """The types that a field can have; none when the class has no such field."""
-    found: list[inspect.Type] = [inspect.type_info(cls)]
-    for step in path.split("."):
-        found = [child for kind in found for child in _field_types(kind, step)]
-    return found
-
-
-def _field_types(kind: inspect.Type, name: str) -> Iterable[inspect.Type]:
-    if isinstance(kind, inspect.AnyType):
-        return [kind]
-    if isinstance(kind, inspect.DictType):
-        return _alternatives(kind.value_type)
-    if isinstance(kind, (inspect.StructType, inspect.TypedDictType, inspect.DataclassType)):
-        return [child for field in kind.fields if field.encode_name == name for child in _alternatives(field.type)]
-    return []
-
-
-def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
-    if isinstance(kind, inspect.Metadata):
-        return _alternatives(kind.type)
-    if isinstance(kind, inspect.UnionType):
-        return [child for member in kind.types for child in _alternatives(member)]
-    return [kind]
