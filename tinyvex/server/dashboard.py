@@ -159,7 +159,7 @@ class Dashboard:
             "name": None if paired is None else paired.name,
             "subject": None if identity is None else identity.get("subject"),
             "queries": len(worker.state.queries),
-            "requests": worker.requests_open,
+            "requests": worker.requests.count,
             "bytesReceived": connection.bytes_received,
             "bytesSent": connection.bytes_sent,
             "bytesWaiting": connection.waiting_bytes,

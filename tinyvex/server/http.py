@@ -126,6 +126,7 @@ GAUGES = {
     "connections": "Open connections",
     "live_queries": "Live queries that somebody watches",
     "actions_running": "Actions that run",
+    "long_arguments_bytes": "Long arguments of calls that wait for an answer",
     "kept_bytes": "Memory that live queries keep, about: results, their ranges, older versions",
 }
 COUNTERS = {

@@ -9,7 +9,7 @@ __all__ = ["Counters"]
 
 @dataclass(slots=True)
 class Counters:
-    """Totals since the server started, except the gauges: connections, live queries, what they keep, running actions."""
+    """Totals since the server started, except the gauges: connections, live queries and what they keep, running actions, waiting bytes."""
 
     connections: int = 0
     live_queries: int = 0
@@ -50,4 +50,6 @@ class Counters:
     """Mutations answered from their exactly-once record."""
     actions: int = 0
     actions_running: int = 0
+    long_arguments_bytes: int = 0
+    """Of calls that wait for an answer."""
     queries: int = 0

@@ -20,6 +20,7 @@ from tinyvex import errors, limits
 from tinyvex.functions.calls import Call, MutationOutcome, QueryOutcome, Request, request_digest
 from tinyvex.sync.arguments import Arguments
 from tinyvex.sync.authentication import Authentication
+from tinyvex.sync.requests import OpenRequests
 from tinyvex.sync.state import FindAgain, Pin, Refresh, Send, SyncedQuery, SyncState, Wait
 from tinyvex.wire import codec, messages
 from tinyvex.wire.faults import to_object
@@ -95,7 +96,7 @@ class SyncWorker:
         self._by_live: dict[LiveQuery, list[SyncedQuery]] = {}
         self._turn_scheduled = False
         self._closed = False
-        self.requests_open = 0
+        self.requests = OpenRequests(counters)
 
     # Messages.
 
@@ -163,12 +164,13 @@ class SyncWorker:
 
     def _mutation(self, request: messages.Mutation) -> None:
         params = request.params
-        self._open_request()
         call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-{params.request_id}")
+        self.requests.open(call.args)
         key = Request(self.session_id, params.request_id, request_digest(call))
 
         def done(outcome: MutationOutcome | None, error: errors.TinyvexError | None) -> None:
             self._counters.mutations += 1
+            self.requests.close(call.args)
             if outcome is None:
                 assert error is not None
                 self._counters.mutations_failed += 1
@@ -180,17 +182,17 @@ class SyncWorker:
         try:
             self._executor.mutation_nowait(call, key, done)
         except errors.TinyvexError:
-            self.requests_open -= 1
+            self.requests.close(call.args)
             raise
 
     def _query(self, request: messages.Query) -> None:
         params = request.params
-        self._open_request()
-        self._counters.queries += 1
         call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-one-{request.id}")
+        self.requests.open(call.args)
+        self._counters.queries += 1
 
         def done(outcome: QueryOutcome) -> None:
-            self.requests_open -= 1
+            self.requests.close(call.args)
             if outcome.error is not None:
                 self._send_error(request.id, outcome.error, call.request_id)
             else:
@@ -199,13 +201,10 @@ class SyncWorker:
         self._executor.query_nowait(call, done, at=params.ts)
 
     def _action(self, request: messages.Action) -> None:
-        params, counters = request.params, self._counters
-        if counters.actions_running >= limits.ACTIONS_MAX:
-            raise errors.Overloaded(f"{counters.actions_running} actions run, which is the limit")
-        self._open_request()
-        counters.actions += 1
-        counters.actions_running += 1
+        params = request.params
         call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-{params.request_id}")
+        self.requests.open(call.args, action=True)
+        self._counters.actions += 1
 
         async def run() -> None:
             try:
@@ -216,28 +215,19 @@ class SyncWorker:
                 result = messages.ActionResult(value=Raw(value), log_lines=list(log_lines))
                 self._answer(request.id, result, self._live.published)
             finally:
-                counters.actions_running -= 1
+                self.requests.close(call.args, action=True)
 
         self._outbox.run_action(run)
 
     # Answers.
 
-    def _open_request(self) -> None:
-        if self.requests_open >= limits.REQUESTS_PER_CONNECTION_MAX:
-            raise errors.TooManyRequests(
-                f"{self.requests_open} requests wait for an answer; the limit is {limits.REQUESTS_PER_CONNECTION_MAX}"
-            )
-        self.requests_open += 1
-
     def _answer(self, request_id: messages.RequestKey, result: Struct, ts: int) -> None:
         """Send the response of a mutation or action; a transition at or past `ts` follows."""
-        self.requests_open -= 1
         self._send(codec.encode_response(request_id, result))
         self.state.answered(ts)
         self.wake()
 
     def _answer_error(self, request_id: messages.RequestKey, error: errors.TinyvexError, log_id: str) -> None:
-        self.requests_open -= 1
         self._send_error(request_id, error, log_id)
         self.state.answered(self.state.sent.ts)
         self.wake()
