@@ -74,6 +74,19 @@ async def test_a_table_is_read_by_an_index(tab: Page, client: tv.Client) -> None
     await tab.get_by_label("Order").select_option("Newest first")
 
 
+@pytest.mark.parametrize(("typed", "seen"), [("41", "the only one"), ("4100", "No such documents"), ("", "part 59")])
+async def test_documents_are_found_by_an_indexed_field(tab: Page, client: tv.Client, typed: str, seen: str) -> None:
+    """Among however many; what is left empty finds all."""
+    if typed == "41":
+        await client.mutation("awkward:make", {"weight": 41, "name": "the only one"})
+    await visit(tab, "data/parts")
+    await tab.get_by_label("Order").select_option("by_weight ↑")
+    await tab.get_by_label("Only where weight is").fill(typed)
+    await expect(tab.get_by_role("main")).to_contain_text(seen)
+    await expect(rows(tab).filter(visible=True)).to_have_count({"41": 1, "4100": 0, "": 50}[typed])
+    await tab.get_by_label("Order").select_option("Newest first")
+
+
 async def test_a_document_has_an_address(tab: Page, client: tv.Client) -> None:
     """It is open again after a reload, even where its row is on another page; the way back closes it."""
     part = await client.mutation("awkward:make", {"weight": 1, "name": "addressed"})
@@ -224,7 +237,9 @@ async def test_a_document_has_room_in_a_narrow_window(tab: Page, client: tv.Clie
     await visit(tab, f"data/parts/{part}")
     close = tab.get_by_role("button", name="Close the document")
     await expect(close).to_be_in_viewport(ratio=1)
-    assert (await tab.get_by_role("article").bounding_box() or {})["width"] >= 360
+    box = await tab.get_by_role("article").bounding_box()
+    assert box is not None
+    assert box["width"] >= 360
     await tab.screenshot(path=SCREENSHOTS / f"narrow-{width}.png", animations="disabled")
     await close.click()
     await tab.set_viewport_size({"width": 1280, "height": 800})

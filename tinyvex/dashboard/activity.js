@@ -83,7 +83,7 @@ class Tiles {
       [count(liveQueriesTotal), `${bytes(counters.kept_bytes)} kept`],
       [`${count(newest.recomputations ?? 0)}/s`, `${count(counters.recomputations)} so far`],
       [share, "ran for nothing"],
-      [bytes(store.fileBytes), `and ${bytes(store.walBytes)} of log`],
+      [bytes(store.fileBytes), `and ${bytes(store.walBytes)} of WAL`],
     ];
     told.forEach(([value, note], place) => {
       say(this.#cells[place][0], value);
@@ -98,7 +98,7 @@ const QUERY_COLUMNS = [
   ["Watched by", (row) => count(row.subscribers), "right"],
   ["Ran", (row) => count(row.recomputations), "right lit"],
   ["Unchanged", (row) => count(row.unchanged), "right"],
-  ["Last", (row) => duration(row.seconds), "right"],
+  ["Last", (row) => (row.seconds === 0 ? "–" : duration(row.seconds)), "right"],
   ["Result", (row) => row.error ?? bytes(row.bytes), "right", (row) => row.error !== null],
 ];
 

@@ -3,7 +3,7 @@
 import { h, say, show, svg } from "./dom.js";
 
 const HEIGHT = 150;
-const LEFT = 52;
+const LEFT = 58;
 const RIGHT = 8;
 const TOP = 10;
 const BOTTOM = 20;

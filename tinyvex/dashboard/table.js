@@ -20,7 +20,8 @@ export class TableView {
       class: "filter", type: "search", placeholder: "Filter page", "aria-label": "Filter this page", "data-filter": true,
       "aria-keyshortcuts": "/", oninput: () => this.#narrow(),
     });
-    this.#order = h("select", { class: "select", "aria-label": "Order", onchange: () => this.#reopen() }, ORDERS.map(optionOf));
+    this.#order = h("select", { class: "select", "aria-label": "Order", onchange: () => this.#reorder() }, ORDERS.map(optionOf));
+    this.#where = h("input", { class: "filter mono", type: "search", hidden: true, spellcheck: "false", autocomplete: "off", oninput: () => this.#reopen() });
     this.#head = h("tr");
     this.#rows = h("tbody");
     this.#grid = h("table", { class: "grid", role: "grid", "aria-label": `Documents of ${name}` }, h("thead", {}, this.#head), this.#rows);
@@ -30,7 +31,7 @@ export class TableView {
     this.#after = h("button", { class: "button small", onclick: () => this.#turn(1) }, "Next");
     this.#page = h("span", { class: "faint number" });
     this.#documentPane = h("div", { class: "drawer", hidden: true });
-    const title = h("header", { class: "bar" }, h("h2", { class: "clip" }, name), this.#total, h("span", { class: "grow" }), this.#filter, h("kbd", { "aria-hidden": "true" }, "/"), this.#order);
+    const title = h("header", { class: "bar" }, h("h2", { class: "clip" }, name), this.#total, h("span", { class: "grow" }), this.#filter, h("kbd", { "aria-hidden": "true" }, "/"), this.#where, this.#order);
     const pager = h("footer", { class: "pager" }, this.#page, h("span", { class: "grow" }), this.#before, this.#after);
     const scroller = h("div", { class: "scroll grow" }, this.#grid, this.#note);
     this.element = h("div", { class: "table" }, h("div", { class: "column" }, title, scroller, pager), this.#documentPane);
@@ -43,6 +44,7 @@ export class TableView {
   #total;
   #filter;
   #order;
+  #where; // what the first field of the index is to be
   #head;
   #rows;
   #grid;
@@ -92,12 +94,21 @@ export class TableView {
   #declare({ fields, indexes } = { fields: [], indexes: {} }) {
     if (this.#isClosed) return;
     this.#fields = fields;
-    const orders = Object.keys(indexes).flatMap((index) => [
-      [`${index} ↑`, { order: "asc", index }],
-      [`${index} ↓`, { order: "desc", index }],
+    const orders = Object.entries(indexes).flatMap(([index, [field]]) => [
+      [`${index} ↑`, { order: "asc", index, field }],
+      [`${index} ↓`, { order: "desc", index, field }],
     ]);
     if (orders.length > 0) this.#order.append(h("optgroup", { label: "By index" }, orders.map(optionOf)));
     this.#watch();
+  }
+
+  #reorder() {
+    const { field } = JSON.parse(this.#order.value);
+    this.#where.value = "";
+    this.#where.hidden = field === undefined;
+    this.#where.placeholder = `${field} =`;
+    this.#where.setAttribute("aria-label", `Only where ${field} is`);
+    this.#reopen();
   }
 
   #reopen() {
@@ -117,7 +128,10 @@ export class TableView {
     this.#render.cancel();
     this.#isFirst = true;
     this.#before.disabled = this.#after.disabled = true;
-    const args = { table: this.name, ...JSON.parse(this.#order.value), cursor: this.#cursors.at(-1), size: PAGE_ROWS };
+    const { field, ...order } = JSON.parse(this.#order.value);
+    const wanted = this.#where.value.trim();
+    const eq = wanted === "" ? null : { [field]: valueOf(wanted) };
+    const args = { table: this.name, ...order, eq, cursor: this.#cursors.at(-1), size: PAGE_ROWS };
     this.#unwatch = this.#client.watch("_system:rows", args, this.#render);
   }
 
@@ -219,7 +233,8 @@ export class TableView {
     const hidden = this.#hiddenFields > 0 ? `, ${this.#hiddenFields} more fields in the documents` : "";
     say(this.#page, `Page ${this.#cursors.length}${total === 0 ? "" : `, ${visible < total ? `${visible} of ` : ""}${total} on it${hidden}`}`);
     this.#note.hidden = visible > 0;
-    if (total === 0) show(this.#note, h("h2", {}, "No documents"), h("p", {}, "What a mutation inserts appears here at once."));
+    if (total === 0 && this.#where.value !== "") show(this.#note, h("h2", {}, "No such documents"), h("p", {}, "A text that reads as a number needs quotes, as in JSON."));
+    else if (total === 0) show(this.#note, h("h2", {}, "No documents"), h("p", {}, "What a mutation inserts appears here at once."));
     else if (visible === 0) show(this.#note, h("h2", {}, "Nothing on this page has that"), h("p", {}, "The filter looks at the documents of this page only."));
     this.#grid.hidden = visible === 0;
   }
@@ -253,4 +268,13 @@ export class TableView {
 
 function optionOf([text, order]) {
   return h("option", { value: JSON.stringify(order) }, text);
+}
+
+/** What was typed: JSON, or else the text itself. */
+function valueOf(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }

@@ -1,0 +1,139 @@
+"""What the dashboard's pages look like by numbers, and how much of them there can be, in a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page
+
+from tests.support.browser import running_browser
+from tests.support.dashboard import APP, page_of
+from tests.support.process import ServerProcess
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Who serves the modules."""
+    with ServerProcess(APP, tmp_path_factory.mktemp("data")) as process:
+        yield process
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def page(server: ServerProcess) -> AsyncIterator[Page]:
+    """A page that was let in nowhere: it has the style and the modules."""
+    async with running_browser() as browser:
+        page = await (await browser.new_context()).new_page()
+        await page.goto(page_of(server))
+        yield page
+
+
+COLOURS = """
+(names) => {
+  const probe = document.body.appendChild(document.createElement("i"));
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const found = names.map((name) => {
+    probe.style.color = `var(--${name})`;
+    canvas.fillStyle = getComputedStyle(probe).color;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  });
+  probe.remove();
+  return found;
+}
+"""
+"""Red, green and blue of custom properties, as they are drawn."""
+
+PAIRS = [
+    *product(["text", "muted"], ["ground", "panel", "raised", "hover", "accent-soft"]),
+    *product(["accent"], ["ground", "panel", "raised", "hover", "accent-soft"]),
+    *product(["string", "figure", "bad", "warn"], ["panel", "raised", "hover"]),
+    ("bad", "bad-soft"),
+    ("accent-text", "accent"),
+]
+"""Which words stand on which grounds."""
+
+
+def luminance(colour: list[int]) -> float:
+    """WCAG 2.2, "relative luminance"."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_words_can_be_told_from_their_ground(page: Page, scheme: Any) -> None:
+    """WCAG 2.2, level AA: a contrast of 4.5 to 1 for words of any size."""
+    await page.emulate_media(color_scheme=scheme)
+    names = sorted({name for pair in PAIRS for name in pair})
+    colours = dict(zip(names, await page.evaluate(COLOURS, names), strict=True))
+    too_weak = {}
+    for pair in PAIRS:
+        darker, lighter = sorted(luminance(colours[name]) for name in pair)
+        contrast = (lighter + 0.05) / (darker + 0.05)
+        if contrast < 4.5:
+            too_weak[pair] = round(contrast, 2)
+    assert too_weak == {}
+
+
+async def test_nothing_moves_for_who_asked_for_that(page: Page) -> None:
+    """Neither what breathes nor what lights up."""
+    await page.emulate_media(reduced_motion="reduce")
+    animations = """() => ["dot waiting", "flash", "ghost"].map((name) => {
+      const it = document.body.appendChild(document.createElement("i"));
+      it.className = name;
+      const { animationName } = getComputedStyle(it);
+      it.remove();
+      return animationName;
+    })"""
+    assert await page.evaluate(animations) == ["none"] * 3
+    await page.emulate_media(reduced_motion="no-preference")
+    assert "none" not in await page.evaluate(animations)
+
+
+async def test_a_long_log_stays_short(page: Page) -> None:
+    """Of 3,000 records the last 1,000 are kept, in the page and in the list behind it."""
+    found = await page.evaluate(
+        """async () => {
+          const { LogView } = await import("/_dashboard/log.js");
+          let tell;
+          const view = new LogView(null, { listen: (listener) => ((tell = listener), () => null) });
+          const record = (number) => ({ number, time: "2026-01-01T00:00:00Z", level: "info", logger: "x", message: `m${number}` });
+          for (let start = 0; start < 3000; start += 500) {
+            tell({ records: Array.from({ length: 500 }, (_, place) => record(start + place + 1)) });
+          }
+          const all = view.element.querySelectorAll(".record");
+          return [all.length, all[0].querySelector(".message").textContent];
+        }"""
+    )
+    assert found == [1000, "m2001"]
+
+
+async def test_a_long_history_shows_its_newest(page: Page) -> None:
+    """Of 5,000 revisions in pages the last 2,000; the oldest of those is not called the first."""
+    found = await page.evaluate(
+        """async () => {
+          const { HistoryView } = await import("/_dashboard/history.js");
+          const revision = (ts) => ({ ts, prevTs: ts > 1 ? ts - 1 : null, document: { n: ts } });
+          const watch = (path, { after }, listener) => {
+            const revisions = Array.from({ length: 250 }, (_, place) => revision(after + place + 1));
+            listener({ value: { revisions, isDone: after + 250 >= 5000 } });
+            return () => null;
+          };
+          const view = new HistoryView({ watch }, "x");
+          const all = [...view.element.querySelectorAll(".revision")];
+          return [all.length, all[0].querySelector(".change").textContent, view.element.lastChild.textContent];
+        }"""
+    )
+    assert found == [2000, "n 4999 → 5000", "2,000 revisions, the newest."]
+
+
+async def test_what_objects_inherit_is_no_field(page: Page) -> None:
+    """A document may lack a field that is named as something that every object of JavaScript has."""
+    find = "async (name) => (await import('/_dashboard/values.js')).fieldOf({ title: 'x' }, name) === undefined"
+    for name in ("constructor", "toString", "__proto__"):
+        assert await page.evaluate(find, name), name
