@@ -163,7 +163,7 @@ class SyncWorker:
         self.wake()
 
     def _mutation(self, request: messages.Mutation) -> None:
-        params = request.params
+        params, rpc_id = request.params, request.id  # what waits must not hold the request: it holds its whole message
         call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-{params.request_id}")
         self.requests.open(call.args)
         key = Request(self.session_id, params.request_id, request_digest(call))
@@ -174,10 +174,10 @@ class SyncWorker:
             if outcome is None:
                 assert error is not None
                 self._counters.mutations_failed += 1
-                self._answer_error(request.id, error, call.request_id)
+                self._answer_error(rpc_id, error, call.request_id)
                 return
             self._counters.mutations_replayed += outcome.replayed
-            self._answer(request.id, _result(outcome), outcome.ts)
+            self._answer(rpc_id, _result(outcome), outcome.ts)
 
         try:
             self._executor.mutation_nowait(call, key, done)
@@ -186,22 +186,22 @@ class SyncWorker:
             raise
 
     def _query(self, request: messages.Query) -> None:
-        params = request.params
-        call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-one-{request.id}")
+        params, rpc_id = request.params, request.id
+        call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-one-{rpc_id}")
         self.requests.open(call.args)
         self._counters.queries += 1
 
         def done(outcome: QueryOutcome) -> None:
             self.requests.close(call.args)
             if outcome.error is not None:
-                self._send_error(request.id, outcome.error, call.request_id)
+                self._send_error(rpc_id, outcome.error, call.request_id)
             else:
-                self._send(codec.encode_response(request.id, _result(outcome)))
+                self._send(codec.encode_response(rpc_id, _result(outcome)))
 
         self._executor.query_nowait(call, done, at=params.ts)
 
     def _action(self, request: messages.Action) -> None:
-        params = request.params
+        params, rpc_id = request.params, request.id
         call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-{params.request_id}")
         self.requests.open(call.args, action=True)
         self._counters.actions += 1
@@ -210,10 +210,10 @@ class SyncWorker:
             try:
                 value, log_lines = await self._executor.action(call)
             except Exception as raised:  # noqa: BLE001 - it is told and logged; unanswered, its caller would wait for ever
-                self._answer_error(request.id, self._executor.to_error(raised, call), call.request_id)
+                self._answer_error(rpc_id, self._executor.to_error(raised, call), call.request_id)
             else:
                 result = messages.ActionResult(value=Raw(value), log_lines=list(log_lines))
-                self._answer(request.id, result, self._live.published)
+                self._answer(rpc_id, result, self._live.published)
             finally:
                 self.requests.close(call.args, action=True)
 
