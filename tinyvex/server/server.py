@@ -34,6 +34,7 @@ from tinyvex.server.jwt import UserTokens
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.pairing import Pairing
 from tinyvex.server.port import Port
+from tinyvex.server.seconds import every_second
 from tinyvex.server.turns import Turns
 from tinyvex.storage.schema_change import change_schema
 from tinyvex.storage.store import Store
@@ -206,12 +207,9 @@ class Server:
 
     async def _tick_forever(self) -> None:
         heartbeat_every = int(limits.HEARTBEAT_SECONDS)
-        count = 0
-        while True:
+        async for count in every_second(self.runtime):
             if self.options.watchdog and count % heartbeat_every == 0:
                 faulthandler.dump_traceback_later(limits.WATCHDOG_SECONDS, exit=True)
-            await self.runtime.sleep(1.0)
-            count += 1
             self._admission.close_revoked(self._connections.values())
             self._activity.sample(self.runtime.now_us())
             now = self.runtime.monotonic()
