@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tinyvex import errors
-from tinyvex.storage.folder import DataFolder, lock_holder
+from tinyvex.storage.folder import DataFolder, lock_holder, whole_file
 
 
 @pytest.fixture
@@ -57,3 +57,28 @@ def test_text_left_by_a_crash_holds_nothing(folder):
     folder.lock_file.write_text("1\n")
     assert lock_holder(folder.path) is None
     folder.lock().release()
+
+
+def test_of_two_that_write_one_file_one_does(tmp_path):
+    """The first is told; what is there in the end is whole, and nothing is left beside it."""
+    target = tmp_path / "copy"
+    with pytest.raises(errors.DataFolderUnusable, match="another process"), whole_file(target, replace=False) as first:
+        first.write_text("the fir")
+        with whole_file(target, replace=True) as second:
+            second.write_text("the sec")
+            second.write_text("the second")
+        (tmp_path / "copy.unfinished").write_text("of a third")
+        target.rename(tmp_path / "whole")
+    assert (tmp_path / "whole").read_text() == "the second"
+    assert (tmp_path / "copy.unfinished").read_text() == "of a third"
+    assert not target.exists()
+
+
+def test_a_file_that_came_meanwhile_is_not_replaced_unasked(tmp_path):
+    """It is somebody's, as one that was there before."""
+    target = tmp_path / "copy"
+    with pytest.raises(errors.DataFolderUnusable, match="already"), whole_file(target, replace=False) as unfinished:
+        unfinished.write_text("ours")
+        target.write_text("theirs")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+    assert target.read_text() == "theirs"

@@ -229,6 +229,14 @@ async def test_a_log_without_its_file_is_refused(tmp_path):
     assert (tmp_path / "data.sqlite3-wal").read_bytes() == log
 
 
+async def test_a_journal_without_its_file_is_not_swallowed(tmp_path):
+    """SQLite would roll the new database back to what another was."""
+    (tmp_path / "data.sqlite3-journal").write_bytes(b"of another")
+    with pytest.raises(errors.FileDamaged, match="move the log away"):
+        Store.open(tmp_path, bound_runtime())
+    assert not (tmp_path / "data.sqlite3").exists()
+
+
 async def test_a_half_made_file_is_made_again(tmp_path):
     """A process that died while it made the database leaves nothing that counts."""
     (tmp_path / "data.sqlite3.new").write_bytes(b"half")

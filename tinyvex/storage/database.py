@@ -40,10 +40,11 @@ def create(folder: DataFolder, runtime: Runtime) -> None:
         FileDamaged: a write-ahead log is there without its file; it may hold acknowledged commits.
         StorageError: the file cannot be written.
     """
-    if folder.wal.exists() and folder.wal.stat().st_size > 0:
-        raise errors.FileDamaged(
-            f"{folder.wal.name} is there but {folder.database.name} is not; restore it beside its log, or move the log away"
-        )
+    for log in folder.logs:
+        if log.exists() and log.stat().st_size > 0:
+            raise errors.FileDamaged(
+                f"{log.name} is there but {folder.database.name} is not; restore it beside its log, or move the log away"
+            )
     try:
         folder.unfinished.unlink(missing_ok=True)
         _write_new(folder.unfinished, runtime)

@@ -59,8 +59,9 @@ class DataFolder:
         self.path = path
         self.database = path / "data.sqlite3"
         self.wal = path / "data.sqlite3-wal"
-        self.beside = (self.wal, path / "data.sqlite3-shm", path / "data.sqlite3-journal")
-        """What SQLite keeps beside the database, and takes for a part of whatever has its name."""
+        self.logs = (self.wal, path / "data.sqlite3-journal")
+        """What SQLite takes for a part of the database, whichever that is."""
+        self.beside = (*self.logs, path / "data.sqlite3-shm")
         self.unfinished = path / "data.sqlite3.new"
         self.lock_file = path / "lock"
 
@@ -158,20 +159,36 @@ def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
     Raises:
         DataFolderUnusable: the target is there already and is not to be replaced, or it cannot be written.
     """
-    if target.exists() and not replace:
-        raise DataFolderUnusable(f"{target} is there already")
     unfinished = target.with_name(f"{target.name}.unfinished")
+    own: os.stat_result | None = None
     try:
+        _refuse_present(target, replace=replace)
         unfinished.unlink(missing_ok=True)
-        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        own = os.fstat(descriptor)
+        os.close(descriptor)
         yield unfinished
+        _refuse_present(target, replace=replace)
+        if not _is_same(unfinished, own):
+            raise DataFolderUnusable(f"another process writes {target} as well")
         unfinished.replace(target)
         sync_folder(target.parent)
     except OSError as error:
         raise DataFolderUnusable(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+            if own is not None and _is_same(unfinished, own):
+                unfinished.unlink()
+
+
+def _refuse_present(target: Path, *, replace: bool) -> None:
+    if target.exists() and not replace:
+        raise DataFolderUnusable(f"{target} is there already")
+
+
+def _is_same(path: Path, known: os.stat_result) -> bool:
+    """Whether a file is still the one that was made, and not another's of the same name."""
+    return os.path.samestat(path.stat(), known)
 
 
 def sync_folder(path: Path) -> None:
