@@ -178,6 +178,28 @@ async def test_a_function_says_what_it_is_for(tab: Page) -> None:
     await expect(tab.get_by_text("How many articles an order has.")).to_be_visible()
 
 
+async def test_a_type_is_told_by_its_name(tab: Page) -> None:
+    """Though a schema has it elsewhere."""
+    await visit(tab, "functions/awkward%3Aparts")
+    await expect(tab.get_by_text("returns list of Part")).to_be_visible()
+
+
+HOSTILE = "<img src=x onerror='window.stolen = 1'><script>window.stolen = 1</script>"
+
+
+async def test_what_an_app_says_is_text(tab: Page) -> None:
+    """In an error's sentence and data, in the lines that a function logs, and in the server's log."""
+    await visit(tab, "functions/awkward%3Ashout")
+    await tab.get_by_label("text", exact=True).fill(HOSTILE)
+    await tab.get_by_role("button", name="Run").click()
+    await expect(tab.get_by_role("region", name="Result").get_by_role("alert")).to_contain_text(HOSTILE)
+    assert await tab.locator("main img, main script").count() == 0
+    await visit(tab, "log")
+    await expect(tab.get_by_role("list", name="Log records")).to_contain_text(HOSTILE)
+    assert await tab.locator("main img, main script").count() == 0
+    assert await tab.evaluate("window.stolen") is None
+
+
 @pytest.mark.parametrize(
     ("view", "filter", "text"),
     [

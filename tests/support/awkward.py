@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, TypedDict
 
 import tinyvex as tv
+
+log = logging.getLogger("awkward")
 
 
 class Line(TypedDict):
@@ -58,3 +61,17 @@ def total(ctx: tv.QueryCtx, order: Order) -> int:
 def breaks(ctx: tv.QueryCtx) -> int:
     """It never works."""
     raise ZeroDivisionError
+
+
+@tv.query
+def parts(ctx: tv.QueryCtx) -> tv.Rows[Part]:
+    """All of them."""
+    return ctx.db.query(Part).collect()
+
+
+@tv.mutation
+def shout(ctx: tv.MutationCtx, text: str) -> None:
+    """Say it wherever something can be said."""
+    log.warning(text)
+    ctx.log(text)
+    raise tv.AppError(text)

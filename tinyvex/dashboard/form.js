@@ -10,7 +10,7 @@ export class Mistake extends Error {}
 export class Form {
   constructor(schema, onSubmit) {
     const required = schema.required ?? [];
-    this.#fields = Object.entries(schema.properties ?? {}).map(([name, of]) => new Field(name, resolved(of, schema.$defs ?? {}), required.includes(name)));
+    this.#fields = Object.entries(schema.properties ?? {}).map(([name, of]) => new Field(name, resolved(of, schema.$defs), required.includes(name)));
     this.element = h(
       "form",
       {
@@ -121,7 +121,7 @@ export class Field {
 }
 
 /** A schema with what it refers to in its place; what refers to itself is any value there. */
-function resolved(schema, known, within = []) {
+export function resolved(schema, known = schema.$defs ?? {}, within = []) {
   if (Array.isArray(schema)) return schema.map((each) => resolved(each, known, within));
   if (schema === null || typeof schema !== "object") return schema;
   const name = schema.$ref?.split("/").at(-1);

@@ -2,7 +2,7 @@
 
 import { calm, flash, h, say, show } from "./dom.js";
 import { Client } from "./client.js";
-import { Field, Form, Mistake, typeName } from "./form.js";
+import { Field, Form, Mistake, resolved, typeName } from "./form.js";
 import { json } from "./json.js";
 import { duration, moment } from "./values.js";
 
@@ -23,7 +23,7 @@ export class Runner {
       h("h2", { class: "clip" }, described.path),
       h("span", { class: `badge wide ${described.kind}` }, described.internal ? `internal ${described.kind}` : described.kind),
       h("span", { class: "grow" }),
-      described.result ? h("span", { class: "faint clip" }, `returns ${typeName(described.result)}`) : null,
+      described.result ? h("span", { class: "faint clip" }, `returns ${typeName(resolved(described.result))}`) : null,
     );
     const keys = h("span", { class: "faint hint" }, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"));
     const actions = h("div", { class: "actions" }, this.#runs, isQuery ? this.#watches : null, keys);

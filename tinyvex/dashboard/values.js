@@ -65,7 +65,8 @@ export function pretty(value, indent = "") {
     pieces.push(["mark", deeper]);
     if (key !== null) pieces.push(["key", JSON.stringify(key)], ["mark", ": "]);
     const inner = pretty(item, deeper);
-    const note = inner.at(-1)[0] === "note" ? inner.pop() : null;
+    const time = key === "_creationTime" && typeof item === "number" ? ["note", `  ${moment(item)}`] : null;
+    const note = inner.at(-1)[0] === "note" ? inner.pop() : time;
     pieces.push(...inner, ["mark", place < entries.length - 1 ? "," : ""]);
     if (note !== null) pieces.push(note);
     pieces.push(["mark", "\n"]);
