@@ -67,6 +67,7 @@ BACKFILL_STEP_ROWS = 512  # documents indexed per transaction, so that writers w
 # One connection.
 MESSAGE_BYTES_MAX = 32 << 20  # MessageTooLarge, closed with 1009
 HANDSHAKE_SECONDS = 10.0  # SlowHandshake
+HELLO_BYTES_MAX = 64 << 10  # from a stranger, until it was let in; MessageTooLarge
 QUERIES_PER_CONNECTION_MAX = 4096  # TooManyQueries
 REQUESTS_PER_CONNECTION_MAX = 1024  # TooManyRequests
 TRANSITIONS_UNSENT_MAX = 2  # no further transition is computed until the socket drains
