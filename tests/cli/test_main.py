@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -131,3 +132,13 @@ def test_every_commands_help_has_an_example(name: str, capsys: pytest.CaptureFix
     """A line that can be typed as it is, with the command in its place."""
     assert cli.run([name, "--help"]) == 0
     assert re.search(rf"^  tinyvex {name}( |$)", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_under_the_output_is_no_defect() -> None:
+    """Exit code 23 and one line."""
+    command = [sys.executable, "-m", "tinyvex", "--help"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 23
+    assert done.stderr == "tinyvex: what this prints cannot be written: the disk is full (DiskFull)\n"

@@ -162,3 +162,24 @@ def test_wrong_calls(call: Any, error: type[Exception]) -> None:
     with Database() as db:
         db.query(count)
         db.action(calling)
+
+
+@pytest.mark.parametrize("name", ["insert", "patch", "replace", "delete"])
+def test_a_query_that_writes_hears_what_it_lacks(name: str) -> None:
+    """A mutation, and not an attribute."""
+
+    def work(ctx: tv.QueryCtx) -> None:
+        with pytest.raises(AttributeError, match=f"a query cannot write: ctx.db.{name} needs a mutation"):
+            getattr(ctx.db, name)
+        assert not hasattr(ctx.db, "another")
+
+    with Database(Thing) as db:
+        execution_of(db, work)
+
+
+def test_an_action_hears_how_to_reach_the_database() -> None:
+    """It has no transaction, and so no `ctx.db`."""
+    ctx: Any = tv.ActionCtx.__new__(tv.ActionCtx)
+    with pytest.raises(AttributeError, match=r"await ctx\.run_query"):
+        _ = ctx.db
+    assert not hasattr(ctx, "another")

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
 import tinyvex as tv
-from tinyvex.functions.document import DocumentMapping, declaration_of, is_identifier, stored_id
+from tinyvex.errors import InvalidId
+from tinyvex.functions.document import DocumentMapping, Location, declaration_of, is_identifier, stored_id
+from tinyvex.values.ids import parse_id
 from tinyvex.values.types import Int64
 
 
@@ -156,3 +158,25 @@ def test_identifiers(name: str) -> None:
 def test_no_identifiers(name: object) -> None:
     """Everything else, among it the system's names."""
     assert not is_identifier(name)
+
+
+def test_the_line_of_an_error_is_the_apps_last_one() -> None:
+    """Not one of Tinyvex, whose code it came through before and after; without the app's code there is none."""
+    with pytest.raises(InvalidId) as caught:
+        parse_id("nonsense")
+    place = Location.of_error(caught.value)
+    assert place is not None
+    assert place.file == __file__
+    assert Location.of_error(ValueError("never raised")) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((Note,), r'write `@tv\.table\("notes"\)`'), (("notes", ["text"]), r'write \{"by_author": \["author"\]\}')],
+    ids=["no name", "no index names"],
+)
+def test_a_table_says_how_it_is_written(arguments: Any, message: str) -> None:
+    """Where the name was left out, or those of the indexes."""
+    name, *indexes = arguments
+    with pytest.raises(TypeError, match=message):
+        tv.table(name, indexes=indexes[0] if indexes else None)

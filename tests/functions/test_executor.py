@@ -1,5 +1,6 @@
 """Running functions: which code belongs to a snapshot, what a failure tells, and the tokens of calls and results."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from tinyvex import errors
 from tinyvex.functions.body import Body
 from tinyvex.functions.calls import Call, error_token, identity_key, request_digest
+from tinyvex.functions.document import Location
 from tinyvex.functions.executor import APPS_KEPT, Executor
 from tinyvex.runtime import Runtime
 
@@ -62,6 +64,28 @@ def test_dev_mode_reveals_the_exception(tmp_path: Path) -> None:
     error = executor(reveal=True).to_error(ValueError("a mistake"), Call("m:f", b"{}"))
     assert "a mistake" in error.message
     assert "ValueError" in error.data["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("reveal", "raised", "told"),
+    [
+        (True, errors.UnknownIndex("no such index"), True),
+        (True, errors.AppError("no"), False),
+        (False, errors.UnknownIndex("no such index"), False),
+    ],
+    ids=["dev mode", "meant for the client", "serving"],
+)
+def test_dev_mode_tells_the_line_that_asked_for_what_is_impossible(
+    reveal: bool, raised: errors.TinyvexError, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Errors of Tinyvex itself have no traceback that anybody sees."""
+    try:
+        raise raised
+    except errors.TinyvexError as error:
+        line = sys.exc_info()[2].tb_lineno  # type: ignore[union-attr]
+        executor(reveal=reveal).to_error(error, Call("m:f", b"{}"))
+    message = f"m:f failed at {Location(__file__, line)}: no such index (UnknownIndex)"
+    assert caplog.messages == ([message] if told else [])
 
 
 def test_an_error_lets_go_of_its_frames() -> None:

@@ -84,6 +84,12 @@ def without_context() -> None: ...
 def keyword_context(*, ctx: Any) -> None: ...
 
 
+def no_context_first(name: str) -> None: ...
+
+
+def of_another_kind(ctx: tv.MutationCtx) -> None: ...
+
+
 def misspelt(ctx: Any, thing: "Thnig") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
 
@@ -105,6 +111,8 @@ def strange_result(ctx: Any) -> tv.Id[Thing] | tv.Id[Other]: ...  # type: ignore
         (by_place, "query", "arguments come by name"),
         (without_context, "query", "its first parameter must be the context"),
         (keyword_context, "query", "its first parameter must be the context"),
+        (no_context_first, "query", r"of a query is its context: `ctx: tv\.QueryCtx`, not `name: str`"),
+        (of_another_kind, "query", r"of a query is its context: `ctx: tv\.QueryCtx`, not `ctx: MutationCtx`"),
         (misspelt, "query", "an annotation does not evaluate: name 'Thnig' is not defined"),
         (two_ids, "query", r"the arguments' annotations: .*tv\.Id\[A \| B\]"),
         (strange_result, "query", "the annotation of the result: "),

@@ -2,6 +2,7 @@
 
 import base64
 import collections
+import dataclasses
 import datetime as dt
 import enum
 import json
@@ -242,6 +243,14 @@ class Circle(msgspec.Struct, tag="circle"):
     radius: int
 
 
+@dataclasses.dataclass
+class Place:
+    """A dataclass."""
+
+    latitude: float
+    names: list[str]
+
+
 class Spliced:
     """Something that knows its own JSON."""
 
@@ -268,6 +277,7 @@ class Name(str):
         (types.MappingProxyType({"a": 1}), b'{"a":1}'),
         (Point(x_axis=1.0, big=Int64(5)), b'{"big":{"$integer":"BQAAAAAAAAA="},"xAxis":1}'),
         (Circle(radius=2), b'{"radius":2,"type":"circle"}'),
+        (Place(1.5, ["Ur"]), b'{"latitude":1.5,"names":["Ur"]}'),
         ([Spliced(), 1], b'[{"stored":true},1]'),
         (dt.datetime(2026, 1, 2, tzinfo=dt.UTC), b'"2026-01-02T00:00:00Z"'),
     ],
@@ -300,3 +310,25 @@ def test_any_json_is_a_value_or_an_error(builtins: object) -> None:
     except TinyvexError:
         return
     encode(value)
+
+
+async def _answer() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [({1}, "make it a list"), ((n for n in [1]), "make it a list"), (int, "make an instance")],
+    ids=["set", "generator", "class"],
+)
+def test_what_is_no_value_says_what_would_be(value: object, hint: str) -> None:
+    """For what people try."""
+    with pytest.raises(InvalidValue, match=hint):
+        encode([value])
+
+
+def test_a_forgotten_await_is_guessed() -> None:
+    """What a coroutine function returns is no value."""
+    value = _answer()
+    with pytest.raises(InvalidValue, match="is an `await` missing"):
+        encode(value)
+    value.close()

@@ -11,7 +11,7 @@ from tinyvex.cli.document_files import FORMATS, DocumentFile, Format, format_of,
 from tinyvex.cli.importing import Import, Mode, Style, administrator, show_changes
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
-from tinyvex.cli.output import counted, progress_bar
+from tinyvex.cli.output import confirm, counted, progress_bar
 from tinyvex.errors import ImportRefused
 
 STYLES: dict[Format, Style] = {"zip": "stored", "jsonl": "written", "json": "written", "csv": "text"}
@@ -86,7 +86,7 @@ async def _import(
 
             def go_on() -> bool:
                 if any(change.deleted for change in changes) and not yes and not dry:
-                    click.confirm("All of it fits. Go on?", abort=True, err=True)
+                    confirm("All of it fits. Go on?")
                 return not dry
 
             try:

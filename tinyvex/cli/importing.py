@@ -44,7 +44,7 @@ class Change(NamedTuple):
     """What an import does to a table."""
 
     table: str
-    before: int
+    before: int | None  # there is no such table yet
     deleted: int
     created: int
 
@@ -103,8 +103,8 @@ class Import:
         there = await self.client.query("_system:tables")
         changes = []
         for table in sorted({*counts, *(there if self.mode == "replaceAll" else ())}):
-            before = await self.client.query("_system:count", {"table": table}) if table in there else 0
-            deleted = 0 if self.mode in {"append", "empty"} else before
+            before = await self.client.query("_system:count", {"table": table}) if table in there else None
+            deleted = 0 if self.mode in {"append", "empty"} else before or 0
             changes.append(Change(table, before, deleted, counts.get(table, 0)))
         return changes
 
@@ -208,8 +208,12 @@ def show_changes(changes: list[Change]) -> None:
     width = max([len(change.table) for change in changes], default=0)
     for change in changes:
         told = f"{change.created:,} created"
-        if change.deleted:
-            told = f"{change.deleted:,} deleted, {told}"
+        if change.before is None:
+            told = f"{told} in a new table"
+        elif change.deleted:
+            told = f"{change.deleted:,} deleted" + (f", {told}" if change.created else "")
+        elif not change.created and not change.before:
+            told = "empty"
         elif change.before:
             told = f"{told} beside {change.before:,}"
         click.echo(f"  {change.table:<{width}}  {told}", err=True)

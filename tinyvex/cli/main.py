@@ -7,6 +7,7 @@ A command is imported only when it is called, so that `tinyvex serve` starts as 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import NoReturn
 
 import click
 
-from tinyvex.errors import RemoteError, TinyvexError, error_classes
+from tinyvex.errors import DiskFull, RemoteError, TinyvexError, error_classes
 
 COMMANDS = {
     "new": "tinyvex.cli.new",
@@ -146,13 +147,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return exit_code(error)
     except BrokenPipeError:
         # Whoever read our output has enough of it, or is gone: nothing is said any more, not even by the last flush.
-        assert sys.__stdout__ is not None
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        _drop_output()
         return 0
     except Exception as error:  # noqa: BLE001 - the last frame: a defect is reported with its traceback
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            # Storage has its own error for a full disk: this is where our output goes.
+            _complain("what this prints cannot be written: the disk is full (DiskFull)")
+            _drop_output()
+            return DiskFull.exit_code
         traceback.print_exc()
         _complain(f"internal error, please report it with the lines above: {error!r}")
         return EXIT_CRASH
+
+
+def _drop_output() -> None:
+    assert sys.__stdout__ is not None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
 
 
 def violations(error: TinyvexError) -> list[str]:

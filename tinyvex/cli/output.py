@@ -61,6 +61,26 @@ def time_text(ts: int) -> str:
         return f"ts {ts}"
 
 
+def confirm(question: str) -> None:
+    """
+    Ask on stderr, and go on only after a yes.
+
+    Raises:
+        UsageError: nobody is there to answer.
+        Abort: the answer is no.
+    """
+    try:
+        sure = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise click.UsageError("nobody answered, so nothing was changed; --yes goes on without asking") from None
+        raise
+    if not sure:
+        click.echo("nothing was changed", err=True)
+        raise click.Abort
+
+
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, where that is a terminal; gives what is to be called with done and total."""

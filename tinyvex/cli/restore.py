@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tinyvex.cli.options import data_option
-from tinyvex.cli.output import progress_bar, size_text, time_text
+from tinyvex.cli.output import confirm, progress_bar, size_text, time_text
 from tinyvex.cli.place import find_place
 from tinyvex.errors import DataFolderLocked
 
@@ -44,7 +44,7 @@ def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
         click.echo("nothing was changed", err=True)
         return
     if not yes:
-        click.confirm("Restore?", abort=True, err=True)
+        confirm("Restore?")
 
     async def run() -> Path | None:
         runtime = Runtime()

@@ -92,7 +92,7 @@ def command(
     tinyvex run messages:recent '{"channel": "general"}' --watch --identity '{"subject": "ada"}'
     tinyvex run --inline-query 'ctx.db.query("messages").order("desc").first()'
     """
-    log_to_stderr("info")
+    log_to_stderr("info", reveal=True)
     logging.getLogger("tinyvex.storage").setLevel(logging.WARNING)
     claims = None if identity is None else _object("--identity", identity, '{"subject": "ada"}')
     if source is not None:

@@ -199,7 +199,8 @@ async def open_file(
     runtime.bind(asyncio.get_running_loop())
     store = Store.open(data, runtime, read_only=True)
     try:
-        yield _Local(Executor(store, runtime, app, function_seconds=function_seconds), acting_as)
+        executor = Executor(store, runtime, app, function_seconds=function_seconds, reveal=True)
+        yield _Local(executor, acting_as)
     finally:
         await store.close()
 

@@ -11,7 +11,7 @@ from tinyvex.cli.document_files import Table
 from tinyvex.cli.importing import Import, administrator, show_changes
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
-from tinyvex.cli.output import counted
+from tinyvex.cli.output import confirm, counted
 
 
 @click.command("wipe", short_help="Delete all documents; keep tables, indexes and functions.")
@@ -49,6 +49,6 @@ async def _wipe(tables: tuple[str, ...], dry: bool, yes: bool, app: Path | None,
             click.echo(f"{counted(deleted, 'document')} would be deleted; nothing was changed", err=True)
             return
         if deleted and not yes:
-            click.confirm("Go on?", abort=True, err=True)
+            confirm("Go on?")
         await work.run([Table(table, None, table) for table in tables], lambda _: iter(()), lambda _: None)
     click.echo(f"{counted(deleted, 'document')} deleted", err=True)

@@ -184,6 +184,16 @@ class ActionCtx(_Ctx):
         self._calls = calls
         self._app = app
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say how an action reaches the database."""
+            if name == "db":
+                raise AttributeError(
+                    "an action has no ctx.db: write `await ctx.run_query(function, …)` or `await ctx.run_mutation(…)`"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @property
     def now(self) -> int:
         """When the action started, in microseconds since the epoch."""

@@ -78,6 +78,14 @@ class DatabaseReader:
         spec = self._app.tables.get(info.name)
         return DocumentMapping(stored.json) if spec is None else spec.read(stored.json)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what a query lacks that writes."""
+            if name in ("insert", "patch", "replace", "delete"):
+                raise AttributeError(f"a query cannot write: ctx.db.{name} needs a mutation, `@tv.mutation`")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def _table(self, table: type[Document] | str) -> tuple[TableInfo, TableSpec | None]:
         if isinstance(table, str):
             return self._transaction.catalog.table(table), self._app.tables.get(table)

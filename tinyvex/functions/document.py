@@ -8,6 +8,7 @@ Both are hidden from the constructor that type checkers see: the database sets t
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,7 @@ SYSTEM_FIELDS = ("_id", "_creationTime")
 _SYSTEM_ATTRIBUTES = ("_id", "_creation_time")
 _RESERVED = frozenset(("id", "creation_time"))
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 class Id(str, Generic[D_co]):
@@ -73,6 +75,18 @@ class Location:
         with suppress(ValueError):
             file = file.relative_to(Path.cwd())
         return f"{file}:{self.line}"
+
+    @classmethod
+    def of_error(cls, error: BaseException) -> Location | None:
+        """The app's own line that an exception came through, the last before Tinyvex's code; None when there is none."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            trace = trace.tb_next
+        if trace is None:
+            return None
+        while trace.tb_next is not None and not trace.tb_next.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            trace = trace.tb_next
+        return cls(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
 
     def invalid(self, problem: str) -> AppInvalid:
         """The error that says what is wrong with what was declared here."""
@@ -238,7 +252,14 @@ def table(name: str, *, indexes: Mapping[str, Sequence[str]] | None = None) -> T
         name: the table's name in the database.
         indexes: fields of each index, most significant first; `a.b` reaches into nested objects.
             Documents that are equal in all of them are in the order of their creation.
+
+    Raises:
+        TypeError: something else was given, such as the class, where the name was left out.
     """
+    if not isinstance(name, str):
+        raise TypeError('a table needs a name: write `@tv.table("notes")` above the class')
+    if not isinstance(indexes, Mapping | None):
+        raise TypeError(f'the indexes of table {name!r} need names: write {{"by_author": ["author"]}}')
     frame = sys._getframe(1)  # noqa: SLF001  # the only way to say where a table was declared
     fields = {index: (path,) if isinstance(path, str) else tuple(path) for index, path in (indexes or {}).items()}
     return Table(TableDeclaration(name, fields, Location(frame.f_code.co_filename, frame.f_lineno)))

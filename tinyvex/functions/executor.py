@@ -31,6 +31,7 @@ from tinyvex.functions.calls import (
     result_body,
 )
 from tinyvex.functions.context import Execution, MutationCtx, QueryCtx
+from tinyvex.functions.document import Location
 from tinyvex.functions.kept import Keeper, KeptRanges
 from tinyvex.functions.reads import ReadSet
 from tinyvex.functions.slow import SlowLog, Stopwatch
@@ -306,6 +307,8 @@ class Executor:
     def to_error(self, raised: BaseException, call: Call) -> errors.TinyvexError:
         """What the client is told; unexpected exceptions are logged and told as `FunctionFailed`."""
         if isinstance(raised, errors.TinyvexError):
+            if self.reveal and not isinstance(raised, errors.AppError):
+                _tell_place(raised, call)
             # Its frames hold the transaction and whatever the function held, and results are kept.
             raised.__traceback__ = raised.__context__ = raised.__cause__ = None
             return raised
@@ -319,6 +322,16 @@ class Executor:
         summary = "".join(traceback.format_exception_only(raised)).strip()
         trace = "".join(traceback.format_exception(raised))
         return errors.FunctionFailed(f"{call.path} failed: {summary}", traceback=trace)
+
+
+def _tell_place(error: errors.TinyvexError, call: Call) -> None:
+    """Tell a developer which line of the app asked for what is impossible."""
+    place = Location.of_error(error)
+    if place is not None:
+        log.error(
+            "%s failed at %s: %s (%s)", call.path, place, error, error.name,
+            extra={"function": call.path, "request_id": call.request_id or None, "error": error.name},
+        )  # fmt: skip
 
 
 def _replay(recorded: RequestRecord, request: Request) -> MutationOutcome:

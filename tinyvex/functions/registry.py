@@ -50,6 +50,8 @@ A = TypeVar("A", bound=Callable[Concatenate[ActionCtx, ...], Coroutine[Any, Any,
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NOTE = "__tinyvex_function__"
+_CONTEXTS: dict[Kind, type] = {"query": QueryCtx, "mutation": MutationCtx, "action": ActionCtx}
+_A: dict[Kind, str] = {"query": "a query", "mutation": "a mutation", "action": "an action"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,18 @@ class FunctionSpec:
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
         ):
             raise self.location.invalid(f"{self.path}: its first parameter must be the context")
+        context = self._hints.get(found[0].name)
+        takes = _CONTEXTS[self.kind]
+        if (
+            isinstance(context, type)
+            and context is not Any
+            and not getattr(context, "_is_protocol", False)
+            and not issubclass(takes, context)
+        ):
+            raise self.location.invalid(
+                f"{self.path}: the first parameter of {_A[self.kind]} is its context: `ctx: tv.{takes.__name__}`, "
+                f"not `{found[0].name}: {context.__name__}`"
+            )
         for parameter in found[1:]:
             if parameter.kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
                 raise self.location.invalid(f"{self.path}: arguments come by name: {str(parameter)!r} cannot")

@@ -126,7 +126,8 @@ def _plan(snapshot: Snapshot, mode: Mode, wanted: Mapping[str, int | None]) -> _
             _require_ready(table)
         if name in wanted and mode == "empty" and not _is_empty(snapshot, table):
             raise ImportRefused(
-                f"table {name!r} has documents: say whether to append to them or to replace them", table=name
+                f"table {name!r} has documents: say whether to append to them or to replace them (--append, --replace)",
+                table=name,
             )
     appended = {name for name in wanted if mode == "append" and name in there}
     emptied = there.keys() - wanted.keys() if mode == "replaceAll" else set()

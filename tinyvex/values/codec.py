@@ -12,6 +12,7 @@ See `protocol/SPEC.md`, *Values*.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -36,6 +37,14 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_json = msgspec.json.Decoder().decode
 _NAN = struct.pack("<Q", 0x7FF8_0000_0000_0000)
 _AS_IT_IS = frozenset((str, bool, type(None), msgspec.Raw))
+_HINTS = {
+    "coroutine": ": is an `await` missing?",
+    "Query": ": end it with .collect(), .take(n), .first(), .unique() or .count()",
+    "generator": ": make it a list",
+    "set": ": make it a list",
+    "frozenset": ": make it a list",
+    "type": ": it is a class; make an instance",
+}
 _WRITTEN_AS_TEXT = (dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID, decimal.Decimal)
 
 
@@ -57,8 +66,8 @@ def encode(value: object) -> bytes:
     Canonical JSON.
 
     Args:
-        value: a `Value`; also structs (by their encoded field names, `UNSET` left out), enums, dates and times,
-            UUIDs and decimals (as msgspec writes them),
+        value: a `Value`; also structs (by their encoded field names, `UNSET` left out), dataclasses, enums,
+            dates and times, UUIDs and decimals (as msgspec writes them),
             and any object with `__tinyvex_json__() -> bytes`, whose bytes are spliced as they are.
 
     Raises:
@@ -226,9 +235,11 @@ def _plain_other(value: Any, depth: int) -> Any:
         return _plain_object(dict(value), depth)
     if isinstance(value, (list, tuple)):
         return _plain_array(value, depth)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain_object({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, depth)
     if isinstance(value, _WRITTEN_AS_TEXT):
         return msgspec.to_builtins(value)
-    raise _Fault(InvalidValue, f"something of type {kind.__name__} is not a value")
+    raise _Fault(InvalidValue, f"something of type {kind.__name__} is not a value{_HINTS.get(kind.__name__, '')}")
 
 
 def _struct_fields(value: msgspec.Struct) -> dict[str, Any]:
