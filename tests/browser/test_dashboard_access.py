@@ -112,6 +112,17 @@ async def test_a_lost_connection_is_said_and_comes_back(page: Page, server: Serv
         await expect(page.get_by_role("grid")).to_contain_text("Emma")
 
 
+async def test_a_silent_connection_is_said(page: Page, server: ServerProcess) -> None:
+    """A network that is gone closes no socket: that nothing else is answered tells it long before the heartbeat."""
+    await page.goto(link(server))
+    await expect(page.get_by_role("status")).to_have_text("Live")
+    await page.context.set_offline(True)
+    await expect(page.get_by_role("alert")).to_contain_text("Connection lost")
+    await page.context.set_offline(False)
+    await page.get_by_role("button", name="Try now").click()
+    await expect(page.get_by_role("status")).to_have_text("Live")
+
+
 async def test_a_restarted_server_is_said(browser: Browser, tmp_path: Path) -> None:
     """First that the connection is lost; then, when a server is there again, that its links are others."""
     with ServerProcess(APP, tmp_path / "data") as server:

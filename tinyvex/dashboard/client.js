@@ -6,6 +6,7 @@ import { RemoteError, lost } from "./remote_error.js";
 const PROTOCOL_VERSION = 1;
 const FINAL = ["SessionReplaced", "Unauthenticated", "Forbidden", "SessionIdentity", "UnsupportedVersion", "ObservedTsAhead"];
 const SILENCE_MS = 45_000;
+const DOUBT_MS = 2_000;
 const PAUSE_MIN_MS = 300;
 const PAUSE_MAX_MS = 10_000;
 
@@ -80,6 +81,11 @@ export class Client {
       const other = new Client(client.#url, client.#token, onState, claims);
       other.connect();
     });
+  }
+
+  /** The server does not answer elsewhere: come back, unless it was heard here just now. */
+  doubt() {
+    if (this.#isOpen && performance.now() - this.#heardAt > DOUBT_MS) this.#restart("the server does not answer");
   }
 
   /** End the connection for good. */

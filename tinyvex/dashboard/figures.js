@@ -2,22 +2,27 @@
 
 const INTERVAL_MS = 1_000;
 const HIDDEN_MS = 10_000;
+const FAILURES_DOUBTED = 3;
 const RECORDS_MAX = 1_000;
 const SAMPLES_MAX = 300;
 
 /** The figures of one server's run, and who wants to hear of them. */
 export class Figures {
-  constructor(token, onRefused) {
+  /** `onRefused` hears that the token is good no more, `onAway` that the server does not answer. */
+  constructor(token, onRefused, onAway) {
     this.#token = token;
     this.#onRefused = onRefused;
+    this.#onAway = onAway;
     document.addEventListener("visibilitychange", () => document.hidden || this.#ask());
   }
 
   #token;
   #onRefused;
+  #onAway;
   #timer = null;
   #isRunning = false;
   #isAsking = false;
+  #failures = 0; // one after another
   #number = 0;
   #listeners = new Set();
   records = [];
@@ -55,9 +60,11 @@ export class Figures {
     this.#isAsking = true;
     try {
       const latest = await this.#get(`state?after=${this.#number}`);
+      this.#failures = 0;
       if (latest !== null) this.#take(latest);
     } catch {
-      // The connection is watched elsewhere: it says that the server is away.
+      // A socket can stay open for long though nobody is at its other end.
+      if (++this.#failures === FAILURES_DOUBTED) this.#onAway();
     } finally {
       this.#isAsking = false;
       if (this.#isRunning) this.#timer = setTimeout(() => this.#ask(), document.hidden ? HIDDEN_MS : INTERVAL_MS);

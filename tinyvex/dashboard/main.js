@@ -35,7 +35,7 @@ class Shell {
     this.#main = h("main", { id: "view", tabindex: "-1" });
     this.#banner = h("div", { class: "banner", role: "alert", hidden: true });
     this.#client = new Client(address(), () => access.token, (state) => this.#connection(state));
-    this.#figures = new Figures(() => access.token, () => this.#refuse());
+    this.#figures = new Figures(() => access.token, () => this.#refuse(), () => this.#client.doubt());
     this.#palette = new Palette(this.#client, VIEWS);
     this.#figures.listen(({ latest }) => this.#describe(latest));
   }
