@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,14 +104,28 @@ def test_a_long_name_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said.name == f"{'é' * 31}.{advertising.SERVICE}"
 
 
-def test_a_wildcard_stands_for_the_machines_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_is_looked_up_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's answer may take seconds, and others are served meanwhile."""
+    threads = []
+
+    def look_up(*_args: object, **_options: object) -> list[object]:
+        threads.append(threading.current_thread())
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.168.1.20", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert await advertising._addresses("hub.example") == ["192.168.1.20"]
+    assert threads != []
+    assert threading.main_thread() not in threads
+
+
+async def test_a_wildcard_stands_for_the_machines_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of its family, without loopback and without those that are good on one link only."""
     addresses = [SimpleNamespace(ip=text) for text in ("127.0.0.1", "192.168.1.20")]
     addresses += [SimpleNamespace(ip=(text, 0, 0)) for text in ("::1", "fe80::1", "fd00::2")]
     monkeypatch.setattr("ifaddr.get_adapters", lambda: [SimpleNamespace(ips=addresses)])
-    assert advertising._addresses("0.0.0.0") == ["192.168.1.20"]
-    assert advertising._addresses("::") == ["fd00::2"]
-    assert advertising._addresses("127.0.0.1") == ["127.0.0.1"]
+    assert await advertising._addresses("0.0.0.0") == ["192.168.1.20"]
+    assert await advertising._addresses("::") == ["fd00::2"]
+    assert await advertising._addresses("127.0.0.1") == ["127.0.0.1"]
 
 
 async def test_a_network_that_does_not_multicast_is_logged(

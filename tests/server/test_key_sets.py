@@ -177,6 +177,21 @@ async def test_a_withdrawn_key_goes_though_nobody_names_another(keys: Any, issue
     assert isinstance(await find(keys, "e1"), Unauthenticated)
 
 
+async def test_nobody_waits_longer_for_keys_than_that(
+    keys: Any, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where reading them does not end, whatever holds it up, tokens are answered; when it ends after all, it counts."""
+    monkeypatch.setattr(limits, "AUTH_FETCH_SECONDS", 0.05)
+    issuer.may_answer.clear()
+    keys._read = lambda: issuer.may_answer.wait(PATIENCE_SECONDS) and issuer.body
+    assert isinstance(await find(keys, "e1"), Unauthenticated)
+    assert isinstance(await find(keys, "e1"), Unauthenticated)
+    issuer.may_answer.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not isinstance(await find(keys, "e1"), Key):
+            await asyncio.sleep(0)
+
+
 async def test_redirects_are_not_followed(keys: Any, issuer: Issuer) -> None:
     """They could lead to where keys are not safe."""
     issuer.status, issuer.headers = 302, {"Location": issuer.url}

@@ -87,13 +87,13 @@ async def advertise(server: Server, name: str) -> None:
         log.warning("not announced: multicast DNS does not work here: %s", error)
         return
     try:
-        info = _service(server, name, _addresses(host))
+        info = _service(server, name, await _addresses(host))
         await (await zeroconf.async_register_service(info, allow_name_change=True))
         log.info("announced as %s", info.name.removesuffix(f".{SERVICE}"))
         while True:
             await server.listening.replaced.wait()
             server.listening.replaced.clear()
-            info = _service(server, info.name.removesuffix(f".{SERVICE}"), _addresses(host))
+            info = _service(server, info.name.removesuffix(f".{SERVICE}"), await _addresses(host))
             await (await zeroconf.async_update_service(info))
     except (OSError, Error) as error:
         log.warning("not announced any more: %s", str(error) or type(error).__name__)
@@ -120,10 +120,11 @@ def _service(server: Server, name: str, addresses: list[str]) -> AsyncServiceInf
     )
 
 
-def _addresses(host: str) -> list[str]:
-    """Under which addresses others reach a server that listens on `host`."""
+async def _addresses(host: str) -> list[str]:
+    """Under which addresses others reach a server that listens on `host`; a name is looked up beside the loop."""
     if host not in WILDCARDS:
-        return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
+        loop = asyncio.get_running_loop()
+        return sorted({str(found[4][0]) for found in await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
     import ifaddr  # which zeroconf brings
 
     texts = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips]

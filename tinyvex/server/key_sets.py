@@ -30,6 +30,8 @@ from tinyvex.errors import Overloaded, StartError, TinyvexError, Unauthenticated
 from tinyvex.server.jwt import Key
 
 if TYPE_CHECKING:
+    import asyncio
+
     from tinyvex.runtime import Runtime, Worker
 
 __all__ = ["KeySet", "open_key_set", "parse_keys"]
@@ -80,6 +82,7 @@ class KeySet:
         self._reading = False
         self._waiting: list[tuple[str, str | None, Found]] = []
         self._worker: Worker | None = None
+        self._patience: asyncio.TimerHandle | None = None  # while a set is being read, and not for too long yet
 
     def start(self) -> None:
         """Read the set if it was not read yet."""
@@ -100,7 +103,7 @@ class KeySet:
             found(key)
         elif len(self._waiting) >= limits.AUTH_WAITING_MAX:
             found(Overloaded(f"{len(self._waiting)} tokens wait for keys, which is the limit"))
-        elif self._reading or may_read:
+        elif self._patience is not None or (may_read and not self._reading):
             self._waiting.append((algorithm, key_id, found))
             self._read_again()
         else:
@@ -109,6 +112,8 @@ class KeySet:
     def close(self) -> None:
         """Read no more."""
         self._waiting.clear()
+        if self._patience is not None:
+            self._patience.cancel()
         if self._worker is not None:
             self._worker.stop(timeout_seconds=0)
 
@@ -124,6 +129,7 @@ class KeySet:
             return
         self._reading = True
         self._tried_at = self._runtime.monotonic()
+        self._patience = self._runtime.loop.call_later(limits.AUTH_FETCH_SECONDS, self._lose_patience)
         if self._worker is None:
             self._worker = self._runtime.start_worker("tinyvex-keys", self._step)
         else:
@@ -138,8 +144,17 @@ class KeySet:
         self._runtime.post(self._was_read, outcome)
         return False
 
+    def _lose_patience(self) -> None:
+        """Who waits is told that there is no such key; a look-up of a name, or an issuer that drips, may take for ever."""
+        self._patience = None
+        log.warning("the keys of --auth-jwks are still not read after %g s", limits.AUTH_FETCH_SECONDS)
+        self._answer_waiting()
+
     def _was_read(self, outcome: bytes | Exception) -> None:
         self._reading = False
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         try:
             if isinstance(outcome, Exception):
                 raise outcome
@@ -147,6 +162,9 @@ class KeySet:
             self._read_at = self._tried_at
         except Exception as error:  # noqa: BLE001 - as above: the keys before stay in use
             log.warning("the keys of --auth-jwks could not be read: %s", _sentence(error))
+        self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for algorithm, key_id, found in waiting:
             found(self._known(algorithm, key_id) or _unknown(algorithm, key_id))
