@@ -176,6 +176,30 @@ def agree_with_a_dictionary(history):
     assert check(log.connection) == []
 
 
+def test_counting_looks_at_no_document_twice(log):
+    """Writing and counting in turn costs the same each time."""
+
+    def work(transaction):
+        put(transaction, 10, {"n": 15})
+        assert transaction.count(items(transaction), by_n(transaction), KEY_MIN, KEY_MAX) == 10
+        entries = transaction._overlays[items(transaction).tablet].entries
+        looked_at = []
+
+        class Counted(dict):
+            def values(self):
+                looked_at.append(True)
+                return super().values()
+
+        transaction._overlays[items(transaction).tablet].entries = Counted(entries)
+        for number in (20, 30, 40):
+            put(transaction, number, {"n": number + 5})
+            insert({"n": 1000 + number})(transaction)
+            assert transaction.count(items(transaction), by_n(transaction), encode_part(0), encode_part(95)) == 10
+        return list(looked_at)
+
+    assert log.run(unit(work)) == []
+
+
 # What was read.
 
 

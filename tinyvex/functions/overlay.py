@@ -74,6 +74,16 @@ class Overlay:
         self.entries: dict[bytes, Entry] = {}
         # The documents that are there now, by index and in its order; made when an index is first scanned.
         self._sorted: dict[int, list[StoredDocument]] = {}
+        # The keys that they have in the snapshot, by index; made when an index is first counted.
+        self._replaced: dict[int, list[bytes]] = {}
+
+    def add(self, entry: Entry) -> None:
+        """One more document is written; `set` says what it is."""
+        self.entries[entry.internal] = entry
+        if self._replaced:
+            for index_id, key in entry.old_keys:
+                if index_id in self._replaced:
+                    insort(self._replaced[index_id], key)
 
     def set(
         self, entry: Entry, stored: StoredDocument | None, fields: Mapping[str, Value] | None, keys: list[Key]
@@ -101,6 +111,24 @@ class Overlay:
         self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool = False, limit: int | None = None
     ) -> list[StoredDocument]:
         """The written documents in a range of an index, ascending; of more than `limit` the first, or last if `reverse`."""
+        placed = self._placed(index)
+        first, end = _span(placed, lo, hi)
+        if limit is not None and end - first > limit:
+            first, end = (end - limit, end) if reverse else (first, first + limit)
+        return placed[first:end]
+
+    def count(self, index: IndexInfo, lo: bytes, hi: bytes) -> int:
+        """How many documents more a range of an index has than in the snapshot; negative where it has fewer."""
+        replaced = self._replaced.get(index.id)
+        if replaced is None:
+            replaced = self._replaced[index.id] = sorted(
+                [key for entry in self.entries.values() for index_id, key in entry.old_keys if index_id == index.id]
+            )
+        first, end = _span(self._placed(index), lo, hi)
+        old_first = bisect_left(replaced, lo)
+        return end - first - (bisect_left(replaced, hi, lo=old_first) - old_first)
+
+    def _placed(self, index: IndexInfo) -> list[StoredDocument]:
         placed = self._sorted.get(index.id)
         if placed is None:
             placed = self._sorted[index.id] = sorted(
@@ -113,8 +141,9 @@ class Overlay:
                 ),
                 key=_by_key,
             )
-        first = bisect_left(placed, lo, key=_by_key)
-        end = bisect_left(placed, hi, lo=first, key=_by_key)
-        if limit is not None and end - first > limit:
-            first, end = (end - limit, end) if reverse else (first, first + limit)
-        return placed[first:end]
+        return placed
+
+
+def _span(placed: list[StoredDocument], lo: bytes, hi: bytes) -> tuple[int, int]:
+    first = bisect_left(placed, lo, key=_by_key)
+    return first, bisect_left(placed, hi, lo=first, key=_by_key)

@@ -222,9 +222,7 @@ class Transaction:
         total = 0
         overlay = self._overlays.get(table.tablet)
         if overlay is not None:
-            total += len(overlay.rows(index, lo, hi))
-            for entry in overlay.entries.values():
-                total -= sum(1 for index_id, key in entry.old_keys if index_id == index.id and lo <= key < hi)
+            total += overlay.count(index, lo, hi)
         while True:
             page = self.snapshot.count_page(index, lo, hi, limit=COUNT_PAGE_KEYS)
             total += page.total
@@ -263,7 +261,7 @@ class Transaction:
         entry = Entry(len(overlay.entries), internal, self._creation_time)
         stored, document, keys = self._encode(table, entry, fields)
         self._count_document()
-        overlay.entries[internal] = entry
+        overlay.add(entry)
         overlay.set(entry, stored, document, keys)
         return stored
 
@@ -298,7 +296,7 @@ class Transaction:
         stored, document, keys = (None, None, []) if fields is None else self._encode(table, entry, fields)
         if fresh:
             self._count_document()
-            overlay.entries[internal] = entry
+            overlay.add(entry)
         overlay.set(entry, stored, document, keys)
         return stored
 
