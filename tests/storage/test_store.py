@@ -229,6 +229,15 @@ async def test_a_log_without_its_file_is_refused(tmp_path):
     assert (tmp_path / "data.sqlite3-wal").read_bytes() == log
 
 
+async def test_what_a_killed_compaction_left_is_deleted(tmp_path):
+    """It takes as much room as the database, and nobody needs it."""
+    async with opened(tmp_path):
+        pass
+    (tmp_path / "data.sqlite3.unfinished").write_bytes(b"half of it")
+    async with opened(tmp_path):
+        assert not (tmp_path / "data.sqlite3.unfinished").exists()
+
+
 async def test_a_journal_without_its_file_is_not_swallowed(tmp_path):
     """SQLite would roll the new database back to what another was."""
     (tmp_path / "data.sqlite3-journal").write_bytes(b"of another")

@@ -77,6 +77,11 @@ class DataFolder:
         except OSError as error:
             raise DataFolderUnusable(f"the data folder {self.path} cannot be made: {error.strerror}") from error
 
+    def remove_unfinished(self) -> None:
+        """Delete what a restore or a compaction left that was killed; the caller owns the folder."""
+        with contextlib.suppress(OSError):  # it only takes room
+            _unfinished(self.database).unlink(missing_ok=True)
+
     def require_database(self) -> None:
         """
         Refuse a folder without a database.
@@ -159,7 +164,7 @@ def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
     Raises:
         DataFolderUnusable: the target is there already and is not to be replaced, or it cannot be written.
     """
-    unfinished = target.with_name(f"{target.name}.unfinished")
+    unfinished = _unfinished(target)
     own: os.stat_result | None = None
     try:
         _refuse_present(target, replace=replace)
@@ -179,6 +184,10 @@ def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             if own is not None and _is_same(unfinished, own):
                 unfinished.unlink()
+
+
+def _unfinished(target: Path) -> Path:
+    return target.with_name(f"{target.name}.unfinished")
 
 
 def _refuse_present(target: Path, *, replace: bool) -> None:

@@ -101,6 +101,7 @@ class Store:
         try:
             if not data.database.exists():
                 database.create(data, runtime)
+            data.remove_unfinished()
             data.keep_to_owner()
             return cls._opened(data, runtime, lock, durability)
         except BaseException:
