@@ -13,6 +13,7 @@ from tinyvex.functions.calls import Call, error_token, identity_key, request_dig
 from tinyvex.functions.document import Location
 from tinyvex.functions.executor import APPS_KEPT, Executor
 from tinyvex.runtime import Runtime
+from tinyvex.storage.guard import Stopped
 
 
 def executor(*, reveal: bool = False) -> Executor:
@@ -86,6 +87,19 @@ def test_dev_mode_tells_the_line_that_asked_for_what_is_impossible(
         executor(reveal=reveal).to_error(error, Call("m:f", b"{}"))
     message = f"m:f failed at {Location(__file__, line)}: no such index (UnknownIndex)"
     assert caplog.messages == ([message] if told else [])
+
+
+def test_dev_mode_tells_the_line_that_was_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    """Where a loop never ended; the client hears of the time limit alone."""
+
+    def loop(_ctx: object) -> None:
+        raise Stopped
+
+    line = loop.__code__.co_firstlineno + 1
+    spec: Any = SimpleNamespace(path="m:f", function=loop)
+    with pytest.raises(Stopped):
+        executor(reveal=True)._run(spec, Any, {})  # type: ignore[arg-type]
+    assert caplog.messages == [f"m:f was stopped at {Location(__file__, line)}"]
 
 
 def test_an_error_lets_go_of_its_frames() -> None:

@@ -202,6 +202,7 @@ def test_the_annotation_decides_by_name_too(db: Database) -> None:
     [
         (lambda q: q.with_index("by_z"), "by_z"),
         (lambda q: q.with_index("by_x", y=1), "has 'x' as its next field, not 'y'"),
+        (lambda q: q.with_index("by_x", gte=1), r"not 'gte'; bounds follow it: \.gte\('x', …\)"),
         (lambda q: q.with_index("by_x_y", y=1), "has 'x' as its next field, not 'y'"),
         (lambda q: q.eq("x", 1), "index 'by_creation_time' of table 'points' has '_creationTime' as its next field"),
         (lambda q: q.with_index("by_x", x=1).gt("y", 1), "has '_creationTime' as its next field, not 'y'"),

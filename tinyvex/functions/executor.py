@@ -37,6 +37,7 @@ from tinyvex.functions.reads import ReadSet
 from tinyvex.functions.slow import SlowLog, Stopwatch
 from tinyvex.functions.transaction import Transaction
 from tinyvex.storage.catalog import CODE_TABLET
+from tinyvex.storage.guard import Stopped
 from tinyvex.storage.log import Outcome, RequestRecord, Snapshot
 from tinyvex.storage.schema_change import CODE_INTERNAL
 
@@ -289,7 +290,11 @@ class Executor:
         if not self.reveal:
             return spec.function(context, **arguments)
         with audit.running(spec.path):
-            return spec.function(context, **arguments)
+            try:
+                return spec.function(context, **arguments)
+            except Stopped as stopped:
+                log.error("%s was stopped at %s", spec.path, Location.of_error(stopped))
+                raise
 
     # Actions.
 

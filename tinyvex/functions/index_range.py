@@ -115,7 +115,8 @@ class IndexRange:
     def _refuse(self, path: str) -> NoReturn:
         following = self.next_field()
         expected = "has no further field" if following is None else f"has {following!r} as its next field"
-        raise UnknownIndex(f"{self} {expected}, not {path!r}", table=self.table, index=self.index.name)
+        hint = f"; bounds follow it: .{path}({following!r}, …)" if path in {"gt", "gte", "lt", "lte"} else ""
+        raise UnknownIndex(f"{self} {expected}, not {path!r}{hint}", table=self.table, index=self.index.name)
 
     def __str__(self) -> str:
         return f"index {self.index.name!r} of table {self.table!r}"

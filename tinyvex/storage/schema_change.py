@@ -350,8 +350,9 @@ class _Violations:
         if self._total:
             first = self._listed[0]
             raise SchemaRejected(
-                f"{self._total} problems in existing documents, the first in table {first['table']!r},"
-                f" document {first['id']}: {first['problem']}",
+                f"{self._total} {'problem' if self._total == 1 else 'problems'} in existing documents, the first in table {first['table']!r},"
+                f" document {first['id']}: {first['problem']};"
+                " give a new field a default, keep an old one, or change the documents first",
                 violations=self._listed,
                 total=self._total,
             )
