@@ -159,7 +159,7 @@ async def test_a_failure_leads_to_its_traceback(tab: Page) -> None:
     await tab.get_by_role("region", name="Result").get_by_role("link").click()
     record = tab.get_by_role("list", name="Log records").get_by_role("listitem").filter(visible=True)
     await expect(record).to_have_count(1)
-    await expect(record).to_contain_text("ZeroDivisionError")
+    await expect(record.get_by_text("ZeroDivisionError")).to_be_visible()
 
 
 async def test_an_object_begins_with_what_it_must_have(tab: Page) -> None:
@@ -269,10 +269,10 @@ async def test_a_document_has_room_in_a_narrow_window(tab: Page, client: tv.Clie
 
 async def test_a_result_is_seen_in_a_narrow_window(tab: Page) -> None:
     """Below its form."""
-    await tab.set_viewport_size({"width": 900, "height": 600})
+    await tab.set_viewport_size({"width": 900, "height": 360})
     await visit(tab, "functions/awkward%3Amake")
     await tab.get_by_label("weight", exact=True).fill("4")
-    await tab.get_by_role("button", name="Run").click()
+    await tab.keyboard.press("Control+Enter")
     await expect(tab.get_by_role("region", name="Result").get_by_text("Done")).to_be_in_viewport()
     await tab.set_viewport_size({"width": 1280, "height": 800})
 
