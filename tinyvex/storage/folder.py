@@ -80,7 +80,7 @@ class DataFolder:
     def remove_unfinished(self) -> None:
         """Delete what a restore or a compaction left that was killed; the caller owns the folder."""
         with contextlib.suppress(OSError):  # it only takes room
-            _unfinished(self.database).unlink(missing_ok=True)
+            _remove(_unfinished(self.database))
 
     def require_database(self) -> None:
         """
@@ -168,7 +168,7 @@ def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
     own: os.stat_result | None = None
     try:
         _refuse_present(target, replace=replace)
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
         descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         own = os.fstat(descriptor)
         os.close(descriptor)
@@ -183,11 +183,17 @@ def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             if own is not None and _is_same(unfinished, own):
-                unfinished.unlink()
+                _remove(unfinished)
 
 
 def _unfinished(target: Path) -> Path:
     return target.with_name(f"{target.name}.unfinished")
+
+
+def _remove(unfinished: Path) -> None:
+    """With what SQLite put beside it."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
 
 
 def _refuse_present(target: Path, *, replace: bool) -> None:
