@@ -306,4 +306,7 @@ async def test_it_is_light_or_dark_as_the_system_is(
         ]:
             await visit(page, view)
             await expect(page.get_by_role("main").get_by_text(seen).first).to_be_visible()
+            if view.startswith("data"):
+                await rows(page).nth(2).click()
+                await expect(page.get_by_role("article")).to_contain_text("_id")
             await page.screenshot(path=SCREENSHOTS / f"{view.split('/')[0]}-{scheme}.png", animations="disabled")

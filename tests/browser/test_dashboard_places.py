@@ -147,6 +147,7 @@ async def test_the_keys_are_told(tab: Page) -> None:
     await tab.keyboard.press("?")
     for text in ("/ filter", "Ctrl Enter run", "Esc close"):
         await expect(tab.get_by_role("dialog")).to_contain_text(text)
+    await tab.screenshot(path=SCREENSHOTS / "go-to.png", animations="disabled")
     await tab.keyboard.press("Escape")
     await expect(tab.get_by_role("dialog")).to_have_count(0)
     await expect(tab.get_by_role("link", name="Activity")).to_be_focused()
@@ -237,6 +238,21 @@ async def test_only_the_line_that_changed_lights_up(tab: Page, client: tv.Client
     await expect(article).to_contain_text('"weight": 1')
     await client.mutation("awkward:weigh", {"part": part, "weight": 77})
     await expect(article.locator(".flash")).to_have_text(re.compile('"weight": 77'))
+
+
+async def test_only_what_is_new_in_a_live_result_lights_up(tab: Page, client: tv.Client) -> None:
+    """Lines before and after it are the same elements as before."""
+    await visit(tab, "functions/awkward%3Aparts")
+    await tab.get_by_role("button", name="Watch live").click()
+    lines = tab.get_by_role("region", name="Result").locator(".json-line")
+    await expect(lines.first).to_have_text("[")
+    before = await lines.count()
+    await client.mutation("awkward:make", {"weight": 1, "name": "the newest"})
+    await expect(lines).to_have_count(before + 8)
+    await expect(lines.and_(tab.locator(".flash")).filter(has_text='"name"')).to_have_text(
+        ['    "name": "the newest",']
+    )
+    await tab.get_by_role("button", name="Stop watching").click()
 
 
 async def test_what_comes_above_moves_nothing(tab: Page, client: tv.Client) -> None:

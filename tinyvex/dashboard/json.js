@@ -13,26 +13,29 @@ export function json(value) {
   return block;
 }
 
-/** Let a block show another value: lines that say the same stay what they are, others light up. */
+/** Let a block show another value: lines that say the same at its beginning and end stay what they are, others light up. */
 export function renew(block, value) {
   const text = JSON.stringify(value, null, 2) ?? "nothing";
   if (text.length > COLOURED_MAX) {
     const rest = text.length > SHOWN_MAX ? `\n… and ${count(text.length - SHOWN_MAX)} characters more` : "";
     return block.replaceChildren(text.slice(0, SHOWN_MAX) + rest);
   }
-  const before = block.querySelectorAll(".json-line");
-  if (before.length === 0) block.replaceChildren();
-  const lines = linesOf(value);
-  lines.forEach((pieces, place) => {
-    const line = lineOf(pieces);
-    const old = before[place];
-    if (old === undefined) block.append(line);
-    else if (old.textContent !== line.textContent) {
-      old.replaceWith(line);
-      flash(line);
-    }
+  const before = [...block.querySelectorAll(".json-line")];
+  const after = linesOf(value).map(lineOf);
+  if (before.length === 0) return block.replaceChildren(...after);
+  const isSame = (old, line) => old !== undefined && old.textContent === line?.textContent;
+  let start = 0;
+  while (isSame(before[start], after[start])) start++;
+  let end = 0;
+  while (end < Math.min(before.length, after.length) - start && isSame(before.at(-1 - end), after.at(-1 - end))) end++;
+  const [old, fresh] = [before, after].map((lines) => lines.slice(start, lines.length - end));
+  fresh.forEach((line, place) => {
+    if (old.length === fresh.length && isSame(old[place], line)) return;
+    block.insertBefore(line, old[place] ?? before[before.length - end] ?? null);
+    flash(line);
+    if (old.length === fresh.length) old[place].remove();
   });
-  [...before].slice(lines.length).forEach((line) => line.remove());
+  if (old.length !== fresh.length) for (const line of old) line.remove();
 }
 
 function linesOf(value) {

@@ -3,7 +3,7 @@
 import { calm, flash, h, say, show } from "./dom.js";
 import { Client } from "./client.js";
 import { Field, Form, Mistake, resolved, typeName } from "./form.js";
-import { json } from "./json.js";
+import { json, renew } from "./json.js";
 import { duration, moment } from "./values.js";
 
 /** A function that can be run, or watched where it is a query. */
@@ -140,15 +140,14 @@ export class Runner {
       show(this.#result, headOf(error.name, "bad", note), h("div", { class: "scroll grow" }, faultOf(error), logged));
       return;
     }
-    const shown = json(value);
     const head = headOf(isLive ? "Live" : "Done", "good", note);
-    const before = this.#result.querySelector(".scroll")?.scrollTop ?? 0;
-    const scroller = h("div", { class: "scroll grow" }, logged, shown);
-    show(this.#result, head, scroller);
-    if (isLive && this.#updates > 1) {
-      scroller.scrollTop = before;
-      flash(head);
+    const before = this.#result.querySelector(":scope > .scroll > .json:only-child");
+    if (!isLive || this.#updates === 1 || before === null || logged !== null) {
+      return show(this.#result, head, h("div", { class: "scroll grow" }, logged, json(value)));
     }
+    this.#result.firstChild.replaceWith(head); // the rest stays where one has scrolled to
+    renew(before, value);
+    flash(head);
   }
 }
 
