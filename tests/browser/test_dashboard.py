@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 import tinyvex as tv
 from tests.support.browser import running_browser
@@ -49,7 +49,7 @@ async def client(server: ServerProcess) -> AsyncIterator[tv.Client]:
         yield client
 
 
-def rows(page: Page):
+def rows(page: Page) -> Locator:
     """The documents shown."""
     return page.get_by_role("grid", name="Documents of books").locator("tbody tr")
 

@@ -226,6 +226,7 @@ async def test_a_deep_value_keeps_its_shape(tab: Page, client: tv.Client) -> Non
     part = await client.mutation("awkward:make", {"weight": 1, "depth": 30})
     await visit(tab, f"data/parts/{part}")
     lines = tab.get_by_role("article").locator(".json-line").filter(has_text='"inside": {')
+    await expect(lines.first).to_be_visible()
     heights = await lines.evaluate_all("(all) => [...new Set(all.map((line) => line.offsetHeight))]")
     assert heights == [19]
 
