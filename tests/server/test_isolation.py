@@ -68,6 +68,36 @@ def logs_too(ctx: tv.MutationCtx) -> str:
     ctx.log("\\udc80")
     return "logged"
 
+class OwnError(tv.TinyvexError):
+    pass
+
+class UnfinishedError(tv.AppError):
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+class NoValue:
+    def __repr__(self) -> str:
+        raise NotImplementedError
+
+RAISED = {
+    "own": OwnError("mine"),
+    "unfinished": UnfinishedError("mine"),
+    "half a character": tv.AppError("\\udc80"),
+    "no value": tv.AppError({"what": NoValue()}),
+}
+
+@tv.query
+def ask_for_error(ctx: tv.QueryCtx, which: str) -> None:
+    raise RAISED[which]
+
+@tv.mutation
+def write_error(ctx: tv.MutationCtx, which: str) -> None:
+    raise RAISED[which]
+
+@tv.action
+async def do_error(ctx: tv.ActionCtx, which: str) -> None:
+    raise RAISED[which]
+
 @tv.query
 def big(ctx: tv.QueryCtx, size: int) -> str:
     return "x" * size
@@ -101,6 +131,32 @@ async def test_what_an_action_leaves_behind_exits_alone(tmp_path: Path) -> None:
         with anyio.fail_after(10):
             assert await client.action("app:leaves_a_task_that_exits") == "<class 'SystemExit'>"
             assert await client.action("app:fine") == "fine"
+
+
+@pytest.mark.parametrize(
+    ("which", "name"),
+    [
+        ("own", "FunctionFailed"),
+        ("unfinished", "FunctionFailed"),
+        ("half a character", "AppError"),
+        ("no value", "AppError"),
+    ],
+)
+async def test_an_error_of_the_apps_own_is_told(tmp_path: Path, which: str, name: str) -> None:
+    """Whatever it lacks, nobody waits for ever: not who asks once, and not who subscribed."""
+    async with serving(tmp_path) as server, tv.connect(server.url) as client:
+        told = []
+        with anyio.fail_after(10):
+            for call in (
+                client.query("app:ask_for_error", {"which": which}),
+                anext(client.subscribe("app:ask_for_error", {"which": which})),
+                client.mutation("app:write_error", {"which": which}),
+                client.action("app:do_error", {"which": which}),
+            ):
+                with pytest.raises(errors.RemoteError) as caught:
+                    await call
+                told.append(caught.value.name)
+        assert told == [name] * 4
 
 
 async def test_actions_of_clients_that_left_count_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

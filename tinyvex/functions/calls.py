@@ -25,6 +25,7 @@ __all__ = [
     "encode_result",
     "error_token",
     "identity_key",
+    "is_whole",
     "request_digest",
     "result_body",
     "session_key",
@@ -128,8 +129,25 @@ def _check_size(spec: FunctionSpec, size: int) -> None:
 def error_token(error: errors.TinyvexError | None) -> str:
     """The token under which two failures count as the same."""
     assert error is not None
-    text = f"{error.number}\0{error.message}\0{getattr(error, 'app_data', None)!r}"
-    return "!" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    text = f"{error.number}\0{error.message}\0".encode(errors="backslashreplace")
+    return "!" + hashlib.blake2b(text + _app_data(error), digest_size=16).hexdigest()
+
+
+def _app_data(error: errors.TinyvexError) -> bytes:
+    try:
+        return codec.encode(getattr(error, "app_data", None))
+    except errors.TinyvexError as refused:  # nor will it be told: it is no value
+        return str(refused).encode(errors="backslashreplace")
+
+
+def is_whole(error: errors.TinyvexError) -> bool:
+    """Whether it has all that is told of an error: one of the app's own classes may have left something out."""
+    return (
+        hasattr(error, "number")
+        and hasattr(error, "fault")
+        and isinstance(getattr(error, "message", None), str)
+        and isinstance(getattr(error, "data", None), dict)
+    )
 
 
 def identity_key(identity: Identity) -> bytes:

@@ -28,6 +28,7 @@ from tinyvex.functions.calls import (
     QueryOutcome,
     Request,
     encode_result,
+    is_whole,
     result_body,
 )
 from tinyvex.functions.context import Execution, MutationCtx, QueryCtx
@@ -311,7 +312,7 @@ class Executor:
 
     def to_error(self, raised: BaseException, call: Call) -> errors.TinyvexError:
         """What the client is told; unexpected exceptions are logged and told as `FunctionFailed`."""
-        if isinstance(raised, errors.TinyvexError):
+        if isinstance(raised, errors.TinyvexError) and is_whole(raised):
             if self.reveal and not isinstance(raised, errors.AppError):
                 _tell_place(raised, call)
             # Its frames hold the transaction and whatever the function held, and results are kept.
