@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyvex.functions.reads import ReadSet
+from tinyvex.functions.reads import MERGED_AT, ReadSet
 
 keys = st.binary(max_size=3)
 reads = st.lists(st.tuples(st.integers(-2, 2), keys, keys), max_size=8)
@@ -32,6 +32,24 @@ def test_freezing_keeps_the_ranges(entries):
     read_set = filled(entries)
     before = dict(read_set.ranges())
     assert dict(read_set.freeze().ranges()) == before
+
+
+@given(reads, st.integers(-2, 2), keys)
+def test_merging_meanwhile_changes_nothing(entries, index_id, key):
+    """However often ranges are merged while more are added."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tinyvex.functions.reads.MERGED_AT", 1)
+        read_set = filled(entries)
+    assert read_set.overlaps(index_id, key) == filled(entries).overlaps(index_id, key)
+    assert dict(read_set.freeze().ranges()) == dict(filled(entries).freeze().ranges())
+
+
+def test_reading_the_same_again_takes_no_memory():
+    """A query that looks up a few documents a million times observes a few documents."""
+    read_set = ReadSet()
+    for number in range(5 * MERGED_AT):
+        read_set.add_point(-7, b"%d" % (number % 10))
+    assert len(read_set) < 2 * MERGED_AT
 
 
 def test_a_frozen_set_takes_no_more():

@@ -12,6 +12,9 @@ from tinyvex.storage.ranges import Range, contains, merge
 
 __all__ = ["ReadSet"]
 
+MERGED_AT = 8192
+"""Ranges: less than a megabyte."""
+
 
 class ReadSet:
     """
@@ -20,10 +23,11 @@ class ReadSet:
     Ids are read through the table's pseudo index, whose number is the tablet's, negated.
     """
 
-    __slots__ = ("_frozen", "_ranges")
+    __slots__ = ("_frozen", "_ranges", "_room")
 
     def __init__(self) -> None:
         self._ranges: dict[int, list[Range]] = {}
+        self._room = MERGED_AT  # so many more are added as they come
         self._frozen = False
 
     def add(self, index_id: int, lo: bytes, hi: bytes) -> None:
@@ -34,6 +38,15 @@ class ReadSet:
             self._ranges[index_id] = [(lo, hi)]
         else:
             ranges.append((lo, hi))
+        self._room -= 1
+        if self._room == 0:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Who reads the same again and again needs no more memory for it; what it costs is shared by what was added."""
+        for index_id, ranges in self._ranges.items():
+            self._ranges[index_id] = merge(ranges)
+        self._room = max(MERGED_AT, len(self))
 
     def add_point(self, index_id: int, key: bytes) -> None:
         """One key was observed."""
