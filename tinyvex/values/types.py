@@ -26,6 +26,9 @@ class Int64(int):
 
     Arithmetic gives plain `int`s; in typed classes the annotation makes them `Int64` again.
 
+    Where a field was a plain number and becomes an `Int64`, or the other way round, documents read as the new kind at once,
+    but stay stored as they are, and indexes find them as that: write each again (`patch` with its own value).
+
     Raises:
         InvalidValue: the number does not fit into 64 bits.
     """
