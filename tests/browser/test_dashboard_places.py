@@ -221,6 +221,31 @@ async def test_a_filter_that_leaves_nothing_says_so(
     await expect(tab.get_by_text(text)).to_be_hidden()
 
 
+async def test_a_filter_leads_to_what_it_leaves(tab: Page) -> None:
+    """Enter opens the first; the arrow down goes there."""
+    await visit(tab, "functions")
+    filter = tab.get_by_label("Filter functions")
+    await filter.fill("weigh")
+    await filter.press("Enter")
+    await expect(tab.get_by_role("heading", name="awkward:weigh")).to_be_visible()
+    await filter.press("ArrowDown")
+    await expect(tab.get_by_role("link", name="weigh")).to_be_focused()
+    await filter.fill("")
+
+
+async def test_escape_in_a_filter_is_meant_for_it(tab: Page, client: tv.Client) -> None:
+    """It empties the filter, and the document that is open stays."""
+    part = await client.mutation("awkward:make", {"weight": 1, "name": "staying"})
+    await visit(tab, f"data/parts/{part}")
+    await expect(tab.get_by_role("article")).to_contain_text('"name": "staying"')
+    await tab.get_by_label("Filter tables").fill("par")
+    await tab.keyboard.press("Escape")
+    await expect(tab.get_by_label("Filter tables")).to_have_value("")
+    await expect(tab.get_by_role("article")).to_contain_text('"name": "staying"')
+    await tab.keyboard.press("Escape")
+    await expect(tab.get_by_role("article")).to_have_count(0)
+
+
 async def test_a_deep_value_keeps_its_shape(tab: Page, client: tv.Client) -> None:
     """A line is as deep as it is and does not break for that: one scrolls there."""
     part = await client.mutation("awkward:make", {"weight": 1, "depth": 30})

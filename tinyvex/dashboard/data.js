@@ -1,6 +1,6 @@
 // The tables with their counts, and one of them opened.
 
-import { calm, flash, h, rove, say, show } from "./dom.js";
+import { calm, flash, h, lead, rove, say, show } from "./dom.js";
 import { TableView } from "./table.js";
 import { count, fieldOf } from "./values.js";
 
@@ -17,6 +17,7 @@ export class DataView {
     });
     this.#list = h("nav", { class: "list", "aria-label": "Tables" });
     this.#settle = rove(this.#list, ".item");
+    lead(this.#filter, this.#list, ".item");
     this.#none = h("p", { class: "empty", hidden: true }, "No table has that in its name.");
     this.#body = h("section", { class: "body" });
     this.element = h("div", { class: "split" }, h("div", { class: "pane" }, h("h1", {}, "Data"), this.#filter, this.#none, this.#list), this.#body);

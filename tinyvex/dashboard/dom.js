@@ -104,6 +104,17 @@ export function rove(list, selector) {
   return settle;
 }
 
+/** Let Enter in a filter open the first item that it leaves, and ArrowDown go there. */
+export function lead(filter, list, selector) {
+  filter.addEventListener("keydown", (event) => {
+    const first = list.querySelector(`${selector}:not([hidden])`);
+    if (first === null || (event.key !== "Enter" && event.key !== "ArrowDown")) return;
+    event.preventDefault();
+    if (event.key === "Enter") first.click();
+    else first.focus();
+  });
+}
+
 function isCurrent(item) {
   return item.getAttribute("aria-current") !== null || item.getAttribute("aria-selected") === "true";
 }

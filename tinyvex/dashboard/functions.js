@@ -1,6 +1,6 @@
 // The app's functions, and one of them to be run.
 
-import { h, rove, show } from "./dom.js";
+import { h, lead, rove, show } from "./dom.js";
 import { Runner } from "./runner.js";
 
 const KINDS = { query: "Q", mutation: "M", action: "A" };
@@ -16,6 +16,7 @@ export class FunctionsView {
     });
     this.#list = h("nav", { class: "list", "aria-label": "Functions" });
     this.#settle = rove(this.#list, ".item");
+    lead(this.#filter, this.#list, ".item");
     this.#none = h("p", { class: "empty", hidden: true }, "No function has that in its path.");
     this.#body = h("section", { class: "body" });
     const filter = h("div", { class: "filter-box" }, this.#filter, h("kbd", { "aria-hidden": "true" }, "/"));

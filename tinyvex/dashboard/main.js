@@ -183,7 +183,7 @@ class Shell {
       filter.focus();
       filter.select();
     } else if (event.key === "Escape" && !event.defaultPrevented) {
-      if (event.target.matches?.("[data-filter]")) {
+      if (event.target.matches?.(".filter")) {
         event.target.value = "";
         event.target.dispatchEvent(new Event("input"));
         event.target.blur();
