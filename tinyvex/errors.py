@@ -57,6 +57,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
+_BRIEF_LENGTH = 200
+
 Fault = Literal["client", "developer", "server", "operator"]
 Retry = Literal["never", "after-fix", "now", "later"]
 
@@ -310,6 +312,11 @@ class FunctionFailed(FunctionError):
     retry = "after-fix"
 
 
+def _brief(data: Any) -> str:
+    text = repr(data)
+    return text if len(text) <= _BRIEF_LENGTH else f"{text[:_BRIEF_LENGTH]}…"
+
+
 class AppError(FunctionError):
     """
     Raised by the app's own functions to give the client data: it arrives as `error.data.appData`.
@@ -321,7 +328,7 @@ class AppError(FunctionError):
     number = 1206
 
     def __init__(self, data: Any = None) -> None:
-        super().__init__(data if isinstance(data, str) else "the function refused")
+        super().__init__(data if isinstance(data, str) else f"the function refused: {_brief(data)}")
         self.app_data: Any = data
 
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import pytest
 
+import tinyvex as tv
 from tinyvex.client.decoding import decode_value, encode_arguments
 from tinyvex.errors import DecodeError
 from tinyvex.values import codec
@@ -20,6 +21,11 @@ class Id(str, Generic[T]):
     """As the functions' floor has it, which the client may not know."""
 
     __slots__ = ()
+
+
+class Line(tv.Document):
+    text: str
+    size: tv.Int64
 
 
 class Row(msgspec.Struct):
@@ -70,3 +76,14 @@ def test_equal_arguments_are_equal_bytes() -> None:
     """Whatever the order of names, and 1.0 is 1."""
     assert encode_arguments({"b": 1.0, "a": None}) == encode_arguments({"a": None, "b": 1})
     assert encode_arguments(None) == encode_arguments({}) == b"{}"
+
+
+def test_results_are_decoded_to_what_functions_return() -> None:
+    """`tv.Rows[X]` and `tv.Page[X]`, with the rows in them as instances, wrapped values too."""
+    json = b'[{"_id":"i","_creationTime":1,"text":"a","size":{"$integer":"BQAAAAAAAAA="}}]'
+    rows = decode_value(json, tv.Rows[Line], "m:f")
+    assert (rows[0].text, rows[0].size, rows[0].id) == ("a", 5, "i")
+    page = decode_value(b'{"items":%b,"cursor":"c","isDone":true}' % json, tv.Page[Line], "m:f")
+    assert page == tv.Page(items=rows, cursor="c", is_done=True)
+    with pytest.raises(DecodeError, match="Expected `str`, got `int` - at"):
+        decode_value(b'[{"text":1,"size":1}]', tv.Rows[Line], "m:f")

@@ -89,6 +89,20 @@ def test_dev_mode_tells_the_line_that_asked_for_what_is_impossible(
     assert caplog.messages == ([message] if told else [])
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("no", "no"),
+        ({"kind": "exists"}, "the function refused: {'kind': 'exists'}"),
+        (["x" * 500], f"the function refused: ['{'x' * 198}…"),
+    ],
+    ids=["text", "object", "long"],
+)
+def test_what_an_app_refuses_with_can_be_read(data: object, message: str) -> None:
+    """In the message too, for people; a long one is cut there."""
+    assert str(errors.AppError(data)) == message
+
+
 def test_dev_mode_tells_the_line_that_was_stopped(caplog: pytest.LogCaptureFixture) -> None:
     """Where a loop never ended; the client hears of the time limit alone."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -81,6 +81,10 @@ def _decode_special(target: Any, value: Any) -> Any:
     """What msgspec does not know: `Int64`, and any subclass of `str`, generic or not."""
     origin = get_origin(target) or target
     if isinstance(origin, type):
+        of_values = getattr(origin, "__tinyvex_of__", None)
+        if of_values is not None and isinstance(value, list):
+            kinds = get_args(target)
+            return of_values(msgspec.convert(value, list[kinds], dec_hook=_decode_special) if kinds else value)  # type: ignore[valid-type]
         if issubclass(origin, Int64) and isinstance(value, int) and not isinstance(value, bool):
             return origin(value)
         if issubclass(origin, str) and isinstance(value, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Generic, TypeVar, cast, overload
+from typing import Generic, NoReturn, TypeVar, cast, overload
 
 import msgspec
 
@@ -51,6 +51,11 @@ class Rows(Sequence[T_co]):
         self.kind = kind
         self._read = read
         self._decoded: dict[int, T_co] = {} if decoded is None else decoded
+
+    @classmethod
+    def __tinyvex_of__(cls, values: Sequence[T]) -> Rows[T]:
+        """Rows of values that were decoded already: what a client makes of a result."""
+        return Rows([codec.encode(value) for value in values], _undecoded, decoded=dict(enumerate(values)))
 
     @property
     def stored(self) -> tuple[bytes, ...]:
@@ -109,6 +114,10 @@ class Rows(Sequence[T_co]):
 
     def __repr__(self) -> str:
         return f"Rows({list(self)!r})"
+
+
+def _undecoded(_json: bytes) -> NoReturn:
+    raise AssertionError("every row was decoded already")
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, rename="camel", forbid_unknown_fields=True):
