@@ -150,6 +150,7 @@ AUTH_CALLABLE_SECONDS = 30.0  # how long it waits for the token that it asked it
 AUTH_RENEW_SECONDS_MIN = 1.0  # between two tokens that it asks for because the one before is about to expire
 RECONNECT_SECONDS_MIN = 0.05
 RECONNECT_SECONDS_MAX = 15.0
+RECONNECT_HINT_SECONDS_MAX = 24 * 3600.0  # a server that asks for more is not believed
 CLIENT_INACTIVE_SECONDS = 45.0  # no frame for this long: the server is gone
 CLIENT_REQUESTS_MAX = 4096  # a caller waits
 CLIENT_QUERIES_MAX = QUERIES_PER_CONNECTION_MAX

@@ -194,6 +194,43 @@ def test_a_full_server_says_when_to_come_back_by_http() -> None:
     assert 20 <= in_fake_world(scenario) <= 31
 
 
+@pytest.mark.parametrize("digits", [9, 400, 5000])
+def test_a_hint_that_makes_no_sense_ends_nothing(digits: int) -> None:
+    """Who answers so is waited for as for everybody, or for a day and a half at most."""
+
+    async def scenario(world: FakeWorld) -> float:
+        def prepare(endpoint: Endpoint) -> None:
+            endpoint.status = 503
+            endpoint.headers["Retry-After"] = "9" * digits
+
+        world.prepare = prepare
+        async with world.client() as client:
+            await until(client, "disconnected")
+            assert "503" in str(client.connection_state.last_error)
+            world.prepare = lambda _: None
+            await until(client, "connected")
+            return world.now
+
+    assert in_fake_world(scenario) < 37 * 3600
+
+
+@pytest.mark.parametrize("hint", ["soon", -5, 10**400, None, [1]])
+def test_a_hint_of_another_kind_ends_nothing(hint: object) -> None:
+    """The same for what a server says in its last word."""
+
+    async def scenario(world: FakeWorld) -> float:
+        async with world.client() as client:
+            await until(client, "connected")
+            world.endpoint.session.fatal(error_object("ServerStopping", retry="later", details={"retryAfterMs": hint}))
+            world.endpoint.flush()
+            await until(client, "disconnected")
+            lost_at = world.now
+            await until(client, "connected")
+            return world.now - lost_at
+
+    assert in_fake_world(scenario) < 37 * 3600
+
+
 @pytest.mark.parametrize(("status", "kind"), [(401, Unauthenticated), (403, Forbidden)])
 def test_a_refused_handshake_ends_the_client(status: int, kind: type[Exception]) -> None:
     """No retry mends a wrong token or a forbidden host: every call gets the error."""

@@ -162,13 +162,14 @@ class Connection:
         self._on_state()
 
     async def _wait_before_next(self, retries: int, error: TinyvexError) -> None:
-        """Exponential backoff with jitter; never sooner than the server asked for."""
+        """Exponential backoff with jitter; never sooner than the server asked for, if that makes sense."""
         longest = min(limits.RECONNECT_SECONDS_MAX, limits.RECONNECT_SECONDS_MIN * 2.0 ** min(retries - 1, 20))
         seconds = longest * (0.5 + self._runtime.random.random() / 2)
         hint_ms = self._session.retry_after_ms or error.data.get("retryAfterMs", 0)
-        if hint_ms:
+        if isinstance(hint_ms, int) and hint_ms > 0:
             # Everybody got the same hint: spread the return over half of it again.
-            seconds = max(seconds, hint_ms / 1000 * (1 + self._runtime.random.random() / 2))
+            hint_seconds = min(hint_ms, int(limits.RECONNECT_HINT_SECONDS_MAX * 1000)) / 1000
+            seconds = max(seconds, hint_seconds * (1 + self._runtime.random.random() / 2))
         with anyio.move_on_after(seconds):
             while not self._is_over():
                 await self._look_up()

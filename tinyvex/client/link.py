@@ -212,5 +212,5 @@ def _refusal(response: Response) -> TinyvexError:
     if response.status_code == 403:
         return Forbidden(sentence)
     seconds = response.headers.get("Retry-After", "")
-    hint = {"retryAfterMs": int(seconds) * 1000} if seconds.isdecimal() else {}
+    hint = {"retryAfterMs": int(seconds) * 1000} if seconds.isdecimal() and len(seconds) < 10 else {}
     return ConnectionLost(sentence, **hint)
