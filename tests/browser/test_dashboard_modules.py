@@ -14,6 +14,7 @@ from tests.support.browser import running_browser
 from tests.support.dashboard import APP, page_of
 from tests.support.process import ServerProcess
 from tinyvex.values import codec
+from tinyvex.values.ids import DocumentId
 from tinyvex.values.types import Int64
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -99,6 +100,23 @@ async def test_a_value_is_told_whole(page: Page, value: Any) -> None:
 async def test_figures_are_told_with_units(page: Page, function: str, argument: Any, text: str) -> None:
     """Short, and to a sensible number of digits."""
     assert await call(page, "values", function, argument) == text
+
+
+IDS = [
+    DocumentId(table, bytes([byte] * 16)).text for table, byte in [(1, 0), (10001, 255), (2**20, 7), (2**32 - 1, 128)]
+]
+
+
+@pytest.mark.parametrize("text", IDS)
+async def test_an_id_is_known_by_its_check(page: Page, text: str) -> None:
+    """As the server writes it, for tables of any number; with one letter changed it is none."""
+    assert await call(page, "values", "isId", text)
+    assert not await call(page, "values", "isId", text[:5] + ("0" if text[5] != "0" else "1") + text[6:])
+
+
+async def test_a_hash_is_no_id(page: Page) -> None:
+    """Though 32 hexadecimal digits look like one: it is shown whole."""
+    assert not await call(page, "values", "isId", "d41d8cd98f00b204e9800998ecf8427e")
 
 
 WELCOME = {"protocolVersion": 1, "epoch": "e", "lastTs": 0, "databaseId": "d", "limits": {}, "heartbeatMs": 5000}

@@ -14,6 +14,7 @@ import tinyvex as tv
 from tests.support.browser import running_browser
 from tests.support.dashboard import SCREENSHOTS, open_tab, visit
 from tests.support.process import ServerProcess
+from tinyvex.values.ids import DocumentId
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -113,7 +114,7 @@ async def test_an_id_leads_to_its_document(tab: Page, client: tv.Client) -> None
 
 async def test_an_id_of_nothing_is_said(tab: Page) -> None:
     """In the server's words."""
-    await visit(tab, "data//0123456789abcdef0123456789abcdef")
+    await visit(tab, f"data//{DocumentId(4_000, bytes(16)).text}")
     await expect(tab.get_by_role("alert")).to_contain_text("No such document")
 
 

@@ -1,6 +1,7 @@
 // Values as they travel, and as people read them.
 
 const WRAPPERS = ["$integer", "$float", "$bytes"];
+const CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz";
 
 /** The text inside a wrapper such as `{"$integer": "…"}`, as [name, text]; null for any other value. */
 export function wrapped(value) {
@@ -87,9 +88,27 @@ export function shortId(id) {
   return `${id.slice(0, 4)}…${id.slice(-7)}`;
 }
 
-/** Whether a value looks like a document's id. */
+/** Whether a value is a document's id: by its check, because other texts, such as hashes, have the same letters. */
 export function isId(value) {
-  return typeof value === "string" && /^[0-9a-hjkmnp-tv-z]{31,37}$/.test(value);
+  if (typeof value !== "string" || !/^[0-9a-hjkmnp-tv-z]{31,37}$/.test(value)) return false;
+  const bytes = [];
+  let [bits, number] = [0, 0];
+  for (const letter of value) {
+    number = (number << 5) | CROCKFORD.indexOf(letter);
+    bits += 5;
+    if (bits >= 8) {
+      bytes.push((number >> (bits - 8)) & 0xff);
+      bits -= 8;
+      number &= (1 << bits) - 1;
+    }
+  }
+  const check = bytes.splice(-2);
+  let [sum, sums] = [0, 0];
+  for (const byte of bytes) {
+    sum = (sum + byte) & 0xff;
+    sums = (sums + sum) & 0xff;
+  }
+  return check[0] === sum && check[1] === sums;
 }
 
 /** 1234567 as 1,234,567. */
