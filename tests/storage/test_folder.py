@@ -1,6 +1,7 @@
 """The data folder's lock."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +83,14 @@ def test_a_file_that_came_meanwhile_is_not_replaced_unasked(tmp_path):
         target.write_text("theirs")
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
     assert target.read_text() == "theirs"
+
+
+def test_a_file_is_synced_before_it_has_its_name(tmp_path, monkeypatch):
+    """After a power failure it is whole, or not there."""
+    happened = []
+    replace = Path.replace
+    monkeypatch.setattr("tinyvex.storage.folder._sync_file", lambda path: happened.append(path.read_text()))
+    monkeypatch.setattr(Path, "replace", lambda path, target: happened.append("named") or replace(path, target))
+    with whole_file(tmp_path / "copy", replace=False) as unfinished:
+        unfinished.write_text("all of it")
+    assert happened == ["all of it", "named"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -87,11 +86,11 @@ async def _no_pause() -> None:
 def _write_anew(data: DataFolder) -> None:
     # Not a VACUUM in place: that makes the copy in memory, where temporary tables are, and writes all of it to the log.
     try:
-        with whole_file(data.database, replace=True) as unfinished:
-            with closing(database.open_writer(data.database, "full")) as connection:
-                connection.execute("VACUUM INTO ?", (str(unfinished),))
-                database.end_log(connection)
-            with unfinished.open("r+b") as file:
-                os.fsync(file.fileno())
+        with (
+            whole_file(data.database, replace=True) as unfinished,
+            closing(database.open_writer(data.database, "full")) as connection,
+        ):
+            connection.execute("VACUUM INTO ?", (str(unfinished),))
+            database.end_log(connection)
     except sqlite3.Error as error:
         raise translate(error, data.database) from error

@@ -13,7 +13,6 @@ Snapshots of Convex have the same shape. Everything is streamed: memory does not
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import zipfile
 from collections.abc import Callable, Iterator
@@ -84,26 +83,23 @@ def export(folder: Path, target: Path, progress: Progress | None = None, *, repl
 def _write(
     connection: sqlite3.Connection, snapshot: Snapshot, target: Path, progress: Progress | None
 ) -> tuple[int, int]:
-    """Write the zip file and sync it; how many tables and documents are in it."""
+    """Write the zip file; how many tables and documents are in it."""
     tables = [table for table in snapshot.catalog.tables() if table.number >= FIRST_TABLE_NUMBER]
     tables.sort(key=attrgetter("name"))
     total = sum([_count(connection, table) for table in tables])
     done = 0
-    with target.open("wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            archive.writestr("README.md", README.format(ts=snapshot.ts))
-            lines = [msgspec.json.encode({"name": table.name, "id": table.number}) for table in tables]
-            archive.writestr("_tables/documents.jsonl", b"".join([line + b"\n" for line in lines]))
-            for table in tables:
-                with archive.open(f"{table.name}/documents.jsonl", "w", force_zip64=True) as entry:
-                    for page in _pages(snapshot, table):
-                        entry.write(b"".join([line + b"\n" for line in page]))
-                        done += len(page)
-                        if progress is not None:
-                            progress(done, total)
-                archive.writestr(f"{table.name}/generated_schema.jsonl", '"uniform"\n')
-        file.flush()
-        os.fsync(file.fileno())
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("README.md", README.format(ts=snapshot.ts))
+        lines = [msgspec.json.encode({"name": table.name, "id": table.number}) for table in tables]
+        archive.writestr("_tables/documents.jsonl", b"".join([line + b"\n" for line in lines]))
+        for table in tables:
+            with archive.open(f"{table.name}/documents.jsonl", "w", force_zip64=True) as entry:
+                for page in _pages(snapshot, table):
+                    entry.write(b"".join([line + b"\n" for line in page]))
+                    done += len(page)
+                    if progress is not None:
+                        progress(done, total)
+            archive.writestr(f"{table.name}/generated_schema.jsonl", '"uniform"\n')
     return len(tables), done
 
 

@@ -159,7 +159,7 @@ def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
     """
     A file that appears under its name when it is whole, and not at all when making it fails.
 
-    Gives the path to write to; whoever writes there syncs what is written.
+    Gives the path to write to; what is there afterwards is synced.
 
     Raises:
         DataFolderUnusable: the target is there already and is not to be replaced, or it cannot be written.
@@ -176,6 +176,7 @@ def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
         _refuse_present(target, replace=replace)
         if not _is_same(unfinished, own):
             raise DataFolderUnusable(f"another process writes {target} as well")
+        _sync_file(unfinished)
         unfinished.replace(target)
         sync_folder(target.parent)
     except OSError as error:
@@ -204,6 +205,14 @@ def _refuse_present(target: Path, *, replace: bool) -> None:
 def _is_same(path: Path, known: os.stat_result) -> bool:
     """Whether a file is still the one that was made, and not another's of the same name."""
     return os.path.samestat(path.stat(), known)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("r+b") as file:
+        if sys.platform == "darwin":  # where fsync leaves it to the drive when it writes
+            fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
