@@ -321,6 +321,18 @@ def test_a_compaction_that_fails_leaves_the_database(
     assert titles(folder, capsys) == ["A"]
 
 
+def test_compacting_leaves_the_database_on_its_disk(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the file in the folder is a link, it still is one afterwards."""
+    (tmp_path / "disk").mkdir()
+    (folder / "data.sqlite3").rename(tmp_path / "disk" / "data.sqlite3")
+    (folder / "data.sqlite3").symlink_to(tmp_path / "disk" / "data.sqlite3")
+    assert run(["compact", "--data", str(folder)]) == 0
+    assert (folder / "data.sqlite3").is_symlink()
+    assert titles(folder, capsys) == ["A"]
+
+
 def test_compacting_leaves_whoever_reads_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,7 +87,7 @@ def _write_anew(data: DataFolder) -> None:
     # Not a VACUUM in place: that makes the copy in memory, where temporary tables are, and writes all of it to the log.
     try:
         with (
-            whole_file(data.database, replace=True) as unfinished,
+            whole_file(data.database.resolve(), replace=True) as unfinished,  # where it is, should this be a link
             closing(database.open_writer(data.database, "full")) as connection,
         ):
             connection.execute("VACUUM INTO ?", (str(unfinished),))
