@@ -1,4 +1,4 @@
-"""The real runtime's second loop; everything else of it is used by all that runs on threads."""
+"""The real runtime's second loop, and its listening; everything else of it is used by all that runs on threads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from tests.support.process import free_port
 from tinyvex.runtime import LoopThread, Runtime
 
 
@@ -93,3 +94,21 @@ async def test_stopping_twice_is_stopping_once() -> None:
     thread = start_loop()
     assert thread.stop()
     assert thread.stop()
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_cancelled_listen_listens_no_more(steps: int) -> None:
+    """At whichever step it was cancelled."""
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    port = free_port()
+    listening = asyncio.create_task(runtime.listen(asyncio.Protocol, "127.0.0.1", port))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if not listening.cancel():
+        (await listening).close()
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            await listening
+    with pytest.raises(OSError, match="refused|failed"):
+        await runtime.dial(asyncio.Protocol, "127.0.0.1", port)

@@ -173,7 +173,12 @@ class Runtime:
         Raises:
             OSError: the port is taken or the address is not this machine's.
         """
-        server = await self.loop.create_server(factory, host, port, ssl=context, backlog=2048)
+        server = await self.loop.create_server(factory, host, port, ssl=context, backlog=2048, start_serving=False)
+        try:
+            await server.start_serving()  # not in the line above: cancelled there, it would go on listening
+        except BaseException:
+            server.close()
+            raise
         return _SocketListener(server)
 
     async def dial(

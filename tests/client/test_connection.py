@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -113,6 +114,24 @@ def test_closing_does_not_wait_for_a_server_that_does_not_answer() -> None:
         return world.now
 
     assert in_fake_world(scenario) == pytest.approx(1)
+
+
+def test_a_client_that_is_closed_at_any_moment_says_nothing() -> None:
+    """Whatever was on its way: no callback of the loop fails, and no task is left."""
+
+    async def scenario(world: FakeWorld) -> list[dict[str, Any]]:
+        said: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: said.append(context))
+        for steps in range(40):
+            async with world.client() as client:
+                client.subscribe("counters:get", {"name": "a"})
+                for _ in range(steps):
+                    await asyncio.sleep(0.0005)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return said
+
+    assert in_fake_world(scenario) == []
 
 
 def test_retries_start_anew_once_everything_has_caught_up() -> None:

@@ -248,6 +248,8 @@ class Connection:
     # Called by the link, on the loop.
 
     def _opened(self) -> None:
+        if self._is_over():
+            return  # closed meanwhile: `_attend` will see to it
         self._session.opened(self._runtime.now_us() // 1000)
         self.wake()
 
