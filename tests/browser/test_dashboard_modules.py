@@ -119,6 +119,31 @@ async def test_a_hash_is_no_id(page: Page) -> None:
     assert not await call(page, "values", "isId", "d41d8cd98f00b204e9800998ecf8427e")
 
 
+FAULT = """
+async ([name, data]) => {
+  const { RemoteError } = await import("/_dashboard/remote_error.js");
+  const { faultOf } = await import("/_dashboard/fault.js");
+  const element = faultOf(new RemoteError({ message: "it failed", data: { name, requestId: "abc-1", ...data } }));
+  const texts = (selector) => [...element.querySelectorAll(selector)].map((each) => each.textContent);
+  return { terms: texts("dt"), links: texts("a"), tracebacks: texts(".told") };
+}
+"""
+"""What is shown of an error."""
+
+
+@pytest.mark.parametrize(("name", "links"), [("FunctionFailed", ["abc-1"]), ("AppError", []), ("InvalidArguments", [])])
+async def test_only_what_was_logged_leads_to_the_log(page: Page, name: str, links: list[str]) -> None:
+    """What an app says itself, or a caller did wrong, the server does not log."""
+    assert (await page.evaluate(FAULT, [name, {}]))["links"] == links
+
+
+async def test_a_traceback_is_shown_where_the_server_tells_one(page: Page) -> None:
+    """As it does to developers: in lines, as Python prints it."""
+    traceback = "Traceback (most recent call last):\n  File 'app.py', line 1\nZeroDivisionError\n"
+    shown = await page.evaluate(FAULT, ["FunctionFailed", {"details": {"traceback": traceback}}])
+    assert shown["tracebacks"] == [traceback]
+
+
 WELCOME = {"protocolVersion": 1, "epoch": "e", "lastTs": 0, "databaseId": "d", "limits": {}, "heartbeatMs": 5000}
 
 

@@ -2,6 +2,7 @@
 
 import { calm, flash, h, say, show } from "./dom.js";
 import { Client } from "./client.js";
+import { faultOf } from "./fault.js";
 import { Field, Form, Mistake, resolved, typeName } from "./form.js";
 import { json, renew } from "./json.js";
 import { duration, moment } from "./values.js";
@@ -160,23 +161,4 @@ function sentenceOf(message, path) {
   const place = path.replace(/^\$\.?/, "");
   const sentence = message.split(`${path}: `).at(-1);
   return /[.[]/.test(place) ? `${place}: ${sentence}` : sentence;
-}
-
-/** All that an error says: its sentence, whose fault it is, whether to try again, and what the app put into it. */
-function faultOf(error) {
-  const { fault, retry, requestId, path, appData, details } = error.data;
-  const facts = [
-    ["Fault", fault],
-    ["Retry", retry],
-    ["Argument", path],
-    ["In the log as", requestId && h("a", { class: "link", href: `#/log/${encodeURIComponent(requestId)}` }, requestId)],
-  ].filter(([, text]) => text);
-  return h(
-    "div",
-    { class: "fault", role: "alert" },
-    h("p", { class: "sentence" }, error.message),
-    h("dl", {}, facts.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])),
-    appData === undefined ? null : [h("h3", {}, "Data from the app"), json(appData)],
-    details === undefined ? null : [h("h3", {}, "Details"), json(details)],
-  );
 }
