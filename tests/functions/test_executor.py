@@ -116,6 +116,15 @@ def test_dev_mode_tells_the_line_that_was_stopped(caplog: pytest.LogCaptureFixtu
     assert caplog.messages == [f"m:f was stopped at {Location(__file__, line)}"]
 
 
+def test_dev_mode_does_not_watch_the_systems_own_functions(caplog: pytest.LogCaptureFixture) -> None:
+    """A module of Tinyvex that one of them imports is no file that a developer opened."""
+    reading = executor(reveal=True)
+    for path in ("_system:tables", "m:opens"):
+        with caplog.at_level("WARNING", "tinyvex.functions"):
+            reading._run(SimpleNamespace(path=path, function=lambda _ctx: Path(__file__).open().close()), Any, {})  # type: ignore[arg-type]
+    assert [message.split()[0] for message in caplog.messages] == ["m:opens"]
+
+
 def test_an_error_lets_go_of_its_frames() -> None:
     """Results are kept, and frames hold transactions."""
     try:
