@@ -327,3 +327,33 @@ async def test_few_scrapes_go_on_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         await anyio.lowlevel.checkpoint()
         may_end.set()
     assert [task.result() for task in [*first, another]] == [200] * limits.SCRAPES_MAX
+
+
+async def test_a_look_at_the_file_goes_on_where_its_scrape_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A library's thread makes it: left alone, that would answer a loop that is closed, and say so in a traceback."""
+    begun, may_end = anyio.Event(), anyio.Event()
+    ended = []
+
+    async def inspect(_database: Path) -> Any:
+        begun.set()
+        await may_end.wait()
+        ended.append(True)
+        raise LookupError("nobody wants to know")
+
+    async def scrape() -> None:
+        with pytest.raises(LookupError):
+            await http_module.metrics(Counters(), store)
+
+    monkeypatch.setattr("tinyvex.storage.inspection.inspect_file", inspect)
+    store: Any = SimpleNamespace(folder=SimpleNamespace(database=Path("nowhere")))
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scrape)
+            await begun.wait()
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+                may_end.set()
+    assert ended == [True]

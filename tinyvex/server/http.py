@@ -12,6 +12,7 @@ from http import HTTPStatus
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import msgspec
 from websockets.datastructures import Headers
 from websockets.http11 import Response
@@ -117,8 +118,11 @@ async def metrics(counters: Counters, store: Store) -> Response:
 
     from tinyvex.storage.inspection import inspect_file
 
+    # A thread of a library does this; where the loop is closed before it has answered, it ends with a traceback.
+    with anyio.CancelScope(shield=True):
+        file = await inspect_file(store.folder.database)
     registry = CollectorRegistry()
-    registry.register(_Collector(counters, store, await inspect_file(store.folder.database)))
+    registry.register(_Collector(counters, store, file))
     return text_response(HTTPStatus.OK, generate_latest(registry).decode(), CONTENT_TYPE_PLAIN_0_0_4)
 
 
