@@ -55,3 +55,13 @@ def test_it_overwrites_nothing(project: Path, capsys: pytest.CaptureFixture[str]
     assert run(["new", "My notes"]) == 2
     assert (project / "app.py").read_text() == "mine"
     assert "nothing was written" in capsys.readouterr().err
+
+
+def test_its_client_says_that_no_server_runs(project: Path) -> None:
+    """In one line, after a while."""
+    client = project / "client.py"
+    client.write_text(
+        client.read_text().replace(":4800", ":1").replace("wait_connected(), 5)", "wait_connected(), 0.01)")
+    )
+    ended = subprocess.run([sys.executable, str(client)], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "no server at ws://127.0.0.1:1: start one with `tinyvex dev`\n")

@@ -134,6 +134,22 @@ def test_wrong_calls_are_refused_before_they_are_sent(path: Any, args: Any, kind
     in_fake_world(scenario)
 
 
+def test_a_client_that_was_not_entered_says_so() -> None:
+    """Its calls would wait for ever; a closed one is closed."""
+
+    async def scenario(world: FakeWorld) -> None:
+        client = world.client()
+        with pytest.raises(RuntimeError, match=r"async with tv\.connect"):
+            await client.query(GET, A)
+        with pytest.raises(RuntimeError, match=r"async with tv\.connect"):
+            client.subscribe(GET, A)
+        client.close()
+        with pytest.raises(ClientClosed):
+            await client.query(GET, A)
+
+    in_fake_world(scenario)
+
+
 def test_calls_wait_for_the_server() -> None:
     """A client may be there before its server."""
 

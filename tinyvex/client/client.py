@@ -83,6 +83,7 @@ class Client(Known):
     Every call may raise, beside what its docstring names:
         ClientClosed: the client was closed.
         RemoteError: the server ended the session for good: wrong token, no common protocol version, session replaced.
+        RuntimeError: the client was not entered.
 
     Use it on the loop that entered it.
     """
@@ -177,6 +178,7 @@ class Client(Known):
             InvalidValue, ValueTooLarge, InvalidParams: the arguments or the path.
             TooManyQueries: CLIENT_QUERIES_MAX are subscribed.
         """
+        self._require_entered()
         query = self._session.subscribe(check_path(path), encode_arguments(args))
         subscription: Subscription[Any]
         subscription = Subscription(
@@ -277,6 +279,11 @@ class Client(Known):
         """
         return await self._call(Kind.ACTION, path, args, type)
 
+    def _require_entered(self) -> None:
+        """A client that nobody entered connects to nothing: its calls would wait for ever."""
+        if self._connection is None and self._session.error is None:
+            raise RuntimeError("the client was not entered: write `async with tv.connect(…) as client:`")
+
     async def _call(
         self,
         kind: Kind,
@@ -287,6 +294,7 @@ class Client(Known):
         at: int | None = None,
         update: Update | None = None,
     ) -> Any:
+        self._require_entered()
         encoded = encode_arguments(args)
         check_path(path)
         await self._room.acquire()
