@@ -213,7 +213,10 @@ class Connection:
                 await self._runtime.dial(lambda: link, host, port, self._trust.context)
         except ssl.SSLCertVerificationError as error:
             link.abort(
-                ServerUntrusted(f"the certificate of {host}:{port} is not to be believed: {error.verify_message}")
+                ServerUntrusted(
+                    f"the certificate of {host}:{port} is not to be believed: {error.verify_message}; "
+                    "one that you know is named by its fingerprint, tls='sha256:…'"
+                )
             )
         except ssl.SSLError as error:
             link.abort(ConnectionLost(f"{host}:{port} does not answer in TLS: {error.reason or error}"))
