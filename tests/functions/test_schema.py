@@ -11,6 +11,7 @@ from tinyvex.errors import AppInvalid, SchemaViolation
 from tinyvex.functions.document import Document, Location, TableDeclaration
 from tinyvex.functions.schema import TableSpec, class_spec, user_fields
 from tinyvex.values import codec
+from tinyvex.values.types import Int64
 
 
 class Place(msgspec.Struct):
@@ -105,11 +106,24 @@ def test_an_undecorated_class() -> None:
         class_spec(Thing)
 
 
+def test_a_default_that_no_schema_can_show_is_told_with_a_way_out() -> None:
+    """An Int64 inside a nested class."""
+
+    class Inner(msgspec.Struct):
+        count: Int64 = Int64(1)
+
+    class Outer(Document):
+        inner: Inner
+
+    with pytest.raises(AppInvalid, match="class Outer: .*Int64.* default .*default_factory"):
+        spec(cls=Outer)
+
+
 # Fingerprints.
 
 
 def test_same_class_same_fingerprint() -> None:
-    """Another load of the same class, and other indexes, do not make documents be validated again."""
+    """Another load of the same class, and other names of indexes, do not make documents be validated again."""
 
     class Thing(Document):  # as the one above
         name: str
@@ -117,7 +131,13 @@ def test_same_class_same_fingerprint() -> None:
         place: Place | None = None
         extra: dict[str, Any] = msgspec.field(default_factory=dict)
 
-    assert spec(cls=Thing).fingerprint == spec(indexes={"by_name": ["name"]}).fingerprint
+    one, other = spec(cls=Thing, indexes={"a": ["name"]}), spec(indexes={"b": ["name"], "c": ["name"]})
+    assert one.fingerprint == other.fingerprint
+
+
+def test_other_indexed_fields_other_fingerprint() -> None:
+    """Documents are looked at, whether they are found by what is read of them."""
+    assert spec(indexes={"by_name": ["name"]}).fingerprint != spec(indexes={"by_size": ["size"]}).fingerprint
 
 
 def test_other_class_other_fingerprint() -> None:
@@ -136,6 +156,32 @@ def test_other_class_other_fingerprint() -> None:
 def test_documents_that_fit() -> None:
     """A stored document that fits has no problems; what has a default may be missing."""
     assert spec().validate(b'{"_creationTime":1,"_id":"x","name":"a"}') == []
+
+
+def test_indexed_fields_are_stored_as_they_are_read() -> None:
+    """A default, and the kind of a number; fields without an index stay as they are."""
+
+    class Counted(Document):
+        name: str = ""
+        count: Int64 = Int64(1)
+        total: Int64 = Int64(0)
+        plain: int = 0
+        tags: list[Int64] = []  # noqa: RUF012 - msgspec copies it
+
+    paths = ["count", "plain", "tags"]
+    indexed = spec(cls=Counted, indexes={f"by_{path}": [path] for path in paths})
+    old = {"_creationTime": 1, "_id": "x", "total": 3, "plain": Int64(2), "tags": [4]}
+    new = codec.decode(indexed.renewed(codec.encode(old)))
+    assert new == old | {"count": 1}
+    kinds = [type(value) for value in (new["count"], new["total"], new["plain"], new["tags"][0])]
+    assert kinds == [Int64, int, int, Int64]
+
+
+@pytest.mark.parametrize("indexes", [{}, {"by_name": ["name"]}])
+def test_what_is_stored_as_it_is_read_stays_as_it_is(indexes: dict[str, list[str]]) -> None:
+    """To the byte."""
+    stored = codec.encode({"_creationTime": 1, "_id": "x", "name": "a"})
+    assert spec(indexes=indexes).renewed(stored) == stored
 
 
 def test_all_problems_are_told() -> None:

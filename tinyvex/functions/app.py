@@ -116,6 +116,10 @@ class App:
         """What is wrong with a stored document, for every table that has a class."""
         return {name: table.validate for name, table in self.tables.items() if table.cls is not None}
 
+    def renewers(self) -> Mapping[str, Callable[[bytes], bytes]]:
+        """What is to be stored of a document that fits, for every table whose class has indexed fields."""
+        return {name: table.renewed for name, table in self.tables.items() if table.cls is not None and table.indexes}
+
     def table_fingerprints(self) -> Mapping[str, str]:
         """Of every table's class."""
         return {name: table.fingerprint for name, table in self.tables.items()}

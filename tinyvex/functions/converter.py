@@ -239,7 +239,13 @@ def json_schema(kind: Any) -> dict[str, Any]:
     Raises:
         TypeError: msgspec cannot describe it.
     """
-    schema = msgspec.json.schema(_described(kind), schema_hook=_schema_of)
+    try:
+        schema = msgspec.json.schema(_described(kind), schema_hook=_schema_of)
+    except TypeError as error:
+        if "Encoding objects" not in str(error):
+            raise
+        hint = "as a default inside a nested class; write it as msgspec.field(default_factory=lambda: …)"
+        raise TypeError(f"{error} {hint}") from error
     found: dict[str, Any] = _with_wrappers(schema)
     return found
 

@@ -176,16 +176,17 @@ class _Rows:
             fields = self._fields(user_fields(document))
             fields["_creationTime"] = created
             fields["_id"] = text
+            if self._style == "stored" and self._spec is not None:
+                problems = self._spec.problems(fields, self._catalog)
+                if problems:
+                    raise _RowProblems(problems)
+                fields |= self._spec.indexed_fields(fields)
             write = replacement.write_of(self._table, internal, fields)
         except TinyvexError as error:
             raise _RowProblems([error.message]) from None
         assert write.json is not None
         if len(write.json) > DOCUMENT_BYTES_MAX:
             raise _RowProblems([f"the document has {len(write.json)} bytes; the limit is {DOCUMENT_BYTES_MAX}"])
-        if self._style == "stored" and self._spec is not None:
-            problems = self._spec.problems(fields, self._catalog)
-            if problems:
-                raise _RowProblems(problems)
         self._seen.add(internal)
         return write
 

@@ -50,21 +50,7 @@ class Entry:
         """What a commit does to the document."""
         prev_ts = None if self.base is None else self.base.ts
         data = None if self.now is None else self.now.json
-        old, new = self.old_keys, self.keys
-        if old == new:
-            return Write(tablet, self.internal, data, prev_ts, (), (), tuple(old))
-        if not old:
-            return Write(tablet, self.internal, data, prev_ts, (), tuple(new), ())
-        kept = set(old) & set(new)
-        return Write(
-            tablet,
-            self.internal,
-            data,
-            prev_ts,
-            tuple(key for key in old if key not in kept),
-            tuple(key for key in new if key not in kept),
-            tuple(key for key in old if key in kept),
-        )
+        return Write.between(tablet, self.internal, data, prev_ts, self.old_keys, self.keys)
 
 
 class Overlay:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from msgspec import UNSET, inspect
@@ -24,6 +24,7 @@ from tinyvex.values import codec
 
 if TYPE_CHECKING:
     from tinyvex.storage.catalog import Catalog
+    from tinyvex.values.types import Value
 
 __all__ = ["TableSpec", "class_spec", "user_fields"]
 
@@ -39,7 +40,7 @@ class TableSpec:
         cls: its class; None where documents are mappings.
         indexes: fields of each index, without the system's own.
         location: where it was declared.
-        fingerprint: changes when the class's schema does; existing documents are validated then.
+        fingerprint: changes when the class's schema does, or what its indexes look at; existing documents are validated then.
 
     Raises:
         AppInvalid: a name, an index field or an annotation is impossible.
@@ -62,7 +63,8 @@ class TableSpec:
                 raise self.location.invalid(f"class {cls.__name__}: {error}") from error
             self._fields = tuple(name for name in cls.__struct_fields__ if not name.startswith("_"))
         self._index_types = self._check_index_fields()
-        self.fingerprint = hashlib.sha256(msgspec.json.encode(schema, order="deterministic")).hexdigest()
+        looked_at = [schema, sorted(self._index_types)]
+        self.fingerprint = hashlib.sha256(msgspec.json.encode(looked_at, order="deterministic")).hexdigest()
 
     def _check_names(self) -> None:
         if not is_identifier(self.name):
@@ -131,6 +133,26 @@ class TableSpec:
         except Mismatch as mismatch:
             return self._all_problems(value, catalog) or [str(mismatch)]
         return []
+
+    def renewed(self, data: bytes) -> bytes:
+        """
+        A stored document that fits, with its indexed fields as they would be stored today.
+
+        It may be older than a field, which reads as its default then, or than the kind of a number:
+        an index would find neither by the value that is read.
+        """
+        document = codec.decode_canonical(data)
+        assert isinstance(document, dict), document
+        return codec.encode(document | self.indexed_fields(document))
+
+    def indexed_fields(self, document: Mapping[str, Any]) -> dict[str, Value]:
+        """The top-level fields that an index looks at, of a document that fits, as they are stored when it is written."""
+        if self._converter is None or not self.indexes:
+            return {}
+        checked = self._converter.check(document)
+        names = {path.partition(".")[0] for paths in self.indexes.values() for path in paths}
+        fields = {name: value for name in names if (value := getattr(checked, name)) is not UNSET}
+        return cast("dict[str, Value]", codec.decode_canonical(codec.encode(fields)))
 
     def takes(self, name: str, value: Any) -> bool:
         """Whether a value fits the field of this name; there may be no such field."""

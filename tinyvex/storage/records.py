@@ -71,6 +71,26 @@ class Write(NamedTuple):
     added: tuple[Key, ...]
     kept: tuple[Key, ...]
 
+    @classmethod
+    def between(
+        cls, tablet: int, internal: bytes, json: bytes | None, prev_ts: int | None, old: list[Key], new: list[Key]
+    ) -> Write:
+        """Of a document that had some keys, or none, and has others now, or none."""
+        if old == new:
+            return cls(tablet, internal, json, prev_ts, (), (), tuple(old))
+        if not old:
+            return cls(tablet, internal, json, prev_ts, (), tuple(new), ())
+        kept = set(old) & set(new)
+        return cls(
+            tablet,
+            internal,
+            json,
+            prev_ts,
+            tuple(key for key in old if key not in kept),
+            tuple(key for key in new if key not in kept),
+            tuple(key for key in old if key in kept),
+        )
+
 
 class RequestRecord(NamedTuple):
     """What a mutation answered, kept so that a resent one is answered the same and not run again."""

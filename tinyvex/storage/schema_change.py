@@ -7,7 +7,8 @@ Changing tables, indexes and code while the old ones go on serving.
     2. validate existing documents of tables whose class changed      reading, page by page
     3. commit: new tables, new indexes as *building*                  mutations maintain them from here on
     4. backfill the new indexes                                       one short unit after another
-    5. commit: new indexes *ready*, removed ones *dropping*, the code's fingerprint; documents written since 2 fit too
+    5. commit: new indexes *ready*, removed ones *dropping*, the code's fingerprint; documents written since 2 fit too,
+       and those that the new class stores otherwise are stored anew
     6. delete the entries of removed indexes                          one short unit after another
 
 A change that is refused, or interrupted before 5, changes nothing that is served.
@@ -23,11 +24,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tinyvex.errors import SchemaRejected
-from tinyvex.limits import BACKFILL_STEP_ROWS, SCAN_PAGE_ROWS, SCHEMA_VIOLATIONS_MAX
+from tinyvex.limits import BACKFILL_STEP_ROWS, DOCUMENT_BYTES_MAX, SCAN_PAGE_ROWS, SCHEMA_VIOLATIONS_MAX
 from tinyvex.storage.catalog import (
     BY_CREATION_TIME,
     CODE_TABLET,
     Catalog,
+    IndexInfo,
     IndexState,
     TableInfo,
 )
@@ -35,6 +37,7 @@ from tinyvex.storage.database import set_global
 from tinyvex.storage.index_building import backfill_step, drop_unfinished
 from tinyvex.storage.log import Outcome, Snapshot, StoredDocument
 from tinyvex.storage.ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.storage.renewal import Renewer, renew
 from tinyvex.storage.system import SystemChange, SystemDocument, documents, fields_of, system_tables
 from tinyvex.values.ids import DocumentId
 
@@ -64,6 +67,8 @@ class _Plan:
     new_indexes: list[tuple[str, str]] = field(default_factory=list)
     dropped_indexes: list[tuple[str, str]] = field(default_factory=list)
     fingerprints: dict[str, str | None] = field(default_factory=dict)
+    outdated: set[str] = field(default_factory=set)
+    """Tables with documents that the new class stores otherwise."""
     code: bool = False
     newest_row: int = 0
     tablets: Mapping[str, int] = field(default_factory=dict)
@@ -80,6 +85,7 @@ async def change_schema(
     validators: Mapping[str, Validator],
     fingerprint: str,
     table_fingerprints: Mapping[str, str],
+    renewers: Mapping[str, Renewer] | None = None,
     switch: Callable[[int], None] | None = None,
     unswitch: Callable[[int], None] | None = None,
 ) -> Catalog:
@@ -95,6 +101,7 @@ async def change_schema(
         validators: for each table with a class: a document's JSON to what is wrong with it.
         fingerprint: of the app's code.
         table_fingerprints: of each table's class; documents are validated only where it changed.
+        renewers: for each table with a class: what is to be stored of a document that fits it.
         switch: called on the writer's thread with the code change's `ts`, so that units after it run the new code.
         unswitch: called there too, to take a `switch` back that did not commit.
 
@@ -105,7 +112,9 @@ async def change_schema(
         SchemaRejected: existing documents do not fit; `violations` lists up to 100 of `total`, with id and problem.
         StorageError: the file cannot be written.
     """
-    change = _SchemaChange(store, declaration, validators, fingerprint, table_fingerprints, switch, unswitch)
+    change = _SchemaChange(
+        store, declaration, validators, fingerprint, table_fingerprints, renewers or {}, switch, unswitch
+    )
     return await change.run()
 
 
@@ -117,6 +126,7 @@ class _SchemaChange:
         validators: Mapping[str, Validator],
         fingerprint: str,
         table_fingerprints: Mapping[str, str],
+        renewers: Mapping[str, Renewer],
         switch: Callable[[int], None] | None,
         unswitch: Callable[[int], None] | None,
     ) -> None:
@@ -125,6 +135,7 @@ class _SchemaChange:
         self._validators = validators
         self._fingerprint = fingerprint
         self._table_fingerprints = table_fingerprints
+        self._renewers = renewers
         self._switch = switch
         self._unswitch = unswitch
 
@@ -173,7 +184,7 @@ class _SchemaChange:
     # 2. Do the documents fit?
 
     async def _validate_existing(self, plan: _Plan) -> None:
-        violations = _Violations(self._validators)
+        violations = _Violations(self._validators, self._renewers, plan.outdated)
         for name in plan.fingerprints:
             if name in self._validators and name not in plan.new_tables:
                 lo: bytes | None = KEY_MIN
@@ -265,7 +276,11 @@ class _SchemaChange:
         else:
             change_code(change, code, fingerprint=self._fingerprint)
 
-        def switch(_: sqlite3.Connection) -> None:
+        def switch(connection: sqlite3.Connection) -> None:
+            for name in sorted(plan.outdated):
+                table = snapshot.catalog.table(name)
+                kept = [index for index in table.maintained if not _is_dropped(plan, table, index)]
+                renew(connection, snapshot.catalog, table, kept, self._renewers[name], ts)
             if self._switch is not None:
                 self._switch(ts)
 
@@ -273,11 +288,13 @@ class _SchemaChange:
             if self._unswitch is not None:
                 self._unswitch(ts)
 
-        return Outcome(None, change.record(), switch, unswitch)
+        record = change.record()
+        assert record is not None
+        return Outcome(None, record._replace(moves=bool(plan.outdated)), switch, unswitch)
 
     def _validate_since(self, plan: _Plan, validated: int, snapshot: Snapshot) -> int | None:
         """Look at what the old code wrote after a row of the log, some of it at a time; None when that was all."""
-        violations = _Violations(self._validators)
+        violations = _Violations(self._validators, self._renewers, plan.outdated)
         tablets = {
             table.tablet: table
             for table in snapshot.catalog.tables()
@@ -289,6 +306,11 @@ class _SchemaChange:
                 violations.look(tablets[tablet], stored)
         violations.refuse()
         return None if len(rows) < BACKFILL_STEP_ROWS else rows[-1][0]
+
+
+def _is_dropped(plan: _Plan, table: TableInfo, index: IndexInfo) -> bool:
+    """Whether it is one that goes, and not a new one of its name, which is being built."""
+    return index.ready and (table.name, index.name) in plan.dropped_indexes
 
 
 def _carry_out(plan: _Plan, snapshot: Snapshot, change: SystemChange) -> None:
@@ -325,20 +347,36 @@ def _validate_page(violations: _Violations, name: str, lo: bytes, snapshot: Snap
 
 
 class _Violations:
-    """What does not fit."""
+    """What does not fit; and which tables have documents that fit, but are to be stored otherwise."""
 
-    def __init__(self, validators: Mapping[str, Validator]) -> None:
+    def __init__(
+        self, validators: Mapping[str, Validator], renewers: Mapping[str, Renewer], outdated: set[str]
+    ) -> None:
         self._validators = validators
+        self._renewers = renewers
+        self._outdated = outdated
         self._listed: list[dict[str, Any]] = []
         self._total = 0
 
     def look(self, table: TableInfo, stored: StoredDocument) -> None:
         """Validate one document."""
-        for problem in self._validators[table.name](stored.json):
+        for problem in self._validators[table.name](stored.json) or self._renewed(table, stored):
             self._total += 1
             if len(self._listed) < SCHEMA_VIOLATIONS_MAX:
                 text = DocumentId(table.number, stored.internal).text
                 self._listed.append({"table": table.name, "id": text, "problem": problem})
+
+    def _renewed(self, table: TableInfo, stored: StoredDocument) -> list[str]:
+        renewer = self._renewers.get(table.name)
+        json = stored.json if renewer is None else renewer(stored.json)
+        if json != stored.json:
+            self._outdated.add(table.name)
+        size = len(json)
+        return (
+            []
+            if size <= DOCUMENT_BYTES_MAX
+            else [f"with its defaults it has {size} bytes; the limit is {DOCUMENT_BYTES_MAX}"]
+        )
 
     def refuse(self) -> None:
         """

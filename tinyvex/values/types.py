@@ -26,8 +26,8 @@ class Int64(int):
 
     Arithmetic gives plain `int`s; in typed classes the annotation makes them `Int64` again.
 
-    Where a field was a plain number and becomes an `Int64`, or the other way round, documents read as the new kind at once,
-    but stay stored as they are, and indexes find them as that: write each again (`patch` with its own value).
+    Where a field was a plain number and becomes an `Int64`, or the other way round, documents read as the new kind at once;
+    where it is indexed they are stored anew as that when the change is made, elsewhere when they are written next.
 
     Raises:
         InvalidValue: the number does not fit into 64 bits.

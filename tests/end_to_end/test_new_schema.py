@@ -1,0 +1,116 @@
+"""An app whose classes change while documents are there and clients watch: reading and finding go on agreeing."""
+
+import asyncio
+
+import pytest
+
+import tinyvex as tv
+from tinyvex.server.options import ServerOptions
+from tinyvex.server.server import Server
+from tinyvex.storage.check import check_folder
+
+APP = """
+from enum import Enum
+from typing import Any, Literal
+
+import msgspec
+
+import tinyvex as tv
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Place(msgspec.Struct):
+    floor: tv.Int64 = msgspec.field(default_factory=lambda: tv.Int64(1))
+    room: str = "hall"
+
+
+@tv.table("things", indexes=INDEXES)
+class Thing(tv.Document):
+    number: int
+    FIELD
+
+
+@tv.mutation
+def add(ctx: tv.MutationCtx, number: int) -> None:
+    ctx.db.insert(Thing(number=number))
+
+
+@tv.query
+def lost(ctx: tv.QueryCtx) -> list[int]:
+    '''Those that the index does not find by what is read of them.'''
+    found = []
+    for thing in ctx.db.query(Thing):
+        same = ctx.db.query(Thing).with_index("by_it", **{"PATH": thing.PATH})
+        if thing.id not in [other.id for other in same]:
+            found.append(thing.number)
+    return found
+
+
+@tv.query
+def told(ctx: tv.QueryCtx) -> tv.Rows[Thing]:
+    return ctx.db.query(Thing).collect()
+"""
+
+CHANGES = {
+    "a new field": ("", 'it: str = "open"', "it"),
+    "a new optional field": ("", "it: str | None = None", "it"),
+    "a new enumeration": ("", "it: Colour = Colour.RED", "it"),
+    "a new list": ("", "it: list[tv.Int64] = []", "it"),
+    "a new struct": ("", "it: Place = msgspec.field(default_factory=Place)", "it.floor"),
+    "a new Int64": ("it: int = 7", "it: tv.Int64 = tv.Int64(8)", "it"),
+    "no Int64 any more": ("it: tv.Int64 = tv.Int64(7)", "it: int = 8", "it"),
+    "a new kind of number": ("it: int = 7", "it: float = 0.5", "it"),
+    "a new choice": ("it: str = 'a'", "it: Literal['a', 'b'] = 'b'", "it"),
+    "what was anything": ("it: Any = 7", "it: tv.Int64 = tv.Int64(0)", "it"),
+}
+
+
+def write_app(folder, field, path, indexes):
+    text = APP.replace("FIELD", field).replace("PATH", path).replace("INDEXES", repr(indexes))
+    (folder / "app.py").write_text(text)
+
+
+@pytest.mark.parametrize("indexed_before", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+async def test_documents_are_found_by_what_is_read_of_them(change, indexed_before, tmp_path):
+    """Also those that are older than the field, its kind or the index; a client that watches is told."""
+    before, after, path = CHANGES[change]
+    indexes = {"by_it": [path]}
+    write_app(tmp_path, before or "it: Any = tv.UNSET", path, indexes if before and indexed_before else {})
+    if not before:  # a field that nobody has
+        write_app(tmp_path, "old: str = ''", path, {})
+        after += "\n    old: str = ''"
+    options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")
+    async with asyncio.timeout(30), Server(options) as server, tv.connect(server.url) as client:
+        watched = client.subscribe("app:told")
+        for number in range(3):
+            await client.mutation("app:add", {"number": number})
+        if not before and indexed_before:  # the field first, the index later
+            write_app(tmp_path, after, path, {})
+            await server.reload()
+        write_app(tmp_path, after, path, indexes)
+        await server.reload()
+        await client.mutation("app:add", {"number": 3})
+        assert await client.query("app:lost") == []
+        shown = await anext(watched)
+        assert [document["number"] for document in shown] == [0, 1, 2, 3]
+        assert all("it" in document for document in shown)
+    assert check_folder(tmp_path / "data") == []
+
+
+async def test_going_back_to_the_older_class_tells_what_is_in_the_way(tmp_path):
+    """The field that the documents have by now; the last good code goes on."""
+    options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")
+    write_app(tmp_path, "old: str = ''", "old", {})
+    async with asyncio.timeout(30), Server(options) as server, tv.connect(server.url) as client:
+        await client.mutation("app:add", {"number": 0})
+        write_app(tmp_path, "it: str = 'open'\n    old: str = ''", "it", {"by_it": ["it"]})
+        await server.reload()
+        write_app(tmp_path, "old: str = ''", "old", {})
+        with pytest.raises(tv.TinyvexError, match=r"\$\.it: unknown field"):
+            await server.reload()
+        assert await client.query("app:lost") == []

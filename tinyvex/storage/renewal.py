@@ -1,0 +1,61 @@
+"""
+Storing anew what an older class stored otherwise, in the commit with which the new one begins.
+
+Whoever reads a document finds the default of a field that is newer than it, and a number of the kind that the class says.
+An index finds what is stored. So where a field is indexed, the two must be the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from tinyvex.limits import BACKFILL_STEP_ROWS
+from tinyvex.storage.catalog import BY_CREATION_TIME, Catalog, IndexInfo, TableInfo
+from tinyvex.storage.log import Snapshot, apply
+from tinyvex.storage.ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.storage.records import CommitRecord, StoredDocument, Write
+from tinyvex.storage.system import fields_of
+
+__all__ = ["Renewer", "renew"]
+
+Renewer: TypeAlias = Callable[[bytes], bytes]
+"""A document that fits its class to what is to be stored of it; most often the same."""
+
+
+def renew(
+    connection: sqlite3.Connection,
+    catalog: Catalog,
+    table: TableInfo,
+    indexes: Iterable[IndexInfo],
+    renewer: Renewer,
+    ts: int,
+) -> None:
+    """
+    Store the documents of a table anew that are to be stored otherwise, as revisions of a commit; page by page.
+
+    Args:
+        connection: with the commit's transaction open.
+        catalog: of before the commit.
+        table: of that catalog.
+        indexes: the table's, as far as mutations maintain them from now on.
+        renewer: the new class's.
+        ts: of the commit.
+    """
+    snapshot, maintained = Snapshot(connection, ts, catalog), list(indexes)
+    lo: bytes | None = KEY_MIN
+    while lo is not None:
+        page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
+        writes = [
+            _write(table, maintained, stored, json) for stored in page if (json := renewer(stored.json)) != stored.json
+        ]
+        apply(connection, CommitRecord(ts, tuple(writes)))
+        lo = None if page.complete else successor(page[-1].key)
+
+
+def _write(table: TableInfo, indexes: list[IndexInfo], stored: StoredDocument, json: bytes) -> Write:
+    before, after = fields_of(stored), fields_of(stored._replace(json=json))
+    old = [(index.id, index.key(before, stored.internal)) for index in indexes]
+    new = [(index.id, index.key(after, stored.internal)) for index in indexes]
+    return Write.between(table.tablet, stored.internal, json, stored.ts, old, new)
