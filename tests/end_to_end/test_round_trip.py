@@ -100,7 +100,7 @@ def found(folder: Path) -> Any:
     return asyncio.run(look())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @example(
     [{"value": value, "other": place} for place, value in enumerate(EVERYTHING)], [{}, {"other": None}, {"value": None}]
 )

@@ -191,7 +191,7 @@ changes = st.one_of(
 ranges = st.tuples(numbers, numbers, st.none() | st.integers(1, 12), st.booleans())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(count=st.integers(0, 40), ranges=st.lists(ranges, min_size=1, max_size=4), steps=st.lists(changes, max_size=25))
 def test_kept_ranges_are_what_a_scan_finds(
     count: int, ranges: list[tuple[int, int, int | None, bool]], steps: list[tuple[str, int, int]]

@@ -103,7 +103,7 @@ def pages(db: Database, query: Any, size: int) -> list[tv.Page[Any]]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12),
     st.sampled_from(["gt", "gte", "lt", "lte"]),

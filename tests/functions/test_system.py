@@ -124,7 +124,7 @@ def expected(
 
 @example(rows=[(None, 0), (Int64(1), 0)], equal=[1], lower=None, upper=None, order="asc", size=1)
 @example(rows=[(0, None), (0, Int64(1))], equal=[0], lower=("gte", 0), upper=("lte", 1), order="desc", size=1)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rows=st.lists(st.tuples(VALUES, VALUES), max_size=12),
     equal=st.lists(GIVEN, max_size=2),

@@ -130,7 +130,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps)
 @pytest.mark.parametrize("page_rows", [256, 3])
 def test_scans_counts_and_gets_agree_with_a_dictionary(page_rows, history):

@@ -145,7 +145,7 @@ def agree(store, model, ts, bounds):
     store.look(look, at=ts)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories, st.tuples(field_values, field_values))
 def test_every_read_at_every_timestamp_agrees_with_the_model(history, bounds):
     """Reads by id, scans both ways, ranges and counts, at every commit of a random history with changing indexes."""
@@ -158,7 +158,7 @@ def test_every_read_at_every_timestamp_agrees_with_the_model(history, bounds):
     assert check(store.connection) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(commits, max_size=6))
 def test_a_history_is_what_was_committed(history):
     """Each document's revisions come newest first, each naming the one before."""
@@ -175,7 +175,7 @@ def test_a_history_is_what_was_committed(history):
     assert check(store.connection) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(commits, max_size=5), st.lists(st.integers(0, 30), max_size=12))
 def test_records_replayed_in_any_order_a_second_time_change_nothing(history, again):
     """Overwrite makes applying a record idempotent, also after later ones."""

@@ -317,7 +317,7 @@ imports = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(commits | declarations | imports | st.floats(0, 1), max_size=14), st.floats(0, 1))
 def test_whatever_happens_readable_moments_stay_as_they_were(steps: list[Any], last: float) -> None:
     """Commits, changes of indexes, imports that end or do not, and forgetting: the present is what was imported and written."""
