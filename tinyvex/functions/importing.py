@@ -177,10 +177,10 @@ class _Rows:
             fields["_creationTime"] = created
             fields["_id"] = text
             if self._style == "stored" and self._spec is not None:
-                problems = self._spec.problems(fields, self._catalog)
+                problems, indexed = self._spec.examine(fields, self._catalog)
                 if problems:
                     raise _RowProblems(problems)
-                fields |= self._spec.indexed_fields(fields)
+                fields |= indexed
             write = replacement.write_of(self._table, internal, fields)
         except TinyvexError as error:
             raise _RowProblems([error.message]) from None

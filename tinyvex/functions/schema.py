@@ -63,6 +63,7 @@ class TableSpec:
                 raise self.location.invalid(f"class {cls.__name__}: {error}") from error
             self._fields = tuple(name for name in cls.__struct_fields__ if not name.startswith("_"))
         self._index_types = self._check_index_fields()
+        self._indexed = sorted({path.partition(".")[0] for path in self._index_types})
         looked_at = [schema, sorted(self._index_types)]
         self.fingerprint = hashlib.sha256(msgspec.json.encode(looked_at, order="deterministic")).hexdigest()
 
@@ -126,33 +127,29 @@ class TableSpec:
 
     def problems(self, value: Any, catalog: Catalog | None = None) -> list[str]:
         """What is wrong with a document, as `validate` says it."""
-        if self._converter is None:
-            return []
-        try:
-            self._converter.check(value, catalog)
-        except Mismatch as mismatch:
-            return self._all_problems(value, catalog) or [str(mismatch)]
-        return []
+        return self.examine(value, catalog)[0]
 
-    def renewed(self, data: bytes) -> bytes:
+    def examine(self, value: Any, catalog: Catalog | None = None) -> tuple[list[str], dict[str, Value]]:
         """
-        A stored document that fits, with its indexed fields as they would be stored today.
+        What is wrong with a document, as `validate` says it; where nothing is, its indexed fields as to be stored.
 
-        It may be older than a field, which reads as its default then, or than the kind of a number:
+        The document may be older than a field, which reads as its default then, or than the kind of a number:
         an index would find neither by the value that is read.
         """
+        if self._converter is None:
+            return [], {}
+        try:
+            checked = self._converter.check(value, catalog)
+        except Mismatch as mismatch:
+            return self._all_problems(value, catalog) or [str(mismatch)], {}
+        fields = {name: found for name in self._indexed if (found := getattr(checked, name)) is not UNSET}
+        return [], cast("dict[str, Value]", codec.decode_canonical(codec.encode(fields)))
+
+    def renewed(self, data: bytes) -> bytes:
+        """A stored document that fits, with its indexed fields as `examine` says."""
         document = codec.decode_canonical(data)
         assert isinstance(document, dict), document
-        return codec.encode(document | self.indexed_fields(document))
-
-    def indexed_fields(self, document: Mapping[str, Any]) -> dict[str, Value]:
-        """The top-level fields that an index looks at, of a document that fits, as they are stored when it is written."""
-        if self._converter is None or not self.indexes:
-            return {}
-        checked = self._converter.check(document)
-        names = {path.partition(".")[0] for paths in self.indexes.values() for path in paths}
-        fields = {name: value for name in names if (value := getattr(checked, name)) is not UNSET}
-        return cast("dict[str, Value]", codec.decode_canonical(codec.encode(fields)))
+        return codec.encode(document | self.examine(document)[1])
 
     def takes(self, name: str, value: Any) -> bool:
         """Whether a value fits the field of this name; there may be no such field."""
