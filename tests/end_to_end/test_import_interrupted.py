@@ -20,6 +20,7 @@ import pytest
 from tests.support.process import ENVIRONMENT, ServerProcess
 from tinyvex.cli import importing as importing_module
 from tinyvex.cli import session
+from tinyvex.cli.importing import INTERRUPTED
 from tinyvex.cli.main import run
 from tinyvex.client.client import Client
 from tinyvex.errors import ConnectionLost
@@ -64,12 +65,12 @@ main(sys.argv[3:])
 """
 
 
-def interrupted(where: str, step: int, number: signal.Signals, *arguments: str) -> int:
-    """Run a command that gets a signal at one of its steps; its exit code."""
+def interrupted(where: str, step: int, number: signal.Signals, *arguments: str) -> tuple[int, str]:
+    """Run a command that gets a signal at one of its steps; its exit code, and what it said."""
     command = [sys.executable, "-c", COMMAND.format(where=where), str(step), str(int(number)), *arguments]
     done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=60, check=False)
     assert done.returncode in (0, -signal.SIGKILL, 130), done.stderr.decode()
-    return done.returncode
+    return done.returncode, done.stderr.decode()
 
 
 @pytest.fixture
@@ -102,11 +103,11 @@ def titles(data: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return found
 
 
-def until_done(where: str, number: signal.Signals, arguments: list[str]) -> Iterator[int]:
+def until_done(where: str, number: signal.Signals, arguments: list[str]) -> Iterator[tuple[int, str]]:
     """Interrupt at the first step, at the second, and so on, until one run comes to its end."""
     for step in range(1, 200):
-        code = interrupted(where, step, number, *arguments)
-        yield code
+        code, said = interrupted(where, step, number, *arguments)
+        yield code, said
         if code == 0:
             return
     raise AssertionError("it never ends")
@@ -120,7 +121,7 @@ def test_killed_at_any_step_it_left_the_old_or_the_new(
     """By itself, so that the server in it dies, too: at every call, and before and after every commit."""
     changed = 0
     runs = 0
-    for code in until_done(where, signal.SIGKILL, importing(file, data)):
+    for code, _ in until_done(where, signal.SIGKILL, importing(file, data)):
         assert check_folder(data) == []
         found = titles(data, capsys)
         assert found in (sorted(OLD), sorted(NEW))
@@ -136,12 +137,14 @@ def test_killed_at_any_step_it_left_the_old_or_the_new(
 def test_beside_a_server_the_command_may_end_at_any_call(
     number: signal.Signals, data: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The server goes on with the old documents, and the next import works; Ctrl-C at the last call is too late."""
+    """The server goes on with the old documents, and the next import works; Ctrl-C at the last call is told as too late."""
     with ServerProcess(APP, data):
         codes = []
-        for code in until_done(AT_A_CALL, number, importing(file, data)):
+        for code, said in until_done(AT_A_CALL, number, importing(file, data)):
             codes.append(code)
             found = titles(data, capsys)
+            if code == 130 and len(codes) > 1:  # it had begun
+                assert f"interrupted: {INTERRUPTED[found == sorted(OLD)]}\n" in said
             if len(codes) == CALLS and number == signal.SIGINT:
                 assert found in (sorted(OLD), sorted(NEW))
             else:

@@ -28,6 +28,13 @@ Style: TypeAlias = Literal["stored", "written", "text"]
 Rows: TypeAlias = Callable[[Table], Iterator[Row]]
 Progress: TypeAlias = Callable[[int], None]
 
+INTERRUPTED = {
+    True: "nothing was changed",
+    False: "too late, everything was changed",
+    None: "the server did not say whether anything was changed; `tinyvex data` shows it",
+}
+"""By whether the import was given up."""
+
 STEPS_UNDER_WAY = 2
 """The server adds one while the next is read and sent."""
 
@@ -139,22 +146,26 @@ class Import:
             wanted = go_on()
             if wanted:
                 await self.client.mutation("_system:import_finish", {"import_id": name})
-        except BaseException:
+        except BaseException as error:
             # Also where it is not known whether it was finished: then there is nothing left to give up.
             with anyio.CancelScope(shield=True):
-                await self._abandon(name)
+                given_up = await self._abandon(name)
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                click.echo(f"interrupted: {INTERRUPTED[given_up]}", err=True)
             raise
         if not wanted:
             await self._abandon(name)
         return wanted
 
-    async def _abandon(self, name: str) -> None:
-        """Where the server does not answer any more, it gives the import up itself."""
+    async def _abandon(self, name: str) -> bool | None:
+        """False where it had finished; None where the server does not answer any more, which gives it up itself then."""
         with anyio.move_on_after(1):
             try:
                 await self.client.mutation("_system:import_abandon", {"import_id": name})
             except RemoteError:
-                return
+                return False
+            return True
+        return None
 
     async def _send(self, name: str, tables: Sequence[Table], rows: Rows, progress: Progress) -> None:
         sender, receiver = anyio.create_memory_object_stream[tuple[Table, list[Row]]](0)
