@@ -140,7 +140,7 @@ class FolderLock:
             holder = _read_holder(path)
             os.close(self._descriptor)
             whom = f"process {holder}" if holder is not None else "another process"
-            raise DataFolderLocked(f"{whom} owns the data folder {path.parent}", pid=holder)
+            raise DataFolderLocked(f"{whom} owns the data folder {path.parent}; stop it first", pid=holder)
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
