@@ -148,6 +148,7 @@ class Import:
                 await self.client.mutation("_system:import_finish", {"import_id": name})
         except BaseException as error:
             # Also where it is not known whether it was finished: then there is nothing left to give up.
+            given_up = None
             with anyio.CancelScope(shield=True):
                 given_up = await self._abandon(name)
             if isinstance(error, anyio.get_cancelled_exc_class()):

@@ -119,10 +119,9 @@ async def metrics(counters: Counters, store: Store) -> Response:
     from tinyvex.storage.inspection import inspect_file
 
     # A thread of a library does this; where the loop is closed before it has answered, it ends with a traceback.
-    with anyio.CancelScope(shield=True):
-        file = await inspect_file(store.folder.database)
     registry = CollectorRegistry()
-    registry.register(_Collector(counters, store, file))
+    with anyio.CancelScope(shield=True):
+        registry.register(_Collector(counters, store, await inspect_file(store.folder.database)))
     return text_response(HTTPStatus.OK, generate_latest(registry).decode(), CONTENT_TYPE_PLAIN_0_0_4)
 
 
