@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
 import tinyvex as tv
-from tests.support.browser import running_browser
-from tests.support.dashboard import APP, SCREENSHOTS, open_tab, visit
+from tests.support.dashboard import SCREENSHOTS, open_tab, visit
 from tests.support.process import ServerProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-expect.set_options(timeout=10_000)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of the library."""
-    with ServerProcess(APP, tmp_path_factory.mktemp("data")) as process:
-        yield process
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One for all tests; each has a tab of its own."""
-    async with running_browser() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

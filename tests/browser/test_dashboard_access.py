@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from anyio import to_thread
 from playwright.async_api import Browser, Page, expect
 
 import tinyvex as tv
-from tests.support.browser import close_soon, page_of_a_stranger, running_browser
+from tests.support.browser import close_soon, page_of_a_stranger
 from tests.support.certificates import Certificates
 from tests.support.dashboard import APP, context_of, link, open_tab, page_of, visit
 from tests.support.process import ServerProcess
@@ -19,22 +19,6 @@ from tests.support.relay import relay_to
 from tinyvex.cli.main import run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-expect.set_options(timeout=10_000)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of the library; a test that ends its server has one of its own."""
-    with ServerProcess(APP, tmp_path_factory.mktemp("data")) as process:
-        yield process
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One for all tests."""
-    async with running_browser() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

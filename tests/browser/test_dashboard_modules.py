@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Page, WebSocketRoute
 
-from tests.support.browser import running_browser
-from tests.support.dashboard import APP, page_of
-from tests.support.process import ServerProcess
 from tinyvex.values import codec
 from tinyvex.values.ids import DocumentId
 from tinyvex.values.types import Int64
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Who serves the modules."""
-    with ServerProcess(APP, tmp_path_factory.mktemp("data")) as process:
-        yield process
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def page(server: ServerProcess) -> AsyncIterator[Page]:
-    """A page that was let in nowhere."""
-    async with running_browser() as browser:
-        page = await (await browser.new_context()).new_page()
-        await page.goto(page_of(server))
-        yield page
 
 
 async def call(page: Page, module: str, function: str, *arguments: Any) -> Any:

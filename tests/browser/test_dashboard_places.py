@@ -11,14 +11,11 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
 import tinyvex as tv
-from tests.support.browser import running_browser
 from tests.support.dashboard import SCREENSHOTS, open_tab, visit
 from tests.support.process import ServerProcess
 from tinyvex.values.ids import DocumentId
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-expect.set_options(timeout=10_000)
 
 APP = Path(__file__).resolve().parents[1] / "support" / "awkward.py"
 
@@ -28,13 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server of the awkward app."""
     with ServerProcess(APP, tmp_path_factory.mktemp("data")) as process:
         yield process
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One for all tests."""
-    async with running_browser() as browser:
-        yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
