@@ -123,15 +123,20 @@ class Checkers:
             stored = dict(
                 connection.execute("SELECT key, json_value FROM globals WHERE key IN ('last_ts', 'floor_ts')")
             )
+            kept = set(connection.execute("SELECT DISTINCT table_id, hex(id) FROM documents"))
         finally:
             connection.close()
         commits: dict[int, list[tuple[int, str, bytes | None]]] = {}
         for ts, tablet, internal, text in rows:
             commits.setdefault(ts, []).append((tablet, internal, text))
-        for ts, writes in commits.items():
-            self.model.commit(ts, writes)
+        floor = int(stored["floor_ts"])
+        if floor > self.model.last_ts:
+            # What was deleted since may be forgotten already, and nobody can read at a `ts` before the floor.
+            commits.setdefault(floor, []).extend((*gone, None) for gone in self.model.live() - kept)
+        for ts in sorted(commits):
+            self.model.commit(ts, commits[ts])
         self.model.last_ts = max(self.model.last_ts, int(stored["last_ts"]))
-        before, self.floor = self.floor, int(stored["floor_ts"])
+        before, self.floor = self.floor, floor
         assert before <= self.floor <= self.model.last_ts, "what is forgotten stays so, and the newest state never is"
 
     def check_file(self) -> None:

@@ -65,6 +65,15 @@ class Model:
                 self.internal_ids[document["_id"]] = internal
             self.revisions.setdefault(tablet, {}).setdefault(internal, []).append((ts, document))
 
+    def live(self) -> set[tuple[int, str]]:
+        """Tablet and internal id of every document whose newest revision is none that deletes it."""
+        return {
+            (tablet, internal)
+            for tablet, documents in self.revisions.items()
+            for internal, revisions in documents.items()
+            if revisions[-1][1] is not None
+        }
+
     def fetch(self, document_id: str, ts: int) -> Document | None:
         """The document with an id, in whichever table."""
         internal = self.internal_ids.get(document_id, "")

@@ -23,6 +23,7 @@ class SimulatedServer:
     def __init__(self, network: Network, source: random.Random, options: ServerOptions, counted: Counter[str]) -> None:
         self.network = network
         self.runtime = WorldRuntime(network, source)
+        self.runtime.bind(asyncio.get_running_loop())  # it may be killed before it does anything
         self.server = Server(options, self.runtime)
         self._counted = counted
         self.died = anyio.Event()
@@ -31,7 +32,8 @@ class SimulatedServer:
     async def run(self) -> None:
         """Serve until killed; what is left of a killed process stays as it is, for it runs no `finally`."""
         try:
-            await self.server.__aenter__()
+            if not self.runtime.killed:
+                await self.server.__aenter__()
         except asyncio.CancelledError:
             raise  # the world ends
         except BaseException:
