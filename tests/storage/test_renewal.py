@@ -18,7 +18,7 @@ COUNT = 300
 
 def with_default(json):
     """A class whose `m` is a hundred where nothing was said."""
-    return encode({"m": 100} | decode(json))
+    return [], encode({"m": 100} | decode(json))
 
 
 @pytest.fixture
@@ -33,11 +33,10 @@ def log():
     assert check(store.connection) == []
 
 
-def upgrade(log, tables=NEW, renewer=with_default, fingerprint="new"):
+def upgrade(log, tables=NEW, validator=with_default, fingerprint="new"):
     log.declare(
         tables,
-        validators={"items": lambda _: []},
-        renewers={"items": renewer},
+        validators={"items": validator},
         fingerprint=fingerprint,
         table_fingerprints={"items": fingerprint},
     )
@@ -155,10 +154,10 @@ def test_a_document_that_would_be_too_large_refuses_the_change(log):
     """It is told with its id, and nothing is changed."""
     before = log.last_ts
 
-    def renewer(json):
+    def validator(json):
         document = decode(json)
-        return encode(document | {"m": "x" * DOCUMENT_BYTES_MAX}) if document["n"] == 7 else json
+        return [], encode(document | {"m": "x" * DOCUMENT_BYTES_MAX}) if document["n"] == 7 else json
 
     with pytest.raises(errors.SchemaRejected, match="1 problem in existing documents.*with its defaults it has"):
-        upgrade(log, renewer=renewer)
+        upgrade(log, validator=validator)
     assert log.last_ts == before

@@ -411,9 +411,9 @@ def test_each_step_belongs_to_its_own_table(log: MemoryStore) -> None:
 # Beside a change of the schema.
 
 
-def no_sevens(data: bytes) -> list[str]:
+def no_sevens(data: bytes) -> tuple[list[str], bytes]:
     """A class that takes every number but one."""
-    return ["seven"] if decode(data)["n"] == 7 else []
+    return ["seven"] if decode(data)["n"] == 7 else [], data
 
 
 CHANGES = {

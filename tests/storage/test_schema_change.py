@@ -220,7 +220,7 @@ def test_an_index_that_never_became_ready_leaves_no_entries(log):
 
 def no_negatives(json):
     number = decode(json)["n"]
-    return [] if number >= 0 else [f"n is {number}"]
+    return [] if number >= 0 else [f"n is {number}"], json
 
 
 def validate(log, validator=no_negatives, fingerprint="checked"):
@@ -245,7 +245,7 @@ def test_violations_are_all_counted_and_some_listed(log, monkeypatch):
     """A million of them would be no message."""
     monkeypatch.setattr("tinyvex.storage.schema_change.SCHEMA_VIOLATIONS_MAX", 5)
     with pytest.raises(errors.SchemaRejected) as caught:
-        validate(log, lambda json: ["wrong"])
+        validate(log, lambda json: (["wrong"], json))
     assert (len(caught.value.data["violations"]), caught.value.data["total"]) == (5, 20)
 
 
@@ -255,7 +255,7 @@ def test_documents_are_validated_only_when_their_class_changed(log):
 
     def validator(json):
         seen.append(json)
-        return []
+        return [], json
 
     validate(log, validator)
     assert len(seen) == 20

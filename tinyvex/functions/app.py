@@ -13,6 +13,7 @@ from tinyvex.functions.schema import TableSpec, class_spec
 from tinyvex.functions.system import system_functions
 
 if TYPE_CHECKING:
+    from tinyvex.storage.renewal import Validator
     from tinyvex.storage.schema_change import Declaration
 
 __all__ = ["App", "functions_of", "tables_of"]
@@ -112,13 +113,9 @@ class App:
 
         return Declaration({name: table.indexes for name, table in self.tables.items()})
 
-    def validators(self) -> Mapping[str, Callable[[bytes], list[str]]]:
-        """What is wrong with a stored document, for every table that has a class."""
+    def validators(self) -> Mapping[str, Validator]:
+        """What is wrong with a stored document, or to be stored of it, for every table that has a class."""
         return {name: table.validate for name, table in self.tables.items() if table.cls is not None}
-
-    def renewers(self) -> Mapping[str, Callable[[bytes], bytes]]:
-        """What is to be stored of a document that fits, for every table whose class has indexed fields."""
-        return {name: table.renewed for name, table in self.tables.items() if table.cls is not None and table.indexes}
 
     def table_fingerprints(self) -> Mapping[str, str]:
         """Of every table's class."""

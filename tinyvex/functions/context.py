@@ -86,9 +86,8 @@ class _Ctx:
         """
         self._execution.read_auth = True
         if self._auth is None and self._identity is not None:
-            self._auth = deepcopy(
-                dict(self._identity)
-            )  # what is changed in it changes nobody else's, nor the next call's
+            # What is changed in it changes nobody else's, nor the next call's.
+            self._auth = deepcopy(dict(self._identity))
         return self._auth
 
     @property

@@ -117,22 +117,22 @@ class TableSpec:
         except Mismatch as mismatch:
             raise self._violation(mismatch) from mismatch
 
-    def validate(self, data: bytes, catalog: Catalog | None = None) -> list[str]:
-        """
-        What is wrong with a stored document: one sentence for every top-level field that does not fit.
-
-        Given a catalog, ids are compared with its tables' numbers.
-        """
-        return [] if self._converter is None else self.problems(codec.decode_canonical(data), catalog)
+    def validate(self, data: bytes) -> tuple[list[str], bytes]:
+        """What `examine` says of a stored document; of one that fits, with its indexed fields as to be stored."""
+        document = codec.decode_canonical(data)
+        assert isinstance(document, dict), document
+        problems, indexed = self.examine(document)
+        return problems, codec.encode(document | indexed) if indexed else data
 
     def problems(self, value: Any, catalog: Catalog | None = None) -> list[str]:
-        """What is wrong with a document, as `validate` says it."""
+        """What is wrong with a document: one sentence for every top-level field that does not fit."""
         return self.examine(value, catalog)[0]
 
     def examine(self, value: Any, catalog: Catalog | None = None) -> tuple[list[str], dict[str, Value]]:
         """
-        What is wrong with a document, as `validate` says it; where nothing is, its indexed fields as to be stored.
+        What is wrong with a document, as `problems` says it; where nothing is, its indexed fields as to be stored.
 
+        Given a catalog, ids are compared with its tables' numbers.
         The document may be older than a field, which reads as its default then, or than the kind of a number:
         an index would find neither by the value that is read.
         """
@@ -144,12 +144,6 @@ class TableSpec:
             return self._all_problems(value, catalog) or [str(mismatch)], {}
         fields = {name: found for name in self._indexed if (found := getattr(checked, name)) is not UNSET}
         return [], cast("dict[str, Value]", codec.decode_canonical(codec.encode(fields)))
-
-    def renewed(self, data: bytes) -> bytes:
-        """A stored document that fits, with its indexed fields as `examine` says."""
-        document = codec.decode_canonical(data)
-        assert isinstance(document, dict), document
-        return codec.encode(document | self.examine(document)[1])
 
     def takes(self, name: str, value: Any) -> bool:
         """Whether a value fits the field of this name; there may be no such field."""

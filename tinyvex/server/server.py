@@ -293,7 +293,6 @@ class Server:
             self.store,
             app.declaration(),
             validators=app.validators(),
-            renewers=app.renewers(),
             fingerprint=app.fingerprint,
             table_fingerprints=app.table_fingerprints(),
             switch=switch,

@@ -18,10 +18,10 @@ from tinyvex.storage.ranges import KEY_MAX, KEY_MIN, successor
 from tinyvex.storage.records import CommitRecord, StoredDocument, Write
 from tinyvex.storage.system import fields_of
 
-__all__ = ["Renewer", "renew"]
+__all__ = ["Validator", "renew"]
 
-Renewer: TypeAlias = Callable[[bytes], bytes]
-"""A document that fits its class to what is to be stored of it; most often the same."""
+Validator: TypeAlias = Callable[[bytes], tuple[list[str], bytes]]
+"""What is wrong with a stored document, a sentence for each; and what is to be stored of one that fits: most often the same."""
 
 
 def renew(
@@ -29,7 +29,7 @@ def renew(
     catalog: Catalog,
     table: TableInfo,
     indexes: Iterable[IndexInfo],
-    renewer: Renewer,
+    validator: Validator,
     ts: int,
 ) -> None:
     """
@@ -40,16 +40,15 @@ def renew(
         catalog: of before the commit.
         table: of that catalog.
         indexes: the table's, as far as mutations maintain them from now on.
-        renewer: the new class's.
+        validator: of the new class, which all documents fit.
         ts: of the commit.
     """
     snapshot, maintained = Snapshot(connection, ts, catalog), list(indexes)
     lo: bytes | None = KEY_MIN
     while lo is not None:
         page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
-        writes = [
-            _write(table, maintained, stored, json) for stored in page if (json := renewer(stored.json)) != stored.json
-        ]
+        renewed = [(stored, validator(stored.json)[1]) for stored in page]
+        writes = [_write(table, maintained, stored, json) for stored, json in renewed if json != stored.json]
         apply(connection, CommitRecord(ts, tuple(writes)))
         lo = None if page.complete else successor(page[-1].key)
 

@@ -37,7 +37,7 @@ from tinyvex.storage.database import set_global
 from tinyvex.storage.index_building import backfill_step, drop_unfinished
 from tinyvex.storage.log import Outcome, Snapshot, StoredDocument
 from tinyvex.storage.ranges import KEY_MAX, KEY_MIN, successor
-from tinyvex.storage.renewal import Renewer, renew
+from tinyvex.storage.renewal import Validator, renew
 from tinyvex.storage.system import SystemChange, SystemDocument, documents, fields_of, system_tables
 from tinyvex.values.ids import DocumentId
 
@@ -48,8 +48,6 @@ __all__ = ["CODE_INTERNAL", "CODE_TABLET", "Declaration", "change_code", "change
 
 CODE_INTERNAL = b"the served code."
 """The internal id of the one document of `_code`."""
-
-Validator = Callable[[bytes], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,6 @@ async def change_schema(
     validators: Mapping[str, Validator],
     fingerprint: str,
     table_fingerprints: Mapping[str, str],
-    renewers: Mapping[str, Renewer] | None = None,
     switch: Callable[[int], None] | None = None,
     unswitch: Callable[[int], None] | None = None,
 ) -> Catalog:
@@ -98,10 +95,9 @@ async def change_schema(
     Args:
         store: open for writing.
         declaration: the app's tables and indexes.
-        validators: for each table with a class: a document's JSON to what is wrong with it.
+        validators: for each table with a class: a document's JSON to what is wrong with it, or to be stored of it.
         fingerprint: of the app's code.
         table_fingerprints: of each table's class; documents are validated only where it changed.
-        renewers: for each table with a class: what is to be stored of a document that fits it.
         switch: called on the writer's thread with the code change's `ts`, so that units after it run the new code.
         unswitch: called there too, to take a `switch` back that did not commit.
 
@@ -112,9 +108,7 @@ async def change_schema(
         SchemaRejected: existing documents do not fit; `violations` lists up to 100 of `total`, with id and problem.
         StorageError: the file cannot be written.
     """
-    change = _SchemaChange(
-        store, declaration, validators, fingerprint, table_fingerprints, renewers or {}, switch, unswitch
-    )
+    change = _SchemaChange(store, declaration, validators, fingerprint, table_fingerprints, switch, unswitch)
     return await change.run()
 
 
@@ -126,7 +120,6 @@ class _SchemaChange:
         validators: Mapping[str, Validator],
         fingerprint: str,
         table_fingerprints: Mapping[str, str],
-        renewers: Mapping[str, Renewer],
         switch: Callable[[int], None] | None,
         unswitch: Callable[[int], None] | None,
     ) -> None:
@@ -135,7 +128,6 @@ class _SchemaChange:
         self._validators = validators
         self._fingerprint = fingerprint
         self._table_fingerprints = table_fingerprints
-        self._renewers = renewers
         self._switch = switch
         self._unswitch = unswitch
 
@@ -184,7 +176,7 @@ class _SchemaChange:
     # 2. Do the documents fit?
 
     async def _validate_existing(self, plan: _Plan) -> None:
-        violations = _Violations(self._validators, self._renewers, plan.outdated)
+        violations = _Violations(self._validators, plan.outdated)
         for name in plan.fingerprints:
             if name in self._validators and name not in plan.new_tables:
                 lo: bytes | None = KEY_MIN
@@ -280,7 +272,7 @@ class _SchemaChange:
             for name in sorted(plan.outdated):
                 table = snapshot.catalog.table(name)
                 kept = [index for index in table.maintained if not _is_dropped(plan, table, index)]
-                renew(connection, snapshot.catalog, table, kept, self._renewers[name], ts)
+                renew(connection, snapshot.catalog, table, kept, self._validators[name], ts)
             if self._switch is not None:
                 self._switch(ts)
 
@@ -294,7 +286,7 @@ class _SchemaChange:
 
     def _validate_since(self, plan: _Plan, validated: int, snapshot: Snapshot) -> int | None:
         """Look at what the old code wrote after a row of the log, some of it at a time; None when that was all."""
-        violations = _Violations(self._validators, self._renewers, plan.outdated)
+        violations = _Violations(self._validators, plan.outdated)
         tablets = {
             table.tablet: table
             for table in snapshot.catalog.tables()
@@ -349,34 +341,24 @@ def _validate_page(violations: _Violations, name: str, lo: bytes, snapshot: Snap
 class _Violations:
     """What does not fit; and which tables have documents that fit, but are to be stored otherwise."""
 
-    def __init__(
-        self, validators: Mapping[str, Validator], renewers: Mapping[str, Renewer], outdated: set[str]
-    ) -> None:
+    def __init__(self, validators: Mapping[str, Validator], outdated: set[str]) -> None:
         self._validators = validators
-        self._renewers = renewers
         self._outdated = outdated
         self._listed: list[dict[str, Any]] = []
         self._total = 0
 
     def look(self, table: TableInfo, stored: StoredDocument) -> None:
         """Validate one document."""
-        for problem in self._validators[table.name](stored.json) or self._renewed(table, stored):
+        problems, json = self._validators[table.name](stored.json)
+        if not problems and json != stored.json:
+            self._outdated.add(table.name)
+            if len(json) > DOCUMENT_BYTES_MAX:
+                problems = [f"with its defaults it has {len(json)} bytes; the limit is {DOCUMENT_BYTES_MAX}"]
+        for problem in problems:
             self._total += 1
             if len(self._listed) < SCHEMA_VIOLATIONS_MAX:
                 text = DocumentId(table.number, stored.internal).text
                 self._listed.append({"table": table.name, "id": text, "problem": problem})
-
-    def _renewed(self, table: TableInfo, stored: StoredDocument) -> list[str]:
-        renewer = self._renewers.get(table.name)
-        json = stored.json if renewer is None else renewer(stored.json)
-        if json != stored.json:
-            self._outdated.add(table.name)
-        size = len(json)
-        return (
-            []
-            if size <= DOCUMENT_BYTES_MAX
-            else [f"with its defaults it has {size} bytes; the limit is {DOCUMENT_BYTES_MAX}"]
-        )
 
     def refuse(self) -> None:
         """
@@ -387,8 +369,9 @@ class _Violations:
         """
         if self._total:
             first = self._listed[0]
+            problems = "1 problem" if self._total == 1 else f"{self._total} problems"
             raise SchemaRejected(
-                f"{self._total} {'problem' if self._total == 1 else 'problems'} in existing documents, the first in table {first['table']!r},"
+                f"{problems} in existing documents, the first in table {first['table']!r},"
                 f" document {first['id']}: {first['problem']};"
                 " give a new field a default, keep an old one, or change the documents first",
                 violations=self._listed,
