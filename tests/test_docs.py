@@ -58,7 +58,7 @@ def test_no_option_is_invented() -> None:
     assert set(re.findall(r"--[a-z][a-z-]+", section("The command"))) - known == set()
 
 
-UNITS = {"s": 1, "h": 3600, "MiB": 1 << 20}
+UNITS = {"s": 1, "h": 3600, "KiB": 1 << 10, "MiB": 1 << 20}
 
 
 @pytest.mark.parametrize("row", rows(section("Limits")), ids=lambda row: row[2])
