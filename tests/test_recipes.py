@@ -19,7 +19,7 @@ from tinyvex.cli import main as cli
 from tinyvex.cli.main import EXIT_USAGE
 from tinyvex.client.blocking import connect_blocking
 from tinyvex.errors import error_classes
-from tinyvex.server import discovery
+from tinyvex.server.services import discovery
 
 DOCS = README.parent / "docs"
 APP = "import tinyvex as tv\n\n@tv.query\ndef word(ctx: tv.QueryCtx) -> str:\n    return 'one'\n"

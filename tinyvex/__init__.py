@@ -24,9 +24,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from tinyvex.errors import AppError, TinyvexError
-from tinyvex.functions.context import ActionCtx, MutationCtx, QueryCtx
-from tinyvex.functions.document import Document, Id, table
-from tinyvex.functions.registry import (
+from tinyvex.functions.app.function_spec import (
     action,
     internal_action,
     internal_mutation,
@@ -34,7 +32,9 @@ from tinyvex.functions.registry import (
     mutation,
     query,
 )
-from tinyvex.functions.rows import Page, Rows
+from tinyvex.functions.result.rows import Page, Rows
+from tinyvex.functions.schema.document import Document, Id, table
+from tinyvex.functions.transaction.context import ActionCtx, MutationCtx, QueryCtx
 from tinyvex.values.types import Int64
 from tinyvex.version import __version__
 

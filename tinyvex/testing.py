@@ -22,23 +22,22 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from importlib.resources import files
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tinyvex.errors import FunctionNotFound
-from tinyvex.functions.app import App, functions_of, tables_of
-from tinyvex.functions.context import ActionCtx, Execution, Identity, MutationCtx, QueryCtx
-from tinyvex.functions.document import Document
-from tinyvex.functions.loader import load_app
-from tinyvex.functions.reads import ReadSet
-from tinyvex.functions.registry import FunctionDeclaration, FunctionSpec, Kind, function_declaration
-from tinyvex.functions.schema import TableSpec, class_spec
-from tinyvex.functions.transaction import Transaction
-from tinyvex.storage.catalog import BY_CREATION_TIME, Catalog, IndexInfo, TableInfo
-from tinyvex.storage.database import FIRST_TABLE_NUMBER
-from tinyvex.storage.log import Snapshot, apply
+from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec, Kind, function_declaration
+from tinyvex.functions.app.loader import load_app
+from tinyvex.functions.app.registry import App, functions_of, tables_of
+from tinyvex.functions.schema.document import Document
+from tinyvex.functions.schema.table_spec import TableSpec, class_spec
+from tinyvex.functions.transaction.context import ActionCtx, Execution, Identity, MutationCtx, QueryCtx
+from tinyvex.functions.transaction.read_set import ReadSet
+from tinyvex.functions.transaction.transaction import Transaction
+from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER, schema_script
+from tinyvex.storage.log.catalog import BY_CREATION_TIME, Catalog, IndexInfo, TableInfo
+from tinyvex.storage.log.document_log import Snapshot, apply
 from tinyvex.values.timestamps import next_ts
 
 __all__ = ["Database"]
@@ -82,7 +81,7 @@ class Database:
         self._modules: set[str] = set()
         self._loaded: list[App] = []
         self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._connection.executescript(files("tinyvex.storage").joinpath("schema.sql").read_text("utf-8"))
+        self._connection.executescript(schema_script())
         self._tables: list[TableInfo] = []
         for declaration in declarations:
             if isinstance(declaration, ModuleType):

@@ -11,9 +11,9 @@ from random import Random
 
 from bench.harness import Bench
 from bench.workloads import document
-from tinyvex.functions.body import Body, RowsPart
-from tinyvex.functions.chunks import ChunkedRows
-from tinyvex.storage.records import StoredDocument
+from tinyvex.functions.result.chunked_rows import ChunkedRows
+from tinyvex.functions.result.result_body import Body, RowsPart
+from tinyvex.storage.log.commit_record import StoredDocument
 from tinyvex.sync.diff import diff
 from tinyvex.values import codec
 

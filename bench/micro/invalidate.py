@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import cycle
 
 from bench.harness import Bench
-from tinyvex.sync.subscriptions import Subscriptions
-from tinyvex.values import order
+from tinyvex.sync.read_set_index import ReadSetIndex
+from tinyvex.values import key_encoding
 
 INDEX = 7
 
@@ -15,8 +15,8 @@ def run(bench: Bench) -> None:
     sizes = bench.parameter("live queries", (10, 1_000), (100, 10_000, 100_000))
     for size in sizes:
         random = bench.random()
-        prefixes = [order.encode_key([f"channel-{number}"]) for number in range(size)]
-        reads = [{INDEX: [(prefix, order.prefix_end(prefix))]} for prefix in random.sample(prefixes, size)]
+        prefixes = [key_encoding.encode_key([f"channel-{number}"]) for number in range(size)]
+        reads = [{INDEX: [(prefix, key_encoding.prefix_end(prefix))]} for prefix in random.sample(prefixes, size)]
         ranges = registered(reads)
         points = registered([{INDEX: [(prefix, prefix + b"\0")]} for prefix in prefixes])
         nested = registered([*reads, {INDEX: [(b"", b"\xff")]}])
@@ -34,7 +34,7 @@ def run(bench: Bench) -> None:
             )
         pair = {INDEX: [(prefixes[0] + b"\1", prefixes[0] + b"\2")]}
 
-        def replace(ranges: Subscriptions[int] = ranges, pair: dict[int, list[tuple[bytes, bytes]]] = pair) -> None:
+        def replace(ranges: ReadSetIndex[int] = ranges, pair: dict[int, list[tuple[bytes, bytes]]] = pair) -> None:
             ranges.add(-1, pair)
             ranges.remove(-1)
 
@@ -42,9 +42,9 @@ def run(bench: Bench) -> None:
         bench.time(f"{size:,} queries: add them all", lambda reads=reads: registered(reads), operations=size)
 
 
-def registered(reads: list[dict[int, list[tuple[bytes, bytes]]]]) -> Subscriptions[int]:
+def registered(reads: list[dict[int, list[tuple[bytes, bytes]]]]) -> ReadSetIndex[int]:
     """One live query for each."""
-    subscriptions: Subscriptions[int] = Subscriptions()
+    subscriptions: ReadSetIndex[int] = ReadSetIndex()
     for owner, held in enumerate(reads):
         subscriptions.add(owner, held)
     return subscriptions

@@ -10,16 +10,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyvex.functions.transaction import Transaction
+from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.runtime import Runtime
-from tinyvex.storage.catalog import BY_CREATION_TIME
-from tinyvex.storage.log import Outcome, Snapshot, StoredDocument
-from tinyvex.storage.ranges import KEY_MAX, KEY_MIN, successor
-from tinyvex.storage.schema_change import Declaration, change_schema
-from tinyvex.storage.store import Store
+from tinyvex.storage.engine.store import Store
+from tinyvex.storage.log.catalog import BY_CREATION_TIME
+from tinyvex.storage.log.document_log import Outcome, Snapshot, StoredDocument
+from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.storage.schema.schema_change import Declaration, change_schema
 
 if TYPE_CHECKING:
-    from tinyvex.storage.writer_thread import Unit
+    from tinyvex.storage.engine.group_commit import Unit
 
 __all__ = ["INDEX", "TABLE", "insert", "opened", "revise", "rows"]
 

@@ -14,8 +14,8 @@ import pytest
 import tinyvex as tv
 from tests.support.process import ServerProcess
 from tinyvex.cli.main import run
-from tinyvex.storage.backup import back_up
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.backup import back_up
+from tinyvex.storage.maintenance.check import check_folder
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
@@ -339,7 +339,8 @@ def test_compacting_leaves_whoever_reads_alone(
     """It says why nothing was changed."""
     add("B", folder)
     monkeypatch.setattr(
-        "tinyvex.storage.pragmas.busy_timeout", lambda connection, _=0: connection.execute("PRAGMA busy_timeout = 1")
+        "tinyvex.storage.file.pragmas.busy_timeout",
+        lambda connection, _=0: connection.execute("PRAGMA busy_timeout = 1"),
     )
     reader = sqlite3.connect(folder / "data.sqlite3", isolation_level=None)
     reader.execute("BEGIN")

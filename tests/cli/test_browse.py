@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tinyvex.cli.main import run
-from tinyvex.server import advertising
-from tinyvex.server.advertising import FoundServer
+from tinyvex.server.services import mdns
+from tinyvex.server.services.mdns import FoundServer
 
 FINGERPRINT = "sha256:" + "ab" * 32
 
@@ -31,7 +31,7 @@ def finds(monkeypatch: pytest.MonkeyPatch, *servers: FoundServer) -> list[float]
         asked.append(seconds)
         return list(servers)
 
-    monkeypatch.setattr(advertising, "browse", browse)
+    monkeypatch.setattr(mdns, "browse", browse)
     return asked
 
 
@@ -84,7 +84,7 @@ def test_a_network_that_does_not_multicast_is_said(
     async def refuse(_seconds: float) -> list[FoundServer]:
         raise OSError(19, "No such device")
 
-    monkeypatch.setattr(advertising, "browse", refuse)
+    monkeypatch.setattr(mdns, "browse", refuse)
     assert run(["browse"]) == 10
     assert capsys.readouterr().err == "tinyvex: multicast DNS does not work here: No such device (StartError)\n"
 
@@ -93,6 +93,6 @@ def test_without_the_library_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line and exit code 10."""
-    monkeypatch.setattr(advertising, "find_spec", lambda _: None)
+    monkeypatch.setattr(mdns, "find_spec", lambda _: None)
     assert run(["browse"]) == 10
     assert "tinyvex[lan]" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from tests.support.process import ServerProcess
 from tinyvex.cli.dashboard import PAGE
 from tinyvex.cli.main import run
 from tinyvex.errors import ConnectionLost, ServerUntrusted
-from tinyvex.server import discovery
+from tinyvex.server.services import discovery
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tinyvex.cli.output import time_text
 from tinyvex.cli.session import _Local, _Remote
 from tinyvex.errors import InvalidResult
 from tinyvex.runtime import Runtime
-from tinyvex.storage import inspection
+from tinyvex.storage.maintenance import table_statistics
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 APP, NOTEBOOK = SUPPORT / "shelf.py", SUPPORT / "notebook.py"
@@ -86,7 +86,7 @@ def test_tables_are_aligned_for_people(data: Data) -> None:
 def test_the_size_of_a_large_table_is_an_estimate(data: Data, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the oldest and newest documents are added up, and the figure says that it is no exact one."""
     exact = json.loads(data("--format", "json"))[0]["size_bytes"]
-    monkeypatch.setattr(inspection, "SIZE_SAMPLE", 20)
+    monkeypatch.setattr(table_statistics, "SIZE_SAMPLE", 20)
     books = json.loads(data("--format", "json"))[0]
     assert (books["size_is_exact"], books["documents"]) == (False, BOOKS)
     assert books["size_bytes"] == pytest.approx(exact, rel=0.05)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import ENVIRONMENT, START_SECONDS
+from tinyvex.cli.app_location import Place
 from tinyvex.cli.dev import greeting
-from tinyvex.cli.place import Place
 from tinyvex.client.blocking import BlockingClient, connect_blocking
 
 PATIENCE_SECONDS = 60.0

@@ -12,7 +12,7 @@ import pytest
 import tinyvex as tv
 from tests.support.process import ServerProcess
 from tinyvex.cli.main import run
-from tinyvex.storage.export import export
+from tinyvex.storage.maintenance.export import export
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 

@@ -130,7 +130,7 @@ def test_many_revisions_come_in_pages(
 ) -> None:
     """None is lost or told twice between two pages, and each is compared with the one before."""
     notebook = Notebook(tmp_path, capsys)
-    monkeypatch.setattr("tinyvex.functions.system.SCAN_PAGE_ROWS", 3)
+    monkeypatch.setattr("tinyvex.functions.system.system_queries.SCAN_PAGE_ROWS", 3)
     note = notebook.write("0")
     for number in range(1, 8):
         notebook.change(note, title=str(number))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.process import ServerProcess
 from tinyvex.cli.main import run
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 from tinyvex.values.ids import DocumentId
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
@@ -232,7 +232,7 @@ def test_names_that_no_table_can_have(alone: Shelf) -> None:
 
 def test_many_problems_are_counted_and_the_first_listed(alone: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong file does not fill the screen for ever."""
-    monkeypatch.setattr("tinyvex.cli.importing.IMPORT_PROBLEMS_MAX", 10)
+    monkeypatch.setattr("tinyvex.cli.import_session.IMPORT_PROBLEMS_MAX", 10)
     assert alone.bring("new.jsonl", "{}\n" * 2000, "--append") == 3
     assert alone.said.count("$.title: missing") == 10
     assert "tinyvex: 2,000 problems; nothing was changed" in alone.said

@@ -113,15 +113,19 @@ def test_commands_are_imported_when_called() -> None:
 
 
 LATER = [
-    *("tinyvex.functions.importing", "tinyvex.storage.replacement", "tinyvex.storage.history"),
-    *("tinyvex.storage.inspection", "tinyvex.server.tls", "tinyvex.server.advertising"),
+    *(
+        "tinyvex.functions.system.import_functions",
+        "tinyvex.storage.schema.table_replacement",
+        "tinyvex.storage.maintenance.document_history",
+    ),
+    *("tinyvex.storage.maintenance.table_statistics", "tinyvex.server.transport.tls", "tinyvex.server.services.mdns"),
     *("tinyvex.client.client", "aiosqlite", "prometheus_client", "watchfiles", "zeroconf", "webbrowser"),
 ]
 
 
 def test_serving_begins_without_what_is_needed_later() -> None:
     """Whoever starts the server waits for every import: what one command or one request needs comes with it."""
-    program = "import sys, tinyvex.cli.serve, tinyvex.cli.process; print(*sys.modules)"
+    program = "import sys, tinyvex.cli.serve, tinyvex.cli.serve_process; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "tinyvex.server.server" in shown
     assert [name for name in LATER if name in shown] == []

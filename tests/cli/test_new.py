@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import ENVIRONMENT
+from tinyvex.cli.app_location import find_place
 from tinyvex.cli.main import run
 from tinyvex.cli.new import FILES
-from tinyvex.cli.place import find_place
 
 
 @pytest.fixture

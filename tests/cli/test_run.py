@@ -13,7 +13,7 @@ from tests.support.process import ENVIRONMENT, ServerProcess
 from tinyvex.cli.main import run
 from tinyvex.client import identity
 from tinyvex.client.identity import ActingAs
-from tinyvex.storage.folder import DataFolder
+from tinyvex.storage.file.data_folder import DataFolder
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 APP, NOTEBOOK = SUPPORT / "shelf.py", SUPPORT / "notebook.py"

@@ -9,12 +9,12 @@ import pytest
 
 from tests.support.process import ServerProcess
 from tinyvex.cli import session
-from tinyvex.cli.place import Place
+from tinyvex.cli.app_location import Place
 from tinyvex.cli.session import FOR_EVER, connect, open_session, running_server, server_in_here
 from tinyvex.errors import ConnectionLost, DataFolderLocked, DataFolderUnusable, RemoteError
-from tinyvex.server import discovery
-from tinyvex.server.discovery import Discovery
-from tinyvex.storage.folder import DataFolder
+from tinyvex.server.services import discovery
+from tinyvex.server.services.discovery import Discovery
+from tinyvex.storage.file.data_folder import DataFolder
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 

@@ -14,9 +14,9 @@ import tinyvex as tv
 from tests.support.process import ServerProcess
 from tests.support.watching import Watcher
 from tinyvex.cli.main import run
-from tinyvex.storage.check import check_folder
-from tinyvex.storage.folder import DataFolder
-from tinyvex.storage.inspection import count
+from tinyvex.storage.file.data_folder import DataFolder
+from tinyvex.storage.maintenance.check import check_folder
+from tinyvex.storage.maintenance.table_statistics import count
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tinyvex.client import frames
-from tinyvex.client.requests import Answer, Kind, Request
+from tinyvex.client.requests import Answer, Kind, PendingRequest
 from tinyvex.errors import UpdateRejected
 from tinyvex.wire import codec, messages
 
@@ -16,7 +16,7 @@ from tinyvex.wire import codec, messages
 )
 def test_calls_are_read_by_the_server(kind: Kind, message: type) -> None:
     """With path, arguments and id."""
-    decoded = codec.decode_request(frames.encode_call(3, Request(7, kind, "m:f", b'{"a":1}', at=5)))
+    decoded = codec.decode_request(frames.encode_call(3, PendingRequest(7, kind, "m:f", b'{"a":1}', at=5)))
     assert isinstance(decoded, message)
     assert decoded.id == 3
     assert decoded.params.udf_path == "m:f"  # type: ignore[union-attr]
@@ -27,7 +27,7 @@ def test_a_call_is_never_longer_than_was_reckoned() -> None:
     """Even with the largest numbers and a path that has to be escaped."""
     for kind in Kind:
         for path in ("m:f", "\x01" * 512, '"' * 512, "ü" * 512):
-            frame = frames.encode_call(2**31, Request(2**32 - 1, kind, path, b"{}", at=2**53 - 1))
+            frame = frames.encode_call(2**31, PendingRequest(2**32 - 1, kind, path, b"{}", at=2**53 - 1))
             assert len(frame) <= frames.call_size_bytes(path, b"{}")
 
 

@@ -10,10 +10,10 @@ from tests.support.tokens import part
 from tinyvex.client.identity import ActingAs, ClientIdentity, token_claims
 from tinyvex.errors import InvalidValue, Unauthenticated
 from tinyvex.values.types import Int64
-from tinyvex.wire import faults
+from tinyvex.wire import error_objects
 from tinyvex.wire import messages as wire
 
-REFUSAL = faults.to_object(Unauthenticated("no"))
+REFUSAL = error_objects.to_object(Unauthenticated("no"))
 OTHER_USER = wire.ErrorObject(1014, "no", wire.ErrorData(name="SessionIdentity", fault="client", retry="after-fix"))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
+from tinyvex.client.patch_verification import PatchCounters
 from tinyvex.client.query_set import MODIFICATIONS_PER_MESSAGE_MAX, Failure, QuerySet
-from tinyvex.client.value import Value
-from tinyvex.client.verification import Counters
+from tinyvex.client.query_value import QueryValue
 from tinyvex.errors import FunctionFailed, RemoteError
 from tinyvex.wire.messages import QueryAdd, QueryRemove, QueryUnchanged, QueryUpdated
 
@@ -20,7 +20,7 @@ def updated(query_id: int, json: bytes) -> QueryUpdated:
 
 def test_removals_go_before_additions() -> None:
     """So that there is room for them."""
-    queries = QuerySet(Counters())
+    queries = QuerySet(PatchCounters())
     old = queries.subscribe("m:old", b"{}")
     queries.take_changes(1, MANY, MANY)
     queries.release(old.query_id)
@@ -32,7 +32,7 @@ def test_removals_go_before_additions() -> None:
 
 def test_a_message_has_no_more_changes_than_the_protocol_allows() -> None:
     """The rest goes into the next."""
-    queries = QuerySet(Counters())
+    queries = QuerySet(PatchCounters())
     for number in range(MODIFICATIONS_PER_MESSAGE_MAX):
         queries.subscribe(f"m:{number}", b"{}")
     queries.take_changes(1, MANY, 16 * MANY)
@@ -45,7 +45,7 @@ def test_a_message_has_no_more_changes_than_the_protocol_allows() -> None:
 
 def test_what_is_staged_is_not_shown_before_it_is_settled() -> None:
     """All of it appears in one step."""
-    queries = QuerySet(Counters())
+    queries = QuerySet(PatchCounters())
     one, other = queries.subscribe("m:one", b"{}"), queries.subscribe("m:other", b"{}")
     queries.take_changes(1, MANY, MANY)
     queries.stage(updated(one.query_id, b"1"), 1)
@@ -53,12 +53,12 @@ def test_what_is_staged_is_not_shown_before_it_is_settled() -> None:
     assert queries.show({}) == []
     queries.settle()
     assert queries.show({}) == [one.query_id, other.query_id]
-    assert (one.shown, other.shown) == (Value(b"1"), Value(b"2"))
+    assert (one.shown, other.shown) == (QueryValue(b"1"), QueryValue(b"2"))
 
 
 def test_the_same_bytes_again_are_no_change() -> None:
     """Even under another hash."""
-    queries = QuerySet(Counters())
+    queries = QuerySet(PatchCounters())
     query = queries.subscribe("m:f", b"{}")
     queries.take_changes(1, MANY, MANY)
     for hash_ in ("one", "another"):
@@ -70,7 +70,7 @@ def test_the_same_bytes_again_are_no_change() -> None:
 
 def test_a_layer_shows_over_the_result_and_goes_without_trace() -> None:
     """Also where there was no result beneath: then nothing is shown again."""
-    queries = QuerySet(Counters())
+    queries = QuerySet(PatchCounters())
     query = queries.subscribe("m:f", b"{}")
     queries.take_changes(1, MANY, MANY)
     assert queries.show({query.key: b"7"}) == [0]
@@ -83,7 +83,7 @@ def test_a_layer_shows_over_the_result_and_goes_without_trace() -> None:
 
 def test_the_offer_to_resume_is_the_result_and_the_ts_it_was_right_at() -> None:
     """A socket that never settled does not move that `ts`; a failed query has nothing to offer."""
-    queries = QuerySet(Counters())
+    queries = QuerySet(PatchCounters())
     queries.subscribe("m:f", b"{}")
     queries.take_changes(1, MANY, MANY)
     queries.stage(updated(0, b"1"), 1)
@@ -100,7 +100,7 @@ def test_the_offer_to_resume_is_the_result_and_the_ts_it_was_right_at() -> None:
 
 def test_unchanged_keeps_the_result() -> None:
     """The hash is the one that was offered."""
-    queries = QuerySet(Counters())
+    queries = QuerySet(PatchCounters())
     query = queries.subscribe("m:f", b"{}")
     queries.take_changes(1, MANY, MANY)
     queries.stage(updated(0, b"1"), 1)
@@ -109,7 +109,7 @@ def test_unchanged_keeps_the_result() -> None:
     queries.take_changes(1, MANY, MANY)
     queries.stage(QueryUnchanged(query_id=0, hash="hash of 1"), 1)
     queries.settle()
-    assert query.result == Value(b"1")
+    assert query.result == QueryValue(b"1")
 
 
 @pytest.mark.parametrize(
@@ -122,16 +122,16 @@ def test_when_two_failures_are_the_same(data: dict[str, object], same: bool) -> 
     other = RemoteError("no", number=1206, name="AppError", details=data)
     assert (Failure(one) == Failure(other)) is same
     assert Failure(one) != Failure(FunctionFailed("no"))
-    assert Failure(one) != Value(b"1")
+    assert Failure(one) != QueryValue(b"1")
 
 
 def patched(query_id: int, patch: bytes, hash_: str = "h2") -> QueryUpdated:
     return QueryUpdated(query_id=query_id, hash=hash_, patch=Raw(patch))
 
 
-def doubting() -> tuple[QuerySet, Counters]:
+def doubting() -> tuple[QuerySet, PatchCounters]:
     """Two queries that hold 1 and 2; a patch of the first did not fit."""
-    counters = Counters()
+    counters = PatchCounters()
     queries = QuerySet(counters)
     for name in ("one", "other"):
         queries.subscribe(name, b"{}")
@@ -167,7 +167,7 @@ def test_what_was_on_its_way_about_a_doubted_query_is_ignored() -> None:
     queries.check_answers(3)
     assert not queries.has_doubts
     queries.settle()
-    assert queries[0].result == Value(b"[4,3]")
+    assert queries[0].result == QueryValue(b"[4,3]")
     assert counters.patches_failed == 1
 
 
@@ -190,7 +190,7 @@ def test_a_lost_socket_takes_doubts_along() -> None:
 
 def test_many_doubts_go_in_several_messages() -> None:
     """A query's removal and its return are never parted."""
-    queries = QuerySet(Counters())
+    queries = QuerySet(PatchCounters())
     for number in range(3):
         queries.subscribe(f"q{number}", b"{}")
     queries.take_changes(1, MANY, MANY)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tinyvex.client.requests import Answer, Kind, Phase, Request, Requests
+from tinyvex.client.requests import Answer, Kind, PendingRequest, Phase, Requests
 
 
-def take_all(requests: Requests) -> list[Request]:
+def take_all(requests: Requests) -> list[PendingRequest]:
     taken = []
     while (request := requests.take()) is not None:
         taken.append(request)

@@ -11,10 +11,10 @@ from tests.support.fake_server import FIRST_TS, FakeServer, FakeSession, error_o
 from tinyvex import limits
 from tinyvex.client.events import Changed, Completed, Connected, Ended, Failed, SessionPhase
 from tinyvex.client.optimistic import LocalStore
-from tinyvex.client.query_set import Failure, Query
+from tinyvex.client.query_set import ClientQuery, Failure
+from tinyvex.client.query_value import QueryValue
 from tinyvex.client.requests import Kind
 from tinyvex.client.state import ClientState
-from tinyvex.client.value import Value
 from tinyvex.errors import (
     ClientClosed,
     ConnectionLost,
@@ -78,7 +78,7 @@ class Dialogue:
         self.state.lost("cut")
         self.check()
 
-    def subscribe(self, name: str) -> Query:
+    def subscribe(self, name: str) -> ClientQuery:
         return self.state.subscribe("counters:get", codec.encode({"name": name}))
 
     def add(self, name: str, by: int = 1, **kwargs: Any) -> int:
@@ -100,8 +100,8 @@ def methods(messages: list[dict[str, Any]]) -> list[str]:
     return [message["method"].removeprefix("tinyvex/") for message in messages]
 
 
-def shown(query: Query) -> Any:
-    assert isinstance(query.shown, Value)
+def shown(query: ClientQuery) -> Any:
+    assert isinstance(query.shown, QueryValue)
     return json.loads(query.shown.json)
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.fake_server import FIRST_TS, FakeServer, FakeSession
 from tinyvex.client.events import Changed, Completed, Connected, Failed, SessionPhase
-from tinyvex.client.query_set import Query
+from tinyvex.client.query_set import ClientQuery
+from tinyvex.client.query_value import QueryValue
 from tinyvex.client.requests import Kind
 from tinyvex.client.state import ClientState
-from tinyvex.client.value import Value
 from tinyvex.errors import ConnectionLost
 from tinyvex.values import codec
 
@@ -37,7 +37,7 @@ class World:
         self.state = ClientState("session")
         self.session: FakeSession | None = None
         self.to_server: list[str] = []
-        self.held: list[Query] = []
+        self.held: list[ClientQuery] = []
         self.expected: dict[str, int] = {}
         self.open_mutations: dict[int, str] = {}
         self.open_calls: set[int] = set()
@@ -167,7 +167,7 @@ class World:
         values: dict[str, Any] = {
             json.loads(query.args)["name"]: json.loads(query.shown.json)
             for query in self.state.queries
-            if isinstance(query.shown, Value)
+            if isinstance(query.shown, QueryValue)
         }
         candidates = [
             ts
@@ -198,7 +198,7 @@ class World:
         assert self.server.counters == self.expected
         assert self.state.recovered
         for query in self.held:
-            assert isinstance(query.shown, Value)
+            assert isinstance(query.shown, QueryValue)
             assert json.loads(query.shown.json) == self.server.counters.get(json.loads(query.args)["name"], 0)
 
 

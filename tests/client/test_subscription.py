@@ -7,9 +7,9 @@ from contextlib import aclosing
 
 import pytest
 
-from tinyvex.client.query_set import Failure, Outcome, Query
+from tinyvex.client.query_set import ClientQuery, Failure, Outcome
+from tinyvex.client.query_value import QueryValue
 from tinyvex.client.subscription import Subscription
-from tinyvex.client.value import Value
 from tinyvex.errors import ClientClosed, FunctionFailed, TinyvexError
 
 
@@ -17,7 +17,7 @@ class Source:
     """A query and the subscription to it."""
 
     def __init__(self) -> None:
-        self.query = Query(0, "m:f", b"{}")
+        self.query = ClientQuery(0, "m:f", b"{}")
         self.ended: TinyvexError | None = None
         self.released = 0
         self.values = Subscription[int](self.query, int, lambda: self.ended, self.release)
@@ -35,7 +35,7 @@ async def test_the_current_value_comes_at_once() -> None:
     """However often it changed before."""
     source = Source()
     for json in (b"1", b"2"):
-        source.show(Value(json))
+        source.show(QueryValue(json))
     assert await anext(source.values) == 2
 
 
@@ -47,7 +47,7 @@ async def test_a_waiting_reader_goes_on_with_the_next_value() -> None:
     source.values.wake()
     await asyncio.sleep(0)
     assert not reader.done()
-    source.show(Value(b"1"))
+    source.show(QueryValue(b"1"))
     assert await reader == 1
 
 
@@ -60,7 +60,7 @@ async def test_a_failure_is_one_step_of_the_iteration() -> None:
         with pytest.raises(FunctionFailed) as failed:
             await anext(source.values)
         caught.append(failed.value)
-    source.show(Value(b"1"))
+    source.show(QueryValue(b"1"))
     assert await anext(source.values) == 1
     assert caught[0] is not caught[1]
 
@@ -72,7 +72,7 @@ async def test_a_cancelled_reader_leaves_the_value_to_the_next() -> None:
         reader = asyncio.ensure_future(anext(source.values))
         await asyncio.sleep(0)
         if shown:
-            source.show(Value(b"1"))
+            source.show(QueryValue(b"1"))
         reader.cancel()
         await asyncio.wait([reader])
         assert reader.cancelled()
@@ -82,7 +82,7 @@ async def test_a_cancelled_reader_leaves_the_value_to_the_next() -> None:
 async def test_values_that_came_before_the_end_are_read_first() -> None:
     """Then the end is raised, every time."""
     source = Source()
-    source.show(Value(b"1"))
+    source.show(QueryValue(b"1"))
     source.ended = ClientClosed("closed")
     assert await anext(source.values) == 1
     for _ in range(2):

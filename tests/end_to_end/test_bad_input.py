@@ -30,7 +30,7 @@ from tinyvex.client.blocking import connect_blocking
 from tinyvex.errors import RemoteError
 from tinyvex.runtime import Runtime
 from tinyvex.server.server import Server, ServerOptions
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 PATIENCE_SECONDS = 20.0
 LIMIT_SECONDS = 0.3
@@ -356,7 +356,7 @@ class Stage(ModuleType):
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Where functions get stuck; in the end they are let go, so that their threads end."""
-    monkeypatch.setattr("tinyvex.storage.guard.FUNCTION_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("tinyvex.storage.engine.time_limit.FUNCTION_GRACE_SECONDS", 0.1)
     made = Stage()
     monkeypatch.setitem(sys.modules, "stage", made)
     yield made

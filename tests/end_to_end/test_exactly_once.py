@@ -14,7 +14,7 @@ import pytest
 from tests.support.process import ServerProcess, free_port
 from tests.support.raw import RawClient
 from tinyvex.runtime import Runtime
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 PATIENCE_SECONDS = 30.0
 SESSION = "session-that-comes-back"

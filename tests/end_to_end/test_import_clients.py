@@ -13,7 +13,7 @@ import tinyvex as tv
 from tests.support.process import ServerProcess
 from tests.support.watching import Watcher
 from tinyvex.cli.main import run
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 TITLES = ("shelf:titles", None)

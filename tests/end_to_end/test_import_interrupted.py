@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from tests.support.process import ENVIRONMENT, ServerProcess
-from tinyvex.cli import importing as importing_module
+from tinyvex.cli import import_session as importing_module
 from tinyvex.cli import session
-from tinyvex.cli.importing import INTERRUPTED
+from tinyvex.cli.import_session import INTERRUPTED
 from tinyvex.cli.main import run
 from tinyvex.client.client import Client
 from tinyvex.errors import ConnectionLost
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 ROWS = 40

@@ -10,7 +10,7 @@ import pytest
 
 import tinyvex as tv
 from tests.support.process import ServerProcess, free_port
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 KILLS = 50
 WRITERS = 8

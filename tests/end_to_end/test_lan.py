@@ -17,7 +17,7 @@ import pytest
 import tinyvex as tv
 from tests.support.certificates import Certificates
 from tests.support.process import ENVIRONMENT, START_SECONDS, ServerProcess, free_port
-from tinyvex.server import discovery
+from tinyvex.server.services import discovery
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 

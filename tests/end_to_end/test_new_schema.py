@@ -7,7 +7,7 @@ import pytest
 import tinyvex as tv
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.server import Server
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 APP = """
 from enum import Enum

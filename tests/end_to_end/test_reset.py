@@ -21,7 +21,7 @@ import tinyvex as tv
 from tests.support.process import ENVIRONMENT, ServerProcess
 from tests.support.watching import Watcher
 from tinyvex.cli.main import group
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "data-operations.md"
 MODULES = 79

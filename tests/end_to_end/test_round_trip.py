@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from tests.support.storage import bound_runtime, declare, insert, scan, unit
 from tests.support.values import values
 from tinyvex.cli.main import run
-from tinyvex.functions.transaction import Transaction
-from tinyvex.storage.check import check_folder
-from tinyvex.storage.export import export
-from tinyvex.storage.log import Snapshot
-from tinyvex.storage.store import Store
+from tinyvex.functions.transaction.transaction import Transaction
+from tinyvex.storage.engine.store import Store
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.maintenance.check import check_folder
+from tinyvex.storage.maintenance.export import export
 from tinyvex.values.codec import encode
 from tinyvex.values.ids import DocumentId, parse_id
 from tinyvex.values.types import INT64_MAX, INT64_MIN, Int64

@@ -20,8 +20,8 @@ from tests.support.process import ENVIRONMENT, START_SECONDS, ServerProcess
 from tinyvex import limits
 from tinyvex.client.blocking import connect_blocking
 from tinyvex.errors import RemoteError
-from tinyvex.server import discovery
-from tinyvex.storage.folder import lock_holder
+from tinyvex.server.services import discovery
+from tinyvex.storage.file.data_folder import lock_holder
 
 APP = """
 import asyncio

@@ -16,7 +16,7 @@ from tests.support.raw import RawClient
 from tinyvex import limits
 from tinyvex.runtime import Runtime
 from tinyvex.server.server import WATCHDOG_EXIT_CODE
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 APP = """
 import time
@@ -48,8 +48,8 @@ PROGRAM = """
 import sys
 from tinyvex import limits
 limits.WATCHDOG_SECONDS, limits.HEARTBEAT_SECONDS = 3.0, 1.0
-from tinyvex.storage import guard
-guard.FUNCTION_GRACE_SECONDS = 0.1
+from tinyvex.storage.engine import time_limit
+time_limit.FUNCTION_GRACE_SECONDS = 0.1
 from tinyvex.cli.main import main
 main()
 """

@@ -24,7 +24,7 @@ from tests.support.raw import RawClient
 from tests.support.world import WorldRuntime
 from tinyvex.runtime import Runtime
 from tinyvex.server.server import Server, ServerOptions
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 APP = Path(accounts.__file__)
 ATTACKERS = 8

@@ -25,8 +25,8 @@ from tests.support.fuzz import (
 from tinyvex.errors import InvalidValue, ProtocolError, UpdateRejected, ValueTooLarge
 from tinyvex.values import codec as values
 from tinyvex.wire import codec, json_patch, messages
-from tinyvex.wire.chunks import Assembler
-from tinyvex.wire.faults import to_object
+from tinyvex.wire.error_objects import to_object
+from tinyvex.wire.transition_chunks import Assembler
 
 ASSEMBLED_BYTES_MAX = 10_000
 GROWTH_BYTES_MAX = 48 << 20

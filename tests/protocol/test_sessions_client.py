@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.sessions import Symbols, read, sessions
 from tinyvex.client.events import Completed, Failed, SessionPhase
-from tinyvex.client.query_set import Failure, Query
+from tinyvex.client.query_set import ClientQuery, Failure
+from tinyvex.client.query_value import QueryValue
 from tinyvex.client.requests import Kind
 from tinyvex.client.state import ClientState
-from tinyvex.client.value import Value
 from tinyvex.errors import TinyvexError
 from tinyvex.values import codec as values
 
@@ -31,7 +31,7 @@ class Script:
         self.client = ClientState(bound["$session"], token)
         self.tokens = [bound[name] for name in ("$userToken", "$renewedToken") if name in bound]
         self.client.identity.set_source(has_source=bool(self.tokens))
-        self.queries: dict[int, Query] = {}
+        self.queries: dict[int, ClientQuery] = {}
         self.sent_query_set = 0
         self.said: list[bytes] = []
         self.gave_up = False
@@ -160,7 +160,7 @@ class Script:
             self.symbols.match(then["version"], shown)
         if "results" in then:
             shown_values = {
-                str(key): json.loads(q.shown.json) for key, q in self.queries.items() if isinstance(q.shown, Value)
+                str(key): json.loads(q.shown.json) for key, q in self.queries.items() if isinstance(q.shown, QueryValue)
             }
             assert shown_values == then["results"]
         if "failures" in then:

@@ -14,7 +14,7 @@ from tests.support.values import compare
 from tinyvex import errors
 from tinyvex.values.codec import decode, encode
 from tinyvex.values.ids import DocumentId, parse_id
-from tinyvex.values.order import encode_part
+from tinyvex.values.key_encoding import encode_part
 from tinyvex.values.types import MISSING
 from tinyvex.wire import codec
 

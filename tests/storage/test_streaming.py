@@ -17,14 +17,14 @@ import pytest
 from tests.support.process import ServerProcess
 from tests.support.storage import ITEMS, bound_runtime, declare, insert, unit
 from tinyvex.client.blocking import connect_blocking
-from tinyvex.functions.app import App
-from tinyvex.functions.context import Execution
-from tinyvex.functions.database import DatabaseReader
-from tinyvex.functions.query import Query
-from tinyvex.functions.transaction import Transaction
-from tinyvex.storage.log import Snapshot
-from tinyvex.storage.ranges import KEY_MAX, KEY_MIN
-from tinyvex.storage.store import Store
+from tinyvex.functions.app.registry import App
+from tinyvex.functions.transaction.context import Execution
+from tinyvex.functions.transaction.database import DatabaseReader
+from tinyvex.functions.transaction.query_builder import Query
+from tinyvex.functions.transaction.transaction import Transaction
+from tinyvex.storage.engine.store import Store
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
 
 DOCUMENTS = 60_000
 TEXT_BYTES = 600

@@ -13,8 +13,8 @@ import pytest
 from tests.fixtures.make import APP, HERE, SECOND_US, make, results, stepped_runtime
 from tests.support.raw import RawClient
 from tinyvex.server.server import Server, ServerOptions
-from tinyvex.storage.check import check_folder
-from tinyvex.storage.pragmas import FORMAT_VERSION
+from tinyvex.storage.file.pragmas import FORMAT_VERSION
+from tinyvex.storage.maintenance.check import check_folder
 
 FIXTURES = sorted(HERE.glob("format-*.sqlite3"))
 

@@ -11,7 +11,7 @@ import anyio
 
 from tests.support.board import Board
 from tinyvex.cli.document_files import Row, Table
-from tinyvex.cli.importing import Import
+from tinyvex.cli.import_session import Import
 from tinyvex.client.client import Client
 from tinyvex.errors import TinyvexError
 

@@ -15,10 +15,10 @@ from tests.support.model import Model
 from tests.support.users import Issuer, Said, Who, Witness
 from tinyvex.client.client import Client
 from tinyvex.client.query_set import Failure
+from tinyvex.client.query_value import QueryValue
 from tinyvex.client.state import ClientState
-from tinyvex.client.value import Value
 from tinyvex.errors import RemoteError, TinyvexError
-from tinyvex.storage.check import check_folder
+from tinyvex.storage.maintenance.check import check_folder
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Checkers:
                 f"seed {self.seed}, client {number}, {who} at {ts}: {query.path} {args}\nhas {found}\nnot {expected}"
             )
             self.issuer.seen["results_of_users"] += who is not None and query.path.removeprefix("board:") in CALLERS
-            shown.append(f"{query.query_id}={query.result.hash if isinstance(query.result, Value) else '!'}")
+            shown.append(f"{query.query_id}={query.result.hash if isinstance(query.result, QueryValue) else '!'}")
             self.checks += 1
         self.note(f"client {number} at {state.version} {' '.join(shown)}")
 
@@ -175,9 +175,9 @@ def _subject(who: Who) -> str | None:
     return None if who is None else who[0]
 
 
-def outcome(result: Value | Failure) -> Any:
+def outcome(result: QueryValue | Failure) -> Any:
     """A result as the board says it."""
-    if isinstance(result, Value):
+    if isinstance(result, QueryValue):
         return json.loads(result.json)
     error: TinyvexError = result.error
     assert isinstance(error, RemoteError), error

@@ -29,10 +29,10 @@ from tests.support.users import SUBJECTS, Issuer
 from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.client.client import Client
-from tinyvex.client.link import Link
+from tinyvex.client.websocket_transport import WebSocketTransport
 from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError
 from tinyvex.server.server import ServerOptions
-from tinyvex.storage.retention import Policy
+from tinyvex.storage.maintenance.retention import Policy
 
 CLIENTS = 3
 QUERIES_MAX = 5
@@ -193,9 +193,11 @@ class Cluster:
             elif dice < 0.14:
                 self.server.kill()
             elif dice < 0.3:
-                self.stalls += self.network.stall(Link, self.random.random() * STALL_SECONDS)
+                self.stalls += self.network.stall(WebSocketTransport, self.random.random() * STALL_SECONDS)
             elif dice < 0.36:
-                self.vanished += self.network.vanish(Link)  # it connects again, while its old socket seems open
+                self.vanished += self.network.vanish(
+                    WebSocketTransport
+                )  # it connects again, while its old socket seems open
             elif dice < 0.4:
                 self._crashing[self.random.randrange(CLIENTS)].set()
             elif dice < 0.55 and self.steps_clock:

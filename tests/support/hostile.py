@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from tests.support.fuzz import REQUESTS, Fuzzer, error_fault, example_messages
 from tinyvex.runtime import Runtime
-from tinyvex.server.connection import CLOSE_CODES
+from tinyvex.server.transport.connection import CLOSE_CODES
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 

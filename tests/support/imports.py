@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from tests.support.storage import MemoryStore
-from tinyvex.storage import replacement
-from tinyvex.storage.log import CommitRecord, Outcome, Snapshot
-from tinyvex.storage.replacement import Begun, Mode
-from tinyvex.storage.tablets import Tablet, tablets
+from tinyvex.storage.log.document_log import CommitRecord, Outcome, Snapshot
+from tinyvex.storage.schema import table_replacement
+from tinyvex.storage.schema.table_replacement import Begun, Mode
+from tinyvex.storage.schema.tablets import Tablet, tablets
 from tinyvex.values.ids import DocumentId, new_internal
 from tinyvex.values.timestamps import creation_time, next_creation_time
 
@@ -20,7 +20,7 @@ Unit: TypeAlias = Callable[[Snapshot, int], Outcome[T]]
 
 def began(mode: Mode = "empty", **wanted: int | None) -> Unit[Begun]:
     """Begin an import into these tables, each with its number or None."""
-    return lambda snapshot, ts: replacement.begin(snapshot, ts, mode, wanted)
+    return lambda snapshot, ts: table_replacement.begin(snapshot, ts, mode, wanted)
 
 
 def filled(begun: Begun, table: str, *rows: Mapping[str, Any]) -> Unit[list[bytes]]:
@@ -37,7 +37,7 @@ def filled(begun: Begun, table: str, *rows: Mapping[str, Any]) -> Unit[list[byte
             text = DocumentId(tablet.table.number, internal).text
             ids.append(internal)
             writes.append(
-                replacement.write_of(tablet.table, internal, {**fields, "_id": text, "_creationTime": created})
+                table_replacement.write_of(tablet.table, internal, {**fields, "_id": text, "_creationTime": created})
             )
             created = next_creation_time(created)
         return Outcome(ids, CommitRecord(ts, tuple(writes)))
@@ -47,12 +47,12 @@ def filled(begun: Begun, table: str, *rows: Mapping[str, Any]) -> Unit[list[byte
 
 def finished(begun: Begun) -> Unit[None]:
     """Let the tables have it."""
-    return lambda snapshot, ts: replacement.finish(snapshot, ts, begun.import_id)
+    return lambda snapshot, ts: table_replacement.finish(snapshot, ts, begun.import_id)
 
 
 def abandoned(begun: Begun) -> Unit[None]:
     """Give it up."""
-    return lambda snapshot, ts: replacement.abandon(snapshot, ts, begun.import_id)
+    return lambda snapshot, ts: table_replacement.abandon(snapshot, ts, begun.import_id)
 
 
 def imported(store: MemoryStore, mode: Mode, contents: Mapping[str, list[Mapping[str, Any]]]) -> Begun:
@@ -66,7 +66,7 @@ def imported(store: MemoryStore, mode: Mode, contents: Mapping[str, list[Mapping
 
 def tablet_of(snapshot: Snapshot, begun: Begun, table: str) -> Tablet:
     """What an import fills for a table."""
-    (found,) = [tablet for tablet in replacement.filling(snapshot, begun.import_id) if tablet.table.name == table]
+    (found,) = [tablet for tablet in table_replacement.filling(snapshot, begun.import_id) if tablet.table.name == table]
     return found
 
 

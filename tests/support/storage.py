@@ -12,17 +12,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tinyvex.functions.transaction import Transaction
+from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.runtime import Runtime
-from tinyvex.storage.catalog import load_catalog
-from tinyvex.storage.check import check_folder
-from tinyvex.storage.database import initialise, set_global
-from tinyvex.storage.log import CommitRecord, Outcome, RequestRecord, Snapshot, StoredDocument, apply
-from tinyvex.storage.ranges import KEY_MAX, KEY_MIN
-from tinyvex.storage.reader import SnapshotSource
-from tinyvex.storage.schema_change import Declaration, change_schema
-from tinyvex.storage.store import Store
-from tinyvex.storage.tail import LogTail
+from tinyvex.storage.engine.readers import SnapshotSource
+from tinyvex.storage.engine.store import Store
+from tinyvex.storage.file.database_file import initialise, set_global
+from tinyvex.storage.log.catalog import load_catalog
+from tinyvex.storage.log.document_log import CommitRecord, Outcome, RequestRecord, Snapshot, StoredDocument, apply
+from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
+from tinyvex.storage.log.recent_commits import RecentCommits
+from tinyvex.storage.maintenance.check import check_folder
+from tinyvex.storage.schema.schema_change import Declaration, change_schema
 from tinyvex.values.codec import decode
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class MemoryStore:
         self.commits: list[CommitRecord] = []
         self.between: Callable[[], None] | None = None
         initialise(self.connection, runtime)
-        self.tail = LogTail()
+        self.tail = RecentCommits()
         self.tail.begin(self.last_ts)
         self._source = SnapshotSource(self.connection, self.tail)
 

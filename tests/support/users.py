@@ -19,7 +19,7 @@ from tests.support.tokens import OTHER_SECRET, claims, signed
 from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.errors import TinyvexError
-from tinyvex.server.jwt import UserTokens
+from tinyvex.server.access.jwt import UserTokens
 from tinyvex.sync.authentication import UserIdentity
 
 Who: TypeAlias = tuple[str, int] | None

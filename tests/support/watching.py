@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import tinyvex as tv
+from tinyvex.client.query_value import QueryValue
 from tinyvex.client.subscription import Subscription
-from tinyvex.client.value import Value
 
 WAIT_SECONDS = 30.0
 
@@ -35,7 +35,7 @@ class Watcher:
         shown = [subscription._query.shown for subscription in self._subscriptions]
         if None in shown:
             return
-        view = [json.loads(found.json) if isinstance(found, Value) else repr(found) for found in shown]
+        view = [json.loads(found.json) if isinstance(found, QueryValue) else repr(found) for found in shown]
         if self.views[-1:] != [view]:
             self.views.append(view)
             self._changed.set()

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyvex.functions.body import Body, RowsPart
-from tinyvex.functions.chunks import ChunkedRows
-from tinyvex.storage.records import StoredDocument
+from tinyvex.functions.result.chunked_rows import ChunkedRows
+from tinyvex.functions.result.result_body import Body, RowsPart
+from tinyvex.storage.log.commit_record import StoredDocument
 from tinyvex.sync.diff import Difference, diff
 
 INDEX = 7

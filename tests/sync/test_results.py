@@ -5,11 +5,11 @@ import sys
 import pytest
 
 from tinyvex import errors, limits
-from tinyvex.functions.body import Body, RowsPart
-from tinyvex.functions.calls import QueryOutcome
-from tinyvex.functions.chunks import ChunkedRows
-from tinyvex.functions.reads import ReadSet
-from tinyvex.storage.records import StoredDocument
+from tinyvex.functions.result.chunked_rows import ChunkedRows
+from tinyvex.functions.result.result_body import Body, RowsPart
+from tinyvex.functions.run.call import QueryOutcome
+from tinyvex.functions.transaction.read_set import ReadSet
+from tinyvex.storage.log.commit_record import StoredDocument
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.results import Result, Version
 

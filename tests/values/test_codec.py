@@ -20,7 +20,7 @@ from tests.support.values import SAFE, bits, compare, same, values
 from tinyvex.errors import InvalidValue, TinyvexError, ValueTooLarge
 from tinyvex.limits import ARRAY_ELEMENTS_MAX, NESTING_MAX, OBJECT_FIELDS_MAX
 from tinyvex.values.codec import decode, decode_canonical, encode, to_builtins, unwrap
-from tinyvex.values.order import encode_part
+from tinyvex.values.key_encoding import encode_part
 from tinyvex.values.types import MISSING, Int64
 
 

@@ -18,7 +18,7 @@ from tinyvex.errors import (
     UpdateRejected,
 )
 from tinyvex.wire import codec, messages
-from tinyvex.wire.faults import to_object
+from tinyvex.wire.error_objects import to_object
 
 
 def request(**changes: object) -> str:

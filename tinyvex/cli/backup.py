@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import progress_bar, size_text, time_text
-from tinyvex.cli.place import find_data
 
 
 @click.command("backup", short_help="Copy the database into a file, also while it is served.")
@@ -25,7 +25,7 @@ def command(file: Path, data: Path | None, replace: bool) -> None:
     \b
     tinyvex backup before.sqlite3
     """
-    from tinyvex.storage.backup import back_up
+    from tinyvex.storage.maintenance.backup import back_up
 
     folder = find_data(data)
     with progress_bar("Copying") as progress:

@@ -40,7 +40,7 @@ def command(seconds: float, output: str) -> None:
     \b
     tinyvex browse
     """
-    from tinyvex.server.advertising import browse
+    from tinyvex.server.services.mdns import browse
 
     try:
         found = asyncio.run(browse(seconds))

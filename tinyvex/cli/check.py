@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option
-from tinyvex.cli.place import find_data
 from tinyvex.errors import DataFolderUnusable, FileDamaged
 
 
@@ -23,7 +23,7 @@ def command(data: Path | None) -> None:
     \b
     tinyvex check --data data
     """
-    from tinyvex.storage.check import check_folder
+    from tinyvex.storage.maintenance.check import check_folder
 
     folder = find_data(data)
     if not folder.is_dir():

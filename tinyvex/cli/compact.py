@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option, retention_options
 from tinyvex.cli.output import counted, size_text, time_text
-from tinyvex.cli.place import find_data
 
 
 @click.command("compact", short_help="Forget old revisions now, and make the file small.")
@@ -26,8 +26,8 @@ def command(data: Path | None, retention_seconds: float, retention_bytes: int | 
     tinyvex compact --retention 1h
     """
     from tinyvex.runtime import Runtime
-    from tinyvex.storage.compaction import compact, look_ahead
-    from tinyvex.storage.retention import Policy
+    from tinyvex.storage.maintenance.compaction import compact, look_ahead
+    from tinyvex.storage.maintenance.retention import Policy
 
     folder = find_data(data)
     policy = Policy(retention_seconds, retention_bytes)

@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 import click
 
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option
-from tinyvex.cli.place import find_data
 from tinyvex.cli.session import CONNECT_SECONDS, running_server
 from tinyvex.errors import ConnectionLost
 from tinyvex.limits import DASHBOARD_LINK_SECONDS
 
 if TYPE_CHECKING:
-    from tinyvex.server.discovery import Discovery
+    from tinyvex.server.services.discovery import Discovery
 
 PAGE = "dashboard.html"
 """In the data folder: what the browser is told to open."""
@@ -100,10 +100,10 @@ async def _ask_for_code(found: Discovery) -> str:
 
 async def _get(found: Discovery, path: str) -> bytes:
     """The whole answer to a request with the admin token, on a connection that ends with it."""
-    from tinyvex.client.trust import Trust
+    from tinyvex.client.server_verification import ServerVerification
 
     place = urlsplit(found.url)
-    trust = Trust(found.tls_fingerprint, secure=place.scheme == "wss")
+    trust = ServerVerification(found.tls_fingerprint, secure=place.scheme == "wss")
     reader, writer = await asyncio.open_connection(place.hostname, place.port, ssl=trust.context)
     try:
         trust.check(writer.transport)

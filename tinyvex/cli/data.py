@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from tinyvex.cli.moment import moment, resolve
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import JsonArray, JsonLines, Printer, Table, size_text
-from tinyvex.cli.place import find_data
 from tinyvex.cli.session import Session, open_session
+from tinyvex.cli.time_argument import moment, resolve
 from tinyvex.errors import InvalidResult, RemoteError, TinyvexError
 from tinyvex.limits import SCAN_PAGE_ROWS
 from tinyvex.runtime import Runtime
@@ -140,8 +140,8 @@ def command(
 
 def _show_tables(folder: Path, output: str) -> None:
     from tinyvex.cli.session import require
-    from tinyvex.storage.folder import DataFolder
-    from tinyvex.storage.inspection import table_sizes
+    from tinyvex.storage.file.data_folder import DataFolder
+    from tinyvex.storage.maintenance.table_statistics import table_sizes
 
     require(folder)
     files = DataFolder(folder)

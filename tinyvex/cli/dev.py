@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tinyvex.cli.app_location import Place, find_place
 from tinyvex.cli.logs import Format, log_to_stderr
 from tinyvex.cli.options import (
     DEV_PORT,
@@ -24,14 +25,13 @@ from tinyvex.cli.options import (
     retention_options,
     tls_from,
 )
-from tinyvex.cli.place import Place, find_place
 from tinyvex.cli.reload import reload
 
 if TYPE_CHECKING:
     from watchfiles import Change
 
     from tinyvex.server.server import Server
-    from tinyvex.storage.pragmas import Durability
+    from tinyvex.storage.file.pragmas import Durability
 
 STOP_WAIT_MS = 200
 
@@ -78,9 +78,9 @@ def command(
     log_to_stderr(log_level, log_format, reveal=True)
     place = find_place(app, data)
 
-    from tinyvex.cli.process import serve_until_stopped
+    from tinyvex.cli.serve_process import serve_until_stopped
     from tinyvex.server.server import ServerOptions
-    from tinyvex.storage.retention import Policy
+    from tinyvex.storage.maintenance.retention import Policy
 
     options = ServerOptions(
         app=place.app,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 from tinyvex.errors import ImportRefused
-from tinyvex.functions.document import is_identifier
+from tinyvex.functions.schema.document import is_identifier
 from tinyvex.limits import IMPORT_LINE_BYTES_MAX
 
 __all__ = ["FORMATS", "DocumentFile", "Format", "Row", "Table", "format_of", "open_documents"]

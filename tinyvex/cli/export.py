@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import counted, progress_bar, size_text, time_text
-from tinyvex.cli.place import find_data
 
 
 @click.command("export", short_help="Write all documents into a zip file of JSON lines.")
@@ -27,7 +27,7 @@ def command(file: Path, data: Path | None, replace: bool) -> None:
     \b
     tinyvex export --path notes.zip
     """
-    from tinyvex.storage.export import export
+    from tinyvex.storage.maintenance.export import export
 
     with progress_bar("Exporting") as progress:
         done = export(find_data(data), file.absolute(), progress, replace=replace)

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from tinyvex.cli.app_location import Place, find_place
 from tinyvex.cli.options import app_argument, data_option
-from tinyvex.cli.place import Place, find_place
 
 
 @click.command("function-spec", short_help="List an app's functions with their schemas.")
@@ -47,8 +47,8 @@ def _functions(place: Place) -> list[dict[str, Any]]:
 
     if running_server(place.data) is not None:
         return asyncio.run(_ask(place.data))
-    from tinyvex.functions.loader import load_app
-    from tinyvex.functions.system import describe
+    from tinyvex.functions.app.loader import load_app
+    from tinyvex.functions.system.system_queries import describe
 
     return [describe(spec) for spec in load_app(place.app).functions.values()]
 

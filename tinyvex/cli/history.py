@@ -12,11 +12,11 @@ from typing import Any, Literal, TypeAlias, TypeGuard
 
 import click
 
-from tinyvex.cli.moment import resolve
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import JsonArray, JsonLines, Printer, time_text, value_text
-from tinyvex.cli.place import find_data
 from tinyvex.cli.session import Session, open_session
+from tinyvex.cli.time_argument import resolve
 from tinyvex.errors import DocumentNotFound, WrongTable
 from tinyvex.runtime import Runtime
 

@@ -8,7 +8,7 @@ import anyio
 import click
 
 from tinyvex.cli.document_files import FORMATS, DocumentFile, Format, format_of, open_documents
-from tinyvex.cli.importing import Import, Mode, Style, administrator, show_changes
+from tinyvex.cli.import_session import Import, Mode, Style, administrator, show_changes
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import confirm, counted, progress_bar

@@ -12,7 +12,7 @@ import sys
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from tinyvex.server.log_records import FIELDS, describe, message_of, traceback_of
+from tinyvex.server.log_redaction import FIELDS, describe, message_of, traceback_of
 
 __all__ = ["FIELDS", "FORMATS", "LEVELS", "Format", "log_to_stderr"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option
-from tinyvex.cli.place import find_data
 from tinyvex.limits import PAIRING_SECONDS, PAIRING_TRIES_MAX
 
 
@@ -27,8 +27,8 @@ def command(name: str, data: Path | None) -> None:
     \b
     tinyvex pair --name tablet
     """
-    from tinyvex.server.discovery import find_server
-    from tinyvex.server.pairing import Pairing
+    from tinyvex.server.access.pairing import Pairing
+    from tinyvex.server.services.discovery import find_server
 
     folder = find_data(data)
     code = Pairing(folder, lambda: time.time_ns() // 1000, secrets.token_hex).offer(name)

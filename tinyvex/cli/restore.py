@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from tinyvex.cli.app_location import find_place
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import confirm, progress_bar, size_text, time_text
-from tinyvex.cli.place import find_place
 from tinyvex.errors import DataFolderLocked
 
 
@@ -29,8 +29,8 @@ def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
     tinyvex restore before.sqlite3
     """
     from tinyvex.runtime import Runtime
-    from tinyvex.storage.backup import look_at, restore
-    from tinyvex.storage.folder import DataFolder, lock_holder
+    from tinyvex.storage.file.data_folder import DataFolder, lock_holder
+    from tinyvex.storage.maintenance.backup import look_at, restore
 
     folder = data.absolute() if data is not None else find_place(None, None).data
     if (holder := lock_holder(folder)) is not None:

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tinyvex.cli.app_location import find_data, find_place
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import one_line, print_value
-from tinyvex.cli.place import find_data, find_place
 from tinyvex.cli.session import connect, open_file, running_server, server_in_here, show_log_lines
 from tinyvex.errors import FunctionNotFound, RemoteError, TinyvexError, WrongFunctionKind
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
-    from tinyvex.server.discovery import Discovery
+    from tinyvex.server.services.discovery import Discovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ async def _watch(found: Discovery, request: _Request) -> None:
 
 
 async def _call_here(app: Path | None, data: Path | None, request: _Request) -> None:
-    from tinyvex.functions.loader import load_app
+    from tinyvex.functions.app.loader import load_app
 
     place = find_place(app, data)
     loaded = load_app(place.app)
@@ -162,7 +162,7 @@ async def _call_here(app: Path | None, data: Path | None, request: _Request) -> 
             request.show(await session.query(request.function, request.arguments))
         return
 
-    from tinyvex.functions.calls import Call
+    from tinyvex.functions.run.call import Call
 
     call = Call(request.function, codec.encode(request.arguments), request.identity, admin=True)
     async with server_in_here(place, reveal=True) as server:
@@ -176,7 +176,7 @@ async def _call_here(app: Path | None, data: Path | None, request: _Request) -> 
 
 
 async def _run_inline(folder: Path, source: str, identity: Mapping[str, Any] | None, *, lines: bool) -> None:
-    from tinyvex.cli.inline import PATH, inline_app
+    from tinyvex.cli.inline_query import PATH, inline_app
 
     request = _Request(PATH, {}, identity, lines)
     async with open_file(folder, inline_app(source), acting_as=identity) as session:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
+from tinyvex.cli.app_location import find_place
 from tinyvex.cli.logs import Format, log_to_stderr
 from tinyvex.cli.options import (
     app_argument,
@@ -24,13 +25,12 @@ from tinyvex.cli.options import (
     retention_options,
     tls_from,
 )
-from tinyvex.cli.place import find_place
 
 if TYPE_CHECKING:
-    from tinyvex.cli.process import Beside
     from tinyvex.cli.reload import Reloads
+    from tinyvex.cli.serve_process import Beside
     from tinyvex.server.server import Server
-    from tinyvex.storage.pragmas import Durability
+    from tinyvex.storage.file.pragmas import Durability
 
 
 @click.command(
@@ -91,11 +91,11 @@ def command(
     log_to_stderr(log_level, log_format)
     place = find_place(app, data)
 
-    from tinyvex.cli.process import serve_until_stopped
     from tinyvex.cli.reload import Reloads
+    from tinyvex.cli.serve_process import serve_until_stopped
     from tinyvex.runtime import Runtime
     from tinyvex.server.server import ServerOptions
-    from tinyvex.storage.retention import Policy
+    from tinyvex.storage.maintenance.retention import Policy
 
     options = ServerOptions(
         app=place.app,
@@ -134,13 +134,13 @@ def _beside(reloads: Reloads, advertise: str | None) -> Beside:
     """
     if advertise is None:
         return reloads.run
-    from tinyvex.server import advertising
+    from tinyvex.server.services import mdns
 
-    advertising.require_zeroconf()
+    mdns.require_zeroconf()
 
     async def run(server: Server) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(reloads.run, server)
-            group.start_soon(advertising.advertise, server, advertise or socket.gethostname())
+            group.start_soon(mdns.advertise, server, advertise or socket.gethostname())
 
     return run

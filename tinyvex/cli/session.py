@@ -22,11 +22,11 @@ from tinyvex.runtime import Runtime
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
-    from tinyvex.cli.place import Place
-    from tinyvex.functions.app import App
-    from tinyvex.functions.executor import Executor
-    from tinyvex.server.discovery import Discovery
+    from tinyvex.cli.app_location import Place
+    from tinyvex.functions.app.registry import App
+    from tinyvex.functions.run.executor import Executor
     from tinyvex.server.server import Server
+    from tinyvex.server.services.discovery import Discovery
 
 Arguments = Mapping[str, Any]
 Claims = Mapping[str, Any]
@@ -58,8 +58,8 @@ def running_server(data: Path) -> Discovery | None:
     Raises:
         DataFolderLocked: someone does, but it does not serve (yet).
     """
-    from tinyvex.server.discovery import find_server
-    from tinyvex.storage.folder import lock_holder
+    from tinyvex.server.services.discovery import find_server
+    from tinyvex.storage.file.data_folder import lock_holder
 
     found = find_server(data)
     if found is None and (holder := lock_holder(data)) is not None:
@@ -81,7 +81,7 @@ def server_in_here(place: Place, *, reveal: bool = False) -> Server:
     """
     from tinyvex.server.options import ServerOptions
     from tinyvex.server.server import Server
-    from tinyvex.storage.retention import Policy
+    from tinyvex.storage.maintenance.retention import Policy
 
     return Server(
         ServerOptions(place.app, place.data, client_token=Runtime().token(), dev=reveal, retention=Policy(FOR_EVER))
@@ -102,7 +102,7 @@ async def open_session(data: Path) -> AsyncIterator[Session]:
         async with connect(found) as client:
             yield _Remote(client)
         return
-    from tinyvex.functions.app import App
+    from tinyvex.functions.app.registry import App
 
     async with open_file(data, App([], [])) as session:
         yield session
@@ -191,8 +191,8 @@ async def open_file(
     Raises:
         StorageError: the folder or its file.
     """
-    from tinyvex.functions.executor import Executor
-    from tinyvex.storage.store import Store
+    from tinyvex.functions.run.executor import Executor
+    from tinyvex.storage.engine.store import Store
 
     require(data)
     runtime = Runtime()
@@ -222,7 +222,7 @@ class _Local:
         self._acting_as = acting_as
 
     async def query(self, path: str, arguments: Arguments, *, at: int | None = None) -> bytes:
-        from tinyvex.functions.calls import Call
+        from tinyvex.functions.run.call import Call
 
         call = Call(path, codec.encode(arguments), self._acting_as, admin=True)
         outcome = await self._executor.query(call, at=at)

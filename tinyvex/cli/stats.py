@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import Table, size_text, time_text
-from tinyvex.cli.place import find_data
 
 
 @click.command("stats", short_help="Say how large the database is, and what it keeps.")
@@ -31,8 +31,8 @@ def command(data: Path | None, output: str) -> None:
     \b
     tinyvex stats --format json
     """
-    from tinyvex.storage.folder import DataFolder
-    from tinyvex.storage.inspection import count
+    from tinyvex.storage.file.data_folder import DataFolder
+    from tinyvex.storage.maintenance.table_statistics import count
 
     files = DataFolder(find_data(data))
     files.require_database()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from tinyvex.cli.app_location import find_data
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import Table, time_text
-from tinyvex.cli.place import find_data
 
 
 @click.command("tokens", short_help="List tokens that were handed out by pairing, or revoke one.")
@@ -25,7 +25,7 @@ def command(revoke: str | None, data: Path | None) -> None:
     \b
     tinyvex tokens
     """
-    from tinyvex.server.pairing import Pairing
+    from tinyvex.server.access.pairing import Pairing
 
     pairing = Pairing(find_data(data), lambda: time.time_ns() // 1000, secrets.token_hex)
     if revoke is not None:

@@ -25,9 +25,9 @@ from tinyvex.errors import ClientClosed, ConnectionLost
 if TYPE_CHECKING:
     from tinyvex.client.connection import ConnectionState
     from tinyvex.client.optimistic import Update
+    from tinyvex.client.server_verification import Tls
     from tinyvex.client.subscription import Subscription
     from tinyvex.client.token_source import Source
-    from tinyvex.client.trust import Tls
 
 __all__ = ["BlockingClient", "BlockingSubscription", "connect_blocking"]
 

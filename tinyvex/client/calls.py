@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from tinyvex.client.requests import Request
+from tinyvex.client.requests import PendingRequest
 from tinyvex.errors import UpdateRejected
 from tinyvex.wire.messages import ErrorObject
 
 __all__ = ["Call", "Calls"]
 
-Call: TypeAlias = Request | Literal["connect", "modify", "authenticate"]
+Call: TypeAlias = PendingRequest | Literal["connect", "modify", "authenticate"]
 """What a JSON-RPC id of this socket stands for."""
 
 

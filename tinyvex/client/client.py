@@ -19,17 +19,17 @@ from tinyvex.client.decoding import check_path, decode_value, encode_arguments
 from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, Failed, IdentityChanged
 from tinyvex.client.known import Known
 from tinyvex.client.requests import Answer, Kind
+from tinyvex.client.server_verification import ServerVerification
 from tinyvex.client.state import ClientState
 from tinyvex.client.subscription import Subscription
 from tinyvex.client.token_source import TokenSource
-from tinyvex.client.trust import Trust
 from tinyvex.errors import ClientClosed, TinyvexError
 from tinyvex.runtime import Runtime
 
 if TYPE_CHECKING:
     from tinyvex.client.optimistic import Update
+    from tinyvex.client.server_verification import Tls
     from tinyvex.client.token_source import Source
-    from tinyvex.client.trust import Tls
 
 __all__ = ["Client", "connect"]
 
@@ -101,7 +101,7 @@ class Client(Known):
         super().__init__()
         self._session = ClientState(runtime.token(), token, verify=verify)
         self._uri = socket_uri(url)
-        self._trust = Trust(tls, secure=self._uri.secure)
+        self._trust = ServerVerification(tls, secure=self._uri.secure)
         self._runtime = runtime
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._subscriptions: dict[int, list[Subscription[Any]]] = {}

@@ -27,14 +27,14 @@ from websockets.uri import parse_uri
 
 from tinyvex import limits
 from tinyvex.client.events import Connected, Event, SessionPhase
-from tinyvex.client.link import Link
+from tinyvex.client.websocket_transport import WebSocketTransport
 from tinyvex.errors import AccessError, ConnectionLost, InternalError, ServerUntrusted, TinyvexError
 
 if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
 
+    from tinyvex.client.server_verification import ServerVerification
     from tinyvex.client.state import ClientState
-    from tinyvex.client.trust import Trust
     from tinyvex.runtime import Runtime
 
 __all__ = ["Connection", "ConnectionState", "socket_uri"]
@@ -104,7 +104,7 @@ class Connection:
         uri: WebSocketURI,
         session: ClientState,
         runtime: Runtime,
-        trust: Trust,
+        trust: ServerVerification,
         *,
         on_events: Callable[[list[Event]], None],
         on_state: Callable[[], None],
@@ -113,7 +113,7 @@ class Connection:
         self._uri, self._session, self._runtime = uri, session, runtime
         self._on_events, self._on_state = on_events, on_state
         self._trust = trust
-        self._link: Link | None = None
+        self._link: WebSocketTransport | None = None
         self._flush_is_due = False
         self._is_stopping = False
         self._dialling = anyio.CancelScope()
@@ -182,7 +182,7 @@ class Connection:
 
     async def _one_socket(self) -> tuple[bool, TinyvexError]:
         """Dial, serve the session until the socket is gone; whether it had caught up, and why it ended."""
-        link = self._link = Link(
+        link = self._link = WebSocketTransport(
             self._uri,
             self._runtime,
             on_open=self._opened,
@@ -206,7 +206,7 @@ class Connection:
             self._deliver()
         return caught_up, error
 
-    async def _dial(self, link: Link) -> None:
+    async def _dial(self, link: WebSocketTransport) -> None:
         host, port = self._uri.host, self._uri.port
         try:
             with anyio.fail_after(limits.HANDSHAKE_SECONDS) as self._dialling:
@@ -224,7 +224,7 @@ class Connection:
             spoken = "" if self._trust.context is None else " in TLS"
             link.abort(ConnectionLost(f"nobody answers{spoken} at {host}:{port}: {str(error) or 'too slow'}"))
 
-    async def _attend(self, link: Link) -> None:
+    async def _attend(self, link: WebSocketTransport) -> None:
         """Wait for the socket's end; end it when the server is silent for too long or the client is stopped."""
         started_at = self._runtime.monotonic()
         while not link.is_closed:
@@ -242,7 +242,7 @@ class Connection:
             with anyio.move_on_after(remaining):
                 await self._look_up()
 
-    async def _close(self, link: Link) -> None:
+    async def _close(self, link: WebSocketTransport) -> None:
         link.close()
         with anyio.move_on_after(limits.CLOSE_SECONDS):
             while not link.is_closed:

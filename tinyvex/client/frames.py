@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from tinyvex.client.requests import Answer, Kind, Request
+from tinyvex.client.requests import Answer, Kind, PendingRequest
 from tinyvex.errors import MessageTooLarge, UpdateRejected
 from tinyvex.wire import codec
 from tinyvex.wire import messages as wire
@@ -48,7 +48,7 @@ def encode_modify(rpc_id: int, base_version: int, modifications: list[wire.Query
     return codec.encode_request(wire.ModifyQuerySet(jsonrpc="2.0", id=rpc_id, params=params))
 
 
-def encode_call(rpc_id: int, request: Request) -> bytes:
+def encode_call(rpc_id: int, request: PendingRequest) -> bytes:
     """A mutation, action or one-shot query."""
     path, args = request.path, Raw(request.args)
     if request.kind is Kind.QUERY:

@@ -24,7 +24,7 @@ from typing import Any, Self, cast
 from tinyvex.client.events import IdentityChanged
 from tinyvex.errors import SessionIdentity, TinyvexError
 from tinyvex.values.codec import to_builtins
-from tinyvex.wire import faults
+from tinyvex.wire import error_objects
 from tinyvex.wire import messages as wire
 
 __all__ = ["ActingAs", "ClientIdentity", "token_claims"]
@@ -156,7 +156,7 @@ class ClientIdentity:
         if error is not None and self._signs_out:
             return IdentityChanged()  # of a source that is asked no more
         if error is not None:
-            self.failure = faults.from_object(error)
+            self.failure = error_objects.from_object(error)
             may_help = error.data.name != "SessionIdentity" and self._has_source and not self._tried_again
             self.wants_token = self.wants_token or (may_help and self._unsent is None)
             self._tried_again = True
@@ -172,7 +172,7 @@ class ClientIdentity:
         """`tinyvex/authError`: of a refusal, the answer has said all; else the token has ended."""
         if not notice.auth_update_attempted:
             self._version, self.token, self._tried_again = notice.base_version, None, False
-            self.failure = faults.from_object(notice.error)
+            self.failure = error_objects.from_object(notice.error)
             if self._in_flight is None and self._unsent is None:
                 self.wants_token = self._has_source
         return IdentityChanged()

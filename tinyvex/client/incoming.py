@@ -12,7 +12,7 @@ from tinyvex import limits
 from tinyvex.errors import UpdateRejected
 from tinyvex.wire import codec
 from tinyvex.wire import messages as wire
-from tinyvex.wire.chunks import Assembler
+from tinyvex.wire.transition_chunks import Assembler
 
 __all__ = ["CAPABILITIES", "NO_NEW_SOCKET_HELPS", "Incoming", "check_continuity"]
 

@@ -12,8 +12,8 @@ from tinyvex.client.events import fresh
 
 if TYPE_CHECKING:
     from tinyvex.client.connection import Connection
+    from tinyvex.client.patch_verification import PatchCounters
     from tinyvex.client.state import ClientState
-    from tinyvex.client.verification import Counters
 
 __all__ = ["Known"]
 
@@ -33,7 +33,7 @@ class Known:
         return self._session.epoch
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> PatchCounters:
         """What has been received, and how: whole, as patches, in parts."""
         return self._session.counters
 

@@ -28,9 +28,9 @@ from msgspec import Raw
 from tinyvex import limits
 from tinyvex.client.frames import call_size_bytes, too_large
 from tinyvex.client.optimistic import Key
-from tinyvex.client.value import Value
+from tinyvex.client.query_value import QueryValue
 from tinyvex.errors import TinyvexError, TooManyQueries, UpdateRejected
-from tinyvex.wire import faults
+from tinyvex.wire import error_objects
 from tinyvex.wire.json_patch import PatchFailed
 from tinyvex.wire.messages import (
     Modification,
@@ -43,7 +43,7 @@ from tinyvex.wire.messages import (
     Resume,
 )
 
-__all__ = ["Failure", "Outcome", "Query", "QuerySet"]
+__all__ = ["ClientQuery", "Failure", "Outcome", "QuerySet"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +64,11 @@ class Failure:  # noqa: PLW1641 - compared, never a key
         return self.error.name, self.error.message, data
 
 
-Outcome: TypeAlias = Value | Failure
+Outcome: TypeAlias = QueryValue | Failure
 
 
 @dataclass(slots=True, eq=False)
-class Query:
+class ClientQuery:
     """One subscribed query; `revision` grows with every change of `shown`."""
 
     query_id: int
@@ -101,13 +101,13 @@ class QuerySet:
     def __init__(self, counters: ResultCounters) -> None:
         self._counters = counters
         self._next_id = 0
-        self._queries: dict[int, Query] = {}
-        self._by_key: dict[Key, Query] = {}
-        self._unsent_adds: dict[int, Query] = {}
-        self._unsent_removes: dict[int, Query] = {}
+        self._queries: dict[int, ClientQuery] = {}
+        self._by_key: dict[Key, ClientQuery] = {}
+        self._unsent_adds: dict[int, ClientQuery] = {}
+        self._unsent_removes: dict[int, ClientQuery] = {}
         self._on_server: set[int] = set()
         self._staged: dict[int, Outcome] = {}
-        self._patched: dict[int, Query] = {}
+        self._patched: dict[int, ClientQuery] = {}
         """Of those staged, which a patch made."""
         self._doubted: dict[int, int | None] = {}
         """Queries to be said whole, with the query-set version that asks for it; None while it is not sent."""
@@ -117,15 +117,15 @@ class QuerySet:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def __getitem__(self, query_id: int) -> Query:
+    def __getitem__(self, query_id: int) -> ClientQuery:
         return self._queries[query_id]
 
-    def __iter__(self) -> Iterator[Query]:
+    def __iter__(self) -> Iterator[ClientQuery]:
         return iter(self._by_key.values())
 
     # What the callers want.
 
-    def subscribe(self, path: str, args: bytes) -> Query:
+    def subscribe(self, path: str, args: bytes) -> ClientQuery:
         """
         Hold a query; one that is held already, or was let go but not yet removed, is shared.
 
@@ -136,7 +136,7 @@ class QuerySet:
         if query is None:
             if len(self._by_key) >= limits.CLIENT_QUERIES_MAX:
                 raise TooManyQueries(f"a client has at most {limits.CLIENT_QUERIES_MAX} queries")
-            query = Query(self._next_id, path, args)
+            query = ClientQuery(self._next_id, path, args)
             self._next_id += 1
             self._queries[query.query_id] = self._by_key[query.key] = self._unsent_adds[query.query_id] = query
             self._stale[query.key] = None
@@ -156,7 +156,7 @@ class QuerySet:
             del self._unsent_adds[query_id]
             self._forget(query)
 
-    def _forget(self, query: Query) -> None:
+    def _forget(self, query: ClientQuery) -> None:
         del self._queries[query.query_id], self._by_key[query.key]
         self._staged.pop(query.query_id, None)
         self._patched.pop(query.query_id, None)
@@ -205,7 +205,7 @@ class QuerySet:
             changes.append(_add(query))
         return changes
 
-    def _refusal(self, query: Query, queries_max: int, bytes_max: int) -> TinyvexError | None:
+    def _refusal(self, query: ClientQuery, queries_max: int, bytes_max: int) -> TinyvexError | None:
         if len(self._on_server) >= queries_max:
             return TooManyQueries(f"the server takes at most {queries_max} queries on one connection")
         return too_large(query.path, query.args, bytes_max)
@@ -231,27 +231,27 @@ class QuerySet:
         match modification:
             case QueryUpdated(value=Raw() as value):
                 self._counters.values_received += 1
-                self._stage(query, Value(bytes(value), modification.hash))
+                self._stage(query, QueryValue(bytes(value), modification.hash))
             case QueryUpdated(patch=Raw() as patch):
                 self._stage_patch(query, bytes(patch), modification.hash)
             case QueryUpdated():
                 raise UpdateRejected(f"the update of query {query.query_id} has neither value nor patch")
             case QueryFailed(error=error):
-                self._stage(query, Failure(faults.from_object(error)))
+                self._stage(query, Failure(error_objects.from_object(error)))
             case QueryUnchanged(hash=hash):
-                if not isinstance(query.result, Value) or query.result.hash != hash:
+                if not isinstance(query.result, QueryValue) or query.result.hash != hash:
                     raise UpdateRejected(f"query {query.query_id} is said to be unchanged from a result not held")
             case QueryRemoved():
                 raise UpdateRejected(f"query {query.query_id} was removed without being asked for")
 
-    def _stage(self, query: Query, outcome: Outcome) -> None:
+    def _stage(self, query: ClientQuery, outcome: Outcome) -> None:
         self._staged[query.query_id] = outcome
         self._patched.pop(query.query_id, None)
 
-    def _stage_patch(self, query: Query, patch: bytes, hash: str) -> None:  # noqa: A002 - the protocol's name
+    def _stage_patch(self, query: ClientQuery, patch: bytes, hash: str) -> None:  # noqa: A002 - the protocol's name
         base = self._staged.get(query.query_id, query.result)
         try:
-            if not isinstance(base, Value):
+            if not isinstance(base, QueryValue):
                 raise PatchFailed("no result is held that it could build on")
             patched = base.patched(patch, hash)
         except PatchFailed as error:
@@ -264,7 +264,7 @@ class QuerySet:
 
     # What is not believed.
 
-    def doubt(self, query: Query, why: str, *, wrong: bool = False) -> None:
+    def doubt(self, query: ClientQuery, why: str, *, wrong: bool = False) -> None:
         """
         Have a query said whole; nothing where that is under way.
 
@@ -273,7 +273,7 @@ class QuerySet:
             why: for the log.
             wrong: what is held is not what its hash stands for, so it must not be offered in `resume` either.
         """
-        if wrong and isinstance(query.result, Value):
+        if wrong and isinstance(query.result, QueryValue):
             query.result.hash = ""
         if query.query_id in self._on_server and query.query_id not in self._doubted:
             logger.error("%s is asked for again as a whole: %s", query.path, why)
@@ -305,7 +305,7 @@ class QuerySet:
         if any(asked is not None and asked <= query_set for asked in self._doubted.values()):
             raise UpdateRejected("a transition lacks a query that was added again")
 
-    def settle(self) -> list[Query]:
+    def settle(self) -> list[ClientQuery]:
         """What was staged belongs to one consistent version: make it the result; returns those that patches made."""
         for query_id, outcome in self._staged.items():
             query = self._queries[query_id]
@@ -320,7 +320,7 @@ class QuerySet:
 
     def base(self) -> Mapping[Key, bytes]:
         """The server's results, by query."""
-        return {query.key: query.result.json for query in self if isinstance(query.result, Value)}
+        return {query.key: query.result.json for query in self if isinstance(query.result, QueryValue)}
 
     def show(self, layer: Mapping[Key, bytes]) -> list[int]:
         """Put the optimistic `layer` over the results; returns the queries for which that shows something else."""
@@ -329,7 +329,7 @@ class QuerySet:
             query = self._by_key.get(key)
             if query is None:
                 continue
-            shown = Value(layer[key]) if key in layer else query.result
+            shown = QueryValue(layer[key]) if key in layer else query.result
             if shown is None:
                 if key in self._layer:
                     query.shown = None
@@ -368,8 +368,8 @@ class QuerySet:
             query.result = None
 
 
-def _add(query: Query, *, whole: bool = False) -> QueryAdd:
+def _add(query: ClientQuery, *, whole: bool = False) -> QueryAdd:
     resume = None
-    if not whole and isinstance(query.result, Value) and query.result.hash:
+    if not whole and isinstance(query.result, QueryValue) and query.result.hash:
         resume = Resume(ts=query.valid_ts, hash=query.result.hash)
     return QueryAdd(query_id=query.query_id, udf_path=query.path, args=Raw(query.args), resume=resume)

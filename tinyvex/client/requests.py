@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from tinyvex.client.optimistic import Key, LocalStore, Update
 
-__all__ = ["Answer", "Kind", "Phase", "Request", "Requests"]
+__all__ = ["Answer", "Kind", "PendingRequest", "Phase", "Requests"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Answer:
 
 
 @dataclass(slots=True, eq=False)
-class Request:
+class PendingRequest:
     """One call; `phase` moves as drawn above, `answer` is set once and stays."""
 
     number: int
@@ -76,16 +76,16 @@ class Requests:
 
     def __init__(self) -> None:
         self._next_number = 0
-        self._unfinished: dict[int, Request] = {}
-        self._queue: deque[Request] = deque()
+        self._unfinished: dict[int, PendingRequest] = {}
+        self._queue: deque[PendingRequest] = deque()
         self._unanswered = 0
-        self._answered: dict[int, Request] = {}
-        self._updating: dict[int, Request] = {}
+        self._answered: dict[int, PendingRequest] = {}
+        self._updating: dict[int, PendingRequest] = {}
 
     def __len__(self) -> int:
         return len(self._unfinished)
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Iterator[PendingRequest]:
         return iter(self._unfinished.values())
 
     @property
@@ -117,9 +117,9 @@ class Requests:
 
     def add(
         self, kind: Kind, path: str, args: bytes, *, at: int | None = None, update: Update | None = None
-    ) -> Request:
+    ) -> PendingRequest:
         """A new request at the end of the queue."""
-        request = Request(self._next_number, kind, path, args, at, update)
+        request = PendingRequest(self._next_number, kind, path, args, at, update)
         self._next_number += 1
         self._unfinished[request.number] = request
         self._queue.append(request)
@@ -127,7 +127,7 @@ class Requests:
             self._updating[request.number] = request
         return request
 
-    def take(self) -> Request | None:
+    def take(self) -> PendingRequest | None:
         """The next request to send; it counts as sent from here on."""
         if not self._queue:
             return None
@@ -136,26 +136,26 @@ class Requests:
         self._unanswered += 1
         return request
 
-    def answer(self, request: Request, answer: Answer) -> None:
+    def answer(self, request: PendingRequest, answer: Answer) -> None:
         """Keep a sent mutation's answer; the first one it ever got stands."""
         self._unanswered -= 1
         request.answer = request.answer or answer
         request.phase = Phase.ANSWERED
         self._answered[request.number] = request
 
-    def finish(self, request: Request) -> None:
+    def finish(self, request: PendingRequest) -> None:
         """A sent request got its result, was refused, or could not be sent after all."""
         self._unanswered -= 1
         self._remove(request)
 
-    def covered(self, ts: int) -> list[Request]:
+    def covered(self, ts: int) -> list[PendingRequest]:
         """Finish the answered mutations that committed at or before `ts`."""
         done = [request for request in self._answered.values() if request.answer and request.answer.ts <= ts]
         for request in done:
             self._remove(request)
         return done
 
-    def _remove(self, request: Request) -> None:
+    def _remove(self, request: PendingRequest) -> None:
         del self._unfinished[request.number]
         self._answered.pop(request.number, None)
         self._updating.pop(request.number, None)
@@ -174,7 +174,7 @@ class Requests:
         self._queue.remove(request)
         return True
 
-    def lost(self) -> list[Request]:
+    def lost(self) -> list[PendingRequest]:
         """The socket is gone: queue what may be sent again, in order, and return what must fail."""
         failed = [r for r in self if r.kind is not Kind.MUTATION and r.phase is Phase.SENT]
         for request in failed:
@@ -186,7 +186,7 @@ class Requests:
         self._answered.clear()
         return failed
 
-    def forget_answered(self) -> list[Request]:
+    def forget_answered(self) -> list[PendingRequest]:
         """Finish every mutation that ever got an answer, covered or not."""
         done = [request for request in self if request.answer is not None]
         for request in done:

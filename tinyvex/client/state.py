@@ -26,11 +26,11 @@ from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, F
 from tinyvex.client.identity import ClientIdentity
 from tinyvex.client.incoming import CAPABILITIES, NO_NEW_SOCKET_HELPS, Incoming, check_continuity
 from tinyvex.client.optimistic import Key, LocalStore, Update
-from tinyvex.client.query_set import Query, QuerySet
-from tinyvex.client.requests import Answer, Kind, Request, Requests
-from tinyvex.client.verification import Counters, Verification
+from tinyvex.client.patch_verification import PatchCounters, PatchVerification
+from tinyvex.client.query_set import ClientQuery, QuerySet
+from tinyvex.client.requests import Answer, Kind, PendingRequest, Requests
 from tinyvex.errors import ClientClosed, ConnectionLost, TinyvexError
-from tinyvex.wire import codec, faults
+from tinyvex.wire import codec, error_objects
 from tinyvex.wire import messages as wire
 
 __all__ = ["ClientState", "SessionPhase"]
@@ -58,11 +58,11 @@ class ClientState:
         self.phase = SessionPhase.OFFLINE
         self.error: TinyvexError | None = None
         """Why the session is closed; set once, with phase CLOSED."""
-        self.counters = Counters()
+        self.counters = PatchCounters()
         self.queries = QuerySet(self.counters)
         self.requests = Requests()
         self.identity = ClientIdentity()
-        self._checks = Verification(self.counters)
+        self._checks = PatchVerification(self.counters)
         self._events: list[Event] = []
         # Known from all sockets so far.
         self.server: wire.ConnectResult | None = None
@@ -89,7 +89,7 @@ class ClientState:
 
     # What the callers want.
 
-    def subscribe(self, path: str, args: bytes) -> Query:
+    def subscribe(self, path: str, args: bytes) -> ClientQuery:
         """
         Hold a query's result live until `release`.
 
@@ -104,7 +104,7 @@ class ClientState:
 
     def call(
         self, kind: Kind, path: str, args: bytes, *, at: int | None = None, update: Update | None = None
-    ) -> Request:
+    ) -> PendingRequest:
         """
         Ask for something once; an optimistic update shows at once.
 
@@ -258,7 +258,7 @@ class ClientState:
 
     def _receive_response(self, rpc_id: object, result: bytes | None, error: wire.ErrorObject | None) -> None:
         call = self._calls.end(rpc_id, error)
-        if isinstance(call, Request):
+        if isinstance(call, PendingRequest):
             self._receive_answer(call, result, error)
         elif call == "connect":
             self._receive_greeting(result, error)
@@ -290,7 +290,7 @@ class ClientState:
         self.observed_ts = self._shown_ts = 0
         self._complete(self.requests.forget_answered())
 
-    def _receive_answer(self, request: Request, result: bytes | None, error: wire.ErrorObject | None) -> None:
+    def _receive_answer(self, request: PendingRequest, result: bytes | None, error: wire.ErrorObject | None) -> None:
         if error is not None:
             self._receive_failure(request, error)
             return
@@ -304,7 +304,7 @@ class ClientState:
         elif (query := self._checks.end(request, answer)) is not None:
             self.queries.doubt(query, "a fresh query returned something else than patches made", wrong=True)
 
-    def _receive_failure(self, request: Request, error: wire.ErrorObject) -> None:
+    def _receive_failure(self, request: PendingRequest, error: wire.ErrorObject) -> None:
         """
         A request failed.
 
@@ -316,22 +316,22 @@ class ClientState:
         elif request.kind is Kind.MUTATION and error.data.name == "ServerStopping":
             raise self._refused(error)
         else:
-            self._finish_failed(request, faults.from_object(error))
+            self._finish_failed(request, error_objects.from_object(error))
 
-    def _finish_failed(self, request: Request, error: TinyvexError) -> None:
+    def _finish_failed(self, request: PendingRequest, error: TinyvexError) -> None:
         self.requests.finish(request)
         self._resent.discard(request.number)
         if request.update is not None:
             self._show()
         self._fail(request, error)
 
-    def _fail(self, request: Request, error: TinyvexError) -> None:
+    def _fail(self, request: PendingRequest, error: TinyvexError) -> None:
         if request in self._checks:
             self._checks.end(request, None)
         else:
             self._events.append(Failed(request.number, error))
 
-    def _answer(self, request: Request, answer: Answer) -> None:
+    def _answer(self, request: PendingRequest, answer: Answer) -> None:
         self.requests.answer(request, answer)
         self.observed_ts = max(self.observed_ts, answer.ts)
         if self._settled() and answer.ts <= self.version.ts:
@@ -339,7 +339,7 @@ class ClientState:
 
     def _refused(self, error: wire.ErrorObject, *, final: bool = False) -> TinyvexError:
         """The server's reason to end this socket; the session ends too when no new socket can mend it."""
-        exception = faults.from_object(error)
+        exception = error_objects.from_object(error)
         self.retry_after_ms = hint if isinstance(hint := error.data.retry_after_ms, int) else None
         if final or error.data.name in NO_NEW_SOCKET_HELPS:
             self.close(exception)
@@ -376,7 +376,7 @@ class ClientState:
 
     # What is shown.
 
-    def _complete(self, done: list[Request], *, show: bool = False) -> None:
+    def _complete(self, done: list[PendingRequest], *, show: bool = False) -> None:
         if show or any(request.update is not None for request in done):
             self._show()
         for request in done:

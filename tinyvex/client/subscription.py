@@ -9,8 +9,8 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from tinyvex.client.decoding import decode_value
 from tinyvex.client.events import fresh
-from tinyvex.client.query_set import Query
-from tinyvex.client.value import Value
+from tinyvex.client.query_set import ClientQuery
+from tinyvex.client.query_value import QueryValue
 from tinyvex.errors import TinyvexError
 
 __all__ = ["Subscription"]
@@ -40,7 +40,7 @@ class Subscription(Generic[T]):
     """
 
     def __init__(
-        self, query: Query, target: Any, ended: Callable[[], TinyvexError | None], release: Callable[[], None]
+        self, query: ClientQuery, target: Any, ended: Callable[[], TinyvexError | None], release: Callable[[], None]
     ) -> None:
         self._query = query
         self._target = target
@@ -76,7 +76,7 @@ class Subscription(Generic[T]):
 
     def _outcome(self) -> T:
         shown = self._query.shown
-        if isinstance(shown, Value):
+        if isinstance(shown, QueryValue):
             return cast("T", decode_value(shown.json, self._target, self._query.path))
         assert shown is not None
         raise fresh(shown.error)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tinyvex import limits
-from tinyvex.storage.pragmas import Durability
-from tinyvex.storage.retention import Policy
+from tinyvex.storage.file.pragmas import Durability
+from tinyvex.storage.maintenance.retention import Policy
 
 __all__ = ["AuthOptions", "ServerOptions", "TlsOptions"]
 

@@ -20,28 +20,30 @@ import anyio
 from msgspec import UNSET
 
 from tinyvex import errors, limits
-from tinyvex.functions.executor import Executor
-from tinyvex.functions.loader import load_app
+from tinyvex.functions.app.loader import load_app
+from tinyvex.functions.run.executor import Executor
 from tinyvex.runtime import Runtime
-from tinyvex.server import discovery, handshake, http
-from tinyvex.server.activity import Activity
-from tinyvex.server.admission import Admission
-from tinyvex.server.connection import Answer, Connection
-from tinyvex.server.dashboard import Dashboard
-from tinyvex.server.dashboard_access import DashboardAccess
-from tinyvex.server.history import forget_forever
-from tinyvex.server.jwt import UserTokens
+from tinyvex.server.access import origin_rules
+from tinyvex.server.access.dashboard_links import DashboardLinks
+from tinyvex.server.access.jwt import UserTokens
+from tinyvex.server.access.pairing import Pairing
+from tinyvex.server.access.token_auth import TokenAuth
+from tinyvex.server.http import routes
+from tinyvex.server.http.dashboard import Dashboard
 from tinyvex.server.options import ServerOptions
-from tinyvex.server.pairing import Pairing
-from tinyvex.server.port import Port
-from tinyvex.server.seconds import every_second
-from tinyvex.server.turns import Turns
-from tinyvex.storage.schema_change import change_schema
-from tinyvex.storage.store import Store
-from tinyvex.storage.tablets import abandon_all
+from tinyvex.server.services import discovery
+from tinyvex.server.services.recent_activity import Activity
+from tinyvex.server.services.retention import forget_forever
+from tinyvex.server.services.ticker import every_second
+from tinyvex.server.transport.connection import Answer, Connection
+from tinyvex.server.transport.fair_queue import FairQueue
+from tinyvex.server.transport.listener import PortListener
+from tinyvex.storage.engine.store import Store
+from tinyvex.storage.schema.schema_change import change_schema
+from tinyvex.storage.schema.tablets import abandon_all
 from tinyvex.sync.authentication import Credentials
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.live import LiveQueries
+from tinyvex.sync.live_queries import LiveQueries
 from tinyvex.sync.worker import SyncWorker
 from tinyvex.version import __version__
 from tinyvex.wire import messages
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
     from websockets.http11 import Request
 
-    from tinyvex.functions.app import App
+    from tinyvex.functions.app.registry import App
 
 __all__ = ["Server", "ServerOptions"]
 
@@ -78,13 +80,13 @@ class Server:
         self.options = options
         self.runtime = runtime or Runtime()
         self.counters = Counters()
-        self.turns = Turns(self.runtime)
+        self.turns = FairQueue(self.runtime)
         self.admin_token = self.runtime.token()
-        self._tokens = handshake.Tokens(self.admin_token, options.client_token)
+        self._tokens = origin_rules.Tokens(self.admin_token, options.client_token)
         pairing = Pairing(options.data, self.runtime.now_us, self.runtime.token)
-        links = DashboardAccess(self.runtime.monotonic, self.runtime.token)
-        self._admission = Admission(self._tokens, pairing, links)
-        self._rules = handshake.AccessRules(
+        links = DashboardLinks(self.runtime.monotonic, self.runtime.token)
+        self._admission = TokenAuth(self._tokens, pairing, links)
+        self._rules = origin_rules.AccessRules(
             options.allowed_hosts, options.allowed_origins, options.host, secure=options.tls is not None
         )
         self._connections: dict[int, Connection] = {}
@@ -100,7 +102,7 @@ class Server:
 
     async def __aenter__(self) -> Self:
         # 1. The app and the certificate, which touch nothing.
-        self.listening = Port(self.options, self.runtime)
+        self.listening = PortListener(self.options, self.runtime)
         self.runtime.bind(asyncio.get_running_loop())
         app = load_app(self.options.app)
         self._users = UserTokens(self.options.auth, self.runtime)
@@ -121,7 +123,7 @@ class Server:
             self.store.on_abandoned = self._thread_abandoned
             self._activity = Activity(self.store, self.counters, reveal=self.options.dev)
             dashboard = Dashboard(self.options, self._admission, self.live, self._activity, self._connections)
-            self._routes = http.Routes(self._rules, self._admission, dashboard, self.counters, self.store)
+            self._routes = routes.Routes(self._rules, self._admission, dashboard, self.counters, self.store)
             # 5. The port.
             await self.listening.listen(self._accept)
         except BaseException:
@@ -359,7 +361,7 @@ class Server:
                 f"the server speaks protocol {messages.PROTOCOL_VERSION}, the client {params.protocol_version}",
                 supported=[messages.PROTOCOL_VERSION],
             )
-        token = params.token or handshake.bearer_token(connection.authorization) or ""
+        token = params.token or origin_rules.bearer_token(connection.authorization) or ""
         is_admin, secret = self._admission.admit(connection, token)
         if params.observed_epoch == self.store.epoch and params.max_observed_ts > self.store.last_ts:
             raise errors.ObservedTsAhead(

@@ -27,15 +27,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import msgspec
 
 from tinyvex import errors, limits
-from tinyvex.functions.calls import session_key
+from tinyvex.functions.run.call import session_key
 from tinyvex.values.codec import unwrap
 from tinyvex.wire import codec, messages
-from tinyvex.wire.faults import to_object
+from tinyvex.wire.error_objects import to_object
 
 if TYPE_CHECKING:
     import asyncio
 
-    from tinyvex.functions.context import Identity
+    from tinyvex.functions.transaction.context import Identity
     from tinyvex.runtime import Runtime
     from tinyvex.sync.state import SyncState
     from tinyvex.sync.worker import Outbox

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import msgspec
 
 from tinyvex import limits
-from tinyvex.functions.body import Body, RowsPart
+from tinyvex.functions.result.result_body import Body, RowsPart
 from tinyvex.sync.array_edits import Move, Remove, edits, longest_increasing
 
 if TYPE_CHECKING:
-    from tinyvex.functions.chunks import ChunkedRows
-    from tinyvex.storage.records import StoredDocument
+    from tinyvex.functions.result.chunked_rows import ChunkedRows
+    from tinyvex.storage.log.commit_record import StoredDocument
 
 __all__ = ["Difference", "diff"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from tinyvex.sync.results import Result, Version
 
 if TYPE_CHECKING:
-    from tinyvex.functions.calls import Call
-    from tinyvex.functions.kept import KeptRanges
+    from tinyvex.functions.run.call import Call
+    from tinyvex.functions.transaction.range_cache import CachedRanges
 
 __all__ = ["VERSIONS_KEPT_MAX", "Key", "LiveQuery", "Pin", "Subscriber"]
 
@@ -75,7 +75,7 @@ class LiveQuery:
         self.key = key
         self.call = call
         self.result: Result | None = None
-        self.kept: KeptRanges | None = None
+        self.kept: CachedRanges | None = None
         self.versions: dict[str, Version] = {}
         self.generation = 0
         self.unchanged = 0

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from tinyvex import limits
 from tinyvex.sync.diff import diff
 from tinyvex.wire.codec import patched_tail, updated_tail
-from tinyvex.wire.faults import to_object
+from tinyvex.wire.error_objects import to_object
 
 if TYPE_CHECKING:
-    from tinyvex.functions.body import Body
-    from tinyvex.functions.calls import QueryOutcome
+    from tinyvex.functions.result.result_body import Body
+    from tinyvex.functions.run.call import QueryOutcome
     from tinyvex.sync.counters import Counters
-    from tinyvex.wire.chunks import Piece
     from tinyvex.wire.messages import ErrorObject
+    from tinyvex.wire.transition_chunks import Piece
 
 __all__ = ["Result", "Version"]
 

@@ -17,23 +17,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Raw, Struct
 
 from tinyvex import errors, limits
-from tinyvex.functions.calls import Call, MutationOutcome, QueryOutcome, Request, request_digest
+from tinyvex.functions.run.call import Call, IdempotencyKey, MutationOutcome, QueryOutcome, request_digest
 from tinyvex.sync.arguments import Arguments
 from tinyvex.sync.authentication import Authentication
-from tinyvex.sync.requests import OpenRequests
+from tinyvex.sync.in_flight import InFlight
 from tinyvex.sync.state import FindAgain, Pin, Refresh, Send, SyncedQuery, SyncState, Wait
 from tinyvex.wire import codec, messages
-from tinyvex.wire.faults import to_object
+from tinyvex.wire.error_objects import to_object
 
 if TYPE_CHECKING:
-    from tinyvex.functions.executor import Executor
+    from tinyvex.functions.run.executor import Executor
     from tinyvex.runtime import Runtime
     from tinyvex.sync.authentication import Credentials
     from tinyvex.sync.counters import Counters
-    from tinyvex.sync.live import LiveQueries
+    from tinyvex.sync.live_queries import LiveQueries
     from tinyvex.sync.live_query import LiveQuery
     from tinyvex.sync.results import Result
-    from tinyvex.wire.chunks import Piece
+    from tinyvex.wire.transition_chunks import Piece
 
 __all__ = ["Outbox", "SyncWorker"]
 
@@ -96,7 +96,7 @@ class SyncWorker:
         self._by_live: dict[LiveQuery, list[SyncedQuery]] = {}
         self._turn_scheduled = False
         self._closed = False
-        self.requests = OpenRequests(counters)
+        self.requests = InFlight(counters)
 
     # Messages.
 
@@ -166,7 +166,7 @@ class SyncWorker:
         params, rpc_id = request.params, request.id  # what waits must not hold the request: it holds its whole message
         call = self._call(params.udf_path, bytes(params.args), f"{self.session_id[:8]}-{params.request_id}")
         self.requests.open(call.args)
-        key = Request(self.session_id, params.request_id, request_digest(call))
+        key = IdempotencyKey(self.session_id, params.request_id, request_digest(call))
 
         def done(outcome: MutationOutcome | None, error: errors.TinyvexError | None) -> None:
             self._counters.mutations += 1

@@ -37,8 +37,7 @@ from tinyvex.errors import (
     TinyvexError,
     UpdateRejected,
 )
-from tinyvex.wire.chunks import Piece
-from tinyvex.wire.faults import to_object
+from tinyvex.wire.error_objects import to_object
 from tinyvex.wire.messages import (
     ClientRequest,
     Envelope,
@@ -49,6 +48,7 @@ from tinyvex.wire.messages import (
     ServerNotification,
     StateVersion,
 )
+from tinyvex.wire.transition_chunks import Piece
 
 __all__ = [
     "Response",

@@ -1,0 +1,359 @@
+"""Functions: what decorators note, what is refused at load, how arguments and results are checked."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+import tinyvex as tv
+from tinyvex.errors import AppInvalid, InvalidArguments, InvalidResult
+from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec, Kind, function_declaration
+from tinyvex.functions.result.rows import Rows
+from tinyvex.storage.log.catalog import Catalog, TableInfo
+from tinyvex.values.ids import DocumentId
+
+
+@tv.table("things")
+class Thing(tv.Document):
+    name: str
+
+
+@tv.table("others")
+class Other(tv.Document):
+    name: str
+
+
+CATALOG = Catalog(0, [TableInfo("things", 10001, 101, {}, ()), TableInfo("others", 10002, 102, {}, ())])
+
+
+def spec(function: Callable[..., Any], kind: Kind = "query") -> FunctionSpec:
+    return FunctionSpec("app:it", function, FunctionDeclaration(kind, internal=False))
+
+
+@pytest.mark.parametrize(
+    ("decorate", "kind", "internal"),
+    [
+        (tv.query, "query", False),
+        (tv.mutation, "mutation", False),
+        (tv.action, "action", False),
+        (tv.internal_query, "query", True),
+        (tv.internal_mutation, "mutation", True),
+        (tv.internal_action, "action", True),
+    ],
+)
+def test_decorators_attach_a_note(decorate: Any, kind: Kind, internal: bool) -> None:
+    """A decorator returns the function itself, with kind and visibility noted."""
+
+    def function(ctx: Any) -> None: ...
+
+    assert decorate(function) is function
+    assert function_declaration(function) == FunctionDeclaration(kind, internal)
+
+
+@pytest.mark.parametrize("value", [len, 3, Thing, lambda: 0])
+def test_other_things_have_no_note(value: object) -> None:
+    """What no decorator saw is no function of the app."""
+    assert function_declaration(value) is None
+
+
+# What is refused.
+
+
+async def asynchronous(ctx: Any) -> None: ...
+
+
+def synchronous(ctx: Any) -> None: ...
+
+
+def unannotated(ctx: Any, name) -> None: ...  # type: ignore[no-untyped-def]
+
+
+def variadic(ctx: Any, *names: str) -> None: ...
+
+
+def with_keywords(ctx: Any, **names: str) -> None: ...
+
+
+def by_place(ctx: Any, name: str, /) -> None: ...
+
+
+def without_context() -> None: ...
+
+
+def keyword_context(*, ctx: Any) -> None: ...
+
+
+def no_context_first(name: str) -> None: ...
+
+
+def of_another_kind(ctx: tv.MutationCtx) -> None: ...
+
+
+def misspelt(ctx: Any, thing: "Thnig") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+def two_ids(ctx: Any, thing: tv.Id[Thing] | tv.Id[Other]) -> None: ...
+
+
+def strange_result(ctx: Any) -> tv.Id[Thing] | tv.Id[Other]: ...  # type: ignore[empty-body]
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "message"),
+    [
+        (asynchronous, "query", "a query must be a plain `def`; only actions are `async def`"),
+        (asynchronous, "mutation", "a mutation must be a plain `def`"),
+        (synchronous, "action", "an action must be `async def`"),
+        (unannotated, "query", "argument 'name' needs an annotation"),
+        (variadic, "query", "arguments come by name"),
+        (with_keywords, "query", "arguments come by name"),
+        (by_place, "query", "arguments come by name"),
+        (without_context, "query", "its first parameter must be the context"),
+        (keyword_context, "query", "its first parameter must be the context"),
+        (no_context_first, "query", r"of a query is its context: `ctx: tv\.QueryCtx`, not `name: str`"),
+        (of_another_kind, "query", r"of a query is its context: `ctx: tv\.QueryCtx`, not `ctx: MutationCtx`"),
+        (misspelt, "query", "an annotation does not evaluate: name 'Thnig' is not defined"),
+        (two_ids, "query", r"the arguments' annotations: .*tv\.Id\[A \| B\]"),
+        (strange_result, "query", "the annotation of the result: "),
+    ],
+)
+def test_impossible_functions(function: Callable[..., Any], kind: Kind, message: str) -> None:
+    """A function that cannot be called from outside is refused with file and line."""
+    with pytest.raises(AppInvalid, match=message) as caught:
+        spec(function, kind)
+    assert caught.value.data == {"file": __file__, "line": function.__code__.co_firstlineno}
+    assert f"test_function_spec.py:{function.__code__.co_firstlineno}: app:it: " in str(caught.value)
+
+
+# Arguments.
+
+SEVEN = tv.Int64(7)
+
+
+def take(
+    ctx: Any,
+    name: str,
+    *,
+    limit: int = 50,
+    ratio: float = 1,
+    big: tv.Int64 = SEVEN,
+    data: bytes = b"",
+    tags: list[str] | None = None,
+    thing: tv.Id[Thing] | None = None,
+    level: Annotated[int, msgspec.Meta(ge=1)] = 1,
+) -> None: ...
+
+
+def test_defaults_are_python_s_own() -> None:
+    """What is not sent is not passed, so the function's own defaults apply."""
+    assert spec(take).decode_arguments(b'{"name":"a"}', CATALOG) == {"name": "a"}
+
+
+def test_arguments_are_converted() -> None:
+    """Arguments arrive as their annotations say."""
+    raw = b'{"name":"a","limit":2.0,"ratio":2,"big":5,"data":{"$bytes":"aGk="},"tags":[]}'
+    found = spec(take).decode_arguments(raw, CATALOG)
+    assert found == {"name": "a", "limit": 2, "ratio": 2.0, "big": tv.Int64(5), "data": b"hi", "tags": []}
+    assert [type(found[name]) for name in ("limit", "ratio", "big")] == [int, float, tv.Int64]
+
+
+THING = DocumentId(10001, bytes(16)).text
+OTHER = DocumentId(10002, bytes(16)).text
+
+
+def test_ids_are_checked() -> None:
+    """An id is one of the table that the annotation names."""
+    raw = b'{"name":"a","thing":"%s"}'
+    assert spec(take).decode_arguments(raw % THING.encode(), CATALOG)["thing"] == THING
+    with pytest.raises(
+        InvalidArguments, match=r"\$\.thing: expected an id of table 'things', got one of table 'others'"
+    ):
+        spec(take).decode_arguments(raw % OTHER.encode(), CATALOG)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message", "path"),
+    [
+        (b'{"name":5}', "app:it: $.name: expected str, got int", "$.name"),
+        (b'{"name":null}', "app:it: $.name: expected str, got null", "$.name"),
+        (b"{}", "app:it: $.name: missing", "$.name"),
+        (b'{"name":"a","colour":1}', "app:it: $.colour: unknown argument", "$.colour"),
+        (b'{"name":"a","tags":["x",2]}', "app:it: $.tags[1]: expected str, got int", "$.tags[1]"),
+        (b'{"name":"a","limit":true}', "app:it: $.limit: expected int, got bool", "$.limit"),
+        (b'{"name":"a","limit":1.5}', "app:it: $.limit: expected int, got float", "$.limit"),
+        (b'{"name":"a","level":0}', "app:it: $.level: expected int >= 1", "$.level"),
+        (b'{"name":"a","data":"aGk="}', "app:it: $.data: expected bytes, got str", "$.data"),
+        (b'{"name":"a","thing":"x"}', "app:it: $.thing: 'x' is not a document id", "$.thing"),
+        (b'{"name":"a","limit":9007199254740993}', "app:it: 9007199254740993 is too large", "$.limit"),
+        (b'["a"]', "app:it: $: expected object, got array", "$"),
+        (b"{", "app:it: this is not JSON", "$"),
+        (b'{"name":"a","tags":' + b"[" * 70 + b"]" * 70 + b"}", "app:it: the value is nested deeper", None),
+    ],
+)
+def test_wrong_arguments(raw: bytes, message: str, path: str | None) -> None:
+    """What does not fit is refused with function, path, expected and got."""
+    with pytest.raises(InvalidArguments) as caught:
+        spec(take).decode_arguments(raw, CATALOG)
+    assert str(caught.value).startswith(message)
+    if path is not None:
+        assert caught.value.data["path"] == path
+
+
+def test_arguments_from_other_functions() -> None:
+    """Given by place or by name, arguments become one object."""
+
+    def three(ctx: Any, a: int, b: str, c: bytes = b"") -> None: ...
+
+    assert spec(three).encode_arguments(1, c=b"x", b="y") == b'{"a":1,"b":"y","c":{"$bytes":"eA=="}}'
+
+
+def test_a_large_number_is_an_int64_where_the_argument_is() -> None:
+    """A sum of Int64s is a plain number in Python; elsewhere it is still refused."""
+
+    def count(ctx: tv.QueryCtx, n: tv.Int64, *, more: list[tv.Int64] | None = None, plain: int = 0) -> None: ...
+
+    encoded = spec(count).encode_arguments(2**60, more=[2**61])
+    assert spec(count).decode_arguments(encoded, CATALOG) == {"n": tv.Int64(2**60), "more": [tv.Int64(2**61)]}
+    with pytest.raises(InvalidArguments, match="too large"):
+        spec(count).encode_arguments(1, plain=2**60)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        ((1, 2), {}, "takes 1 arguments, 2 were given"),
+        ((1,), {"a": 1}, "a was given twice"),
+        ((object(),), {}, "object"),
+    ],
+)
+def test_wrong_arguments_from_other_functions(args: tuple[Any, ...], kwargs: dict[str, Any], message: str) -> None:
+    """Too many arguments, one given twice, and what is no value are refused."""
+
+    def one(ctx: Any, a: int) -> None: ...
+
+    with pytest.raises(InvalidArguments, match=message):
+        spec(one).encode_arguments(*args, **kwargs)
+
+
+# Results.
+
+
+def returning(annotation: Any) -> FunctionSpec:
+    def function(ctx: Any) -> Any: ...
+
+    function.__annotations__["return"] = annotation
+    return spec(function)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        (None, None, b"null"),
+        (int, 3, b"3"),
+        (int, 3.0, b"3"),
+        (float, 3, b"3"),
+        (tv.Int64, 3, b'{"$integer":"AwAAAAAAAAA="}'),
+        (bytes, b"hi", b'{"$bytes":"aGk="}'),
+        (list[int], (1, 2), b"[1,2]"),
+        (tuple[int, str], (1, "a"), b'[1,"a"]'),
+        (Mapping[str, int], {"b": 1, "a": 2}, b'{"a":2,"b":1}'),
+        (Thing, Thing(name="a"), b'{"name":"a"}'),
+        (list[Thing], [Thing(name="a")], b'[{"name":"a"}]'),
+        (Thing | None, None, b"null"),
+        (tv.Id[Thing], tv.Id(THING), f'"{THING}"'.encode()),
+        (Any, {"any": [1]}, b'{"any":[1]}'),
+    ],
+)
+def test_results(annotation: Any, value: Any, expected: bytes) -> None:
+    """A result that fits becomes canonical JSON, as its annotation says."""
+    assert returning(annotation).encode_result(value, CATALOG) == expected
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "message"),
+    [
+        (int, "3", "app:it: result $: expected int, got str"),
+        (list[int], [1, "a"], "app:it: result $[1]: expected int, got str"),
+        (None, 3, "app:it: result $: expected null, got int"),
+        (Thing, None, "app:it: result $: expected object, got null"),
+        (tv.Id[Thing], tv.Id(OTHER), "app:it: result $: expected an id of table 'things'"),
+        (tv.Rows[Thing], Rows([], bytes, Other), "app:it: result $: expected rows of Thing, got rows of Other"),
+        (Any, object(), "app:it: result: something of type object is not a value"),
+        (Any, 2**60, "app:it: result: 1152921504606846976 is too large for a plain number, use Int64"),
+        (int, 2**60, "app:it: result: 1152921504606846976 is too large"),
+    ],
+)
+def test_wrong_results(annotation: Any, value: Any, message: str) -> None:
+    """A result that does not fit its annotation, or is no value, is refused."""
+    with pytest.raises(InvalidResult) as caught:
+        returning(annotation).encode_result(value, CATALOG)
+    assert str(caught.value).startswith(message)
+
+
+def test_any_value_without_an_annotation() -> None:
+    """Without an annotation every value is a result."""
+
+    def function(ctx: Any): ...  # type: ignore[no-untyped-def]
+
+    assert spec(function).encode_result({"a": [1, None]}, CATALOG) == b'{"a":[1,null]}'
+
+
+def unreadable(stored: bytes) -> Any:
+    raise AssertionError("this row was decoded")
+
+
+@pytest.mark.parametrize("annotation", [tv.Rows[Thing], Any])
+def test_unobserved_rows_are_spliced(annotation: Any) -> None:
+    """Rows that nobody looked at are neither decoded nor validated; their stored JSON is the result."""
+    rows = Rows([b'{"name":"a"}', b'{"name":5}'], unreadable, Thing)
+    assert returning(annotation).encode_result(rows, CATALOG) == b'[{"name":"a"},{"name":5}]'
+
+
+def test_rows_inside_results_are_spliced() -> None:
+    """Also where they are part of something else."""
+    rows = Rows([b'{"name":5}'], unreadable, Thing)
+    page = tv.Page(rows, "c", is_done=False)
+    assert returning(dict[str, tv.Rows[Thing]]).encode_result({"x": rows}, CATALOG) == b'{"x":[{"name":5}]}'
+    assert b'"items":[{"name":5}]' in returning(tv.Page[Thing]).encode_result(page, CATALOG)
+
+
+def test_results_come_back_typed() -> None:
+    """Whoever called the function gets what its annotation says."""
+    found = returning(tv.Rows[Thing]).decode_result(b'[{"name":"a"}]')
+    assert found == [Thing(name="a")]
+
+
+# Descriptions.
+
+
+def test_the_schema_of_arguments() -> None:
+    """Arguments are described with their defaults and what is required."""
+
+    def function(ctx: Any, name: str, thing: tv.Id[Thing], limit: int = 50) -> None: ...
+
+    assert spec(function).arguments_schema == {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "thing": {"type": "string", "format": "tinyvex-id", "tables": ["things"]},
+            "limit": {"type": "integer", "default": 50},
+        },
+        "additionalProperties": False,
+        "required": ["name", "thing"],
+    }
+
+
+def test_the_schema_of_results() -> None:
+    """Results are described; those without an annotation may be anything."""
+    assert returning(int).result_schema == {"type": "integer"}
+    assert returning(Any).result_schema == {}
+    assert "Thing" in returning(tv.Rows[Thing]).result_schema["$defs"]
+
+
+def test_definitions_are_shared() -> None:
+    """Classes that several arguments use are described once, beside them."""
+
+    def function(ctx: Any, one: Thing, two: list[Thing]) -> None: ...
+
+    assert list(spec(function).arguments_schema["$defs"]) == ["Thing"]

@@ -1,0 +1,141 @@
+"""An app: functions by path, tables by name."""
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import tinyvex as tv
+from tinyvex.errors import AppInvalid, FunctionNotFound, WrongFunctionKind
+from tinyvex.functions.app.registry import App
+
+
+@tv.table("things", indexes={"by_name": ["name"]})
+class Thing(tv.Document):
+    name: str
+
+
+events = tv.table("events")
+
+
+@tv.query
+def look(ctx: tv.QueryCtx) -> None: ...
+
+
+@tv.internal_mutation
+def tidy(ctx: tv.MutationCtx) -> None: ...
+
+
+@tv.action
+async def fetch(ctx: tv.ActionCtx) -> None: ...
+
+
+def module(name: str, **contents: Any) -> ModuleType:
+    """A module with these things in it; those of this file count as its own."""
+    made = ModuleType(__name__)
+    vars(made).update(contents)
+    made.__file__ = name
+    return made
+
+
+@pytest.fixture
+def app() -> App:
+    return App.of_modules({"main": module("main.py", look=look, tidy=tidy, fetch=fetch, Thing=Thing, events=events)})
+
+
+def test_paths(app: App) -> None:
+    """Functions are found under module and name."""
+    assert sorted(app.functions) == ["main:fetch", "main:look", "main:tidy"]
+
+
+def test_tables(app: App) -> None:
+    """Tables with and without a class are found by name."""
+    assert {name: table.cls for name, table in app.tables.items()} == {"things": Thing, "events": None}
+
+
+def test_lookup(app: App) -> None:
+    """A function is looked up by path and kind."""
+    assert app.lookup("main:look", kind="query").function is look
+
+
+@pytest.mark.parametrize("path", ["main:nothing", "look", "", "main:tidy"])
+def test_not_found(app: App, path: str) -> None:
+    """A path that is not there and an internal function look the same from outside."""
+    with pytest.raises(FunctionNotFound, match=f"there is no public function '{path}'"):
+        app.lookup(path, kind="mutation")
+
+
+def test_internal_functions(app: App) -> None:
+    """An internal function is there for who may call it."""
+    assert app.lookup("main:tidy", kind="mutation", internal_allowed=True).function is tidy
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "message"),
+    [
+        ("main:look", "mutation", "main:look is a query; it was called as mutation"),
+        ("main:fetch", "query", "main:fetch is an action; it was called as query"),
+    ],
+)
+def test_wrong_kind(app: App, path: str, kind: Any, message: str) -> None:
+    """A function of another kind is refused in words."""
+    with pytest.raises(WrongFunctionKind, match=message):
+        app.lookup(path, kind=kind)
+
+
+def test_path_of_a_function(app: App) -> None:
+    """A function object leads to its path."""
+    assert app.path_of(look) == "main:look"
+
+
+def test_path_of_a_stranger(app: App) -> None:
+    """A function that is not the app's has no path."""
+    with pytest.raises(FunctionNotFound, match="test_path_of_a_stranger is no function of this app"):
+        app.path_of(test_path_of_a_stranger)
+
+
+def test_imported_functions_stay_where_they_are() -> None:
+    """A function that another module imports is found under its own module only."""
+    other = module("other.py", look=look)
+    other.__name__ = "other"
+    assert list(App.of_modules({"main": module("main.py", look=look), "other": other}).functions) == ["main:look"]
+
+
+def test_imported_tables_are_one() -> None:
+    """A table that several modules have is one table."""
+    app = App.of_modules({"a": module("a.py", Thing=Thing), "b": module("b.py", Thing=Thing)})
+    assert list(app.tables) == ["things"]
+
+
+def test_tables_of_other_modules_belong() -> None:
+    """Modules that only help give tables and no functions."""
+    app = App.of_modules({}, [module("models.py", Thing=Thing, look=look)])
+    assert (list(app.functions), list(app.tables)) == ([], ["things"])
+
+
+def test_two_tables_of_one_name() -> None:
+    """A table's name is used once; the error names both places."""
+
+    @tv.table("things")
+    class Other(tv.Document):
+        pass
+
+    with pytest.raises(
+        AppInvalid, match=r"test_registry\.py:\d+: table 'things' is declared at .*test_registry\.py:\d+ too"
+    ):
+        App.of_modules({"a": module("a.py", Thing=Thing, Other=Other)})
+
+
+def test_one_path_twice(app: App) -> None:
+    """A path is used once; the error names both places."""
+    spec = app.functions["main:look"]
+    with pytest.raises(AppInvalid, match=r"the path main:look is taken by the function at .*test_registry\.py:\d+"):
+        App([spec, spec], ())
+
+
+def test_what_the_storage_needs(app: App) -> None:
+    """Tables with their indexes, validators of those with classes, fingerprints of all."""
+    assert app.declaration().tables == {"events": {}, "things": {"by_name": ("name",)}}
+    assert list(app.validators()) == ["things"]
+    assert app.validators()["things"](b'{"name":1}')[0] == ["$.name: expected str, got int"]
+    assert sorted(app.table_fingerprints()) == ["events", "things"]

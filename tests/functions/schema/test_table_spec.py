@@ -1,0 +1,225 @@
+"""Tables as declared: what is refused, what is checked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+import tinyvex as tv
+from tinyvex.errors import AppInvalid, SchemaViolation
+from tinyvex.functions.schema.document import Document, Location, TableDeclaration
+from tinyvex.functions.schema.table_spec import TableSpec, class_spec, user_fields
+from tinyvex.values import codec
+from tinyvex.values.types import Int64
+
+
+class Place(msgspec.Struct):
+    city: str
+
+
+class Thing(Document):
+    name: str
+    size: int = 0
+    place: Place | None = None
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+def spec(
+    name: str = "things", indexes: Mapping[str, Sequence[str]] | None = None, cls: type[Document] | None = Thing
+) -> TableSpec:
+    fields = {index: tuple(paths) for index, paths in (indexes or {}).items()}
+    return TableSpec(TableDeclaration(name, fields, Location("/app/things.py", 7)), cls)
+
+
+@pytest.mark.parametrize("path", ["name", "place.city", "extra", "extra.anything.below"])
+def test_possible_index_fields(path: str) -> None:
+    """Fields of the class, of classes within it, and whatever lies in a mapping."""
+    assert spec(indexes={"by_it": [path]}).indexes == {"by_it": (path,)}
+
+
+@pytest.mark.parametrize("path", ["colour", "place.street", "name.first", "place.city.x"])
+def test_impossible_index_fields(path: str) -> None:
+    """A field that the class does not have cannot be indexed; the error has file and line."""
+    with pytest.raises(AppInvalid, match=f"/app/things.py:7: .*index 'by_it': class Thing has no field '{path}'"):
+        spec(indexes={"by_it": [path]})
+
+
+def test_any_field_without_a_class() -> None:
+    """A table without a class can be indexed by anything."""
+    assert spec(indexes={"by_it": ["a.b"]}, cls=None).indexes == {"by_it": ("a.b",)}
+
+
+@pytest.mark.parametrize("name", ["", "_things", "2things", "no-dash", "x" * 65])
+def test_impossible_names(name: str) -> None:
+    """Tables and indexes are named with letters, digits and underscores; `_` at the front is the system's."""
+    with pytest.raises(AppInvalid, match="cannot be a table's name"):
+        spec(name)
+    with pytest.raises(AppInvalid, match="this name is not possible"):
+        spec(indexes={name: ["name"]})
+
+
+@pytest.mark.parametrize("name", ["by_id", "by_creation_time"])
+def test_names_of_the_system_s_indexes(name: str) -> None:
+    """The built-in indexes cannot be declared again."""
+    with pytest.raises(AppInvalid, match="taken by the system"):
+        spec(indexes={name: ["name"]})
+
+
+@pytest.mark.parametrize("paths", [[], ["name", "name"]])
+def test_fields_once(paths: list[str]) -> None:
+    """An index has one or more fields, each once."""
+    with pytest.raises(AppInvalid, match="one or more different fields"):
+        spec(indexes={"by_it": paths})
+
+
+@pytest.mark.parametrize("path", ["_creationTime", "_id", ""])
+def test_system_fields_are_not_indexed(path: str) -> None:
+    """The creation time is the last field of every index without being asked for."""
+    with pytest.raises(AppInvalid, match="cannot be indexed"):
+        spec(indexes={"by_it": [path]})
+
+
+def test_renamed_fields() -> None:
+    """A document's fields are stored under their own names."""
+
+    class Renamed(Document, rename="camel"):
+        first_name: str
+
+    with pytest.raises(AppInvalid, match=r"cannot be renamed.*firstName"):
+        spec(cls=Renamed)
+
+
+def test_annotations_that_are_no_values() -> None:
+    """A class whose fields cannot be checked is refused."""
+
+    class Strange(Document):
+        what: tv.Id[Thing] | tv.Id[Document]
+
+    with pytest.raises(AppInvalid, match=r"class Strange: .*not supported"):
+        spec(cls=Strange)
+
+
+def test_an_undecorated_class() -> None:
+    """A class without the decorator is no table."""
+    with pytest.raises(TypeError, match=r"decorate the class with @tv\.table"):
+        class_spec(Thing)
+
+
+def test_a_default_that_no_schema_can_show_is_told_with_a_way_out() -> None:
+    """An Int64 inside a nested class."""
+
+    class Inner(msgspec.Struct):
+        count: Int64 = Int64(1)
+
+    class Outer(Document):
+        inner: Inner
+
+    with pytest.raises(AppInvalid, match="class Outer: .*Int64.* default .*default_factory"):
+        spec(cls=Outer)
+
+
+# Fingerprints.
+
+
+def test_same_class_same_fingerprint() -> None:
+    """Another load of the same class, and other names of indexes, do not make documents be validated again."""
+
+    class Thing(Document):  # as the one above
+        name: str
+        size: int = 0
+        place: Place | None = None
+        extra: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    one, other = spec(cls=Thing, indexes={"a": ["name"]}), spec(indexes={"b": ["name"], "c": ["name"]})
+    assert one.fingerprint == other.fingerprint
+
+
+def test_other_indexed_fields_other_fingerprint() -> None:
+    """Documents are looked at, whether they are found by what is read of them."""
+    assert spec(indexes={"by_name": ["name"]}).fingerprint != spec(indexes={"by_size": ["size"]}).fingerprint
+
+
+def test_other_class_other_fingerprint() -> None:
+    """A changed field changes the fingerprint, and so does losing the class."""
+
+    class Thing(Document):
+        name: str
+        size: str = ""
+
+    assert len({spec(cls=Thing).fingerprint, spec().fingerprint, spec(cls=None).fingerprint}) == 3
+
+
+# Existing documents.
+
+
+def test_documents_that_fit() -> None:
+    """A stored document that fits has no problems; what has a default may be missing."""
+    assert spec().validate(b'{"_creationTime":1,"_id":"x","name":"a"}')[0] == []
+
+
+def test_indexed_fields_are_stored_as_they_are_read() -> None:
+    """A default, and the kind of a number; fields without an index stay as they are."""
+
+    class Counted(Document):
+        name: str = ""
+        count: Int64 = Int64(1)
+        total: Int64 = Int64(0)
+        plain: int = 0
+        tags: list[Int64] = []  # noqa: RUF012 - msgspec copies it
+
+    paths = ["count", "plain", "tags"]
+    indexed = spec(cls=Counted, indexes={f"by_{path}": [path] for path in paths})
+    old = {"_creationTime": 1, "_id": "x", "total": 3, "plain": Int64(2), "tags": [4]}
+    new = codec.decode(indexed.validate(codec.encode(old))[1])
+    assert new == old | {"count": 1}
+    kinds = [type(value) for value in (new["count"], new["total"], new["plain"], new["tags"][0])]
+    assert kinds == [Int64, int, int, Int64]
+
+
+@pytest.mark.parametrize("indexes", [{}, {"by_name": ["name"]}])
+def test_what_is_stored_as_it_is_read_stays_as_it_is(indexes: dict[str, list[str]]) -> None:
+    """To the byte."""
+    stored = codec.encode({"_creationTime": 1, "_id": "x", "name": "a"})
+    assert spec(indexes=indexes).validate(stored) == ([], stored)
+
+
+def test_all_problems_are_told() -> None:
+    """Every field that does not fit is named, not only the first."""
+    stored = codec.encode({"_id": "x", "colour": 1, "size": "big", "place": {"city": 3}})
+    assert spec().validate(stored)[0] == [
+        "$.colour: unknown field",
+        "$.name: missing",
+        "$.place.city: expected str, got int",
+        "$.size: expected int, got str",
+    ]
+
+
+def test_anything_fits_without_a_class() -> None:
+    """Documents of a table without a class need not fit anything."""
+    assert spec(cls=None).validate(b'{"x":1}')[0] == []
+
+
+def test_reading_what_does_not_fit() -> None:
+    """A stored document that does not fit its class is an error that says where."""
+    with pytest.raises(SchemaViolation, match=r"table 'things': \$\.name: expected str, got int"):
+        spec().read(b'{"name":3}')
+
+
+def test_checks_of_the_class_itself() -> None:
+    """What a class checks in `__post_init__` counts."""
+
+    class Positive(Document):
+        size: int
+
+        def __post_init__(self) -> None:
+            if self.size < 1:
+                raise ValueError("size must be positive")
+
+    assert spec(cls=Positive).validate(b'{"size":0}')[0] == ["$: size must be positive"]
+
+
+def test_user_fields() -> None:
+    """A document's own fields are those without the system's."""
+    assert user_fields({"_id": "x", "_creationTime": 1, "a": 1}) == {"a": 1}
+    assert user_fields(Thing(name="a")) == {"name": "a", "size": 0, "place": None, "extra": {}}

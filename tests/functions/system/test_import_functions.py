@@ -1,0 +1,404 @@
+"""The mutations that import documents: what each line becomes, everything that is wrong with one, and each step once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+import tinyvex as tv
+from tests.support.storage import MemoryStore, numbers, scan
+from tinyvex import errors
+from tinyvex.functions.app.registry import App
+from tinyvex.functions.run.call import Call, IdempotencyKey
+from tinyvex.functions.run.executor import Executor
+from tinyvex.functions.schema.table_spec import class_spec
+from tinyvex.limits import DOCUMENT_BYTES_MAX, IMPORT_LINE_PROBLEMS_MAX, IMPORT_STEP_ROWS
+from tinyvex.runtime import Runtime
+from tinyvex.storage.maintenance.check import check
+from tinyvex.values import codec
+from tinyvex.values.ids import DocumentId, parse_id
+from tinyvex.values.types import Int64
+
+
+@tv.table("authors", indexes={"by_name": ["name"]})
+class Author(tv.Document):
+    name: str
+
+
+class Size(msgspec.Struct):
+    width: float
+    depth: tv.Int64
+
+
+@tv.table("books", indexes={"by_n": ["n"]})
+class Book(tv.Document):
+    title: str
+    n: tv.Int64 = tv.Int64(5)
+    author: tv.Id[Author] | None = None
+    authors: list[tv.Id[Author]] = []  # noqa: RUF012 - msgspec copies it
+    size: Size | None = None
+    pages: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cover: bytes | None = None
+
+
+SPECS = {spec.name: spec for spec in (class_spec(Author), class_spec(Book))}
+AUTHORS, BOOKS, LOOSE = 10_001, 10_002, 10_003
+
+
+class Imports:
+    """An administrator who imports into a store of its own."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        tables = {name: dict(spec.indexes) for name, spec in SPECS.items()} | {"loose": {"by_n": ("n",)}}
+        self.store.declare(tables, table_fingerprints={name: spec.fingerprint for name, spec in SPECS.items()})
+        store: Any = self.store
+        self.executor = Executor(store, Runtime(), App([], SPECS.values()))
+        self.requests = 0
+
+    def call(self, function: str, request: int | None = None, /, **arguments: Any) -> Any:
+        """Run one of the mutations; `request` to send one again."""
+        if request is None:
+            self.requests += 1
+            request = self.requests
+        call = Call(f"_system:import_{function}", codec.encode(arguments), admin=True)
+        key = IdempotencyKey("session", request, codec.encode([function, arguments]))
+        outcome = self.store.run(lambda snapshot, ts: self.executor.run_mutation(call, key, snapshot, ts))
+        return json.loads(bytes(outcome.value))
+
+    def begin(self, mode: str = "replace", **tables: int | None) -> str:
+        """Begin into these tables."""
+        return self.call("begin", mode=mode, tables=[list(table) for table in tables.items()])["import"]  # type: ignore[no-any-return]
+
+    def rows(self, name: str, table: str, *documents: Any, style: str = "stored") -> list[list[Any]]:
+        """Add documents; texts are taken as lines."""
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in documents]
+        return self.call("rows", import_id=name, table=table, lines="\n".join(lines), style=style)  # type: ignore[no-any-return]
+
+    def problems(self, table: str, *documents: Any, style: str = "stored", mode: str = "replace") -> list[list[Any]]:
+        """What is wrong with these."""
+        return self.rows(self.begin(mode, **{table: None}), table, *documents, style=style)
+
+    def imported(self, table: str, *documents: Any, style: str = "stored") -> list[Any]:
+        """What the table has afterwards, by creation time, without ids and times."""
+        name = self.begin(**{table: None})
+        assert self.rows(name, table, *documents, style=style) == []
+        self.call("finish", import_id=name)
+        found = self.store.look(lambda snapshot: scan(snapshot, "by_creation_time", table=table))
+        return [{name: value for name, value in row.items() if name[0] != "_"} for row in found]
+
+
+@pytest.fixture
+def work() -> Iterator[Imports]:
+    made = Imports()
+    yield made
+    assert check(made.store.connection) == []
+
+
+def id_of(table: int, name: bytes = b"sixteen bytes 01") -> str:
+    """An id."""
+    return DocumentId(table, name).text
+
+
+# How lines are taken.
+
+
+def test_stored_documents_are_taken_as_they_are(work: Imports) -> None:
+    """With the ids and times they have, and every kind of value."""
+    name = work.begin(books=BOOKS)
+    row = {
+        "_id": id_of(BOOKS), "_creationTime": 1234.5, "title": "A", "n": {"$integer": "BwAAAAAAAAA="},
+        "cover": {"$bytes": "AAE="}, "author": None, "authors": [id_of(AUTHORS)], "pages": 3, "size": None,
+    }  # fmt: skip
+    assert work.rows(name, "books", row) == []
+    work.call("finish", import_id=name)
+    (found,) = work.store.look(lambda snapshot: scan(snapshot, table="books"))
+    assert found["_id"] == row["_id"]
+    assert found["_creationTime"] == 1234.5
+    assert found["n"] == Int64(7)
+    assert found["cover"] == b"\0\1"
+
+
+def test_stored_documents_get_the_defaults_of_indexed_fields_only(work: Imports) -> None:
+    """What an export has is what was there; but an index must find a document by the value that is read."""
+    assert work.imported("books", {"title": "A"}) == [{"title": "A", "n": Int64(5)}]
+
+
+def test_stored_numbers_are_made_to_fit_where_they_are_indexed(work: Imports) -> None:
+    """A plain number in the place of an Int64 stays one elsewhere, as it does where a class changes over documents."""
+    (book,) = work.imported("books", {"title": "A", "n": 7, "size": {"width": 1, "depth": 2}})
+    assert isinstance(book["n"], Int64)
+    assert not isinstance(book["size"]["depth"], Int64)
+
+
+def test_written_documents_get_what_their_class_says(work: Imports) -> None:
+    """Defaults; plain numbers as Int64, also inside."""
+    (book,) = work.imported("books", {"title": "A", "n": 7, "size": {"width": 1, "depth": 2}}, style="written")
+    assert book == {
+        "title": "A", "n": Int64(7), "author": None, "authors": [], "size": {"width": 1.0, "depth": Int64(2)},
+        "pages": None, "cover": None,
+    }  # fmt: skip
+    assert isinstance(book["n"], Int64)
+    assert isinstance(book["size"]["depth"], Int64)
+
+
+def test_written_numbers_are_in_the_order_of_their_index(work: Imports) -> None:
+    """As Int64, which sort apart from floats."""
+    work.imported("books", *({"title": "A", "n": n} for n in (3, -1, 20)), {"title": "B"}, style="written")
+    assert work.store.look(lambda snapshot: numbers(snapshot, table="books")) == [-1, 3, 5, 20]
+
+
+def test_without_a_class_documents_are_taken_as_written(work: Imports) -> None:
+    """Whatever the style."""
+    rows = [{"n": 1, "deep": [{"x": None}]}, {}]
+    assert work.imported("loose", *rows) == work.imported("loose", *rows, style="written") == rows
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ({"title": "7"}, {"title": "7", "n": 5}),  # a field of text takes any
+        ({"title": ""}, {"title": "", "n": 5}),
+        ({"title": "A", "n": "8"}, {"title": "A", "n": 8}),
+        ({"title": "A", "n": ""}, {"title": "A", "n": 5}),  # nothing is the default
+        ({"title": "A", "pages": "12"}, {"title": "A", "n": 5, "pages": 12}),
+        ({"title": "A", "authors": "[]"}, {"title": "A", "n": 5, "authors": []}),
+        ({"title": "A", "size": '{"width": 1, "depth": 2}'}, {"title": "A", "n": 5, "size": {"width": 1, "depth": 2}}),
+        ({"title": "A", "cover": '{"$bytes": "AAE="}'}, {"title": "A", "n": 5, "cover": b"\0\1"}),
+    ],
+)
+def test_cells_of_text_become_what_their_field_takes(work: Imports, cells: Any, expected: Any) -> None:
+    """The text itself, else what it says as JSON, else nothing."""
+    (book,) = work.imported("books", cells, style="text")
+    defaults = {"author": None, "authors": [], "size": None, "pages": None, "cover": None}
+    assert book == defaults | expected
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("12", 12),
+        ("-1.5", -1.5),
+        ("true", "true"),
+        ("null", "null"),
+        ("", ""),
+        ("012", "012"),
+        ("[1]", "[1]"),
+        ("x", "x"),
+    ],
+)
+def test_without_a_class_a_cell_is_a_number_or_text(work: Imports, cell: str, value: Any) -> None:
+    """Nothing else is guessed."""
+    assert work.imported("loose", {"n": cell}, style="text") == [{"n": value}]
+
+
+def test_only_a_newline_ends_a_line(work: Imports) -> None:
+    """Other separators that Unicode knows may be in strings; empty lines are nothing."""
+    texts = ["a\u2028b", "a\u2029b", "a\u0085b"]
+    lines = [json.dumps({"n": text}, ensure_ascii=False) for text in texts]
+    assert [row["n"] for row in work.imported("loose", *lines[:1], "", "  ", *lines[1:])] == texts
+    assert work.problems("loose", "", lines[0], "{")[0][0] == 2
+
+
+def test_ids_and_times_are_made_where_they_are_missing(work: Imports) -> None:
+    """Times in the order of the lines, ids of the table's number."""
+    work.imported("loose", *({"n": n} for n in range(5)))
+    found = work.store.look(lambda snapshot: scan(snapshot, "by_creation_time", table="loose"))
+    assert [row["n"] for row in found] == list(range(5))
+    assert {parse_id(row["_id"]).table for row in found} == {LOOSE}
+    assert len({row["_id"] for row in found}) == 5
+
+
+# What is wrong.
+
+PROBLEMS: dict[str, tuple[str, Any, list[str]]] = {
+    "no JSON": ("loose", "{", ["not JSON"]),
+    "no object": ("loose", "[1]", ["a document is a JSON object"]),
+    "not even a list": ("loose", "7", ["a document is a JSON object"]),
+    "an id that is no text": ("loose", {"_id": 7}, ["$._id: an id is a string"]),
+    "an id of null": ("loose", {"_id": None}, ["$._id: an id is a string"]),
+    "an id that is none": ("loose", {"_id": "abc"}, ["$._id: "]),
+    "an id of another table": ("loose", {"_id": id_of(BOOKS)}, ["$._id: an id of table 'books', number 10002"]),
+    "an id of no table": ("loose", {"_id": id_of(30_000)}, ["$._id: an id of no table here, number 30000"]),
+    "a name of the system's": ("loose", {"_mine": 1}, ["names that begin with `_`"]),
+    "a time that is no number": ("loose", {"_creationTime": "now"}, ["$._creationTime: milliseconds"]),
+    "a time that is a truth": ("loose", {"_creationTime": True}, ["$._creationTime: milliseconds"]),
+    "a time of another kind": ("loose", {"_creationTime": {"$integer": "AQAAAAAAAAA="}}, ["$._creationTime: millis"]),
+    "a time before all": ("loose", {"_creationTime": -1}, ["$._creationTime: milliseconds"]),
+    "a time that is not finite": ("loose", '{"_creationTime": {"$float": "AAAAAAAA+H8="}}', ["$._creationTime: mill"]),
+    "too large": ("loose", {"text": "x" * DOCUMENT_BYTES_MAX}, [f"the limit is {DOCUMENT_BYTES_MAX}"]),
+    "too deep": ("loose", '{"n":' * 100 + "1" + "}" * 100, ["nested"]),
+    "two fields": ("books", {"title": 1, "pages": 0}, ["$.pages", "$.title"]),
+    "a field too many": ("books", {"title": "A", "more": 1}, ["$.more: unknown field"]),
+    "a field missing": ("books", {}, ["$.title: missing"]),
+    "deep inside": ("books", {"title": "A", "size": {"width": "x"}}, ["$.size"]),
+    "a reference to another table": ("books", {"title": "A", "author": id_of(LOOSE)}, ["$.author"]),
+    "such a one in a list": ("books", {"title": "A", "authors": [id_of(AUTHORS), id_of(LOOSE)]}, ["$.authors[1]"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "row", "expected"), PROBLEMS.values(), ids=PROBLEMS)
+def test_each_problem_is_one_sentence_with_its_line(work: Imports, table: str, row: Any, expected: list[str]) -> None:
+    """And its field; the lines around it are fine."""
+    good = {"title": "fine"} if table == "books" else {"n": 1}
+    found = work.problems(table, good, row, good)
+    assert [line for line, _ in found] == [1] * len(expected)
+    for (_, text), part in zip(found, expected, strict=True):
+        assert part in text
+
+
+@pytest.mark.parametrize(("table", "row", "expected"), PROBLEMS.values(), ids=PROBLEMS)
+def test_written_documents_have_the_same_problems(work: Imports, table: str, row: Any, expected: list[str]) -> None:
+    """As many, in the same fields."""
+    found = work.problems(table, row, style="written")
+    assert [part in text for (_, text), part in zip(found, expected, strict=True)] == [True] * len(expected)
+
+
+def test_text_must_be_text(work: Imports) -> None:
+    """A cell has nothing else."""
+    assert work.problems("loose", {"n": 1}, style="text") == [[0, "$.n: as text it must be a string"]]
+
+
+def test_an_id_twice_in_one_step(work: Imports) -> None:
+    """Is told at the second."""
+    row = {"_id": id_of(LOOSE)}
+    assert work.problems("loose", row, row) == [[1, f"$._id: {row['_id']} is there twice"]]
+
+
+def test_an_id_twice_in_two_steps(work: Imports) -> None:
+    """The first is in the log."""
+    name, row = work.begin(loose=None), {"_id": id_of(LOOSE)}
+    assert work.rows(name, "loose", row) == []
+    assert work.rows(name, "loose", row) == [[0, f"$._id: {row['_id']} is there twice"]]
+
+
+def test_an_id_of_a_line_that_was_left_out_is_free(work: Imports) -> None:
+    """It is in no document."""
+    name = work.begin(books=None)
+    found = work.rows(name, "books", {"_id": id_of(BOOKS)}, {"_id": id_of(BOOKS), "title": "A"})
+    assert [line for line, _ in found] == [0]
+
+
+def test_an_id_that_the_table_has_can_be_replaced_and_not_appended(work: Imports) -> None:
+    """Appended, it would be two documents."""
+    row = {"_id": id_of(LOOSE), "n": 1}
+    work.imported("loose", row)
+    work.imported("loose", row)
+    assert work.problems("loose", row, mode="append") == [[0, f"$._id: {row['_id']} exists already, or existed before"]]
+
+
+def test_references_are_compared_with_the_numbers_that_the_tables_will_have(work: Imports) -> None:
+    """An import brings its own numbers; the old ones are then wrong."""
+    name = work.begin("replaceAll", authors=20_001, books=20_002)
+    assert work.rows(name, "authors", {"_id": id_of(20_001), "name": "A"}) == []
+    right = {"_id": id_of(20_002), "title": "A", "author": id_of(20_001)}
+    assert work.rows(name, "books", right) == []
+    ((_, text),) = work.rows(name, "books", {"title": "B", "author": id_of(AUTHORS)})
+    assert text.startswith("$.author")
+    work.call("finish", import_id=name)
+    (book,) = work.store.look(lambda snapshot: scan(snapshot, table="books"))
+    assert book["author"] == id_of(20_001)
+
+
+# Each step once.
+
+
+def test_a_step_sent_again_adds_nothing(work: Imports) -> None:
+    """Who lost its connection gets the first answer."""
+    name = work.begin(loose=None)
+    lines = '{"n":1}\n{'
+    arguments = {"import_id": name, "table": "loose", "lines": lines, "style": "stored"}
+    first = work.call("rows", 77, **arguments)
+    assert work.call("rows", 77, **arguments) == first != []
+    work.call("finish", 78, import_id=name)
+    work.call("finish", 78, import_id=name)
+    assert work.store.look(lambda snapshot: numbers(snapshot, table="loose")) == [1]
+
+
+def test_begun_again_it_is_the_same_import(work: Imports) -> None:
+    """And not a second one, which would give it up."""
+    arguments: Any = {"mode": "replace", "tables": [["loose", None]]}
+    first = work.call("begin", 77, **arguments)
+    assert work.call("begin", 77, **arguments) == first
+    assert work.rows(first["import"], "loose", {"n": 1}) == []
+
+
+# Refused as a whole.
+
+
+@pytest.mark.parametrize("name", ["_tables", "_mine", "a b", "", "7"])
+def test_names_that_no_table_can_have(work: Imports, name: str) -> None:
+    """Above all not those of the system's tables."""
+    with pytest.raises(errors.ImportRefused, match="cannot be a table's name"):
+        work.begin(**{name: None})
+
+
+def test_a_table_named_twice(work: Imports) -> None:
+    """Is refused."""
+    with pytest.raises(errors.ImportRefused, match="named twice"):
+        work.call("begin", mode="replace", tables=[["loose", None], ["loose", 20_000]])
+
+
+def test_rows_of_a_table_that_is_not_in_the_import(work: Imports) -> None:
+    """Are refused."""
+    name = work.begin(loose=None)
+    with pytest.raises(errors.ImportRefused, match="has no table 'books'"):
+        work.rows(name, "books", {"title": "A"})
+
+
+def test_rows_of_a_table_that_got_another_class(work: Imports) -> None:
+    """Are refused: by the end the table may have the old class again, which does not describe them."""
+    name = work.begin(books=None, loose=None)
+    tables = {"books": dict(SPECS["books"].indexes)}
+    work.store.declare(tables, table_fingerprints={"books": "another class"}, fingerprint="for a while")
+    with pytest.raises(errors.ImportRefused, match="table 'books' got another class meanwhile"):
+        work.rows(name, "books", {"title": 7})
+    assert work.rows(name, "loose", {"n": 7}) == []
+    work.store.declare(tables, table_fingerprints={"books": SPECS["books"].fingerprint}, fingerprint="as before")
+    assert work.rows(name, "books", {"title": "seven"}) == []
+    work.call("finish", import_id=name)
+
+
+def test_an_unknown_import_is_refused(work: Imports) -> None:
+    """Whatever is asked of it."""
+    for function, arguments in {
+        "rows": {"table": "loose", "lines": ""}, "finish": {}, "abandon": {},
+    }.items():  # fmt: skip
+        with pytest.raises(errors.ImportRefused, match="given up"):
+            work.call(function, import_id="no such", **arguments)
+
+
+def test_given_up_it_changed_nothing(work: Imports) -> None:
+    """The table is as it was."""
+    work.imported("loose", {"n": 1})
+    name = work.begin(loose=None)
+    work.rows(name, "loose", {"n": 2})
+    work.call("abandon", import_id=name)
+    assert work.store.look(lambda snapshot: numbers(snapshot, table="loose")) == [1]
+
+
+def test_nobody_hears_of_rows_that_nobody_sees(work: Imports) -> None:
+    """Live queries are not compared with them, and they push nothing out of the commits kept in memory."""
+    name = work.begin(loose=None)
+    before = work.store.tail._bytes
+    work.rows(name, "loose", *({"n": n} for n in range(50)))
+    assert len(work.store.commits[-1].writes) == 50
+    assert list(work.store.commits[-1].touched()) == []
+    assert work.store.tail._bytes - before < 2_000
+    work.call("finish", import_id=name)
+    assert work.store.look(lambda snapshot: numbers(snapshot, table="loose")) == list(range(50))
+
+
+def test_a_step_whose_lines_are_wrong_in_every_field_says_so(work: Imports) -> None:
+    """A line tells some of its problems and the number of the others: all of a step's fit into its result."""
+    name = work.begin(books=BOOKS)
+    line = json.dumps({f"field{number}": 1 for number in range(100)})
+    found = work.call(
+        "rows", import_id=name, table="books", lines="\n".join([line] * IMPORT_STEP_ROWS), style="written"
+    )
+    assert len(found) == IMPORT_STEP_ROWS * (IMPORT_LINE_PROBLEMS_MAX + 1)
+    assert [text for number, text in found if number == 7][-1] == f"and {101 - IMPORT_LINE_PROBLEMS_MAX} more problems"

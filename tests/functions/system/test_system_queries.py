@@ -1,0 +1,169 @@
+"""The queries that every app has beside its own."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.support.storage import MemoryStore, bound_runtime, insert, opened, unit
+from tinyvex.errors import FunctionNotFound, UnknownTable
+from tinyvex.functions.app.registry import App
+from tinyvex.functions.run.call import Call
+from tinyvex.functions.run.executor import Executor
+from tinyvex.functions.system.system_queries import PAGE_ROWS, system_functions
+from tinyvex.functions.transaction.context import Execution
+from tinyvex.functions.transaction.read_set import ReadSet
+from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX
+from tinyvex.runtime import Runtime
+from tinyvex.values.codec import decode, encode
+from tinyvex.values.ids import DocumentId
+from tinyvex.values.key_encoding import encode_key, encode_part
+from tinyvex.values.types import MISSING, Int64
+
+
+@pytest.mark.parametrize("path", system_functions())
+def test_every_app_has_them(path: str) -> None:
+    """Whoever may call internal functions finds them by their paths."""
+    kind = system_functions()[path].kind
+    assert App([], []).lookup(path, kind=kind, internal_allowed=True).path == path
+
+
+@pytest.mark.parametrize("path", system_functions())
+def test_clients_do_not_reach_them(path: str) -> None:
+    """Without the admin token they do not exist."""
+    kind = system_functions()[path].kind
+    with pytest.raises(FunctionNotFound):
+        App([], []).lookup(path, kind=kind)
+
+
+def test_they_are_not_among_the_apps_own() -> None:
+    """`function-spec` and the fingerprint know the app's functions only."""
+    assert App([], []).functions == {}
+
+
+def test_a_page_of_the_largest_documents_is_one_result() -> None:
+    """A page never fails for its size."""
+    assert 0 < PAGE_ROWS * DOCUMENT_BYTES_MAX < RESULT_BYTES_MAX
+
+
+async def test_a_history_depends_on_its_document(tmp_path: Path) -> None:
+    """Watched, it is told anew when the document changes, and not when others do."""
+    runtime = bound_runtime()
+    async with opened(tmp_path, runtime=runtime) as store:
+        stored = await store.write(unit(insert({"n": 1})))
+        table = await store.read(lambda snapshot: snapshot.catalog.table("items"))
+        text = DocumentId(table.number, stored.internal).text
+        arguments = json.dumps({"document": text}).encode()
+        outcome = await Executor(store, runtime, App([], [])).query(Call("_system:history", arguments, admin=True))
+    assert outcome.reads.overlaps(table.by_id, stored.internal)
+    assert not outcome.reads.overlaps(table.by_id, bytes(16))
+
+
+async def test_the_span_is_what_can_be_read(tmp_path: Path) -> None:
+    """From the floor to the newest commit."""
+    runtime = bound_runtime()
+    async with opened(tmp_path, runtime=runtime) as store:
+        outcome = await Executor(store, runtime, App([], [])).query(Call("_system:span", b"{}", admin=True))
+        assert json.loads(outcome.value) == {"floorTs": 0, "lastTs": store.last_ts}
+
+
+async def test_the_history_of_no_table_is_an_error(tmp_path: Path) -> None:
+    """An id may name a table that the database does not have."""
+    runtime = bound_runtime()
+    async with opened(tmp_path, runtime=runtime) as store:
+        arguments = json.dumps({"document": DocumentId(99_999, bytes(16)).text}).encode()
+        with pytest.raises(UnknownTable):
+            await Executor(store, runtime, App([], [])).query(Call("_system:history", arguments, admin=True))
+
+
+# Documents in a range of an index, against an oracle that compares them one by one.
+
+VALUES = st.one_of(
+    st.integers(-2, 2), st.integers(-2, 2).map(Int64), st.sampled_from([-1.5, 0.0, 1.0, 2.5, 1e300]),
+    st.sampled_from(["", "a", "2"]), st.none(), st.just(MISSING), st.booleans(), st.lists(st.integers(0, 1), max_size=2),
+)  # fmt: skip
+GIVEN = VALUES.filter(lambda value: value is not MISSING)
+OPERATORS: dict[str, Callable[[bytes, bytes], bool]] = {
+    "eq": lambda key, bound: key == bound,
+    "gt": lambda key, bound: key > bound,
+    "gte": lambda key, bound: key >= bound,
+    "lt": lambda key, bound: key < bound,
+    "lte": lambda key, bound: key <= bound,
+}
+
+
+def as_meant(value: Any, documents: list[dict[str, Any]], field: str) -> Any:
+    """A whole number: an Int64 where there is one, else a number."""
+    held = any(isinstance(document.get(field), Int64) for document in documents)
+    is_whole = type(value) is int or (type(value) is float and value in (0.0, 1.0))
+    return Int64(int(value)) if is_whole and held else value
+
+
+def expected(
+    documents: list[dict[str, Any]], conditions: dict[str, dict[str, Any]], fields: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """The documents that fulfil all conditions, in the index's order."""
+    found = documents
+    for field in fields:
+        meant = [
+            (OPERATORS[name], encode_part(as_meant(given[field], found, field)))
+            for name, given in conditions.items()
+            if field in given
+        ]
+        found = [
+            document
+            for document in found
+            if all(compare(encode_part(document.get(field, MISSING)), bound) for compare, bound in meant)
+        ]
+    return sorted(found, key=lambda document: encode_key([document.get(field, MISSING) for field in fields]))
+
+
+@example(rows=[(None, 0), (Int64(1), 0)], equal=[1], lower=None, upper=None, order="asc", size=1)
+@example(rows=[(0, None), (0, Int64(1))], equal=[0], lower=("gte", 0), upper=("lte", 1), order="desc", size=1)
+@settings(max_examples=150)
+@given(
+    rows=st.lists(st.tuples(VALUES, VALUES), max_size=12),
+    equal=st.lists(GIVEN, max_size=2),
+    lower=st.none() | st.tuples(st.sampled_from(["gt", "gte"]), GIVEN),
+    upper=st.none() | st.tuples(st.sampled_from(["lt", "lte"]), GIVEN),
+    order=st.sampled_from(["asc", "desc"]),
+    size=st.integers(1, 5),
+)
+def test_a_range_of_an_index_has_what_an_oracle_finds(
+    rows: list[Any], equal: list[Any], lower: Any, upper: Any, order: str, size: int
+) -> None:
+    """Whatever kinds of values there are, page by page, upwards and downwards; numbers are those that documents have."""
+    documents = [
+        {name: value for name, value in zip("abi", (*row, float(i)), strict=True) if value is not MISSING}
+        for i, row in enumerate(rows)
+    ]
+    store = MemoryStore()
+    store.declare({"items": {"by_ab": ("a", "b", "i")}})
+    store.run(unit(lambda t: [insert(document)(t) for document in documents]))
+    conditions: dict[str, dict[str, Any]] = {"eq": dict(zip("ab", equal, strict=False))} if equal else {}
+    for bound in (lower, upper):
+        if bound is not None and len(equal) < 2:
+            conditions[bound[0]] = {"ab"[len(equal)]: bound[1]}
+    found: list[dict[str, Any]] = []
+    cursor, is_done = None, False
+    while not is_done:
+        arguments = {"table": "items", "index": "by_ab", "order": order, "size": size, "cursor": cursor, **conditions}
+        page = queried(store, "_system:rows", arguments)
+        found += page["items"]
+        cursor, is_done = page["cursor"], page["isDone"]
+    wanted = expected(documents, conditions, ("a", "b", "i"))
+    shown = [{name: row[name] for name in row if name[0] != "_"} for row in found]
+    assert shown == (wanted if order == "asc" else wanted[::-1])
+
+
+def queried(store: MemoryStore, path: str, arguments: dict[str, Any]) -> Any:
+    """The result of a query that is run here and now."""
+    executor = Executor(cast("Any", store), Runtime(), App([], []))
+    call = Call(path, encode(arguments), admin=True)
+    outcome = store.look(lambda snapshot: executor.run_query(call, snapshot, Execution(ReadSet())))
+    assert outcome.error is None, outcome.error
+    return decode(bytes(outcome.value))

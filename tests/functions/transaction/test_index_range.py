@@ -1,0 +1,73 @@
+"""Narrowing an index, field by field: which keys are in the range."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyvex.functions.transaction.index_range import IndexRange
+from tinyvex.storage.log.catalog import IndexInfo
+from tinyvex.values.key_encoding import encode_key
+
+INDEX = IndexInfo(1, "by_a_b", ("a", "b"))
+
+values = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.text(max_size=3)
+
+
+def whole() -> IndexRange:
+    return IndexRange("things", INDEX, lambda path, value: value)
+
+
+def has(narrowed: IndexRange, key: bytes) -> bool:
+    lo, hi = narrowed.bounds()
+    return lo <= key < hi
+
+
+def key(a: Any, b: Any) -> bytes:
+    return encode_key([a, b, 1.0]) + b"\xff" * 16
+
+
+@given(values, values)
+def test_the_whole_index(a: Any, b: Any) -> None:
+    """Not narrowed, it has every key."""
+    assert whole().whole
+    assert has(whole(), key(a, b))
+
+
+@given(values, values, values)
+def test_equal_fields(a: Any, b: Any, wanted: Any) -> None:
+    """It has exactly the keys whose field equals the value."""
+    assert has(whole().equals("a", wanted), key(a, b)) == (encode_key([a]) == encode_key([wanted]))
+
+
+@given(values, values, values, st.booleans())
+def test_bounds(a: Any, b: Any, bound: Any, inclusive: bool) -> None:
+    """Bounds compare as the total order of values does; whether the bound itself is in it is asked for."""
+    narrowed = whole().equals("a", a)
+    is_bound = encode_key([b]) == encode_key([bound])
+    above, below = encode_key([b]) > encode_key([bound]), encode_key([b]) < encode_key([bound])
+    expected = inclusive if is_bound else above
+    assert has(narrowed.above("b", bound, inclusive=inclusive), key(a, b)) == expected
+    expected = inclusive if is_bound else below
+    assert has(narrowed.below("b", bound, inclusive=inclusive), key(a, b)) == expected
+
+
+def test_the_next_field() -> None:
+    """One field after the other can be narrowed, creation time last."""
+    narrowed = whole()
+    assert narrowed.next_field() == "a"
+    narrowed = narrowed.equals("a", 1)
+    assert narrowed.next_field() == "b"
+    narrowed = narrowed.equals("b", 1)
+    assert narrowed.next_field() == "_creationTime"
+    assert narrowed.equals("_creationTime", 1.0).next_field() is None
+
+
+def test_equalities_in_any_order() -> None:
+    """Several equalities mean the same in whatever order they are given."""
+    assert whole().all_equal({"b": 2, "a": 1}).bounds() == whole().equals("a", 1).equals("b", 2).bounds()
+
+
+def test_its_name() -> None:
+    """Messages call it by index and table."""
+    assert str(whole()) == "index 'by_a_b' of table 'things'"

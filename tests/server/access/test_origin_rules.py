@@ -1,0 +1,127 @@
+"""Promise 8: who may open a connection to a local port, and nobody else."""
+
+import pytest
+
+from tinyvex.errors import Unauthenticated
+from tinyvex.server.access.origin_rules import AccessRules, Tokens, bearer_token, is_loopback, refusal
+
+LOOPBACK = ["localhost:4800", "127.0.0.1:4800", "127.0.0.1", "[::1]:4800", "LOCALHOST:1"]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_loopback_names_are_let_in(host: str) -> None:
+    """Every spelling of this machine is a good Host."""
+    assert refusal(AccessRules(), [host], []) is None
+
+
+@pytest.mark.parametrize(
+    "hosts", [[], ["evil.example"], ["localhost", "localhost"], ["localhost.evil.example"], ["[::1"]]
+)
+def test_other_names_are_refused(hosts: list[str]) -> None:
+    """A name rebound to loopback, no name, two names and a malformed one are refused."""
+    assert refusal(AccessRules(), hosts, []) is not None
+
+
+def test_an_allowed_host_is_let_in() -> None:
+    """`--allow-host` adds a name."""
+    assert refusal(AccessRules(hosts=["Desk.Local"]), ["desk.local:4800"], []) is None
+
+
+@pytest.mark.parametrize("host", ["192.168.1.20:4800", "[fd00::2]:4800", "203.0.113.9", "127.0.0.1:4800", "localhost"])
+def test_beyond_loopback_every_address_is_let_in(host: str) -> None:
+    """An address cannot be rebound, and the server cannot know by which ones it is reached."""
+    assert refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is None
+
+
+@pytest.mark.parametrize("host", ["database.local", "evil.example:4800", "192.168.1.20.evil.example", "1.2.3", ""])
+def test_beyond_loopback_names_are_refused_all_the_same(host: str) -> None:
+    """A name can be rebound to any address."""
+    assert refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is not None
+
+
+def test_on_loopback_other_addresses_are_refused() -> None:
+    """Nobody who means a loopback port has a reason to name one of the network."""
+    assert refusal(AccessRules(), ["192.168.1.20:4800"], []) is not None
+
+
+def test_the_address_listened_on_is_let_in() -> None:
+    """Also where it is a name, or a loopback address besides the usual one."""
+    assert refusal(AccessRules(listens_on="Desk.local"), ["desk.local:4800"], []) is None
+    assert refusal(AccessRules(listens_on="127.0.0.2"), ["127.0.0.2:4800"], []) is None
+
+
+def test_with_tls_a_page_without_it_is_of_another_origin() -> None:
+    """Whoever sits between can make any page of http, and none of https."""
+    rules = AccessRules(secure=True)
+    assert refusal(rules, ["localhost:4800"], ["https://localhost:4800"]) is None
+    assert refusal(rules, ["localhost:4800"], ["http://localhost:4800"]) is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+     ("192.168.1.20", False), ("", False), ("localhost.example", False), ("desk.local", False)],
+)  # fmt: skip
+def test_what_counts_as_loopback(host: str, loopback: bool) -> None:
+    """Only what other machines surely cannot reach."""
+    assert is_loopback(host) == loopback
+
+
+def test_the_servers_own_origin_is_let_in() -> None:
+    """A page that this server served may connect."""
+    assert refusal(AccessRules(), ["localhost:4800"], ["http://localhost:4800"]) is None
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://localhost:3000", "https://evil.example", "null", "http://127.0.0.1:4800", "file://", "http://[", ""],
+)
+def test_other_origins_are_refused(origin: str) -> None:
+    """Another port, another site, an opaque origin and an empty one are other origins."""
+    assert refusal(AccessRules(), ["localhost:4800"], [origin]) is not None
+
+
+@pytest.mark.parametrize("origin", ["tauri://localhost", "http://localhost:3000", "HTTP://LOCALHOST:3000"])
+def test_an_allowed_origin_is_let_in(origin: str) -> None:
+    """`--allow-origin` adds an origin, in any case."""
+    rules = AccessRules(origins=["tauri://localhost", "http://localhost:3000/"])
+    assert refusal(rules, ["localhost:4800"], [origin]) is None
+
+
+def test_two_origins_are_refused() -> None:
+    """No browser sends two."""
+    rules = AccessRules(origins=["http://a"])
+    assert refusal(rules, ["localhost"], ["http://a", "http://a"]) is not None
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [([], None), (["Bearer abc"], "abc"), (["bearer  abc "], "abc"), (["Basic abc"], None), (["Bearer "], None),
+     (["Bearer a", "Bearer b"], None)],
+)  # fmt: skip
+def test_the_bearer_token(headers: list[str], token: str | None) -> None:
+    """One `Authorization: Bearer` header carries the token; anything else carries none."""
+    assert bearer_token(headers) == token
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "client-toke", "client-token "])
+def test_a_wrong_token_is_refused(token: str) -> None:
+    """Missing, other, shorter and longer ones."""
+    with pytest.raises(Unauthenticated):
+        Tokens("admin-token", "client-token").admit(token)
+
+
+def test_the_client_token_lets_in_and_is_no_admin() -> None:
+    """What the ready line has opens the public functions only."""
+    assert Tokens("admin-token", "client-token").admit("client-token") is False
+
+
+@pytest.mark.parametrize("client", [None, "client-token"])
+def test_the_admin_token_lets_an_administrator_in(client: str | None) -> None:
+    """Whether clients need a token or not."""
+    assert Tokens("admin-token", client).admit("admin-token") is True
+
+
+def test_without_a_client_token_anybody_is_let_in_as_nobody_special() -> None:
+    """`--no-token` opens the public functions and no more."""
+    assert Tokens("admin-token", None).admit("whatever") is False

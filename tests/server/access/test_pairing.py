@@ -1,0 +1,120 @@
+"""Promise 8: a token is handed out once for a code, is kept as a hash only, and can be taken back."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinyvex import limits
+from tinyvex.server.access.pairing import ALPHABET, Pairing
+
+
+class Desk:
+    """A pairing in a folder, with a clock that the test moves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now_us = 1_000_000
+        self.folder = folder
+        self.pairing = Pairing(folder, lambda: self.now_us, secrets.token_hex)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_a_code_becomes_a_token_that_is_known_from_then_on(desk: Desk) -> None:
+    """To another server on the same folder too."""
+    redeemed = desk.pairing.redeem(desk.pairing.offer("phone"))
+    assert redeemed is not None
+    token, secret = redeemed
+    assert token.name == "phone"
+    again = Pairing(desk.folder, lambda: 0, secrets.token_hex)
+    assert again.find(secret) == token
+    assert again.find(secret[:-1] + "x") is None
+
+
+@pytest.mark.parametrize(
+    "written", [str.lower, lambda code: code.replace("-", ""), lambda code: code.replace("-", " ")]
+)
+def test_a_code_may_be_written_as_people_write(desk: Desk, written: object) -> None:
+    """In lower case, without its dash."""
+    assert callable(written)
+    assert desk.pairing.redeem(written(desk.pairing.offer("phone"))) is not None
+
+
+def test_a_code_is_good_once(desk: Desk) -> None:
+    """The second who shows it gets nothing."""
+    code = desk.pairing.offer("phone")
+    assert desk.pairing.redeem(code) is not None
+    assert desk.pairing.redeem(code) is None
+    assert len(desk.pairing.tokens()) == 1
+
+
+def test_a_code_is_good_for_a_while(desk: Desk) -> None:
+    """Not after PAIRING_SECONDS."""
+    code = desk.pairing.offer("phone")
+    desk.now_us += int(limits.PAIRING_SECONDS * 1e6) + 1
+    assert desk.pairing.redeem(code) is None
+
+
+def test_few_wrong_codes_close_the_pairing(desk: Desk) -> None:
+    """Nobody can try them all."""
+    code = desk.pairing.offer("phone")
+    wrong = "".join(ALPHABET[(ALPHABET.index(letter) + 1) % 32] for letter in code.replace("-", ""))
+    for _ in range(limits.PAIRING_TRIES_MAX):
+        assert desk.pairing.redeem(wrong) is None
+    assert desk.pairing.redeem(code) is None
+
+
+def test_without_a_pairing_nothing_is_a_code(desk: Desk) -> None:
+    """Not even the empty one."""
+    assert desk.pairing.redeem("") is None
+    assert desk.pairing.redeem("ABCD-EFGH") is None
+
+
+def test_a_newer_pairing_takes_the_place_of_the_older(desk: Desk) -> None:
+    """One is open at a time."""
+    older, newer = desk.pairing.offer("phone"), desk.pairing.offer("laptop")
+    assert desk.pairing.redeem(older) is None
+    redeemed = desk.pairing.redeem(newer)
+    assert redeemed is not None
+    assert redeemed[0].name == "laptop"
+
+
+def test_a_revoked_token_is_worthless(desk: Desk) -> None:
+    """The others stay."""
+    secrets = []
+    for name in ("phone", "laptop"):
+        redeemed = desk.pairing.redeem(desk.pairing.offer(name))
+        assert redeemed is not None
+        secrets.append(redeemed[1])
+    assert desk.pairing.revoke(desk.pairing.tokens()[0].id)
+    assert [desk.pairing.find(secret) is None for secret in secrets] == [True, False]
+    assert not desk.pairing.revoke("unknown")
+
+
+def test_no_secret_is_in_any_file(desk: Desk) -> None:
+    """And nobody but the owner reads the files."""
+    open_code = desk.pairing.offer("phone")
+    files = {path: path.read_text() for path in desk.folder.iterdir()}
+    redeemed = desk.pairing.redeem(open_code)
+    assert redeemed is not None
+    files |= {path: path.read_text() for path in desk.folder.iterdir()}
+    assert files
+    for text in files.values():
+        assert open_code.replace("-", "") not in text
+        assert redeemed[1] not in text
+    if sys.platform != "win32":
+        assert all(path.stat().st_mode & 0o777 == 0o600 for path in desk.folder.iterdir())
+
+
+def test_a_damaged_file_lets_nobody_in(desk: Desk) -> None:
+    """It says nothing that could be understood."""
+    redeemed = desk.pairing.redeem(desk.pairing.offer("phone"))
+    assert redeemed is not None
+    (desk.folder / "tokens.json").write_text("[")
+    assert desk.pairing.find(redeemed[1]) is None

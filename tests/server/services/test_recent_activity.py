@@ -1,0 +1,219 @@
+"""Log records and samples of late: bounded, numbered, and without what clients said."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterator
+from threading import Thread
+from typing import Any
+
+import msgspec
+import pytest
+
+from tinyvex import limits
+from tinyvex.server.services.recent_activity import Activity, quantile
+from tinyvex.storage.engine.store_statistics import StoreStatistics
+from tinyvex.sync.counters import Counters
+
+
+class FakeStore:
+    """A store as far as its figures go."""
+
+    def __init__(self) -> None:
+        self.figures = StoreStatistics()
+
+    def statistics(self) -> StoreStatistics:
+        return self.figures
+
+    def commit(self, seconds: float) -> None:
+        self.figures.commits += 1
+        self.figures.commit_seconds.add(seconds)
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def counters() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+def activity(store: FakeStore, counters: Counters) -> Iterator[Activity]:
+    """One that takes records."""
+    activity = Activity(store, counters, reveal=False)  # type: ignore[arg-type]
+    activity.start()
+    yield activity
+    activity.stop()
+
+
+log = logging.getLogger("app")
+
+
+def messages(activity: Activity, number: int = 0) -> list[str]:
+    return [record["message"] for record in activity.since(number)["records"]]
+
+
+def test_a_record_is_kept_as_it_was_described(activity: Activity) -> None:
+    """Level, logger, message and its fields."""
+    log.warning("slow %s", "query", extra={"function": "app:f", "secret": "x"})
+    (record,) = activity.since(0)["records"]
+    assert (record["level"], record["logger"], record["message"]) == ("warning", "app", "slow query")
+    assert record["function"] == "app:f"
+    assert "secret" not in record
+
+
+def test_an_exception_is_kept_without_its_text(activity: Activity) -> None:
+    """It may quote an argument."""
+    secret = "the-secret"
+    try:
+        int(secret)
+    except ValueError:
+        log.exception("failed")
+    (record,) = activity.since(0)["records"]
+    assert record["error"] == "ValueError"
+    assert "the-secret" not in str(record)
+
+
+def test_records_are_bounded(activity: Activity) -> None:
+    """The oldest goes first."""
+    for number in range(limits.DASHBOARD_RECORDS_MAX + 1):
+        log.warning("%d", number)
+    found = messages(activity)
+    assert (len(found), found[0]) == (limits.DASHBOARD_RECORDS_MAX, "1")
+
+
+def test_a_long_message_is_cut(activity: Activity) -> None:
+    """So that all of them have a bound in bytes."""
+    log.warning("x" * (limits.DASHBOARD_TEXT_LENGTH_MAX + 1))
+    assert messages(activity) == ["x" * limits.DASHBOARD_TEXT_LENGTH_MAX + "…"]
+
+
+def test_every_field_is_bounded(activity: Activity) -> None:
+    """Also those that the app sets, and the logger's name."""
+    long = "x" * 1_000_000
+    logging.getLogger(f"app.{long}").warning("short", extra={"error": long, "kind": [long]})
+    (record,) = activity.since(0)["records"]
+    assert all(len(str(value)) <= limits.DASHBOARD_TEXT_LENGTH_MAX + 1 for value in record.values())
+
+
+@pytest.mark.parametrize("strange", [object(), {1: {2}}, b"bytes", "half \ud800 a pair", 1j])
+def test_what_the_app_puts_into_a_record_can_be_sent(
+    activity: Activity, strange: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One record that is no JSON would keep all others from the reader."""
+    root = logging.getLogger()
+    # Not to pytest's own handlers: its workers could not send it either.
+    own = [handler for handler in root.handlers if type(handler).__module__.startswith("tinyvex")]
+    monkeypatch.setattr(root, "handlers", own)
+    log.warning("%s", strange, extra={"error": strange})
+    assert json.loads(msgspec.json.encode(activity.since(0)))["records"][0]["level"] == "warning"
+
+
+def test_logging_while_a_record_is_kept_stops_nobody(activity: Activity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the end of an object does, when garbage happens to be collected there."""
+
+    class Talking(deque[dict[str, Any]]):
+        """A ring in which an object ends, once."""
+
+        def append(self, entry: dict[str, Any]) -> None:
+            super().append(entry)
+            if entry["message"] == "first":
+                log.warning("an object ended")
+
+    monkeypatch.setattr(activity, "_records", Talking())
+    thread = Thread(target=log.warning, args=("first",), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert messages(activity) == ["first", "an object ended"]
+
+
+def test_what_is_new_is_told(activity: Activity) -> None:
+    """Records and samples after the number that was told last, and nothing twice."""
+    log.warning("one")
+    activity.sample(0)
+    number = activity.since(0)["number"]
+    log.warning("two")
+    activity.sample(1_000_000)
+    assert messages(activity, number) == ["two"]
+    assert [sample["time"] for sample in activity.since(number)["samples"]] == [1000]
+    assert messages(activity, activity.since(0)["number"]) == []
+
+
+def test_a_number_of_another_run_tells_everything(activity: Activity) -> None:
+    """The reader has seen nothing of this one."""
+    log.warning("one")
+    assert messages(activity, 1_000) == ["one"]
+
+
+def test_nothing_is_kept_after_the_end(activity: Activity) -> None:
+    """The handler is gone from the root logger."""
+    activity.stop()
+    log.warning("late")
+    assert messages(activity) == []
+
+
+def test_a_record_that_cannot_be_described_harms_nobody(activity: Activity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with every handler of `logging`."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    log.warning("%d", "no number")
+    log.warning("next")
+    assert messages(activity) == ["next"]
+
+
+def test_threads_may_log_at_once(activity: Activity) -> None:
+    """Each record has a number of its own, in the order of the ring."""
+    threads = [Thread(target=lambda: [log.warning("x") for _ in range(50)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = [record["number"] for record in activity.since(0)["records"]]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 200
+
+
+def test_a_sample_is_what_happened_since_the_one_before(
+    activity: Activity, store: FakeStore, counters: Counters
+) -> None:
+    """Counts, and quantiles of the commits between the two only."""
+    store.commit(0.4)
+    activity.sample(0)
+    counters.recomputations += 3
+    store.commit(0.0004)
+    store.commit(0.0004)
+    activity.sample(1_000_000)
+    activity.sample(2_000_000)
+    first, second, third = activity.since(0)["samples"]
+    assert 0.1 < first["p50"] <= 0.5
+    assert (second["commits"], second["recomputations"]) == (2, 3)
+    assert 0.0002 < second["p50"] < second["p99"] <= 0.0005
+    assert (third["commits"], third["p50"], third["p99"]) == (0, None, None)
+
+
+def test_samples_are_bounded(activity: Activity) -> None:
+    """Ten minutes of them."""
+    for second in range(limits.DASHBOARD_SAMPLES_MAX + 5):
+        activity.sample(second * 1_000_000)
+    assert len(activity.since(0)["samples"]) == limits.DASHBOARD_SAMPLES_MAX
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "expected"),
+    [
+        ([0, 0, 0], 0.5, None),
+        ([4, 0, 0], 0.5, 0.5),
+        ([4, 0, 0], 1.0, 1.0),
+        ([1, 1, 0], 0.5, 1.0),
+        ([1, 3, 0], 0.5, 1 + 3 / 3),
+        ([0, 0, 5], 0.99, 4.0),
+    ],
+)
+def test_a_quantile_lies_in_its_bucket(counts: list[int], share: float, expected: Any) -> None:
+    """Evenly spread within it; above the last bound, that bound."""
+    assert quantile([1.0, 4.0], counts, share) == expected

@@ -1,0 +1,85 @@
+"""The first signal asks to stop, the second ends the process."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tinyvex.runtime import Runtime
+from tinyvex.server.services.signals import stop_on_signals
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+
+
+async def stopped_by(number: int) -> None:
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    stop = asyncio.Event()
+    with stop_on_signals(runtime, stop.set):
+        os.kill(os.getpid(), number)
+        await asyncio.wait_for(stop.wait(), 5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_signal_asks_to_stop(number: int) -> None:
+    """SIGTERM, SIGINT and SIGHUP call the stop function on the loop."""
+    await stopped_by(number)
+
+
+async def test_a_hangup_reloads_where_that_is_wanted() -> None:
+    """SIGHUP calls the reload function, each time, and does not count as a signal to stop."""
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    calls: list[str] = []
+    stop = asyncio.Event()
+    with stop_on_signals(runtime, stop.set, lambda: calls.append("reload")):
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        await asyncio.wait_for(stop.wait(), 5)
+        await asyncio.sleep(0)
+    assert calls == ["reload"] * 3
+
+
+async def test_handlers_are_put_back() -> None:
+    """Leaving the context restores what was there before."""
+    before = signal.getsignal(signal.SIGTERM)
+    await stopped_by(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_an_ignored_signal_stays_ignored() -> None:
+    """A process started by nohup goes on when its terminal closes."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        runtime = Runtime()
+        runtime.bind(asyncio.get_running_loop())
+        with stop_on_signals(runtime, lambda: None):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+TWICE = """
+import asyncio, os, signal
+from tinyvex.runtime import Runtime
+from tinyvex.server.services.signals import stop_on_signals
+
+async def main():
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    with stop_on_signals(runtime, lambda: None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_the_second_signal_ends_the_process() -> None:
+    """A server that hangs while stopping can still be ended from the keyboard."""
+    ended = subprocess.run([sys.executable, "-c", TWICE], timeout=30, check=False)
+    assert ended.returncode == -signal.SIGTERM

@@ -1,0 +1,61 @@
+"""Long work leaves the loop free between its pieces."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from tests.support.loop import run_virtual
+from tinyvex.runtime import Runtime
+from tinyvex.server.transport.fair_queue import FairQueue
+
+
+def bound() -> FairQueue:
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    return FairQueue(runtime)
+
+
+def play(scenario: Coroutine[Any, Any, None]) -> None:
+    run_virtual(scenario)
+
+
+def test_one_piece_of_work_is_done_in_each_turn_of_the_loop() -> None:
+    """First come, first served; who asks again goes to the end."""
+
+    async def scenario() -> None:
+        turns, done = bound(), list[str]()
+
+        def work(name: str, times: int) -> None:
+            done.append(name)
+            if times > 1:
+                turns.ask(lambda: work(name, times - 1))
+
+        for name in "abc":
+            turns.ask(lambda name=name: work(name, 2))  # type: ignore[misc]
+        counts = []
+        for _ in range(7):
+            await asyncio.sleep(0)
+            counts.append(len(done))
+        assert "".join(done) == "abcabc"
+        assert counts == [1, 2, 3, 4, 5, 6, 6]
+
+    play(scenario())
+
+
+def test_work_that_fails_holds_up_nobody() -> None:
+    """The loop is told, the next in line has its turn."""
+
+    async def scenario() -> None:
+        turns, done, told = bound(), list[str](), list[str]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+
+        def fails() -> None:
+            raise ValueError("a defect")
+
+        turns.ask(fails)
+        turns.ask(lambda: done.append("next"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (done, told) == (["next"], ["a defect"])
+
+    play(scenario())

@@ -1,0 +1,261 @@
+"""When what waits is written, and what a client that does not read is allowed to cost."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from tests.support.loop import run_virtual
+from tinyvex import limits
+from tinyvex.runtime import Runtime
+from tinyvex.server.transport.fair_queue import FairQueue
+from tinyvex.server.transport.outbox import text_frame
+from tinyvex.server.transport.sender import Sender
+from tinyvex.sync.counters import Counters
+
+LONG = [b"x" * 100] * 10
+PART_BYTES = 250
+PARTS = 4
+
+
+class Pipe(asyncio.Transport):
+    """A transport whose peer reads when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.unread = 0
+        self.reading = True
+        self.aborted = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes.append(bytes(data))
+        self.unread += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == limits.OUTBOX_BYTES_HIGH
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Host:
+    """What senders share."""
+
+    def __init__(self) -> None:
+        self.runtime = Runtime()
+        self.runtime.bind(asyncio.get_running_loop())
+        self.counters = Counters()
+        self.turns = FairQueue(self.runtime)
+
+
+class World:
+    """A sender, its transport, and how often it was drained."""
+
+    def __init__(self, host: Host | None = None) -> None:
+        self.pipe = Pipe()
+        self.drained = 0
+        self.host = host or Host()
+        self.sender = Sender(self.host, self.pipe, PART_BYTES, self._drained)
+
+    def _drained(self) -> None:
+        self.drained += 1
+
+    def transition(self, pieces: list[bytes] = LONG) -> None:
+        self.sender.put_transition(pieces, in_parts=True)
+
+
+def play(scenario: Callable[[World], Any]) -> None:
+    async def main() -> None:
+        await scenario(World())
+
+    run_virtual(main())
+
+
+async def turns(count: int) -> None:
+    """Let the loop turn a few times."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_what_a_turn_queues_leaves_in_one_write() -> None:
+    """At its end."""
+
+    async def scenario(world: World) -> None:
+        for frame in (b"a", b"b", b"c"):
+            world.sender.put(frame)
+        assert world.pipe.writes == []
+        await turns(1)
+        assert world.pipe.writes == [b"abc"]
+        assert world.host.counters.bytes_sent == 3
+
+    play(scenario)
+
+
+def test_a_part_is_made_in_a_turn_of_its_own() -> None:
+    """Two clients are sent their parts by turns, and the loop is free after each."""
+
+    async def scenario(one: World) -> None:
+        other = World(one.host)
+        one.transition()
+        other.transition()
+        counts = []
+        for _ in range(2 * PARTS + 2):
+            await turns(1)
+            counts.append((len(one.pipe.writes), len(other.pipe.writes)))
+        assert counts[:4] == [(1, 0), (1, 1), (2, 1), (2, 2)]
+        assert counts[-1] == (PARTS, PARTS)
+
+    play(scenario)
+
+
+def test_no_part_is_made_for_a_full_socket() -> None:
+    """The rest stays what it is: pieces that others share."""
+
+    async def scenario(world: World) -> None:
+        world.transition()
+        await turns(1)
+        world.sender.socket_filled()
+        await turns(10)
+        assert len(world.pipe.writes) == 1
+        assert world.sender.waiting_bytes == 0
+        world.sender.socket_drained()
+        await turns(10)
+        assert len(world.pipe.writes) == PARTS
+
+    play(scenario)
+
+
+def test_a_response_leaves_before_the_next_part() -> None:
+    """Also one that was queued when the part had its turn already."""
+
+    async def scenario(world: World) -> None:
+        world.transition()
+        await turns(1)
+        world.sender.put(text_frame(b"response"))
+        await turns(10)
+        assert world.pipe.writes[1] == text_frame(b"response")
+        assert len(world.pipe.writes) == PARTS + 1
+
+    play(scenario)
+
+
+def test_a_transition_is_waited_for_until_its_last_part_is_written() -> None:
+    """Two are full; whoever was told so is called when there is room."""
+
+    async def scenario(world: World) -> None:
+        world.transition()
+        world.transition()
+        assert world.sender.is_full()
+        await turns(PARTS - 1)
+        assert world.sender.is_full()
+        assert world.drained == 0
+        await turns(1)
+        assert not world.sender.is_full()
+        assert world.drained == 1
+
+    play(scenario)
+
+
+def test_reading_stops_until_the_client_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above one bound nothing more is read from it, below half of that it is again."""
+    monkeypatch.setattr(limits, "RESPONSES_UNSENT_BYTES_MAX", 100)
+    monkeypatch.setattr(limits, "OUTBOX_BYTES_HIGH", 10)
+
+    async def scenario(world: World) -> None:
+        world.sender.socket_filled()
+        for _ in range(11):
+            world.sender.put(b"x" * 10)
+        assert not world.pipe.reading
+        world.sender.socket_drained()
+        while not world.pipe.reading:
+            await turns(1)
+        assert world.sender.waiting_bytes == 50
+
+    play(scenario)
+
+
+def test_a_client_that_reads_a_little_is_not_stuck() -> None:
+    """The time counts from the last byte that was read."""
+
+    async def scenario(world: World) -> None:
+        now = world.host.runtime.monotonic()
+        world.pipe.write(b"x" * 100)
+        world.sender.socket_filled()
+        assert world.sender.stuck_seconds(now + 50) > 49
+        world.pipe.unread -= 1
+        assert world.sender.stuck_seconds(now + 60) == 0
+        assert world.sender.stuck_seconds(now + 70) == pytest.approx(10)
+        world.sender.socket_drained()
+        assert world.sender.stuck_seconds(now + 900) == 0
+
+    play(scenario)
+
+
+def test_closing_ends_a_transition_in_parts_where_it_is() -> None:
+    """What is ready leaves, then the last word; nothing after it."""
+
+    async def scenario(world: World) -> None:
+        world.transition()
+        await turns(1)
+        world.sender.put(b"ready")
+        world.sender.close(b"last")
+        world.sender.put(b"late")
+        await turns(10)
+        assert world.pipe.writes[1:] == [b"ready", b"last"]
+        assert not world.sender.is_full()
+
+    play(scenario)
+
+
+def test_closing_a_full_socket_writes_only_the_last_word() -> None:
+    """What waits is given up."""
+
+    async def scenario(world: World) -> None:
+        world.sender.socket_filled()
+        world.sender.put(b"ready")
+        world.sender.close(b"last")
+        assert world.pipe.writes == [b"last"]
+        assert world.sender.waiting_bytes == 0
+
+    play(scenario)
+
+
+def test_a_part_that_cannot_be_made_ends_the_connection() -> None:
+    """Its client would wait for ever; the loop is told why."""
+
+    async def scenario(world: World) -> None:
+        told: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(type(context["exception"]).__name__))
+        world.transition([b"\xff" * 600])
+        await turns(2)
+        assert world.pipe.aborted
+        assert told == ["UnicodeDecodeError"]
+
+    play(scenario)
+
+
+def test_the_parts_are_what_the_client_puts_together() -> None:
+    """Each is one text frame with a notification."""
+
+    async def scenario(world: World) -> None:
+        world.transition()
+        await turns(PARTS)
+        heads = [write[:4] for write in world.pipe.writes]
+        assert all(head[:2] == b"\x81\x7e" for head in heads)
+        messages = [cast("dict[str, Any]", msgspec.json.decode(write[4:])) for write in world.pipe.writes]
+        assert "".join(message["params"]["chunk"] for message in messages).encode() == b"".join(LONG)
+
+    play(scenario)

@@ -1,0 +1,367 @@
+"""TLS on the server's port: what shakes hands is served, what does not is cut, and neither harms the others."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+import tinyvex as tv
+from tests.support.certificates import Certificates
+from tinyvex import errors, limits
+from tinyvex.errors import ConnectionLost, StartError
+from tinyvex.server.options import TlsOptions
+from tinyvex.server.server import Server, ServerOptions
+from tinyvex.server.transport import tls
+
+APP = """
+import tinyvex as tv
+
+@tv.table("notes")
+class Note(tv.Document):
+    text: str
+
+@tv.mutation
+def write(ctx: tv.MutationCtx, size: int, letter: str) -> None:
+    for note in ctx.db.query(Note).collect():
+        ctx.db.delete(note._id)
+    ctx.db.insert(Note(text=letter * size))
+
+@tv.query
+def read(ctx: tv.QueryCtx) -> str:
+    note = ctx.db.query(Note).first()
+    return "" if note is None else note.text
+"""
+
+SECONDS = 20
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Certificates:
+    """Certificates for this test."""
+    return Certificates(tmp_path / "certificates")
+
+
+@asynccontextmanager
+async def serving(made: Certificates, **options: Any) -> AsyncIterator[Server]:
+    """A real server on a real socket."""
+    folder = made.authority.parent.parent
+    (folder / "app.py").write_text(APP, "utf-8")
+    pair = TlsOptions(made.certificate, made.key)
+    with anyio.fail_after(SECONDS):
+        async with Server(ServerOptions(app=folder / "app.py", data=folder / "data", tls=pair, **options)) as running:
+            yield running
+
+
+def connect(server: Server, made: Certificates, token: str | None = None) -> tv.Client:
+    """A client that believes the authority."""
+    return tv.connect(server.url, token, tls=made.authority)
+
+
+async def is_served(server: Server, made: Certificates) -> bool:
+    """Whether a proper client gets its answer."""
+    async with connect(server, made) as client:
+        return isinstance(await client.query("app:read"), str)
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    """All that the server sends until it closes or resets the socket."""
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+# What is served.
+
+
+async def test_the_url_says_so(made: Certificates) -> None:
+    """The ready line has wss:// and the fingerprint of the certificate in the file."""
+    async with serving(made) as server:
+        record = server.ready_record()
+        assert record["url"] == f"wss://127.0.0.1:{server.port}"
+        assert record["tlsFingerprint"] == made.fingerprint
+
+
+async def test_http_is_answered_over_tls(made: Certificates) -> None:
+    """The same port has /healthz for https."""
+    async with serving(made) as server:
+        context = ssl.create_default_context(cafile=made.authority)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await until_closed(reader)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_what_comes_with_the_end_of_the_handshake_is_not_lost(made: Certificates) -> None:
+    """A client may send its request in the same packet as its last handshake message."""
+    async with serving(made) as server:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=made.authority)
+        client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(1 << 16))
+        client.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        writer.write(outgoing.read())
+        answer = b""
+        while not answer:
+            incoming.write(await reader.read(1 << 16))
+            try:
+                answer = client.read(1 << 16)
+            except ssl.SSLWantReadError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_a_wrong_token_is_refused_over_tls(made: Certificates) -> None:
+    """TLS says who the server is, and nothing about the client."""
+    async with serving(made, client_token="right") as server:
+        async with connect(server, made, "wrong") as client:
+            with pytest.raises(errors.RemoteError, match="token is wrong"):
+                await client.query("app:read")
+        async with connect(server, made, "right") as client:
+            assert await client.query("app:read") == ""
+
+
+# What is not.
+
+
+async def test_a_client_without_tls_is_turned_away(made: Certificates) -> None:
+    """It learns that nobody answers it, and tries again; others are served, and it has held no slot."""
+    async with serving(made) as server, tv.connect(server.url.replace("wss:", "ws:")) as client:
+        async for state in client.connection_states():
+            if state.last_error is not None:
+                assert isinstance(state.last_error, ConnectionLost)
+                assert "wss://" in str(state.last_error)
+                break
+        assert server.counters.connections_total == 0
+        assert await is_served(server, made)
+
+
+async def test_http_without_tls_is_told_where_to_go(made: Certificates) -> None:
+    """As a web server does it."""
+    async with serving(made) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head, _, body = (await until_closed(reader)).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"https://" in body
+
+
+async def test_a_client_that_ends_tls_is_closed(made: Certificates) -> None:
+    """Its own end is answered by the server's, so that it knows that nothing was cut off; its slot is free again."""
+    context = ssl.create_default_context(cafile=made.authority)
+
+    def end(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            encrypted = context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False)
+            encrypted.unwrap().close()
+
+    async with serving(made) as server:
+        await anyio.to_thread.run_sync(end, server.port)
+        while server.counters.connections_total == 0 or server.counters.connections:
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\0" * 4096, b"\x16\x03\x01\xff\xff" + b"\xff" * 70_000,
+     b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b"\x15\x03\x03\x00\x02\x02\x28"],
+    ids=["http", "zeros", "a record that is too long", "a broken hello", "an alert"],
+)  # fmt: skip
+async def test_noise_is_cut(made: Certificates, noise: bytes) -> None:
+    """Bytes that are no handshake end their own socket at once, long before its deadline."""
+    async with serving(made) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(noise)
+        with anyio.fail_after(limits.HANDSHAKE_SECONDS / 2):
+            await until_closed(reader)
+        writer.close()
+        assert server.counters.connections_total == 0
+        assert await is_served(server, made)
+
+
+async def test_a_half_open_handshake_ends_at_its_deadline(made: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed, and was no connection at any time."""
+    monkeypatch.setattr(limits, "HANDSHAKE_SECONDS", 0.3)
+    async with serving(made) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"\x16\x03\x01")  # the first bytes of a hello
+        with anyio.fail_after(5):
+            await until_closed(reader)
+        assert server.counters.connections_total == 0
+        writer.close()
+
+
+async def test_the_oldest_of_too_many_handshakes_is_cut(made: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens sockets and says nothing keeps nobody out."""
+    monkeypatch.setattr(limits, "TLS_HANDSHAKES_MAX", 3)
+    async with serving(made) as server:
+        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+        assert await is_served(server, made)
+        with anyio.fail_after(limits.HANDSHAKE_SECONDS / 2):
+            assert await until_closed(silent[0][0]) == b""
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_stopping_does_not_wait_for_handshakes(made: Certificates) -> None:
+    """A socket that has said nothing is cut when the server stops."""
+    async with serving(made) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await is_served(server, made)  # which was accepted after it
+        with anyio.fail_after(limits.HANDSHAKE_SECONDS / 2):
+            await server.stop()
+            assert await until_closed(reader) == b""
+        writer.close()
+
+
+# Slow readers.
+
+
+async def stop_reading(client: tv.Client) -> Any:
+    """Make a client read no more; its transport, to go on with."""
+    transport = client._connection._link._transport  # type: ignore[union-attr]
+    transport.pause_reading()
+    return transport
+
+
+async def test_a_slow_reader_costs_bounded_memory(made: Certificates) -> None:
+    """Fifty states of a megabyte leave a few of them waiting; it skips the others and gets the newest."""
+    size = 1_000_000
+    async with serving(made) as server, connect(server, made) as slow, connect(server, made) as writer:
+        values = slow.subscribe("app:read")
+        assert await anext(values) == ""
+        connection = next(iter(server._connections.values()))
+        transport = await stop_reading(slow)
+        waiting = []
+        for number in range(50):
+            await writer.mutation("app:write", {"size": size, "letter": chr(65 + number % 26)})
+            waiting.append(connection.waiting_bytes)
+        assert max(waiting) < 6 * size
+        assert server.counters.transitions_sent < 50 + 15  # the writer gets one after each of its own
+        transport.resume_reading()
+        async for value in values:
+            if value[:1] == chr(65 + 49 % 26):
+                break
+
+
+async def test_what_waits_encrypted_is_counted(made: Certificates) -> None:
+    """A long answer lies in the socket's transport, and is seen to become less: its reader must not look stuck."""
+    size = 1_000_000
+    async with serving(made) as server, connect(server, made) as slow, connect(server, made) as other:
+        await other.mutation("app:write", {"size": size, "letter": "a"})
+        await slow.query("app:read")
+        connection = next(
+            each
+            for each in server._connections.values()
+            if each.worker and each.worker.session_id == slow._session.session_id
+        )
+        transport = await stop_reading(slow)
+        async with anyio.create_task_group() as group:
+            for _ in range(20):  # more than the system's buffers hold
+                group.start_soon(slow.query, "app:read")
+            while not connection._sender.socket_full:  # how much of a message the system took is not ours to say
+                await other.query("app:read")
+            transport.resume_reading()
+        while connection.waiting_bytes:
+            await other.query("app:read")
+
+
+# Certificates.
+
+
+async def test_a_renewed_certificate_is_for_new_connections(made: Certificates) -> None:
+    """Open ones stay; new ones, the discovery file and the ready record get the new one."""
+    async with serving(made) as server, tv.connect(server.url, tls=made.fingerprint) as old:
+        await old.wait_connected()
+        made.renew()
+        server.reload_certificate()
+        assert server.ready_record()["tlsFingerprint"] == made.fingerprint
+        async with tv.connect(server.url, tls=made.fingerprint) as new:
+            assert await new.query("app:read") == await old.query("app:read")
+
+
+async def test_a_wrong_pair_is_not_taken(made: Certificates) -> None:
+    """The old certificate is served on."""
+    async with serving(made) as server:
+        before = made.fingerprint
+        certificate = made.certificate.read_bytes()
+        made.renew()
+        made.certificate.write_bytes(certificate)
+        with pytest.raises(StartError, match="not the key of"):
+            server.reload_certificate()
+        assert server.ready_record()["tlsFingerprint"] == before
+        assert await is_served(server, made)
+
+
+def test_a_pair_that_is_replaced_while_it_is_read_is_not_taken(
+    made: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fingerprint that is told would be of one certificate, and another one would be shown."""
+    load_chain = ssl.SSLContext.load_cert_chain
+
+    def renewed_before(*arguments: Any, **named: Any) -> None:
+        made.renew()
+        load_chain(*arguments, **named)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", renewed_before)
+    with pytest.raises(StartError, match="while it was read"):
+        tls.load(TlsOptions(made.certificate, made.key))
+
+
+def test_nothing_older_than_tls_1_2(made: Certificates) -> None:
+    """Older versions are not offered."""
+    context = tls.load(TlsOptions(made.certificate, made.key)).context
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def _other_key(made: Certificates) -> None:
+    certificate = made.certificate.read_bytes()
+    made.renew()
+    made.certificate.write_bytes(certificate)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda made: made.certificate.unlink(), "--tls-cert .*certificate.pem cannot be read: No such file"),
+        (lambda made: made.key.unlink(), "--tls-key .*key.pem cannot be read: No such file"),
+        (lambda made: made.certificate.write_bytes(made.key.read_bytes()), "no certificate in PEM"),
+        (lambda made: made.key.write_bytes(made.certificate.read_bytes()), "no private key in PEM"),
+        (lambda made: made.certificate.write_bytes(b"\xff\x00"), "no certificate in PEM"),
+        (lambda made: made.encrypt_key(), "key.pem is encrypted"),
+        (_other_key, "is not the key of --tls-cert"),
+        (
+            lambda made: made.certificate.write_text("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
+            "--tls-cert",
+        ),
+        (
+            lambda made: made.key.write_text("-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n"),
+            "cannot be used",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_files_is_said(made: Certificates, spoil: Any, sentence: str) -> None:
+    """Each message names the option, the file and the trouble."""
+    spoil(made)
+    with pytest.raises(StartError, match=sentence):
+        tls.load(TlsOptions(made.certificate, made.key))

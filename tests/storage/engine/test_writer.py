@@ -1,0 +1,323 @@
+"""The writer: groups, what is told to whom and when, and what a failure takes with it."""
+
+import asyncio
+import sqlite3
+import threading
+
+import pytest
+
+from tests.support.storage import Blocker, SteppedRuntime, bound_runtime, insert, numbers, opened, unit
+from tinyvex import errors
+from tinyvex.storage.log.document_log import Outcome
+from tinyvex.values.codec import decode
+
+
+def failing(error):
+    def run(snapshot, ts):
+        raise error
+
+    return run
+
+
+def breaking(snapshot, ts):
+    """A unit whose record breaks a constraint: it has one write twice."""
+    outcome = unit(insert({"n": 666}))(snapshot, ts)
+    return Outcome(None, outcome.record._replace(writes=outcome.record.writes * 2))
+
+
+async def test_what_waits_together_is_one_group(store):
+    """One COMMIT for all, in the order in which they were queued, each seeing those before it."""
+    blocker = Blocker(store)
+    batches = []
+    store.on_commits = batches.append
+    seen = await blocker.grouped(*[
+        store.write(lambda snapshot, ts, n=n: Outcome(numbers(snapshot), unit(insert({"n": n}))(snapshot, ts).record))
+        for n in range(5)
+    ])  # fmt: skip
+    assert seen == [[], [0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
+    assert [len(batch) for batch in batches] == [5]
+
+
+async def test_timestamps_increase_and_are_published_in_order(store):
+    """Across groups, and as `last_ts` says."""
+    published = []
+    store.on_commits = lambda commits: published.extend(record.ts for record in commits)
+    await asyncio.gather(*[store.write(unit(insert({"n": n}))) for n in range(300)])
+    assert published == sorted(set(published))
+    assert store.last_ts == published[-1]
+
+
+async def test_commits_are_published_before_anyone_is_told(store):
+    """Whoever hears of a mutation finds its commit published."""
+    order = []
+    store.on_commits = lambda commits: order.extend(("published", record.ts) for record in commits)
+    store.write_nowait(unit(insert({"n": 1})), lambda value, error: order.append(("done", value.ts)))
+    await store.write(unit(insert({"n": 2})))
+    ((_, ts),) = [entry for entry in order if entry[0] == "done"]
+    assert order.index(("published", ts)) < order.index(("done", ts))
+
+
+async def test_a_unit_that_raises_leaves_nothing_and_stops_nobody(store):
+    """The others of its group commit."""
+    blocker = Blocker(store)
+    results = await blocker.grouped(
+        store.write(unit(insert({"n": 1}))),
+        store.write(failing(ZeroDivisionError("boom"))),
+        store.write(unit(insert({"n": 2}))),
+    )
+    assert isinstance(results[1], ZeroDivisionError)
+    assert await store.read(numbers) == [1, 2]
+
+
+async def test_a_unit_may_raise_anything(store):
+    """Even what would end a thread: the writer goes on."""
+    for error in (SystemExit(3), KeyboardInterrupt()):
+        caught = []
+        store.write_nowait(failing(error), lambda value, raised, caught=caught: caught.append(raised))
+        await store.write(unit(insert({"n": 1})))
+        assert caught == [error]
+
+
+async def test_a_record_that_breaks_a_constraint_fails_alone(store):
+    """Its group is rolled back and the others run again; nobody else notices."""
+    blocker = Blocker(store)
+    published = []
+    store.on_commits = lambda commits: published.extend(record.ts for record in commits)
+    results = await blocker.grouped(
+        store.write(unit(insert({"n": 1}))),
+        store.write(breaking),
+        store.write(unit(insert({"n": 2}))),
+        store.write(breaking),
+        store.write(unit(insert({"n": 3}))),
+    )
+    assert [isinstance(result, errors.StorageFailed) for result in results] == [False, True, False, True, False]
+    assert await store.read(numbers) == [1, 2, 3]
+    assert published == [results[place].ts for place in (0, 2, 4)]
+
+
+async def test_a_failed_commit_fails_every_member_and_publishes_nothing(store):
+    """Then the writer goes on from what the file has."""
+    published = []
+    store.on_commits = published.append
+
+    def fail():
+        if store._writer._thread._commits:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    store._runtime.at_point["writer:before-commit"] = fail
+    blocker = Blocker(store)
+    results = await blocker.grouped(*[store.write(unit(insert({"n": n}))) for n in range(3)])
+    assert [type(result) for result in results] == [errors.StorageFailed] * 3
+    assert published == []
+    del store._runtime.at_point["writer:before-commit"]
+    await store.write(unit(insert({"n": 7})))
+    assert await store.read(numbers) == [7]
+
+
+async def test_a_full_disk_is_named_and_survived(store):
+    """Nothing of the group is there, and when there is room again the same mutation succeeds."""
+    connection = store._writer._thread.connection
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    await store.write(lambda snapshot, ts: Outcome(None, None, lambda c: c.execute(f"PRAGMA max_page_count = {pages}")))
+    large = unit(insert({"n": 1, "text": "x" * 100_000}))
+    with pytest.raises(errors.DiskFull):
+        await store.write(large)
+    assert await store.read(numbers) == []
+    await store.write(lambda snapshot, ts: Outcome(None, None, lambda c: c.execute("PRAGMA max_page_count = 100000")))
+    await store.write(large)
+    assert await store.read(numbers) == [1]
+
+
+async def test_nobody_is_told_before_the_commit(store):
+    """While COMMIT has not returned, no reader sees the writes and no callback has run."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        reached.set()
+        assert go_on.wait(30)
+
+    store._runtime.at_point["writer:before-commit"] = hold
+    pending = store.write(unit(insert({"n": 1})))
+    await asyncio.to_thread(reached.wait, 30)
+    assert await store.read(numbers) == []
+    assert not pending.done()
+    go_on.set()
+    await pending
+    assert await store.read(numbers) == [1]
+
+
+async def test_a_clock_that_steps_back_does_not_turn_timestamps_back(tmp_path):
+    """Also across a restart: the last timestamp is in the file."""
+    runtime = bound_runtime()
+    runtime.clock_us = 2_000_000_000_000_000
+    async with opened(tmp_path, runtime=runtime) as store:
+        first = (await store.write(unit(insert({"n": 1})))).ts
+        runtime.clock_us -= 10_000_000
+        second = (await store.write(unit(insert({"n": 2})))).ts
+    runtime = bound_runtime()
+    runtime.clock_us = 1_000_000_000_000_000
+    async with opened(tmp_path, runtime=runtime) as store:
+        assert store.last_ts == second
+        third = (await store.write(unit(insert({"n": 3})))).ts
+    assert first < second < third
+
+
+async def test_the_queue_has_a_bound(store, monkeypatch):
+    """One more is refused at once, and those that wait are done."""
+    monkeypatch.setattr("tinyvex.storage.engine.writer.WRITER_QUEUE_MAX", 3)
+    blocker = Blocker(store)
+    pending = [store.write(unit(insert({"n": n}))) for n in range(2)]
+    with pytest.raises(errors.Overloaded):
+        store.write(unit(insert({"n": 9})))
+    await blocker.grouped(*pending)
+    assert await store.read(numbers) == [0, 1]
+
+
+async def test_a_cancelled_wait_does_not_take_the_write_back(store):
+    """Cancelling loses the answer, not the commit."""
+    blocker = Blocker(store)
+    pending = store.write(unit(insert({"n": 1})))
+    pending.cancel()
+    await blocker.grouped()
+    await store.write(unit(insert({"n": 2})))
+    assert await store.read(numbers) == [1, 2]
+
+
+async def test_a_group_without_records_commits_nothing(store):
+    """Units that only look do not move `last_ts`."""
+    before = store.last_ts
+    published = []
+    store.on_commits = published.append
+    assert await store.write(lambda snapshot, ts: Outcome(snapshot.ts)) == before
+    assert (store.last_ts, published) == (before, [])
+
+
+async def test_a_defective_callback_does_not_keep_others_waiting(store):
+    """It is reported to the loop; the next callback runs."""
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+    blocker = Blocker(store)
+    store.write_nowait(unit(insert({"n": 1})), lambda value, error: 1 / 0)
+    await blocker.grouped(store.write(unit(insert({"n": 2}))))
+    assert [type(error) for error in reported] == [ZeroDivisionError]
+
+
+async def test_a_long_group_is_cut(store, monkeypatch):
+    """Slow mutations are acknowledged before all that wait have run."""
+    monkeypatch.setattr("tinyvex.storage.engine.group_commit.GROUP_SECONDS", -1.0)
+    blocker = Blocker(store)
+    sizes = []
+    store.on_commits = lambda commits: sizes.append(len(commits))
+    await blocker.grouped(*[store.write(unit(insert({"n": n}))) for n in range(3)])
+    assert sizes == [1, 1, 1]
+
+
+async def test_the_log_is_checkpointed_at_its_bound(store, monkeypatch):
+    """Before the next group, when no pause came."""
+    monkeypatch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_MAX", 20_000)
+    for number in range(20):
+        await store.write(unit(insert({"n": number, "text": "x" * 2000})))
+    figures = store.statistics()
+    assert figures.checkpoints > 0
+    assert figures.wal_bytes < 60_000
+    assert await store.read(numbers) == list(range(20))
+
+
+@pytest.mark.parametrize("kept", [1, 1 << 30])
+async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch, kept):
+    """A moment after the last mutation; it is cut off only where it has grown long, and in a longer pause."""
+    monkeypatch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_CHECKPOINT", 1)
+    monkeypatch.setattr("tinyvex.storage.engine.writer.LOG_CUT_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_KEPT", kept)
+    checkpointed = threading.Event()
+    wanted = ("TRUNCATE",) if kept == 1 else ("PASSIVE",)
+    original = type(store._writer._thread).checkpoint
+
+    def checkpoint(self, *mode):
+        original(self, *mode)
+        if mode == wanted:
+            checkpointed.set()
+
+    monkeypatch.setattr(type(store._writer._thread), "checkpoint", checkpoint)
+    await store.write(unit(insert({"n": 1})))
+    assert await asyncio.to_thread(checkpointed.wait, 30)
+    assert (store.statistics().wal_bytes == 0) == (kept == 1)
+
+
+async def test_what_the_engine_itself_writes_counts_for_checkpoints(store, monkeypatch):
+    """A long sweep or backfill must not let the log grow without end."""
+    monkeypatch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_MAX", 50_000)
+
+    def rewrite(connection):
+        connection.execute("UPDATE globals SET json_value = json_value")
+
+    for _ in range(2):  # what making the tables has left
+        await store.write(lambda snapshot, ts: Outcome(None, None, rewrite))
+    before = store.statistics().checkpoints
+    for _ in range(30):
+        await store.write(lambda snapshot, ts: Outcome(None, None, rewrite))
+    assert store.statistics().checkpoints > before
+
+
+async def test_a_reader_keeps_its_snapshot_through_a_checkpoint(store):
+    """The log is not emptied under a reader; it is checkpointed another time."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(snapshot):
+        before = numbers(snapshot)
+        inside.set()
+        assert go_on.wait(30)
+        return before, numbers(snapshot)
+
+    await store.write(unit(insert({"n": 1})))
+    pending = asyncio.ensure_future(store.read(slow))
+    await asyncio.to_thread(inside.wait, 30)
+    await store.write(unit(insert({"n": 2})))
+    thread = store._writer._thread
+    await store.write(lambda snapshot, ts: Outcome(None))
+    await asyncio.to_thread(thread.checkpoint)
+    go_on.set()
+    assert await pending == ([1], [1])
+
+
+async def test_old_request_records_expire(tmp_path, monkeypatch):
+    """After their time they go, in small steps beside new commits."""
+    monkeypatch.setattr("tinyvex.storage.engine.group_commit.REQUEST_RECORDS_EXPIRED_STEP", 4)
+    runtime = SteppedRuntime()
+    runtime.bind(asyncio.get_running_loop())
+    runtime.clock_us = 1_800_000_000_000_000
+    async with opened(tmp_path, runtime=runtime) as store:
+        for number in range(3):
+            await store.write(unit(insert({"n": number}), request=("session", number)))
+        runtime.clock_us += 15 * 86_400_000_000
+        for number in range(3, 8):
+            await store.write(unit(insert({"n": number}), request=("session", number)))
+        known = await store.read(lambda snapshot: [n for n in range(8) if snapshot.request("session", n) is not None])
+    assert known == [3, 4, 5, 6, 7]
+
+
+async def test_the_same_request_twice_in_one_group_is_seen_by_the_second(store):
+    """A unit finds the request record that an earlier member of its group left."""
+
+    def once(snapshot, ts):
+        if (known := snapshot.request("session", 1)) is not None:
+            return Outcome(known.ts)
+        return Outcome(ts, unit(insert({"n": 1}), request=("session", 1))(snapshot, ts).record)
+
+    blocker = Blocker(store)
+    first, second = await blocker.grouped(store.write(once), store.write(once))
+    assert first == second
+    assert await store.read(numbers) == [1]
+
+
+async def test_what_a_unit_read_is_the_newest_state(store):
+    """A read-modify-write of many units loses none."""
+    stored = await store.write(unit(insert({"n": 0})))
+
+    def increment(transaction):
+        table = transaction.catalog.table("items")
+        count = decode(transaction.get(table, stored.internal).json)["n"]
+        transaction.put(table, stored.internal, {"n": count + 1})
+
+    await asyncio.gather(*[store.write(unit(increment)) for _ in range(300)])
+    assert await store.read(numbers) == [300]

@@ -1,0 +1,347 @@
+"""The log, against a plain Python model of it, and fact by fact."""
+
+import functools
+import random
+import sqlite3
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import values as value_support
+from tests.support.storage import MemoryStore, insert, numbers, scan, unit
+from tests.support.values import same
+from tinyvex import errors, limits
+from tinyvex.functions.transaction.transaction import Transaction
+from tinyvex.storage.log.document_log import RequestRecord, Revision, apply, replay
+from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
+from tinyvex.storage.maintenance.check import check
+from tinyvex.values.codec import decode
+from tinyvex.values.ids import parse_id
+from tinyvex.values.key_encoding import encode_part, prefix_end
+from tinyvex.values.types import MISSING
+
+INDEXES = {
+    "by_n": [("n",), ("deep.m",)],
+    "by_pair": [("n", "deep.m")],
+    "by_other": [("other",)],
+}
+
+field_values = st.sampled_from([None, True, 0, 1, 2, -1.5, "", "a", "b", b"a", [1], {"m": 1}]) | value_support.values
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "n": field_values,
+        "other": field_values,
+        "deep": st.fixed_dictionaries({}, optional={"m": field_values}),
+    },
+)
+operations = st.one_of(
+    st.tuples(st.just("insert"), documents),
+    st.tuples(st.just("put"), st.integers(0, 30), documents),
+    st.tuples(st.just("delete"), st.integers(0, 30)),
+)
+declarations = st.dictionaries(st.sampled_from(sorted(INDEXES)), st.integers(0, 1), max_size=3).map(
+    lambda chosen: {name: INDEXES[name][which % len(INDEXES[name])] for name, which in chosen.items()}
+)
+commits = st.lists(operations, min_size=1, max_size=4)
+histories = st.lists(commits | declarations, max_size=10)
+
+
+class Model:
+    """What must come out: all documents and indexes at every timestamp, in plain dictionaries."""
+
+    def __init__(self):
+        self.documents = {}
+        self.indexes = {}
+        self.states = {}
+        self.revisions = {}
+
+    def committed(self, ts):
+        self.states[ts] = (dict(self.documents), dict(self.indexes))
+
+
+def reach(document, path):
+    for name in path.split("."):
+        if not isinstance(document, dict) or name not in document:
+            return MISSING
+        document = document[name]
+    return document
+
+
+def in_order(documents, fields):
+    """Documents sorted by fields, creation time and id, with a comparison that knows no bytes."""
+
+    def compare(one, other):
+        for path in (*fields, "_creationTime"):
+            result = value_support.compare(reach(one, path), reach(other, path))
+            if result:
+                return result
+        return value_support._sign(parse_id(one["_id"]).internal, parse_id(other["_id"]).internal)
+
+    return sorted(documents, key=functools.cmp_to_key(compare))
+
+
+def play(store, model, history):
+    """Run a history on both."""
+    for step in history:
+        if isinstance(step, dict):
+            store.declare({"items": step})
+            model.indexes = step
+            model.committed(store.last_ts)
+        else:
+            before = len(store.commits)
+            store.run(unit(functools.partial(change, model, step)))
+            for record in store.commits[before:]:
+                for write in record.writes:
+                    model.revisions.setdefault(write.internal, []).append((record.ts, write.json))
+            model.committed(store.last_ts)
+
+
+def change(model, step, transaction):
+    table = transaction.catalog.table("items")
+    for kind, *arguments in step:
+        if kind == "insert":
+            stored = transaction.insert(table, arguments[0])
+            model.documents[stored.internal] = decode(stored.json)
+            continue
+        if not model.documents:
+            continue
+        internal = sorted(model.documents)[arguments[0] % len(model.documents)]
+        if kind == "put":
+            model.documents[internal] = decode(transaction.put(table, internal, arguments[1]).json)
+        else:
+            transaction.put(table, internal, None)
+            del model.documents[internal]
+
+
+def agree(store, model, ts, bounds):
+    """Every way of reading at `ts` gives what the model has."""
+    expected, indexes = model.states[ts]
+
+    def look(snapshot):
+        table = snapshot.catalog.table("items")
+        assert set(table.indexes) == {"by_creation_time", *indexes}
+        transaction = Transaction(snapshot, ts=ts, writable=False, random=random.Random(0))
+        for internal in model.revisions:
+            stored = snapshot.get(table.tablet, internal)
+            assert same(None if stored is None else decode(stored.json), expected.get(internal))
+        for name, fields in {"by_creation_time": ("_creationTime",), **indexes}.items():
+            ordered = in_order(expected.values(), fields)
+            assert same(scan(snapshot, name), ordered)
+            assert same(scan(snapshot, name, reverse=True), ordered[::-1])
+            lower, upper = sorted(bounds, key=encode_part)
+            lo, hi = encode_part(lower), prefix_end(encode_part(upper))
+            within = [
+                document
+                for document in ordered
+                if value_support.compare(lower, reach(document, fields[0])) <= 0
+                and value_support.compare(reach(document, fields[0]), upper) <= 0
+            ]
+            assert same(scan(snapshot, name, lo, hi), within)
+            assert same(scan(snapshot, name, lo, hi, reverse=True), within[::-1])
+            assert transaction.count(table, table.index(name), lo, hi) == len(within)
+
+    store.look(look, at=ts)
+
+
+@settings(max_examples=60)
+@given(histories, st.tuples(field_values, field_values))
+def test_every_read_at_every_timestamp_agrees_with_the_model(history, bounds):
+    """Reads by id, scans both ways, ranges and counts, at every commit of a random history with changing indexes."""
+    store, model = MemoryStore(), Model()
+    store.declare({"items": {}})
+    model.committed(store.last_ts)
+    play(store, model, history)
+    for ts in model.states:
+        agree(store, model, ts, bounds)
+    assert check(store.connection) == []
+
+
+@settings(max_examples=30)
+@given(st.lists(commits, max_size=6))
+def test_a_history_is_what_was_committed(history):
+    """Each document's revisions come newest first, each naming the one before."""
+    store, model = MemoryStore(), Model()
+    store.declare({"items": {"by_n": ("n",)}})
+    play(store, model, history)
+    for internal, committed in model.revisions.items():
+        expected = [
+            Revision(ts, committed[place - 1][0] if place else None, data)
+            for place, (ts, data) in enumerate(committed)
+        ]  # fmt: skip
+        found = store.look(lambda snapshot, id=internal: list(snapshot.history(items(snapshot).tablet, id)))
+        assert found == expected[::-1]
+    assert check(store.connection) == []
+
+
+@settings(max_examples=30)
+@given(st.lists(commits, max_size=5), st.lists(st.integers(0, 30), max_size=12))
+def test_records_replayed_in_any_order_a_second_time_change_nothing(history, again):
+    """Overwrite makes applying a record idempotent, also after later ones."""
+    store, model = MemoryStore(), Model()
+    store.declare({"items": {"by_n": ("n",)}})
+    play(store, model, history)
+    tables = ("documents", "indexes", "current", "requests")
+    before = [store.connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
+    for place in again:
+        apply(store.connection, store.commits[place % len(store.commits)], "overwrite")
+    assert [store.connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables] == before
+
+
+def items(snapshot):
+    return snapshot.catalog.table("items")
+
+
+@pytest.fixture
+def log():
+    """A log with a table, checked at the end."""
+    store = MemoryStore()
+    store.declare({"items": {"by_n": ("n",)}})
+    yield store
+    assert check(store.connection) == []
+
+
+def add(log, *numbers):
+    return [log.run(unit(insert({"n": number}))) for number in numbers]
+
+
+def test_a_record_replayed_elsewhere_makes_the_same_database(log):
+    """Commit records are self-contained: another database that applies them reads the same."""
+    *_, last = add(log, 3, 1, 2)
+    log.run(unit(lambda transaction: transaction.put(items(transaction), last.internal, None)))
+    other = MemoryStore()
+    for record in log.commits:
+        replay(other.connection, record)
+    tables = ("documents", "indexes", "current")
+    for table in tables:
+        statement = f"SELECT * FROM {table}"
+        assert other.connection.execute(statement).fetchall() == log.connection.execute(statement).fetchall()
+
+
+def test_the_same_revision_twice_is_an_error(log):
+    """Live commits use conflict strategy error: nothing is overwritten."""
+    add(log, 1)
+    with pytest.raises(sqlite3.IntegrityError):
+        apply(log.connection, log.commits[-1])
+
+
+def test_an_unchanged_key_gets_no_index_entry(log):
+    """A revision that leaves the indexed field as it was writes nothing to `indexes`."""
+    (stored,) = add(log, 1)
+    statement = "SELECT COUNT(*) FROM indexes"
+    before = log.connection.execute(statement).fetchone()
+    log.run(unit(lambda transaction: transaction.put(items(transaction), stored.internal, {"n": 1, "more": True})))
+    assert log.connection.execute(statement).fetchone() == before
+    assert [entry["more"] for entry in log.look(scan)] == [True]
+
+
+def test_a_page_has_at_most_its_limit_and_says_whether_more_follows(log):
+    """A page of exactly the limit is not known to be the last."""
+    add(log, 1, 2, 3)
+
+    def look(snapshot):
+        index = items(snapshot).index("by_n")
+        assert [len(snapshot.page(index, KEY_MIN, KEY_MAX, limit=limit)) for limit in (2, 3, 4)] == [2, 3, 3]
+        assert [snapshot.page(index, KEY_MIN, KEY_MAX, limit=limit).complete for limit in (2, 3, 4)] == [
+            False,
+            False,
+            True,
+        ]
+
+    log.look(look)
+
+
+def test_a_page_of_large_documents_ends_early(log, monkeypatch):
+    """Memory of a scan is bounded by bytes too, and the scan still returns everything."""
+    log.run(unit(lambda transaction: [insert({"n": n, "text": "x" * 1000})(transaction) for n in range(10)]))
+    monkeypatch.setattr("tinyvex.storage.log.document_log.SCAN_PAGE_BYTES", 3000)
+
+    def look(snapshot):
+        page = snapshot.page(items(snapshot).index("by_n"), KEY_MIN, KEY_MAX)
+        assert (len(page), page.complete) == (3, False)
+        return numbers(snapshot)
+
+    assert log.look(look) == list(range(10))
+    assert log.look(look, at=log.last_ts) == list(range(10))
+
+
+def test_a_dropped_index_is_still_readable_at_its_time(log):
+    """Reads at an older timestamp use the indexes that were there then."""
+    add(log, 2, 1)
+    before = log.last_ts
+    log.declare({"items": {}})
+    assert log.look(numbers, at=before) == [1, 2]
+    with pytest.raises(errors.UnknownIndex):
+        log.look(numbers)
+
+
+def test_an_index_is_unknown_before_it_was_ready(log):
+    """An index that was made later cannot be read at a timestamp before that."""
+    add(log, 1)
+    before = log.last_ts
+    log.declare({"items": {"by_m": ("m",)}})
+    with pytest.raises(errors.UnknownIndex):
+        log.look(functools.partial(scan, index="by_m"), at=before)
+
+
+def test_a_table_is_unknown_before_it_was_made(log):
+    """The catalog is resolved at the read's timestamp."""
+    before = log.last_ts
+    log.declare({"items": {"by_n": ("n",)}, "others": {}})
+    assert log.look(lambda snapshot: snapshot.catalog.names()) == ["items", "others"]
+    assert log.look(lambda snapshot: snapshot.catalog.names(), at=before) == ["items"]
+
+
+def test_a_read_in_the_future_is_refused(log):
+    """Nobody knows yet what will be committed."""
+    with pytest.raises(errors.SnapshotUnavailable, match="future"):
+        log.look(numbers, at=log.last_ts + 1)
+
+
+def test_a_read_below_the_floor_is_refused(log):
+    """What may have been collected is not half served."""
+    add(log, 1)
+    log.connection.execute("UPDATE globals SET json_value = ? WHERE key = 'floor_ts'", (log.last_ts,))
+    assert log.look(numbers, at=log.last_ts) == [1]
+    with pytest.raises(errors.SnapshotUnavailable, match="older"):
+        log.look(numbers, at=log.last_ts - 1)
+
+
+def test_a_request_is_found_with_everything_it_answered(log):
+    """The record of a mutation is kept with the commit and comes back whole."""
+    log.run(unit(insert({"n": 1}), request=("session", 7)))
+    found = log.look(lambda snapshot: snapshot.request("session", 7))
+    assert found == RequestRecord("session", 7, b"digest", b"null", ("a line",), log.last_ts)
+    assert log.look(lambda snapshot: snapshot.request("session", 8)) is None
+
+
+def test_a_commit_touches_old_new_and_kept_keys_and_the_id(log):
+    """Invalidation sees every index entry that a live query may have read the document through."""
+    (stored,) = add(log, 1)
+    log.run(unit(lambda transaction: transaction.put(items(transaction), stored.internal, {"n": 2})))
+    table = log.look(items)
+    by_time, by_n = table.index("by_creation_time").id, table.index("by_n").id
+    touched = list(log.commits[-1].touched())
+    assert (table.by_id, stored.internal) in touched
+    assert sorted(index for index, _ in touched) == sorted([table.by_id, by_time, by_n, by_n])
+
+
+def test_a_snapshot_refuses_reads_after_its_transaction(log):
+    """A context that a function kept says what is wrong."""
+    snapshot = log.look(lambda snapshot: snapshot)
+    snapshot.end()
+    with pytest.raises(RuntimeError, match="transaction is over"):
+        snapshot.get(1, bytes(16))
+
+
+def test_a_long_history_is_read_in_pages(log):
+    """More revisions than a page come in one order, without gaps."""
+    (stored,) = add(log, 0)
+    for number in range(limits.SCAN_PAGE_ROWS + 5):
+        log.run(unit(lambda transaction, n=number: transaction.put(items(transaction), stored.internal, {"n": n + 1})))
+    found = log.look(
+        lambda snapshot: [revision.ts for revision in snapshot.history(items(snapshot).tablet, stored.internal)]
+    )
+    assert found == sorted(found, reverse=True)
+    assert len(found) == limits.SCAN_PAGE_ROWS + 6

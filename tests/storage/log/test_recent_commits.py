@@ -1,0 +1,86 @@
+"""The last commits in memory: all of what is asked for, or the word that it is not known."""
+
+from tinyvex import limits
+from tinyvex.storage.log.commit_record import CommitRecord, StoredDocument, Write
+from tinyvex.storage.log.recent_commits import RecentCommits
+
+INDEX, OTHER = 7, 8
+
+
+def commit(ts: int, *writes: Write) -> CommitRecord:
+    return CommitRecord(ts, writes)
+
+
+def write(
+    name: bytes, json: bytes | None = b"{}", *, removed: bytes = b"", added: bytes = b"", kept: bytes = b""
+) -> Write:
+    """A write to one document; keys are those of `INDEX`."""
+    keys = [((INDEX, key),) if key else () for key in (removed, added, kept)]
+    return Write(1, name, json, None, *keys)
+
+
+def tail(*commits: CommitRecord) -> RecentCommits:
+    made = RecentCommits()
+    made.begin(10)
+    made.append(commits)
+    return made
+
+
+def test_changes_are_told_in_order() -> None:
+    """A document that came, changed, moved and went."""
+    log = tail(
+        commit(11, write(b"a", b"1", added=b"k1")),
+        commit(12, write(b"a", b"2", kept=b"k1")),
+        commit(13, write(b"a", b"3", removed=b"k1", added=b"k2")),
+        commit(14, write(b"a", None, removed=b"k2")),
+    )
+    assert log.changes(INDEX, 10, 14) == [
+        (b"k1", StoredDocument(b"k1", b"a", 11, b"1")),
+        (b"k1", StoredDocument(b"k1", b"a", 12, b"2")),
+        (b"k1", None),
+        (b"k2", StoredDocument(b"k2", b"a", 13, b"3")),
+        (b"k2", None),
+    ]
+
+
+def test_only_what_is_after_and_until() -> None:
+    """Of the commits 11 to 14, those after 11 and up to 13."""
+    log = tail(*[commit(ts, write(b"%d" % ts, added=b"k%d" % ts)) for ts in range(11, 15)])
+    found = log.changes(INDEX, 11, 13)
+    assert found is not None
+    assert [key for key, _ in found] == [b"k12", b"k13"]
+
+
+def test_other_indexes_are_not_looked_at() -> None:
+    """A commit to another index changes nothing."""
+    assert tail(commit(11, write(b"a", added=b"k"))).changes(OTHER, 10, 11) == []
+
+
+def test_before_its_beginning_nothing_is_known() -> None:
+    """What happened before the store was opened is not here."""
+    assert tail().changes(INDEX, 9, 10) is None
+    assert tail().changes(INDEX, 10, 10) == []
+
+
+def test_a_group_that_did_not_commit_is_taken_back() -> None:
+    """And what comes in its place, perhaps with its timestamps, counts."""
+    log = tail(commit(11, write(b"a", added=b"k1")))
+    log.append([commit(12, write(b"b", added=b"lost")), commit(13)])
+    log.retract(11)
+    log.append([commit(12, write(b"c", added=b"k2"))])
+    found = log.changes(INDEX, 10, 12)
+    assert found is not None
+    assert [key for key, _ in found] == [b"k1", b"k2"]
+
+
+def test_above_its_bound_the_older_half_goes() -> None:
+    """What is left is complete, and what went is not half told."""
+    big = b'"%s"' % (b"x" * (limits.TAIL_BYTES_MAX // 10))
+    log = tail(*[commit(ts, write(b"a", big, kept=b"k")) for ts in range(11, 31)])
+    assert 3 <= len(log) <= 10
+    assert log.changes(INDEX, 10, 30) is None
+    oldest_known = 30 - len(log)
+    assert log.changes(INDEX, oldest_known - 1, 30) is None
+    found = log.changes(INDEX, oldest_known, 30)
+    assert found is not None
+    assert len(found) == len(log)

@@ -1,0 +1,178 @@
+"""The check: it finds every kind of damage, and nothing in a healthy file."""
+
+import pytest
+
+from tests.support.storage import MemoryStore, insert, opened, unit
+from tinyvex import errors
+from tinyvex.storage.file.database_file import set_global
+from tinyvex.storage.maintenance.check import PROBLEMS_MAX, check, check_folder
+
+
+@pytest.fixture
+def log():
+    """Documents inserted, changed and deleted; an index made later."""
+    store = MemoryStore()
+    store.declare({"items": {"by_n": ("n",)}})
+    stored = [store.run(unit(insert({"n": n, "text": f"text {n}"}), request=("session", n))) for n in range(4)]
+
+    def work(transaction):
+        table = transaction.catalog.table("items")
+        transaction.put(table, stored[0].internal, {"n": 10, "text": "moved"})
+        transaction.put(table, stored[1].internal, {"n": 1, "text": "kept"})
+        transaction.put(table, stored[2].internal, None)
+
+    store.run(unit(work))
+    store.declare({"items": {"by_n": ("n",), "by_text": ("text",)}})
+    return store
+
+
+def test_a_healthy_database_has_no_problems(log):
+    """Whatever happened to its documents and indexes."""
+    assert check(log.connection) == []
+
+
+def test_results_may_be_longer_than_values(log):
+    """A mutation may return more rows than an array in a document can have."""
+    log.connection.execute("UPDATE requests SET result = CAST(? AS BLOB)", (str([0] * 10_000),))
+    assert check(log.connection) == []
+
+
+NEWEST_OF_USER = "(SELECT MAX(log_row) FROM documents WHERE table_id > 100 AND deleted = 0)"
+USER_INDEX = "(SELECT MAX(index_id) FROM current)"
+DAMAGES = {
+    "a document is gone": f"DELETE FROM documents WHERE log_row = {NEWEST_OF_USER}",
+    "a chain is broken": "UPDATE documents SET prev_ts = prev_ts - 1 WHERE prev_ts IS NOT NULL AND table_id > 100",
+    "a first revision has a predecessor": f"UPDATE documents SET prev_ts = 1 WHERE log_row = {NEWEST_OF_USER}",
+    "a deletion of nothing": f"UPDATE documents SET deleted = 1, json_value = NULL WHERE log_row = {NEWEST_OF_USER}",
+    "half a deletion": f"UPDATE documents SET deleted = 1 WHERE log_row = {NEWEST_OF_USER}",
+    "damaged JSON": f"UPDATE documents SET json_value = CAST('{{' AS BLOB) WHERE log_row = {NEWEST_OF_USER}",
+    "JSON that is not canonical": (
+        f"UPDATE documents SET json_value = CAST(json_value || ' ' AS BLOB) WHERE log_row = {NEWEST_OF_USER}"
+    ),
+    "another document's id": (
+        "UPDATE documents SET json_value = (SELECT json_value FROM documents WHERE table_id > 100 LIMIT 1)"
+        f" WHERE log_row = {NEWEST_OF_USER}"
+    ),
+    "another value than its index key": (
+        "UPDATE documents SET json_value = CAST(replace(CAST(json_value AS TEXT), '\"n\":1,', '\"n\":4,') AS BLOB)"
+        f" WHERE log_row = {NEWEST_OF_USER}"
+    ),
+    "a damaged system table": "UPDATE documents SET json_value = CAST('{' AS BLOB) WHERE table_id = 2",
+    "a system table of another shape": "UPDATE documents SET json_value = CAST('{}' AS BLOB) WHERE table_id = 2",
+    "an unknown tablet": f"UPDATE documents SET table_id = 99 WHERE log_row = {NEWEST_OF_USER}",
+    "a timestamp after the last": f"UPDATE documents SET ts = ts + 1000 WHERE log_row = {NEWEST_OF_USER}",
+    "timestamps out of order": "UPDATE documents SET log_row = 100000 WHERE log_row = 1",
+    "last_ts behind": "UPDATE globals SET json_value = 5 WHERE key = 'last_ts'",
+    "a floor in the future": "UPDATE globals SET json_value = json_value + 1000000 WHERE key = 'floor_ts'",
+    "a table number to be given again": "UPDATE globals SET json_value = 10001 WHERE key = 'next_table_number'",
+    "a tablet to be given again": "UPDATE globals SET json_value = 101 WHERE key = 'next_tablet'",
+    "an index id to be given again": "UPDATE globals SET json_value = 101 WHERE key = 'next_index_id'",
+    "a current entry is gone": f"DELETE FROM current WHERE index_id = {USER_INDEX} AND log_row = {NEWEST_OF_USER}",
+    "a current entry points elsewhere": f"UPDATE current SET log_row = {NEWEST_OF_USER} WHERE index_id = {USER_INDEX}",
+    "a current entry points nowhere": f"UPDATE current SET log_row = 100000 WHERE index_id = {USER_INDEX}",
+    "a current entry too many": f"INSERT INTO current SELECT {USER_INDEX}, x'07', {NEWEST_OF_USER}",
+    "a current entry with another key": (
+        f"UPDATE current SET key = CAST(key || x'00' AS BLOB) WHERE index_id = {USER_INDEX} AND log_row = {NEWEST_OF_USER}"
+    ),
+    "an index entry is gone": f"DELETE FROM indexes WHERE index_id = {USER_INDEX}",
+    "an index entry without its revision": (
+        "INSERT INTO indexes SELECT index_id, key, ts - 1, 1, table_id, document_id FROM indexes"
+        f" WHERE index_id = {USER_INDEX} LIMIT 1"
+    ),
+    "an index entry of another tablet": f"UPDATE indexes SET table_id = 1 WHERE index_id = {USER_INDEX}",
+    "an index entry that ends but did not": f"UPDATE indexes SET deleted = 1 WHERE index_id = {USER_INDEX}",
+    "an index entry that begins twice": "UPDATE indexes SET deleted = 0 WHERE deleted = 1",
+    "log lines that are none": "UPDATE requests SET log_lines = '{'",
+    "a result that is none": "UPDATE requests SET result = CAST('{' AS BLOB)",
+    "an id of another length": f"UPDATE documents SET id = x'0102' WHERE log_row = {NEWEST_OF_USER}",
+    "an id that is text": f"UPDATE documents SET id = '0123456789abcdef' WHERE log_row = {NEWEST_OF_USER}",
+    "JSON that is text": f"UPDATE documents SET json_value = CAST(json_value AS TEXT) WHERE log_row = {NEWEST_OF_USER}",
+    "a first revision of nothing": "UPDATE documents SET prev_ts = 0 WHERE prev_ts IS NULL",
+    "a deletion that is neither": "UPDATE documents SET deleted = 2 WHERE deleted = 1",
+    "a key that is text": (
+        "UPDATE indexes SET key = 'abc' WHERE (index_id, key, ts) = (SELECT index_id, key, ts FROM indexes LIMIT 1)"
+    ),
+    "a current key that is text": f"UPDATE current SET key = 'abc' WHERE index_id = {USER_INDEX} AND log_row = {NEWEST_OF_USER}",
+    "an index entry of another document": f"UPDATE indexes SET document_id = zeroblob(16) WHERE index_id = {USER_INDEX}",
+    "a current entry of no index": f"INSERT INTO current SELECT 999, key, log_row FROM current WHERE index_id = {USER_INDEX}",
+    "no epoch": "DELETE FROM globals WHERE key = 'epoch'",
+    "a floor that is no number": "UPDATE globals SET json_value = 1.5 WHERE key = 'floor_ts'",
+    "a last timestamp after all time": "UPDATE globals SET json_value = 1 << 60 WHERE key = 'last_ts'",
+    "tables that readers do not see": "UPDATE globals SET json_value = 5 WHERE key = 'catalog_ts'",
+    "revisions that are never forgotten": "INSERT INTO globals VALUES ('swept_row', 3)",
+    "a request after the last timestamp": "UPDATE requests SET ts = ts + 1000000",
+}
+
+
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+def test_damage_is_found(log, damage):
+    """Each invariant, broken by itself, is reported."""
+    cursor = log.connection.execute(DAMAGES[damage])
+    assert cursor.rowcount > 0
+    assert check(log.connection) != []
+
+
+BELOW_THE_FLOOR = {
+    "an index entry of another document": "UPDATE indexes SET document_id = zeroblob(16)",
+    "an entry of a dropped index in another tablet": (
+        "UPDATE indexes SET table_id = 1 WHERE index_id NOT IN (SELECT index_id FROM current)"
+    ),
+    "an entry before all time": "UPDATE indexes SET ts = -ts",
+}
+
+
+@pytest.mark.parametrize("damage", sorted(BELOW_THE_FLOOR))
+def test_damage_at_the_floor_is_found(log, damage):
+    """Where revisions may be forgotten, entries must still be those of their documents."""
+    log.declare({"items": {"by_text": ("text",)}})
+    set_global(log.connection, "floor_ts", log.last_ts - 2)
+    assert check(log.connection) == []
+    assert log.connection.execute(BELOW_THE_FLOOR[damage]).rowcount > 0
+    assert check(log.connection) != []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON documents BEGIN DELETE FROM requests; END",
+        "CREATE INDEX i ON documents(ts)",
+        "ALTER TABLE requests ADD COLUMN more",
+        "DROP TABLE requests",
+    ],
+)
+def test_another_schema_is_found(log, statement):
+    """What is not ours may change what is, and what is missing fails later."""
+    log.connection.execute(statement)
+    assert check(log.connection) != []
+
+
+def test_a_long_list_of_problems_is_cut(log):
+    """A thousand of them say no more than a hundred."""
+    log.run(unit(lambda transaction: [insert({"n": n})(transaction) for n in range(200)]))
+    log.connection.execute("DELETE FROM current")
+    assert len(check(log.connection)) == PROBLEMS_MAX
+
+
+async def test_a_folder_is_checked_beside_its_owner(store):
+    """Reading needs no lock."""
+    await store.write(unit(insert({"n": 1})))
+    assert check_folder(store.folder.path) == []
+
+
+def test_a_folder_without_a_database_is_an_error(tmp_path):
+    """It is not healthy, it is not there."""
+    with pytest.raises(errors.DataFolderUnusable):
+        check_folder(tmp_path)
+
+
+async def test_damaged_pages_are_found(tmp_path):
+    """What SQLite itself notices is among the problems."""
+    async with opened(tmp_path) as store:
+        await store.write(
+            unit(lambda transaction: [insert({"n": n, "text": "x" * 300})(transaction) for n in range(200)])
+        )
+    path = tmp_path / "data.sqlite3"
+    data = path.read_bytes()
+    path.write_bytes(data[:40_000] + b"\x5a" * 8_000 + data[48_000:])
+    assert check_folder(tmp_path) != []
+    path.write_bytes(data)

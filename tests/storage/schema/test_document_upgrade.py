@@ -1,0 +1,163 @@
+"""Documents that a new class stores otherwise: stored anew when it begins, and found by what they have then."""
+
+import contextlib
+
+import pytest
+
+from tests.support.storage import MemoryStore, insert, scan, unit
+from tinyvex import errors
+from tinyvex.limits import DOCUMENT_BYTES_MAX
+from tinyvex.storage.maintenance.check import check
+from tinyvex.values.codec import decode, encode
+
+OLD = {"items": {"by_n": ("n",)}}
+NEW = {"items": {"by_n": ("n",), "by_m": ("m",)}}
+COUNT = 300
+"""More than one step has."""
+
+
+def with_default(json):
+    """A class whose `m` is a hundred where nothing was said."""
+    return [], encode({"m": 100} | decode(json))
+
+
+@pytest.fixture
+def log():
+    """Documents of which every third has the new field."""
+    store = MemoryStore()
+    store.declare(OLD)
+    for start in range(0, COUNT, 50):
+        documents = [{"n": n} | ({"m": n} if n % 3 == 0 else {}) for n in range(start, start + 50)]
+        store.run(unit(lambda transaction, found=documents: [insert(one)(transaction) for one in found]))
+    yield store
+    assert check(store.connection) == []
+
+
+def upgrade(log, tables=NEW, validator=with_default, fingerprint="new"):
+    log.declare(
+        tables,
+        validators={"items": validator},
+        fingerprint=fingerprint,
+        table_fingerprints={"items": fingerprint},
+    )
+
+
+def found(log):
+    """All documents, by the index of the new field."""
+    rows = log.look(lambda snapshot: scan(snapshot, "by_m"))
+    return [(row["m"], row["n"]) for row in rows]
+
+
+EXPECTED = sorted((n if n % 3 == 0 else 100, n) for n in range(COUNT))
+
+
+@pytest.mark.parametrize("before", [OLD, NEW])
+def test_a_document_is_found_by_the_default_of_a_field_newer_than_it(log, before):
+    """Where the index is as new as the field, and where it was there already."""
+    log.declare(before, fingerprint="before")
+    upgrade(log)
+    assert found(log) == EXPECTED
+
+
+def test_only_what_is_stored_otherwise_is_stored_anew(log):
+    """A document that has the field already has no further revision."""
+    upgrade(log)
+    revisions = log.connection.execute("SELECT COUNT(*) FROM documents WHERE ts = ?", (log.last_ts,)).fetchone()[0]
+    system = len(log.commits[-1].writes)
+    assert revisions - system == sum(n % 3 != 0 for n in range(COUNT))
+
+
+def test_the_second_time_nothing_is(log):
+    """Another change of the code over documents that are as they should be."""
+    upgrade(log)
+    upgrade(log, fingerprint="newer")
+    assert (
+        len(log.commits[-1].writes)
+        == log.connection.execute("SELECT COUNT(*) FROM documents WHERE ts = ?", (log.last_ts,)).fetchone()[0]
+    )
+
+
+def test_older_moments_stay_as_they_were(log):
+    """The new revisions have the `ts` of the change."""
+    before = log.last_ts
+    upgrade(log)
+    rows = log.look(scan, before)
+    assert [row.get("m") for row in rows] == [n if n % 3 == 0 else None for n in range(COUNT)]
+
+
+def test_whoever_kept_rows_reads_them_again(log):
+    """What is in memory cannot be brought up across it."""
+    before = log.last_ts
+    upgrade(log)
+    index = log.look(lambda snapshot: snapshot.catalog.table("items").indexes["by_n"])
+    assert log.look(lambda snapshot: snapshot.changes(index, before)) is None
+
+
+def test_a_change_that_stores_nothing_anew_keeps_them(log):
+    """Live queries go on with the rows that they have."""
+    upgrade(log)
+    before = log.last_ts
+    upgrade(log, fingerprint="newer")
+    index = log.look(lambda snapshot: snapshot.catalog.table("items").indexes["by_n"])
+    assert log.look(lambda snapshot: snapshot.changes(index, before)) == []
+
+
+def test_an_index_that_goes_gets_no_more_entries(log):
+    """One of the same name, over another field, has them."""
+    upgrade(log, {"items": {"by_n": ("m",)}})
+    assert [(row["m"], row["n"]) for row in log.look(scan)] == EXPECTED
+
+
+STEPS = 8
+"""More than the change has."""
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_what_is_written_meanwhile_is_stored_anew_too(log, step):
+    """By the old code, at any moment before the new one begins."""
+    left, late = [step], []
+
+    def come_between():
+        left[0] -= 1
+        if left[0] == -1 and log.look(lambda snapshot: snapshot.catalog.table("items").fingerprint) is None:
+            log.run(unit(insert({"n": COUNT})))
+            late.append((100, COUNT))
+
+    log.between = come_between
+    upgrade(log)
+    log.between = None
+    assert found(log) == sorted(EXPECTED + late)
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_an_interrupted_change_stores_nothing_anew(log, step):
+    """Before its last commit; and the next one makes up for it."""
+    left = [step]
+    before = log.look(scan)
+
+    def die():
+        left[0] -= 1
+        if left[0] == -1:
+            raise KeyboardInterrupt
+
+    log.between = die
+    with contextlib.suppress(KeyboardInterrupt):
+        upgrade(log)
+    log.between = None
+    if left[0] < 0 and "by_m" not in log.look(lambda snapshot: snapshot.catalog.table("items").indexes):
+        assert log.look(scan) == before
+    upgrade(log)
+    assert found(log) == EXPECTED
+
+
+def test_a_document_that_would_be_too_large_refuses_the_change(log):
+    """It is told with its id, and nothing is changed."""
+    before = log.last_ts
+
+    def validator(json):
+        document = decode(json)
+        return [], encode(document | {"m": "x" * DOCUMENT_BYTES_MAX}) if document["n"] == 7 else json
+
+    with pytest.raises(errors.SchemaRejected, match="1 problem in existing documents.*with its defaults it has"):
+        upgrade(log, validator=validator)
+    assert log.last_ts == before

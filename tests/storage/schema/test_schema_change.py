@@ -1,0 +1,356 @@
+"""Changing tables, indexes and code: beside writers, all or nothing, and again after an interruption."""
+
+import asyncio
+import functools
+from itertools import pairwise
+
+import pytest
+
+from tests.support.storage import MemoryStore, declare, insert, numbers, scan, unit
+from tinyvex import errors
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.maintenance.check import check
+from tinyvex.storage.schema.schema_change import CODE_INTERNAL, CODE_TABLET
+from tinyvex.values.codec import decode
+
+BY_N = {"items": {"by_n": ("n",)}}
+BOTH = {"items": {"by_n": ("n",), "by_m": ("m",)}}
+
+
+@pytest.fixture
+def log():
+    """Twenty documents, and an index on n."""
+    store = MemoryStore()
+    store.declare(BY_N)
+    store.run(unit(lambda transaction: [insert({"n": n, "m": -n})(transaction) for n in range(20)]))
+    yield store
+    assert check(store.connection) == []
+
+
+def index_rows(log):
+    return log.connection.execute("SELECT DISTINCT index_id FROM indexes ORDER BY 1").fetchall()
+
+
+def catalog(log):
+    return log.look(lambda snapshot: snapshot.catalog)
+
+
+# What changes.
+
+
+def test_new_tables_get_numbers_tablets_and_indexes(log):
+    """Numbers from 10001 on, each used once; the built-in index is always there."""
+    log.declare({**BY_N, "users": {"by_name": ("name",)}})
+    items, users = catalog(log).table("items"), catalog(log).table("users")
+    assert (items.number, users.number) == (10_001, 10_002)
+    assert items.tablet != users.tablet
+    assert set(users.indexes) == {"by_creation_time", "by_name"}
+
+
+def test_declaring_the_same_again_commits_nothing(log):
+    """A restart with unchanged code does not dirty a single query."""
+    before = log.last_ts
+    log.declare(BY_N)
+    assert log.last_ts == before
+
+
+def test_a_new_index_has_the_existing_documents(log):
+    """And those that come later."""
+    log.declare(BOTH)
+    log.run(unit(insert({"n": 5, "m": 5})))
+    assert log.look(functools.partial(numbers, index="by_m"))[-1] == 5
+    assert log.look(functools.partial(numbers, index="by_m"))[:20] == list(range(19, -1, -1))
+
+
+def test_a_removed_index_is_unknown_and_takes_no_room_among_the_current(log):
+    """Its log stays, for reads at an older timestamp."""
+    index_id = catalog(log).table("items").index("by_n").id
+    log.declare({"items": {}})
+    assert "by_n" not in catalog(log).table("items").indexes
+    assert log.connection.execute("SELECT COUNT(*) FROM current WHERE index_id = ?", (index_id,)).fetchone() == (0,)
+    assert (index_id,) in index_rows(log)
+
+
+def test_an_index_with_other_fields_is_a_new_index(log):
+    """The name goes over in one commit."""
+    before = catalog(log).table("items").index("by_n").id
+    log.declare({"items": {"by_n": ("m",)}})
+    assert catalog(log).table("items").index("by_n").id != before
+    assert log.look(numbers) == list(range(19, -1, -1))
+
+
+def test_a_table_that_is_no_longer_declared_stays_readable(log):
+    """Data goes only when somebody deletes it."""
+    log.declare({"users": {}})
+    assert log.look(numbers) == list(range(20))
+
+
+def test_the_code_change_touches_the_document_that_every_query_reads(log):
+    """That is how all live queries run again."""
+    log.declare(BY_N, fingerprint="another")
+    assert (-CODE_TABLET, CODE_INTERNAL) in list(log.commits[-1].touched())
+    code = log.look(lambda snapshot: snapshot.get(CODE_TABLET, CODE_INTERNAL))
+    assert decode(code.json)["fingerprint"] == "another"
+
+
+def test_switch_is_called_with_the_code_changes_timestamp(log):
+    """Before anything later runs."""
+    switched = []
+    log.declare(BY_N, fingerprint="another", switch=switched.append)
+    assert switched == [log.last_ts]
+
+
+def test_switch_is_taken_back_when_the_commit_fails(log):
+    """So that the old code goes on serving."""
+    calls = []
+
+    def fail(connection):
+        raise OSError
+
+    original = log.run
+
+    def run(work):
+        def failing(snapshot, ts):
+            outcome = work(snapshot, ts)
+            then = outcome.then
+            if then is None or outcome.record is None or outcome.record.writes[-1].tablet != CODE_TABLET:
+                return outcome
+            return outcome._replace(then=lambda connection: (then(connection), fail(connection)))
+
+        return original(failing)
+
+    log.run = run
+    with pytest.raises(OSError):
+        log.declare(
+            BY_N, fingerprint="another", switch=lambda ts: calls.append(("on", ts)),
+            unswitch=lambda ts: calls.append(("off", ts)),
+        )  # fmt: skip
+    assert calls == [("on", log.last_ts + 1), ("off", log.last_ts + 1)]
+
+
+# Beside writers.
+
+
+def test_documents_written_while_an_index_is_built_are_in_it(log, monkeypatch):
+    """Inserts, changes and deletions between any two steps, of documents already entered and still to come."""
+    monkeypatch.setattr("tinyvex.storage.schema.index_backfill.BACKFILL_STEP_ROWS", 3)
+    step = iter(range(1000))
+
+    def work(transaction):
+        table = transaction.catalog.table("items")
+        number = next(step)
+        insert({"n": 100 + number, "m": number})(transaction)
+        stored = list(transaction.scan(table, table.index("by_n"), b"", b"\xff"))
+        for place, fields in ((0, {"n": -number}), (-2, {"n": 200 + number, "m": 1}), (len(stored) // 2, None)):
+            transaction.put(table, stored[place].internal, fields)
+        # Touched without a change of its key: it stays the backfill's to enter.
+        kept = decode(stored[5].json)
+        transaction.put(table, stored[5].internal, {"n": kept["n"], "m": kept.get("m"), "seen": number})
+
+    log.between = lambda: log.run(unit(work))
+    log.declare(BOTH)
+    assert next(step) > 7
+    by_n, by_m = log.look(scan), log.look(functools.partial(scan, index="by_m"))
+    assert sorted(entry["_id"] for entry in by_n) == sorted(entry["_id"] for entry in by_m)
+
+
+def test_mutations_do_not_wait_for_a_backfill(log, monkeypatch):
+    """A unit enters at most a step's documents."""
+    monkeypatch.setattr("tinyvex.storage.schema.index_backfill.BACKFILL_STEP_ROWS", 4)
+    entered = []
+    log.between = lambda: entered.append(log.connection.execute("SELECT COUNT(*) FROM current").fetchone()[0])
+    log.declare(BOTH)
+    assert max(later - before for before, later in pairwise(entered)) <= 6
+
+
+def test_an_interrupted_change_is_begun_anew(log, monkeypatch):
+    """Whichever step it died at: the half-built index leaves nothing, and the next change is whole."""
+    monkeypatch.setattr("tinyvex.storage.schema.index_backfill.BACKFILL_STEP_ROWS", 4)
+    for died_at in range(1, 12):
+        left = iter(range(died_at))
+
+        def die(left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        log.between = die
+        try:
+            log.declare(BOTH, fingerprint=f"attempt {died_at}")
+        except KeyboardInterrupt:
+            assert check(log.connection) == []
+            log.between = None
+            log.run(unit(insert({"n": 1000 + died_at, "m": 1000 + died_at})))
+            continue
+        log.between = None
+        log.declare(BY_N)
+    log.between = None
+    log.declare(BOTH, fingerprint="at last")
+    assert sorted(log.look(functools.partial(numbers, index="by_m"))) == log.look(numbers)
+    assert not [name for name in index_states(log) if name != "ready"]
+
+
+def index_states(log):
+    def look(snapshot: Snapshot):
+        table = snapshot.catalog.table("_indexes")
+        return [decode(stored.json)["state"] for stored in snapshot.page(table.index("by_creation_time"), b"", b"\xff")]
+
+    return log.look(look)
+
+
+def test_an_index_that_never_became_ready_leaves_no_entries(log):
+    """Its number is not used again either."""
+    before = index_rows(log)
+    calls = iter(range(3))
+
+    def die():
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+
+    log.between = die
+    with pytest.raises(KeyboardInterrupt):
+        log.declare(BOTH)
+    log.between = None
+    assert len(index_rows(log)) > len(before)
+    log.declare(BY_N, fingerprint="back")
+    assert index_rows(log) == before
+
+
+# Validation.
+
+
+def no_negatives(json):
+    number = decode(json)["n"]
+    return [] if number >= 0 else [f"n is {number}"], json
+
+
+def validate(log, validator=no_negatives, fingerprint="checked"):
+    log.declare(
+        BOTH, validators={"items": validator}, fingerprint=fingerprint, table_fingerprints={"items": fingerprint}
+    )
+
+
+def test_documents_that_do_not_fit_refuse_the_change(log):
+    """All are reported with id and problem, and nothing is changed."""
+    bad = [log.run(unit(insert({"n": -n}))) for n in (1, 2)]
+    before = log.last_ts
+    with pytest.raises(errors.SchemaRejected, match="2 problems") as caught:
+        validate(log)
+    assert log.last_ts == before
+    violations = caught.value.data["violations"]
+    assert [(entry["table"], entry["problem"]) for entry in violations] == [("items", "n is -1"), ("items", "n is -2")]
+    assert [entry["id"] for entry in violations] == [decode(stored.json)["_id"] for stored in bad]
+
+
+def test_violations_are_all_counted_and_some_listed(log, monkeypatch):
+    """A million of them would be no message."""
+    monkeypatch.setattr("tinyvex.storage.schema.schema_change.SCHEMA_VIOLATIONS_MAX", 5)
+    with pytest.raises(errors.SchemaRejected) as caught:
+        validate(log, lambda json: (["wrong"], json))
+    assert (len(caught.value.data["violations"]), caught.value.data["total"]) == (5, 20)
+
+
+def test_documents_are_validated_only_when_their_class_changed(log):
+    """The fingerprint of the class that they were validated against is kept with the table."""
+    seen = []
+
+    def validator(json):
+        seen.append(json)
+        return [], json
+
+    validate(log, validator)
+    assert len(seen) == 20
+    validate(log, validator)
+    log.declare(BOTH, validators={"items": validator}, fingerprint="code", table_fingerprints={"items": "checked"})
+    assert len(seen) == 20
+    validate(log, validator, "again")
+    assert len(seen) == 40
+
+
+def test_a_table_that_was_undeclared_is_validated_when_it_returns(log):
+    """Meanwhile anything could be written to it."""
+    validate(log)
+    log.declare({}, fingerprint="without")
+    log.run(unit(insert({"n": -1})))
+    with pytest.raises(errors.SchemaRejected):
+        validate(log)
+
+
+def test_what_the_old_code_writes_meanwhile_is_validated_too(log):
+    """A document that came after validation and before the code change refuses it."""
+    log.between = lambda: log.run(unit(insert({"n": -1})))
+    with pytest.raises(errors.SchemaRejected):
+        validate(log)
+    log.between = None
+
+
+def test_what_was_wrong_only_meanwhile_does_not_matter(log):
+    """Validated is what is there at the end."""
+    (stored,) = [log.run(unit(insert({"n": 1})))]
+    numbers_written = iter([-5, 5] * 50)
+
+    def work(transaction):
+        table = transaction.catalog.table("items")
+        for _ in range(2):
+            transaction.put(table, stored.internal, {"n": next(numbers_written)})
+
+    log.between = lambda: log.run(unit(work))
+    validate(log)
+    log.between = None
+
+
+def test_many_writes_meanwhile_are_validated_in_steps(log, monkeypatch):
+    """The last step is short, because it holds the writer."""
+    monkeypatch.setattr("tinyvex.storage.schema.schema_change.BACKFILL_STEP_ROWS", 4)
+    left = iter(range(3))
+
+    def write():
+        if next(left, None) is not None:
+            log.run(unit(lambda transaction: [insert({"n": n})(transaction) for n in range(6)]))
+
+    log.between = write
+    validate(log)
+    log.between = None
+    assert len(log.look(numbers)) == 38
+
+
+# In the real store.
+
+
+async def test_a_change_beside_real_writers(store, monkeypatch):
+    """Mutations go on being acknowledged while an index is built, and it has them all."""
+    monkeypatch.setattr("tinyvex.storage.schema.index_backfill.BACKFILL_STEP_ROWS", 16)
+    for start in range(0, 400, 100):
+        await store.write(
+            unit(lambda t, start=start: [insert({"n": n, "m": -n})(t) for n in range(start, start + 100)])
+        )
+    finished = asyncio.Event()
+    written = 0
+
+    async def write_on():
+        nonlocal written
+        while not finished.is_set():
+            await store.write(unit(insert({"n": 1000 + written, "m": -1000 - written})))
+            written += 1
+
+    writing = asyncio.ensure_future(write_on())
+    await declare(store, BOTH)
+    finished.set()
+    meanwhile = written
+    await writing
+    assert meanwhile > 1
+    by_m = await store.read(functools.partial(numbers, index="by_m"))
+    assert by_m == list(range(999 + written, 999, -1)) + list(range(399, -1, -1))
+
+
+async def test_a_refused_change_leaves_the_store_serving(store):
+    """With the tables and indexes it had."""
+    await store.write(unit(insert({"n": -1})))
+    with pytest.raises(errors.SchemaRejected):
+        await declare(
+            store, BOTH, validators={"items": no_negatives}, fingerprint="new", table_fingerprints={"items": "new"}
+        )
+    assert await store.read(numbers) == [-1]
+    assert set((await store.read(lambda snapshot: snapshot.catalog)).table("items").indexes) == {
+        "by_creation_time",
+        "by_n",
+    }

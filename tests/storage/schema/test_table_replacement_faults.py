@@ -1,0 +1,54 @@
+"""A disk that is full in an import's last commit: nothing of it is there, and with room it can be ended again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.imports import began, filled, finished, states
+from tests.support.storage import Blocker, bound_runtime, insert, numbers, opened, unit
+from tinyvex import errors
+from tinyvex.storage.engine.store import Store
+from tinyvex.storage.maintenance.check import check_folder
+from tinyvex.storage.schema.table_replacement import Begun
+
+OLD = list(range(50))
+NEW = [{"n": n, "text": "x" * 2000} for n in range(100, 300)]
+
+
+async def append_under_way(store: Store) -> Begun:
+    """Old documents, and an import that has all of its new ones and is to add them."""
+    await store.write(unit(lambda t: [insert({"n": n})(t) for n in OLD]))
+    begun = await store.write(began("append", items=None))
+    await store.write(filled(begun, "items", *NEW))
+    return begun
+
+
+def room(store: Store, pages: int | None) -> None:
+    """Let the file grow by so many pages; by as many as it likes with None."""
+    connection = store._writer._thread.connection
+    (count,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {1 << 30 if pages is None else count + pages}")
+
+
+@pytest.mark.parametrize("pages", [0, 1, 10, 60, 90])
+async def test_nothing_was_appended_where_the_disk_was_full(tmp_path: Path, pages: int) -> None:
+    """Whoever shared the group is told, too; afterwards rows are numbered on, and the same import can be ended."""
+    async with opened(tmp_path / "data", runtime=bound_runtime()) as store:
+        begun = await append_under_way(store)
+        before = store.last_ts
+        blocker = Blocker(store)
+        room(store, pages)
+        results = await blocker.grouped(store.write(unit(insert({"n": -1}))), store.write(finished(begun)))
+        assert [type(result) for result in results] == [errors.DiskFull, errors.DiskFull]
+        assert store.last_ts == before
+        assert check_folder(tmp_path / "data") == []
+        assert await store.read(numbers) == OLD
+        assert await store.read(states) == [("items", "filling")]
+        room(store, None)
+        await store.write(unit(insert({"n": 50})))
+        await store.write(finished(begun))
+        await store.write(unit(insert({"n": 500})))
+        assert await store.read(numbers) == [*OLD, 50, *range(100, 300), 500]
+        assert await store.read(numbers, at=before) == OLD

@@ -1,0 +1,64 @@
+"""The commits that a computation may not have seen."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinyvex.functions.transaction.read_set import ReadSet
+from tinyvex.sync import recent_writes
+from tinyvex.sync.recent_writes import RecentWrites
+
+keys = st.binary(min_size=1, max_size=2)
+commits = st.lists(st.lists(st.tuples(st.integers(0, 2), keys), min_size=1, max_size=4), max_size=12)
+ranges = st.lists(st.tuples(st.integers(0, 2), keys, keys), max_size=4)
+
+
+def read_set(pairs: list[tuple[int, bytes, bytes]]) -> ReadSet:
+    """Ranges, whichever way round they were drawn."""
+    reads = ReadSet()
+    for index_id, one, other in pairs:
+        reads.add(index_id, min(one, other), max(one, other))
+    return reads.freeze()
+
+
+@given(commits, ranges, st.integers(0, 12), st.integers(0, 12))
+def test_the_first_touching_commit_is_what_looking_at_all_finds(
+    history: list[list[tuple[int, bytes]]], pairs: list[tuple[int, bytes, bytes]], forgotten: int, after: int
+) -> None:
+    """Whatever was forgotten before `after`, the answer is the earliest commit behind it that a range contains."""
+    held, reads = RecentWrites(0), read_set(pairs)
+    for ts, touched in enumerate(history, start=1):
+        held.add(ts, touched)
+    held.forget(min(forgotten, after))
+    held.validate()
+    expected = [
+        ts for ts, touched in enumerate(history, start=1) if ts > after and any(reads.overlaps(*key) for key in touched)
+    ]
+    assert held.first_touching(reads, after) == min(expected, default=None)
+
+
+def test_the_bound_drops_the_older_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above KEYS_MAX, `since` moves forward and what is left is complete."""
+    monkeypatch.setattr(recent_writes, "KEYS_MAX", 10)
+    held = RecentWrites(0)
+    for ts in range(1, 12):
+        held.add(ts, [(1, b"k")])
+    assert len(held) <= 10
+    assert 0 < held.since < 11
+    held.validate()
+
+
+def test_asking_behind_what_was_forgotten_is_a_defect() -> None:
+    """An answer could be wrong, so there is none."""
+    held = RecentWrites(5)
+    with pytest.raises(AssertionError):
+        held.first_touching(ReadSet(), 4)
+
+
+def test_forgetting_everything_keeps_nothing() -> None:
+    """Nothing is kept when no computation is under way."""
+    held = RecentWrites(0)
+    held.add(3, [(1, b"a"), (2, b"b")])
+    held.forget(3)
+    assert len(held) == 0
+    assert held._keys == {}

@@ -1,0 +1,90 @@
+"""Kept memory: bounded, the one computed longest ago gives up first, and nobody who waits is made to wait again."""
+
+import pytest
+
+from tinyvex import limits
+from tinyvex.functions.result.chunked_rows import ChunkedRows
+from tinyvex.functions.result.result_body import Body, RowsPart
+from tinyvex.functions.run.call import Call, QueryOutcome
+from tinyvex.functions.transaction.range_cache import CachedRanges, Scan
+from tinyvex.functions.transaction.read_set import ReadSet
+from tinyvex.storage.log.commit_record import StoredDocument
+from tinyvex.sync.counters import Counters
+from tinyvex.sync.live_query import LiveQuery
+from tinyvex.sync.result_cache import ResultCache
+from tinyvex.sync.results import Result, Version
+
+SCAN = Scan(7, b"", b"z", reverse=False, limit=None)
+
+
+@pytest.fixture(autouse=True)
+def bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "KEPT_BYTES_MAX", 100_000)
+
+
+def computed(memory: ResultCache, name: str, size: int = 40_000, *, held: bool = True) -> LiveQuery:
+    """A live query with one subscriber and a result of about that size, which the subscriber holds, or waits for."""
+    live = LiveQuery((name, b"{}", False, None), Call(name, b"{}"))
+    live.subscribers[object()] = 1  # type: ignore[index]
+    row = StoredDocument(b"k", b"\1" * 16, 1, b'"%s%s"' % (name.encode(), b"x" * size))
+    rows = ChunkedRows.of([row])
+    made = Body([RowsPart(rows, 7, reverse=False)])
+    outcome = QueryOutcome(5, made, None, ReadSet())
+    version = Version(outcome.hash, made)
+    live.result = Result(outcome, None, version, reveal=False, request_id="q1")
+    live.versions[version.hash] = version
+    live.kept = CachedRanges(5, {SCAN: rows})
+    if held:
+        live.hold(version)
+    memory.weigh(live)
+    return live
+
+
+def test_a_range_that_is_the_result_is_weighed_once() -> None:
+    """The rows of both are the same."""
+    counters = Counters()
+    computed(ResultCache(counters), "a")
+    assert 40_000 < counters.kept_bytes < 45_000
+
+
+def test_the_one_computed_longest_ago_gives_up_first() -> None:
+    """Its ranges and its body go; the others keep theirs."""
+    counters = Counters()
+    memory = ResultCache(counters)
+    first, second, third = (computed(memory, name) for name in "abc")
+    assert first.kept is None
+    assert first.result is not None
+    assert not first.result.is_tellable(None)
+    assert all(live.kept is not None for live in (second, third))
+    assert counters.results_evicted == 1
+    assert counters.kept_bytes <= 100_000
+
+
+def test_one_computed_again_is_the_last_to_give_up() -> None:
+    """What is in use stays."""
+    memory = ResultCache(Counters())
+    first, second = (computed(memory, name) for name in "ab")
+    memory.weigh(first)
+    computed(memory, "c")
+    assert first.kept is not None
+    assert second.kept is None
+
+
+def test_what_somebody_waits_for_is_not_given_up() -> None:
+    """To compute it again for them would only begin this anew."""
+    memory = ResultCache(Counters())
+    waited = computed(memory, "a", held=False)
+    for name in "bc":
+        computed(memory, name)
+    assert waited.result is not None
+    assert waited.result.is_tellable(None)
+
+
+def test_a_forgotten_query_weighs_nothing() -> None:
+    """Nobody watches it any more."""
+    counters = Counters()
+    memory = ResultCache(counters)
+    live = computed(memory, "a")
+    memory.forget(live)
+    memory.forget(live)
+    assert counters.kept_bytes == 0

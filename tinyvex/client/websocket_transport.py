@@ -1,0 +1,216 @@
+"""
+One WebSocket: texts in, texts out.
+
+`websockets` speaks the protocol (handshake, frames, close); this moves its bytes.
+What is sent in one turn of the loop leaves in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus, PayloadTooBig
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+
+from tinyvex import limits
+from tinyvex.errors import ConnectionLost, Forbidden, TinyvexError, Unauthenticated, UpdateRejected
+
+if TYPE_CHECKING:
+    from websockets.uri import WebSocketURI
+
+    from tinyvex.runtime import Runtime
+
+__all__ = ["WebSocketTransport"]
+
+_CLOSE_REASON_BYTES_MAX = 123
+_CLOSE_NORMAL = 1000
+_CLOSE_PROTOCOL_ERROR = 1002
+
+
+class WebSocketTransport(asyncio.Protocol):
+    """
+    The client's end of one WebSocket.
+
+    Args:
+        uri: where to.
+        runtime: its clock tells when the server was last heard.
+        on_open: called once, when the handshake is done.
+        on_text: called with each message; a `TinyvexError` from it closes the socket for that reason.
+        on_writable: called when there is room to write again.
+        on_end: called when the socket should be closed, or is gone.
+        check: looks at the transport before anything is sent; a `TinyvexError` from it drops the socket.
+
+    Attributes:
+        is_closed: whether the socket is gone.
+        error: why, as far as it is known.
+        heard_at: when the last bytes came, on the runtime's monotonic clock.
+    """
+
+    def __init__(
+        self,
+        uri: WebSocketURI,
+        runtime: Runtime,
+        *,
+        on_open: Callable[[], None],
+        on_text: Callable[[bytes], None],
+        on_writable: Callable[[], None],
+        on_end: Callable[[], None],
+        check: Callable[[asyncio.BaseTransport], None] = lambda _: None,
+    ) -> None:
+        self.is_closed = False
+        self.error: TinyvexError | None = None
+        self.heard_at = runtime.monotonic()
+        self._runtime = runtime
+        self._on_open, self._on_text, self._on_writable, self._on_end = on_open, on_text, on_writable, on_end
+        self._check = check
+        self._websocket = ClientProtocol(uri, max_size=limits.CLIENT_MESSAGE_BYTES_MAX)
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._fragments: list[bytes] = []
+
+    # Sending.
+
+    @property
+    def writable(self) -> bool:
+        """Whether the socket is open and what was written before has mostly left."""
+        return self._websocket.state is State.OPEN and not self._paused
+
+    def send(self, text: bytes) -> None:
+        """Add a message to the next `flush`."""
+        self._websocket.send_text(text)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        pieces = self._websocket.data_to_send()
+        if data := b"".join(pieces):
+            self._transport.write(data)
+        if b"" in pieces:  # the end of the stream
+            self._transport.close()
+
+    def close(self, reason: TinyvexError | None = None) -> None:
+        """Begin to close: the server answers, and whoever attends to the link gives it a while for that."""
+        self.error = self.error or reason
+        if self._websocket.state is State.OPEN:
+            sentence = "" if reason is None else reason.message
+            code = _CLOSE_NORMAL if reason is None else _CLOSE_PROTOCOL_ERROR
+            text = sentence.encode()[:_CLOSE_REASON_BYTES_MAX].decode(errors="ignore")
+            self._websocket.send_close(code, text)
+            self.flush()
+        elif self._websocket.state is State.CONNECTING:
+            self.abort()
+        self._on_end()
+
+    def abort(self, reason: TinyvexError | None = None) -> None:
+        """Drop the socket now."""
+        self.error = self.error or reason
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            self.is_closed = True
+
+    # asyncio.Protocol.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TCP connection stands: ask for the WebSocket."""
+        self._transport = cast("asyncio.Transport", transport)
+        try:
+            self._check(transport)
+        except TinyvexError as error:
+            self.abort(error)
+            return
+        self._websocket.send_request(self._websocket.connect())
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came: answer what `websockets` answers by itself, hand on the messages."""
+        self.heard_at = self._runtime.monotonic()
+        self._websocket.receive_data(data)
+        for event in self._websocket.events_received():
+            if isinstance(event, Response):
+                self._receive_handshake()
+            elif isinstance(event, Frame):
+                self._receive_frame(event)
+        self.flush()
+
+    def eof_received(self) -> bool | None:
+        """The server has no more to say."""
+        self._websocket.receive_eof()
+        self.flush()
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; keep the best reason there is."""
+        self._websocket.receive_eof()
+        self.error = self.error or self._reason(exc)
+        self.is_closed = True
+        self._on_end()
+
+    def pause_writing(self) -> None:
+        """More waits to be written than the transport likes to hold."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        self._paused = False
+        self._on_writable()
+
+    # Receiving.
+
+    def _receive_handshake(self) -> None:
+        if self._websocket.handshake_exc is None:
+            self._on_open()
+        elif self._transport is not None:
+            self._transport.close()
+
+    def _receive_frame(self, frame: Frame) -> None:
+        # What came in one read with the close frame still counts: it says why. What came after our own error does not.
+        if self.error is not None:
+            return
+        if frame.opcode is Opcode.BINARY:
+            self.close(UpdateRejected("the server sent a binary frame; the protocol has text frames only"))
+        elif frame.opcode in {Opcode.TEXT, Opcode.CONT}:
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                text = self._fragments[0] if len(self._fragments) == 1 else b"".join(self._fragments)
+                self._fragments.clear()
+                self._receive_text(text)
+
+    def _receive_text(self, text: bytes) -> None:
+        try:
+            self._on_text(text)
+        except TinyvexError as error:
+            self.close(error)
+
+    def _reason(self, exc: Exception | None) -> TinyvexError:
+        refusal = self._websocket.handshake_exc
+        if isinstance(refusal, InvalidStatus):
+            return _refusal(refusal.response)
+        if refusal is not None:
+            hint = "" if self._websocket.uri.secure else "; a server with TLS is reached by wss://"
+            return ConnectionLost(f"the other side does not speak WebSocket: {refusal}{hint}")
+        if isinstance(self._websocket.parser_exc, PayloadTooBig):
+            return ConnectionLost(f"a message from the server was too large: {self._websocket.parser_exc}")
+        received = self._websocket.close_rcvd
+        if received is not None:
+            return ConnectionLost(f"the server closed the connection: {received.code} {received.reason}".rstrip())
+        return ConnectionLost(f"the connection broke: {exc}" if exc else "the connection broke")
+
+
+def _refusal(response: Response) -> TinyvexError:
+    """What an HTTP answer other than 101 means."""
+    body = bytes(response.body or b"")[:200].decode(errors="replace").strip()
+    sentence = f"the server refused the WebSocket: {response.status_code} {response.reason_phrase} {body}".rstrip()
+    if response.status_code == 401:
+        return Unauthenticated(sentence)
+    if response.status_code == 403:
+        return Forbidden(sentence)
+    seconds = response.headers.get("Retry-After", "")
+    hint = {"retryAfterMs": int(seconds) * 1000} if seconds.isdecimal() and len(seconds) < 10 else {}
+    return ConnectionLost(sentence, **hint)

@@ -1,0 +1,278 @@
+"""
+Loading an app: its modules imported afresh, what they declare collected.
+
+Every load gives the modules a package name of its own,
+so that a reload sees the new code while executions under way finish with the old.
+The app's own absolute imports (`import helpers`, `from chat.messages import Message`) lead to these modules too.
+A load's modules leave `sys.modules` when the app that came of it is garbage.
+
+=================  ====================================  =========================================
+APP                functions come from                   path of `send`
+=================  ====================================  =========================================
+`chat.py`          this file; those it imports help it   `chat:send`
+`chat/` (package)  every module below it                 `messages:send`, `admin/users:send`;
+                                                         in `chat/__init__.py`: `chat:send`
+`functions/`       every module below it                 `messages:send`
+=================  ====================================  =========================================
+
+In a folder, tests (`test_*.py`, `conftest.py`) and hidden folders are left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import hashlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import itertools
+import linecache
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from tinyvex.errors import AppInvalid, AppNotFound, TinyvexError
+from tinyvex.functions.app.registry import App
+from tinyvex.functions.schema.document import Location
+
+__all__ = ["App", "load_app"]
+
+_PREFIX = "_tinyvex_app_"
+_numbers = itertools.count(1)
+_loading = threading.RLock()
+
+
+def load_app(path: Path) -> App:
+    """
+    Load a file or a folder.
+
+    Raises:
+        AppNotFound: there is no such file or folder, or it has no modules.
+        AppInvalid: a module does not import, or declares something impossible; the message has file and line.
+    """
+    path = path.resolve()
+    if path.is_dir():
+        root, files = path, list(_modules_below(path))
+    elif path.suffix == ".py" and path.is_file():
+        root, files = path.parent, [path]
+    else:
+        raise AppNotFound(f"there is no app at {path}: neither a .py file nor a folder", path=str(path))
+    if not files:
+        raise AppNotFound(f"the folder {path} has no Python modules", path=str(path))
+    with _loading:
+        return _Generation(root, f"{_PREFIX}{next(_numbers)}").load(files)
+
+
+def _modules_below(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            if entry.name.isidentifier() and entry.name not in ("__pycache__", "tests"):
+                yield from _modules_below(entry)
+        elif entry.suffix == ".py" and entry.stem.isidentifier() and not _is_test(entry):
+            yield entry
+
+
+def _is_test(file: Path) -> bool:
+    return file.name.startswith("test_") or file.name == "conftest.py"
+
+
+class _Generation:
+    """The modules of one load."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root = root
+        self.name = name
+        self.sources: dict[str, bytes] = {}
+        self._is_package = (root / "__init__.py").is_file()
+
+    def load(self, files: Sequence[Path]) -> App:
+        _finder.add(self)
+        linecache.checkcache()
+        try:
+            modules = {self._path(file): self._import(file) for file in files}
+            others = [module for _, module in self._loaded() if module not in modules.values()]
+            app = App.of_modules(modules, others, self._fingerprint())
+        except BaseException:
+            self._unload()
+            raise
+        # Until then they stay importable: functions may import when they run.
+        weakref.finalize(app, self._unload).atexit = False
+        return app
+
+    def _path(self, file: Path) -> str:
+        """The first half of the paths of a file's functions."""
+        parts = file.relative_to(self.root).with_suffix("").parts
+        if parts[-1] == "__init__":
+            parts = parts[:-1] or (self.root.name,)
+        return "/".join(parts)
+
+    def _import(self, file: Path) -> ModuleType:
+        parts = file.relative_to(self.root).with_suffix("").parts
+        if parts[-1] == "__init__":
+            parts = parts[:-1]
+        try:
+            module = importlib.import_module(".".join((self.name, *parts)))
+        except SyntaxError as error:
+            raise Location(error.filename or str(file), error.lineno or 1).invalid(error.msg) from error
+        except AppInvalid:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._where(error, file).invalid(_summary(error)) from error
+        self._check_redefinitions(file)
+        return module
+
+    def _check_redefinitions(self, file: Path) -> None:
+        """Python lets a later function take the name of an earlier one; here that is a mistake of copying."""
+        first: dict[str, int] = {}
+        for node in ast.parse(self.sources[str(file)]).body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(map(_is_ours, node.decorator_list)):
+                line = node.decorator_list[0].lineno
+                if node.name in first:
+                    problem = f"{node.name} is defined twice: the first is at line {first[node.name]}"
+                    raise Location(str(file), line).invalid(problem)
+                first[node.name] = line
+
+    def _where(self, error: BaseException, file: Path) -> Location:
+        """The last line of the app's own on the way to the exception."""
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename in self.sources]
+        return Location(own[-1].filename, own[-1].lineno or 1) if own else Location(str(file), 1)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for file, source in sorted(self.sources.items()):
+            name = Path(file).relative_to(self.root).as_posix()
+            digest.update(b"%d %s %d " % (len(name), name.encode(), len(source)) + source)
+        return digest.hexdigest()
+
+    def find(self, name: str) -> Path | None:
+        """The file of a module of ours, or the folder of a package without a file."""
+        place = self.root.joinpath(*name.split(".")[1:])
+        for candidate in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+            if candidate.is_file() and candidate.is_relative_to(self.root):
+                return candidate
+        return place if place.is_dir() else None
+
+    def import_for_app(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,  # noqa: A002  # as in `__import__`
+        locals: Mapping[str, Any] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """`__import__` as the app's modules have it: absolute names find the app's own modules first."""
+        private = self._private_name(name) if level == 0 else None
+        if private is None:
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        module = builtins.__import__(private, globals, locals, fromlist or (), 0)
+        if fromlist or self._is_package:
+            return module
+        return sys.modules[f"{self.name}.{name.partition('.')[0]}"]
+
+    def _private_name(self, name: str) -> str | None:
+        """What an absolute name means: one of our modules, or None when it is none of ours."""
+        first, dot, rest = name.partition(".")
+        if first == "tinyvex" or first in sys.stdlib_module_names:
+            return None
+        if self._is_package:
+            private = self.name + dot + rest if first == self.root.name else None
+        else:
+            private = f"{self.name}.{name}"
+        return private if private is not None and self.find(private) is not None else None
+
+    def _loaded(self) -> list[tuple[str, ModuleType]]:
+        prefix = f"{self.name}."
+        # A copy made in one step: listing the items makes tuples, which can start the garbage collector,
+        # and that may unload another generation in the middle of it.
+        modules = sys.modules.copy()
+        return [item for item in modules.items() if item[0] == self.name or item[0].startswith(prefix)]
+
+    def _unload(self) -> None:
+        _finder.remove(self)
+        for name, _ in self._loaded():
+            sys.modules.pop(name, None)
+
+
+def _is_ours(decorator: ast.expr) -> bool:
+    name = decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
+    return name in ("query", "mutation", "action", "internal_query", "internal_mutation", "internal_action")
+
+
+def _summary(error: BaseException) -> str:
+    return str(error) if isinstance(error, TinyvexError) else "".join(traceback.format_exception_only(error)).strip()
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """
+    Finds the modules of all generations by their private names.
+
+    It is never taken out of `sys.meta_path`: a generation ends when the garbage collector says so, in any thread,
+    and an import that is walking along that list then would miss the finder behind this one.
+    """
+
+    def __init__(self) -> None:
+        self._generations: dict[str, _Generation] = {}
+
+    def __len__(self) -> int:
+        return len(self._generations)
+
+    def add(self, generation: _Generation) -> None:
+        """Find its modules from now on."""
+        self._generations[generation.name] = generation
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+
+    def remove(self, generation: _Generation) -> None:
+        """Find them no more."""
+        self._generations.pop(generation.name, None)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        generation = self._generations.get(name.partition(".")[0])
+        file = None if generation is None else generation.find(name)
+        if generation is None or file is None:
+            return None
+        if file.is_dir():
+            spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = [str(file)]
+            return spec
+        return importlib.util.spec_from_file_location(
+            name,
+            file,
+            loader=_SourceLoader(generation, name, str(file)),
+            submodule_search_locations=[str(file.parent)] if file.name == "__init__.py" else None,
+        )
+
+
+_finder = _Finder()
+
+
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """
+    Compiles the source every time.
+
+    Python's byte code cache compares seconds and sizes: it would miss a second save within one second.
+    """
+
+    def __init__(self, generation: _Generation, name: str, file: str) -> None:
+        super().__init__(name, file)
+        self._generation = generation
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__builtins__"] = vars(builtins) | {"__import__": self._generation.import_for_app}
+        super().exec_module(module)
+
+    def get_code(self, fullname: str) -> CodeType:
+        source = self.get_data(self.path)
+        self._generation.sources[self.path] = source
+        code: CodeType = compile(source, self.path, "exec", dont_inherit=True)
+        return code

@@ -1,0 +1,300 @@
+"""
+Between values and annotations: stored JSON to typed objects, and checks of what functions take, give and store.
+
+msgspec does the work; this file teaches it ours: `Id`, `Int64`, `Rows`, the `$` wrappers, and errors with a path.
+"""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+from functools import lru_cache, partial, reduce
+from operator import or_
+from types import GenericAlias, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+from tinyvex.errors import InvalidId, InvalidValue, TinyvexError, WrongTable
+from tinyvex.functions.result.rows import Page, Rows
+from tinyvex.functions.schema.document import Document, DocumentMapping, Id, declaration_of
+from tinyvex.values import codec
+from tinyvex.values.ids import parse_id
+from tinyvex.values.types import Int64
+
+if TYPE_CHECKING:
+    from tinyvex.storage.log.catalog import Catalog
+
+__all__ = ["Converter", "Mismatch", "json_schema"]
+
+T = TypeVar("T")
+
+# bytes travel in a wrapper and are bytes here already: a string is never taken for base64.
+_NATIVE = (bytes,)
+_MESSAGE = re.compile(r"(?s)(.*?)(?: - at `(.*)`)?")
+_CACHED_KINDS = 1024
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
+
+_catalog: ContextVar[Catalog | None] = ContextVar("_catalog", default=None)
+"""Whose table numbers the check under way compares ids with; msgspec's hooks take no further argument."""
+
+
+class Mismatch(Exception):
+    """
+    A value does not fit an annotation.
+
+    Attributes:
+        path: where, from `$`.
+        reason: what was expected and what was found.
+        error: the error of ours that stopped the conversion (`WrongTable`, `InvalidId`), if one did.
+    """
+
+    def __init__(self, path: str, reason: str, error: TinyvexError | None = None) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+        self.error = error
+
+
+class Converter(Generic[T]):
+    """
+    Converts to one annotation.
+
+    Args:
+        kind: a class or any other annotation that msgspec understands.
+
+    Raises:
+        TypeError: msgspec does not understand the annotation.
+        NameError: a name in quotes is not in the class's module.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        # msgspec keeps what it learned about a struct and nothing else: so anything else is the field of one.
+        self._boxed = not (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
+        self._struct: Any = msgspec.defstruct("Box", [("value", kind)]) if self._boxed else kind
+        self._trusting = partial(self._hook, trusted=True)
+        self._checking = partial(self._hook, trusted=False)
+        try:
+            self._decode = msgspec.json.Decoder(self._struct, dec_hook=self._trusting).decode
+        except TypeError as error:
+            hint = "; ids of several tables are written tv.Id[A | B]" if "custom type" in str(error) else ""
+            raise TypeError(f"{error}{hint}") from error
+
+    def read(self, data: bytes) -> T:
+        """
+        Decode canonical JSON of our own, in one pass where it has no wrappers; ids are not looked at.
+
+        Raises:
+            Mismatch: it does not fit.
+        """
+        try:
+            if b'"$' in data:
+                return self._convert(codec.decode_canonical(data), self._trusting)
+            if self._boxed:
+                return self._decode(b'{"value":' + data + b"}").value  # type: ignore[no-any-return]
+            return self._decode(data)  # type: ignore[no-any-return]
+        except msgspec.ValidationError as error:
+            raise self._mismatch(error) from error
+
+    def check(self, value: Any, catalog: Catalog | None = None) -> T:
+        """
+        Convert a value from outside, with every id parsed and, given a catalog, compared with its table's number.
+
+        Raises:
+            Mismatch: it does not fit.
+        """
+        token = _catalog.set(catalog)
+        try:
+            return self._convert(value, self._checking)
+        except msgspec.ValidationError as error:
+            raise self._mismatch(error) from error
+        finally:
+            _catalog.reset(token)
+
+    def _convert(self, value: Any, hook: Any) -> T:
+        if self._boxed:
+            box = msgspec.convert({"value": value}, self._struct, dec_hook=hook, builtin_types=_NATIVE)
+            return box.value  # type: ignore[no-any-return]
+        return msgspec.convert(value, self._struct, dec_hook=hook, builtin_types=_NATIVE)  # type: ignore[no-any-return]
+
+    def _mismatch(self, error: msgspec.ValidationError) -> Mismatch:
+        found = _MESSAGE.fullmatch(str(error))
+        assert found is not None
+        reason, path = found[1], found[2] or "$"
+        if self._boxed:
+            path = "$" + path.removeprefix("$.value")
+        if field := _FIELD.fullmatch(reason):
+            path, reason = f"{path}.{field[2]}", "missing" if field[1].startswith("missing") else "unknown field"
+        reason = reason[:1].lower() + reason[1:].replace("`", "")
+        cause = error.__cause__.__cause__ if error.__cause__ is not None else None
+        return Mismatch(path, reason, cause if isinstance(cause, TinyvexError) else None)
+
+    # What msgspec does not know. A ValueError becomes a ValidationError with the path.
+
+    def _hook(self, kind: Any, value: Any, *, trusted: bool) -> Any:
+        origin = get_origin(kind) or kind
+        if origin is Id:
+            if not isinstance(value, str):
+                raise _unexpected("id", value)
+            if not trusted:
+                _check_id(value, _argument(kind))
+            return Id(value)
+        if origin is Int64:
+            return _int64(value)
+        if origin is Rows:
+            return _rows(value, _argument(kind))
+        if origin is DocumentMapping and isinstance(value, dict):
+            return DocumentMapping(codec.encode(value))
+        if isinstance(value, origin):
+            return value
+        raise _unexpected(getattr(origin, "__name__", repr(origin)), value)
+
+
+def _argument(kind: Any) -> Any:
+    """The `Message` of `Id[Message]`."""
+    return (get_args(kind) or (Any,))[0]
+
+
+def _check_id(text: str, cls: Any) -> None:
+    try:
+        number = parse_id(str(text)).table
+    except InvalidId as error:
+        raise ValueError(str(error)) from error
+    catalog, names = _catalog.get(), _table_names(cls)
+    if catalog is None or not names:
+        return
+    table = catalog.table_numbered(number)
+    if table is None or table.name not in names:
+        expected = " or ".join(map(repr, names))
+        other = "an unknown table" if table is None else f"table {table.name!r}"
+        message = f"expected an id of table {expected}, got one of {other}"
+        raise ValueError(message) from WrongTable(message, expected=list(names))
+
+
+@lru_cache(maxsize=_CACHED_KINDS)
+def _table_names(cls: Any) -> tuple[str, ...]:
+    """The tables of a class, or of several in a union; none where ids of any table will do."""
+    classes = get_args(cls) if get_origin(cls) in (Union, UnionType) else (cls,)
+    declared = [declaration_of(one) for one in classes]
+    return tuple(declaration.name for declaration in declared if declaration is not None)
+
+
+def _rows(value: Any, argument: Any) -> Any:
+    if isinstance(value, Rows):
+        declared = argument if isinstance(argument, type) and issubclass(argument, Document) else None
+        if declared is not None and value.kind is not declared:
+            found = "mappings" if value.kind is None else value.kind.__name__
+            raise ValueError(f"Expected rows of `{declared.__name__}`, got rows of `{found}`")
+        return value
+    if not isinstance(value, list):
+        raise _unexpected("rows", value)
+    return Rows([codec.encode(row) for row in value], *_row_reader(argument))
+
+
+def _row_reader(kind: Any) -> tuple[Any, type | None]:
+    """What turns a row's JSON into `kind`, and the class if it is a document's."""
+    if isinstance(kind, type) and issubclass(kind, Document):
+        return Converter[Any](kind).read, kind
+    return DocumentMapping, None
+
+
+def _int64(value: Any) -> Int64:
+    if isinstance(value, Int64):
+        return value
+    if type(value) is not int:
+        raise _unexpected("Int64", value)
+    try:
+        return Int64(value)
+    except InvalidValue as error:
+        raise ValueError(str(error)) from error
+
+
+def _unexpected(expected: str, value: object) -> ValueError:
+    """In msgspec's words; it adds the path."""
+    return ValueError(f"Expected `{expected}`, got `{'null' if value is None else type(value).__name__}`")
+
+
+# Schemas, for people and other languages.
+
+
+T_item = TypeVar("T_item")
+
+
+class _Page(msgspec.Struct, Generic[T_item], rename="camel", forbid_unknown_fields=True):
+    """One page of a query; give its cursor to the next call."""
+
+    items: list[T_item]
+    cursor: str
+    is_done: bool
+
+
+_Page.__name__ = Page.__name__  # what readers of the schema see
+
+
+def json_schema(kind: Any) -> dict[str, Any]:
+    """
+    The annotation as JSON schema; ids are strings with `format: tinyvex-id` and the table's name.
+
+    Raises:
+        TypeError: msgspec cannot describe it.
+    """
+    try:
+        schema = msgspec.json.schema(_described(kind), schema_hook=_schema_of)
+    except TypeError as error:
+        if "Encoding objects" not in str(error):
+            raise
+        hint = "as a default inside a nested class; write it as msgspec.field(default_factory=lambda: …)"
+        raise TypeError(f"{error} {hint}") from error
+    found: dict[str, Any] = _with_wrappers(schema)
+    return found
+
+
+def _described(kind: Any) -> Any:
+    """The annotation in msgspec's own terms, as far as it follows them: rows as lists, ids as strings."""
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if origin is Rows:
+        return list[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
+    if origin is Page:
+        return _Page[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
+    if origin is Id:
+        return Annotated[str, msgspec.Meta(extra_json_schema=_id_schema(arguments))]
+    if origin is DocumentMapping:
+        return dict[str, Any]
+    if origin in (Union, UnionType):
+        return reduce(or_, map(_described, arguments))
+    if origin in (list, tuple, dict) and arguments:
+        return GenericAlias(origin, tuple(part if part is ... else _described(part) for part in arguments))
+    return kind
+
+
+def _id_schema(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string", "format": "tinyvex-id"}
+    names = _table_names(arguments[0]) if arguments else ()
+    return schema | {"tables": list(names)} if names else schema
+
+
+def _with_wrappers(schema: Any) -> Any:
+    """The schema with bytes as they travel; msgspec takes them for a bare string."""
+    if isinstance(schema, list):
+        return [_with_wrappers(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("contentEncoding") == "base64" and "format" not in schema:
+        return {"type": "object", "properties": {"$bytes": schema}, "required": ["$bytes"]}
+    return {name: item if name == "default" else _with_wrappers(item) for name, item in schema.items()}
+
+
+def _schema_of(kind: Any) -> dict[str, Any]:
+    """Of our types inside classes, where msgspec does not tell what is in their brackets."""
+    if kind is Id:
+        return _id_schema(())
+    if kind is Int64:
+        return {
+            "type": "object",
+            "properties": {"$integer": {"type": "string", "contentEncoding": "base64", "format": "int64"}},
+            "required": ["$integer"],
+        }
+    if kind is Rows:
+        return {"type": "array"}
+    raise NotImplementedError

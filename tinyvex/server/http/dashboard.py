@@ -1,0 +1,234 @@
+"""
+The dashboard: a page at `/_dashboard`, its files, and the figures that it asks for.
+
+====================================  =========================================================================
+`GET /_dashboard`, `/_dashboard/…`    the page and its modules; they hold no data, so no token is asked for
+`GET /_dashboard/link`                a one-time code for a browser tab; to who has the admin token
+`GET /_dashboard/app`                 what the app's code says of tables and functions; to administrators
+`GET /_dashboard/state?after=N`       connections, live queries, log and samples since N; to administrators
+====================================  =========================================================================
+
+Documents and calls go over the WebSocket, by the protocol that every client speaks.
+"""
+
+from __future__ import annotations
+
+import heapq
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
+from functools import cache
+from http import HTTPStatus
+from importlib import resources
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import msgspec
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+
+from tinyvex import limits
+from tinyvex.server.access.origin_rules import bearer_token
+from tinyvex.version import __version__
+
+if TYPE_CHECKING:
+    from tinyvex.functions.app.registry import App
+    from tinyvex.server.access.token_auth import TokenAuth
+    from tinyvex.server.options import ServerOptions
+    from tinyvex.server.services.recent_activity import Activity
+    from tinyvex.server.transport.connection import Connection
+    from tinyvex.sync.live_queries import LiveQueries
+    from tinyvex.sync.live_query import LiveQuery
+
+__all__ = ["Dashboard"]
+
+PATH = "/_dashboard"
+
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    # No text becomes markup or code, whatever the page's own code would do with it.
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""What the page may load and run: its own files, and nothing in line."""
+
+
+class Dashboard:
+    """
+    What is answered below `/_dashboard`.
+
+    Args:
+        options: how it is served.
+        admission: who may look, and who may let others look.
+        live: the live queries; its executor and counters with it.
+        activity: log and samples.
+        connections: all that are open.
+    """
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        admission: TokenAuth,
+        live: LiveQueries,
+        activity: Activity,
+        connections: Mapping[int, Connection],
+    ) -> None:
+        self._options = options
+        self._admission = admission
+        self._live = live
+        self._activity = activity
+        self._connections = connections
+        self._runtime = live.executor.runtime
+        self._started_us = self._runtime.now_us()
+
+    def answer(self, path: str, query: str, headers: Headers) -> Response | None:
+        """The answer to a request that came past the checks of `Host` and `Origin`; None for what is not there."""
+        if path in {PATH, f"{PATH}/"}:
+            return _file("index.html")
+        if not path.startswith(f"{PATH}/"):
+            return None
+        name = path.removeprefix(f"{PATH}/")
+        if name == "link":
+            return self._guarded(headers, self._admission.may_offer, lambda: {"code": self._admission.offer()})
+        if name == "app":
+            return self._guarded(headers, self._admission.is_admin, lambda: _describe_app(self._live.executor.app))
+        if name == "state":
+            return self._guarded(headers, self._admission.is_admin, lambda: self._state(_number(query)))
+        return _file(name)
+
+    def _guarded(self, headers: Headers, is_good: Callable[[str], bool], tell: Callable[[], object]) -> Response:
+        if not is_good(bearer_token(headers.get_all("Authorization")) or ""):
+            return _response(HTTPStatus.UNAUTHORIZED, "text/plain; charset=utf-8", b"The token is missing or wrong.\n")
+        return _response(HTTPStatus.OK, "application/json", msgspec.json.encode(tell()))
+
+    def _state(self, after: int) -> dict[str, Any]:
+        live, store = self._live, self._live.executor.store
+        statistics = store.statistics()
+        connected = [each for each in self._connections.values() if each.worker is not None]
+        busiest = heapq.nlargest(
+            limits.DASHBOARD_ROWS_MAX,
+            islice(live.watched(), limits.DASHBOARD_SCAN_MAX),
+            key=lambda each: (each.generation, each.seconds),
+        )
+        return {
+            "server": self._describe_server(),
+            "counters": asdict(live.counters),
+            "store": {
+                "commits": statistics.commits,
+                "queue": statistics.queue_length,
+                "fileBytes": statistics.file_bytes,
+                "walBytes": statistics.wal_bytes,
+                "lastTs": store.last_ts,
+            },
+            "connections": [self._describe_connection(each) for each in connected[-limits.DASHBOARD_ROWS_MAX :]],
+            "connectionsTotal": len(connected),
+            "liveQueries": [_describe_live_query(each) for each in busiest],
+            "liveQueriesTotal": len(live.watched()),
+            "activity": self._activity.since(after),
+        }
+
+    def _describe_server(self) -> dict[str, Any]:
+        options = self._options
+        return {
+            "version": __version__,
+            "app": options.app.name,
+            "data": str(options.data),
+            "dev": options.dev,
+            "durability": options.durability,
+            "startedAt": self._started_us // 1000,
+            "now": self._runtime.now_us() // 1000,
+        }
+
+    def _describe_connection(self, connection: Connection) -> dict[str, Any]:
+        worker, paired = connection.worker, connection.paired
+        assert worker is not None
+        identity = worker.speaker.identity
+        return {
+            "number": connection.number,
+            "session": worker.session_id[:8],
+            "seconds": round(self._runtime.monotonic() - connection.opened_at, 1),
+            "admin": worker.speaker.is_admin,
+            "name": None if paired is None else paired.name,
+            "subject": None if identity is None else identity.get("subject"),
+            "queries": len(worker.state.queries),
+            "requests": worker.requests.count,
+            "bytesReceived": connection.bytes_received,
+            "bytesSent": connection.bytes_sent,
+            "bytesWaiting": connection.waiting_bytes,
+        }
+
+
+def _describe_app(app: App) -> dict[str, Any]:
+    """What values cannot tell: the order in which a table's fields are declared, its indexes, and docstrings."""
+    return {
+        "tables": {
+            name: {
+                "fields": [field for field in getattr(table.cls, "__struct_fields__", ()) if not field.startswith("_")],
+                "indexes": table.indexes,
+            }
+            for name, table in app.tables.items()
+        },
+        "functions": {path: inspect.getdoc(spec.function) or "" for path, spec in app.functions.items()},
+    }
+
+
+def _describe_live_query(live: LiveQuery) -> dict[str, Any]:
+    result = live.result
+    length_max = limits.DASHBOARD_ARGUMENTS_LENGTH_MAX
+    arguments = live.call.args[:length_max].decode(errors="ignore")
+    return {
+        "path": live.call.path,
+        "arguments": f"{arguments}…" if len(live.call.args) > length_max else arguments,
+        "identity": live.key[-1] is not None and live.key[-1] != b"null",
+        "subscribers": sum(live.subscribers.values()),
+        "recomputations": live.generation,
+        "unchanged": live.unchanged,
+        "seconds": live.seconds,
+        "bytes": None if result is None or result.version.body is None else result.version.body.size,
+        "error": None if result is None or result.failure is None else result.failure.data.name,
+    }
+
+
+def _number(query: str) -> int:
+    """`after=N`; 0 where it is left out or no number."""
+    text = parse_qs(query).get("after", ["0"])[0]
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
+
+
+@cache
+def _files() -> Mapping[str, tuple[str, bytes]]:
+    """The page's files by name, with their types: what is not among them is not there, whatever a path says."""
+    folder = resources.files("tinyvex") / "dashboard"
+    found: Collection[Any] = list(folder.iterdir())
+    return {
+        file.name: (TYPES[suffix], file.read_bytes())
+        for file in found
+        if (suffix := f".{file.name.rpartition('.')[2]}") in TYPES
+    }
+
+
+def _file(name: str) -> Response | None:
+    found = _files().get(name)
+    return None if found is None else _response(HTTPStatus.OK, *found)
+
+
+def _response(status: HTTPStatus, content_type: str, body: bytes) -> Response:
+    headers = Headers()
+    headers["Content-Type"] = content_type
+    headers["Content-Length"] = str(len(body))
+    headers["Content-Security-Policy"] = POLICY
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers["Cache-Control"] = "no-store"
+    headers["Connection"] = "close"
+    return Response(status.value, status.phrase, headers, body)

@@ -1,0 +1,356 @@
+"""
+One socket: bytes to messages and messages to bytes; nothing here decides what they mean.
+
+`websockets`' sans-I/O core parses and checks; this asyncio protocol moves its bytes.
+Three roles, all callbacks on the loop:
+
+- *receive*: `data_received` feeds the core and hands whole messages on;
+- *worker*: `SyncWorker` (after `tinyvex/connect`) answers and computes transitions;
+- *send*: the `Sender` writes what was queued, and holds it back while the socket is full.
+
+Closing::
+
+    open ──fail(error)──► fatalError sent ──► close frame sent ──► closed by the peer, or cut after CLOSE_SECONDS
+    open ──close frame received──► echoed ──► closed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from tinyvex import errors, limits
+from tinyvex.server.transport.outbox import text_frame
+from tinyvex.server.transport.sender import Sender, SenderHost
+from tinyvex.wire import codec, messages
+from tinyvex.wire.error_objects import to_object
+
+if TYPE_CHECKING:
+    from tinyvex.server.access.pairing import PairedToken
+    from tinyvex.sync.worker import SyncWorker
+    from tinyvex.wire.transition_chunks import Piece
+
+__all__ = ["Answer", "Connection", "Host"]
+
+log = logging.getLogger("tinyvex.server")
+
+# The core logs each handshake at INFO; our own log line says more.
+core_log = logging.getLogger("tinyvex.websockets")
+core_log.setLevel(logging.WARNING)
+
+CLOSE_CODES: dict[type[errors.TinyvexError], int] = {
+    errors.BinaryFrame: 1003,
+    errors.MessageTooLarge: 1009,
+    errors.InternalError: 1011,
+    errors.ServerStopping: 1012,
+    errors.Overloaded: 1013,
+    errors.IdleTimeout: 1000,
+}
+"""Close codes by error; all others 1008 (policy violation)."""
+
+
+Answer: TypeAlias = Response | Callable[[], Awaitable[Response]] | None
+"""To an HTTP request: at once, when a coroutine function has made it, or none because it is a WebSocket's."""
+
+
+class Host(SenderHost, Protocol):
+    """What a connection needs of its server."""
+
+    def opened(self, connection: Connection) -> None:
+        """A socket was accepted."""
+
+    def closed(self, connection: Connection) -> None:
+        """It ended."""
+
+    def answer_http(self, request: Request) -> Answer:
+        """The answer to a request that is no WebSocket, or that is refused; None when the upgrade may go on."""
+        ...
+
+    def connect(self, connection: Connection, params: messages.ConnectParams) -> messages.ConnectResult:
+        """Let a client in: sets `connection.worker`."""
+        ...
+
+    def run_action(self, action: Callable[[], Any]) -> None:
+        """Run a coroutine function in the server's task group."""
+
+
+class Connection(asyncio.Protocol):
+    """A server's end of one socket."""
+
+    def __init__(self, host: Host, number: int, chunk_bytes: int = limits.CHUNK_BYTES) -> None:
+        self.number = number
+        self.worker: SyncWorker | None = None
+        self.capabilities: frozenset[str] = frozenset()
+        """The optional features its client has; set with the worker."""
+        self.paired: PairedToken | None = None
+        """The token that it came with, where that was handed out by pairing."""
+        self.authorization: list[str] = []
+        """The upgrade request's `Authorization` headers."""
+        self.bytes_received = 0
+        self._host = host
+        self._core = ServerProtocol(max_size=limits.MESSAGE_BYTES_MAX, logger=core_log)
+        self._transport: asyncio.Transport | None = None
+        self._fragments = bytearray()
+        self._chunk_bytes = chunk_bytes
+        # Times, by the runtime's monotonic clock.
+        now = host.runtime.monotonic()
+        self.opened_at = now
+        self._received_at = now
+        self._close_by: float | None = None
+
+    # The socket.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio: the socket is open."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._sender = Sender(self._host, self._transport, self._chunk_bytes, self._drained)
+        self._host.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Asyncio: the socket is gone, for whatever reason."""
+        self._transport = None
+        self._sender.close()
+        if self.worker is not None:
+            self.worker.close()
+        self._host.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio: bytes came."""
+        self._received_at = self._host.runtime.monotonic()
+        self.bytes_received += len(data)
+        self._host.counters.bytes_received += len(data)
+        if self.worker is None and self.bytes_received - len(data) > limits.HELLO_BYTES_MAX:
+            return  # it was told below, and nothing more is kept of it
+        self._core.receive_data(data)
+        self._pump()
+        if self.worker is None and self.bytes_received > limits.HELLO_BYTES_MAX:
+            self.fail(errors.MessageTooLarge(f"over {limits.HELLO_BYTES_MAX} bytes, and no tinyvex/connect among them"))
+
+    def eof_received(self) -> bool:
+        """Asyncio: the peer sends no more; the transport closes."""
+        self._core.receive_eof()
+        self._pump()
+        if self._close_by is None:  # what waits is still written, but not for ever
+            self._close_by = self._host.runtime.monotonic() + limits.CLOSE_SECONDS
+        return False
+
+    def pause_writing(self) -> None:
+        """Asyncio: the socket's buffer is full."""
+        self._sender.socket_filled()
+
+    def resume_writing(self) -> None:
+        """Asyncio: the socket's buffer has drained."""
+        self._sender.socket_drained()
+
+    # Receiving.
+
+    def _pump(self) -> None:
+        """Handle what the core made of the bytes, then write what it wants written."""
+        try:
+            for event in self._core.events_received():
+                if isinstance(event, Request):
+                    self._handshake(event)
+                else:
+                    self._frame(cast("Frame", event))
+        except Exception:
+            log.exception(
+                "connection %d: a defect in handling a message", self.number, extra={"connection": self.number}
+            )
+            self.fail(errors.InternalError("a defect in the server; its log has the reason"))
+        if isinstance(self._core.parser_exc, PayloadTooBig) and self._close_by is None:
+            self._send_fatal(errors.MessageTooLarge(f"a message is over {limits.MESSAGE_BYTES_MAX} bytes"))
+        self._write_core()
+
+    def _handshake(self, request: Request) -> None:
+        answer = self._host.answer_http(request)
+        if answer is None:
+            self.authorization = request.headers.get_all("Authorization")
+            answer = self._core.accept(request)
+        if isinstance(answer, Response):
+            self._respond(answer)
+        else:
+            self._host.run_action(partial(self._answer_later, answer))
+
+    async def _answer_later(self, make: Callable[[], Awaitable[Response]]) -> None:
+        try:
+            response = await make()
+        except Exception:
+            log.exception(
+                "connection %d: an HTTP answer could not be made", self.number, extra={"connection": self.number}
+            )
+            response = self._core.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "The server's log has the reason.\n")
+        self._respond(response)
+
+    def _respond(self, response: Response) -> None:
+        """Answer the request, before any message behind it; the core has ended by itself where that was no frame."""
+        if not self._core.eof_sent:
+            self._core.send_response(response)
+        elif response.status_code != HTTPStatus.SWITCHING_PROTOCOLS and self._transport is not None:
+            self._transport.write(response.serialize())
+        self._write_core()
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.BINARY:
+            self.fail(errors.BinaryFrame("the protocol has text frames only"))
+        elif frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
+            if frame.fin and not self._fragments:
+                self._message(bytes(frame.data))
+                return
+            self._fragments += frame.data  # bounded: the core counts a message's size over its fragments
+            if frame.fin:
+                message = bytes(self._fragments)
+                self._fragments.clear()
+                self._message(message)
+
+    def _message(self, text: bytes) -> None:
+        if self._close_by is not None:
+            return
+        self._host.counters.messages_received += 1
+        request_id = None
+        try:
+            request = codec.decode_request(text)
+            request_id = request.id
+            if self.worker is not None:
+                self.worker.receive(request)
+            elif isinstance(request, messages.Connect):
+                result = self._host.connect(self, request.params)
+                self.send(codec.encode_response(request.id, result))
+            else:
+                raise errors.NotConnected("tinyvex/connect comes first")
+        except errors.TinyvexError as error:
+            if request_id is None:
+                request_id = getattr(error, "request_id", None)
+            self.send(codec.encode_error_response(request_id, error))
+            if error.fatal:
+                self.fail(error)
+
+    # Sending.
+
+    def send(self, message: bytes) -> None:
+        """Queue one message; what a loop turn queues leaves in one write."""
+        if self._transport is not None and self._core.state is State.OPEN:
+            self._put(text_frame(message))
+
+    def send_transition(self, pieces: Sequence[Piece]) -> None:
+        """
+        Queue a transition, given in pieces that nobody will change.
+
+        One that is longer than a chunk leaves in parts, to a client that takes them:
+        each is made when the socket has room for it, and everything but transitions goes between them.
+        """
+        if self._transport is not None and self._core.state is State.OPEN:
+            self._sender.put_transition(pieces, in_parts=messages.CAPABILITY_CHUNK in self.capabilities)
+
+    def is_full(self) -> bool:
+        """Whether so many transitions wait that no further one should be computed."""
+        return self._sender.is_full()
+
+    def run_action(self, action: Callable[[], Any]) -> None:
+        """Run a coroutine function that outlives this connection."""
+        self._host.run_action(action)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is kept for the client until it reads, here and in the transport."""
+        unread = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return self._sender.waiting_bytes + unread
+
+    @property
+    def bytes_sent(self) -> int:
+        """What it was sent so far."""
+        return self._sender.bytes_sent
+
+    def _put(self, frame: bytes) -> None:
+        self._sender.put(frame)
+        if self._sender.waiting_bytes > limits.OUTBOX_BYTES_MAX:
+            self._too_slow(f"{self._sender.waiting_bytes} bytes wait to be read")
+
+    def _drained(self) -> None:
+        if self.worker is not None:
+            self.worker.wake()
+
+    def _write_core(self) -> None:
+        """Write the core's own frames (handshake, pong, close), after what is queued."""
+        for data in self._core.data_to_send():
+            if self._transport is None:
+                return
+            if self._core.state is not State.OPEN:
+                self._sender.close()
+            elif data and self._sender.must_wait:
+                self._put(data)  # pongs keep their place behind what waits, and are counted with it
+                continue
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.close()
+        if self._core.close_expected() and self._close_by is None:
+            self._close_by = self._host.runtime.monotonic() + limits.CLOSE_SECONDS
+
+    # Closing.
+
+    def fail(self, error: errors.TinyvexError) -> None:
+        """Tell the client why, then close; at most once."""
+        if self._transport is None or self._close_by is not None:
+            return
+        if self._core.state is not State.OPEN:
+            self._transport.abort()
+            return
+        self._send_fatal(error)
+        self._core.send_close(CLOSE_CODES.get(type(error), 1008), error.name)
+        if self.worker is not None:
+            self.worker.close()
+        self._write_core()
+
+    def _send_fatal(self, error: errors.TinyvexError) -> None:
+        notice = messages.FatalError(jsonrpc="2.0", params=messages.FatalErrorParams(error=to_object(error)))
+        # Not through send(): the core may have begun to close already.
+        self._sender.close(text_frame(codec.encode_notification(notice)))
+
+    def _too_slow(self, what: str) -> None:
+        """Give up what waits for a client that does not read; if it reads within CLOSE_SECONDS it learns why."""
+        log.warning(
+            "connection %d: closing a client that does not read: %s", self.number, what,
+            extra={"connection": self.number, "error": errors.SlowConsumer.__name__},
+        )  # fmt: skip
+        self.fail(errors.SlowConsumer(what))
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Time.
+
+    def tick(self, now: float, *, heartbeat: bool) -> None:
+        """Called once a second: deadlines, and pings when `heartbeat` is set (every HEARTBEAT_SECONDS)."""
+        if self._sender.reading_paused:
+            self._received_at = now  # it is not listened to
+        if self._close_by is not None:
+            if now > self._close_by:
+                self.abort()
+        elif self.worker is None and now - self.opened_at > limits.HANDSHAKE_SECONDS:
+            self.fail(errors.SlowHandshake(f"no tinyvex/connect within {limits.HANDSHAKE_SECONDS:g} s"))
+        elif self._sender.stuck_seconds(now) > limits.SLOW_CONSUMER_SECONDS:
+            self._too_slow(f"nothing read for {limits.SLOW_CONSUMER_SECONDS:g} s")
+        elif now - self._received_at > limits.IDLE_SECONDS:
+            self.fail(errors.IdleTimeout(f"nothing received for {limits.IDLE_SECONDS:g} s"))
+        elif self.worker is not None:
+            self._ping(now, heartbeat=heartbeat)
+
+    def _ping(self, now: float, *, heartbeat: bool) -> None:
+        if now - self._sender.sent_at >= limits.PING_SECONDS and not self._sender.socket_full:
+            self.send(codec.encode_notification(messages.ServerPing(jsonrpc="2.0")))
+        if heartbeat and not self._sender.socket_full:
+            self._core.send_ping(b"")
+            # The core remembers pings only to match pongs, which nobody waits for.
+            self._write_core()

@@ -1,0 +1,276 @@
+"""
+The store: one database file, one writer, a few readers.
+
+The one object that the floors above hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tinyvex.errors import DataFolderUnusable, FileDamaged, ServerStopping
+from tinyvex.storage.engine.readers import Job, Readers
+from tinyvex.storage.engine.store_statistics import StoreStatistics
+from tinyvex.storage.engine.writer import Writer
+from tinyvex.storage.file import database_file
+from tinyvex.storage.file.data_folder import DataFolder, FolderLock
+from tinyvex.storage.file.sqlite_errors import translate
+from tinyvex.storage.log.document_log import CommitRecord, Outcome, Snapshot
+from tinyvex.storage.log.recent_commits import RecentCommits
+
+if TYPE_CHECKING:
+    from tinyvex.runtime import Runtime, Worker
+    from tinyvex.storage.engine.group_commit import Done
+    from tinyvex.storage.file.pragmas import Durability
+
+__all__ = ["Store"]
+
+T = TypeVar("T")
+
+
+class Store:
+    """
+    An open database.
+
+    Everything here is called on the loop that the runtime is bound to.
+
+    Attributes:
+        last_ts: the newest commit that was published.
+        database_id: of this database, for good.
+        epoch: changes when the database is restored from a backup.
+        on_commits: called on the loop with the commits of every group, in order, before anyone is told of them.
+        on_abandoned: called on the loop when a thread was given up, with how many are stuck now;
+            above THREADS_ABANDONED_MAX a process does better to end.
+    """
+
+    last_ts: int
+    database_id: str
+    epoch: str
+
+    def __init__(self, folder: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> None:
+        self.folder = folder
+        self.on_commits: Callable[[list[CommitRecord]], None] | None = None
+        self.on_abandoned: Callable[[int], None] | None = None
+        self._runtime = runtime
+        self._lock = lock
+        self._statistics = StoreStatistics(durability=durability)
+        self._closing = False
+        self._stuck: list[Worker] = []
+        # Another process's commits are not heard of, so a reader beside it has no tail.
+        tail = None if lock is None else RecentCommits()
+        self._readers = Readers(runtime, folder, self._statistics, self._abandoned, tail)
+        try:
+            self._writer = (
+                None
+                if tail is None
+                else Writer(runtime, folder, durability, self._statistics, self._publish, self._abandoned, tail)
+            )
+        except BaseException:
+            self._readers.close()
+            raise
+
+    @classmethod
+    def open(cls, folder: Path, runtime: Runtime, *, durability: Durability = "full", read_only: bool = False) -> Store:
+        """
+        Open the database of a data folder; make it where there is none.
+
+        Args:
+            folder: made if it does not exist.
+            runtime: bound to the loop on which the store is used.
+            durability: `full`: what was acknowledged survives power loss; `normal`: it survives the process's death,
+                but the last commits may go with the power.
+            read_only: do not own the folder and write nothing; another process may own it and write.
+
+        Raises:
+            DataFolderLocked: another process owns it.
+            DataFolderUnusable: it cannot be made, read or written.
+            FileDamaged: the file is damaged or no Tinyvex database; it was not touched.
+            FileTooNew: a newer Tinyvex wrote it; it was not touched.
+            DiskFull: there is no room for a new database.
+        """
+        data = DataFolder(folder)
+        if read_only:
+            data.require_database()
+            return cls._opened(data, runtime, None, durability)
+        data.prepare()
+        lock = data.lock()
+        try:
+            if not data.database.exists():
+                database_file.create(data, runtime)
+            data.remove_unfinished()
+            data.keep_to_owner()
+            return cls._opened(data, runtime, lock, durability)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _opened(cls, data: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> Store:
+        # A reader looks first: it refuses a file that is not ours before anything could touch it.
+        connection = database_file.open_reader(data.database)
+        try:
+            stored = database_file.read_globals(connection)
+            (sqlite_version,) = connection.execute("SELECT sqlite_version()").fetchone()
+            store = cls(data, runtime, lock, durability)
+        except sqlite3.Error as error:
+            raise translate(error, data.database) from error
+        except (ValueError, LookupError) as error:
+            raise FileDamaged(f"the system tables of {data.database} cannot be read: {error!r}") from error
+        finally:
+            connection.close()
+        store.last_ts = stored["last_ts"]
+        store.database_id = stored["database_id"]
+        store.epoch = stored["epoch"]
+        store._statistics.sqlite_version = sqlite_version
+        return store
+
+    # Writing.
+
+    def write_nowait(
+        self, unit: Callable[[Snapshot, int], Outcome[Any]], done: Done, *, limit_seconds: float | None = None
+    ) -> None:
+        """
+        Run a unit of work on the writer's thread.
+
+        Args:
+            unit: called with the newest state and its own timestamp, perhaps more than once.
+            done: called on the loop with the value or the error, after the commit is durable and published.
+            limit_seconds: the unit is stopped after this long, and fails with `TimeLimitExceeded`.
+
+        Raises:
+            Overloaded: too many wait already.
+            ServerStopping: the store is closing.
+            DataFolderUnusable: it was opened read-only.
+        """
+        if self._closing:
+            raise ServerStopping("the store is closing")
+        if self._writer is None:
+            raise DataFolderUnusable(f"{self.folder.path} was opened read-only")
+        self._writer.submit(unit, done, limit_seconds)
+
+    def write(self, unit: Callable[[Snapshot, int], Outcome[T]], *, limit_seconds: float | None = None) -> Awaitable[T]:
+        """
+        Run a unit of work on the writer's thread and wait for its commit; see `write_nowait`.
+
+        Cancelling the wait does not take the work back.
+        """
+        future: asyncio.Future[T] = self._runtime.loop.create_future()
+        self.write_nowait(unit, _resolve(future), limit_seconds=limit_seconds)
+        return future
+
+    def _publish(self, commits: list[CommitRecord]) -> None:
+        self.last_ts = commits[-1].ts
+        if self.on_commits is not None:
+            self.on_commits(commits)
+
+    def _abandoned(self, worker: Worker) -> None:
+        self._stuck = [known for known in self._stuck if known.alive()] + [worker]
+        self._statistics.threads_abandoned += 1
+        if self.on_abandoned is not None:
+            self.on_abandoned(len(self._stuck))
+
+    # Reading.
+
+    def read_nowait(
+        self,
+        read: Callable[[Snapshot], Any],
+        done: Done,
+        *,
+        at: int | None = None,
+        limit_seconds: float | None = None,
+        then: Callable[[Any], None] | None = None,
+    ) -> None:
+        """
+        Run a read on a reader's thread, in one read transaction.
+
+        `done` gets `SnapshotUnavailable` when `at` is in the future or older than what is kept.
+
+        Args:
+            read: called with a snapshot, which ends when it returns.
+            done: called on the loop with the value or the error.
+            at: the timestamp to read at; None for the newest.
+            limit_seconds: the read is stopped after this long, and fails with `TimeLimitExceeded`.
+            then: called with the value, still on that thread, when transaction and limit are over.
+
+        Raises:
+            Overloaded: too many wait already.
+            ServerStopping: the store is closing.
+        """
+        if self._closing:
+            raise ServerStopping("the store is closing")
+        self._readers.submit(Job(read, done, at, limit_seconds, then))
+
+    def read(
+        self, read: Callable[[Snapshot], T], *, at: int | None = None, limit_seconds: float | None = None
+    ) -> Awaitable[T]:
+        """Run a read on a reader's thread and wait for its value; see `read_nowait`."""
+        future: asyncio.Future[T] = self._runtime.loop.create_future()
+        self.read_nowait(read, _resolve(future), at=at, limit_seconds=limit_seconds)
+        return future
+
+    # Life.
+
+    def statistics(self) -> StoreStatistics:
+        """Figures for `stats` and `/metrics`; one object, brought up to date by this call."""
+        figures = self._statistics
+        figures.wal_bytes = _size(self.folder.wal)
+        figures.file_bytes = _size(self.folder.database)
+        figures.queue_length = 0 if self._writer is None else self._writer.queue_length()
+        figures.threads_stuck = sum(worker.alive() for worker in self._stuck)
+        figures.read_queue_length = self._readers.queue_length()
+        return figures
+
+    async def close(self, *, limit_seconds: float | None = None) -> None:
+        """
+        Close; idempotent.
+
+        1. Refuse new work.
+        2. Wait until what was queued for the writer is committed and answered;
+           after the limit, answer it with `ServerStopping`, and keep nothing of it.
+        3. Stop the threads; reads that still wait are never answered.
+        4. Checkpoint and close the file.
+        5. Give the folder up.
+
+        Args:
+            limit_seconds: how long step 2 may wait; None for as long as it takes.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        if self._writer is not None:
+            drained = asyncio.Event()
+            self._writer.call_when_idle(drained.set)
+            try:
+                async with asyncio.timeout(limit_seconds):
+                    await drained.wait()
+            except TimeoutError:
+                self._writer.give_up(ServerStopping("the store closed before this was done; nothing of it was written"))
+                await drained.wait()
+        self._readers.close()
+        if self._writer is not None:
+            self._writer.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _resolve(future: asyncio.Future[Any]) -> Done:
+    def done(value: Any, error: BaseException | None) -> None:
+        if future.done():
+            return  # whoever waited was cancelled
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    return done

@@ -1,0 +1,362 @@
+"""
+The document log: reading it at a timestamp, and appending a commit to it.
+
+Everything here is synchronous and works on one connection inside somebody else's transaction.
+
+The log is the truth.
+`current` is derived from it, written in the same transaction, and serves reads of the newest state;
+reads at an older `ts` use the log alone:
+the newest entry of each key and the newest revision of each document at or before `ts`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
+
+from tinyvex.errors import SnapshotUnavailable
+from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
+from tinyvex.storage.file import statements
+from tinyvex.storage.file.database_file import read_globals
+from tinyvex.storage.file.sqlite_errors import translate
+from tinyvex.storage.log.catalog import Catalog, IndexInfo, Key
+from tinyvex.storage.log.commit_record import (
+    CommitRecord,
+    CountPage,
+    Outcome,
+    RequestRecord,
+    Revision,
+    ScanPage,
+    StoredDocument,
+    Write,
+)
+from tinyvex.values.codec import decode_canonical
+
+if TYPE_CHECKING:
+    from tinyvex.storage.log.recent_commits import RecentCommits
+
+__all__ = [
+    "CommitRecord",
+    "CountPage",
+    "Outcome",
+    "RequestRecord",
+    "Revision",
+    "ScanPage",
+    "Snapshot",
+    "StoredDocument",
+    "Write",
+    "apply",
+    "newest_row",
+    "replay",
+]
+
+Conflict = Literal["error", "overwrite"]
+
+_document = partial(tuple.__new__, StoredDocument)  # what NamedTuple's own constructor does, without its Python frame
+
+
+class Snapshot:
+    """
+    The database at a timestamp, while a transaction is open on a connection.
+
+    Attributes:
+        ts: of the newest commit that is visible.
+        catalog: the tables and indexes at `ts`.
+    """
+
+    __slots__ = ("_connection", "_execute", "_floor", "_newest", "_tail", "catalog", "ts")
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        ts: int,
+        catalog: Catalog,
+        *,
+        newest: bool = True,
+        floor: Callable[[], int] | None = None,
+        tail: RecentCommits | None = None,
+    ) -> None:
+        self.ts = ts
+        self.catalog = catalog
+        self._connection = connection
+        self._execute = connection.execute
+        self._newest = newest
+        self._floor = floor
+        self._tail = tail
+
+    def get(self, tablet: int, internal: bytes) -> StoredDocument | None:
+        """A document by its id; None where it does not exist."""
+        try:
+            row = self._execute(statements.GET, (tablet, internal, self.ts)).fetchone()
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        return None if row is None or row[3] is None else _document(row)
+
+    def common_document(self, tablet: int, other: int) -> bytes | None:
+        """The id of a document of which the log has revisions in both tablets; None where there is none."""
+        row = self._one(statements.COMMON_DOCUMENT, (tablet, other))
+        return None if row is None else bytes(row[0])
+
+    def existed(self, tablet: int, internal: bytes) -> bool:
+        """Whether the log has any revision of the document, deleted or not, at any timestamp."""
+        return self._one(statements.EXISTED, (tablet, internal)) is not None
+
+    def page(
+        self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool = False, limit: int = SCAN_PAGE_ROWS
+    ) -> ScanPage:
+        """
+        The first documents of a range of an index, in key order or the reverse of it.
+
+        The caller goes on from the last key.
+        A page ends early when its documents are large; `complete` tells whether the range is exhausted.
+        """
+        page = ScanPage()
+        size = fetched = 0
+        try:
+            for row in self._rows(index, lo, hi, reverse=reverse, limit=limit):
+                fetched += 1
+                page.append(_document(row))
+                size += len(row[3])
+                if size >= SCAN_PAGE_BYTES:
+                    return page
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        page.complete = fetched < limit
+        return page
+
+    def _rows(
+        self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int
+    ) -> Iterator[tuple[bytes, bytes, int, bytes]]:
+        if self._newest:
+            statement = statements.PAGE_REVERSE if reverse else statements.PAGE
+            return self._execute(statement, (index.id, lo, hi, limit))
+        return self._rows_at(index, lo, hi, reverse=reverse, limit=limit)
+
+    def _rows_at(
+        self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int
+    ) -> Iterator[tuple[bytes, bytes, int, bytes]]:
+        statement = statements.PAGE_AT_REVERSE if reverse else statements.PAGE_AT
+        for key, internal, tablet, _, _ in self._execute(statement, (index.id, lo, hi, self.ts, limit)).fetchall():
+            document = self.get(tablet, internal)
+            assert document is not None, f"index {index.id} has an entry at {self.ts} without its document"
+            yield key, internal, document.ts, document.json
+
+    def count_page(self, index: IndexInfo, lo: bytes, hi: bytes, *, limit: int = SCAN_PAGE_ROWS) -> CountPage:
+        """How many documents are among the first `limit` keys of a range; the caller goes on after the last key."""
+        if self._newest:
+            row = self._one(statements.COUNT_PAGE, (index.id, lo, hi, limit))
+        else:
+            row = self._one(statements.COUNT_PAGE_AT, (index.id, lo, hi, self.ts, limit))
+        total, last_key = row
+        return CountPage(total, last_key if total == limit else None)
+
+    def history(self, tablet: int, internal: bytes) -> Iterator[Revision]:
+        """A document's revisions at or before `ts`, newest first."""
+        before = self.ts
+        while True:
+            try:
+                rows = self._execute(statements.HISTORY, (tablet, internal, before, SCAN_PAGE_ROWS)).fetchall()
+            except sqlite3.Error as error:
+                raise translate(error) from error
+            for row in rows:
+                yield Revision(*row)
+            if len(rows) < SCAN_PAGE_ROWS:
+                return
+            before = rows[-1][0] - 1
+            self.validate()
+
+    def revision_at(self, tablet: int, internal: bytes, ts: int) -> Revision | None:
+        """A document's newest revision at or before `ts`; None where the log has none."""
+        row = self._one(statements.HISTORY, (tablet, internal, ts, 1))
+        return None if row is None else Revision(*row)
+
+    def revisions(self, tablet: int, internal: bytes, after: int, until: int) -> Iterator[Revision]:
+        """A document's revisions with after < ts <= until, oldest first, read as they are asked for."""
+        while True:
+            row, fetched = None, 0
+            try:
+                for row in self._execute(statements.REVISIONS_AFTER, (tablet, internal, after, until, SCAN_PAGE_ROWS)):
+                    fetched += 1
+                    yield Revision(*row)
+            except sqlite3.Error as error:
+                raise translate(error) from error
+            if row is None or fetched < SCAN_PAGE_ROWS:
+                return
+            after = row[0]
+            self.validate()
+
+    def request(self, session_id: str, request_id: int) -> RequestRecord | None:
+        """What a mutation with this key answered, if it was committed within the time such records are kept."""
+        row = self._one(statements.REQUEST, (session_id, request_id))
+        if row is None:
+            return None
+        session_id, request_id, digest, result, log_lines, ts = row
+        return RequestRecord(session_id, request_id, digest, result, tuple(json.loads(log_lines)), ts)
+
+    def validate(self) -> None:
+        """
+        Called by every reader between pages: refuse to go on where revisions may be missing.
+
+        Raises:
+            SnapshotUnavailable: the floor of what is kept has passed `ts`.
+        """
+        if self._floor is not None and self.ts < self._floor():
+            raise SnapshotUnavailable(
+                f"ts {self.ts} is older than what is kept, {self._floor()}", floorTs=self._floor()
+            )
+
+    def changes(self, index: IndexInfo, after: int) -> list[tuple[bytes, StoredDocument | None]] | None:
+        """What commits after `after` did to an index; None when that is not known in memory. See `RecentCommits.changes`."""
+        return None if self._tail is None else self._tail.changes(index.id, after, self.ts)
+
+    def all_revisions(self, tablet: int) -> Iterator[dict[str, Any]]:
+        """Every document that a system tablet ever had and that is not forgotten, in no order."""
+        try:
+            for (data,) in self._execute(statements.REVISIONS_OF, (tablet,)):
+                yield cast("dict[str, Any]", decode_canonical(data))
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    def globals(self) -> Mapping[str, Any]:
+        """All global values."""
+        try:
+            return read_globals(self._connection)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    def used_bytes(self) -> int:
+        """How much of the file holds something; the rest is used again."""
+        used: int = self._one(statements.USED_BYTES, ())[0]
+        return used
+
+    def newest_row(self) -> int:
+        """The number of the newest revision in the log; see `rows_since`."""
+        row: int = self._one(statements.NEWEST_ROW, ())[0]
+        return row
+
+    def rows_since(self, log_row: int, limit: int) -> list[tuple[int, int, bytes]]:
+        """Revisions appended after a row, in order: row, tablet, internal id."""
+        try:
+            return self._execute(statements.ROWS_SINCE, (log_row, limit)).fetchall()
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    def end(self) -> None:
+        """The transaction is over: any further read is a defect of the caller and says so."""
+        self._execute = _ended
+
+    def _one(self, statement: str, parameters: tuple[object, ...]) -> Any:
+        """The first row of a statement, None where there is none."""
+        try:
+            return self._execute(statement, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+
+def _ended(*_: object) -> NoReturn:
+    raise RuntimeError("this snapshot's transaction is over; a function must not keep its context or its rows' source")
+
+
+def apply(
+    connection: sqlite3.Connection, record: CommitRecord, conflict: Conflict = "error", *, log_row: int | None = None
+) -> int:
+    """
+    Append a commit to the log and bring `current` up to it, in the caller's transaction.
+
+    Args:
+        connection: with a transaction open.
+        record: later than everything in the log, unless it is replayed with `overwrite`.
+        conflict: `error` for live commits; `overwrite` for replay, where the record may be there already.
+        log_row: the number of the first new row, where the caller knows it.
+
+    Returns:
+        The number after the last new row.
+
+    Raises:
+        sqlite3.Error: as it came; with `error`, an `IntegrityError` if a revision or an entry is there already.
+    """
+    if conflict == "overwrite":
+        return replay(connection, record)
+    if log_row is None:
+        log_row = newest_row(connection) + 1
+    documents, entries, removed, added, kept = _rows_of(record, log_row)
+    # One call per statement and not per row: about a microsecond less for each row.
+    many = connection.executemany
+    if documents:
+        many(statements.INSERT_DOCUMENT, documents)
+    if entries:
+        many(statements.INSERT_INDEX, entries)
+    if removed:
+        many(statements.DELETE_CURRENT, removed)
+    if added:
+        many(statements.INSERT_CURRENT, added)
+    if kept:
+        # An UPDATE and no upsert: a key that an index being built does not have yet is left to its backfill.
+        many(statements.UPDATE_CURRENT, kept)
+    if record.request is not None:
+        connection.execute(statements.INSERT_REQUEST, _request_row(record.request))
+    return log_row + len(documents)
+
+
+Rows = list[tuple[Any, ...]]
+
+
+def _rows_of(record: CommitRecord, log_row: int) -> tuple[Rows, Rows, list[Key], Rows, Rows]:
+    """A record as rows: documents, index entries, and what goes from, comes to and stays in `current`."""
+    ts = record.ts
+    documents: Rows = []
+    entries: Rows = []
+    removed: list[Key] = []
+    added: Rows = []
+    kept: Rows = []
+    for tablet, internal, json_value, prev_ts, old_keys, new_keys, same_keys in record.writes:
+        documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts))
+        for index_id, key in old_keys:
+            entries.append((index_id, key, ts, 1, tablet, internal))
+            removed.append((index_id, key))
+        for index_id, key in new_keys:
+            entries.append((index_id, key, ts, 0, tablet, internal))
+            added.append((index_id, key, log_row))
+        for index_id, key in same_keys:
+            kept.append((log_row, index_id, key))
+        log_row += 1
+    return documents, entries, removed, added, kept
+
+
+def replay(connection: sqlite3.Connection, record: CommitRecord) -> int:
+    """
+    Apply a record that may have been applied before, and that later ones may have followed.
+
+    Afterwards the log holds exactly what the record says for its `ts`;
+    `current` is changed only for documents without a later revision.
+    """
+    ts = record.ts
+    for write in record.writes:
+        identity = (write.tablet, write.internal, ts)
+        values = (ts, write.tablet, write.internal, write.json, write.json is None, write.prev_ts)
+        connection.execute(statements.UPSERT_DOCUMENT, values)
+        (log_row,) = connection.execute(statements.LOG_ROW, identity).fetchone()
+        for deleted, keys in ((1, write.removed), (0, write.added)):
+            rows = [(index_id, key, ts, deleted, write.tablet, write.internal) for index_id, key in keys]
+            connection.executemany(statements.UPSERT_INDEX, rows)
+        if connection.execute(statements.LATER_REVISION, identity).fetchone() is None:
+            connection.executemany(statements.DELETE_CURRENT, write.removed)
+            newest = [(index_id, key, log_row) for index_id, key in write.added + write.kept]
+            connection.executemany(statements.UPSERT_CURRENT, newest)
+    if record.request is not None:
+        connection.execute(statements.UPSERT_REQUEST, _request_row(record.request))
+    return newest_row(connection) + 1
+
+
+def newest_row(connection: sqlite3.Connection) -> int:
+    """The number of the newest revision that the log ever had."""
+    (row,) = connection.execute(statements.NEWEST_ROW).fetchone()
+    return int(row)
+
+
+def _request_row(request: RequestRecord) -> tuple[object, ...]:
+    log_lines = json.dumps(request.log_lines) if request.log_lines else "[]"
+    return request.ts, request.session_id, request.request_id, request.digest, request.result, log_lines

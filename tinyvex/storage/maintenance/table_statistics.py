@@ -1,0 +1,184 @@
+"""
+Looking at the file from outside the hot paths, one statement at a time, without a thread of ours waiting for it.
+
+`aiosqlite` fits exactly here: nothing depends on how these statements are grouped, and nobody waits for the next one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from tinyvex.storage.file import statements
+from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER, file_uri, open_reader, read_globals
+from tinyvex.storage.file.sqlite_errors import translate
+from tinyvex.storage.log.catalog import BY_CREATION_TIME, TABLES_TABLET, load_catalog
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.schema.tablets import tablets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import aiosqlite
+
+    from tinyvex.storage.file.data_folder import DataFolder
+    from tinyvex.storage.log.catalog import Catalog, TableInfo
+
+__all__ = ["DatabaseFacts", "FileFacts", "TableFacts", "TableSize", "count", "inspect_file", "table_sizes"]
+
+SIZE_SAMPLE = 5_000
+"""Documents of one table whose bytes are added up; a larger table's size is estimated from so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What is in a database file, in numbers that cost the same for any size of it."""
+
+    page_bytes: int
+    pages: int
+    free_pages: int
+    """Pages that deleted rows left, and that new ones will use first."""
+    revisions: int
+    """Revisions ever appended to the log."""
+    tables: int
+    sqlite_version: str
+
+
+class TableFacts(NamedTuple):
+    """One table; `revisions` and `bytes` are of all that is kept of it, not only of its documents now."""
+
+    table: str
+    documents: int
+    revisions: int
+    bytes: int
+
+
+class TableSize(NamedTuple):
+    """One table as it is now, and how many revisions are kept of it."""
+
+    table: str
+    documents: int
+    size_bytes: int
+    """Of the documents' JSON."""
+    size_is_exact: bool
+    revisions: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """Everything counted."""
+
+    tables: tuple[TableFacts, ...]
+    last_ts: int
+    floor_ts: int
+    """States before it cannot be read any more; 0 while all can."""
+    file_bytes: int
+    free_bytes: int
+    wal_bytes: int
+
+    def record(self) -> dict[str, object]:
+        """For programs."""
+        return {**asdict(self), "tables": [table._asdict() for table in self.tables]}
+
+
+def count(files: DataFolder) -> DatabaseFacts:
+    """
+    Count what is in a database, beside whoever writes; every revision is looked at.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with closing(open_reader(files.database)) as connection:
+        try:
+            connection.execute("BEGIN")
+            stored = read_globals(connection)
+            catalog = load_catalog(connection, stored["last_ts"])
+            kept = _kept_by_name(connection, catalog, stored["last_ts"])
+            tables = []
+            for table in sorted(catalog.tables(), key=attrgetter("number")):
+                if table.number < FIRST_TABLE_NUMBER:
+                    continue  # the database's own
+                index_id = table.indexes[BY_CREATION_TIME].id
+                (documents,) = connection.execute(statements.COUNT_CURRENT, (index_id,)).fetchone()
+                tables.append(TableFacts(table.name, documents, *kept.get(table.name, (0, 0))))
+            (free,) = connection.execute(statements.FREE_BYTES).fetchone()
+        except sqlite3.Error as error:
+            raise translate(error, files.database) from error
+    sizes = [path.stat().st_size if path.exists() else 0 for path in (files.database, files.wal)]
+    return DatabaseFacts(tuple(tables), stored["last_ts"], stored["floor_ts"], sizes[0], int(free), sizes[1])
+
+
+def _kept_by_name(connection: sqlite3.Connection, catalog: Catalog, ts: int) -> dict[str, tuple[int, int]]:
+    """Revisions and bytes of each table: in its tablet, in those it had before, and in what imports fill for it."""
+    names = {table.tablet: table.name for table in catalog.tables()}
+    names |= {tablet.table.tablet: tablet.table.name for tablet in tablets(Snapshot(connection, ts, catalog))}
+    kept: dict[str, tuple[int, int]] = {}
+    for tablet, revisions, size in connection.execute(statements.COUNT_REVISIONS):
+        before = kept.get(names.get(tablet, ""), (0, 0))
+        kept[names.get(tablet, "")] = (before[0] + revisions, before[1] + size)
+    return kept
+
+
+def table_sizes(files: DataFolder) -> list[TableSize]:
+    """
+    The user's tables by name, as of one moment, beside whoever writes.
+
+    Documents and revisions are counted in their indexes alone, without reading any;
+    their bytes are added up for the oldest and newest of a table, SIZE_SAMPLE in all, and estimated from those.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with closing(open_reader(files.database)) as connection:
+        try:
+            connection.execute("BEGIN")
+            catalog = load_catalog(connection, read_globals(connection)["last_ts"])
+            return [_size_of(connection, catalog.table(name)) for name in catalog.names()]
+        except sqlite3.Error as error:
+            raise translate(error, files.database) from error
+
+
+def _size_of(connection: sqlite3.Connection, table: TableInfo) -> TableSize:
+    index_id = table.indexes[BY_CREATION_TIME].id
+    (documents,) = connection.execute(statements.COUNT_CURRENT, (index_id,)).fetchone()
+    (revisions,) = connection.execute(statements.COUNT_REVISIONS_OF, (table.tablet,)).fetchone()
+    if documents <= SIZE_SAMPLE:
+        (size_bytes,) = connection.execute(statements.SIZE_FIRST, (index_id, documents)).fetchone()
+        return TableSize(table.name, documents, size_bytes, True, revisions)
+    half = SIZE_SAMPLE // 2
+    ends = [
+        connection.execute(statement, (index_id, half)) for statement in (statements.SIZE_FIRST, statements.SIZE_LAST)
+    ]
+    sampled = sum(cursor.fetchone()[0] for cursor in ends)
+    return TableSize(table.name, documents, sampled * documents // (2 * half), False, revisions)
+
+
+async def inspect_file(database: Path) -> FileFacts:
+    """
+    Read the facts, beside whoever writes.
+
+    Raises:
+        sqlite3.Error: the file cannot be read.
+    """
+    import aiosqlite
+
+    async with aiosqlite.connect(file_uri(database, "ro"), uri=True) as connection:
+        return FileFacts(
+            page_bytes=int(await _value(connection, "PRAGMA page_size")),
+            pages=int(await _value(connection, "PRAGMA page_count")),
+            free_pages=int(await _value(connection, "PRAGMA freelist_count")),
+            revisions=int(await _value(connection, statements.NEWEST_ROW)),
+            tables=int(await _value(connection, statements.COUNT_TABLES, (TABLES_TABLET,))),
+            sqlite_version=str(await _value(connection, "SELECT sqlite_version()")),
+        )
+
+
+async def _value(connection: aiosqlite.Connection, statement: str, parameters: tuple[int, ...] = ()) -> str | int:
+    async with connection.execute(statement, parameters) as cursor:
+        row = await cursor.fetchone()
+    assert row is not None, statement
+    value: str | int = row[0]
+    return value

@@ -1,0 +1,379 @@
+"""
+Changing tables, indexes and code while the old ones go on serving.
+
+::
+
+    1. drop what an interrupted change left unfinished
+    2. validate existing documents of tables whose class changed      reading, page by page
+    3. commit: new tables, new indexes as *building*                  mutations maintain them from here on
+    4. backfill the new indexes                                       one short unit after another
+    5. commit: new indexes *ready*, removed ones *dropping*, the code's fingerprint; documents written since 2 fit too,
+       and those that the new class stores otherwise are stored anew
+    6. delete the entries of removed indexes                          one short unit after another
+
+A change that is refused, or interrupted before 5, changes nothing that is served.
+Commit 5 is the code change: every query's read set has the one document of `_code`, so all live queries run again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tinyvex.errors import SchemaRejected
+from tinyvex.limits import BACKFILL_STEP_ROWS, DOCUMENT_BYTES_MAX, SCAN_PAGE_ROWS, SCHEMA_VIOLATIONS_MAX
+from tinyvex.storage.file.database_file import set_global
+from tinyvex.storage.log.catalog import (
+    BY_CREATION_TIME,
+    CODE_TABLET,
+    Catalog,
+    IndexInfo,
+    IndexState,
+    TableInfo,
+)
+from tinyvex.storage.log.document_log import Outcome, Snapshot, StoredDocument
+from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.storage.schema.document_upgrade import Validator, renew
+from tinyvex.storage.schema.index_backfill import backfill_step, drop_unfinished
+from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, fields_of, system_tables
+from tinyvex.values.ids import DocumentId
+
+if TYPE_CHECKING:
+    from tinyvex.storage.engine.store import Store
+
+__all__ = ["CODE_INTERNAL", "CODE_TABLET", "Declaration", "change_code", "change_schema"]
+
+CODE_INTERNAL = b"the served code."
+"""The internal id of the one document of `_code`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """The tables that an app declares: for each its indexes, and for each of those its fields."""
+
+    tables: Mapping[str, Mapping[str, tuple[str, ...]]]
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What differs between the file and the app."""
+
+    new_tables: list[str] = field(default_factory=list)
+    new_indexes: list[tuple[str, str]] = field(default_factory=list)
+    dropped_indexes: list[tuple[str, str]] = field(default_factory=list)
+    fingerprints: dict[str, str | None] = field(default_factory=dict)
+    outdated: set[str] = field(default_factory=set)
+    """Tables with documents that the new class stores otherwise."""
+    code: bool = False
+    newest_row: int = 0
+    tablets: Mapping[str, int] = field(default_factory=dict)
+    """Of each table, when the plan was made."""
+
+    def empty(self) -> bool:
+        return not (self.new_tables or self.new_indexes or self.dropped_indexes or self.fingerprints or self.code)
+
+
+async def change_schema(
+    store: Store,
+    declaration: Declaration,
+    *,
+    validators: Mapping[str, Validator],
+    fingerprint: str,
+    table_fingerprints: Mapping[str, str],
+    switch: Callable[[int], None] | None = None,
+    unswitch: Callable[[int], None] | None = None,
+) -> Catalog:
+    """
+    Make the database fit an app; one call at a time.
+
+    Tables that are no longer declared stay in the file and stay readable.
+    Where nothing differs, nothing is committed.
+
+    Args:
+        store: open for writing.
+        declaration: the app's tables and indexes.
+        validators: for each table with a class: a document's JSON to what is wrong with it, or to be stored of it.
+        fingerprint: of the app's code.
+        table_fingerprints: of each table's class; documents are validated only where it changed.
+        switch: called on the writer's thread with the code change's `ts`, so that units after it run the new code.
+        unswitch: called there too, to take a `switch` back that did not commit.
+
+    Returns:
+        The catalog afterwards.
+
+    Raises:
+        SchemaRejected: existing documents do not fit; `violations` lists up to 100 of `total`, with id and problem.
+        StorageError: the file cannot be written.
+    """
+    change = _SchemaChange(store, declaration, validators, fingerprint, table_fingerprints, switch, unswitch)
+    return await change.run()
+
+
+class _SchemaChange:
+    def __init__(
+        self,
+        store: Store,
+        declaration: Declaration,
+        validators: Mapping[str, Validator],
+        fingerprint: str,
+        table_fingerprints: Mapping[str, str],
+        switch: Callable[[int], None] | None,
+        unswitch: Callable[[int], None] | None,
+    ) -> None:
+        self._store = store
+        self._declaration = declaration
+        self._validators = validators
+        self._fingerprint = fingerprint
+        self._table_fingerprints = table_fingerprints
+        self._switch = switch
+        self._unswitch = unswitch
+
+    async def run(self) -> Catalog:
+        store = self._store
+        await drop_unfinished(store)
+        plan = await store.read(self._plan)
+        if not plan.empty():
+            await self._validate_existing(plan)
+            while (tablets := await store.write(partial(self._prepare, plan))) is None:
+                plan = await store.read(self._plan)
+                await self._validate_existing(plan)
+            await self._backfill()
+            await self._switch_over(plan, tablets)
+            await drop_unfinished(store)
+        return await store.read(lambda snapshot: snapshot.catalog)
+
+    # 1. What differs.
+
+    def _plan(self, snapshot: Snapshot) -> _Plan:
+        plan = _Plan(newest_row=snapshot.newest_row(), tablets=_tablets(snapshot))
+        code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
+        plan.code = code is None or fields_of(code)["fingerprint"] != self._fingerprint
+        existing = set(snapshot.catalog.names())
+        for name, indexes in self._declaration.tables.items():
+            fingerprint = self._table_fingerprints.get(name)
+            if name not in existing:
+                plan.new_tables.append(name)
+                plan.fingerprints[name] = fingerprint
+                continue
+            table = snapshot.catalog.table(name)
+            if table.fingerprint != fingerprint:
+                plan.fingerprints[name] = fingerprint
+            for index_name, index in table.indexes.items():
+                if index_name != BY_CREATION_TIME and indexes.get(index_name) != index.fields:
+                    plan.dropped_indexes.append((name, index_name))
+            for index_name, fields in indexes.items():
+                if index_name not in table.indexes or table.indexes[index_name].fields != fields:
+                    plan.new_indexes.append((name, index_name))
+        # What is written to a table that no class describes must be looked at when one does again.
+        for name in existing - set(self._declaration.tables):
+            if snapshot.catalog.table(name).fingerprint is not None:
+                plan.fingerprints[name] = None
+        return plan
+
+    # 2. Do the documents fit?
+
+    async def _validate_existing(self, plan: _Plan) -> None:
+        violations = _Violations(self._validators, plan.outdated)
+        for name in plan.fingerprints:
+            if name in self._validators and name not in plan.new_tables:
+                lo: bytes | None = KEY_MIN
+                while lo is not None:
+                    lo = await self._store.read(partial(_validate_page, violations, name, lo))
+        violations.refuse()
+
+    # 3. New tables, which are empty, so their indexes are ready; new indexes of others, to be built.
+
+    def _prepare(self, plan: _Plan, snapshot: Snapshot, ts: int) -> Outcome[Mapping[str, int] | None]:
+        """The value is each table's tablet from now on; None where an import has changed that since the plan."""
+        if _tablets(snapshot) != plan.tablets:
+            return Outcome(None)
+        change = SystemChange(snapshot, ts)
+        numbers = snapshot.globals()
+        number, tablet, index_id = (numbers[f"next_{name}"] for name in ("table_number", "tablet", "index_id"))
+        catalog = snapshot.catalog
+        tables, indexes = system_tables(catalog)
+
+        def add_index(of: int, name: str, fields: tuple[str, ...], state: IndexState) -> None:
+            nonlocal index_id
+            change.insert(
+                indexes,
+                {
+                    "tablet": of, "indexId": index_id, "name": name, "fields": list(fields), "state": state,
+                    "everReady": state == "ready",
+                },
+            )  # fmt: skip
+            index_id += 1
+
+        created: dict[str, int] = {}
+        for name in plan.new_tables:
+            created[name] = tablet
+            change.insert(tables, {"name": name, "number": number, "tablet": tablet, "fingerprint": None})
+            add_index(tablet, BY_CREATION_TIME, ("_creationTime",), "ready")
+            for index_name, fields in self._declaration.tables[name].items():
+                add_index(tablet, index_name, fields, "ready")
+            number += 1
+            tablet += 1
+        for name, index_name in plan.new_indexes:
+            fields = self._declaration.tables[name][index_name]
+            add_index(catalog.table(name).tablet, index_name, fields, "building")
+
+        def store_numbers(connection: sqlite3.Connection) -> None:
+            set_global(connection, "next_table_number", number)
+            set_global(connection, "next_tablet", tablet)
+            set_global(connection, "next_index_id", index_id)
+
+        record = change.record()
+        return Outcome(dict(plan.tablets) | created, record, None if record is None else store_numbers)
+
+    # 4. Documents that are older than an index.
+
+    async def _backfill(self) -> None:
+        catalog = await self._store.read(lambda snapshot: snapshot.catalog)
+        for table in catalog.tables():
+            if not all(index.ready for index in table.maintained):
+                lo: bytes | None = KEY_MIN
+                while lo is not None:
+                    lo = await self._store.write(partial(backfill_step, table.name, lo))
+
+    # 5. The code change.
+
+    async def _switch_over(self, plan: _Plan, tablets: Mapping[str, int]) -> None:
+        place: tuple[int, Mapping[str, int]] | None = plan.newest_row, tablets
+        while place is not None:
+            place = await self._store.write(partial(self._code_change, plan, *place))
+
+    def _code_change(
+        self, plan: _Plan, validated: int, known: Mapping[str, int], snapshot: Snapshot, ts: int
+    ) -> Outcome[tuple[int, Mapping[str, int]] | None]:
+        """
+        The commit that makes all of it current.
+
+        Its value says where to go on where more is to be validated: after which row of the log, for which tablets.
+        A table that got another tablet has other documents, which may be older in the log than the plan is.
+        """
+        now = {name: tablet for name, tablet in _tablets(snapshot).items() if name in known}
+        if now != known:
+            return Outcome((0, now))
+        more = self._validate_since(plan, validated, snapshot)
+        if more is not None:
+            return Outcome((more, known))
+        change = SystemChange(snapshot, ts)
+        _carry_out(plan, snapshot, change)
+        code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
+        if code is None:
+            change.insert(snapshot.catalog.table("_code"), {"fingerprint": self._fingerprint}, CODE_INTERNAL)
+        else:
+            change_code(change, code, fingerprint=self._fingerprint)
+
+        def switch(connection: sqlite3.Connection) -> None:
+            for name in sorted(plan.outdated):
+                table = snapshot.catalog.table(name)
+                kept = [index for index in table.maintained if not _is_dropped(plan, table, index)]
+                renew(connection, snapshot.catalog, table, kept, self._validators[name], ts)
+            if self._switch is not None:
+                self._switch(ts)
+
+        def unswitch() -> None:
+            if self._unswitch is not None:
+                self._unswitch(ts)
+
+        record = change.record()
+        assert record is not None
+        return Outcome(None, record._replace(moves=bool(plan.outdated)), switch, unswitch)
+
+    def _validate_since(self, plan: _Plan, validated: int, snapshot: Snapshot) -> int | None:
+        """Look at what the old code wrote after a row of the log, some of it at a time; None when that was all."""
+        violations = _Violations(self._validators, plan.outdated)
+        tablets = {
+            table.tablet: table
+            for table in snapshot.catalog.tables()
+            if table.name in plan.fingerprints and table.name in self._validators
+        }
+        rows = snapshot.rows_since(validated, BACKFILL_STEP_ROWS)
+        for _, tablet, internal in rows:
+            if tablet in tablets and (stored := snapshot.get(tablet, internal)) is not None:
+                violations.look(tablets[tablet], stored)
+        violations.refuse()
+        return None if len(rows) < BACKFILL_STEP_ROWS else rows[-1][0]
+
+
+def _is_dropped(plan: _Plan, table: TableInfo, index: IndexInfo) -> bool:
+    """Whether it is one that goes, and not a new one of its name, which is being built."""
+    return index.ready and (table.name, index.name) in plan.dropped_indexes
+
+
+def _carry_out(plan: _Plan, snapshot: Snapshot, change: SystemChange) -> None:
+    tables, indexes = system_tables(snapshot.catalog)
+    # By name: an import may have given a table other indexes of these names since the plan.
+    named = {tablet: name for name, tablet in _tablets(snapshot).items()}
+    for found in documents(snapshot, indexes):
+        if found.fields["state"] == "building":
+            change.update(indexes, found, state="ready", everReady=True)
+        elif (named.get(found.fields["tablet"]), found.fields["name"]) in plan.dropped_indexes:
+            change.update(indexes, found, state="dropping")
+    for found in documents(snapshot, tables):
+        name = found.fields["name"]
+        if name in plan.fingerprints:
+            change.update(tables, found, fingerprint=plan.fingerprints[name])
+
+
+def change_code(change: SystemChange, code: StoredDocument, **fields: Any) -> None:
+    """Let this commit be a change of the code: all live queries run again."""
+    change.update(change.catalog.table("_code"), SystemDocument.of(code), **fields)
+
+
+def _tablets(snapshot: Snapshot) -> Mapping[str, int]:
+    return {name: snapshot.catalog.table(name).tablet for name in snapshot.catalog.names()}
+
+
+def _validate_page(violations: _Violations, name: str, lo: bytes, snapshot: Snapshot) -> bytes | None:
+    """Look at some documents; where to go on, None at the end."""
+    table = snapshot.catalog.table(name)
+    page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=SCAN_PAGE_ROWS)
+    for stored in page:
+        violations.look(table, stored)
+    return None if page.complete else successor(page[-1].key)
+
+
+class _Violations:
+    """What does not fit; and which tables have documents that fit, but are to be stored otherwise."""
+
+    def __init__(self, validators: Mapping[str, Validator], outdated: set[str]) -> None:
+        self._validators = validators
+        self._outdated = outdated
+        self._listed: list[dict[str, Any]] = []
+        self._total = 0
+
+    def look(self, table: TableInfo, stored: StoredDocument) -> None:
+        """Validate one document."""
+        problems, json = self._validators[table.name](stored.json)
+        if not problems and json != stored.json:
+            self._outdated.add(table.name)
+            if len(json) > DOCUMENT_BYTES_MAX:
+                problems = [f"with its defaults it has {len(json)} bytes; the limit is {DOCUMENT_BYTES_MAX}"]
+        for problem in problems:
+            self._total += 1
+            if len(self._listed) < SCHEMA_VIOLATIONS_MAX:
+                text = DocumentId(table.number, stored.internal).text
+                self._listed.append({"table": table.name, "id": text, "problem": problem})
+
+    def refuse(self) -> None:
+        """
+        Raise if there were any.
+
+        Raises:
+            SchemaRejected: there were.
+        """
+        if self._total:
+            first = self._listed[0]
+            problems = "1 problem" if self._total == 1 else f"{self._total} problems"
+            raise SchemaRejected(
+                f"{problems} in existing documents, the first in table {first['table']!r},"
+                f" document {first['id']}: {first['problem']};"
+                " give a new field a default, keep an old one, or change the documents first",
+                violations=self._listed,
+                total=self._total,
+            )

@@ -1,0 +1,99 @@
+"""Writing the system tables: commits that change what tables and indexes there are."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tinyvex.limits import SCAN_PAGE_ROWS
+from tinyvex.storage.log.catalog import BY_CREATION_TIME, INDEXES_TABLET, TABLES_TABLET, Catalog, TableInfo
+from tinyvex.storage.log.document_log import CommitRecord, Snapshot, StoredDocument, Write
+from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.values.codec import decode_canonical, encode
+from tinyvex.values.ids import DocumentId, new_internal
+from tinyvex.values.timestamps import creation_time, next_creation_time
+
+__all__ = ["SystemChange", "SystemDocument", "documents", "fields_of", "system_tables"]
+
+
+class SystemDocument(NamedTuple):
+    """A document of a system table, and its fields."""
+
+    stored: StoredDocument
+    fields: dict[str, Any]
+
+    @classmethod
+    def of(cls, stored: StoredDocument) -> SystemDocument:
+        """A stored document, read."""
+        return cls(stored, fields_of(stored))
+
+
+def documents(snapshot: Snapshot, table: TableInfo) -> Iterator[SystemDocument]:
+    """All documents of a small table, in the order of their creation."""
+    index = table.indexes[BY_CREATION_TIME]
+    lo = KEY_MIN
+    while True:
+        page = snapshot.page(index, lo, KEY_MAX, limit=SCAN_PAGE_ROWS)
+        for stored in page:
+            yield SystemDocument.of(stored)
+        if page.complete:
+            return
+        lo = successor(page[-1].key)
+
+
+class SystemChange:
+    """
+    Collects the writes of one commit to system tables.
+
+    What functions write goes through a transaction, which is a floor above;
+    here are no read sets and no overlay, because nothing is read that was written.
+    """
+
+    def __init__(self, snapshot: Snapshot, ts: int) -> None:
+        self.ts = ts
+        self.catalog = snapshot.catalog
+        self._random = random.Random(ts)
+        self._creation_time = 0.0
+        self._writes: list[Write] = []
+
+    def insert(self, table: TableInfo, fields: dict[str, Any], internal: bytes | None = None) -> None:
+        """Add a document."""
+        last = self._creation_time
+        self._creation_time = creation_time(self.ts) if last == 0.0 else next_creation_time(last)
+        internal = new_internal(self.ts, self._random) if internal is None else internal
+        document = fields | {"_creationTime": self._creation_time, "_id": DocumentId(table.number, internal).text}
+        keys = tuple(table.keys(document, internal))
+        self._writes.append(Write(table.tablet, internal, encode(document), None, (), keys, ()))
+
+    def update(self, table: TableInfo, found: SystemDocument, **fields: Any) -> None:
+        """Change fields, none of which is indexed."""
+        stored = found.stored
+        keys = tuple(table.keys(found.fields, stored.internal))
+        data = encode(found.fields | fields)
+        self._writes.append(Write(table.tablet, stored.internal, data, stored.ts, (), (), keys))
+
+    def delete(self, table: TableInfo, found: SystemDocument) -> None:
+        """Remove a document."""
+        stored = found.stored
+        keys = tuple(table.keys(found.fields, stored.internal))
+        self._writes.append(Write(table.tablet, stored.internal, None, stored.ts, keys, (), ()))
+
+    def record(self) -> CommitRecord | None:
+        """The commit; None where nothing was written."""
+        return CommitRecord(self.ts, tuple(self._writes)) if self._writes else None
+
+
+def fields_of(stored: StoredDocument) -> dict[str, Any]:
+    """A stored document's fields."""
+    fields = decode_canonical(stored.json)
+    assert isinstance(fields, dict), fields
+    return fields
+
+
+def system_tables(catalog: Catalog) -> tuple[TableInfo, TableInfo]:
+    """`_tables` and `_indexes`."""
+    tables, indexes = catalog.tablet(TABLES_TABLET), catalog.tablet(INDEXES_TABLET)
+    assert tables is not None
+    assert indexes is not None
+    return tables, indexes
