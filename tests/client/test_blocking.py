@@ -208,6 +208,9 @@ def test_a_program_that_does_not_close_its_client_ends(loopback: LoopbackServer,
 def test_a_forked_process_is_told_that_the_client_is_not_its_own(loopback: LoopbackServer) -> None:
     """Its calls would wait for ever for a thread that only its parent has; and leaving the block is nothing to it."""
     script = """
+        import warnings
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of the fork that this tests
         with tv.connect_blocking(url) as client:
             child = os.fork()
             if child == 0:
