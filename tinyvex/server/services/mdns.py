@@ -22,7 +22,7 @@ import logging
 import re
 import socket
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import msgspec
@@ -35,7 +35,9 @@ from tinyvex.server.transport.listener import WILDCARDS
 if TYPE_CHECKING:
     from zeroconf.asyncio import AsyncServiceInfo
 
-    from tinyvex.server.server import Server
+    from tinyvex.server.options import ServerOptions
+    from tinyvex.server.transport.listener import PortListener
+    from tinyvex.storage.engine.store import Store
 
 __all__ = ["FoundServer", "advertise", "browse", "require_zeroconf"]
 
@@ -60,6 +62,19 @@ class FoundServer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     tls_fingerprint: str | None
 
 
+class AdvertisedServer(Protocol):
+    """The parts of a server that an announcement describes."""
+
+    options: ServerOptions
+    listening: PortListener
+    store: Store
+
+    @property
+    def port(self) -> int:
+        """The port that the server listens on."""
+        ...
+
+
 def require_zeroconf() -> None:
     """
     See that the library is installed, without importing it.
@@ -71,7 +86,7 @@ def require_zeroconf() -> None:
         raise StartError("finding servers on the local network needs zeroconf: pip install 'tinyvex[lan]'")
 
 
-async def advertise(server: Server, name: str) -> None:
+async def advertise(server: AdvertisedServer, name: str) -> None:
     """
     Announce a server until cancelled, which says goodbye.
 
@@ -103,7 +118,7 @@ async def advertise(server: Server, name: str) -> None:
             await zeroconf.async_close()
 
 
-def _service(server: Server, name: str, addresses: list[str]) -> AsyncServiceInfo:
+def _service(server: AdvertisedServer, name: str, addresses: list[str]) -> AsyncServiceInfo:
     from zeroconf.asyncio import AsyncServiceInfo
 
     database_id = server.store.database_id
