@@ -128,7 +128,7 @@ def test_nobody_there_is_an_error_in_time(loopback: LoopbackServer) -> None:
     """A script does not hang for ever, and learns why."""
     loopback.close()
     with (
-        pytest.raises(ConnectionLost, match=r"within 0\.3 seconds: nobody answers"),
+        pytest.raises(ConnectionLost, match=r"within 0\.3 seconds: no server answers"),
         connect_blocking(loopback.url, timeout_seconds=0.3),
     ):
         pass

@@ -243,7 +243,7 @@ def test_an_action_in_flight_is_lost_with_the_connection() -> None:
                 world.cut()
 
             group.start_soon(cut_when_running)
-            with pytest.raises(ConnectionLost, match="whether it ran is unknown"):
+            with pytest.raises(ConnectionLost, match="its outcome is unknown"):
                 await client.action(SLOW)
 
     in_fake_world(scenario)

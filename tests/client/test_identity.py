@@ -47,7 +47,7 @@ def speaking(opened: ClientIdentity) -> ClientIdentity:
     """For Ada, at version 1."""
     opened.supply(ADA)
     assert said(opened) == (0, "user", ADA)
-    opened.answered(None)
+    opened.receive_answer(None)
     return opened
 
 
@@ -56,25 +56,25 @@ def test_without_a_source_nothing_is_said() -> None:
     identity = ClientIdentity()
     identity.set_source(has_source=False)
     identity.opened()
-    assert (identity.wants_token, identity.holds, said(identity)) == (False, False, None)
+    assert (identity.wants_token, identity.blocks_sending, said(identity)) == (False, False, None)
 
 
 def test_everything_waits_until_the_answer(opened: ClientIdentity) -> None:
     """S-83: from the opening of a socket to the answer, nothing else is said."""
     assert opened.wants_token
-    held = [opened.holds]
+    held = [opened.blocks_sending]
     opened.supply(ADA)
-    held.append(opened.holds)
+    held.append(opened.blocks_sending)
     said(opened)
-    held.append(opened.holds)
-    opened.answered(None)
-    assert (held, opened.holds) == ([True, True, True], False)
+    held.append(opened.blocks_sending)
+    opened.receive_answer(None)
+    assert (held, opened.blocks_sending) == ([True, True, True], False)
 
 
 def test_nobody_needs_no_message(opened: ClientIdentity) -> None:
     """A new socket speaks for nobody already."""
     opened.supply(None)
-    assert (said(opened), opened.holds, opened.failure) == (None, False, None)
+    assert (said(opened), opened.blocks_sending, opened.failure) == (None, False, None)
 
 
 def test_a_refused_token_is_asked_for_once_more(opened: ClientIdentity) -> None:
@@ -82,8 +82,8 @@ def test_a_refused_token_is_asked_for_once_more(opened: ClientIdentity) -> None:
     for wanted in (True, False):
         opened.supply(ADA)
         said(opened)
-        opened.answered(REFUSAL)
-        assert (opened.wants_token, opened.holds) == (wanted, wanted)
+        opened.receive_answer(REFUSAL)
+        assert (opened.wants_token, opened.blocks_sending) == (wanted, wanted)
     assert opened.failure is not None
     assert opened.failure.name == "Unauthenticated"
 
@@ -92,8 +92,8 @@ def test_the_notice_of_a_refusal_changes_nothing(opened: ClientIdentity) -> None
     """The answer has said it: the notice is for others."""
     opened.supply(ADA)
     said(opened)
-    opened.answered(REFUSAL)
-    opened.notified(notice(0, attempted=True))
+    opened.receive_answer(REFUSAL)
+    opened.receive_auth_error(notice(0, attempted=True))
     opened.supply(ADA_AGAIN)
     assert said(opened) == (0, "user", ADA_AGAIN)
 
@@ -101,17 +101,17 @@ def test_the_notice_of_a_refusal_changes_nothing(opened: ClientIdentity) -> None
 def test_a_failing_source_leaves_nobody(opened: ClientIdentity) -> None:
     """The client goes on, and tells why."""
     opened.fail(Unauthenticated("broken"))
-    assert (opened.wants_token, opened.holds, said(opened)) == (False, False, None)
+    assert (opened.wants_token, opened.blocks_sending, said(opened)) == (False, False, None)
     assert str(opened.failure) == "broken"
 
 
 def test_a_renewal_holds_nothing_up(speaking: ClientIdentity) -> None:
     """The token before it still holds."""
     speaking.renew()
-    assert (speaking.wants_token, speaking.holds) == (True, False)
+    assert (speaking.wants_token, speaking.blocks_sending) == (True, False)
     speaking.supply(ADA_AGAIN)
-    assert (said(speaking), speaking.holds) == ((1, "user", ADA_AGAIN), False)
-    speaking.answered(None)
+    assert (said(speaking), speaking.blocks_sending) == ((1, "user", ADA_AGAIN), False)
+    speaking.receive_answer(None)
     assert speaking.token == ADA_AGAIN
 
 
@@ -119,17 +119,17 @@ def test_a_renewal_that_fails_takes_nothing_away(speaking: ClientIdentity) -> No
     """The token before it holds until it ends, though the failure is told."""
     speaking.renew()
     speaking.fail(Unauthenticated("broken"))
-    assert (speaking.token, speaking.holds, said(speaking)) == (ADA, False, None)
+    assert (speaking.token, speaking.blocks_sending, said(speaking)) == (ADA, False, None)
     assert speaking.failure is not None
 
 
 def test_the_end_of_a_token_asks_for_another(speaking: ClientIdentity) -> None:
     """S-85: from the version that the notice has."""
-    speaking.notified(notice(2))
-    assert (speaking.wants_token, speaking.holds) == (True, True)
+    speaking.receive_auth_error(notice(2))
+    assert (speaking.wants_token, speaking.blocks_sending) == (True, True)
     speaking.supply(ADA_AGAIN)
     assert said(speaking) == (2, "user", ADA_AGAIN)
-    speaking.answered(None)
+    speaking.receive_answer(None)
     assert speaking.failure is None
 
 
@@ -138,9 +138,9 @@ def test_a_renewal_may_cross_the_end(speaking: ClientIdentity) -> None:
     speaking.renew()
     speaking.supply(ADA_AGAIN)
     said(speaking)
-    speaking.notified(notice(2))
+    speaking.receive_auth_error(notice(2))
     assert not speaking.wants_token
-    speaking.answered(None)
+    speaking.receive_answer(None)
     speaking.set_source(has_source=False)
     assert said(speaking) == (3, "none", None)
 
@@ -148,10 +148,10 @@ def test_a_renewal_may_cross_the_end(speaking: ClientIdentity) -> None:
 def test_signing_out_goes_first(speaking: ClientIdentity) -> None:
     """Nothing that comes later is said by who was signed in."""
     speaking.set_source(has_source=False)
-    assert speaking.holds
+    assert speaking.blocks_sending
     assert said(speaking) == (1, "none", None)
-    speaking.answered(None)
-    assert (said(speaking), speaking.token, speaking.wants_token, speaking.holds) == (None, None, False, False)
+    speaking.receive_answer(None)
+    assert (said(speaking), speaking.token, speaking.wants_token, speaking.blocks_sending) == (None, None, False, False)
 
 
 def test_signing_out_waits_for_an_answer_under_way(opened: ClientIdentity) -> None:
@@ -159,8 +159,8 @@ def test_signing_out_waits_for_an_answer_under_way(opened: ClientIdentity) -> No
     opened.supply(ADA)
     said(opened)
     opened.set_source(has_source=False)
-    assert (said(opened), opened.holds) == (None, True)
-    opened.answered(None)
+    assert (said(opened), opened.blocks_sending) == (None, True)
+    opened.receive_answer(None)
     assert said(opened) == (1, "none", None)
 
 
@@ -169,16 +169,16 @@ def test_a_refusal_for_a_source_that_is_gone_is_not_told(opened: ClientIdentity)
     opened.supply(ADA)
     said(opened)
     opened.set_source(has_source=False)
-    opened.answered(REFUSAL)
-    assert (opened.failure, said(opened), opened.holds) == (None, None, False)
+    opened.receive_answer(REFUSAL)
+    assert (opened.failure, said(opened), opened.blocks_sending) == (None, None, False)
 
 
 def test_another_source_signs_out_and_asks(speaking: ClientIdentity) -> None:
     """Until it has answered, nobody speaks, and nothing is said."""
     speaking.set_source(has_source=True)
     assert said(speaking) == (1, "none", None)
-    speaking.answered(None)
-    assert (speaking.wants_token, speaking.holds) == (True, True)
+    speaking.receive_answer(None)
+    assert (speaking.wants_token, speaking.blocks_sending) == (True, True)
     speaking.supply(ADA_AGAIN)
     assert said(speaking) == (2, "user", ADA_AGAIN)
 
@@ -195,7 +195,7 @@ def test_a_client_is_one_users(speaking: ClientIdentity) -> None:
     speaking.lost()
     speaking.opened()
     speaking.supply(BOB)
-    assert (said(speaking), speaking.holds) == (None, False)
+    assert (said(speaking), speaking.blocks_sending) == (None, False)
     assert speaking.failure is not None
     assert speaking.failure.name == "SessionIdentity"
 
@@ -204,8 +204,8 @@ def test_a_session_of_somebody_else_is_not_asked_again(opened: ClientIdentity) -
     """S-86: another token of the same user would be refused, too."""
     opened.supply(ADA)
     said(opened)
-    opened.answered(OTHER_USER)
-    assert (opened.wants_token, opened.holds) == (False, False)
+    opened.receive_answer(OTHER_USER)
+    assert (opened.wants_token, opened.blocks_sending) == (False, False)
 
 
 def test_a_new_socket_begins_anew(speaking: ClientIdentity) -> None:
@@ -213,7 +213,7 @@ def test_a_new_socket_begins_anew(speaking: ClientIdentity) -> None:
     speaking.lost()
     assert not speaking.wants_token
     speaking.opened()
-    assert (speaking.wants_token, speaking.holds) == (True, True)
+    assert (speaking.wants_token, speaking.blocks_sending) == (True, True)
     speaking.supply(ADA)
     assert said(speaking) == (0, "user", ADA)
 
@@ -231,9 +231,9 @@ def test_an_administrator_acts_as_somebody(opened: ClientIdentity) -> None:
     assert params is not None
     assert (params.kind, params.token) == ("admin", "secret")
     assert params.acting_as == {"subject": "ada", "age": {"$integer": "BwAAAAAAAAA="}}
-    assert opened.holds
-    opened.answered(None)
-    assert not opened.holds
+    assert opened.blocks_sending
+    opened.receive_answer(None)
+    assert not opened.blocks_sending
 
 
 def test_an_administrator_acts_as_the_same_on_every_socket(opened: ClientIdentity) -> None:
@@ -241,7 +241,7 @@ def test_an_administrator_acts_as_the_same_on_every_socket(opened: ClientIdentit
     for _ in range(3):
         opened.supply(ActingAs("secret", {"subject": "ada"}))
         assert said(opened) == (0, "admin", "secret")
-        opened.answered(None)
+        opened.receive_answer(None)
         assert (opened.failure, opened.token) == (None, "secret")
         opened.lost()
         opened.opened()
@@ -257,7 +257,7 @@ def test_acting_as_another_needs_another_client(opened: ClientIdentity) -> None:
     """A session is its first identity's, an administrator's too."""
     opened.supply(ActingAs("secret", {"subject": "ada"}))
     opened.next_params()
-    opened.answered(None)
+    opened.receive_answer(None)
     opened.supply(ActingAs("secret", {"subject": "bob"}))
     assert opened.next_params() is None
     assert opened.failure is not None

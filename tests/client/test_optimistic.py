@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tinyvex.client.decoding import encode_arguments
-from tinyvex.client.optimistic import Key, LocalStore
+from tinyvex.client.optimistic import LocalStore, QueryKey
 from tinyvex.errors import DecodeError, InvalidValue
 from tinyvex.values import codec
 
 
-def store(base: dict[str, Any], layer: dict[Key, bytes] | None = None) -> LocalStore:
+def store(base: dict[str, Any], layer: dict[QueryKey, bytes] | None = None) -> LocalStore:
     """A store with results of `m:get {name}`."""
     results = {("m:get", encode_arguments({"name": name})): codec.encode(value) for name, value in base.items()}
     return LocalStore(results, {} if layer is None else layer)
@@ -27,7 +27,7 @@ def test_get_reads_the_servers_result() -> None:
 
 def test_what_was_set_is_read_back() -> None:
     """By the same update and by those after it; the server's result stays what it is."""
-    layer: dict[Key, bytes] = {}
+    layer: dict[QueryKey, bytes] = {}
     store({"a": 1}, layer).set("m:get", {"name": "a"}, 2)
     assert store({"a": 1}, layer).get("m:get", {"name": "a"}) == 2
     assert store({"a": 1}).get("m:get", {"name": "a"}) == 1

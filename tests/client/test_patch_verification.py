@@ -5,11 +5,10 @@ from typing import Any
 
 import msgspec
 
-from tinyvex.client.events import Changed, Completed, Failed
+from tinyvex.client.pending_requests import CallKind
 from tinyvex.client.query_set import ClientQuery
 from tinyvex.client.query_value import QueryValue
-from tinyvex.client.requests import Kind
-from tinyvex.client.state import ClientState
+from tinyvex.client.state import ClientState, Completed, Failed, ResultsChanged
 
 GREETING = {
     "protocolVersion": 1, "serverVersion": "1", "databaseId": "d", "epoch": "e", "lastTs": 0, "clientClockSkew": 0,
@@ -92,7 +91,7 @@ def test_a_result_that_disagrees_is_asked_for_whole() -> None:
     assert request["params"]["modifications"][1]["resume"] is None
     served.tell({"type": "QueryUpdated", "queryId": 0, "hash": "h1", "value": [1, 3]}, query_set=2)
     assert served.query.shown == QueryValue(b"[1,3]")
-    assert Changed([0]) in served.client.events()
+    assert ResultsChanged([0]) in served.client.events()
 
 
 def test_checks_are_nobodys_calls() -> None:
@@ -114,7 +113,7 @@ def test_checks_are_nobodys_calls() -> None:
 def test_other_calls_are_completed_beside_checks() -> None:
     """A one-shot query of the user is told of as ever."""
     served = Served()
-    served.client.call(Kind.QUERY, "m:g", b"{}")
+    served.client.call(CallKind.QUERY, "m:g", b"{}")
     served.listen()
     served.answer(served.asked.pop(), {"value": 7, "ts": 1, "logLines": []})
     assert [type(event) for event in served.client.events()] == [Completed]

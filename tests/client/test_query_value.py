@@ -34,7 +34,7 @@ def test_a_patch_that_does_not_fit_leaves_the_value() -> None:
 )
 def test_it_says_the_same_json_in_any_order_of_keys(other: bytes, expected: bool) -> None:
     """But `true` is not 1."""
-    assert QueryValue(b'{"a":1,"b":2}').says(other) is expected
+    assert QueryValue(b'{"a":1,"b":2}').is_same_json(other) is expected
 
 
 def test_a_patched_value_is_not_encoded_to_be_compared() -> None:

@@ -89,7 +89,11 @@ def test_a_server_that_proves_itself_is_believed(made: Certificates, loop: str, 
         (lambda _: None, "127.0.0.1", "unable to get local issuer certificate"),
         (lambda made: made.authority, "127.0.0.1", "IP address mismatch"),
         (lambda made: made.authority, "localhost", "Hostname mismatch"),
-        (lambda _: "sha256:" + "0" * 64, "127.0.0.1", "the server's certificate is sha256:.* and not sha256:000"),
+        (
+            lambda _: "sha256:" + "0" * 64,
+            "127.0.0.1",
+            "the server's certificate has the fingerprint sha256:.*, not sha256:000",
+        ),
     ],
     ids=["unknown authority", "other address", "other name", "other certificate"],
 )
@@ -118,7 +122,7 @@ async def test_a_server_without_tls_is_no_server_for_wss(tmp_path: Path, monkeyp
             async with tv.connect(server.url.replace("ws:", "wss:"), tls="sha256:" + "0" * 64) as client:
                 async for state in client.connection_states():
                     if state.retries:
-                        assert "answers in TLS" in str(state.last_error) or "answer in TLS" in str(state.last_error)
+                        assert "TLS" in str(state.last_error)
                         break
 
 
@@ -137,10 +141,10 @@ def test_a_fingerprint_has_64_digits(pin: str) -> None:
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     """One that is not there, and one that has no certificates."""
-    with pytest.raises(ValueError, match=r"nowhere.pem cannot be used: No such file"):
+    with pytest.raises(ValueError, match=r"nowhere.pem`: No such file"):
         ServerVerification(tmp_path / "nowhere.pem", secure=True)
     (tmp_path / "empty.pem").write_text("nothing")
-    with pytest.raises(ValueError, match=r"empty.pem cannot be used: there are no certificates"):
+    with pytest.raises(ValueError, match=r"empty.pem`: it has no certificates"):
         ServerVerification(tmp_path / "empty.pem", secure=True)
 
 

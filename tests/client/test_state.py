@@ -9,12 +9,11 @@ import pytest
 
 from tests.support.fake_server import FIRST_TS, FakeServer, FakeSession, error_object
 from tinyvex import limits
-from tinyvex.client.events import Changed, Completed, Connected, Ended, Failed, SessionPhase
 from tinyvex.client.optimistic import LocalStore
-from tinyvex.client.query_set import ClientQuery, Failure
+from tinyvex.client.pending_requests import CallKind
+from tinyvex.client.query_set import ClientQuery, QueryFailure
 from tinyvex.client.query_value import QueryValue
-from tinyvex.client.requests import Kind
-from tinyvex.client.state import ClientState
+from tinyvex.client.state import ClientState, Completed, Connected, Ended, Failed, ResultsChanged, SessionPhase
 from tinyvex.errors import (
     ClientClosed,
     ConnectionLost,
@@ -83,11 +82,11 @@ class Dialogue:
 
     def add(self, name: str, by: int = 1, **kwargs: Any) -> int:
         args = codec.encode({"name": name, "by": by})
-        number = self.state.call(Kind.MUTATION, "counters:add", args, **kwargs).number
+        number = self.state.call(CallKind.MUTATION, "counters:add", args, **kwargs).number
         self.check()
         return number
 
-    def call(self, kind: Kind, path: str, args: bytes = b"{}") -> int:
+    def call(self, kind: CallKind, path: str, args: bytes = b"{}") -> int:
         return self.state.call(kind, path, args).number
 
     def take_events(self) -> list[Any]:
@@ -140,7 +139,7 @@ def test_after_the_greeting_the_query_set_goes_before_the_requests() -> None:
     """One `modifyQuerySet` from 0 to 1 has every query; requests follow in the order they were asked."""
     dialogue = Dialogue()
     dialogue.add("a")
-    dialogue.call(Kind.QUERY, "counters:get", b'{"name":"a"}')
+    dialogue.call(CallKind.QUERY, "counters:get", b'{"name":"a"}')
     dialogue.subscribe("a"), dialogue.subscribe("b")
     dialogue.dial()
     dialogue.send()
@@ -208,7 +207,7 @@ def test_which_fatal_errors_close_the_session(name: str, closes: bool) -> None:
 
 
 def test_a_subscription_shows_the_current_value_and_each_new_one() -> None:
-    """Transitions bring values, and `Changed` says which query."""
+    """Transitions bring values, and `ResultsChanged` says which query."""
     dialogue = Dialogue().open()
     dialogue.server.commit("a", 3)
     query = dialogue.subscribe("a")
@@ -217,7 +216,10 @@ def test_a_subscription_shows_the_current_value_and_each_new_one() -> None:
     dialogue.server.commit("a", 1)
     dialogue.run()
     assert shown(query) == 4
-    assert [event for event in dialogue.take_events() if isinstance(event, Changed)] == [Changed([0]), Changed([0])]
+    assert [event for event in dialogue.take_events() if isinstance(event, ResultsChanged)] == [
+        ResultsChanged([0]),
+        ResultsChanged([0]),
+    ]
 
 
 def test_equal_subscriptions_share_one_query_id() -> None:
@@ -281,7 +283,7 @@ def test_failure_and_success_follow_each_other() -> None:
     dialogue = Dialogue().open()
     query = dialogue.state.subscribe("counters:fail", b"{}")
     dialogue.run()
-    assert isinstance(query.shown, Failure)
+    assert isinstance(query.shown, QueryFailure)
     assert query.revision == 1
     dialogue.server.commit("failures", 1)
     dialogue.run()
@@ -306,7 +308,7 @@ def test_queries_above_the_servers_bound_fail_alone_until_there_is_room() -> Non
     first, second, third = (dialogue.subscribe(name) for name in "abc")
     dialogue.run()
     assert shown(first) == shown(second) == 0
-    assert isinstance(third.shown, Failure)
+    assert isinstance(third.shown, QueryFailure)
     assert third.shown.error.name == "TooManyQueries"
     dialogue.state.queries.release(first.query_id)
     dialogue.run()
@@ -321,10 +323,10 @@ def test_a_query_with_arguments_too_large_for_the_server_fails_alone() -> None:
     large = dialogue.subscribe("x" * 3000)
     small = dialogue.subscribe("a")
     dialogue.run()
-    assert isinstance(large.shown, Failure)
+    assert isinstance(large.shown, QueryFailure)
     assert large.shown.error.name == "MessageTooLarge"
     assert shown(small) == 0
-    assert dialogue.state.recovered
+    assert dialogue.state.caught_up
 
 
 def test_changes_of_the_query_set_are_collected_while_others_are_unanswered() -> None:
@@ -360,9 +362,9 @@ UPDATE = {"type": "QueryUpdated", "queryId": 0, "hash": "h"}
     [
         (transition(7, 8), "starts at 0/0/7"),
         (transition(0, 8, (1, 1)), "starts at 1/0/0"),
-        (transition(0, 8, (0, 5)), "only 0 was sent"),
+        (transition(0, 8, (0, 5)), "last query-set version sent is 0"),
         (transition(0, 8, (0, 0), {**UPDATE, "value": 1}), "was never added"),
-        ('{"jsonrpc":"2.0","id":99,"result":{}}', "was not asked"),
+        ('{"jsonrpc":"2.0","id":99,"result":{}}', "99, which is not open"),
         ('{"jsonrpc":"2.0","id":null,"error":' + json.dumps(error_object("ParseError", "bad JSON")) + "}", "bad JSON"),
         ("no JSON", "cannot be understood"),
         ('{"jsonrpc":"2.0","method":"tinyvex/transition","params":{}}', "cannot be understood"),
@@ -391,9 +393,9 @@ def test_a_transition_that_goes_backwards_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("modification", "why"),
     [
-        (UPDATE, "neither value nor patch"),
-        ({"type": "QueryUnchanged", "queryId": 0, "hash": "other"}, "not held"),
-        ({"type": "QueryRemoved", "queryId": 0}, "without being asked"),
+        (UPDATE, "neither a value nor a patch"),
+        ({"type": "QueryUnchanged", "queryId": 0, "hash": "other"}, "from a result that this client lacks"),
+        ({"type": "QueryRemoved", "queryId": 0}, "did not ask for that"),
     ],
 )
 def test_impossible_updates_are_rejected(modification: dict[str, Any], why: str) -> None:
@@ -432,7 +434,7 @@ def test_a_mutation_is_complete_with_the_transition_that_covers_it() -> None:
     dialogue.session.turn()
     dialogue.hear()
     changed, done = dialogue.take_events()
-    assert changed == Changed([query.query_id])
+    assert changed == ResultsChanged([query.query_id])
     assert (done.number, done.answer.value) == (number, b"5")
 
 
@@ -451,7 +453,7 @@ def test_a_transition_before_the_commit_does_not_complete_a_mutation() -> None:
 def test_a_failed_mutation_is_finished_at_once() -> None:
     """Its data arrives with it."""
     dialogue = Dialogue().open()
-    number = dialogue.call(Kind.MUTATION, "counters:fail")
+    number = dialogue.call(CallKind.MUTATION, "counters:fail")
     dialogue.send()
     dialogue.hear()
     error = failures(dialogue.take_events())[number]
@@ -462,8 +464,8 @@ def test_a_failed_mutation_is_finished_at_once() -> None:
 def test_actions_and_queries_are_complete_with_their_answer() -> None:
     """No transition is waited for."""
     dialogue = Dialogue().open()
-    action = dialogue.call(Kind.ACTION, "counters:slow")
-    query = dialogue.call(Kind.QUERY, "counters:echo", b'{"value":2}')
+    action = dialogue.call(CallKind.ACTION, "counters:slow")
+    query = dialogue.call(CallKind.QUERY, "counters:echo", b'{"value":2}')
     dialogue.send()
     dialogue.hear()
     assert completed(dialogue.take_events()) == [query]
@@ -501,10 +503,10 @@ def test_a_request_too_large_for_the_server_fails_alone() -> None:
 def test_an_unsent_action_is_withdrawn_when_nobody_waits_for_it() -> None:
     """A sent one, and any mutation, runs its course."""
     dialogue = Dialogue()
-    action = dialogue.call(Kind.ACTION, "counters:echo", b'{"value":1}')
+    action = dialogue.call(CallKind.ACTION, "counters:echo", b'{"value":1}')
     mutation = dialogue.add("a")
-    assert dialogue.state.requests.abandon(action)
-    assert not dialogue.state.requests.abandon(mutation)
+    assert dialogue.state.requests.withdraw(action)
+    assert not dialogue.state.requests.withdraw(mutation)
     dialogue.open()
     assert methods(dialogue.session.heard) == ["connect", "mutation"]
 
@@ -588,9 +590,9 @@ def test_unfinished_mutations_are_sent_again_in_order_under_their_numbers() -> N
 def test_sent_actions_and_queries_fail_and_unsent_ones_are_sent() -> None:
     """Whether a sent one ran is unknown, and the error says so."""
     dialogue = Dialogue().open()
-    sent = [dialogue.call(kind, "counters:slow") for kind in (Kind.ACTION, Kind.QUERY)]
+    sent = [dialogue.call(kind, "counters:slow") for kind in (CallKind.ACTION, CallKind.QUERY)]
     dialogue.send()
-    unsent = dialogue.call(Kind.ACTION, "counters:echo", b'{"value":1}')
+    unsent = dialogue.call(CallKind.ACTION, "counters:echo", b'{"value":1}')
     dialogue.lose()
     errors = failures(dialogue.take_events())
     assert sorted(errors) == sent
@@ -648,12 +650,12 @@ def test_a_fresh_socket_shows_nothing_until_everything_is_back() -> None:
     modify, answer = dialogue.session.out
     dialogue.state.receive(answer)
     dialogue.state.receive(transition(0, dialogue.server.ts))
-    assert not dialogue.state.recovered
+    assert not dialogue.state.caught_up
     assert (shown(query), dialogue.take_events()) == (0, [])
     dialogue.session.version = {"querySet": 0, "identity": 0, "ts": dialogue.server.ts}
     dialogue.session.out = [modify]
     dialogue.run()
-    assert dialogue.state.recovered
+    assert dialogue.state.caught_up
     assert (shown(query), completed(dialogue.take_events())) == (1, [number])
 
 
@@ -791,12 +793,12 @@ def test_a_failed_mutations_update_is_dropped_with_its_failure() -> None:
     query = dialogue.subscribe("a")
     dialogue.run()
     dialogue.take_events()
-    dialogue.state.call(Kind.MUTATION, "counters:fail", b"{}", update=expect("a", 7))
+    dialogue.state.call(CallKind.MUTATION, "counters:fail", b"{}", update=expect("a", 7))
     assert shown(query) == 7
     dialogue.send()
     dialogue.hear()
     assert shown(query) == 0
-    assert [type(event) for event in dialogue.take_events()] == [Changed, Changed, Failed]
+    assert [type(event) for event in dialogue.take_events()] == [ResultsChanged, ResultsChanged, Failed]
 
 
 def test_updates_survive_a_lost_connection() -> None:
@@ -861,7 +863,7 @@ def test_what_was_on_its_way_when_the_client_was_closed_is_passed_over() -> None
 
 
 def test_closing_fails_everything_once() -> None:
-    """Requests under way get ClientClosed, and nothing more is asked."""
+    """PendingRequests under way get ClientClosed, and nothing more is asked."""
     dialogue = Dialogue().open()
     number = dialogue.add("a")
     dialogue.state.close()

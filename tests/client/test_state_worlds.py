@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from tests.support.fake_server import FIRST_TS, FakeServer, FakeSession
-from tinyvex.client.events import Changed, Completed, Connected, Failed, SessionPhase
+from tinyvex.client.pending_requests import CallKind
 from tinyvex.client.query_set import ClientQuery
 from tinyvex.client.query_value import QueryValue
-from tinyvex.client.requests import Kind
-from tinyvex.client.state import ClientState
+from tinyvex.client.state import ClientState, Completed, Connected, Failed, ResultsChanged, SessionPhase
 from tinyvex.errors import ConnectionLost
 from tinyvex.values import codec
 
@@ -83,12 +82,12 @@ class World:
     def add(self) -> None:
         name, by = self.name(), self.random.randint(1, 9)
         self.expected[name] = self.expected.get(name, 0) + by
-        number = self.state.call(Kind.MUTATION, "counters:add", codec.encode({"name": name, "by": by})).number
+        number = self.state.call(CallKind.MUTATION, "counters:add", codec.encode({"name": name, "by": by})).number
         self.open_mutations[number] = name
         self.look()
 
     def call(self) -> None:
-        kind = self.random.choice([Kind.ACTION, Kind.QUERY])
+        kind = self.random.choice([CallKind.ACTION, CallKind.QUERY])
         self.open_calls.add(self.state.call(kind, "counters:echo", b'{"value":1}').number)
         self.look()
 
@@ -147,7 +146,7 @@ class World:
                 case Failed(number=number, error=error):
                     assert isinstance(error, ConnectionLost)
                     self.open_calls.remove(number)
-                case Connected() | Changed():
+                case Connected() | ResultsChanged():
                     pass
                 case _:
                     raise AssertionError(event)
@@ -196,7 +195,7 @@ class World:
         assert not self.open_mutations
         assert not self.open_calls
         assert self.server.counters == self.expected
-        assert self.state.recovered
+        assert self.state.caught_up
         for query in self.held:
             assert isinstance(query.shown, QueryValue)
             assert json.loads(query.shown.json) == self.server.counters.get(json.loads(query.args)["name"], 0)

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from tinyvex.client.query_set import ClientQuery, Failure, Outcome
+from tinyvex.client.query_set import ClientQuery, QueryFailure, QueryResult
 from tinyvex.client.query_value import QueryValue
 from tinyvex.client.subscription import Subscription
 from tinyvex.errors import ClientClosed, FunctionFailed, TinyvexError
@@ -25,7 +25,7 @@ class Source:
     def release(self) -> None:
         self.released += 1
 
-    def show(self, outcome: Outcome) -> None:
+    def show(self, outcome: QueryResult) -> None:
         self.query.shown = outcome
         self.query.revision += 1
         self.values.wake()
@@ -56,7 +56,7 @@ async def test_a_failure_is_one_step_of_the_iteration() -> None:
     source = Source()
     caught = []
     for _ in range(2):
-        source.show(Failure(FunctionFailed("no")))
+        source.show(QueryFailure(FunctionFailed("no")))
         with pytest.raises(FunctionFailed) as failed:
             await anext(source.values)
         caught.append(failed.value)

@@ -157,7 +157,7 @@ def test_a_port_that_speaks_something_else_is_named_as_such() -> None:
     joined = Joined()
     joined.link.connection_made(joined.pipe)
     joined.link.data_received(b"220 mail.example ESMTP\r\n")
-    assert "does not speak WebSocket" in str(joined.lose())
+    assert "is not a WebSocket server" in str(joined.lose())
 
 
 def test_closing_before_the_handshake_drops_the_socket() -> None:

@@ -146,8 +146,8 @@ async def test_rows_that_are_kept_are_right_after_each_change(tmp_path: Path, cu
                 await client.wait_connected()
                 if cut:
                     assert client._connection is not None
-                    assert client._connection._link is not None
-                    client._connection._link.abort()
+                    assert client._connection._transport is not None
+                    client._connection._transport.abort()
                 assert await asyncio.to_thread(run, [*command, "--yes", "--data", str(data)]) == 0
                 assert await client.query("app:numbers") == expected
                 await client.mutation("app:add", {"n": 1000})

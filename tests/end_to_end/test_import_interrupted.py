@@ -225,9 +225,9 @@ def test_a_connection_that_breaks_again_and_again_brings_each_document_once(
 
     def cut(client: Any) -> None:
         nonlocal cuts
-        if client._connection is not None and client._connection._link is not None:
+        if client._connection is not None and client._connection._transport is not None:
             cuts += 1
-            client._connection._link.abort()
+            client._connection._transport.abort()
 
     async def mutation(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
         asyncio.get_running_loop().call_later(pick.choice((0.0, 0.001, 0.003, 0.01)), cut, self)

@@ -21,7 +21,7 @@ from tests.support.network import Network
 from tests.support.simulated_server import PORT, SimulatedServer
 from tests.support.world import WorldRuntime
 from tinyvex.client.client import Client
-from tinyvex.client.requests import Kind
+from tinyvex.client.pending_requests import CallKind
 from tinyvex.errors import ConnectionLost
 from tinyvex.server.server import ServerOptions
 
@@ -121,19 +121,19 @@ class History:
 
     async def _append(self, client: Client, name: int, entry: int) -> None:
         args = {"name": name, "other": 1 - name, "entry": entry}
-        await self._ask(client, Kind.MUTATION, "registers:append", args, name)
+        await self._ask(client, CallKind.MUTATION, "registers:append", args, name)
 
     async def _look(self, client: Client) -> None:
-        await self._ask(client, Kind.QUERY, "registers:lengths", {}, None)
+        await self._ask(client, CallKind.QUERY, "registers:lengths", {}, None)
 
-    async def _ask(self, client: Client, kind: Kind, path: str, args: dict[str, int], name: int | None) -> None:
+    async def _ask(self, client: Client, kind: CallKind, path: str, args: dict[str, int], name: int | None) -> None:
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
-        call = client.mutation(path, args) if kind is Kind.MUTATION else client.query(path, args)
+        call = client.mutation(path, args) if kind is CallKind.MUTATION else client.query(path, args)
         try:
             *returned, ts = await call  # the function's `ctx.now` is its commit's `ts`, or its snapshot's
         except ConnectionLost:
-            assert kind is Kind.QUERY, "a mutation is sent again"
+            assert kind is CallKind.QUERY, "a mutation is sent again"
             return
         self.operations.append(Operation(asked_at, loop.time(), ts, returned, name, 1 - (name or 0)))
 

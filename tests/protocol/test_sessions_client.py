@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 
 from tests.support.sessions import Symbols, read, sessions
-from tinyvex.client.events import Completed, Failed, SessionPhase
-from tinyvex.client.query_set import ClientQuery, Failure
+from tinyvex.client.pending_requests import CallKind
+from tinyvex.client.query_set import ClientQuery, QueryFailure
 from tinyvex.client.query_value import QueryValue
-from tinyvex.client.requests import Kind
-from tinyvex.client.state import ClientState
+from tinyvex.client.state import ClientState, Completed, Failed, SessionPhase
 from tinyvex.errors import TinyvexError
 from tinyvex.values import codec as values
 
 ZERO = {"querySet": 0, "identity": 0, "ts": 0}
-KINDS = {"tinyvex/mutation": Kind.MUTATION, "tinyvex/action": Kind.ACTION, "tinyvex/query": Kind.QUERY}
+KINDS = {"tinyvex/mutation": CallKind.MUTATION, "tinyvex/action": CallKind.ACTION, "tinyvex/query": CallKind.QUERY}
 PHASES = {SessionPhase.READY: "connected", SessionPhase.OFFLINE: "disconnected", SessionPhase.CLOSED: "closed"}
 
 
@@ -164,7 +163,9 @@ class Script:
             }
             assert shown_values == then["results"]
         if "failures" in then:
-            failures = {str(key): q.shown.error.name for key, q in self.queries.items() if isinstance(q.shown, Failure)}
+            failures = {
+                str(key): q.shown.error.name for key, q in self.queries.items() if isinstance(q.shown, QueryFailure)
+            }
             assert failures == then["failures"]
         if "retryAfterMs" in then:
             assert self.client.retry_after_ms == self.symbols.invent(then["retryAfterMs"])

@@ -14,7 +14,7 @@ from tests.support.board import CALLERS, Board
 from tests.support.model import Model
 from tests.support.users import Issuer, Said, Who, Witness
 from tinyvex.client.client import Client
-from tinyvex.client.query_set import Failure
+from tinyvex.client.query_set import QueryFailure
 from tinyvex.client.query_value import QueryValue
 from tinyvex.client.state import ClientState
 from tinyvex.errors import RemoteError, TinyvexError
@@ -69,7 +69,7 @@ class Checkers:
 
         def checked(transition: Any) -> None:
             receive_transition(transition)
-            if state._settled():
+            if state._is_consistent():
                 self.check_client(state, number, witness)
 
         state.receive, state.next_message, state._receive_transition = heard, said, checked  # type: ignore[method-assign]
@@ -175,7 +175,7 @@ def _subject(who: Who) -> str | None:
     return None if who is None else who[0]
 
 
-def outcome(result: QueryValue | Failure) -> Any:
+def outcome(result: QueryValue | QueryFailure) -> Any:
     """A result as the board says it."""
     if isinstance(result, QueryValue):
         return json.loads(result.json)

@@ -258,7 +258,7 @@ class Cluster:
             client.set_auth(auth if dice < 0.4 else None)
         else:
             client._session.identity.renew()
-            client._tokens.look_up()
+            client._tokens.wake()
 
     async def _administrate(self, source: random.Random, faults_over: anyio.Event) -> None:
         """Somebody imports documents now and then."""
@@ -277,7 +277,7 @@ class Cluster:
     def _vanish(self, client: Client) -> None:
         """Its process is gone: nobody is told, and what it waited for it does not hear."""
         for transport in list(self.network.transports):
-            if client._connection is not None and transport.protocol is client._connection._link:
+            if client._connection is not None and transport.protocol is client._connection._transport:
                 transport.lose(None)
         client.close()
 

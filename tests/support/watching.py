@@ -1,4 +1,4 @@
-"""A client's view, version by version: what all its subscriptions showed together."""
+"""The results that a client shows, version by version."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ WAIT_SECONDS = 30.0
 
 class Watcher:
     """
-    Subscribes to queries and notes every view of all of them.
+    Subscribes to queries and records what they show together.
 
     Attributes:
-        views: one after another, each a list with the result of every query; equal ones once.
+        views: one per version that changed a result; each a list with the result of every query.
     """
 
     def __init__(self, client: tv.Client, calls: Sequence[tuple[str, Any]]) -> None:
         self.views: list[list[Any]] = []
         self._subscriptions: list[Subscription[Any]] = [client.subscribe(path, args) for path, args in calls]
         self._changed = asyncio.Event()
-        self._wake = client._wake_readers
-        client._wake_readers = self._note  # type: ignore[method-assign]
+        self._wake = client._wake_subscriptions
+        client._wake_subscriptions = self._note  # type: ignore[method-assign]
 
     def _note(self, query_id: int) -> None:
-        """Called for each query of a version, when all of them show it."""
+        """Record the view; called for each changed query of a version, after all of them have changed."""
         self._wake(query_id)
         shown = [subscription._query.shown for subscription in self._subscriptions]
         if None in shown:
             return
-        view = [json.loads(found.json) if isinstance(found, QueryValue) else repr(found) for found in shown]
+        view = [json.loads(result.json) if isinstance(result, QueryValue) else repr(result) for result in shown]
         if self.views[-1:] != [view]:
             self.views.append(view)
             self._changed.set()
 
     async def until(self, view: list[Any]) -> None:
-        """Wait until all queries show this together."""
+        """Wait until the queries show `view`."""
         async with asyncio.timeout(WAIT_SECONDS):
             while self.views[-1:] != [view]:
                 self._changed.clear()

@@ -5,7 +5,7 @@ from typing import Any, TypedDict, assert_type
 
 import tinyvex as tv
 from tinyvex.client.blocking import BlockingSubscription
-from tinyvex.client.connection import ConnectionState
+from tinyvex.client.connection_status import ConnectionState
 from tinyvex.client.subscription import Subscription
 
 

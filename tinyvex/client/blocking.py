@@ -1,8 +1,8 @@
 """
 The client for scripts: the same calls without `await`.
 
-A thread with a loop runs the asynchronous client; every call crosses to it and waits there.
-It is a daemon: a program that ends without closing its client ends all the same.
+A thread runs an event loop with the asynchronous client; every call is sent to it and waits for the result.
+The thread is a daemon, so that a program that does not close its client can still exit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tinyvex.client.client import Client, connect
 from tinyvex.errors import ClientClosed, ConnectionLost
 
 if TYPE_CHECKING:
-    from tinyvex.client.connection import ConnectionState
+    from tinyvex.client.connection_status import ConnectionState
     from tinyvex.client.optimistic import Update
     from tinyvex.client.server_verification import Tls
     from tinyvex.client.subscription import Subscription
@@ -47,30 +47,30 @@ def connect_blocking(
     timeout_seconds: float | None = CONNECT_SECONDS,
 ) -> BlockingClient:
     """
-    A client for code without an event loop, to be used as `with tv.connect_blocking(url) as client:`.
+    Create a client for code without an event loop, for use as `with tv.connect_blocking(url) as client:`.
 
     Args:
         url: such as `ws://127.0.0.1:3210/sync`.
-        token: the client or admin token, if the server asks for one.
+        token: the client or admin token, if the server requires one.
         auth: as in `connect`; it is called on the client's thread.
         tls: as in `connect`.
-        timeout_seconds: how long entering waits for the first connection; None waits for ever.
+        timeout_seconds: how long entering waits for the first connection; None waits forever.
 
     Raises:
-        ValueError: this is no URL of a server, or `tls` does not fit it or cannot be read.
+        ValueError: `url` is not the URL of a server, or `tls` does not fit it or cannot be read.
     """
     return BlockingClient(connect(url, token, auth=auth, tls=tls), timeout_seconds)
 
 
 class BlockingClient:
     """
-    `Client` without `await`; made by `connect_blocking`, usable from any thread of the process that entered it.
+    `Client` without `await`; created by `connect_blocking`. Any thread of the process that entered it may use it.
 
-    What interrupts a call, as KeyboardInterrupt does, cancels the wait as in `Client`.
+    An exception that interrupts a call, such as KeyboardInterrupt, cancels the wait as in `Client`.
 
     Raises (on entering):
-        ConnectionLost: no connection within the time.
-        RemoteError: the server refused it.
+        ConnectionLost: no connection within `timeout_seconds`.
+        RemoteError: the server refused the client.
     """
 
     def __init__(self, client: Client, timeout_seconds: float | None) -> None:
@@ -90,7 +90,7 @@ class BlockingClient:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._thread.close()
         if self._thread.is_here:
@@ -101,7 +101,9 @@ class BlockingClient:
             await self._client.wait_connected()
             return
         error = self._client.connection_state.last_error
-        raise ConnectionLost(f"no connection within {self._timeout_seconds:g} seconds: {error or 'no answer'}")
+        raise ConnectionLost(
+            f"no connection within {self._timeout_seconds:g} seconds: {error or 'the server does not answer'}"
+        )
 
     @overload
     def query(self, path: str, args: Arguments = None, *, type: type[T], at: int | None = None) -> T: ...
@@ -141,7 +143,7 @@ class BlockingClient:
     @overload
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> BlockingSubscription[Any]: ...
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> BlockingSubscription[Any]:  # noqa: A002 - the public name
-        """See `Client.subscribe`; to be used as `with client.subscribe(…) as values: for value in values:`."""
+        """See `Client.subscribe`; for use as `with client.subscribe(…) as values: for value in values:`."""
         return BlockingSubscription(
             self._thread.run(partial(self._client.subscribe, path, args, type=type)), self._thread
         )
@@ -152,7 +154,7 @@ class BlockingClient:
 
     @property
     def connection_state(self) -> ConnectionState:
-        """How the connection is, now."""
+        """The current state of the connection."""
         return self._client.connection_state
 
     @property
@@ -184,30 +186,30 @@ class BlockingSubscription(AbstractContextManager["BlockingSubscription[T]"], Ge
         return value
 
     def close(self) -> None:
-        """End the subscription; an iteration under way, in another thread, stops. Idempotent."""
+        """End the subscription; a pending iteration in another thread stops. Idempotent."""
         with suppress(ClientClosed):
             self._thread.run(self._subscription.close)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
 
 class _Thread:
     """
-    The client's thread: a loop, and the way to it.
+    The thread with the client's event loop.
 
-    anyio has such a thread, too, but a program that does not close it never ends.
+    anyio's own portal thread is not a daemon: a program that does not close it never exits.
     """
 
     def __init__(self) -> None:
         self._thread: threading.Thread
         self._portal: BlockingPortal | None = None
-        self._process = 0  # in which the thread is
+        self._process_id = 0  # of the process that has the thread
 
     def start(self) -> BlockingPortal:
-        """Begin; `run` takes no calls yet."""
+        """Start the thread; `run` refuses calls until `open`."""
         opened: Future[BlockingPortal] = Future()
 
         async def serve() -> None:
@@ -228,35 +230,35 @@ class _Thread:
         return opened.result()
 
     def stop(self, portal: BlockingPortal) -> None:
-        """End, with all that still runs there."""
+        """Cancel everything that runs on the loop, and end the thread."""
         portal.call(partial(portal.stop, cancel_remaining=True))
         self._thread.join()
 
     def open(self, portal: BlockingPortal) -> None:
-        """Take calls from now on."""
-        self._portal, self._process = portal, os.getpid()
+        """Accept calls."""
+        self._portal, self._process_id = portal, os.getpid()
 
     def close(self) -> None:
-        """Take none any more."""
+        """Refuse calls."""
         self._portal = None
 
     @property
     def is_here(self) -> bool:
-        """Whether this process has it: one that was forked has not."""
-        return self._process == os.getpid()
+        """Return whether this process has the thread: a forked child does not."""
+        return self._process_id == os.getpid()
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """
-        Call a function there, and wait; what interrupts the wait cancels the call.
+        Call a function on the loop and wait for it. An exception that interrupts the wait cancels the call.
 
         Raises:
-            ClientClosed: no calls are taken.
+            ClientClosed: the client is closed, or belongs to another process.
         """
         portal = self._portal
         if portal is None:
-            raise ClientClosed("the client is used inside its `with` block only")
+            raise ClientClosed("the client can be used only inside its `with` block")
         if not self.is_here:
-            raise ClientClosed("the client belongs to the process that connected it, from which this one was forked")
+            raise ClientClosed("the client belongs to the parent process; connect another one after a fork")
         try:
             future: Future[Any] = portal.start_task_soon(function, *args)
         except RuntimeError:

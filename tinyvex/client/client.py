@@ -1,33 +1,43 @@
 """
-The Python client: `connect`, `subscribe`, `query`, `mutation`, `action`.
+The Python client: `connect`, then `subscribe`, `query`, `mutation`, `action`.
 
-It speaks the protocol and nothing else, so it works from any process and proves that the protocol is enough.
-`state` decides, `connection` moves bytes; this file turns calls into requests and events into results.
+The client knows the protocol and nothing of the server, so it works from any process and proves that the protocol is
+sufficient. `state` decides, `connection` does the I/O; this file turns calls into requests and events into results.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from tinyvex import limits
-from tinyvex.client.connection import Connection, socket_uri
+from tinyvex.client.connection import ClientConnection, socket_uri
+from tinyvex.client.connection_status import ConnectionStatus
 from tinyvex.client.decoding import check_path, decode_value, encode_arguments
-from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, Failed, IdentityChanged
-from tinyvex.client.known import Known
-from tinyvex.client.requests import Answer, Kind
+from tinyvex.client.pending_requests import Answer, CallKind
 from tinyvex.client.server_verification import ServerVerification
-from tinyvex.client.state import ClientState
+from tinyvex.client.state import (
+    ClientState,
+    Completed,
+    Connected,
+    Ended,
+    Event,
+    Failed,
+    IdentityChanged,
+    ResultsChanged,
+)
 from tinyvex.client.subscription import Subscription
 from tinyvex.client.token_source import TokenSource
 from tinyvex.errors import ClientClosed, TinyvexError
 from tinyvex.runtime import Runtime
 
 if TYPE_CHECKING:
+    from tinyvex.client.connection_status import ConnectionState
     from tinyvex.client.optimistic import Update
+    from tinyvex.client.patch_verification import PatchCounters
     from tinyvex.client.server_verification import Tls
     from tinyvex.client.token_source import Source
 
@@ -50,42 +60,42 @@ def connect(
     runtime: Runtime | None = None,
 ) -> Client:
     """
-    A client of the server at `url`, to be used as `async with tv.connect(url) as client:`.
+    Create a client of the server at `url`, for use as `async with tv.connect(url) as client:`.
 
-    Entering does not wait for the server: calls do, and the client connects again whenever it has to.
-    `Client.wait_connected` waits.
+    Entering the block does not wait for the server. Calls wait for it, and the client reconnects whenever the
+    connection is lost. `Client.wait_connected` waits for the first connection.
 
     Args:
-        url: such as `ws://127.0.0.1:3210/sync`, or `wss://` with TLS, as in the ready line and the discovery file.
-        token: the client or admin token, if the server asks for one; or `pairing:CODE`, once, and from then on `Client.token`.
-        auth: gives the JSON Web Token of the user for whom functions are called, or None for nobody; may be async.
-            It is asked on every new connection, when the token is refused or has ended, and before it ends.
-            Calls and subscriptions wait for it. Where it fails, the client goes on as nobody,
-            and `ConnectionState.auth_error` says why. One that is not async is called on the loop: it should be quick.
-        tls: whom to believe over `wss://`: None, the system's authorities; a file with those of your own in PEM;
-            an `ssl.SSLContext`; or `sha256:` and the fingerprint of the only certificate to accept.
-            A server that does not prove itself is not asked again: `ServerUntrusted` ends every call.
-        verify: compare every result that came as a patch with a fresh query at the same moment, for development;
-            what disagrees is logged, counted in `Client.counters` and asked for again.
-            A query that looks at `ctx.now` disagrees by its nature.
+        url: such as `ws://127.0.0.1:3210/sync`, or `wss://` for TLS, from the ready line or the discovery file.
+        token: the client or admin token, if the server requires one; or `pairing:CODE`, which the server exchanges
+            for a token: read it from `Client.token` and pass it from then on.
+        auth: returns the JSON Web Token of the user, or None for no user; may be async.
+            It is called on every new connection, when the server refuses a token or reports it as expired, and before
+            one expires. Calls and subscriptions wait for it. If it fails, the client continues without a user, and
+            `ConnectionState.auth_error` has the reason. A callable that is not async runs on the event loop, so it
+            must be quick.
+        tls: how to verify a `wss://` server: None for the system's certificate authorities, the path of a PEM file
+            with authorities of your own, an `ssl.SSLContext`, or `sha256:` and the fingerprint of the only
+            certificate to accept. A server that fails verification ends the client with `ServerUntrusted`.
+        verify: for development: compare every result that was built from patches with a fresh query at the same `ts`.
+            A difference is logged, counted in `Client.counters`, and the full value is fetched.
+            Queries that read `ctx.now` always differ.
         runtime: for tests.
 
     Raises:
-        ValueError: this is no URL of a server, or `tls` does not fit it or cannot be read.
+        ValueError: `url` is not the URL of a server, or `tls` does not fit it or cannot be read.
     """
     return Client(url, token, runtime or Runtime(), auth=auth, tls=tls, verify=verify)
 
 
-class Client(Known):
+class Client:
     """
-    One session with a server; made by `connect`.
+    A session with a server; created by `connect`.
 
-    Every call may raise, beside what its docstring names:
+    Use it on the event loop that entered it. Besides the errors in its docstring, every call may raise:
         ClientClosed: the client was closed.
-        RemoteError: the server ended the session for good: wrong token, no common protocol version, session replaced.
+        RemoteError: the server ended the session: wrong token, no common protocol version, session replaced.
         RuntimeError: the client was not entered.
-
-    Use it on the loop that entered it.
     """
 
     def __init__(
@@ -98,68 +108,108 @@ class Client(Known):
         tls: Tls = None,
         verify: bool = False,
     ) -> None:
-        super().__init__()
         self._session = ClientState(runtime.token(), token, verify=verify)
-        self._uri = socket_uri(url)
-        self._trust = ServerVerification(tls, secure=self._uri.secure)
-        self._runtime = runtime
+        self._status = ConnectionStatus(self._session)
+        uri = socket_uri(url)
+        self._connection = ClientConnection(
+            uri,
+            self._session,
+            self._status,
+            runtime,
+            ServerVerification(tls, secure=uri.secure),
+            on_events=self._dispatch,
+        )
+        self._entered = False
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._subscriptions: dict[int, list[Subscription[Any]]] = {}
-        self._room = asyncio.Semaphore(limits.CLIENT_REQUESTS_MAX)
-        # asyncio's group and not anyio's: it may be left in another task than the one that entered it,
-        # as fixtures of tests and start-up hooks of frameworks do.
+        self._call_slots = asyncio.Semaphore(limits.CLIENT_REQUESTS_MAX)
+        # asyncio's group rather than anyio's: fixtures and start-up hooks enter and exit the client in different tasks.
         self._task_group = asyncio.TaskGroup()
         self._tokens = TokenSource(self._session.identity, runtime, self._identity_changed)
         self._tokens.set(auth)
 
-    # Life.
+    # Life cycle.
 
     async def __aenter__(self) -> Self:
-        if self._connection is not None:
-            raise RuntimeError("a client is entered once; make another with connect()")
-        self._connection = Connection(
-            self._uri, self._session, self._runtime, self._trust, on_events=self._take, on_state=self._state_changed
-        )
+        if self._entered:
+            raise RuntimeError("a client can be entered only once; create another with connect()")
+        self._entered = True
         await self._task_group.__aenter__()
         self._task_group.create_task(self._connection.run(), name="tinyvex-client")
         self._task_group.create_task(self._tokens.run(), name="tinyvex-client-tokens")
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close: calls under way raise ClientClosed, then the socket is closed within CLOSE_SECONDS."""
+        """Close the client: pending calls raise ClientClosed, and the socket closes within CLOSE_SECONDS."""
         self.close()
         # The group must not see the body's error: it would wrap it in an ExceptionGroup.
         await self._task_group.__aexit__(None, None, None)
 
     def close(self) -> None:
         """
-        End every call and subscription with ClientClosed and begin to close the socket; idempotent.
+        End every call and subscription with ClientClosed and start to close the socket. Idempotent.
 
         A mutation that was sent may still commit; one that was not sent is lost.
         """
         self._session.close(ClientClosed("the client was closed"))
-        if self._connection is not None:
-            self._connection.stop()
+        self._connection.stop()
         self._tokens.stop()
-        self._take(self._session.events())
+        self._dispatch(self._session.events())
+
+    # Status.
+
+    @property
+    def epoch(self) -> str | None:
+        """The history of the database that the results belong to; changes after a restore. None before connecting."""
+        return self._session.epoch
+
+    @property
+    def counters(self) -> PatchCounters:
+        """Counters of the results received as full values, as patches, and in chunks."""
+        return self._session.counters
+
+    @property
+    def token(self) -> str | None:
+        """The token that the client connects with; after `pairing:CODE` the one it was issued, to be stored."""
+        return self._session.token
+
+    @property
+    def connection_state(self) -> ConnectionState:
+        """The current state of the connection."""
+        return self._status.state
+
+    def connection_states(self) -> AsyncIterator[ConnectionState]:
+        """Yield the state of the connection, then every change; a slow reader skips states. Ends after `closed`."""
+        return self._status.states()
+
+    async def wait_connected(self) -> None:
+        """
+        Wait until the client is connected.
+
+        Raises:
+            TinyvexError: the client is closed.
+        """
+        await self._status.wait_connected()
+
+    # The user.
 
     def set_auth(self, auth: Source | None) -> None:
         """
-        Ask this for the user's token from now on; None signs out.
+        Replace the `auth` callable; None signs out.
 
-        Until it has answered, nothing is said by anybody.
-        A client is one user's: for another one, connect another client.
+        Calls wait until the new callable has returned. A client belongs to one user: connect another client for
+        another user.
         """
         self._tokens.set(auth)
         self._identity_changed()
 
     def _identity_changed(self) -> None:
-        self._wake()
-        self._state_changed()
+        self._connection.wake()
+        self._status.notify()
 
-    # Calls.
+    # Subscriptions.
 
     @overload
     def subscribe(self, path: str, args: Arguments = None, *, type: type[T]) -> Subscription[T]: ...
@@ -167,16 +217,16 @@ class Client(Known):
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> Subscription[Any]: ...
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> Subscription[Any]:  # noqa: A002 - the public name
         """
-        Keep a query's result live until the subscription is closed; equal ones of one client share one query.
+        Subscribe to a query's result until the subscription is closed. Equal subscriptions share one query.
 
         Args:
             path: the query, as `module:function`.
             args: its arguments by name.
-            type: what to decode values to: a `tv.Document`, any struct, dataclass or typed dict, lists of them, …
+            type: the type to decode values to: a `tv.Document`, a struct, dataclass or typed dict, lists of them, …
 
         Raises:
-            InvalidValue, ValueTooLarge, InvalidParams: the arguments or the path.
-            TooManyQueries: CLIENT_QUERIES_MAX are subscribed.
+            InvalidValue, ValueTooLarge, InvalidParams: the arguments or the path are invalid.
+            TooManyQueries: the client has CLIENT_QUERIES_MAX queries.
         """
         self._require_entered()
         query = self._session.subscribe(check_path(path), encode_arguments(args))
@@ -185,17 +235,19 @@ class Client(Known):
             query, type, lambda: self._session.error, lambda: self._unsubscribe(query.query_id, subscription)
         )
         self._subscriptions.setdefault(query.query_id, []).append(subscription)
-        self._take(self._session.events())
-        self._wake()
+        self._dispatch(self._session.events())
+        self._connection.wake()
         return subscription
 
     def _unsubscribe(self, query_id: int, subscription: Subscription[Any]) -> None:
-        readers = self._subscriptions[query_id]
-        readers.remove(subscription)
-        if not readers:
+        subscriptions = self._subscriptions[query_id]
+        subscriptions.remove(subscription)
+        if not subscriptions:
             del self._subscriptions[query_id]
         self._session.queries.release(query_id)
-        self._wake()
+        self._connection.wake()
+
+    # Calls.
 
     @overload
     async def query(self, path: str, args: Arguments = None, *, type: type[T], at: int | None = None) -> T: ...
@@ -205,20 +257,18 @@ class Client(Known):
         """
         Run a query once.
 
-        Cancelling loses the result only.
-
         Args:
             path: the query, as `module:function`.
             args: its arguments by name.
-            type: what to decode the value to.
-            at: the `ts` of the snapshot to read; None is the newest.
+            type: the type to decode the value to.
+            at: the `ts` of the snapshot to read; None for the newest.
 
         Raises:
-            RemoteError: it failed.
-            ConnectionLost: the connection was lost before the answer came; ask again.
+            RemoteError: the query failed.
+            ConnectionLost: the connection was lost before the answer arrived; call again.
             DecodeError: the value does not fit `type`.
         """
-        return await self._call(Kind.QUERY, path, args, type, at=at)
+        return await self._call(CallKind.QUERY, path, args, type, at=at)
 
     @overload
     async def mutation(
@@ -237,25 +287,25 @@ class Client(Known):
         optimistic: Update | None = None,
     ) -> Any:
         """
-        Run a mutation, exactly once, across lost connections and restarts of the server.
+        Run a mutation exactly once, across lost connections and restarts of the server.
 
         Returns when the commit is durable and this client's subscriptions show it.
-        Cancelling the wait does not cancel the mutation: it may still commit.
+        Cancelling stops the wait, not the mutation: it may still commit.
 
         Args:
             path: the mutation, as `module:function`.
             args: its arguments by name.
-            type: what to decode the value to.
-            optimistic: shows what the mutation is expected to do to subscribed queries until the server has said,
+            type: the type to decode the value to.
+            optimistic: sets the expected results of subscribed queries, which are shown until the mutation completes,
                 as `lambda store: store.set("m:list", {}, [...])`; it may run many times.
 
         Raises:
-            RemoteError: it failed and nothing was written; but where its name is `RequestIdReused` it did commit,
-                for who was signed in when it was first sent, and nobody else is told its result.
+            RemoteError: the mutation failed and wrote nothing. Exception: `RequestIdReused` means that it committed
+                under the identity that first sent it; its result is not disclosed to any other.
             DecodeError: the value does not fit `type`; the mutation did commit.
-            ClientClosed: the client was closed; whether it committed is unknown.
+            ClientClosed: the client was closed; whether the mutation committed is unknown.
         """
-        return await self._call(Kind.MUTATION, path, args, type, update=optimistic)
+        return await self._call(CallKind.MUTATION, path, args, type, update=optimistic)
 
     @overload
     async def action(self, path: str, args: Arguments = None, *, type: type[T]) -> T: ...
@@ -263,30 +313,30 @@ class Client(Known):
     async def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any: ...
     async def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any:  # noqa: A002 - the public name
         """
-        Run an action, at most once.
+        Run an action at most once.
 
-        Cancelling the wait does not stop an action that was sent.
+        Cancelling stops the wait, not an action that was sent.
 
         Args:
             path: the action, as `module:function`.
             args: its arguments by name.
-            type: what to decode the value to.
+            type: the type to decode the value to.
 
         Raises:
-            RemoteError: it failed.
+            RemoteError: the action failed.
             ConnectionLost: the connection was lost while it ran; whether it finished is unknown.
             DecodeError: the value does not fit `type`; the action did run.
         """
-        return await self._call(Kind.ACTION, path, args, type)
+        return await self._call(CallKind.ACTION, path, args, type)
 
     def _require_entered(self) -> None:
-        """A client that nobody entered connects to nothing: its calls would wait for ever."""
-        if self._connection is None and self._session.error is None:
-            raise RuntimeError("the client was not entered: write `async with tv.connect(…) as client:`")
+        """Raise if the client was never entered: it has no connection, so its calls would wait forever."""
+        if not self._entered and self._session.error is None:
+            raise RuntimeError("the client was not entered; write `async with tv.connect(…) as client:`")
 
     async def _call(
         self,
-        kind: Kind,
+        kind: CallKind,
         path: str,
         args: Arguments,
         target: Any,
@@ -297,58 +347,54 @@ class Client(Known):
         self._require_entered()
         encoded = encode_arguments(args)
         check_path(path)
-        await self._room.acquire()
-        # No await from here to the registered future: nothing can be answered before somebody waits for it.
+        await self._call_slots.acquire()
+        # No await between the call and the registered future: an answer must find it.
         try:
             request = self._session.call(kind, path, encoded, at=at, update=update)
         except BaseException:
-            self._room.release()
+            self._call_slots.release()
             raise
-        answer = self._answers[request.number] = asyncio.get_running_loop().create_future()
-        self._take(self._session.events())
-        self._wake()
+        future = self._answers[request.number] = asyncio.get_running_loop().create_future()
+        self._dispatch(self._session.events())
+        self._connection.wake()
         try:
-            done = await answer
+            answer = await future
         except asyncio.CancelledError:
             self._answers.pop(request.number, None)
-            if self._session.requests.abandon(request.number):
-                self._room.release()
+            if self._session.requests.withdraw(request.number):
+                self._call_slots.release()
             raise
-        for line in done.log_lines:
+        for line in answer.log_lines:
             logger.info("%s: %s", path, line)
-        return decode_value(done.value, target, path)
+        return decode_value(answer.value, target, path)
 
-    # What happens.
+    # Events of the session.
 
-    def _wake(self) -> None:
-        if self._connection is not None:
-            self._connection.wake()
-
-    def _take(self, events: list[Event]) -> None:
-        """Readers of changed queries go on before the caller of the mutation that changed them."""
+    def _dispatch(self, events: list[Event]) -> None:
+        """Wake subscriptions and callers; a mutation's subscriptions before its caller."""
         for event in events:
             match event:
-                case Changed(query_ids=query_ids):
+                case ResultsChanged(query_ids=query_ids):
                     for query_id in query_ids:
-                        self._wake_readers(query_id)
+                        self._wake_subscriptions(query_id)
                 case Completed(number=number, answer=answer):
-                    self._settle(number, answer)
+                    self._resolve(number, answer)
                 case Failed(number=number, error=error):
-                    self._settle(number, error)
+                    self._resolve(number, error)
                 case Connected() | IdentityChanged():
-                    self._tokens.look_up()
+                    self._tokens.wake()
                     self._identity_changed()
                 case Ended():
                     for query_id in self._subscriptions:
-                        self._wake_readers(query_id)
-                    self._state_changed()
+                        self._wake_subscriptions(query_id)
+                    self._status.notify()
 
-    def _wake_readers(self, query_id: int) -> None:
+    def _wake_subscriptions(self, query_id: int) -> None:
         for subscription in self._subscriptions.get(query_id, ()):
             subscription.wake()
 
-    def _settle(self, number: int, outcome: Answer | TinyvexError) -> None:
-        self._room.release()
+    def _resolve(self, number: int, outcome: Answer | TinyvexError) -> None:
+        self._call_slots.release()
         future = self._answers.pop(number, None)
         if future is None or future.done():
             return

@@ -1,4 +1,4 @@
-"""Arguments to canonical JSON, and JSON to the types that callers ask for (pure)."""
+"""Encoding of arguments, and decoding of results to the caller's types (pure)."""
 
 from __future__ import annotations
 
@@ -19,42 +19,47 @@ PATH_LENGTH_MAX = 512
 
 def check_path(path: str) -> str:
     """
-    Refuse what cannot be a function's path before it can upset a whole message.
+    Check a function's path: a wrong one would make the server reject a whole message.
+
+    Returns:
+        The path.
 
     Raises:
         InvalidParams: the path is empty or too long.
-        TypeError: it is no text; functions are called by path.
+        TypeError: it is not a string.
     """
     if not isinstance(path, str):
-        raise TypeError(f"a function is named by its path, as 'module:function', not by {path!r}")
+        raise TypeError(f"a function is called by its path, such as 'module:function', not by a {type(path).__name__}")
     if not 1 <= len(path) <= PATH_LENGTH_MAX:
-        raise InvalidParams(f"a path has 1 to {PATH_LENGTH_MAX} characters, this one has {len(path)}", path="$.udfPath")
+        raise InvalidParams(
+            f"a function path has 1 to {PATH_LENGTH_MAX} characters; this one has {len(path)}", path="$.udfPath"
+        )
     return path
 
 
 def encode_arguments(args: Mapping[str, Any] | None) -> bytes:
     """
-    Named arguments as canonical JSON: equal arguments are equal bytes.
+    Encode named arguments as canonical JSON, so that equal arguments are equal bytes.
 
     Raises:
-        InvalidValue, ValueTooLarge: something in them is no value; the message names the path.
+        InvalidValue, ValueTooLarge: they contain something that is not a value; the message names its path.
         TypeError: they are not a mapping.
     """
     if args is None:
         return b"{}"
     if not isinstance(args, Mapping):
-        raise TypeError(f"arguments are a mapping of names to values, not {args!r}")
+        raise TypeError(f"arguments are a mapping of names to values, not a {type(args).__name__}")
     return codec.encode(args)
 
 
-def decode_value(json: bytes, target: Any, what: str) -> Any:
+def decode_value(json: bytes, target: Any, function: str) -> Any:
     """
-    A value as `target`: anything msgspec can decode, values' own types, and subclasses of `str` such as ids.
+    Decode a value to `target`: any type that msgspec decodes, `Int64`, `bytes`, or a subclass of `str` such as `Id`.
 
     Args:
         json: the encoded value.
-        target: the type asked for; `Any` gives plain values.
-        what: whose value it is, for the message.
+        target: the requested type; `Any` returns plain values.
+        function: the path of the function that returned the value, for the error message.
 
     Raises:
         DecodeError: the value does not fit.
@@ -62,14 +67,17 @@ def decode_value(json: bytes, target: Any, what: str) -> Any:
     try:
         if target is Any:
             return codec.decode_canonical(json)
-        # Wrapped values (Int64, bytes, special floats) are rare, and looking for them is cheap.
+        # Wrapped values (Int64, bytes, special floats) are rare, and the search for them is cheap.
         if b'"$' in json:
             return msgspec.convert(
                 codec.decode_canonical(json), target, dec_hook=_decode_special, builtin_types=(bytes,)
             )
         return _decoder(target).decode(json)
     except (msgspec.MsgspecError, TinyvexError, ValueError, TypeError) as error:
-        raise DecodeError(f"the result of {what} does not fit {target!r}: {error}", function=what) from error
+        name = getattr(target, "__name__", None) if not get_args(target) else None
+        raise DecodeError(
+            f"the result of `{function}` does not fit `{name or target}`: {error}", function=function
+        ) from error
 
 
 @functools.lru_cache(maxsize=256)
@@ -78,18 +86,19 @@ def _decoder(target: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _decode_special(target: Any, value: Any) -> Any:
-    """What msgspec does not know: `Int64`, and any subclass of `str`, generic or not."""
+    """Decode the types that msgspec does not know: `Int64`, `Rows`, and subclasses of `str`, generic or not."""
     origin = get_origin(target) or target
     if isinstance(origin, type):
         of_values = getattr(origin, "__tinyvex_of__", None)
         if of_values is not None and isinstance(value, list):
-            kinds = get_args(target)
-            return of_values(msgspec.convert(value, list[kinds], dec_hook=_decode_special) if kinds else value)  # type: ignore[valid-type]
+            element_types = get_args(target)
+            elements = msgspec.convert(value, list[element_types], dec_hook=_decode_special) if element_types else value  # type: ignore[valid-type]
+            return of_values(elements)
         if issubclass(origin, Int64) and isinstance(value, int) and not isinstance(value, bool):
             return origin(value)
         if issubclass(origin, str) and isinstance(value, str):
             return origin(value)
         if isinstance(value, origin):
             return value
-    # msgspec turns it into a validation error that has the path.
+    # msgspec converts this to a validation error with the path of the value.
     raise ValueError(f"Expected `{getattr(origin, '__name__', origin)}`, got `{type(value).__name__}`")

@@ -1,17 +1,17 @@
 """
-Who a client speaks for: when it wants a token, what it says with it, and what waits for that (pure).
+The client's user: when a token is needed, which `tinyvex/authenticate` to send, what must wait for it (pure).
 
 ::
 
-                 opened, set_source             supplied          answered
-    NOBODY ─────────────────────────► ASKING ─────────────► SAID ──────────► SPEAKING
-       ▲ ▲                            │  ▲ ▲                 │                │  │ │
-       │ └── no token, it failed ─────┘  │ └── refused once ─┤  about to end ─┘  │ │
-       │                                 └────────────────────── ended ──────────┘ │
-       └──────────────── refused again ──────────────────────┘◄────── sign_out ────┘
+                   opened, set_source             supply             accepted
+    ANONYMOUS ─────────────────────────► ASKING ──────────► SENT ──────────────► AUTHENTICATED
+       ▲ ▲                               │  ▲ ▲              │                     │  │ │
+       │ └──── no token, or it failed ───┘  │ └ refused once ┤   expires soon ─────┘  │ │
+       │                                    └────────────────────── expired ──────────┘ │
+       └────────────────── refused again ────────────────────┘◄──────── sign out ───────┘
 
-While it is not known who speaks, nothing else is said: it would be said by nobody.
-A renewal holds nothing up: the token before it still holds.
+While the user is not known, other messages wait: a call sent now would run anonymously.
+Renewing a token blocks nothing, because the previous token is still valid.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self, cast
 
-from tinyvex.client.events import IdentityChanged
 from tinyvex.errors import SessionIdentity, TinyvexError
 from tinyvex.values.codec import to_builtins
 from tinyvex.wire import error_objects
@@ -32,26 +31,26 @@ __all__ = ["ActingAs", "ClientIdentity", "token_claims"]
 
 class ActingAs(str):
     """
-    The admin token, to act as somebody with it: what a source gives instead of a user's token.
+    The admin token together with the user to act as. A token source returns it in place of a user's token.
 
     Args:
-        admin_token: of the server.
-        claims: what functions see as the identity, as `subject`, `issuer` and others; values.
+        admin_token: the server's admin token.
+        claims: the identity that functions see, such as `subject` and `issuer`.
 
     Attributes:
         acting_as: the claims as they are sent.
 
     Raises:
-        InvalidValue: something in the claims is no value.
+        InvalidValue: the claims contain something that is not a value.
     """
 
     __slots__ = ("acting_as",)
     acting_as: dict[str, Any]
 
     def __new__(cls, admin_token: str, claims: Mapping[str, Any]) -> Self:
-        made = super().__new__(cls, admin_token)
-        made.acting_as = cast("dict[str, Any]", to_builtins(claims))
-        return made
+        token = super().__new__(cls, admin_token)
+        token.acting_as = cast("dict[str, Any]", to_builtins(claims))
+        return token
 
 
 class ClientIdentity:
@@ -59,9 +58,9 @@ class ClientIdentity:
     The client's side of `tinyvex/authenticate`.
 
     Attributes:
-        wants_token: the source of tokens is to be asked for one now.
-        failure: why the last attempt to speak for somebody failed; None when it did not.
-        token: the newest one that the server took on this socket.
+        wants_token: whether the token source must be asked now.
+        failure: the error of the last attempt to authenticate; None if it succeeded.
+        token: the newest token that the server accepted on this socket.
     """
 
     def __init__(self) -> None:
@@ -71,71 +70,71 @@ class ClientIdentity:
         self._has_source = False
         self._is_open = False
         self._owner: object = None  # issuer and subject that the session belongs to; set once
-        self._reset()
+        self._start_socket()
 
-    def _reset(self) -> None:
-        """Forget what belongs to one socket."""
+    def _start_socket(self) -> None:
+        """Reset the state that belongs to one socket."""
         self.token = None
         self._version = 0
         self._unsent: str | None = None
-        self._trying: str | None = None  # the token in `_in_flight`, as the source gave it
         self._in_flight: wire.AuthenticateParams | None = None
+        self._in_flight_token: str | None = None  # of `_in_flight`, as the source returned it
         self._signs_out = False
-        self._tried_again = False
+        self._was_refused = False
 
-    # Sockets come and go.
+    # Sockets.
 
     def opened(self) -> None:
-        """A new socket, which speaks for nobody yet."""
-        self._reset()
+        """Start on a new socket, which is anonymous."""
+        self._start_socket()
         self._is_open = True
         self.wants_token = self._has_source
 
     def lost(self) -> None:
-        """The socket is gone."""
-        self._reset()
+        """Reset after the socket was lost."""
+        self._start_socket()
         self._is_open = self.wants_token = False
 
-    # What the program wants.
+    # The token source.
 
     def set_source(self, *, has_source: bool) -> None:
-        """Speak for whom another source names from now on, or for nobody."""
+        """Replace the token source; without one the client signs out."""
         self._has_source = has_source
-        self._unsent, self.failure, self._tried_again = None, None, False
+        self._unsent, self.failure, self._was_refused = None, None, False
         self._signs_out = self.token is not None or self._in_flight is not None
         self.wants_token = has_source and self._is_open
 
     def renew(self) -> None:
-        """The token is about to end."""
+        """Ask for another token before the current one expires."""
         self.wants_token = self._has_source and self._is_open
 
     def supply(self, token: str | None) -> None:
-        """What the source gave; None is nobody."""
+        """Accept what the source returned; None signs out."""
         self.wants_token = False
         if token is None:
             self.failure = None
             self._signs_out = self.token is not None
         elif self._owner not in {None, _owner(token)}:
-            self.fail(SessionIdentity("this client spoke for another user before: connect another one"))
+            self.fail(SessionIdentity("the token belongs to another user; connect another client for another user"))
         else:
             self._unsent = token
 
     def fail(self, error: TinyvexError) -> None:
-        """The source has no token; what was held before still holds."""
+        """Record that the source failed; a token that was accepted before stays valid."""
         self.wants_token = False
         self.failure = error
 
-    # What to say.
+    # Messages to send.
 
     @property
-    def holds(self) -> bool:
-        """Whether nothing else should be said now, because it is not known by whom."""
+    def blocks_sending(self) -> bool:
+        """Return whether other messages must wait until the user is known."""
         if self._signs_out:
             return True
         return self.token is None and (self.wants_token or self._unsent is not None or self._in_flight is not None)
 
     def next_params(self) -> wire.AuthenticateParams | None:
-        """What to authenticate with, which counts as sent."""
+        """Return the next `tinyvex/authenticate` to send, which counts as sent; None if there is none."""
         if self._in_flight is not None:
             return None
         if self._signs_out and self.token is not None:
@@ -143,43 +142,51 @@ class ClientIdentity:
             self._in_flight = wire.AuthenticateParams(base_version=self._version, kind="none")
         elif self._unsent is not None:
             self._in_flight = _params(self._version, self._unsent)
-            self._trying, self._unsent = self._unsent, None
+            self._in_flight_token, self._unsent = self._unsent, None
         self._signs_out = False
         return self._in_flight
 
-    # What the server says.
+    # Messages received.
 
-    def answered(self, error: wire.ErrorObject | None) -> IdentityChanged:
-        """The answer to `tinyvex/authenticate`."""
-        said, self._in_flight = self._in_flight, None
-        assert said is not None
-        if error is not None and self._signs_out:
-            return IdentityChanged()  # of a source that is asked no more
-        if error is not None:
-            self.failure = error_objects.from_object(error)
-            may_help = error.data.name != "SessionIdentity" and self._has_source and not self._tried_again
-            self.wants_token = self.wants_token or (may_help and self._unsent is None)
-            self._tried_again = True
-            return IdentityChanged()
+    def receive_answer(self, error: wire.ErrorObject | None) -> None:
+        """Process the answer to `tinyvex/authenticate`."""
+        params, self._in_flight = self._in_flight, None
+        assert params is not None
+        if error is None:
+            self._accepted(params)
+        elif not self._signs_out:  # else the token came from a source that was replaced meanwhile
+            self._refused(error)
+
+    def _accepted(self, params: wire.AuthenticateParams) -> None:
         self._version += 1
-        if said.token is not None:
-            assert self._trying is not None
-            self.token, self.failure, self._tried_again = said.token, None, False
-            self._owner = _owner(self._trying)
-        return IdentityChanged()
+        if params.token is not None:
+            assert self._in_flight_token is not None
+            self.token, self.failure, self._was_refused = params.token, None, False
+            self._owner = _owner(self._in_flight_token)
 
-    def notified(self, notice: wire.AuthErrorParams) -> IdentityChanged:
-        """`tinyvex/authError`: of a refusal, the answer has said all; else the token has ended."""
+    def _refused(self, error: wire.ErrorObject) -> None:
+        """Ask the source once more: the token may have expired on its way."""
+        self.failure = error_objects.from_object(error)
+        may_retry = error.data.name != "SessionIdentity" and self._has_source and not self._was_refused
+        self.wants_token = self.wants_token or (may_retry and self._unsent is None)
+        self._was_refused = True
+
+    def receive_auth_error(self, notice: wire.AuthErrorParams) -> None:
+        """Process `tinyvex/authError`. After a refusal there is nothing to do; otherwise the token has expired."""
         if not notice.auth_update_attempted:
-            self._version, self.token, self._tried_again = notice.base_version, None, False
+            self._version, self.token, self._was_refused = notice.base_version, None, False
             self.failure = error_objects.from_object(notice.error)
             if self._in_flight is None and self._unsent is None:
                 self.wants_token = self._has_source
-        return IdentityChanged()
 
 
 def token_claims(token: str) -> dict[str, Any]:
-    """What a token says, unchecked: the server checks it. Nothing where it cannot be read."""
+    """
+    Decode a token's claims without verifying them, which is the server's task.
+
+    Returns:
+        The claims; empty if the token is not a JSON Web Token.
+    """
     try:
         body = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
@@ -195,6 +202,7 @@ def _params(version: int, token: str) -> wire.AuthenticateParams:
 
 
 def _owner(token: str) -> tuple[str, str]:
+    """Return the user that a token stands for, for comparison."""
     if isinstance(token, ActingAs):
         return "an administrator as", repr(token.acting_as)
     claims = token_claims(token)

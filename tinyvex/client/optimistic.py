@@ -1,9 +1,8 @@
 """
-Optimistic updates: what a mutation is expected to do to query results, shown until the server has said (pure).
+Optimistic updates: the expected effect of a mutation on query results (pure).
 
-An update is a function over a `LocalStore`.
-It runs once when the mutation is called and again after every change of the server's results beneath it,
-in the order of the mutations, until its own mutation has failed or is covered by a transition.
+An update is a function of a `LocalStore`. It runs when the mutation is called, and again after every change of the
+server's results, in the order of the mutations. It ends when its mutation fails or a transition covers the commit.
 """
 
 from __future__ import annotations
@@ -14,24 +13,24 @@ from typing import Any, TypeAlias, TypeVar, overload
 from tinyvex.client.decoding import decode_value, encode_arguments
 from tinyvex.values import codec
 
-__all__ = ["Key", "LocalStore", "Update"]
+__all__ = ["LocalStore", "QueryKey", "Update"]
 
 T = TypeVar("T")
 
-Key: TypeAlias = tuple[str, bytes]
-"""Which query: path and canonical arguments."""
+QueryKey: TypeAlias = tuple[str, bytes]
+"""A query's path and canonical arguments."""
 
 
 class LocalStore:
     """
-    The query results a client shows, as an optimistic update sees and changes them.
+    The query results that a client shows, for an optimistic update to read and change.
 
     Args:
-        base: results from the server, by query.
-        layer: results set by the updates so far; it wins over `base`.
+        base: the server's results, by query.
+        layer: the results that updates have set so far; they take precedence over `base`.
     """
 
-    def __init__(self, base: Mapping[Key, bytes], layer: dict[Key, bytes]) -> None:
+    def __init__(self, base: Mapping[QueryKey, bytes], layer: dict[QueryKey, bytes]) -> None:
         self._base = base
         self._layer = layer
 
@@ -41,7 +40,7 @@ class LocalStore:
     def get(self, path: str, args: Mapping[str, Any] | None = None, *, type: Any = Any) -> Any: ...
     def get(self, path: str, args: Mapping[str, Any] | None = None, *, type: Any = Any) -> Any:  # noqa: A002 - public name
         """
-        A subscribed query's result; None while there is none.
+        Return a subscribed query's result; None if it has no result yet.
 
         Raises:
             DecodeError: the result does not fit `type`.
@@ -52,19 +51,19 @@ class LocalStore:
 
     def set(self, path: str, args: Mapping[str, Any] | None, value: object) -> None:
         """
-        Show `value` as the query's result; a query that is not subscribed is not affected.
+        Show `value` as the query's result; no effect if the query is not subscribed.
 
         Raises:
-            InvalidValue: `value` or `args` is no value.
+            InvalidValue: `value` or `args` is not a value.
         """
         self._layer[path, encode_arguments(args)] = codec.encode(value)
 
     def queries(self, path: str) -> Iterator[tuple[dict[str, Any], Any]]:
-        """Arguments and result of every subscribed query of a path that has a result."""
+        """Yield the arguments and the result of every subscribed query of this path that has a result."""
         for key, json in {**self._base, **self._layer}.items():
             if key[0] == path:
                 yield decode_value(key[1], dict[str, Any], path), decode_value(json, Any, path)
 
 
 Update: TypeAlias = Callable[[LocalStore], object]
-"""An optimistic update; it must not keep the store, and may run many times."""
+"""An optimistic update. It may run many times and must not keep the store."""

@@ -1,8 +1,9 @@
 """
-Results that patches made, compared with a fresh one-shot query at the same `ts` (pure).
+Verification of patches against fresh queries (pure).
 
-For development and tests: it doubles the server's work.
-What disagrees is a defect of a server or of this client; it is counted, told, and asked for again as a whole value.
+For development and tests: every result that was built from patches is compared with a one-shot query at the same `ts`,
+which doubles the server's work. A difference is a defect of the server or of this client. It is counted and logged, and
+the full value is requested.
 """
 
 from __future__ import annotations
@@ -10,28 +11,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests
 from tinyvex.client.query_set import ClientQuery
 from tinyvex.client.query_value import QueryValue
-from tinyvex.client.requests import Answer, Kind, PendingRequest, Requests
 
 __all__ = ["PatchCounters", "PatchVerification"]
 
 CHECKS_MAX = 64
-"""Under way at once; results that come faster are not all checked."""
+"""Checks that run concurrently; further results are not checked."""
 
 
 @dataclass(slots=True)
 class PatchCounters:
     """
-    What a client has received since it was made.
+    Counters of what a client has received since it was created.
 
     Attributes:
-        values_received: results that came whole.
-        patches_applied: results that came as a patch.
-        patches_failed: patches that did not fit; the whole value was asked for.
-        chunks_received: parts of long transitions.
-        checks_passed: patched results that a fresh query agreed with; counted with `verify` only.
-        checks_failed: those that it did not agree with.
+        values_received: results sent as a full value.
+        patches_applied: results sent as a patch.
+        patches_failed: patches that did not apply; the full value was requested.
+        chunks_received: chunks of long transitions.
+        checks_passed: patched results equal to a fresh query; counted only with `verify`.
+        checks_failed: patched results different from a fresh query.
     """
 
     values_received: int = 0
@@ -43,7 +44,7 @@ class PatchCounters:
 
 
 class PatchVerification:
-    """The checks under way, by request number."""
+    """The checks in progress, by request number."""
 
     def __init__(self, counters: PatchCounters) -> None:
         self._counters = counters
@@ -52,24 +53,28 @@ class PatchVerification:
     def __contains__(self, request: PendingRequest) -> bool:
         return request.number in self._checks
 
-    def begin(self, queries: Iterable[ClientQuery], requests: Requests, ts: int) -> None:
-        """Ask for what these queries return at `ts`."""
+    def start(self, queries: Iterable[ClientQuery], requests: PendingRequests, ts: int) -> None:
+        """Queue a one-shot query at `ts` for each query, at most CHECKS_MAX."""
         for query in queries:
             if isinstance(query.result, QueryValue) and len(self._checks) < CHECKS_MAX:
-                request = requests.add(Kind.QUERY, query.path, query.args, at=ts)
+                request = requests.add(CallKind.QUERY, query.path, query.args, at=ts)
                 self._checks[request.number] = query, query.result
 
-    def end(self, request: PendingRequest, answer: Answer | None) -> ClientQuery | None:
+    def finish(self, request: PendingRequest, answer: Answer | None) -> ClientQuery | None:
         """
-        The answer came, or none did (the snapshot is gone, the socket is lost).
+        Compare the answer of a check.
+
+        Args:
+            request: the check's request.
+            answer: None if the check failed: the snapshot has expired or the connection was lost.
 
         Returns:
-            The query whose result was wrong.
+            The query, if its patched result was wrong.
         """
         query, value = self._checks.pop(request.number)
         if answer is None:
             return None
-        if value.says(answer.value):
+        if value.is_same_json(answer.value):
             self._counters.checks_passed += 1
             return None
         self._counters.checks_failed += 1

@@ -1,4 +1,9 @@
-"""A query's result as the client holds it: encoded, and decoded once patches build on it (pure)."""
+"""
+A query's value as the client stores it (pure).
+
+A value arrives as JSON and is decoded when the first patch applies to it. A patched value is encoded again only when
+its JSON is needed. Its decoded form shares all unchanged parts with the value before the patch.
+"""
 
 from __future__ import annotations
 
@@ -16,47 +21,44 @@ _NOT_DECODED = object()
 
 class QueryValue:  # noqa: PLW1641 - compared, never a key
     """
-    A query returned.
-
-    Of a result that is patched, the encoded form is made when somebody asks for it,
-    and the decoded one shares with the result before it all that did not change.
+    The value that a query returned.
 
     Attributes:
-        hash: the server's token for it; an optimistic one has none.
+        hash: the server's token for the value; empty for an optimistic value.
     """
 
-    __slots__ = ("_json", "_tree", "hash")
+    __slots__ = ("_decoded", "_json", "hash")
 
-    def __init__(self, json: bytes, hash: str = "") -> None:  # noqa: A002 - what the protocol calls it
+    def __init__(self, json: bytes, hash: str = "") -> None:  # noqa: A002 - the protocol's name
         self._json: bytes | None = json
-        self._tree: Any = _NOT_DECODED
+        self._decoded: Any = _NOT_DECODED
         self.hash = hash
 
     @property
     def json(self) -> bytes:
-        """The encoded value."""
+        """The value as JSON."""
         if self._json is None:
-            self._json = _encode(self._tree)
+            self._json = _encode(self._decoded)
         return self._json
 
-    def patched(self, patch: bytes, hash: str) -> QueryValue:  # noqa: A002
+    def patched(self, patch: bytes, hash: str) -> QueryValue:  # noqa: A002 - the protocol's name
         """
-        The result that the patch makes of this one, which stays as it is.
+        Return the value after a JSON Patch; this one stays unchanged.
 
         Raises:
-            PatchFailed: it does not fit.
+            PatchFailed: the patch is malformed or does not fit the value.
         """
-        if self._tree is _NOT_DECODED:
-            self._tree = msgspec.json.decode(self.json)
+        if self._decoded is _NOT_DECODED:
+            self._decoded = msgspec.json.decode(self.json)
         result = QueryValue(b"", hash)
         try:
-            result._json, result._tree = None, json_patch.apply(self._tree, msgspec.json.decode(patch))
+            result._json, result._decoded = None, json_patch.apply(self._decoded, msgspec.json.decode(patch))
         except RecursionError:
-            raise json_patch.PatchFailed("it is nested too deep to be read") from None
+            raise json_patch.PatchFailed("it is nested too deep") from None
         return result
 
-    def says(self, json: bytes) -> bool:
-        """Whether this is the same JSON, however it is written."""
+    def is_same_json(self, json: bytes) -> bool:
+        """Return whether `json` is the same value, in any spelling."""
         return self.json == json or _encode(msgspec.json.decode(self.json)) == _encode(msgspec.json.decode(json))
 
     def __eq__(self, other: object) -> bool:
@@ -65,8 +67,10 @@ class QueryValue:  # noqa: PLW1641 - compared, never a key
         if self.hash and self.hash == other.hash:
             return True
         if self.hash and other.hash and (self._json is None or other._json is None):
-            return False  # patched: to the server they are two; not worth encoding both to see whether it is right
+            # One of them is patched and not encoded. The server calls them different, which is
+            # almost always right; checking that would cost an encoding of each.
+            return False
         return self.json == other.json
 
     def __repr__(self) -> str:
-        return f"Value({self.json!r:.100}, {self.hash!r})"
+        return f"QueryValue({self.json!r:.100}, {self.hash!r})"

@@ -1,9 +1,9 @@
 """
-Whom a client believes to be its server, over TLS.
+Verification of a `wss://` server's certificate.
 
-Three ways: the system's authorities, an authority of one's own, or one certificate and no other, by its fingerprint.
-The last one suits a server of the local network that made its certificate itself:
-the fingerprint comes from whoever set it up, along with the pairing code.
+A client trusts the system's certificate authorities, an authority of its own, or a single certificate by its
+fingerprint. A fingerprint suits a server on the local network with a self-signed certificate: the user gets it from
+the person who set the server up, together with the pairing code.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from tinyvex.errors import ServerUntrusted
 __all__ = ["ServerVerification", "Tls"]
 
 Tls: TypeAlias = "ssl.SSLContext | os.PathLike[str] | str | None"
-"""A context; the file of an authority's certificates in PEM; `sha256:` and a certificate's fingerprint; or the default."""
+"""An SSL context; the path of a PEM file of authorities; `sha256:` and a certificate's fingerprint; None for the default."""
 
 PIN_PREFIX = "sha256:"
 
 
 class ServerVerification:
     """
-    What a server must prove.
+    The proof that a client demands of its server.
 
     Args:
-        tls: how; None believes the system's authorities.
-        secure: whether the server is to be reached over TLS at all.
+        tls: the trusted certificates; None for the system's authorities.
+        secure: whether the URL is `wss://`.
 
     Attributes:
-        context: for the dialling; None without TLS.
+        context: the SSL context to dial with; None without TLS.
 
     Raises:
-        ValueError: `tls` is none of what it may be, or the server is not to be reached over TLS.
+        ValueError: `tls` is invalid, or the URL is `ws://`.
     """
 
     def __init__(self, tls: Tls, *, secure: bool) -> None:
@@ -46,13 +46,13 @@ class ServerVerification:
         self._pin: str | None = None
         if not secure:
             if tls is not None:
-                raise ValueError("tls is for wss:// only: a ws:// connection is not encrypted")
+                raise ValueError("`tls` needs a wss:// URL; a ws:// connection is not encrypted")
         elif isinstance(tls, ssl.SSLContext):
             self.context = tls
         elif isinstance(tls, str) and tls.lower().startswith(PIN_PREFIX):
-            self._pin = _digits(tls)
-            # Who signed it and what name it has is not asked: it is this certificate, or none.
-            # So the system's authorities are not loaded either, which takes tens of milliseconds.
+            self._pin = _fingerprint(tls)
+            # Issuer and host name do not matter, because only this certificate is accepted.
+            # Not loading the system's authorities also saves tens of milliseconds.
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self.context.minimum_version = ssl.TLSVersion.TLSv1_2
             self.context.check_hostname = False
@@ -62,33 +62,33 @@ class ServerVerification:
 
     def check(self, transport: asyncio.BaseTransport) -> None:
         """
-        After the handshake, before anything is sent.
+        Check the server's certificate after the TLS handshake, before anything is sent.
 
         Raises:
-            ServerUntrusted: this is not the certificate that was pinned.
+            ServerUntrusted: the certificate has another fingerprint.
         """
         if self._pin is None:
             return
         connection = transport.get_extra_info("ssl_object")
         der = None if connection is None else connection.getpeercert(binary_form=True)
-        found = hashlib.sha256(der or b"").hexdigest()
-        if not hmac.compare_digest(found, self._pin):
+        fingerprint = hashlib.sha256(der or b"").hexdigest()
+        if not hmac.compare_digest(fingerprint, self._pin):
             raise ServerUntrusted(
-                f"the server's certificate is {PIN_PREFIX}{found}, and not {PIN_PREFIX}{self._pin}: "
-                "it has another certificate now, or is another server"
+                f"the server's certificate has the fingerprint {PIN_PREFIX}{fingerprint}, not {PIN_PREFIX}{self._pin}; "
+                "the server has a new certificate, or this is another server"
             )
 
 
-def _digits(pin: str) -> str:
+def _fingerprint(pin: str) -> str:
     digits = pin[len(PIN_PREFIX) :].replace(":", "").lower()
     if re.fullmatch(r"[0-9a-f]{64}", digits) is None:
-        raise ValueError(f"a fingerprint is sha256: and 64 hexadecimal digits, not {pin!r}")
+        raise ValueError(f"`{pin}` is not a fingerprint; one is `sha256:` and 64 hexadecimal digits")
     return digits
 
 
-def _context(authorities: os.PathLike[str] | str | None) -> ssl.SSLContext:
+def _context(authorities_file: os.PathLike[str] | str | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=authorities)
-    except OSError as error:  # SSLError is one
-        reason = error.strerror if not isinstance(error, ssl.SSLError) else "there are no certificates in PEM in it"
-        raise ValueError(f"the authorities' file {os.fspath(authorities or '')} cannot be used: {reason}") from error
+        return ssl.create_default_context(cafile=authorities_file)
+    except OSError as error:  # SSLError is a subclass
+        reason = error.strerror if not isinstance(error, ssl.SSLError) else "it has no certificates in PEM format"
+        raise ValueError(f"cannot read the certificates in `{os.fspath(authorities_file or '')}`: {reason}") from error

@@ -1,150 +1,211 @@
 """
-The client's state machine: what is wanted, what the server said, what to send next (pure).
+The client's session, without I/O: subscribed queries, pending calls, messages to send, results to show (pure).
 
-Four verbs: `receive` takes a message in, `events` tells what it meant, `next_message` gives what to send,
-and `phase`, `recovered` and `retry_after_ms` say what to wait for.
-The life of a client::
+The caller drives it with four verbs, as in h11: `receive` takes in a message, `events` returns what it caused,
+`next_message` returns what to send, and `phase`, `caught_up` and `retry_after_ms` tell what to wait for.
+The phases of a session::
 
-            opened()             connect answered
+              opened()             connect answered
     OFFLINE ─────────► GREETING ─────────────────► READY
        ▲                  │                          │
        └──────lost()──────┴──────────lost()──────────┘
-       any ──close() or an error that no new socket can mend──► CLOSED
+       any ──close(), or an error that a new socket cannot fix──► CLOSED
 
-On a fresh socket all versions start at 0.
-When `tinyvex/connect` is answered, all queries go out in one `modifyQuerySet` from 0 to 1 with the ids they always had,
-then unfinished mutations in their order and under their numbers.
-Until a transition has brought all those queries back, at or past the version shown before, nothing new is shown and
-no mutation is complete: what callers see moves only forward, and only from one consistent version to another.
+All versions start at 0 on each socket. `resend` describes what a new socket has to restore, and when callers see the
+first new result. Parts of the state: `query_set` (queries and their results), `pending_requests` (calls),
+`identity` (the user), `rpc` (messages and ids of one socket).
 """
 
 from __future__ import annotations
 
-from tinyvex.client import frames
-from tinyvex.client.calls import Calls
-from tinyvex.client.events import Changed, Completed, Connected, Ended, Event, Failed, SessionPhase, fresh
+import enum
+from typing import NamedTuple, TypeAlias
+
+from tinyvex.client import rpc
+from tinyvex.client.error_copy import copy_error
 from tinyvex.client.identity import ClientIdentity
-from tinyvex.client.incoming import CAPABILITIES, NO_NEW_SOCKET_HELPS, Incoming, check_continuity
-from tinyvex.client.optimistic import Key, LocalStore, Update
+from tinyvex.client.optimistic import LocalStore, QueryKey, Update
 from tinyvex.client.patch_verification import PatchCounters, PatchVerification
+from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests
 from tinyvex.client.query_set import ClientQuery, QuerySet
-from tinyvex.client.requests import Answer, Kind, PendingRequest, Requests
+from tinyvex.client.resend import Resend
 from tinyvex.errors import ClientClosed, ConnectionLost, TinyvexError
 from tinyvex.wire import codec, error_objects
 from tinyvex.wire import messages as wire
 
-__all__ = ["ClientState", "SessionPhase"]
+__all__ = [
+    "ClientState",
+    "Completed",
+    "Connected",
+    "Ended",
+    "Event",
+    "Failed",
+    "IdentityChanged",
+    "ResultsChanged",
+    "SessionPhase",
+]
 
-_MODIFIES_UNANSWERED_MAX = 4  # further changes of the query set are collected into the next one
-_REQUESTS_SPARED = _MODIFIES_UNANSWERED_MAX + 2  # kept free below the server's bound for what is not a call
+_UNANSWERED_MODIFIES_MAX = 4  # further changes of the query set are collected into one message
+_REQUESTS_RESERVED = _UNANSWERED_MODIFIES_MAX + 2  # of the server's `requestsMax`, for messages that are not calls
+_CLOSE_REASON_LENGTH_MAX = 256  # of `lastCloseReason`
+_INITIAL_VERSION = wire.StateVersion(query_set=0, identity=0, ts=0)
+_ENDS_SESSION = frozenset(
+    {"UnsupportedVersion", "ObservedTsAhead", "SessionReplaced", "SessionIdentity", "Unauthenticated", "Forbidden"}
+)
+"""Errors after which the client must not reconnect (S-18): it would be refused again, or would replace its successor."""
 
-_NOTHING_YET = wire.StateVersion(query_set=0, identity=0, ts=0)
+
+class SessionPhase(enum.Enum):
+    """The phases of the diagram above."""
+
+    OFFLINE = "offline"
+    GREETING = "greeting"
+    READY = "ready"
+    CLOSED = "closed"
+
+
+class Connected(NamedTuple):
+    """The server answered `tinyvex/connect`."""
+
+
+class IdentityChanged(NamedTuple):
+    """The client may need a token, or the server accepted or refused one."""
+
+
+class ResultsChanged(NamedTuple):
+    """The visible results of these queries changed, together, to one version."""
+
+    query_ids: list[int]
+
+
+class Completed(NamedTuple):
+    """A call succeeded; if it is a mutation, a transition that covers its commit has been applied."""
+
+    number: int
+    answer: Answer
+
+
+class Failed(NamedTuple):
+    """A call failed."""
+
+    number: int
+    error: TinyvexError
+
+
+class Ended(NamedTuple):
+    """The session is closed and will not reconnect."""
+
+    error: TinyvexError
+
+
+Event: TypeAlias = Connected | IdentityChanged | ResultsChanged | Completed | Failed | Ended
 
 
 class ClientState:
     """
-    One client session, over as many sockets as it takes.
+    One client session, which may span several sockets.
 
     Args:
-        session_id: chosen once; the server keeps mutations apart by it.
+        session_id: unique; the server stores the results of mutations under it.
         token: the client or admin token.
-        verify: compare what patches made with fresh queries.
+        verify: compare results that were built from patches with fresh queries.
+
+    Attributes:
+        error: the reason why the session is closed; set once, together with phase CLOSED.
+        server: the answer to the last `tinyvex/connect`.
+        epoch: the history of the database that the results belong to.
+        observed_ts: the newest commit `ts` that the server mentioned, in this epoch.
+        retry_after_ms: the server's hint when to reconnect; cleared when a socket opens.
+        version: the version that the last transition on this socket led to.
     """
 
     def __init__(self, session_id: str, token: str | None = None, *, verify: bool = False) -> None:
         self.session_id = session_id
         self.token = token
-        self._verify = verify
         self.phase = SessionPhase.OFFLINE
         self.error: TinyvexError | None = None
-        """Why the session is closed; set once, with phase CLOSED."""
         self.counters = PatchCounters()
         self.queries = QuerySet(self.counters)
-        self.requests = Requests()
+        self.requests = PendingRequests()
         self.identity = ClientIdentity()
-        self._checks = PatchVerification(self.counters)
-        self._events: list[Event] = []
-        # Known from all sockets so far.
         self.server: wire.ConnectResult | None = None
         self.epoch: str | None = None
         self.observed_ts = 0
-        """The latest commit heard of, in this epoch."""
-        self._shown_ts = 0  # the version of what callers see, in this epoch; never above observed_ts
+        self.retry_after_ms: int | None = None
+        self._resend = Resend(self.queries, self.requests)
+        self._verifies_patches = verify
+        self._verification = PatchVerification(self.counters)
+        self._events: list[Event] = []
         self._connection_count = 0
         self._close_reason: str | None = None
-        self.retry_after_ms: int | None = None
-        """When the server asked to come back; kept until the next socket is open."""
-        self._reset()
+        self._start_socket()
 
-    def _reset(self) -> None:
-        """Forget what belongs to one socket."""
-        self.version = _NOTHING_YET
-        self._incoming = Incoming(self.counters)
-        self._greeting: bytes | None = None  # set by opened(), taken by next_message()
-        self._calls = Calls()
+    def _start_socket(self) -> None:
+        """Reset the state that belongs to one socket."""
+        self.version = _INITIAL_VERSION
+        self._reader = rpc.MessageReader(self.counters)
+        self._calls = rpc.OpenCalls()
+        self._greeting: bytes | None = None
         self._sent_query_set = 0
-        self._restoring = True  # until all queries wanted were sent once
-        self._restored_query_set = 0  # ... and are all back by this version
-        self._resent: set[int] = set()  # mutations begun on earlier sockets and not finished on this one
+        self._resend.start()
 
-    # What the callers want.
+    # Calls of the program.
 
     def subscribe(self, path: str, args: bytes) -> ClientQuery:
         """
-        Hold a query's result live until `release`.
+        Add a subscription to a query; `queries.release` removes it.
 
         Raises:
-            TooManyQueries: the client's bound is reached.
+            TooManyQueries: the client has CLIENT_QUERIES_MAX queries.
             TinyvexError: the session is closed.
         """
-        self._check_open()
+        self._check_not_closed()
         query = self.queries.subscribe(path, args)
         self._show()
         return query
 
     def call(
-        self, kind: Kind, path: str, args: bytes, *, at: int | None = None, update: Update | None = None
+        self, kind: CallKind, path: str, args: bytes, *, at: int | None = None, update: Update | None = None
     ) -> PendingRequest:
         """
-        Ask for something once; an optimistic update shows at once.
+        Queue a call; the results of its optimistic update become visible immediately.
 
         Raises:
             TinyvexError: the session is closed.
-            Exception: what the update raised; then nothing was asked.
+            Exception: the error that the update raised; the call is not queued.
         """
-        self._check_open()
+        self._check_not_closed()
         if update is not None:
-            update(LocalStore(self.queries.base(), self._layer()))
+            update(LocalStore(self.queries.server_results(), self._optimistic_layer()))
         request = self.requests.add(kind, path, args, at=at, update=update)
         if update is not None:
             self._show()
         return request
 
     def close(self, error: TinyvexError | None = None) -> None:
-        """End for good; every request fails with `error`."""
+        """Close the session and fail every pending call with `error`."""
         if self.phase is SessionPhase.CLOSED:
             return
         self.phase = SessionPhase.CLOSED
         self.error = error or ClientClosed("the client was closed")
-        for request in self.requests:
-            self._fail(request, fresh(self.error))
+        for request in self.requests.remove_all():
+            self._fail(request, copy_error(self.error))
         self._events.append(Ended(self.error))
-        self.requests = Requests()
 
-    def _check_open(self) -> None:
+    def _check_not_closed(self) -> None:
         if self.error is not None:
-            raise fresh(self.error)
+            raise copy_error(self.error)
 
-    # Sockets come and go.
+    # Sockets.
 
     def opened(self, now_ms: int) -> None:
-        """A WebSocket is open; `next_message` begins with `tinyvex/connect`."""
+        """Start on an open WebSocket; `next_message` begins with `tinyvex/connect`."""
         assert self.phase is SessionPhase.OFFLINE, self.phase
-        self._reset()
+        self._start_socket()
         self.phase = SessionPhase.GREETING
         self.retry_after_ms = None
-        self._greeting = frames.encode_connect(
-            self._calls.begin("connect"),
+        self._greeting = rpc.encode_connect(
+            self._calls.open("connect"),
             wire.ConnectParams(
                 protocol_version=wire.PROTOCOL_VERSION,
                 session_id=self.session_id,
@@ -153,41 +214,43 @@ class ClientState:
                 client_ts=now_ms,
                 max_observed_ts=self.observed_ts,
                 observed_epoch=self.epoch,
-                capabilities=CAPABILITIES,
+                capabilities=rpc.CAPABILITIES,
                 token=self.token,
             ),
         )
         self._connection_count += 1
 
     def lost(self, reason: str) -> None:
-        """The socket is gone: actions and one-shot queries that were sent have failed, the rest waits for the next."""
+        """Prepare for another socket after this one was lost; see `resend`."""
         if self.phase in {SessionPhase.OFFLINE, SessionPhase.CLOSED}:
             return
-        self.queries.lost(self.version.ts if self._settled() else None)
-        for request in self.requests.lost():
-            sentence = f"the connection was lost ({reason}) while {request.kind.value} {request.path} was in flight"
-            self._fail(request, ConnectionLost(f"{sentence}; whether it ran is unknown"))
+        for request in self._resend.connection_lost(self.version.ts if self._is_consistent() else None):
+            call = f"{request.kind.value} `{request.path}`"
+            self._fail(
+                request,
+                ConnectionLost(f"{call} was running when the connection was lost; its outcome is unknown ({reason})"),
+            )
         self.phase = SessionPhase.OFFLINE
         self.identity.lost()
-        self._close_reason = reason[:256]
+        self._close_reason = reason[:_CLOSE_REASON_LENGTH_MAX]
         self._greeting = None
 
     @property
-    def recovered(self) -> bool:
+    def caught_up(self) -> bool:
         """
-        Whether this socket has caught up with all that the one before left open.
+        Return whether this socket has restored all that the previous one left unfinished.
 
-        Until then a failure counts as one more retry: what is resent may be what makes it fail.
+        A socket that fails before that counts as another retry: the messages that were resent may be the cause.
         """
-        return self._settled() and not self._resent
+        return self._is_consistent() and self._resend.mutations_finished
 
-    # What to send.
+    # Messages to the server.
 
     def next_message(self) -> bytes | None:
         """
-        The next message for the socket, which counts as sent; None when there is nothing to say now.
+        Return the next message to send, which counts as sent; None if there is nothing to send now.
 
-        Changes of the query set go first, so that the transition that covers a mutation has them too.
+        Changes of the query set precede calls, so that the transition that covers a mutation includes them.
         """
         if self._greeting is not None:
             greeting, self._greeting = self._greeting, None
@@ -195,206 +258,193 @@ class ClientState:
         if self.phase is not SessionPhase.READY or self.server is None:
             return None
         if (params := self.identity.next_params()) is not None:
-            return frames.encode_authenticate(self._calls.begin("authenticate"), params)
-        if self.identity.holds:
+            return rpc.encode_authenticate(self._calls.open("authenticate"), params)
+        if self.identity.blocks_sending:
             return None
-        return self._next_modify(self.server.limits) or self._next_call(self.server.limits)
+        return self._next_modify_query_set(self.server.limits) or self._next_call(self.server.limits)
 
-    def _next_modify(self, bounds: wire.ConnectLimits) -> bytes | None:
-        may_send = self.queries.has_unsent and self._calls.modifies < _MODIFIES_UNANSWERED_MAX
-        if not (self._restoring or may_send):
-            return None
-        version = self._sent_query_set + 1
-        changes = self.queries.take_changes(version, bounds.queries_max, bounds.message_bytes_max)
-        if not changes:
-            # All was sent; what is left has failed for want of room.
-            self._restoring = False
-            self._advance()
-            self._show()
+    def _next_modify_query_set(self, limits: wire.ConnectLimits) -> bytes | None:
+        may_send = self.queries.has_unsent and self._calls.modify_count < _UNANSWERED_MODIFIES_MAX
+        if not (self._resend.resending_queries or may_send):
             return None
         base = self._sent_query_set
-        self._sent_query_set += 1
-        if self._restoring:
-            self._restored_query_set = self._sent_query_set
-        return frames.encode_modify(self._calls.begin("modify"), base, changes)
+        changes = self.queries.next_modifications(base + 1, limits.queries_max, limits.message_bytes_max)
+        if not changes:
+            # Every query was sent, or failed because the server has no room for it.
+            self._resend.resending_queries = False
+            self._apply_version()
+            self._show()
+            return None
+        self._sent_query_set = base + 1
+        self._resend.queries_sent(self._sent_query_set)
+        return rpc.encode_modify_query_set(self._calls.open("modify"), base, changes)
 
-    def _next_call(self, bounds: wire.ConnectLimits) -> bytes | None:
-        while self.requests.unanswered < max(1, bounds.requests_max - _REQUESTS_SPARED):
-            request = self.requests.take()
+    def _next_call(self, limits: wire.ConnectLimits) -> bytes | None:
+        while self.requests.unanswered < max(1, limits.requests_max - _REQUESTS_RESERVED):
+            request = self.requests.next_to_send()
             if request is None:
                 return None
-            refusal = frames.too_large(request.path, request.args, bounds.message_bytes_max)
+            refusal = rpc.refuse_too_large(request.path, request.args, limits.message_bytes_max)
             if refusal is None:
-                return frames.encode_call(self._calls.begin(request), request)
+                return rpc.encode_call(self._calls.open(request), request)
             self._finish_failed(request, refusal)
         return None
 
-    # What the server says.
+    # Messages from the server.
 
     def events(self) -> list[Event]:
-        """What happened since the last call, in order."""
+        """Return the events since the last call, in order."""
         events, self._events = self._events, []
         return events
 
     def receive(self, data: bytes | str) -> None:
         """
-        Take in one message of the server.
+        Process one message of the server.
 
         Raises:
-            TinyvexError: the socket is of no more use, because what was said does not fit what was said before,
-                is no message at all, or was the server's last word; open another, unless `phase` is CLOSED.
+            TinyvexError: the socket must be closed: the message is malformed, contradicts earlier ones, or was a
+                fatal error. Open another socket unless `phase` is CLOSED.
         """
         if self.phase is SessionPhase.CLOSED:
-            return  # it was on its way, and nobody waits for it
-        match self._incoming.read(data):
+            return  # the message was in flight when the session was closed
+        match self._reader.read(data):
             case codec.Response(id=rpc_id, result=result, error=error):
                 self._receive_response(rpc_id, result, error)
             case wire.Transition(params=transition):
                 self._receive_transition(transition)
             case wire.AuthError(params=notice):
-                self._events.append(self.identity.notified(notice))
-            case wire.FatalError(params=last_word):
-                raise self._refused(last_word.error)
+                self.identity.receive_auth_error(notice)
+                self._events.append(IdentityChanged())
+            case wire.FatalError(params=fatal):
+                raise self._end_socket(fatal.error)
 
     def _receive_response(self, rpc_id: object, result: bytes | None, error: wire.ErrorObject | None) -> None:
-        call = self._calls.end(rpc_id, error)
+        call = self._calls.close(rpc_id, error)
         if isinstance(call, PendingRequest):
             self._receive_answer(call, result, error)
         elif call == "connect":
-            self._receive_greeting(result, error)
+            self._receive_connect_result(result, error)
         elif call == "authenticate":
-            self._events.append(self.identity.answered(error))
+            self.identity.receive_answer(error)
+            self._events.append(IdentityChanged())
         elif error is not None:
-            raise self._refused(error)
+            raise self._end_socket(error)
 
-    def _receive_greeting(self, result: bytes | None, error: wire.ErrorObject | None) -> None:
+    def _receive_connect_result(self, result: bytes | None, error: wire.ErrorObject | None) -> None:
         if error is not None:
-            raise self._refused(error, final=error.data.retry in {"never", "after-fix"})
-        self.server = frames.decode_greeting(result)
-        self.token = frames.token_of(self.server) or self.token
+            raise self._end_socket(error, ends_session=error.data.retry in {"never", "after-fix"})
+        self.server = rpc.decode_connect_result(result)
+        if isinstance(self.server.token, str):  # the server exchanged a pairing code for a token
+            self.token = self.server.token
         if self.epoch not in {None, self.server.epoch}:
-            self._change_epoch()
+            self.observed_ts = 0
+            self._complete(self._resend.epoch_changed())
         self.epoch = self.server.epoch
         self.phase = SessionPhase.READY
-        self._resent = {request.number for request in self.requests if request.kind is Kind.MUTATION}
+        self._resend.connected()
         self._events.append(Connected())
         self.identity.opened()
-
-    def _change_epoch(self) -> None:
-        """
-        The database was restored: results, resume data and what was observed belong to another history.
-
-        A mutation that was answered is complete: it did commit, and waiting for its `ts` has no meaning any more.
-        """
-        self.queries.drop_results()
-        self.observed_ts = self._shown_ts = 0
-        self._complete(self.requests.forget_answered())
 
     def _receive_answer(self, request: PendingRequest, result: bytes | None, error: wire.ErrorObject | None) -> None:
         if error is not None:
             self._receive_failure(request, error)
             return
-        answer = frames.decode_answer(request.kind, result)
-        if request.kind is Kind.MUTATION:
-            self._answer(request, answer)
+        answer = rpc.decode_answer(request.kind, result)
+        if request.kind is CallKind.MUTATION:
+            self._record_answer(request, answer)
             return
-        self.requests.finish(request)
-        if request not in self._checks:
+        self.requests.finish_sent(request)
+        if request not in self._verification:
             self._events.append(Completed(request.number, answer))
-        elif (query := self._checks.end(request, answer)) is not None:
-            self.queries.doubt(query, "a fresh query returned something else than patches made", wrong=True)
+        elif (query := self._verification.finish(request, answer)) is not None:
+            reason = "a fresh query returned another value than the patches produced"
+            self.queries.request_full_value(query, reason, hash_is_wrong=True)
 
     def _receive_failure(self, request: PendingRequest, error: wire.ErrorObject) -> None:
         """
-        A request failed.
+        Fail a request, except for a mutation whose error does not mean that it failed.
 
-        Not so a mutation that a stopping server did not take: the next server gets it.
-        Nor one that was answered on an earlier socket: it did commit, whatever became of sending it again.
+        A mutation that was answered on an earlier socket did commit, whatever the server answered to its repetition.
+        A mutation that a stopping server refused is sent to the next server.
         """
-        if request.kind is Kind.MUTATION and request.answer is not None:
-            self._answer(request, request.answer)
-        elif request.kind is Kind.MUTATION and error.data.name == "ServerStopping":
-            raise self._refused(error)
+        if request.kind is CallKind.MUTATION and request.answer is not None:
+            self._record_answer(request, request.answer)
+        elif request.kind is CallKind.MUTATION and error.data.name == "ServerStopping":
+            raise self._end_socket(error)
         else:
             self._finish_failed(request, error_objects.from_object(error))
 
     def _finish_failed(self, request: PendingRequest, error: TinyvexError) -> None:
-        self.requests.finish(request)
-        self._resent.discard(request.number)
+        self.requests.finish_sent(request)
+        self._resend.finished(request)
         if request.update is not None:
             self._show()
         self._fail(request, error)
 
     def _fail(self, request: PendingRequest, error: TinyvexError) -> None:
-        if request in self._checks:
-            self._checks.end(request, None)
+        if request in self._verification:
+            self._verification.finish(request, None)
         else:
             self._events.append(Failed(request.number, error))
 
-    def _answer(self, request: PendingRequest, answer: Answer) -> None:
-        self.requests.answer(request, answer)
+    def _record_answer(self, request: PendingRequest, answer: Answer) -> None:
+        self.requests.record_answer(request, answer)
         self.observed_ts = max(self.observed_ts, answer.ts)
-        if self._settled() and answer.ts <= self.version.ts:
-            self._complete(self.requests.covered(self.version.ts))
+        if self._is_consistent() and answer.ts <= self.version.ts:
+            self._complete(self.requests.finish_covered(self.version.ts))
 
-    def _refused(self, error: wire.ErrorObject, *, final: bool = False) -> TinyvexError:
-        """The server's reason to end this socket; the session ends too when no new socket can mend it."""
+    def _end_socket(self, error: wire.ErrorObject, *, ends_session: bool = False) -> TinyvexError:
+        """Return the exception that ends this socket; close the session if a new socket cannot fix the cause."""
         exception = error_objects.from_object(error)
         self.retry_after_ms = hint if isinstance(hint := error.data.retry_after_ms, int) else None
-        if final or error.data.name in NO_NEW_SOCKET_HELPS:
+        if ends_session or error.data.name in _ENDS_SESSION:
             self.close(exception)
         return exception
 
     def _receive_transition(self, transition: wire.TransitionParams) -> None:
         end = transition.end_version
-        check_continuity(transition, self.version, self._sent_query_set)
+        rpc.check_continuity(transition, self.version, self._sent_query_set)
         for modification in transition.modifications:
             self.queries.stage(modification, end.query_set)
-        self.queries.check_answers(end.query_set)
+        self.queries.check_full_values(end.query_set)
         self.version = end
         self.observed_ts = max(self.observed_ts, end.ts)
-        self._advance()
+        self._apply_version()
 
-    def _advance(self) -> None:
-        """One step: the results of this version appear, the optimistic updates it covers go, their callers go on."""
-        if self._settled():
-            patched = self.queries.settle()
-            if self._verify:
-                self._checks.begin(patched, self.requests, self.version.ts)
-            self._shown_ts = self.version.ts
-            self._complete(self.requests.covered(self.version.ts), show=True)
+    # Visible results.
 
-    def _settled(self) -> bool:
-        """Whether this socket has brought back everything, at or past what was shown before."""
-        return (
-            self.phase is SessionPhase.READY
-            and not self._restoring
-            and self.version.query_set >= self._restored_query_set
-            and self.version.ts >= self._shown_ts
-            and not self.queries.has_doubts
-        )
+    def _is_consistent(self) -> bool:
+        """Return whether the results of this socket are complete and not older than the visible ones."""
+        return self.phase is SessionPhase.READY and self._resend.restores(self.version)
 
-    # What is shown.
+    def _apply_version(self) -> None:
+        """In one step: show the results of this version, drop the optimistic updates it covers, complete their calls."""
+        if self._is_consistent():
+            patched = self.queries.apply_staged()
+            if self._verifies_patches:
+                self._verification.start(patched, self.requests, self.version.ts)
+            self._resend.visible_ts = self.version.ts
+            self._complete(self.requests.finish_covered(self.version.ts), show=True)
 
-    def _complete(self, done: list[PendingRequest], *, show: bool = False) -> None:
-        if show or any(request.update is not None for request in done):
+    def _complete(self, finished: list[PendingRequest], *, show: bool = False) -> None:
+        if show or any(request.update is not None for request in finished):
             self._show()
-        for request in done:
-            self._resent.discard(request.number)
+        for request in finished:
+            self._resend.finished(request)
             assert request.answer is not None
             self._events.append(Completed(request.number, request.answer))
 
     def _show(self) -> None:
-        changed = self.queries.show(self._layer())
+        changed = self.queries.show(self._optimistic_layer())
         if changed:
-            self._events.append(Changed(changed))
+            self._events.append(ResultsChanged(changed))
 
-    def _layer(self) -> dict[Key, bytes]:
-        return self.requests.layer(self.queries.base) if self.requests.have_updates else {}
+    def _optimistic_layer(self) -> dict[QueryKey, bytes]:
+        return self.requests.optimistic_layer(self.queries.server_results) if self.requests.have_updates else {}
 
     def validate(self) -> None:
-        """Assert what holds between any two calls."""
+        """Assert the invariants."""
         self._calls.validate()
         assert (self.phase is SessionPhase.CLOSED) == (self.error is not None)
         assert self.version.query_set <= self._sent_query_set
-        assert self._shown_ts <= self.observed_ts
+        assert self._resend.visible_ts <= self.observed_ts

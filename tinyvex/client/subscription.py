@@ -1,4 +1,4 @@
-"""A live query, as its reader sees it."""
+"""An async iterator over the values of a live query."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 from tinyvex.client.decoding import decode_value
-from tinyvex.client.events import fresh
+from tinyvex.client.error_copy import copy_error
 from tinyvex.client.query_set import ClientQuery
 from tinyvex.client.query_value import QueryValue
 from tinyvex.errors import TinyvexError
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 class Subscription(Generic[T]):
     """
-    The values of one query: the current one first, then each new one.
+    The values of one query: the current value, then each new one.
 
     ::
 
@@ -28,23 +28,27 @@ class Subscription(Generic[T]):
             async for messages in recent:
                 show(messages)
 
-    A reader slower than the changes gets the newest value and none of those between: nothing piles up.
-    A failure is raised at its place in the iteration and does not end the subscription:
-    go on with another `async for`, or with `anext()`, and the next good value arrives.
+    A reader that is slower than the changes skips values: only the newest is kept.
+    An error is raised in its place in the sequence and does not end the subscription:
+    continue with another `async for`, or with `anext()`, to receive the next value.
 
     Raises (on iterating):
-        RemoteError: the query failed; it will be run again when what it read changes.
-        DecodeError: this value does not fit the type asked for.
+        RemoteError: the query failed; the server runs it again when the data it read changes.
+        DecodeError: the value does not fit the requested type.
         ClientClosed: the client was closed.
-        TinyvexError: the client ended for good; the same error every time.
+        TinyvexError: the session ended; every further iteration raises an equal error.
     """
 
     def __init__(
-        self, query: ClientQuery, target: Any, ended: Callable[[], TinyvexError | None], release: Callable[[], None]
+        self,
+        query: ClientQuery,
+        target: Any,
+        session_error: Callable[[], TinyvexError | None],
+        release: Callable[[], None],
     ) -> None:
         self._query = query
         self._target = target
-        self._ended = ended
+        self._session_error = session_error
         self._release = release
         self._seen_revision = 0
         self._closed = False
@@ -55,17 +59,17 @@ class Subscription(Generic[T]):
 
     async def __anext__(self) -> T:
         """
-        The next value, decoded; waits until there is one.
+        Wait for the next value and return it, decoded.
 
-        Cancelling loses nothing: a value is taken only when it is returned.
+        Cancelling loses no value.
         """
         while not self._closed:
             if self._query.shown is not None and self._seen_revision != self._query.revision:
                 self._seen_revision = self._query.revision
-                return self._outcome()
-            ended = self._ended()
-            if ended is not None:
-                raise fresh(ended)
+                return self._decode_shown()
+            error = self._session_error()
+            if error is not None:
+                raise copy_error(error)
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
@@ -74,34 +78,34 @@ class Subscription(Generic[T]):
                 self._waiters.remove(waiter)
         raise StopAsyncIteration
 
-    def _outcome(self) -> T:
+    def _decode_shown(self) -> T:
         shown = self._query.shown
         if isinstance(shown, QueryValue):
             return cast("T", decode_value(shown.json, self._target, self._query.path))
         assert shown is not None
-        raise fresh(shown.error)
+        raise copy_error(shown.error)
 
     def wake(self) -> None:
-        """The client says: look again."""
+        """Wake the readers; called when the query or the session changed."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     def close(self) -> None:
-        """End the subscription; an iteration under way stops. Idempotent."""
+        """End the subscription; a pending iteration stops. Idempotent."""
         if not self._closed:
             self._closed = True
             self.wake()
             self._release()
 
     async def aclose(self) -> None:
-        """`close`, for `contextlib.aclosing`."""
+        """Close the subscription; for `contextlib.aclosing`."""
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()

@@ -1,7 +1,7 @@
 """
-Asks the program for tokens: on every new socket, when the server takes one no more, and before one ends.
+The client's token source: asks the program for a token on every new socket, after a refusal, and before one expires.
 
-`identity` decides when; this file waits for the program's callable and for the time.
+`identity` decides when a token is needed. This file waits for the program's callable and for the time to renew.
 """
 
 from __future__ import annotations
@@ -27,51 +27,52 @@ __all__ = ["Source", "TokenSource"]
 logger = logging.getLogger(__name__)
 
 Source: TypeAlias = Callable[[], str | Awaitable[str | None] | None]
-"""Gives a JSON Web Token, or None for nobody."""
+"""Returns a JSON Web Token, or None for no user."""
 
-_LIFE_USED = 0.9  # of what was left when the token was taken; then another is asked for
+_LIFETIME_FRACTION = 0.9  # of a token's remaining lifetime, after which another token is requested
+_EXPIRY_SECONDS_MAX = 1e12  # a larger `exp` is not a time
 
 
 class TokenSource:
     """
-    Drives one `ClientIdentity`.
+    Supplies one `ClientIdentity` with tokens.
 
     Args:
-        identity: decides what is wanted, and takes what was given.
+        identity: decides when a token is needed, and receives it.
         runtime: the clock.
-        changed: called when the identity has something new to say or to show.
+        on_change: called after the identity has changed.
     """
 
-    def __init__(self, identity: ClientIdentity, runtime: Runtime, changed: Callable[[], None]) -> None:
-        self._identity, self._runtime, self._changed = identity, runtime, changed
+    def __init__(self, identity: ClientIdentity, runtime: Runtime, on_change: Callable[[], None]) -> None:
+        self._identity, self._runtime, self._on_change = identity, runtime, on_change
         self._source: Source | None = None
         self._attention = asyncio.Event()
         self._asking: anyio.CancelScope | None = None
-        self._renew_at: float | None = None  # by the monotonic clock
-        self._token: str | None = None  # that this is about
+        self._token: str | None = None  # the token that `_renew_at` is about
+        self._renew_at: float | None = None  # on the monotonic clock
         self._stopped = False
 
     def set(self, source: Source | None) -> None:
-        """Ask another source from now on; what the one before would still give is not waited for."""
+        """Replace the source, and cancel a call of the previous one."""
         self._source = source
         if self._asking is not None:
             self._asking.cancel()
         self._identity.set_source(has_source=source is not None)
-        self.look_up()
+        self.wake()
 
-    def look_up(self) -> None:
-        """The identity may want something else than before."""
+    def wake(self) -> None:
+        """Make `run` look at the identity again."""
         self._attention.set()
 
     def stop(self) -> None:
-        """End `run`, and the asking under way, also where the program's callable lets no cancellation through."""
+        """End `run`; cancels a call of the program's callable, even one that suppresses cancellation."""
         self._stopped = True
         if self._asking is not None:
             self._asking.cancel()
-        self.look_up()
+        self.wake()
 
     async def run(self) -> None:
-        """Until `stop`."""
+        """Supply tokens until `stop` is called."""
         while not self._stopped:
             self._attention.clear()
             self._plan_renewal()
@@ -92,12 +93,12 @@ class TokenSource:
             return
         self._token, self._renew_at = token, None
         expires = token_claims(token).get("exp") if token is not None else None
-        if not isinstance(expires, int | float) or not abs(expires) < 1e12:
+        if not isinstance(expires, int | float) or not abs(expires) < _EXPIRY_SECONDS_MAX:
             return
-        left = expires - self._runtime.now_us() / 1e6
-        if left > 0:
-            pause = max(left * _LIFE_USED, limits.AUTH_RENEW_SECONDS_MIN)
-            self._renew_at = self._runtime.monotonic() + pause
+        remaining = expires - self._runtime.now_us() / 1e6
+        if remaining > 0:
+            delay = max(remaining * _LIFETIME_FRACTION, limits.AUTH_RENEW_SECONDS_MIN)
+            self._renew_at = self._runtime.monotonic() + delay
 
     async def _ask(self) -> None:
         source = self._source
@@ -105,29 +106,35 @@ class TokenSource:
         with anyio.CancelScope() as self._asking:
             try:
                 with anyio.fail_after(limits.AUTH_CALLABLE_SECONDS):
-                    given = source()
-                    token = await given if inspect.isawaitable(given) else given
+                    returned = source()
+                    token = await returned if inspect.isawaitable(returned) else returned
             except (Exception, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
                     raise
-                # The program's own code failed: that is told as a state, and the client goes on as nobody.
+                # The program's own code failed. The client goes on without a user and reports the error as its state.
                 logger.exception("the auth callable raised")
-                reason = (
-                    "took too long" if isinstance(error, TimeoutError) else f"raised {type(error).__name__}: {error}"
-                )
-                self._identity.fail(Unauthenticated(f"the auth callable {reason}"))
+                self._identity.fail(Unauthenticated(f"the auth callable {_failure_text(error)}"))
             else:
-                self._take(token)
-            self._changed()
+                self._supply(token)
+            self._on_change()
         self._asking = None
 
     def _is_cancelled(self) -> bool:
-        """Whether it is us who are cancelled, and not something that the callable waited for."""
+        """Return whether this task is being cancelled, as opposed to something that the callable waited for."""
         task = asyncio.current_task()
         return (self._asking is not None and self._asking.cancel_called) or (task is not None and task.cancelling() > 0)
 
-    def _take(self, token: object) -> None:
+    def _supply(self, token: object) -> None:
         if token is None or (isinstance(token, str) and token):
             self._identity.supply(token)
         else:
-            self._identity.fail(Unauthenticated(f"the auth callable returned {type(token).__name__}, not a token"))
+            returned = "an empty string" if token == "" else f"a value of type {type(token).__name__}"
+            self._identity.fail(
+                Unauthenticated(f"the auth callable returned {returned}; it must return a token or None")
+            )
+
+
+def _failure_text(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"did not return within {limits.AUTH_CALLABLE_SECONDS:g} seconds"
+    return f"raised {type(error).__name__}: {error}"

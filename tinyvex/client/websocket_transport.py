@@ -1,8 +1,8 @@
 """
-One WebSocket: texts in, texts out.
+The client's end of a WebSocket, as an asyncio protocol.
 
-`websockets` speaks the protocol (handshake, frames, close); this moves its bytes.
-What is sent in one turn of the loop leaves in one write.
+The sans-I/O core of `websockets` implements the handshake, framing and closing; this class moves its bytes. Messages
+sent in one iteration of the event loop leave in one write.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _CLOSE_PROTOCOL_ERROR = 1002
 
 class WebSocketTransport(asyncio.Protocol):
     """
-    The client's end of one WebSocket.
+    One WebSocket.
 
     Args:
-        uri: where to.
-        runtime: its clock tells when the server was last heard.
-        on_open: called once, when the handshake is done.
+        uri: the server.
+        runtime: the clock.
+        on_open: called once, after the handshake.
         on_text: called with each message; a `TinyvexError` from it closes the socket for that reason.
-        on_writable: called when there is room to write again.
-        on_end: called when the socket should be closed, or is gone.
-        check: looks at the transport before anything is sent; a `TinyvexError` from it drops the socket.
+        on_writable: called when writing may resume.
+        on_end: called when the socket should be closed, and when it is closed.
+        check: called with the transport before anything is sent; a `TinyvexError` from it aborts the socket.
 
     Attributes:
-        is_closed: whether the socket is gone.
-        error: why, as far as it is known.
-        heard_at: when the last bytes came, on the runtime's monotonic clock.
+        is_closed: whether the socket is closed.
+        error: why it was closed, if known.
+        received_at: the monotonic time when the last bytes were received.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class WebSocketTransport(asyncio.Protocol):
     ) -> None:
         self.is_closed = False
         self.error: TinyvexError | None = None
-        self.heard_at = runtime.monotonic()
+        self.received_at = runtime.monotonic()
         self._runtime = runtime
         self._on_open, self._on_text, self._on_writable, self._on_end = on_open, on_text, on_writable, on_end
         self._check = check
@@ -77,7 +77,7 @@ class WebSocketTransport(asyncio.Protocol):
 
     @property
     def writable(self) -> bool:
-        """Whether the socket is open and what was written before has mostly left."""
+        """Return whether the socket is open and the transport's buffer is below its high-water mark."""
         return self._websocket.state is State.OPEN and not self._paused
 
     def send(self, text: bytes) -> None:
@@ -85,17 +85,17 @@ class WebSocketTransport(asyncio.Protocol):
         self._websocket.send_text(text)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the messages added since the last `flush`."""
         if self._transport is None or self._transport.is_closing():
             return
-        pieces = self._websocket.data_to_send()
-        if data := b"".join(pieces):
+        chunks = self._websocket.data_to_send()
+        if data := b"".join(chunks):
             self._transport.write(data)
-        if b"" in pieces:  # the end of the stream
+        if b"" in chunks:  # marks the end of the stream
             self._transport.close()
 
     def close(self, reason: TinyvexError | None = None) -> None:
-        """Begin to close: the server answers, and whoever attends to the link gives it a while for that."""
+        """Start the closing handshake. The connection waits for the server's close frame, with a timeout."""
         self.error = self.error or reason
         if self._websocket.state is State.OPEN:
             sentence = "" if reason is None else reason.message
@@ -108,7 +108,7 @@ class WebSocketTransport(asyncio.Protocol):
         self._on_end()
 
     def abort(self, reason: TinyvexError | None = None) -> None:
-        """Drop the socket now."""
+        """Close the socket without a closing handshake."""
         self.error = self.error or reason
         if self._transport is not None:
             self._transport.abort()
@@ -118,7 +118,7 @@ class WebSocketTransport(asyncio.Protocol):
     # asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The TCP connection stands: ask for the WebSocket."""
+        """Check the server, then request the upgrade to a WebSocket."""
         self._transport = cast("asyncio.Transport", transport)
         try:
             self._check(transport)
@@ -129,8 +129,8 @@ class WebSocketTransport(asyncio.Protocol):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came: answer what `websockets` answers by itself, hand on the messages."""
-        self.heard_at = self._runtime.monotonic()
+        """Process received bytes: pass messages on, and send the pongs and close frames that `websockets` produces."""
+        self.received_at = self._runtime.monotonic()
         self._websocket.receive_data(data)
         for event in self._websocket.events_received():
             if isinstance(event, Response):
@@ -140,24 +140,24 @@ class WebSocketTransport(asyncio.Protocol):
         self.flush()
 
     def eof_received(self) -> bool | None:
-        """The server has no more to say."""
+        """Process the end of the server's stream."""
         self._websocket.receive_eof()
         self.flush()
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone; keep the best reason there is."""
+        """Record why the socket was closed."""
         self._websocket.receive_eof()
         self.error = self.error or self._reason(exc)
         self.is_closed = True
         self._on_end()
 
     def pause_writing(self) -> None:
-        """More waits to be written than the transport likes to hold."""
+        """Stop writing: the transport's buffer is above its high-water mark."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """There is room again."""
+        """Resume writing."""
         self._paused = False
         self._on_writable()
 
@@ -170,11 +170,12 @@ class WebSocketTransport(asyncio.Protocol):
             self._transport.close()
 
     def _receive_frame(self, frame: Frame) -> None:
-        # What came in one read with the close frame still counts: it says why. What came after our own error does not.
+        # After an error of our own, ignore further messages. Messages before the server's close frame still count,
+        # because a fatal error among them has the reason.
         if self.error is not None:
             return
         if frame.opcode is Opcode.BINARY:
-            self.close(UpdateRejected("the server sent a binary frame; the protocol has text frames only"))
+            self.close(UpdateRejected("the server sent a binary frame; the protocol uses text frames only"))
         elif frame.opcode in {Opcode.TEXT, Opcode.CONT}:
             self._fragments.append(bytes(frame.data))
             if frame.fin:
@@ -189,22 +190,26 @@ class WebSocketTransport(asyncio.Protocol):
             self.close(error)
 
     def _reason(self, exc: Exception | None) -> TinyvexError:
-        refusal = self._websocket.handshake_exc
-        if isinstance(refusal, InvalidStatus):
-            return _refusal(refusal.response)
-        if refusal is not None:
-            hint = "" if self._websocket.uri.secure else "; a server with TLS is reached by wss://"
-            return ConnectionLost(f"the other side does not speak WebSocket: {refusal}{hint}")
+        failure = self._websocket.handshake_exc
+        if isinstance(failure, InvalidStatus):
+            return _refusal(failure.response)
+        if failure is not None:
+            hint = "" if self._websocket.uri.secure else "; if the server uses TLS, connect with wss://"
+            return ConnectionLost(f"the peer is not a WebSocket server: {failure}{hint}")
         if isinstance(self._websocket.parser_exc, PayloadTooBig):
-            return ConnectionLost(f"a message from the server was too large: {self._websocket.parser_exc}")
+            return ConnectionLost(f"a message from the server is too large: {self._websocket.parser_exc}")
         received = self._websocket.close_rcvd
         if received is not None:
             return ConnectionLost(f"the server closed the connection: {received.code} {received.reason}".rstrip())
-        return ConnectionLost(f"the connection broke: {exc}" if exc else "the connection broke")
+        return ConnectionLost(f"the connection was lost: {_text(exc)}" if exc else "the connection was lost")
+
+
+def _text(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _refusal(response: Response) -> TinyvexError:
-    """What an HTTP answer other than 101 means."""
+    """Return the error for an HTTP response other than 101."""
     body = bytes(response.body or b"")[:200].decode(errors="replace").strip()
     sentence = f"the server refused the WebSocket: {response.status_code} {response.reason_phrase} {body}".rstrip()
     if response.status_code == 401:

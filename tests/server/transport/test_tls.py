@@ -239,7 +239,7 @@ async def test_stopping_does_not_wait_for_handshakes(made: Certificates) -> None
 
 async def stop_reading(client: tv.Client) -> Any:
     """Make a client read no more; its transport, to go on with."""
-    transport = client._connection._link._transport  # type: ignore[union-attr]
+    transport = client._connection._transport._transport  # type: ignore[union-attr]
     transport.pause_reading()
     return transport
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tinyvex.client import frames
-from tinyvex.client.requests import Answer, Kind, PendingRequest
+from tinyvex.client import rpc
+from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest
 from tinyvex.errors import UpdateRejected
 from tinyvex.wire import codec, messages
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [(Kind.MUTATION, messages.Mutation), (Kind.ACTION, messages.Action), (Kind.QUERY, messages.Query)],
+    [(CallKind.MUTATION, messages.Mutation), (CallKind.ACTION, messages.Action), (CallKind.QUERY, messages.Query)],
 )
-def test_calls_are_read_by_the_server(kind: Kind, message: type) -> None:
+def test_calls_are_read_by_the_server(kind: CallKind, message: type) -> None:
     """With path, arguments and id."""
-    decoded = codec.decode_request(frames.encode_call(3, PendingRequest(7, kind, "m:f", b'{"a":1}', at=5)))
+    decoded = codec.decode_request(rpc.encode_call(3, PendingRequest(7, kind, "m:f", b'{"a":1}', at=5)))
     assert isinstance(decoded, message)
     assert decoded.id == 3
     assert decoded.params.udf_path == "m:f"  # type: ignore[union-attr]
@@ -25,22 +25,22 @@ def test_calls_are_read_by_the_server(kind: Kind, message: type) -> None:
 
 def test_a_call_is_never_longer_than_was_reckoned() -> None:
     """Even with the largest numbers and a path that has to be escaped."""
-    for kind in Kind:
+    for kind in CallKind:
         for path in ("m:f", "\x01" * 512, '"' * 512, "ü" * 512):
-            frame = frames.encode_call(2**31, PendingRequest(2**32 - 1, kind, path, b"{}", at=2**53 - 1))
-            assert len(frame) <= frames.call_size_bytes(path, b"{}")
+            frame = rpc.encode_call(2**31, PendingRequest(2**32 - 1, kind, path, b"{}", at=2**53 - 1))
+            assert len(frame) <= rpc.call_size_bytes(path, b"{}")
 
 
 def test_answers_are_read() -> None:
     """An action's has no `ts`."""
-    assert frames.decode_answer(Kind.MUTATION, b'{"value":[1],"ts":5,"logLines":["x"]}') == Answer(b"[1]", ("x",), 5)
-    assert frames.decode_answer(Kind.ACTION, b'{"value":null,"logLines":[]}') == Answer(b"null", ())
+    assert rpc.decode_answer(CallKind.MUTATION, b'{"value":[1],"ts":5,"logLines":["x"]}') == Answer(b"[1]", ("x",), 5)
+    assert rpc.decode_answer(CallKind.ACTION, b'{"value":null,"logLines":[]}') == Answer(b"null", ())
 
 
 @pytest.mark.parametrize("result", [None, b"{}", b"[]", b'{"value":1,"ts":-1,"logLines":[]}'])
 def test_what_is_no_answer_is_rejected(result: bytes | None) -> None:
     """The socket is of no more use."""
     with pytest.raises(UpdateRejected):
-        frames.decode_answer(Kind.MUTATION, result)
+        rpc.decode_answer(CallKind.MUTATION, result)
     with pytest.raises(UpdateRejected):
-        frames.decode_greeting(result)
+        rpc.decode_connect_result(result)

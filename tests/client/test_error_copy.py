@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tinyvex.client.events import fresh
+from tinyvex.client.error_copy import copy_error
 from tinyvex.errors import ClientClosed, RemoteError, TinyvexError, TooManyQueries
 
 
@@ -18,7 +18,7 @@ from tinyvex.errors import ClientClosed, RemoteError, TinyvexError, TooManyQueri
 )
 def test_a_fresh_error_is_the_same_and_another(error: TinyvexError) -> None:
     """Name, sentence, data, fault and retry are kept; the traceback is not shared."""
-    again = fresh(error)
+    again = copy_error(error)
     assert again is not error
     assert type(again) is type(error)
     assert (again.name, again.message, again.data) == (error.name, error.message, error.data)

@@ -1,0 +1,96 @@
+"""Pending requests: the state diagram at the top of the module."""
+
+from __future__ import annotations
+
+import pytest
+
+from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests, RequestPhase
+
+
+def send_all(requests: PendingRequests) -> list[PendingRequest]:
+    sent = []
+    while (request := requests.next_to_send()) is not None:
+        sent.append(request)
+    return sent
+
+
+def test_numbers_increase_and_are_never_reused() -> None:
+    """A number is not reused after its request has finished."""
+    requests = PendingRequests()
+    first = requests.add(CallKind.QUERY, "m:f", b"{}")
+    requests.next_to_send()
+    requests.finish_sent(first)
+    assert requests.add(CallKind.QUERY, "m:f", b"{}").number == first.number + 1
+
+
+def test_requests_are_sent_in_the_order_of_the_calls() -> None:
+    """The order does not depend on their kind."""
+    requests = PendingRequests()
+    added = [requests.add(kind, "m:f", b"{}") for kind in (CallKind.QUERY, CallKind.MUTATION, CallKind.ACTION)]
+    assert send_all(requests) == added
+    assert requests.unanswered == 3
+
+
+def test_an_answered_mutation_waits_for_its_ts() -> None:
+    """`finish_covered` finishes it only at or past its `ts`."""
+    requests = PendingRequests()
+    mutation = requests.add(CallKind.MUTATION, "m:f", b"{}")
+    requests.next_to_send()
+    requests.record_answer(mutation, Answer(b"1", (), ts=5))
+    assert requests.finish_covered(4) == []
+    assert requests.finish_covered(5) == [mutation]
+    assert len(requests) == 0
+
+
+def test_a_second_answer_does_not_replace_the_first() -> None:
+    """A mutation that is sent again may be answered again."""
+    requests = PendingRequests()
+    mutation = requests.add(CallKind.MUTATION, "m:f", b"{}")
+    for value in (b"1", b"2"):
+        requests.next_to_send()
+        requests.record_answer(mutation, Answer(value, (), ts=5))
+        requests.requeue()
+    assert mutation.answer == Answer(b"1", (), ts=5)
+
+
+def test_requeued_requests_are_sent_in_the_order_of_the_calls() -> None:
+    """Requests that were sent or answered precede those that were not sent."""
+    requests = PendingRequests()
+    sent = [requests.add(CallKind.MUTATION, "m:f", b"{}") for _ in range(2)]
+    send_all(requests)
+    requests.record_answer(sent[1], Answer(b"1", (), ts=5))
+    unsent = [requests.add(kind, "m:f", b"{}") for kind in (CallKind.ACTION, CallKind.QUERY, CallKind.MUTATION)]
+    requests.requeue()
+    assert requests.unanswered == 0
+    assert send_all(requests) == [*sent, *unsent]
+
+
+@pytest.mark.parametrize("kind", [CallKind.ACTION, CallKind.QUERY])
+def test_an_unsent_request_can_be_withdrawn_and_a_sent_one_cannot(kind: CallKind) -> None:
+    """The server already runs a request that was sent."""
+    requests = PendingRequests()
+    unsent, sent = requests.add(kind, "m:f", b"{}"), requests.add(kind, "m:f", b"{}")
+    assert requests.withdraw(unsent.number)
+    assert not requests.withdraw(unsent.number)
+    assert send_all(requests) == [sent]
+    assert not requests.withdraw(sent.number)
+
+
+def test_a_mutation_cannot_be_withdrawn() -> None:
+    """Not even before it is sent: the caller may rely on it."""
+    requests = PendingRequests()
+    assert not requests.withdraw(requests.add(CallKind.MUTATION, "m:f", b"{}").number)
+
+
+def test_answered_mutations_can_be_finished_without_their_transition() -> None:
+    """This includes mutations that were answered on another socket and queued again."""
+    requests = PendingRequests()
+    answered, requeued, unanswered = (requests.add(CallKind.MUTATION, "m:f", b"{}") for _ in range(3))
+    send_all(requests)
+    requests.record_answer(requeued, Answer(b"", (), ts=1))
+    requests.requeue()
+    requests.next_to_send()
+    requests.record_answer(answered, Answer(b"", (), ts=2))
+    assert requests.finish_ever_answered() == [answered, requeued]
+    assert [request.phase for request in requests] == [RequestPhase.QUEUED]
+    assert send_all(requests) == [unanswered]

@@ -1,0 +1,21 @@
+"""Copies of errors that several callers raise (pure)."""
+
+from __future__ import annotations
+
+from tinyvex.errors import RemoteError, TinyvexError
+
+__all__ = ["copy_error"]
+
+
+def copy_error(error: TinyvexError) -> TinyvexError:
+    """Return an equal error without a traceback: an instance raised twice would collect both tracebacks."""
+    if isinstance(error, RemoteError):
+        return RemoteError(
+            error.message,
+            number=error.remote_number,
+            name=error.name,
+            details=error.data,
+            fault=error.fault,
+            retry=error.retry,
+        )
+    return type(error)(error.message, **error.data)

@@ -1,0 +1,221 @@
+"""
+Calls that have not finished, numbered for the life of the session (pure).
+
+A mutation's number is its `requestId`: the server runs a (session, requestId) pair once, so the same number may be
+sent on several sockets. `resend` decides which requests are sent again after a lost connection.
+The life of a request::
+
+    mutation   QUEUED ──next──► SENT ──value──► ANSWERED ──transition at or past its ts──► finished
+                 ▲               │ └───error──────────────────────────────────────────────► finished
+                 └──connection lost──────────────┘      resent under the same number
+
+    action,    QUEUED ──next──► SENT ──value or error──► finished
+    query        │               └───connection lost───► finished with ConnectionLost: the outcome is unknown
+                 └──connection lost──► QUEUED: it was never sent, so it waits for the next socket
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from tinyvex.client.optimistic import LocalStore, QueryKey, Update
+
+__all__ = ["Answer", "CallKind", "PendingRequest", "PendingRequests", "RequestPhase"]
+
+logger = logging.getLogger(__name__)
+
+
+class CallKind(enum.Enum):
+    """The kind of function that a request calls."""
+
+    MUTATION = "mutation"
+    ACTION = "action"
+    QUERY = "query"
+
+
+class RequestPhase(enum.Enum):
+    """The phases of the diagram above."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    ANSWERED = "answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    The result of a call.
+
+    Attributes:
+        value: the returned value as JSON.
+        log_lines: lines that the function logged.
+        ts: of the commit, or of the snapshot that a query read; 0 for an action.
+    """
+
+    value: bytes
+    log_lines: tuple[str, ...]
+    ts: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class PendingRequest:
+    """
+    One unfinished call.
+
+    Attributes:
+        number: unique in the session; the `requestId` of a mutation or action.
+        at: the `ts` of the snapshot that a query reads; None for the newest.
+        update: the optimistic update of a mutation.
+        answer: the first answer that the server sent; never replaced.
+    """
+
+    number: int
+    kind: CallKind
+    path: str
+    args: bytes
+    at: int | None = None
+    update: Update | None = None
+    phase: RequestPhase = RequestPhase.QUEUED
+    answer: Answer | None = None
+
+
+class PendingRequests:
+    """All unfinished requests of a session. Iterates over them in the order of the calls."""
+
+    def __init__(self) -> None:
+        self._next_number = 0
+        self._unfinished: dict[int, PendingRequest] = {}
+        self._queue: deque[PendingRequest] = deque()
+        self._unanswered = 0
+        self._answered: dict[int, PendingRequest] = {}
+        self._optimistic: dict[int, PendingRequest] = {}
+
+    def __len__(self) -> int:
+        return len(self._unfinished)
+
+    def __iter__(self) -> Iterator[PendingRequest]:
+        return iter(self._unfinished.values())
+
+    @property
+    def unanswered(self) -> int:
+        """Number of requests that this socket has sent and the server has not answered."""
+        return self._unanswered
+
+    @property
+    def have_updates(self) -> bool:
+        """Return whether any request has an optimistic update."""
+        return bool(self._optimistic)
+
+    def optimistic_layer(self, results: Callable[[], Mapping[QueryKey, bytes]]) -> dict[QueryKey, bytes]:
+        """
+        Run the optimistic updates, in the order of the calls, over the server's results.
+
+        Returns:
+            The results that the updates set, by query.
+        """
+        layer: dict[QueryKey, bytes] = {}
+        base = results()
+        for request in list(self._optimistic.values()):
+            attempt = dict(layer)
+            assert request.update is not None
+            try:
+                request.update(LocalStore(base, attempt))
+            except Exception:
+                # The update succeeded when the mutation was called, so it cannot handle the newer results.
+                # Only its preview ends; the mutation stays pending.
+                logger.exception("the optimistic update of %s raised and is no longer shown", request.path)
+                del self._optimistic[request.number]
+            else:
+                layer = attempt
+        return layer
+
+    def add(
+        self, kind: CallKind, path: str, args: bytes, *, at: int | None = None, update: Update | None = None
+    ) -> PendingRequest:
+        """Append a request to the queue."""
+        request = PendingRequest(self._next_number, kind, path, args, at, update)
+        self._next_number += 1
+        self._unfinished[request.number] = request
+        self._queue.append(request)
+        if update is not None:
+            self._optimistic[request.number] = request
+        return request
+
+    def next_to_send(self) -> PendingRequest | None:
+        """Remove the oldest request from the queue and mark it as sent; return None if the queue is empty."""
+        if not self._queue:
+            return None
+        request = self._queue.popleft()
+        request.phase = RequestPhase.SENT
+        self._unanswered += 1
+        return request
+
+    def record_answer(self, request: PendingRequest, answer: Answer) -> None:
+        """Store a sent mutation's answer. A later answer to the same mutation does not replace the first."""
+        self._unanswered -= 1
+        request.answer = request.answer or answer
+        request.phase = RequestPhase.ANSWERED
+        self._answered[request.number] = request
+
+    def finish_sent(self, request: PendingRequest) -> None:
+        """Remove a request in phase SENT: it was answered, it was refused, or its message could not be sent."""
+        self._unanswered -= 1
+        self.remove(request)
+
+    def finish_covered(self, ts: int) -> list[PendingRequest]:
+        """Remove and return the answered mutations that committed at or before `ts`."""
+        covered = [request for request in self._answered.values() if request.answer and request.answer.ts <= ts]
+        for request in covered:
+            self.remove(request)
+        return covered
+
+    def withdraw(self, number: int) -> bool:
+        """
+        Remove a request whose caller has stopped waiting, if it has not been sent.
+
+        A mutation is never withdrawn: the caller was promised that it runs, whether or not it waits for the result.
+
+        Returns:
+            True if the request was removed.
+        """
+        request = self._unfinished.get(number)
+        if request is None or request.kind is CallKind.MUTATION or request.phase is not RequestPhase.QUEUED:
+            return False
+        self.remove(request)
+        self._queue.remove(request)
+        return True
+
+    def requeue(self) -> None:
+        """Queue every unfinished request for the next socket, in the order of the calls."""
+        for request in self:
+            request.phase = RequestPhase.QUEUED
+        self._queue = deque(self)
+        self._unanswered = 0
+        self._answered.clear()
+
+    def finish_ever_answered(self) -> list[PendingRequest]:
+        """Remove and return every mutation that was answered on any socket, covered or not."""
+        answered = [request for request in self if request.answer is not None]
+        for request in answered:
+            self.remove(request)
+        self._queue = deque(request for request in self if request.phase is RequestPhase.QUEUED)
+        return answered
+
+    def remove_all(self) -> list[PendingRequest]:
+        """Remove and return every request."""
+        requests = list(self)
+        for request in requests:
+            self.remove(request)
+        self._queue.clear()
+        self._unanswered = 0
+        return requests
+
+    def remove(self, request: PendingRequest) -> None:
+        """Remove a request; one that is queued must also leave the queue."""
+        del self._unfinished[request.number]
+        self._answered.pop(request.number, None)
+        self._optimistic.pop(request.number, None)
