@@ -554,6 +554,11 @@ class SchemaRejected(StartError):
     exit_code = 14
 
 
+def violation_lines(error: TinyvexError) -> list[str]:
+    """Return the violations of a SchemaRejected, one line each; nothing for other errors."""
+    return [f"{found['table']} {found['id']}: {found['problem']}" for found in error.data.get("violations", [])]
+
+
 class ClientError(TinyvexError):
     """Raised by the client alone, never sent."""
 

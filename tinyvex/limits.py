@@ -123,6 +123,9 @@ PING_SECONDS = 15.0  # tinyvex/ping after this long without another message
 IDLE_SECONDS = 120.0  # IdleTimeout
 SLOW_CONSUMER_SECONDS = 120.0  # SlowConsumer: nothing written for this long while something waits
 SHUTDOWN_SECONDS = 10.0  # the one deadline of the numbered close
+SERVICE_STOP_SECONDS = 2.0  # a service that stops no sooner is left to the end of the process
+SERVICE_RESTART_SECONDS_MIN = 1.0  # pause before a failed service restarts; twice as long after each failure in a row
+SERVICE_RESTART_SECONDS_MAX = 60.0  # longest pause; a service that has run this long is healthy again
 RETRY_AFTER_MS = 500  # the hint sent when the server stops
 
 # Finding servers.
@@ -156,6 +159,7 @@ CLIENT_REQUESTS_MAX = 4096  # a caller waits
 CLIENT_QUERIES_MAX = QUERIES_PER_CONNECTION_MAX
 CLIENT_MESSAGE_BYTES_MAX = TRANSITION_BYTES_MAX + (1 << 20)  # above it the client reconnects
 
+assert CLOSE_SECONDS + SERVICE_STOP_SECONDS < SHUTDOWN_SECONDS
 assert PING_SECONDS < CLIENT_INACTIVE_SECONDS < IDLE_SECONDS
 assert HEARTBEAT_SECONDS < PING_SECONDS
 assert (IMPORT_LINE_PROBLEMS_MAX + 1) * IMPORT_STEP_ROWS < ARRAY_ELEMENTS_MAX

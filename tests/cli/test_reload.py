@@ -8,16 +8,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import anyio
 import pytest
 
 from tests.support.process import ENVIRONMENT, START_SECONDS
-from tinyvex.cli.reload import Reloads, reload_certificate
 from tinyvex.client.blocking import BlockingClient, connect_blocking
-from tinyvex.errors import StartError
 
 needs_sighup = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP on Windows")
 
@@ -112,47 +108,3 @@ def test_it_can_be_stopped_after_a_hangup(server: Serve) -> None:
     server.hang_up()
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(START_SECONDS) == 0
-
-
-async def test_what_is_asked_for_while_loading_is_done_afterwards() -> None:
-    """A save during a reload is not lost, and many of them make one reload."""
-    begun: list[int] = []
-    twice = anyio.Event()
-
-    async def load() -> None:
-        begun.append(len(begun))
-        if len(begun) == 1:
-            for _ in range(5):
-                reloads.ask()
-        elif len(begun) == 2:
-            twice.set()
-
-    server: Any = SimpleNamespace(
-        reload=load, reload_certificate=lambda: None, listening=SimpleNamespace(fingerprint=None)
-    )
-    reloads = Reloads(Path("app.py"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(reloads.run, server)
-        reloads.ask()
-        await twice.wait()
-        await anyio.wait_all_tasks_blocked()
-        group.cancel_scope.cancel()
-    assert begun == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [(StartError("the key is not the certificate's"), "the old certificate is served on"),
-     (OSError(28, "No space left on device", "server.json"), "server.json cannot be written: No space left")],
-)  # fmt: skip
-def test_a_certificate_that_cannot_be_renewed_ends_nothing(
-    error: Exception, sentence: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What is wrong is logged, and the server goes on."""
-
-    def refuse() -> None:
-        raise error
-
-    server: Any = SimpleNamespace(reload_certificate=refuse, listening=SimpleNamespace(fingerprint="sha256:00"))
-    reload_certificate(server)
-    assert sentence in caplog.text

@@ -15,7 +15,7 @@ from tests.support.process import START_SECONDS, ServerProcess, free_port
 from tests.support.raw import RawClient
 from tinyvex import limits
 from tinyvex.runtime import Runtime
-from tinyvex.server.server import WATCHDOG_EXIT_CODE
+from tinyvex.server.services.watchdog import WATCHDOG_EXIT_CODE
 from tinyvex.storage.maintenance.check import check_folder
 
 APP = """

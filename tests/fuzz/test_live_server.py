@@ -101,7 +101,7 @@ def test_a_server_on_a_virtual_clock(tmp_path: Path, caplog: pytest.LogCaptureFi
         files = {name: n for name, n in descriptors("self").items() if tmp_path.name in name or others not in name}
         return {
             "tasks": len(asyncio.all_tasks()),
-            "scopes": len(server._scopes),
+            "background tasks": len(server.tasks),
             "connections": (server.counters.connections, len(server._connections), len(runtime.network.transports)),
             "sessions": len(server._sessions),
             "live queries": server.counters.live_queries,

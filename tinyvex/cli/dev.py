@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,15 +24,11 @@ from tinyvex.cli.options import (
     retention_options,
     tls_from,
 )
-from tinyvex.cli.reload import reload
 
 if TYPE_CHECKING:
-    from watchfiles import Change
-
     from tinyvex.server.server import Server
+    from tinyvex.server.services.service import Service
     from tinyvex.storage.file.pragmas import Durability
-
-STOP_WAIT_MS = 200
 
 
 @click.command("dev", short_help="Serve an app while you write it: reload on save.")
@@ -104,11 +99,12 @@ def command(
         place.remember()
         click.echo(greeting(place, server.url, Path.cwd()))
 
-    async def reload_on_save(server: Server) -> None:
-        async for _ in _saves(place.app):
-            await reload(server, place.app)
+    def watch_saves(server: Server) -> list[Service]:
+        from tinyvex.cli.save_watch import SaveWatch
 
-    serve_until_stopped(options, greet, beside=reload_on_save)
+        return [SaveWatch(place.app, lambda: server.request_reload(certificate=False))]
+
+    serve_until_stopped(options, greet, make_services=watch_saves)
 
 
 def greeting(place: Place, url: str, here: Path) -> str:
@@ -156,17 +152,3 @@ def _shown(path: Path, here: Path) -> str:
         return os.fspath(path.relative_to(here))
     except ValueError:
         return os.fspath(path)
-
-
-def _saves(app: Path) -> AsyncIterator[object]:
-    from watchfiles import awatch
-
-    def concerns_app(_change: Change, path: str) -> bool:
-        return path.endswith(".py") and (app.is_dir() or Path(path) == app)
-
-    # A single file's folder is watched, not the file: most editors save by putting a new file in its place.
-    watched = app if app.is_dir() else app.parent
-    # The watching thread cannot be cancelled, it looks up from its wait every `rust_timeout`: Ctrl-C takes that long.
-    return awatch(
-        watched, watch_filter=concerns_app, recursive=app.is_dir(), debounce=100, step=20, rust_timeout=STOP_WAIT_MS
-    )

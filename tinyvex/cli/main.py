@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import click
 
-from tinyvex.errors import DiskFull, RemoteError, TinyvexError, error_classes
+from tinyvex.errors import DiskFull, RemoteError, TinyvexError, error_classes, violation_lines
 
 COMMANDS = {
     "new": "tinyvex.cli.new",
@@ -141,7 +141,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except TinyvexError as error:
-        for violation in violations(error):
+        for violation in violation_lines(error):
             click.echo(violation, err=True)
         _complain(f"{error.message} ({error.name})")
         return exit_code(error)
@@ -163,11 +163,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _drop_output() -> None:
     assert sys.__stdout__ is not None
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
-
-
-def violations(error: TinyvexError) -> list[str]:
-    """The documents that do not fit a new schema, one line each; nothing for other errors."""
-    return [f"{found['table']} {found['id']}: {found['problem']}" for found in error.data.get("violations", [])]
 
 
 def exit_code(error: TinyvexError) -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio
 import click
 
 from tinyvex.cli.app_location import find_place
@@ -27,8 +25,6 @@ from tinyvex.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tinyvex.cli.reload import Reloads
-    from tinyvex.cli.serve_process import Beside
     from tinyvex.server.server import Server
     from tinyvex.storage.file.pragmas import Durability
 
@@ -91,7 +87,6 @@ def command(
     log_to_stderr(log_level, log_format)
     place = find_place(app, data)
 
-    from tinyvex.cli.reload import Reloads
     from tinyvex.cli.serve_process import serve_until_stopped
     from tinyvex.runtime import Runtime
     from tinyvex.server.server import ServerOptions
@@ -113,6 +108,8 @@ def command(
         retention=Policy(retention_seconds, retention_bytes),
         slow_ms=slow_ms,
         watchdog=True,
+        exit_with_parent=exit_with_parent,
+        advertise=advertise,
     )
 
     def announce(server: Server) -> None:
@@ -120,27 +117,4 @@ def command(
         # Not through a buffer: it would try again when the process ends, if nobody reads the line.
         os.write(output.fileno(), json.dumps(server.ready_record()).encode() + b"\n")
 
-    reloads = Reloads(place.app)
-    beside = _beside(reloads, advertise)
-    serve_until_stopped(options, announce, beside=beside, on_reload=reloads.ask, exit_with_parent=exit_with_parent)
-
-
-def _beside(reloads: Reloads, advertise: str | None) -> Beside:
-    """
-    What runs as long as the server does.
-
-    Raises:
-        StartError: announcing it needs what is not installed.
-    """
-    if advertise is None:
-        return reloads.run
-    from tinyvex.server.services import mdns
-
-    mdns.require_zeroconf()
-
-    async def run(server: Server) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(reloads.run, server)
-            group.start_soon(mdns.advertise, server, advertise or socket.gethostname())
-
-    return run
+    serve_until_stopped(options, announce, reload_on_hangup=True)

@@ -1,83 +1,73 @@
-"""One server as this process: it runs until a signal or the parent's death asks it to stop."""
+"""One server as this process: it runs until a signal, or the end of the parent process, requests a stop."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import importlib
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
-
-import anyio
-import anyio.lowlevel
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tinyvex.runtime import Runtime
 from tinyvex.server.server import Server
-from tinyvex.server.services.parent_watch import watch_parent
 from tinyvex.server.services.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from tinyvex.server.server import ServerOptions
+    from tinyvex.server.services.service import Service
 
 Ready = Callable[[Server], None]
-Beside = Callable[[Server], Coroutine[Any, Any, None]]
+MakeServices = Callable[[Server], Sequence["Service"]]
 
 
 def serve_until_stopped(
     options: ServerOptions,
     on_ready: Ready,
     *,
-    beside: Beside | None = None,
-    on_reload: Callable[[], None] | None = None,
-    exit_with_parent: bool = False,
+    make_services: MakeServices | None = None,
+    reload_on_hangup: bool = False,
 ) -> None:
     """
-    Start a server, tell that it is ready, run it until it is asked to stop, drain it.
+    Start a server, report that it is ready, run it until a stop is requested, drain it.
 
     Args:
-        options: the server's.
+        options: the options of the server.
         on_ready: called once, when the server can serve.
-        beside: a coroutine that runs as long as the server does.
-        on_reload: called on the loop at each SIGHUP, where there is such a signal; None: it asks to stop.
-        exit_with_parent: the death of the parent process asks to stop, too.
+        make_services: makes services of the command, which the server runs with its own.
+        reload_on_hangup: SIGHUP reloads app and certificate; otherwise it requests a stop.
 
     Raises:
-        TinyvexError: the server cannot start, or had to stop because of its storage.
+        TinyvexError: the server cannot start, or stopped because a service failed.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(options, on_ready, beside, on_reload, exit_with_parent))
+        runner.run(_serve(options, on_ready, make_services, reload_on_hangup))
 
 
 async def _serve(
-    options: ServerOptions,
-    on_ready: Ready,
-    beside: Beside | None,
-    on_reload: Callable[[], None] | None,
-    exit_with_parent: bool,
+    options: ServerOptions, on_ready: Ready, make_services: MakeServices | None, reload_on_hangup: bool
 ) -> None:
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
-    asked = anyio.Event()
-    if exit_with_parent:
-        watch_parent(runtime, asked.set)
-    with stop_on_signals(runtime, asked.set, on_reload):
-        async with Server(options, runtime) as server, anyio.create_task_group() as group:
-            if beside is not None:
-                group.start_soon(beside, server)
-                # It takes its first step before anybody is told: a save right after that is seen.
-                await anyio.lowlevel.checkpoint()
-            # What is there now stays, and a full collection need not look at it: it took 10 to 20 ms, in which nobody is served.
+    server = Server(options, runtime)
+    for service in make_services(server) if make_services is not None else ():
+        server.add_service(service)
+
+    def reload() -> None:
+        server.request_reload(certificate=True)
+
+    with stop_on_signals(runtime, server.request_stop, reload if reload_on_hangup else None):
+        async with server:
+            # The objects that exist now stay. Excluded from full collections, which took 10 to 20 ms and delayed clients.
             gc.freeze()
             try:
                 on_ready(server)
             except BrokenPipeError:
-                asked.set()  # whoever started this process is gone already
-            await asked.wait()
-            group.cancel_scope.cancel()
+                server.request_stop()  # the process that started this one has ended
+            await server.wait_stopped()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The faster loop, where it is installed; type checkers need not have it."""
+    """Return the factory of uvloop's faster loop if it is installed; imported by name, as type checkers need not have it."""
     try:
         uvloop = importlib.import_module("uvloop")
     except ImportError:

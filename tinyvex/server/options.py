@@ -1,4 +1,4 @@
-"""How to serve."""
+"""The options of a server and its defaults; the commands `serve` and `dev` fill them from the command line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["AuthOptions", "ServerOptions", "TlsOptions"]
 @dataclass(frozen=True, slots=True)
 class AuthOptions:
     """
-    What users' tokens are checked against.
+    How to verify users' JSON Web Tokens.
 
     Attributes:
-        secret_file: holds the secret of tokens signed with HS256.
+        secret_file: file with the secret of tokens signed with HS256.
         jwks: file or URL of the public keys of tokens signed with RS256 or ES256.
-        issuer: the only `iss` that is taken; None takes any.
-        audience: must be in `aud`; None does not look at it.
+        issuer: the only accepted `iss`; None accepts any.
+        audience: the value that `aud` must contain; None ignores `aud`.
     """
 
     secret_file: Path | None = None
@@ -33,11 +33,11 @@ class AuthOptions:
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
     """
-    What the server proves itself with, in PEM.
+    The server's certificate and key, in PEM.
 
     Attributes:
-        certificate: the server's certificate first, then those between it and its authority.
-        key: its private key, not encrypted.
+        certificate: file with the server's certificate, followed by the intermediate ones.
+        key: file with the private key, unencrypted.
     """
 
     certificate: Path
@@ -47,25 +47,28 @@ class TlsOptions:
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
     """
-    How to serve.
+    The options of a server.
 
     Attributes:
         app: file or package with the functions.
-        data: data folder; made when missing.
-        host: address to listen on; one that is not loopback needs `tls` and `client_token`.
+        data: data folder; created if missing.
+        host: address to listen on; one other than loopback needs `tls` and `client_token`.
         port: 0 picks a free one.
         tls: certificate and key; None serves without TLS.
-        client_token: what clients must show; None lets every local client in.
-        auth: how users' tokens are checked; None when users cannot sign in.
+        client_token: the token that clients must present; None accepts every local client.
+        auth: how users' tokens are verified; None if users cannot sign in.
         dev: errors carry tracebacks.
-        durability: `full` survives power loss; `normal` only a killed process.
-        allowed_origins: origins of browser pages that may connect, beside the server's own.
-        allowed_hosts: names under which the server may be addressed, beside loopback ones.
-        function_seconds: time limit of queries and mutations.
-        chunk_bytes: a transition that is longer goes in parts of this many bytes, to clients that take them.
-        retention: how much history is kept.
-        slow_ms: a query or mutation that runs this long is logged; 0 for every one.
-        watchdog: end the process when the interpreter is stuck in one call for WATCHDOG_SECONDS.
+        durability: `full` survives power loss; `normal` survives only the death of the process.
+        allowed_origins: origins of browser pages that may connect, in addition to the server's own.
+        allowed_hosts: names in the Host header that are accepted, in addition to loopback names.
+        function_seconds: time limit of a query or mutation.
+        chunk_bytes: a longer transition is sent in chunks of this size, to clients that support it.
+        retention: how much history is retained.
+        slow_ms: a query or mutation that runs at least this long is logged; 0 logs every one.
+        watchdog: end the process when it cannot recover (`services/watchdog.py`).
+        exit_with_parent: stop when the parent process ends.
+        advertise: name under which to announce the server on the local network, the machine's name if empty; None does
+            not announce it.
     """
 
     app: Path
@@ -84,3 +87,5 @@ class ServerOptions:
     retention: Policy = field(default_factory=Policy)
     slow_ms: int = limits.SLOW_MS
     watchdog: bool = False
+    exit_with_parent: bool = False
+    advertise: str | None = None

@@ -1,18 +1,23 @@
 """
-The server: one data folder, one port, one task group.
+The server: one data folder, one port, one ordered list of services.
 
-`Server.start` and `Server.stop` are numbered procedures; what happens in between is in
-`connection` (bytes), `sync.worker` (what a connection is owed), `sync.live` (live queries) and `functions.executor`.
+`Server` starts the parts in order, gives connections what they need, and stops the parts in reverse order. The work is
+done elsewhere: bytes in `transport/connection.py`, a connection's queries and calls in `sync`, functions in
+`functions/run`, and everything that runs on its own in `services`.
+
+::
+
+    new ──enter──► starting ──► serving ──stop(), or a service failed──► stopping ──► stopped
+                       └──any step fails──► the steps before it are undone, and the error is raised
 """
 
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import logging
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,13 +33,18 @@ from tinyvex.server.access.dashboard_links import DashboardLinks
 from tinyvex.server.access.jwt import UserTokens
 from tinyvex.server.access.pairing import Pairing
 from tinyvex.server.access.token_auth import TokenAuth
+from tinyvex.server.background_tasks import BackgroundTasks
 from tinyvex.server.http import routes
 from tinyvex.server.http.dashboard import Dashboard
 from tinyvex.server.options import ServerOptions
-from tinyvex.server.services import discovery
-from tinyvex.server.services.recent_activity import Activity
-from tinyvex.server.services.retention import forget_forever
-from tinyvex.server.services.ticker import every_second
+from tinyvex.server.services.discovery import Discovery, DiscoveryFile
+from tinyvex.server.services.parent_watch import ParentWatch
+from tinyvex.server.services.recent_activity import RecentActivity
+from tinyvex.server.services.reload import Reload
+from tinyvex.server.services.retention_schedule import RetentionSchedule
+from tinyvex.server.services.service import Service, Services
+from tinyvex.server.services.ticker import Ticker
+from tinyvex.server.services.watchdog import Watchdog
 from tinyvex.server.transport.connection import Answer, Connection
 from tinyvex.server.transport.fair_queue import FairQueue
 from tinyvex.server.transport.listener import PortListener
@@ -49,7 +59,6 @@ from tinyvex.version import __version__
 from tinyvex.wire import messages
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
     from websockets.http11 import Request
 
     from tinyvex.functions.app.registry import App
@@ -58,11 +67,8 @@ __all__ = ["Server", "ServerOptions"]
 
 log = logging.getLogger("tinyvex.server")
 
-WATCHDOG_EXIT_CODE = 1
-"""What `faulthandler` ends a process with when its interpreter is stuck; the same when too many threads are."""
-
 CONNECTIONS_REFUSED_MAX = 2 * limits.CONNECTIONS_MAX
-"""Sockets above this are cut at once; those between are told why before they are closed."""
+"""Above CONNECTIONS_MAX a socket gets a response that refuses it; above this number it is closed without one."""
 
 
 class Server:
@@ -72,8 +78,11 @@ class Server:
     Raises (on entering):
         AppNotFound, AppInvalid, SchemaRejected: the app; nothing was changed.
         StorageError: the data folder.
-        StartError: the certificate, or an address beyond loopback without TLS and a token.
+        StartError: the certificate, a missing library, or an address beyond loopback without TLS and a token.
         PortTaken: the port.
+
+    Raises (on leaving):
+        InternalError: a service failed that the server cannot work without.
     """
 
     def __init__(self, options: ServerOptions, runtime: Runtime | None = None) -> None:
@@ -82,6 +91,8 @@ class Server:
         self.counters = Counters()
         self.turns = FairQueue(self.runtime)
         self.admin_token = self.runtime.token()
+        self.services = Services()
+        self.tasks = BackgroundTasks(self.runtime, self._service_failed)
         self._tokens = origin_rules.Tokens(self.admin_token, options.client_token)
         pairing = Pairing(options.data, self.runtime.now_us, self.runtime.token)
         links = DashboardLinks(self.runtime.monotonic, self.runtime.token)
@@ -92,164 +103,180 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._sessions: dict[str, Connection] = {}
         self._accepted = 0
+        # Services that exist before the server starts: each may be asked for something while it starts.
+        self._watchdog = Watchdog(self.runtime)
+        self._parent_watch = ParentWatch(self.runtime, self.request_stop)
+        self._reload = Reload(self)
+        self._discovery_file = DiscoveryFile(options.data, self._discovery)
+        self._added_services: list[Service] = []
+        # Stopping.
+        self._is_serving = False
+        self._stop_requested = False
         self._stopping = False
         self._stopped = anyio.Event()
-        self._all_closed = anyio.Event()  # set when the last connection goes while stopping
-        self._tasks: TaskGroup
-        self._scopes: set[anyio.CancelScope] = set()
+        self._all_closed = anyio.Event()  # set when the last connection closes while stopping
+        self._failure: errors.InternalError | None = None
 
-    # Life.
+    # Start.
+
+    def add_service(self, service: Service) -> None:
+        """Add a service, before the server starts. It starts after the server's own and before the discovery file."""
+        assert not self._is_serving, "services are added before the server starts"
+        self._added_services.append(service)
 
     async def __aenter__(self) -> Self:
-        # 1. The app and the certificate, which touch nothing.
-        self.listening = PortListener(self.options, self.runtime)
-        self.runtime.bind(asyncio.get_running_loop())
-        app = load_app(self.options.app)
-        self._users = UserTokens(self.options.auth, self.runtime)
-        self._credentials = Credentials(self._admission.is_admin, self._users.check)
-        # 2. The folder's lock and the file.
-        self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
-        try:
-            # 3. Tables, indexes, and whether existing documents fit. Whoever was importing is gone.
+        async with AsyncExitStack() as undo:
+            # 1. The app, the certificate and the keys of users' tokens. Nothing is changed yet.
+            self.listening = PortListener(self.options, self.runtime)
+            self.runtime.bind(asyncio.get_running_loop())
+            app = load_app(self.options.app)
+            self._users = UserTokens(self.options.auth, self.runtime)
+            self._credentials = Credentials(self._admission.is_admin, self._users.check)
+            # 2. The folder's lock and the file.
+            self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
+            undo.push_async_callback(_shielded, self.store.close)
+            # 3. Tables, indexes and existing documents. An import under way belonged to a process that has ended.
             await abandon_all(self.store)
             await self._change_schema(app)
             # 4. Functions and live queries.
-            self.executor = Executor(
-                self.store, self.runtime, app,
-                function_seconds=self.options.function_seconds, slow_ms=self.options.slow_ms, reveal=self.options.dev,
-            )  # fmt: skip
-            self.live = LiveQueries(self.executor, self.counters)
-            self.store.on_commits = self.live.publish
-            self.store.on_abandoned = self._thread_abandoned
-            self._activity = Activity(self.store, self.counters, reveal=self.options.dev)
-            dashboard = Dashboard(self.options, self._admission, self.live, self._activity, self._connections)
-            self._routes = routes.Routes(self._rules, self._admission, dashboard, self.counters, self.store)
-            # 5. The port.
+            self._start_functions(app)
+            # 5. The services, as objects.
+            services = self._ordered_services()
+            # 6. The port.
             await self.listening.listen(self._accept)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.store.close()
-            raise
-        # 6. The discovery file, last: whoever finds it can connect.
-        try:
-            self._write_discovery()
-        except OSError as error:
-            self.listening.close()
-            await self.store.close()
-            raise errors.DataFolderUnusable(f"{self.options.data} cannot be written: {error.strerror}") from error
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._activity.start()
-        self._users.start()
-        self._tasks.start_soon(self._until_stopped, self._tick_forever, name="tinyvex-ticks")
-        forget = partial(forget_forever, self.store, self.options.retention, self.runtime, self.counters)
-        self._tasks.start_soon(self._until_stopped, forget, name="tinyvex-retention")
+            undo.callback(self.listening.close)
+            # 7. The services; the discovery file is the last, because a program that finds it connects.
+            await undo.enter_async_context(self.tasks)
+            await self.services.start(services, self.tasks)
+            self._users.start()
+            undo.pop_all()
+        self._is_serving = True
+        if self._stop_requested:
+            self.request_stop()
         return self
+
+    def _start_functions(self, app: App) -> None:
+        self.executor = Executor(
+            self.store, self.runtime, app,
+            function_seconds=self.options.function_seconds, slow_ms=self.options.slow_ms, reveal=self.options.dev,
+        )  # fmt: skip
+        self.live = LiveQueries(self.executor, self.counters)
+        self.store.on_commits = self.live.publish
+        self.store.on_abandoned = self._thread_abandoned
+        self._activity = RecentActivity(self.store, self.counters, self.runtime, reveal=self.options.dev)
+        dashboard = Dashboard(self.options, self._admission, self.live, self._activity, self._connections)
+        self._routes = routes.Routes(self._rules, self._admission, dashboard, self.counters, self.store)
+
+    def _ordered_services(self) -> list[Service]:
+        """Return the services in the order in which they start; `services/service.py` has the table."""
+        options = self.options
+        services: list[Service] = []
+        if options.watchdog:
+            services.append(self._watchdog)
+        services += [
+            Ticker(self.runtime, self._connections, self._admission),
+            self._activity,
+            RetentionSchedule(self.store, options.retention, self.runtime, self.counters),
+            self._reload,
+        ]
+        if options.exit_with_parent:
+            services.append(self._parent_watch)
+        services += self._added_services
+        if options.advertise is not None:
+            from tinyvex.server.services.mdns import MdnsAdvertising
+
+            services.append(MdnsAdvertising(self, options.advertise))
+        services.append(self._discovery_file)
+        return services
+
+    # Stop.
+
+    def request_stop(self) -> None:
+        """Begin to stop, without waiting for the end; idempotent. A server that is still starting stops afterwards."""
+        self._stop_requested = True
+        if self._is_serving and not self._stopping:
+            self._stopping = True
+            self.tasks.start_shielded(self._stop, name="tinyvex-stop")
+
+    async def stop(self) -> None:
+        """Stop within SHUTDOWN_SECONDS; idempotent. If the wait is cancelled, stopping continues and leaving waits for it."""
+        self.request_stop()
+        await self._stopped.wait()
+
+    async def wait_stopped(self) -> None:
+        """Wait until the server has stopped, for whatever reason."""
+        await self._stopped.wait()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True):
             await self.stop()
-        await self._tasks.__aexit__(None, None, None)
-
-    async def stop(self) -> None:
-        """Stop serving, within SHUTDOWN_SECONDS; idempotent; where the wait is cancelled it goes on, and leaving waits."""
-        if not self._stopping:
-            self._stopping = True
-            self._tasks.start_soon(self._stop, name="tinyvex-stop")
-        await self._stopped.wait()
+        await self.tasks.__aexit__(None, None, None)
+        if self._failure is not None and error is None:
+            raise self._failure
 
     async def _stop(self) -> None:
-        with anyio.CancelScope(shield=True):
-            try:
-                await self._stop_in_steps()
-            finally:
-                self._stopped.set()
+        try:
+            await self._stop_in_steps()
+        finally:
+            self._stopped.set()
 
     async def _stop_in_steps(self) -> None:
         deadline = anyio.current_time() + limits.SHUTDOWN_SECONDS
-        # 1. Accept nobody; tell those who look that nobody is here.
+        # 1. Accept no more connections.
         self.listening.close()
-        discovery.remove(self.options.data)
-        # 2. Tell clients why, and when to come back. Those half-open are cut.
+        # 2. Send each client the reason and when to reconnect. Half-open connections are closed.
         for connection in list(self._connections.values()):
             connection.fail(errors.ServerStopping("the server is stopping", retry_after_ms=limits.RETRY_AFTER_MS))
-        # 3. Wait for their close frames, then cut.
+        # 3. Stop the services in reverse order: the discovery file first, so that no program finds this server.
+        await self.services.stop(deadline - limits.SHUTDOWN_SECONDS / 2)
+        # 4. Wait for the clients' close frames; then close the sockets that are left.
         if self._connections:
             with anyio.move_on_after(limits.CLOSE_SECONDS):
                 await self._all_closed.wait()
         for connection in list(self._connections.values()):
             connection.abort()
-        # 4. Cancel actions: what they had committed stays.
-        for scope in list(self._scopes):
-            scope.cancel()
+        # 5. Cancel actions. What they have committed stays committed.
+        self.tasks.cancel()
         self.executor.close()
         self._users.close()
-        self._activity.stop()
-        # 5. Drain the writer, checkpoint, release the folder. What a stuck function holds up is not acknowledged.
+        # 6. Drain the writer, checkpoint, release the folder. A mutation that does not end is not acknowledged.
         await self.store.close(limit_seconds=max(deadline - anyio.current_time(), 0.1))
+        # 7. Disarm the watchdog: nothing of the server can block any more.
         if self.options.watchdog:
-            faulthandler.cancel_dump_traceback_later()
+            self._watchdog.disarm()
 
-    async def wait_stopped(self) -> None:
-        """Wait until `stop` has ended."""
-        await self._stopped.wait()
+    def _service_failed(self, description: str, error: Exception) -> None:
+        """Stop, because a service failed that the server cannot work without."""
+        log.critical("%s failed and the server cannot work without it: stopping", description)
+        self._failure = errors.InternalError(f"{description} failed; the log has the reason")
+        self._failure.__cause__ = error
+        self.request_stop()
 
-    def _thread_abandoned(self, stuck: int) -> None:
-        """A function does not come back; when too many do not, only a new process helps, and a supervisor starts one."""
-        log.error("a function did not react to being stopped; %d threads are stuck", stuck)
-        if stuck >= limits.THREADS_ABANDONED_MAX and self.options.watchdog:
-            log.critical("%d threads are stuck: ending the process", stuck)
-            os._exit(WATCHDOG_EXIT_CODE)
+    def _thread_abandoned(self, stuck_threads: int) -> None:
+        log.error("a function ignored its time limit; %d threads are stuck", stuck_threads)
+        if self.options.watchdog:
+            self._watchdog.thread_abandoned(stuck_threads)
 
-    def _accept(self) -> Connection:
-        self._accepted += 1
-        return Connection(self, self._accepted, self.options.chunk_bytes)
-
-    async def _tick_forever(self) -> None:
-        heartbeat_every = int(limits.HEARTBEAT_SECONDS)
-        async for count in every_second(self.runtime):
-            if self.options.watchdog and count % heartbeat_every == 0:
-                faulthandler.dump_traceback_later(limits.WATCHDOG_SECONDS, exit=True)
-            self._admission.close_revoked(self._connections.values())
-            self._activity.sample(self.runtime.now_us())
-            now = self.runtime.monotonic()
-            for connection in list(self._connections.values()):
-                try:
-                    connection.tick(now, heartbeat=(count + connection.number) % heartbeat_every == 0)
-                except Exception:
-                    number = connection.number
-                    log.exception("connection %d: a defect in its heartbeat", number, extra={"connection": number})
-                    connection.abort()
-
-    # What is told about it.
+    # Addresses.
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that the server listens on."""
         return self.listening.number
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The URL at which clients on this machine connect."""
         return self.listening.url
 
     def ready_record(self) -> dict[str, Any]:
-        """The machine-readable line that says it can serve."""
-        found = self._discovery()
-        return {
-            "event": "ready",
-            "url": found.url,
-            "port": found.port,
-            "pid": found.pid,
-            "token": found.token,
-            "version": found.version,
-            **({} if found.tls_fingerprint is None else {"tlsFingerprint": found.tls_fingerprint}),
-        }
+        """Return the content of the ready line, which reports that the server can serve."""
+        return self._discovery().ready_record()
 
-    def _discovery(self) -> discovery.Discovery:
-        return discovery.Discovery(
+    def _discovery(self) -> Discovery:
+        return Discovery(
             url=self.url,
             port=self.port,
             pid=os.getpid(),
@@ -260,29 +287,37 @@ class Server:
             tls_fingerprint=self.listening.fingerprint,
         )
 
-    def _write_discovery(self) -> None:
-        discovery.write(self.options.data, self._discovery())
+    # Certificate.
+
+    @property
+    def certificate_fingerprint(self) -> str | None:
+        """The fingerprint of the certificate in use; None without TLS."""
+        return self.listening.fingerprint
 
     def reload_certificate(self) -> None:
         """
-        Use what the certificate's files hold now, for new connections; nothing without TLS.
+        Use the current content of the certificate's files for new connections; without TLS there is nothing to do.
 
         Raises:
-            StartError: they cannot be used; the old certificate stays.
-            OSError: the data folder cannot be written.
+            StartError: the files cannot be used; the old certificate stays in use.
+            OSError: the new certificate is in use, but the discovery file cannot be written.
         """
         if self.options.tls is not None:
             self.listening.reload_certificate()
-            self._write_discovery()
+            self._discovery_file.write()
 
     # Code.
+
+    def request_reload(self, *, certificate: bool) -> None:
+        """Request a reload of the app, and of the certificate too; also before the server has started."""
+        self._reload.request(certificate=certificate)
 
     async def reload(self) -> App:
         """
         Load the app again and switch to it; live queries run again with the new code.
 
         Raises:
-            AppNotFound, AppInvalid, SchemaRejected: the last good version goes on serving.
+            AppNotFound, AppInvalid, SchemaRejected: the last good version keeps serving.
         """
         app = load_app(self.options.app)
         await self._change_schema(app, switch=lambda ts: self.executor.switch(app, ts), unswitch=self.executor.unswitch)
@@ -304,7 +339,7 @@ class Server:
     # Connections (connection.Host).
 
     def opened(self, connection: Connection) -> None:
-        """A socket was accepted."""
+        """Register an accepted socket."""
         if len(self._connections) >= CONNECTIONS_REFUSED_MAX or self._stopping:
             connection.abort()
             return
@@ -313,7 +348,7 @@ class Server:
         self.counters.connections_total += 1
 
     def closed(self, connection: Connection) -> None:
-        """A socket ended."""
+        """Remove a connection whose socket is closed."""
         self._connections.pop(connection.number, None)
         self.counters.connections = len(self._connections)
         worker = connection.worker
@@ -323,38 +358,23 @@ class Server:
             self._all_closed.set()
 
     def answer_http(self, request: Request) -> Answer:
-        """Refuse strangers, answer plain HTTP, let WebSocket upgrades of /sync go on."""
+        """Return the response to a request; None if it is an upgrade to a WebSocket that may proceed."""
         return self._routes.answer(request, len(self._connections))
 
-    def run_action(self, action: Callable[[], Any]) -> None:
-        """Run a coroutine function in the server's task group."""
-        if not self._stopping:
-            self._tasks.start_soon(self._until_stopped, partial(self._guarded, action))
+    def run_action(self, action: Callable[[], Awaitable[object]]) -> None:
+        """Run a coroutine function that outlives the connection that requested it."""
+        self.tasks.start_for_client(action)
 
-    async def _guarded(self, run: Callable[[], Any]) -> None:
-        """A task of one client: its defect must not end the group, which is everybody's."""
-        try:
-            await run()
-        except Exception:
-            log.exception("a defect in a task of a client")
-
-    async def _until_stopped(self, run: Callable[[], Any]) -> None:
-        """Run inside a scope of its own: the group's scope belongs to whoever entered the server, and is not ours to end."""
-        if self._stopping:
-            return  # it had no time to begin
-        with anyio.CancelScope() as scope:
-            self._scopes.add(scope)
-            try:
-                await run()
-            finally:
-                self._scopes.discard(scope)
+    def _accept(self) -> Connection:
+        self._accepted += 1
+        return Connection(self, self._accepted, self.options.chunk_bytes)
 
     def connect(self, connection: Connection, params: messages.ConnectParams) -> messages.ConnectResult:
         """
-        Let a client in.
+        Admit a client and give its connection a worker.
 
         Raises:
-            UnsupportedVersion, Unauthenticated, ObservedTsAhead: the connection ends.
+            UnsupportedVersion, Unauthenticated, ObservedTsAhead: the connection closes.
         """
         if params.protocol_version < messages.PROTOCOL_VERSION:
             raise errors.UnsupportedVersion(
@@ -398,3 +418,9 @@ class Server:
             heartbeat_ms=int(limits.HEARTBEAT_SECONDS * 1000),
             token=UNSET if secret is None else secret,
         )
+
+
+async def _shielded(close: Callable[[], Awaitable[None]]) -> None:
+    """Close something completely, also while the caller is being cancelled."""
+    with anyio.CancelScope(shield=True):
+        await close()

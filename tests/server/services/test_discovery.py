@@ -1,10 +1,11 @@
-"""The discovery file: complete, private, believed only while someone owns the folder."""
+"""The discovery file: complete, private, trusted only while the folder is locked."""
 
 import json
 import stat
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tinyvex.server.services import discovery
@@ -50,7 +51,7 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
 
 
 def test_a_leftover_is_replaced(tmp_path: Path) -> None:
-    """Neither the file nor a half-written one of a crashed server is in the way."""
+    """Neither the file nor a half-written one of a crashed server causes an error."""
     (tmp_path / "server.json").write_text("{}")
     (tmp_path / "server.json.new").write_text("half")
     discovery.write(tmp_path, FOUND)
@@ -59,7 +60,7 @@ def test_a_leftover_is_replaced(tmp_path: Path) -> None:
 
 
 def test_removing_twice_is_fine(tmp_path: Path) -> None:
-    """It is gone after the first time, and the second one does not mind."""
+    """The second removal finds no file, and is not an error."""
     discovery.write(tmp_path, FOUND)
     discovery.remove(tmp_path)
     discovery.remove(tmp_path)
@@ -68,13 +69,13 @@ def test_removing_twice_is_fine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"url": 1}'])
 def test_an_unreadable_file_is_no_server(tmp_path: Path, text: str) -> None:
-    """Damage is not believed and not an error."""
+    """A damaged file counts as missing."""
     (tmp_path / "server.json").write_text(text)
     assert discovery.read(tmp_path) is None
 
 
-def test_a_file_in_a_free_folder_is_not_believed(tmp_path: Path) -> None:
-    """A killed server leaves its file behind; the free lock tells that it is gone."""
+def test_a_file_in_a_free_folder_is_not_trusted(tmp_path: Path) -> None:
+    """A killed server leaves its file behind; the free lock shows that it has ended."""
     discovery.write(tmp_path, FOUND)
     assert discovery.find_server(tmp_path) is None
 
@@ -87,3 +88,25 @@ def test_the_owner_of_the_folder_is_found(tmp_path: Path) -> None:
         assert discovery.find_server(tmp_path) == FOUND
     finally:
         lock.release()
+
+
+async def test_the_service_holds_the_file_in_place(tmp_path: Path) -> None:
+    """From start to stop, with the content of the last write."""
+    described = [FOUND]
+    service = discovery.DiscoveryFile(tmp_path, lambda: described[-1])
+    await service.start(None)  # type: ignore[arg-type]
+    assert discovery.read(tmp_path) == FOUND
+    assert service.health().state == "ok"
+    described.append(msgspec.structs.replace(FOUND, port=4801))
+    service.write()
+    assert discovery.read(tmp_path) == described[-1]
+    await service.stop()
+    assert discovery.read(tmp_path) is None
+    assert service.health().state == "stopped"
+
+
+def test_the_ready_line_has_no_admin_token() -> None:
+    """It goes to standard output, which other programs may log."""
+    assert FOUND.ready_record() == {
+        "event": "ready", "url": "ws://127.0.0.1:4800", "port": 4800, "pid": 1, "token": "client", "version": "0.1.0",
+    }  # fmt: skip

@@ -1,8 +1,7 @@
-"""What a server says of itself on the network, and what is believed of what others say."""
+"""Announcements of servers on the network: their content, and which of them are accepted."""
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 from pathlib import Path
@@ -15,6 +14,7 @@ import zeroconf.asyncio
 from tinyvex.errors import StartError
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.services import mdns
+from tinyvex.server.services.background_service import OnFailure, ServiceFailed
 
 FINGERPRINT = "sha256:" + "ab" * 32
 
@@ -28,8 +28,8 @@ def server(host: str = "127.0.0.1", fingerprint: str | None = FINGERPRINT) -> An
     )
 
 
-def heard(monkeypatch: pytest.MonkeyPatch, info: Any) -> None:
-    """Make a look-up find this."""
+def announce(monkeypatch: pytest.MonkeyPatch, info: Any) -> None:
+    """Make a look-up return this announcement."""
 
     class Info:
         def __init__(self, *_: object) -> None:
@@ -47,11 +47,11 @@ async def look_up() -> mdns.FoundServer | None:
     return await mdns._look_up(SimpleNamespace(zeroconf=None), f"shelf.{mdns.SERVICE}")
 
 
-async def test_what_is_said_is_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_announcement_is_found_as_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Address, port, path, database and certificate; nothing more, and no token."""
-    said = mdns._service(server(), "shelf", ["192.168.1.20"])
-    assert set(said.decoded_properties) == {"path", "db", "tls"}
-    heard(monkeypatch, said)
+    announced = mdns._service(server(), "shelf", ["192.168.1.20"])
+    assert set(announced.decoded_properties) == {"path", "db", "tls"}
+    announce(monkeypatch, announced)
     assert await look_up() == mdns.FoundServer(
         name="shelf",
         url="wss://192.168.1.20:4800/sync",
@@ -62,16 +62,16 @@ async def test_what_is_said_is_what_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_without_tls_the_url_is_ws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of a server on loopback."""
-    heard(monkeypatch, mdns._service(server(fingerprint=None), "shelf", ["127.0.0.1"]))
+    """A server on loopback needs no certificate."""
+    announce(monkeypatch, mdns._service(server(fingerprint=None), "shelf", ["127.0.0.1"]))
     found = await look_up()
     assert found is not None
     assert (found.url, found.tls_fingerprint) == ("ws://127.0.0.1:4800/sync", None)
 
 
 async def test_an_address_of_ipv6_is_bracketed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the URL; the list has it as it is."""
-    heard(monkeypatch, mdns._service(server(), "shelf", ["fd00::2"]))
+    """In the URL; the list of addresses has it without brackets."""
+    announce(monkeypatch, mdns._service(server(), "shelf", ["fd00::2"]))
     found = await look_up()
     assert found is not None
     assert (found.url, found.addresses) == ("wss://[fd00::2]:4800/sync", ["fd00::2"])
@@ -89,23 +89,23 @@ async def test_an_address_of_ipv6_is_bracketed(monkeypatch: pytest.MonkeyPatch) 
         ({}, 1, []),
     ],
 )
-async def test_nonsense_is_not_listed(
+async def test_an_invalid_announcement_is_not_listed(
     monkeypatch: pytest.MonkeyPatch, properties: dict[str, str | None], port: int, addresses: list[str]
 ) -> None:
-    """Anybody can announce anything; what would not be safe to print or to dial is left out."""
+    """Any machine can announce anything; what is unsafe to print or to connect to is left out."""
     info = SimpleNamespace(port=port, decoded_properties=properties, parsed_scoped_addresses=lambda: addresses)
-    heard(monkeypatch, info)
+    announce(monkeypatch, info)
     assert await look_up() is None
 
 
 def test_a_long_name_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 6763 has room for 63 bytes, and a character is not halved."""
-    said = mdns._service(server(), "é" * 40, ["127.0.0.1"])
-    assert said.name == f"{'é' * 31}.{mdns.SERVICE}"
+    announced = mdns._service(server(), "é" * 40, ["127.0.0.1"])
+    assert announced.name == f"{'é' * 31}.{mdns.SERVICE}"
 
 
-async def test_a_name_is_looked_up_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network's answer may take seconds, and others are served meanwhile."""
+async def test_a_name_is_looked_up_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer of the network may take seconds, which must not delay clients."""
     threads = []
 
     def look_up(*_args: object, **_options: object) -> list[object]:
@@ -119,7 +119,7 @@ async def test_a_name_is_looked_up_beside_the_loop(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_wildcard_stands_for_the_machines_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of its family, without loopback and without those that are good on one link only."""
+    """Of its family, without loopback and link-local addresses."""
     addresses = [SimpleNamespace(ip=text) for text in ("127.0.0.1", "192.168.1.20")]
     addresses += [SimpleNamespace(ip=(text, 0, 0)) for text in ("::1", "fe80::1", "fd00::2")]
     monkeypatch.setattr("ifaddr.get_adapters", lambda: [SimpleNamespace(ips=addresses)])
@@ -128,22 +128,21 @@ async def test_a_wildcard_stands_for_the_machines_addresses(monkeypatch: pytest.
     assert await mdns._addresses("127.0.0.1") == ["127.0.0.1"]
 
 
-async def test_a_network_that_does_not_multicast_is_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The server serves on: to be found is a convenience."""
+async def test_a_network_that_does_not_multicast_fails_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again later; the server keeps serving."""
 
     def refuse(**_: object) -> None:
         raise OSError(19, "No such device")
 
     monkeypatch.setattr(zeroconf.asyncio, "AsyncZeroconf", refuse)
-    with caplog.at_level(logging.WARNING):
-        await mdns.advertise(server(), "shelf")
-    assert "No such device" in caplog.text
+    service = mdns.MdnsAdvertising(server(), "shelf")
+    assert service.on_failure is OnFailure.RESTART
+    with pytest.raises(ServiceFailed, match="No such device"):
+        await service.run()
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything listens."""
+    """The error says what to install."""
     monkeypatch.setattr(mdns, "find_spec", lambda _: None)
     with pytest.raises(StartError, match=r"pip install 'tinyvex\[lan\]'"):
         mdns.require_zeroconf()

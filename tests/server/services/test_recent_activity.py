@@ -1,4 +1,4 @@
-"""Log records and samples of late: bounded, numbered, and without what clients said."""
+"""Recent log records and samples: bounded, numbered, and without the data of clients."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import msgspec
 import pytest
 
 from tinyvex import limits
-from tinyvex.server.services.recent_activity import Activity, quantile
+from tinyvex.runtime import Runtime
+from tinyvex.server.background_tasks import BackgroundTasks
+from tinyvex.server.services.recent_activity import RecentActivity, quantile
 from tinyvex.storage.engine.store_statistics import StoreStatistics
 from tinyvex.sync.counters import Counters
 
 
 class FakeStore:
-    """A store as far as its figures go."""
+    """The statistics of a store."""
 
     def __init__(self) -> None:
         self.figures = StoreStatistics()
@@ -43,22 +45,21 @@ def counters() -> Counters:
 
 
 @pytest.fixture
-def activity(store: FakeStore, counters: Counters) -> Iterator[Activity]:
-    """One that takes records."""
-    activity = Activity(store, counters, reveal=False)  # type: ignore[arg-type]
-    activity.start()
-    yield activity
-    activity.stop()
+def activity(store: FakeStore, counters: Counters) -> Iterator[RecentActivity]:
+    """Collects records while the test runs."""
+    activity = RecentActivity(store, counters, Runtime(), reveal=False)  # type: ignore[arg-type]
+    with activity.collecting_records():
+        yield activity
 
 
 log = logging.getLogger("app")
 
 
-def messages(activity: Activity, number: int = 0) -> list[str]:
+def messages(activity: RecentActivity, number: int = 0) -> list[str]:
     return [record["message"] for record in activity.since(number)["records"]]
 
 
-def test_a_record_is_kept_as_it_was_described(activity: Activity) -> None:
+def test_a_record_is_stored_as_it_was_described(activity: RecentActivity) -> None:
     """Level, logger, message and its fields."""
     log.warning("slow %s", "query", extra={"function": "app:f", "secret": "x"})
     (record,) = activity.since(0)["records"]
@@ -67,7 +68,7 @@ def test_a_record_is_kept_as_it_was_described(activity: Activity) -> None:
     assert "secret" not in record
 
 
-def test_an_exception_is_kept_without_its_text(activity: Activity) -> None:
+def test_an_exception_is_stored_without_its_text(activity: RecentActivity) -> None:
     """It may quote an argument."""
     secret = "the-secret"
     try:
@@ -79,7 +80,7 @@ def test_an_exception_is_kept_without_its_text(activity: Activity) -> None:
     assert "the-secret" not in str(record)
 
 
-def test_records_are_bounded(activity: Activity) -> None:
+def test_records_are_bounded(activity: RecentActivity) -> None:
     """The oldest goes first."""
     for number in range(limits.DASHBOARD_RECORDS_MAX + 1):
         log.warning("%d", number)
@@ -87,14 +88,14 @@ def test_records_are_bounded(activity: Activity) -> None:
     assert (len(found), found[0]) == (limits.DASHBOARD_RECORDS_MAX, "1")
 
 
-def test_a_long_message_is_cut(activity: Activity) -> None:
-    """So that all of them have a bound in bytes."""
+def test_a_long_message_is_cut(activity: RecentActivity) -> None:
+    """The ring as a whole has a bound in bytes."""
     log.warning("x" * (limits.DASHBOARD_TEXT_LENGTH_MAX + 1))
     assert messages(activity) == ["x" * limits.DASHBOARD_TEXT_LENGTH_MAX + "…"]
 
 
-def test_every_field_is_bounded(activity: Activity) -> None:
-    """Also those that the app sets, and the logger's name."""
+def test_every_field_is_bounded(activity: RecentActivity) -> None:
+    """Also fields that the app sets, and the logger's name."""
     long = "x" * 1_000_000
     logging.getLogger(f"app.{long}").warning("short", extra={"error": long, "kind": [long]})
     (record,) = activity.since(0)["records"]
@@ -103,29 +104,31 @@ def test_every_field_is_bounded(activity: Activity) -> None:
 
 @pytest.mark.parametrize("strange", [object(), {1: {2}}, b"bytes", "half \ud800 a pair", 1j])
 def test_what_the_app_puts_into_a_record_can_be_sent(
-    activity: Activity, strange: object, monkeypatch: pytest.MonkeyPatch
+    activity: RecentActivity, strange: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One record that is no JSON would keep all others from the reader."""
+    """One record that cannot be encoded would hide all others from the reader."""
     root = logging.getLogger()
-    # Not to pytest's own handlers: its workers could not send it either.
+    # Without pytest's own handlers, whose workers could not send the record either.
     own = [handler for handler in root.handlers if type(handler).__module__.startswith("tinyvex")]
     monkeypatch.setattr(root, "handlers", own)
     log.warning("%s", strange, extra={"error": strange})
     assert json.loads(msgspec.json.encode(activity.since(0)))["records"][0]["level"] == "warning"
 
 
-def test_logging_while_a_record_is_kept_stops_nobody(activity: Activity, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the end of an object does, when garbage happens to be collected there."""
+def test_logging_while_a_record_is_stored_does_not_deadlock(
+    activity: RecentActivity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finaliser that runs during garbage collection may log."""
 
-    class Talking(deque[dict[str, Any]]):
-        """A ring in which an object ends, once."""
+    class LoggingRing(deque[dict[str, Any]]):
+        """A ring in which a finaliser logs, once."""
 
         def append(self, entry: dict[str, Any]) -> None:
             super().append(entry)
             if entry["message"] == "first":
                 log.warning("an object ended")
 
-    monkeypatch.setattr(activity, "_records", Talking())
+    monkeypatch.setattr(activity, "_records", LoggingRing())
     thread = Thread(target=log.warning, args=("first",), daemon=True)
     thread.start()
     thread.join(20)
@@ -133,8 +136,8 @@ def test_logging_while_a_record_is_kept_stops_nobody(activity: Activity, monkeyp
     assert messages(activity) == ["first", "an object ended"]
 
 
-def test_what_is_new_is_told(activity: Activity) -> None:
-    """Records and samples after the number that was told last, and nothing twice."""
+def test_a_reader_gets_what_is_new(activity: RecentActivity) -> None:
+    """Records and samples after the number it has seen, and none twice."""
     log.warning("one")
     activity.sample(0)
     number = activity.since(0)["number"]
@@ -145,29 +148,37 @@ def test_what_is_new_is_told(activity: Activity) -> None:
     assert messages(activity, activity.since(0)["number"]) == []
 
 
-def test_a_number_of_another_run_tells_everything(activity: Activity) -> None:
-    """The reader has seen nothing of this one."""
+def test_a_number_of_another_run_gets_everything(activity: RecentActivity) -> None:
+    """The reader has seen nothing of this run."""
     log.warning("one")
     assert messages(activity, 1_000) == ["one"]
 
 
-def test_nothing_is_kept_after_the_end(activity: Activity) -> None:
-    """The handler is gone from the root logger."""
-    activity.stop()
+async def test_the_service_collects_while_it_runs(store: FakeStore, counters: Counters) -> None:
+    """Records and samples; after the stop its handler is gone from the root logger."""
+    activity = RecentActivity(store, counters, Runtime(), reveal=False)  # type: ignore[arg-type]
+    log.warning("early")
+    async with BackgroundTasks(Runtime(), lambda *_: None) as tasks:
+        await activity.start(tasks)
+        log.warning("now")
+        await activity.stop()
     log.warning("late")
-    assert messages(activity) == []
+    assert messages(activity) == ["now"]
+    assert len(activity.since(0)["samples"]) == 1
 
 
-def test_a_record_that_cannot_be_described_harms_nobody(activity: Activity, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with every handler of `logging`."""
+def test_a_record_that_cannot_be_described_is_skipped(
+    activity: RecentActivity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later records are still collected."""
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    log.warning("%d", "no number")
+    log.warning("%d", "not a number")
     log.warning("next")
     assert messages(activity) == ["next"]
 
 
-def test_threads_may_log_at_once(activity: Activity) -> None:
-    """Each record has a number of its own, in the order of the ring."""
+def test_threads_may_log_concurrently(activity: RecentActivity) -> None:
+    """Each record has its own number, in the order of the ring."""
     threads = [Thread(target=lambda: [log.warning("x") for _ in range(50)]) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -179,7 +190,7 @@ def test_threads_may_log_at_once(activity: Activity) -> None:
 
 
 def test_a_sample_is_what_happened_since_the_one_before(
-    activity: Activity, store: FakeStore, counters: Counters
+    activity: RecentActivity, store: FakeStore, counters: Counters
 ) -> None:
     """Counts, and quantiles of the commits between the two only."""
     store.commit(0.4)
@@ -196,7 +207,7 @@ def test_a_sample_is_what_happened_since_the_one_before(
     assert (third["commits"], third["p50"], third["p99"]) == (0, None, None)
 
 
-def test_samples_are_bounded(activity: Activity) -> None:
+def test_samples_are_bounded(activity: RecentActivity) -> None:
     """Ten minutes of them."""
     for second in range(limits.DASHBOARD_SAMPLES_MAX + 5):
         activity.sample(second * 1_000_000)

@@ -1,4 +1,4 @@
-"""The first signal asks to stop, the second ends the process."""
+"""The first signal requests a stop, the second ends the process."""
 
 import asyncio
 import os
@@ -24,12 +24,12 @@ async def stopped_by(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_a_signal_asks_to_stop(number: int) -> None:
+async def test_a_signal_requests_a_stop(number: int) -> None:
     """SIGTERM, SIGINT and SIGHUP call the stop function on the loop."""
     await stopped_by(number)
 
 
-async def test_a_hangup_reloads_where_that_is_wanted() -> None:
+async def test_a_hangup_reloads_if_the_command_reloads() -> None:
     """SIGHUP calls the reload function, each time, and does not count as a signal to stop."""
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
@@ -43,15 +43,15 @@ async def test_a_hangup_reloads_where_that_is_wanted() -> None:
     assert calls == ["reload"] * 3
 
 
-async def test_handlers_are_put_back() -> None:
-    """Leaving the context restores what was there before."""
+async def test_handlers_are_restored() -> None:
+    """Leaving the context restores the previous handlers."""
     before = signal.getsignal(signal.SIGTERM)
     await stopped_by(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 async def test_an_ignored_signal_stays_ignored() -> None:
-    """A process started by nohup goes on when its terminal closes."""
+    """A process started by nohup continues when its terminal closes."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         runtime = Runtime()

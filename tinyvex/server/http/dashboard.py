@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tinyvex.functions.app.registry import App
     from tinyvex.server.access.token_auth import TokenAuth
     from tinyvex.server.options import ServerOptions
-    from tinyvex.server.services.recent_activity import Activity
+    from tinyvex.server.services.recent_activity import RecentActivity
     from tinyvex.server.transport.connection import Connection
     from tinyvex.sync.live_queries import LiveQueries
     from tinyvex.sync.live_query import LiveQuery
@@ -78,7 +78,7 @@ class Dashboard:
         options: ServerOptions,
         admission: TokenAuth,
         live: LiveQueries,
-        activity: Activity,
+        activity: RecentActivity,
         connections: Mapping[int, Connection],
     ) -> None:
         self._options = options

@@ -1,31 +1,46 @@
 """
-The discovery file, `DATA/server.json`: where the server of a data folder listens, and the secrets to talk to it.
+The discovery file, `DATA/server.json`: the address of a data folder's server, and the secrets for talking to it.
 
-It appears when the server can serve and goes when the server stops.
-After a crash it stays behind; whoever finds it believes it only while the folder's lock is held.
-Its mode is 0600: who can read it may do everything.
-(Windows has no such mode; there the file inherits the folder's access list.)
+The file is created when the server can serve and removed when it stops. A crash leaves it behind, so a reader trusts it
+only while the folder's lock is held. Its mode is 0600, because it contains the admin token. Windows has no such mode;
+there the file inherits the access list of the folder.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tinyvex.errors import DataFolderUnusable
+from tinyvex.server.services.service import ServiceHealth
 from tinyvex.storage.file.data_folder import lock_holder
 
-__all__ = ["FILE_NAME", "Discovery", "find_server", "read", "remove", "write"]
+if TYPE_CHECKING:
+    from tinyvex.server.background_tasks import BackgroundTasks
+
+__all__ = ["FILE_NAME", "Discovery", "DiscoveryFile", "find_server", "read", "remove", "write"]
 
 FILE_NAME = "server.json"
 
 
 class Discovery(msgspec.Struct, rename="camel", kw_only=True, frozen=True, omit_defaults=True):
     """
-    What the file says; `token` is None where none is asked for.
+    The content of the file.
 
-    `tls_fingerprint` is the certificate's, None without TLS: who finds it here need not ask an authority.
+    Attributes:
+        url: where clients on this machine connect.
+        port: the port in `url`.
+        pid: the process of the server.
+        token: the client token; None if the server requires none.
+        admin_token: the admin token, which allows everything.
+        version: the server's version of Tinyvex.
+        database_id: the id of the database.
+        tls_fingerprint: of the certificate; None without TLS. A reader of this file may pin it instead of asking an
+            authority.
     """
 
     url: str
@@ -37,15 +52,75 @@ class Discovery(msgspec.Struct, rename="camel", kw_only=True, frozen=True, omit_
     database_id: str
     tls_fingerprint: str | None = None
 
+    def ready_record(self) -> dict[str, Any]:
+        """Return the ready line of `tinyvex serve` as an object; it has no admin token."""
+        record = {
+            "event": "ready",
+            "url": self.url,
+            "port": self.port,
+            "pid": self.pid,
+            "token": self.token,
+            "version": self.version,
+        }
+        return record if self.tls_fingerprint is None else record | {"tlsFingerprint": self.tls_fingerprint}
+
+
+class DiscoveryFile:
+    """
+    The service that holds the file in place while the server runs.
+
+    Args:
+        folder: the data folder; the caller owns its lock.
+        describe: returns the content.
+    """
+
+    name = "discovery-file"
+
+    def __init__(self, folder: Path, describe: Callable[[], Discovery]) -> None:
+        self._folder = folder
+        self._describe = describe
+        self._is_written = False
+
+    async def start(self, tasks: BackgroundTasks) -> None:
+        """
+        Write the file.
+
+        Raises:
+            DataFolderUnusable: the folder cannot be written.
+        """
+        try:
+            self.write()
+        except OSError as error:
+            raise DataFolderUnusable(f"{self._folder} cannot be written: {error.strerror}") from error
+
+    def write(self) -> None:
+        """
+        Write the file, or replace it when its content has changed.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        write(self._folder, self._describe())
+        self._is_written = True
+
+    async def stop(self) -> None:
+        """Remove the file."""
+        remove(self._folder)
+        self._is_written = False
+
+    def health(self) -> ServiceHealth:
+        """Return `ok` while the file is in place."""
+        return ServiceHealth("ok" if self._is_written else "stopped")
+
 
 def write(folder: Path, discovery: Discovery) -> None:
     """
-    Put the file in place in one step, so that nobody reads half of it.
+    Replace the file in one step, so that no reader sees half of it.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    # The server owns the folder: a new file of this name can only be left over from a crash.
+    # The server owns the folder, so an existing file of this name is left over from a crash.
     new = folder / f"{FILE_NAME}.new"
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -55,12 +130,12 @@ def write(folder: Path, discovery: Discovery) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Take the file away, by the folder's owner, before it gives up the lock."""
+    """Remove the file; only the folder's owner may, before it releases the lock."""
     (folder / FILE_NAME).unlink(missing_ok=True)
 
 
 def read(folder: Path) -> Discovery | None:
-    """What the file says, true or not; None when there is no readable one."""
+    """Return the content of the file, which may be left over from a crash; None if it is missing or unreadable."""
     try:
         return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Discovery)
     except (OSError, msgspec.DecodeError):
@@ -68,5 +143,5 @@ def read(folder: Path) -> Discovery | None:
 
 
 def find_server(folder: Path) -> Discovery | None:
-    """The server that owns the folder now; None when the lock is free or it does not serve yet."""
+    """Return the server that owns the folder; None if the folder's lock is free or the server is still starting."""
     return read(folder) if lock_holder(folder) is not None else None

@@ -1,18 +1,18 @@
 """
-Finding servers on the local network: DNS-SD over multicast DNS (RFC 6763, RFC 6762), only on request.
+Find servers on the local network: DNS-SD over multicast DNS (RFC 6763, RFC 6762).
 
-A server announces `NAME._tinyvex._tcp.local.` with its port and, in TXT:
+A server that was asked to announces `NAME._tinyvex._tcp.local.` with its port and, in TXT:
 
-======== ==========================================================================
-path     where the WebSocket is: `/sync`
-db       the database's id: the same server under another address has the same one
-tls      the certificate's fingerprint, `sha256:…`; missing where there is no TLS
-======== ==========================================================================
+======== =================================================================================
+path     the path of the WebSocket, `/sync`
+db       the database id, by which a client recognises a server under another address
+tls      the certificate's fingerprint, `sha256:…`; missing without TLS
+======== =================================================================================
 
-Never a token. Whoever is on the network can announce anything:
-a fingerprint found so says which server one talks to next time, not that it was the right one the first time.
+It never announces a token. Any machine on the network can announce anything: a fingerprint found here lets a client
+recognise the same server the next time, but does not prove which server it was the first time.
 
-`zeroconf` speaks the protocol; it is an extra, and imported when it is used.
+`zeroconf` implements the protocol. It is an optional extra, imported when it is used.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ import msgspec
 from tinyvex import limits
 from tinyvex.errors import StartError
 from tinyvex.server.access.origin_rules import is_loopback
+from tinyvex.server.services.background_service import BackgroundService, ServiceFailed
 from tinyvex.server.transport.listener import WILDCARDS
 
 if TYPE_CHECKING:
-    from zeroconf.asyncio import AsyncServiceInfo
+    from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
     from tinyvex.server.options import ServerOptions
     from tinyvex.server.transport.listener import PortListener
     from tinyvex.storage.engine.store import Store
 
-__all__ = ["FoundServer", "advertise", "browse", "require_zeroconf"]
+__all__ = ["FoundServer", "MdnsAdvertising", "browse", "require_zeroconf"]
 
 log = logging.getLogger("tinyvex.server")
 
@@ -52,10 +53,10 @@ _FINGERPRINT = re.compile(r"(sha256:[0-9a-f]{64})?")
 
 
 class FoundServer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A server that announced itself; all of it is what it says of itself."""
+    """The announcement of a server, unverified."""
 
     name: str
-    """Free text: to be shown with care."""
+    """Free text; escape it before showing it in a terminal."""
     url: str
     addresses: list[str]
     database_id: str
@@ -77,45 +78,70 @@ class AdvertisedServer(Protocol):
 
 def require_zeroconf() -> None:
     """
-    See that the library is installed, without importing it.
+    Check that the library is installed, without importing it.
 
     Raises:
-        StartError: it is not.
+        StartError: the library is not installed.
     """
     if find_spec("zeroconf") is None:
-        raise StartError("finding servers on the local network needs zeroconf: pip install 'tinyvex[lan]'")
+        raise StartError("finding servers on the local network needs `zeroconf`: pip install 'tinyvex[lan]'")
 
 
-async def advertise(server: AdvertisedServer, name: str) -> None:
+class MdnsAdvertising(BackgroundService):
     """
-    Announce a server until cancelled, which says goodbye.
+    Announces a server until stopped, and then withdraws the announcement.
 
-    What the network does not allow is logged, and the server serves on.
+    Args:
+        server: the server; listening when the service starts.
+        name: the name to announce; the machine's name if empty.
+
+    Raises:
+        StartError: `zeroconf` is not installed.
     """
-    from zeroconf import Error, InterfaceChoice
-    from zeroconf.asyncio import AsyncZeroconf
 
-    host = server.options.host
-    try:
-        zeroconf = AsyncZeroconf(interfaces=["127.0.0.1"] if is_loopback(host) else InterfaceChoice.All)
-    except (OSError, Error) as error:
-        log.warning("not announced: multicast DNS does not work here: %s", error)
-        return
-    try:
-        info = _service(server, name, await _addresses(host))
+    name = "mdns"
+
+    def __init__(self, server: AdvertisedServer, name: str) -> None:
+        require_zeroconf()
+        super().__init__()
+        self._server = server
+        self._announced_name = name or socket.gethostname()
+
+    async def run(self) -> None:
+        """
+        Announce the server, and again whenever its certificate is replaced.
+
+        Raises:
+            ServiceFailed: the network does not allow it.
+        """
+        from zeroconf import Error, InterfaceChoice
+        from zeroconf.asyncio import AsyncZeroconf
+
+        host = self._server.options.host
+        try:
+            zeroconf = AsyncZeroconf(interfaces=["127.0.0.1"] if is_loopback(host) else InterfaceChoice.All)
+        except (OSError, Error) as error:
+            raise ServiceFailed(f"not announced: multicast DNS does not work on this network: {error}") from error
+        try:
+            await self._announce(zeroconf)
+        except (OSError, Error) as error:
+            raise ServiceFailed(f"no longer announced: {str(error) or type(error).__name__}") from error
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(limits.CLOSE_SECONDS):
+                await zeroconf.async_unregister_all_services()
+                await zeroconf.async_close()
+
+    async def _announce(self, zeroconf: AsyncZeroconf) -> None:
+        server = self._server
+        info = _service(server, self._announced_name, await _addresses(server.options.host))
         await (await zeroconf.async_register_service(info, allow_name_change=True))
-        log.info("announced as %s", info.name.removesuffix(f".{SERVICE}"))
+        name = info.name.removesuffix(f".{SERVICE}")
+        log.info("announced as %s", name)
+        self.report_ok()
         while True:
             await server.listening.replaced.wait()
             server.listening.replaced.clear()
-            info = _service(server, info.name.removesuffix(f".{SERVICE}"), await _addresses(host))
-            await (await zeroconf.async_update_service(info))
-    except (OSError, Error) as error:
-        log.warning("not announced any more: %s", str(error) or type(error).__name__)
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(limits.CLOSE_SECONDS):
-            await zeroconf.async_unregister_all_services()
-            await zeroconf.async_close()
+            await (await zeroconf.async_update_service(_service(server, name, await _addresses(server.options.host))))
 
 
 def _service(server: AdvertisedServer, name: str, addresses: list[str]) -> AsyncServiceInfo:
@@ -131,16 +157,16 @@ def _service(server: AdvertisedServer, name: str, addresses: list[str]) -> Async
         port=server.port,
         properties=properties,
         parsed_addresses=addresses,
-        server=f"tinyvex-{database_id[:16]}.local.",  # a name of its own: the machine's is another responder's to announce
+        server=f"tinyvex-{database_id[:16]}.local.",  # not the machine's own name, which another responder may announce
     )
 
 
 async def _addresses(host: str) -> list[str]:
-    """Under which addresses others reach a server that listens on `host`; a name is looked up beside the loop."""
+    """Return the addresses at which other machines reach a server that listens on `host`; does not block the loop."""
     if host not in WILDCARDS:
         loop = asyncio.get_running_loop()
-        return sorted({str(found[4][0]) for found in await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
-    import ifaddr  # which zeroconf brings
+        return sorted({str(entry[4][0]) for entry in await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
+    import ifaddr  # a dependency of zeroconf
 
     texts = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips]
     wanted = [text for text in texts if (":" in text) == (host == "::") or host == ""]
@@ -149,11 +175,11 @@ async def _addresses(host: str) -> list[str]:
 
 async def browse(seconds: float) -> list[FoundServer]:
     """
-    The servers that announce themselves within some seconds, by name.
+    Return the servers that announce themselves within `seconds`, by name.
 
     Raises:
-        StartError: zeroconf is not installed.
-        OSError: there is no network that multicasts.
+        StartError: `zeroconf` is not installed.
+        OSError: no network interface supports multicast.
     """
     require_zeroconf()
     from zeroconf import InterfaceChoice
@@ -171,21 +197,21 @@ async def browse(seconds: float) -> list[FoundServer]:
     try:
         browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed])
         await asyncio.sleep(seconds)
-        found = await asyncio.gather(*(_look_up(zeroconf, name) for name in list(names)))
+        answers = await asyncio.gather(*(_look_up(zeroconf, name) for name in list(names)))
         await browser.async_cancel()
     finally:
         await zeroconf.async_close()
-    return sorted((server for server in found if server is not None), key=lambda server: server.name)
+    return sorted((server for server in answers if server is not None), key=lambda server: server.name)
 
 
 async def _look_up(zeroconf: Any, name: str) -> FoundServer | None:
-    """What a service says of itself; None when it says nothing that makes sense."""
+    """Ask a service for its announcement; None if it does not answer in time or its answer is not a valid one."""
     from zeroconf.asyncio import AsyncServiceInfo
 
     info = AsyncServiceInfo(SERVICE, name)
     if not await info.async_request(zeroconf.zeroconf, limits.BROWSE_ANSWER_SECONDS * 1000):
         return None
-    properties = info.decoded_properties  # what is no UTF-8 is None in here
+    properties = info.decoded_properties  # a value that is not UTF-8 is None here
     addresses = info.parsed_scoped_addresses()
     path, fingerprint = properties.get("path") or PATH, properties.get("tls")
     if not addresses or not info.port or not _PATH.fullmatch(path) or not _FINGERPRINT.fullmatch(fingerprint or ""):

@@ -1,71 +1,126 @@
 """
-Noticing that the parent process has died, by whatever means: the sidecar then stops.
+Stop the server when its parent process ends, for any reason: a sidecar must not outlive its app.
 
-The portable twins, each a function that waits a moment and says whether the parent is gone:
+Each platform has its own way to wait for the parent:
 
-========  ============================================================================
-Linux     a pidfd of the parent becomes readable (kernel 5.3); else the polling of below
-macOS     a kqueue filter on the parent's exit
-Windows   the parent's process handle is signalled; or standard input, if a pipe, ends
+========  ===================================================================================
+Linux     a pidfd of the parent becomes readable (kernel 5.3 and later; otherwise `getppid`)
+macOS     a kqueue filter reports the parent's exit
+Windows   the parent's process handle is signalled, or standard input is a pipe and ends
 others    `getppid` changes
-========  ============================================================================
+========  ===================================================================================
 
-Only Linux's and the polling twin could be run by the authors' tests.
+Only the Linux and the `getppid` variants are run by the project's tests.
 
-Windows also looks at standard input because Python's launchers there (a venv's `python.exe`, `tinyvex.exe`)
-stand between the app and this process, and outlive the app.
-Elsewhere it is not looked at: a pipe that the parent merely inherited may end while the parent lives.
-`PR_SET_PDEATHSIG` is not used: it fires when the *thread* that started the process ends.
+On Windows standard input counts too, because Python's launchers there (a venv's `python.exe`, `tinyvex.exe`) run between
+the app and this process and outlive the app. On other platforms it does not count: a pipe that the parent merely
+inherited may end while the parent lives.
+
+`PR_SET_PDEATHSIG` is not used: it fires when the *thread* that started this process ends.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from tinyvex.runtime import Runtime, Worker
+from tinyvex import limits
+from tinyvex.server.services.service import ServiceHealth
+
+if TYPE_CHECKING:
+    from tinyvex.runtime import Runtime, Worker
+    from tinyvex.server.background_tasks import BackgroundTasks
 
 if sys.platform == "win32":
     import ctypes
     import msvcrt
     import stat
 
+__all__ = ["ParentWatch", "parent_wait", "polling_wait"]
+
+log = logging.getLogger("tinyvex.server")
+
 PARENT_WAIT_SECONDS = 0.25
-"""How long one step of the watch waits; also how late a polling twin may notice."""
+"""The longest single wait: the delay of the polling variant, and of stopping the watch."""
 
 Wait = Callable[[float], bool]
-"""Waits at most so many seconds; True when the parent is gone."""
+"""Waits up to the given seconds; returns True if the parent has ended."""
 
 
-def watch_parent(runtime: Runtime, on_death: Callable[[], None], wait: Wait | None = None) -> Worker:
+class ParentWatch:
     """
-    Call `on_death` once, on the runtime's loop, when the process's parent has ended.
+    The service that calls `on_death` once, on the runtime's loop, when the parent process has ended.
 
-    The worker can be stopped at any time; its thread ends within `PARENT_WAIT_SECONDS`.
+    Construct it early: the parent is the process that is the parent now, and its end is noticed from here on.
 
     Args:
         runtime: starts the thread.
-        on_death: what to call.
-        wait: how to wait; the platform's own way when left out.
+        on_death: called on the loop.
+        make_wait: makes the function that waits; the platform's own by default.
     """
-    wait_parent = wait if wait is not None else parent_wait(os.getppid())
-    dead = False
 
-    def step() -> bool:
-        nonlocal dead
-        if not dead and wait_parent(PARENT_WAIT_SECONDS):
-            dead = True
-            runtime.post(on_death)
-        return not dead
+    name = "parent-watch"
 
-    return runtime.start_worker("tinyvex-parent", step)
+    def __init__(
+        self, runtime: Runtime, on_death: Callable[[], None], make_wait: Callable[[int], Wait] | None = None
+    ) -> None:
+        self._runtime = runtime
+        self._on_death = on_death
+        self._make_wait = make_wait if make_wait is not None else parent_wait
+        self._parent = os.getppid()
+        self._wait: Wait | None = None
+        self._worker: Worker | None = None
+        self._is_stopping = threading.Event()
+        self._restarts = 0
+        self._error: str | None = None
+
+    async def start(self, tasks: BackgroundTasks) -> None:
+        """Start the thread."""
+        self._worker = self._runtime.start_worker("tinyvex-parent", self._step)
+
+    async def stop(self) -> None:
+        """Stop the watch; its thread ends within PARENT_WAIT_SECONDS, and is not waited for."""
+        self._is_stopping.set()
+        if self._worker is not None:
+            self._worker.stop(timeout_seconds=0)
+            self._worker = None
+
+    def health(self) -> ServiceHealth:
+        """Return the state of the watch."""
+        if self._error is not None:
+            return ServiceHealth("failing", self._restarts, self._error)
+        return ServiceHealth("stopped" if self._worker is None else "ok", self._restarts)
+
+    def _step(self) -> bool:
+        """Wait once, on the thread; False when there is nothing left to wait for."""
+        if self._is_stopping.is_set():
+            return False
+        try:
+            if self._wait is None:
+                self._wait = self._make_wait(self._parent)
+            has_ended = self._wait(PARENT_WAIT_SECONDS)
+        except Exception as error:
+            if self._error is None:
+                log.exception("the parent process cannot be watched; trying again")
+            self._error = f"the parent process cannot be watched: {type(error).__name__}"
+            self._wait = None
+            self._restarts += 1
+            self._is_stopping.wait(limits.SERVICE_RESTART_SECONDS_MIN)
+            return True
+        self._error = None
+        if has_ended:
+            self._is_stopping.set()
+            self._runtime.post(self._on_death)
+        return not has_ended
 
 
 def polling_wait(pid: int) -> Wait:
-    """An orphan gets another parent: `getppid` changes."""
+    """Return a function that polls `getppid`: a process whose parent has ended gets another parent."""
     never = threading.Event()
 
     def wait(seconds: float) -> bool:
@@ -79,7 +134,7 @@ def polling_wait(pid: int) -> Wait:
 if sys.platform == "linux":
 
     def parent_wait(pid: int) -> Wait:
-        """How to wait here for the end of this process's parent, whose id was `pid` a moment ago."""
+        """Return this platform's way to wait for the end of the parent, whose process id is or was `pid`."""
         try:
             descriptor = os.pidfd_open(pid)
         except OSError:  # an old kernel, or a sandbox that forbids the call
@@ -88,7 +143,7 @@ if sys.platform == "linux":
         ended.register(descriptor, select.POLLIN)
 
         def wait(seconds: float) -> bool:
-            # getppid settles the race in which the parent died, and its id was given away, before the pidfd was opened.
+            # getppid covers a race: the parent ended and its id was reused before the pidfd was opened.
             return os.getppid() != pid or bool(ended.poll(seconds * 1000))
 
         return wait
@@ -96,7 +151,7 @@ if sys.platform == "linux":
 elif sys.platform == "win32":
 
     def parent_wait(pid: int) -> Wait:
-        """How to wait here for the end of this process's parent, whose id was `pid` a moment ago."""
+        """Return this platform's way to wait for the end of the parent, whose process id is or was `pid`."""
         synchronize, wait_object_0 = 0x00100000, 0
         kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
         kernel32.OpenProcess.restype = ctypes.c_void_p
@@ -117,14 +172,14 @@ elif sys.platform == "win32":
 else:
 
     def parent_wait(pid: int) -> Wait:
-        """How to wait here for the end of this process's parent, whose id was `pid` a moment ago."""
+        """Return this platform's way to wait for the end of the parent, whose process id is or was `pid`."""
         if not hasattr(select, "kqueue"):
             return polling_wait(pid)
         queue = select.kqueue()
         ends = select.kevent(pid, filter=select.KQ_FILTER_PROC, flags=select.KQ_EV_ADD, fflags=select.KQ_NOTE_EXIT)
         try:
             queue.control([ends], 0)
-        except OSError:  # it has ended already, which getppid tells
+        except OSError:  # it has ended already, and getppid has changed
             return polling_wait(pid)
 
         def wait(seconds: float) -> bool:

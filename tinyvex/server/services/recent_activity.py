@@ -1,8 +1,8 @@
 """
-What the server did of late: log records and one sample per second, in two bounded rings.
+Recent activity for the dashboard: log records, and one sample of figures per second, in two bounded rings.
 
-Both take their numbers from one counter, so a reader that names the last number it has seen gets what is new of both.
-Nothing here is on the path of a call: a sample is taken by the server's tick, a record when something is logged.
+Both rings number their entries from one counter, so a reader that passes the last number it has seen gets the new
+entries of both. No call pays for this: a sample is taken once a second, a record when something is logged.
 """
 
 from __future__ import annotations
@@ -10,70 +10,87 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tinyvex import limits
 from tinyvex.server.log_redaction import describe
+from tinyvex.server.services.background_service import BackgroundService
+from tinyvex.server.services.ticker import every_second
 
 if TYPE_CHECKING:
+    from tinyvex.runtime import Runtime
     from tinyvex.storage.engine.store import Store
     from tinyvex.sync.counters import Counters
 
-__all__ = ["Activity"]
+__all__ = ["RecentActivity"]
 
 
-class Activity:
+class RecentActivity(BackgroundService):
     """
-    The two rings; `start` and `stop` frame the time in which log records are taken.
+    The two rings, filled while the service runs.
 
     Args:
-        store: whose commits are sampled.
-        counters: what else is.
-        reveal: whether the text of exceptions is kept with their tracebacks.
+        store: the source of the commit figures.
+        counters: the source of all other figures.
+        runtime: the clock.
+        reveal: include the text of exceptions in their tracebacks.
     """
 
-    def __init__(self, store: Store, counters: Counters, *, reveal: bool) -> None:
+    name = "recent-activity"
+
+    def __init__(self, store: Store, counters: Counters, runtime: Runtime, *, reveal: bool) -> None:
+        super().__init__()
         self._store = store
         self._counters = counters
+        self._runtime = runtime
         self._number = 0
-        # Records come on any thread; who is told a number is told all up to it.
-        # The thread that holds it may log, too: where the collector of garbage runs, an object's end may say something.
+        # Records arrive on any thread. A number and its entry are added together, so that a reader that has seen number
+        # N has seen every entry up to N. Reentrant: garbage collection inside the lock may run a finaliser that logs.
         self._lock = threading.RLock()
         self._records: deque[dict[str, Any]] = deque(maxlen=limits.DASHBOARD_RECORDS_MAX)
         self._samples: deque[dict[str, Any]] = deque(maxlen=limits.DASHBOARD_SAMPLES_MAX)
-        self._handler = _Handler(self, reveal=reveal)
-        self._before = self._totals()
+        self._handler = _ActivityHandler(self, reveal=reveal)
+        self._previous = self._totals()
 
-    def start(self) -> None:
-        """Take log records from now on."""
-        logging.getLogger().addHandler(self._handler)
+    async def run(self) -> None:
+        """Collect log records, and take a sample once a second."""
+        with self.collecting_records():
+            async for _ in every_second(self._runtime):
+                self.sample(self._runtime.now_us())
 
-    def stop(self) -> None:
-        """Take none any more."""
-        logging.getLogger().removeHandler(self._handler)
+    @contextmanager
+    def collecting_records(self) -> Iterator[None]:
+        """Collect the log records of all loggers inside the context."""
+        root = logging.getLogger()
+        root.addHandler(self._handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(self._handler)
 
     def sample(self, now_us: int) -> None:
-        """Note what happened since the sample before; called once a second."""
-        before, now = self._before, self._totals()
-        self._before = now
-        counts = [count - old for count, old in zip(now.commit_counts, before.commit_counts, strict=True)]
-        found = {
+        """Add the differences to the previous sample."""
+        previous, now = self._previous, self._totals()
+        self._previous = now
+        counts = [count - old for count, old in zip(now.commit_counts, previous.commit_counts, strict=True)]
+        sample = {
             "time": now_us // 1000,
-            "commits": now.commits - before.commits,
-            "recomputations": now.recomputations - before.recomputations,
-            "bytesSent": now.bytes_sent - before.bytes_sent,
+            "commits": now.commits - previous.commits,
+            "recomputations": now.recomputations - previous.recomputations,
+            "bytesSent": now.bytes_sent - previous.bytes_sent,
             "p50": quantile(now.commit_bounds, counts, 0.50),
             "p99": quantile(now.commit_bounds, counts, 0.99),
         }
-        self._append(self._samples, found)
+        self._append(self._samples, sample)
 
     def add(self, record: dict[str, Any]) -> None:
-        """Keep a log record; may be called on any thread."""
+        """Add a described log record; thread-safe."""
         self._append(self._records, record)
 
     def since(self, number: int) -> dict[str, Any]:
-        """All that is kept and has a later number; everything where the number is of another server's run."""
+        """Return the entries after `number`; all entries if the number comes from another run of the server."""
         with self._lock:
             last = self._number
             after = number if number <= last else 0
@@ -93,7 +110,7 @@ class Activity:
 
 
 class _Totals:
-    """What a sample is the difference of."""
+    """The running totals that samples are differences of."""
 
     def __init__(self, store: Store, counters: Counters) -> None:
         statistics = store.statistics()
@@ -104,25 +121,29 @@ class _Totals:
         self.bytes_sent = counters.bytes_sent
 
 
-class _Handler(logging.Handler):
-    """Describes records when they are made: an exception kept until somebody asks would keep its frames, too."""
+class _ActivityHandler(logging.Handler):
+    """
+    Adds log records to the ring, described as they are emitted.
 
-    def __init__(self, activity: Activity, *, reveal: bool) -> None:
+    Storing the record itself would keep its exception alive, and with that the frames and their variables.
+    """
+
+    def __init__(self, activity: RecentActivity, *, reveal: bool) -> None:
         super().__init__()
         self._activity = activity
         self._reveal = reveal
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Of logging: keep a record."""
+        """Add a record (called by `logging`)."""
         try:
-            found = describe(record, reveal=self._reveal)
-            self._activity.add({name: _bounded(value) for name, value in found.items()})
-        except Exception:  # noqa: BLE001 - logging's own rule: a record that cannot be shown ends nobody's work
+            described = describe(record, reveal=self._reveal)
+            self._activity.add({name: _bounded(value) for name, value in described.items()})
+        except Exception:  # noqa: BLE001 - a handler must never raise into the code that logs
             self.handleError(record)
 
 
 def _bounded(value: object) -> object:
-    """A number, or a text that is not too long and can be encoded: the app puts whatever it likes into a record."""
+    """Return a value that can be encoded as JSON, of bounded size: the app may attach any object to a record."""
     if value is None or type(value) in {bool, int, float}:
         return value
     text = str(value)
@@ -132,18 +153,21 @@ def _bounded(value: object) -> object:
 
 
 def _between(ring: Iterable[dict[str, Any]], after: int, last: int) -> list[dict[str, Any]]:
-    """What a ring has of late, in its order, without what comes while it is looked at."""
+    """Return the entries of a ring numbered above `after`, up to `last`, in order."""
     return [entry for entry in list(ring) if after < entry["number"] <= last]
 
 
 def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
     """
-    What a share of some quantities did not exceed, about; None where there were none.
+    Estimate a quantile from the buckets of a histogram, assuming an even spread within each bucket.
 
     Args:
-        bounds: upper bounds of the buckets, rising.
-        counts: how many quantities are in each, and last how many are above all.
-        share: between 0 and 1; within a bucket quantities are taken to be spread evenly.
+        bounds: the upper bounds of the buckets, ascending.
+        counts: the observations per bucket, and last those above every bound.
+        share: between 0 and 1; 0.99 for the 99th percentile.
+
+    Returns:
+        The value, at most the last bound; None without observations.
     """
     wanted = share * sum(counts)
     if not wanted:

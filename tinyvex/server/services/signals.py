@@ -1,16 +1,16 @@
 """
-Operating-system signals become one request to stop, or requests to reload.
+Operating-system signals request a stop or a reload.
 
 ::
 
-    running ──first signal to stop──► stopping (the server drains, deadline SHUTDOWN_SECONDS)
-    stopping ──second one──► ended at once by the signal's default action
-    running ──SIGHUP, where it reloads──► running; while stopping it is no signal to stop either
+    running ──first stop signal──► stopping (the server drains, deadline SHUTDOWN_SECONDS)
+    stopping ──second stop signal──► the signal's default action ends the process
+    running or stopping ──SIGHUP, if the command reloads──► no change; requests a reload
 
-Where nothing is to be reloaded SIGHUP asks to stop: the terminal was closed. Windows has no such signal.
+If the command does not reload, SIGHUP is a stop signal: the terminal was closed. Windows has no SIGHUP.
 
-Handlers are plain Python ones (`signal.signal`) and not the loop's:
-they exist on Windows too, and run even while the loop is busy with someone's module-level code.
+The handlers are plain Python handlers (`signal.signal`) instead of the loop's: these exist on Windows too, and they run
+even while an app's module-level code blocks the loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from types import FrameType
 from tinyvex.runtime import Runtime
 
 SIGHUP: int | None = getattr(signal, "SIGHUP", None)
-# SIGBREAK: Windows' Ctrl-Break, the only one a parent can send to its child there.
+# SIGBREAK is Ctrl-Break on Windows, the only signal that a parent can send to its child there.
 STOP_SIGNALS: tuple[int, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
 )
@@ -35,15 +35,17 @@ def stop_on_signals(
     runtime: Runtime, on_stop: Callable[[], None], on_reload: Callable[[], None] | None = None
 ) -> Iterator[None]:
     """
-    While inside, call `on_stop` on the runtime's loop at the first signal to stop; the second one kills.
+    Inside the context, call `on_stop` on the runtime's loop at the first stop signal; a second one ends the process.
 
-    With `on_reload`, SIGHUP calls that instead, each time.
+    A signal that was ignored before stays ignored (`nohup`).
 
-    Only the main thread may enter it.
-    A signal that was being ignored stays ignored (`nohup`).
+    Args:
+        runtime: bound to the loop.
+        on_stop: called once.
+        on_reload: called at every SIGHUP; None makes SIGHUP a stop signal.
 
     Raises:
-        ValueError: called outside the main thread.
+        ValueError: entered outside the main thread.
     """
     stopping = False
 

@@ -1,22 +1,82 @@
-"""The server's pulse: counting seconds, for heartbeats and deadlines."""
+"""The server's ticker: once a second it checks every connection's deadlines and sends heartbeats that are due."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from tinyvex import limits
+from tinyvex.server.access.token_auth import Admitted
+from tinyvex.server.services.background_service import BackgroundService, OnFailure
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
+    from tinyvex.server.access.token_auth import TokenAuth
 
-__all__ = ["every_second"]
+__all__ = ["Ticker", "every_second"]
+
+log = logging.getLogger("tinyvex.server")
+
+
+class TickedConnection(Admitted, Protocol):
+    """The parts of a connection that the ticker uses."""
+
+    number: int
+
+    def tick(self, now: float, *, heartbeat: bool) -> None:
+        """Check deadlines as of `now`, on the monotonic clock; send a heartbeat if it is due."""
+
+    def abort(self) -> None:
+        """Close the socket without a close frame."""
+
+
+class Ticker(BackgroundService):
+    """
+    Heartbeats, deadlines, and the end of connections whose token was revoked.
+
+    Without it no deadline holds and clients lose the server after CLIENT_INACTIVE_SECONDS: if it fails, the server stops.
+
+    Args:
+        runtime: the clock.
+        connections: the open connections by number.
+        token_auth: reports which of their tokens were revoked.
+    """
+
+    name = "ticker"
+    on_failure = OnFailure.STOP_SERVER
+
+    def __init__(self, runtime: Runtime, connections: Mapping[int, TickedConnection], token_auth: TokenAuth) -> None:
+        super().__init__()
+        self._runtime = runtime
+        self._connections = connections
+        self._token_auth = token_auth
+
+    async def run(self) -> None:
+        """Tick once a second."""
+        async for count in every_second(self._runtime):
+            self._token_auth.close_revoked(self._connections.values())
+            self._tick(count)
+
+    def _tick(self, count: int) -> None:
+        now = self._runtime.monotonic()
+        heartbeat_every = int(limits.HEARTBEAT_SECONDS)
+        for connection in list(self._connections.values()):
+            try:
+                # The number spreads the heartbeats of all connections over the seconds of the interval.
+                connection.tick(now, heartbeat=(count + connection.number) % heartbeat_every == 0)
+            except Exception:
+                number = connection.number
+                log.exception("connection %d: its tick failed; closing it", number, extra={"connection": number})
+                connection.abort()
 
 
 async def every_second(runtime: Runtime) -> AsyncIterator[int]:
     """
-    Count from 0, at once, and on, once a second.
+    Yield 0 immediately, then 1, 2, 3 …, one a second.
 
-    By the clock, not by pauses: those of a busy loop are longer than asked for, and would add up,
-    so that heartbeats came later and later. What was missed while the machine slept is not made up for.
+    The pauses are measured against the clock: a busy loop returns late from a pause, and the delays would add up until
+    heartbeats miss their deadline. Seconds that passed while the machine was suspended are skipped.
     """
     count = 0
     due = runtime.monotonic()
