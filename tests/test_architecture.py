@@ -32,22 +32,13 @@ OPEN_TO_ALL = {"errors", "limits", "runtime", "version"}
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "storage": ("file", "log", "engine", "schema", "maintenance"),
+    "functions": ("result", "schema", "transaction", "app", "system", "run"),
     "server": ("options", "log_redaction", "access", "transport", "services", "http", "server"),
 }
 """The rooms (folders or files) of a floor, lowest first: each may import only those before it."""
 
 KNOWN_CIRCLES: list[set[str]] = [
     {"storage/engine/group_commit.py", "storage/engine/writer.py"},
-    {
-        "functions/app/function_spec.py",
-        "functions/app/registry.py",
-        "functions/system/import_functions.py",
-        "functions/system/system_queries.py",
-        "functions/transaction/context.py",
-        "functions/transaction/database.py",
-        "functions/transaction/query_builder.py",
-    },
-    {"functions/run/actions.py", "functions/run/executor.py"},
     {"sync/authentication.py", "sync/worker.py"},
     {"server/access/jwks.py", "server/access/jwt.py"},
 ]
@@ -76,6 +67,9 @@ PURE = [
     "functions/result/result_body.py",
     "functions/result/chunked_rows.py",
     "functions/transaction/read_set.py",
+    "functions/transaction/index_range.py",
+    "functions/run/code_switch.py",
+    "functions/run/identity_keys.py",
     "storage/log/key_ranges.py",
 ]
 IMPURE_MODULES = {"asyncio", "anyio", "websockets", "sqlite3", "aiosqlite", "socket", "threading", "subprocess"}

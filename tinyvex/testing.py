@@ -8,10 +8,10 @@ Unit tests of an app's functions: in memory, without a server, a socket or a thr
             db.mutation(send, channel="general", author="Ann", body="Hello")
             assert [message.body for message in db.query(recent, channel="general")] == ["Hello"]
 
-Functions run as on a server: arguments and results go through JSON and are checked against the annotations,
-a mutation that raises leaves nothing, ids and timestamps are real.
-What a function raises arrives as it is, so `pytest.raises(tv.AppError)` works.
-Time stands still until `db.now` is changed, and random numbers are the same in every run.
+Functions run as on a server: arguments and results are encoded as JSON and validated against the annotations,
+a mutation that raises writes nothing, ids and timestamps are real.
+An exception reaches the test unchanged, so `pytest.raises(tv.AppError)` works.
+The clock stands still until a test sets `db.now`, and random numbers are the same in every run.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from types import ModuleType, TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tinyvex.errors import FunctionNotFound
-from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec, Kind, function_declaration
+from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec, function_declaration
 from tinyvex.functions.app.loader import load_app
 from tinyvex.functions.app.registry import App, functions_of, tables_of
 from tinyvex.functions.schema.document import Document
 from tinyvex.functions.schema.table_spec import TableSpec, class_spec
-from tinyvex.functions.transaction.context import ActionCtx, Execution, Identity, MutationCtx, QueryCtx
+from tinyvex.functions.system.system_functions import find_function
+from tinyvex.functions.transaction.context import ActionCtx, MutationCtx, QueryCtx
+from tinyvex.functions.transaction.execution import Execution, FunctionKind, Identity
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER, schema_script
@@ -53,17 +55,17 @@ class Database:
     """
     An empty database in memory, and the functions that run on it.
 
-    Functions are given as they are, decorated or not.
+    Functions are passed as they are, decorated or not.
     Their tables are those that their modules declare or import;
-    what cannot be found that way is given to the constructor.
+    pass to the constructor what cannot be found that way.
 
     Args:
         declarations: modules, document classes, or the path of an app.
-        identity: what `ctx.auth` is; may be changed at any time.
+        identity: the value of `ctx.auth`; may be changed at any time.
         now: microseconds since the epoch; may be changed at any time.
 
     Attributes:
-        log_lines: what the last function logged.
+        log_lines: the log lines of the last function.
 
     Raises:
         AppInvalid: a declaration is impossible.
@@ -88,7 +90,7 @@ class Database:
                 self._add_module(declaration)
             elif isinstance(declaration, (str, Path)):
                 app = load_app(Path(declaration))
-                self._loaded.append(app)  # its modules stay importable as long as it does
+                self._loaded.append(app)  # its modules stay importable as long as the app exists
                 self._extend(app.functions.values(), app.tables.values())
             else:
                 self._extend((), [class_spec(declaration)])
@@ -102,7 +104,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Forget everything."""
+        """Discard the database."""
         self._connection.close()
 
     # Running.
@@ -114,7 +116,7 @@ class Database:
         Raises:
             InvalidArguments: the arguments do not fit its annotations.
             InvalidResult: the result does not.
-            Exception: whatever the function raised.
+            Exception: the function raised it.
         """
         spec = self._spec(function, "query")
         result: R = spec.decode_result(self._run_query(spec, spec.encode_arguments(*args, **kwargs)))
@@ -136,15 +138,13 @@ class Database:
         """Run an action to its end, on an event loop of its own. Raises as `query`."""
         spec = self._spec(function, "action")
         raw = spec.encode_arguments(*args, **kwargs)
-        result: R = spec.decode_result(_run(lambda: self._run_action(spec, raw)))
+        result: R = spec.decode_result(_run_coroutine(lambda: self._run_action(spec, raw)))
         return result
-
-    # Inside.
 
     def _run_query(self, spec: FunctionSpec, raw: bytes) -> bytes:
         transaction = Transaction(self._snapshot(), ts=self._ts, writable=False, random=self._random)
         execution = Execution(transaction.reads)
-        context = QueryCtx(transaction, self._app, self.identity, execution, seed=(spec.path, raw))
+        context = spec.contexts["query"](transaction, self._app, self.identity, execution, seed=(spec.path, raw))
         self.log_lines = execution.log_lines
         result = spec.function(context, **spec.decode_arguments(raw, transaction.catalog))
         return spec.encode_result(result, transaction.catalog)
@@ -154,7 +154,7 @@ class Database:
         transaction = Transaction(self._snapshot(), ts=ts, writable=True, random=self._random)
         execution = Execution(transaction.reads)
         self.log_lines = execution.log_lines
-        context = MutationCtx(transaction, self._app, self.identity, execution)
+        context = spec.contexts["mutation"](transaction, self._app, self.identity, execution)
         result = spec.function(context, **spec.decode_arguments(raw, transaction.catalog))
         value = spec.encode_result(result, transaction.catalog)
         record = transaction.record()
@@ -165,19 +165,27 @@ class Database:
 
     async def _run_action(self, spec: FunctionSpec, raw: bytes) -> bytes:
         execution = Execution(ReadSet())
-        calls = _Calls(self._app, self._run_query, self._run_mutation, self._run_action)
-        context = ActionCtx(calls, self._app, self.identity, execution, now=self.now)
+        caller = _InlineCaller(self._app, self._run)
+        context = ActionCtx(caller, self.identity, execution, now=self.now)
         catalog = self._snapshot().catalog
         result = await spec.function(context, **spec.decode_arguments(raw, catalog))
         self.log_lines = execution.log_lines
         return spec.encode_result(result, catalog)
+
+    async def _run(self, spec: FunctionSpec, raw: bytes) -> bytes:
+        """Run a function that an action calls."""
+        if spec.kind == "query":
+            return self._run_query(spec, raw)
+        if spec.kind == "mutation":
+            return self._run_mutation(spec, raw)
+        return await self._run_action(spec, raw)
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(self._connection, self._ts, Catalog(self._ts, self._tables))
 
     # Declarations.
 
-    def _spec(self, function: Callable[..., Any], kind: Kind) -> FunctionSpec:
+    def _spec(self, function: Callable[..., Any], kind: FunctionKind) -> FunctionSpec:
         module = sys.modules.get(function.__module__)
         if module is not None and module.__name__ not in self._modules:
             self._add_module(module)
@@ -186,11 +194,11 @@ class Database:
         except FunctionNotFound:  # defined inside another function, or not decorated
             declaration = function_declaration(function) or FunctionDeclaration(kind, internal=True)
             spec = FunctionSpec(f"{function.__module__}:{function.__qualname__}", function, declaration)
-            return App([spec], ()).lookup(spec.path, kind=kind, internal_allowed=True)
-        return self._app.lookup(path, kind=kind, internal_allowed=True)
+            return find_function(App([spec], ()), spec.path, kind=kind, internal_allowed=True)
+        return find_function(self._app, path, kind=kind, internal_allowed=True)
 
     def _add_module(self, module: ModuleType) -> None:
-        """A module's declarations, and those of its neighbours that it uses."""
+        """Add a module's declarations, and those of its neighbours that it uses."""
         new = [module for module in _related(module) if module.__name__ not in self._modules]
         self._modules.update(module.__name__ for module in new)
         specs = [spec for module in new for spec in functions_of(module.__name__.replace(".", "/"), module)]
@@ -204,42 +212,32 @@ class Database:
             self._tables.append(_table_info(table, len(self._tables)))
 
 
-class _Calls:
-    """What an action calls runs here and now."""
+class _InlineCaller:
+    """Calls functions on behalf of an action, directly on its own event loop; see `FunctionCaller`."""
 
-    def __init__(
-        self,
-        app: App,
-        run_query: Callable[[FunctionSpec, bytes], bytes],
-        run_mutation: Callable[[FunctionSpec, bytes], bytes],
-        run_action: Callable[[FunctionSpec, bytes], Coroutine[Any, Any, bytes]],
-    ) -> None:
+    def __init__(self, app: App, run: Callable[[FunctionSpec, bytes], Coroutine[Any, Any, bytes]]) -> None:
         self._app = app
-        self._run_query = run_query
-        self._run_mutation = run_mutation
-        self._run_action = run_action
+        self._run = run
 
-    async def query(self, path: str, args: bytes) -> bytes:
-        return self._run_query(self._app.lookup(path, kind="query", internal_allowed=True), args)
-
-    async def mutation(self, path: str, args: bytes) -> bytes:
-        return self._run_mutation(self._app.lookup(path, kind="mutation", internal_allowed=True), args)
-
-    async def action(self, path: str, args: bytes) -> bytes:
-        return await self._run_action(self._app.lookup(path, kind="action", internal_allowed=True), args)
+    async def call(
+        self, kind: FunctionKind, function: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        path = function if isinstance(function, str) else self._app.path_of(function)
+        spec = find_function(self._app, path, kind=kind, internal_allowed=True)
+        return spec.decode_result(await self._run(spec, spec.encode_arguments(*args, **kwargs)))
 
 
-def _table_info(table: TableSpec, place: int) -> TableInfo:
-    """A table with numbers of its own; every index has one too."""
-    first = FIRST_TABLE_NUMBER * (place + 1)
+def _table_info(table: TableSpec, position: int) -> TableInfo:
+    """Return a table with unused numbers for itself and each index."""
+    first = FIRST_TABLE_NUMBER * (position + 1)
     fields = {BY_CREATION_TIME: ("_creationTime",), **table.indexes}
     indexes = {name: IndexInfo(first + number, name, paths) for number, (name, paths) in enumerate(fields.items())}
-    return TableInfo(table.name, FIRST_TABLE_NUMBER + place, first, indexes, tuple(indexes.values()))
+    return TableInfo(table.name, FIRST_TABLE_NUMBER + position, first, indexes, tuple(indexes.values()))
 
 
 def _related(module: ModuleType) -> Iterator[ModuleType]:
-    """The module and those of the same package or folder that it takes things from."""
-    found = {module.__name__: module}
+    """Yield the module, and the modules of the same package or folder that it imports from."""
+    seen = {module.__name__: module}
     waiting = [module]
     while waiting:
         current = waiting.pop()
@@ -247,28 +245,28 @@ def _related(module: ModuleType) -> Iterator[ModuleType]:
         for value in list(vars(current).values()):
             name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             other = sys.modules.get(name) if isinstance(name, str) else None
-            if other is not None and other.__name__ not in found and _are_neighbours(module, other):
-                found[other.__name__] = other
+            if other is not None and other.__name__ not in seen and _are_neighbours(module, other):
+                seen[other.__name__] = other
                 waiting.append(other)
 
 
-def _are_neighbours(one: ModuleType, other: ModuleType) -> bool:
-    if other.__name__.partition(".")[0] == one.__name__.partition(".")[0]:
+def _are_neighbours(first: ModuleType, second: ModuleType) -> bool:
+    if second.__name__.partition(".")[0] == first.__name__.partition(".")[0]:
         return True
-    paths = [getattr(module, "__file__", None) for module in (one, other)]
+    paths = [getattr(module, "__file__", None) for module in (first, second)]
     return None not in paths and Path(str(paths[0])).parent == Path(str(paths[1])).parent
 
 
-def _run(make: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
-    """Run a coroutine to its end, beside the running loop if there is one."""
-    outcome: list[bytes] = []
-    failure: list[BaseException] = []
+def _run_coroutine(make: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+    """Run a coroutine to its end; on a thread of its own if an event loop is already running here."""
+    results: list[bytes] = []
+    failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            outcome.append(asyncio.run(make()))
+            results.append(asyncio.run(make()))
         except BaseException as error:  # noqa: BLE001  # raised again by the caller
-            failure.append(error)
+            failures.append(error)
 
     try:
         asyncio.get_running_loop()
@@ -277,6 +275,6 @@ def _run(make: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    if failures:
+        raise failures[0]
+    return results[0]

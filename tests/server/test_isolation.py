@@ -179,7 +179,7 @@ async def test_actions_that_ended_count_no_more(tmp_path: Path, monkeypatch: pyt
         with anyio.fail_after(10):
             for _ in range(2):
                 assert await client.action("app:fine") == "fine"
-                with pytest.raises(errors.RemoteError, match="app:exits failed"):
+                with pytest.raises(errors.RemoteError, match="`app:exits` failed"):
                     await client.action("app:exits")
 
 

@@ -18,8 +18,8 @@ from tests.support.process import ServerProcess
 from tests.support.storage import ITEMS, bound_runtime, declare, insert, unit
 from tinyvex.client.blocking import connect_blocking
 from tinyvex.functions.app.registry import App
-from tinyvex.functions.transaction.context import Execution
 from tinyvex.functions.transaction.database import DatabaseReader
+from tinyvex.functions.transaction.execution import Execution
 from tinyvex.functions.transaction.query_builder import Query
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.engine.store import Store

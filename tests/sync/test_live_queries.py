@@ -33,7 +33,7 @@ class FakeExecutor:
     runtime: Runtime = field(default_factory=Runtime)
     reveal: bool = False
     pending: list[tuple[Call, Callable[[QueryOutcome], None], int | None]] = field(default_factory=list)
-    keepers: list[RangeCache | None] = field(default_factory=list)
+    range_caches: list[RangeCache | None] = field(default_factory=list)
 
     def query_nowait(
         self,
@@ -41,14 +41,14 @@ class FakeExecutor:
         done: Callable[[QueryOutcome], None],
         *,
         at: int | None = None,
-        keeper: RangeCache | None = None,
+        range_cache: RangeCache | None = None,
         then: Callable[[QueryOutcome], None],
     ) -> None:
         def prepared(outcome: QueryOutcome) -> None:
             then(outcome)
             done(outcome)
 
-        self.keepers.append(keeper)
+        self.range_caches.append(range_cache)
         self.pending.append((call, prepared, at))
 
     def finish(self, ts: int, value: bytes = b"1", lo: bytes = b"a", hi: bytes = b"b", **flags: Any) -> None:
@@ -311,29 +311,29 @@ def test_the_shared_part_of_a_frame_is_encoded_once(world: World) -> None:
 
 def test_the_next_computation_gets_what_was_kept(world: World) -> None:
     """With the time up to which nothing has touched it: just before the commit that did."""
-    live = world.computed(kept=CachedRanges(10, {}))
+    live = world.computed(cached_ranges=CachedRanges(10, {}))
     world.commit(11, b"z")
     world.commit(15)
-    keeper = world.executor.keepers[-1]
-    assert keeper is not None
-    assert keeper.old == CachedRanges(14, {})
+    cache = world.executor.range_caches[-1]
+    assert cache is not None
+    assert cache.previous == CachedRanges(14, {})
     assert live.computing
 
 
 def test_nothing_is_kept_of_a_failure(world: World) -> None:
     """The next computation reads everything."""
-    world.computed(kept=CachedRanges(10, {}))
+    world.computed(cached_ranges=CachedRanges(10, {}))
     world.commit(11)
     world.executor.finish(11, error=errors.AppError("no"))
     world.commit(12)
-    assert world.executor.keepers[-1] == RangeCache(None)
+    assert world.executor.range_caches[-1] == RangeCache(None)
 
 
 def test_an_older_state_is_computed_without_what_was_kept(world: World) -> None:
     """That is of another time."""
-    live = world.computed(kept=CachedRanges(10, {}))
+    live = world.computed(cached_ranges=CachedRanges(10, {}))
     world.live.pin(live, 5, world.subscriber)
-    assert world.executor.keepers[-1] == RangeCache(None)
+    assert world.executor.range_caches[-1] == RangeCache(None)
 
 
 def old_hash(value: bytes) -> str:

@@ -48,9 +48,8 @@ def _functions(place: Place) -> list[dict[str, Any]]:
     if running_server(place.data) is not None:
         return asyncio.run(_ask(place.data))
     from tinyvex.functions.app.loader import load_app
-    from tinyvex.functions.system.system_queries import describe
 
-    return [describe(spec) for spec in load_app(place.app).functions.values()]
+    return [spec.describe() for spec in load_app(place.app).functions.values()]
 
 
 async def _ask(data: Path) -> list[dict[str, Any]]:

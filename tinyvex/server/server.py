@@ -320,7 +320,8 @@ class Server:
             AppNotFound, AppInvalid, SchemaRejected: the last good version keeps serving.
         """
         app = load_app(self.options.app)
-        await self._change_schema(app, switch=lambda ts: self.executor.switch(app, ts), unswitch=self.executor.unswitch)
+        code = self.executor.code
+        await self._change_schema(app, switch=lambda ts: code.switch(app, ts), unswitch=code.revert)
         return app
 
     async def _change_schema(

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import msgspec
 
 from tinyvex import errors, limits
-from tinyvex.functions.run.call import session_key
+from tinyvex.functions.run.identity_keys import session_key
 from tinyvex.values.codec import unwrap
 from tinyvex.wire import codec, messages
 from tinyvex.wire.error_objects import to_object
@@ -35,7 +35,7 @@ from tinyvex.wire.error_objects import to_object
 if TYPE_CHECKING:
     import asyncio
 
-    from tinyvex.functions.transaction.context import Identity
+    from tinyvex.functions.transaction.execution import Identity
     from tinyvex.runtime import Runtime
     from tinyvex.sync.state import SyncState
     from tinyvex.sync.worker import Outbox

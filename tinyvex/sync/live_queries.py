@@ -23,7 +23,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tinyvex import limits
-from tinyvex.functions.run.call import Call, QueryOutcome, identity_key
+from tinyvex.functions.run.call import Call, QueryOutcome
+from tinyvex.functions.run.identity_keys import identity_key
 from tinyvex.functions.transaction.range_cache import CachedRanges, RangeCache
 from tinyvex.sync.diff import Difference, diff
 from tinyvex.sync.live_query import Key, LiveQuery, Pin, Subscriber
@@ -285,7 +286,7 @@ class LiveQueries:
             # The first is the oldest: computations are numbered as they begin.
             self._recent.forget(next(iter(self._under_way.values()), self.published))
 
-        self.executor.query_nowait(call, done, at=at, keeper=keeper, then=then)
+        self.executor.query_nowait(call, done, at=at, range_cache=keeper, then=then)
 
     def _finish(self, live: LiveQuery, outcome: QueryOutcome, request_id: str) -> None:
         """The newest state was computed."""
@@ -298,7 +299,7 @@ class LiveQueries:
             live.unchanged += 1
         live.generation += 1
         live.computing = False
-        live.kept = outcome.kept
+        live.kept = outcome.cached_ranges
         live.versions.setdefault(result.hash, result.version)
         live.forget_unheld()
         self._weigh(live)

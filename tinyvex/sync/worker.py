@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Raw, Struct
 
 from tinyvex import errors, limits
-from tinyvex.functions.run.call import Call, IdempotencyKey, MutationOutcome, QueryOutcome, request_digest
+from tinyvex.functions.run.call import Call, MutationOutcome, QueryOutcome
+from tinyvex.functions.run.exactly_once import IdempotencyKey, request_digest
 from tinyvex.sync.arguments import Arguments
 from tinyvex.sync.authentication import Authentication
 from tinyvex.sync.in_flight import InFlight

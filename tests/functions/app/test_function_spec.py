@@ -8,8 +8,9 @@ import pytest
 
 import tinyvex as tv
 from tinyvex.errors import AppInvalid, InvalidArguments, InvalidResult
-from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec, Kind, function_declaration
+from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec, function_declaration
 from tinyvex.functions.result.rows import Rows
+from tinyvex.functions.transaction.execution import FunctionKind
 from tinyvex.storage.log.catalog import Catalog, TableInfo
 from tinyvex.values.ids import DocumentId
 
@@ -27,7 +28,7 @@ class Other(tv.Document):
 CATALOG = Catalog(0, [TableInfo("things", 10001, 101, {}, ()), TableInfo("others", 10002, 102, {}, ())])
 
 
-def spec(function: Callable[..., Any], kind: Kind = "query") -> FunctionSpec:
+def spec(function: Callable[..., Any], kind: FunctionKind = "query") -> FunctionSpec:
     return FunctionSpec("app:it", function, FunctionDeclaration(kind, internal=False))
 
 
@@ -42,7 +43,7 @@ def spec(function: Callable[..., Any], kind: Kind = "query") -> FunctionSpec:
         (tv.internal_action, "action", True),
     ],
 )
-def test_decorators_attach_a_note(decorate: Any, kind: Kind, internal: bool) -> None:
+def test_decorators_attach_a_note(decorate: Any, kind: FunctionKind, internal: bool) -> None:
     """A decorator returns the function itself, with kind and visibility noted."""
 
     def function(ctx: Any) -> None: ...
@@ -105,25 +106,25 @@ def strange_result(ctx: Any) -> tv.Id[Thing] | tv.Id[Other]: ...  # type: ignore
         (asynchronous, "query", "a query must be a plain `def`; only actions are `async def`"),
         (asynchronous, "mutation", "a mutation must be a plain `def`"),
         (synchronous, "action", "an action must be `async def`"),
-        (unannotated, "query", "argument 'name' needs an annotation"),
-        (variadic, "query", "arguments come by name"),
-        (with_keywords, "query", "arguments come by name"),
-        (by_place, "query", "arguments come by name"),
-        (without_context, "query", "its first parameter must be the context"),
-        (keyword_context, "query", "its first parameter must be the context"),
+        (unannotated, "query", "argument `name` needs an annotation"),
+        (variadic, "query", "arguments are passed by name"),
+        (with_keywords, "query", "arguments are passed by name"),
+        (by_place, "query", "arguments are passed by name"),
+        (without_context, "query", "the first parameter must be the context"),
+        (keyword_context, "query", "the first parameter must be the context"),
         (no_context_first, "query", r"of a query is its context: `ctx: tv\.QueryCtx`, not `name: str`"),
         (of_another_kind, "query", r"of a query is its context: `ctx: tv\.QueryCtx`, not `ctx: MutationCtx`"),
-        (misspelt, "query", "an annotation does not evaluate: name 'Thnig' is not defined"),
-        (two_ids, "query", r"the arguments' annotations: .*tv\.Id\[A \| B\]"),
-        (strange_result, "query", "the annotation of the result: "),
+        (misspelt, "query", "an annotation cannot be evaluated: name 'Thnig' is not defined"),
+        (two_ids, "query", r"an argument has an unsupported annotation: .*tv\.Id\[A \| B\]"),
+        (strange_result, "query", "the result has an unsupported annotation: "),
     ],
 )
-def test_impossible_functions(function: Callable[..., Any], kind: Kind, message: str) -> None:
+def test_impossible_functions(function: Callable[..., Any], kind: FunctionKind, message: str) -> None:
     """A function that cannot be called from outside is refused with file and line."""
     with pytest.raises(AppInvalid, match=message) as caught:
         spec(function, kind)
     assert caught.value.data == {"file": __file__, "line": function.__code__.co_firstlineno}
-    assert f"test_function_spec.py:{function.__code__.co_firstlineno}: app:it: " in str(caught.value)
+    assert f"test_function_spec.py:{function.__code__.co_firstlineno}: `app:it`: " in str(caught.value)
 
 
 # Arguments.
@@ -222,8 +223,8 @@ def test_a_large_number_is_an_int64_where_the_argument_is() -> None:
 @pytest.mark.parametrize(
     ("args", "kwargs", "message"),
     [
-        ((1, 2), {}, "takes 1 arguments, 2 were given"),
-        ((1,), {"a": 1}, "a was given twice"),
+        ((1, 2), {}, "takes 1 arguments; 2 were given"),
+        ((1,), {"a": 1}, "argument `a` was given twice"),
         ((object(),), {}, "object"),
     ],
 )

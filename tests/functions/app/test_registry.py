@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import tinyvex as tv
-from tinyvex.errors import AppInvalid, FunctionNotFound, WrongFunctionKind
+from tinyvex.errors import AppInvalid, FunctionNotFound
 from tinyvex.functions.app.registry import App
 
 
@@ -51,36 +51,6 @@ def test_paths(app: App) -> None:
 def test_tables(app: App) -> None:
     """Tables with and without a class are found by name."""
     assert {name: table.cls for name, table in app.tables.items()} == {"things": Thing, "events": None}
-
-
-def test_lookup(app: App) -> None:
-    """A function is looked up by path and kind."""
-    assert app.lookup("main:look", kind="query").function is look
-
-
-@pytest.mark.parametrize("path", ["main:nothing", "look", "", "main:tidy"])
-def test_not_found(app: App, path: str) -> None:
-    """A path that is not there and an internal function look the same from outside."""
-    with pytest.raises(FunctionNotFound, match=f"there is no public function '{path}'"):
-        app.lookup(path, kind="mutation")
-
-
-def test_internal_functions(app: App) -> None:
-    """An internal function is there for who may call it."""
-    assert app.lookup("main:tidy", kind="mutation", internal_allowed=True).function is tidy
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "message"),
-    [
-        ("main:look", "mutation", "main:look is a query; it was called as mutation"),
-        ("main:fetch", "query", "main:fetch is an action; it was called as query"),
-    ],
-)
-def test_wrong_kind(app: App, path: str, kind: Any, message: str) -> None:
-    """A function of another kind is refused in words."""
-    with pytest.raises(WrongFunctionKind, match=message):
-        app.lookup(path, kind=kind)
 
 
 def test_path_of_a_function(app: App) -> None:

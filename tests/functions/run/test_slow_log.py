@@ -62,7 +62,7 @@ async def clock() -> Any:
 async def executor(clock: Clock, tmp_path: Path) -> Any:
     (tmp_path / "app.py").write_text(APP, "utf-8")
     app = load_app(tmp_path / "app.py")
-    app.lookup("app:take", kind="query", internal_allowed=False).function.__globals__["clock"] = clock
+    app.functions["app:take"].function.__globals__["clock"] = clock
     async with opened(tmp_path / "data", {"items": {}}, runtime=clock) as store:
         running = Executor(store, clock, app)
         yield running

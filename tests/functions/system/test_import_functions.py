@@ -13,7 +13,8 @@ import tinyvex as tv
 from tests.support.storage import MemoryStore, numbers, scan
 from tinyvex import errors
 from tinyvex.functions.app.registry import App
-from tinyvex.functions.run.call import Call, IdempotencyKey
+from tinyvex.functions.run.call import Call
+from tinyvex.functions.run.exactly_once import IdempotencyKey
 from tinyvex.functions.run.executor import Executor
 from tinyvex.functions.schema.table_spec import class_spec
 from tinyvex.limits import DOCUMENT_BYTES_MAX, IMPORT_LINE_PROBLEMS_MAX, IMPORT_STEP_ROWS
@@ -67,7 +68,7 @@ class Imports:
             request = self.requests
         call = Call(f"_system:import_{function}", codec.encode(arguments), admin=True)
         key = IdempotencyKey("session", request, codec.encode([function, arguments]))
-        outcome = self.store.run(lambda snapshot, ts: self.executor.run_mutation(call, key, snapshot, ts))
+        outcome = self.store.run(lambda snapshot, ts: self.executor.runner.mutation(call, key, snapshot, ts))
         return json.loads(bytes(outcome.value))
 
     def begin(self, mode: str = "replace", **tables: int | None) -> str:
@@ -217,19 +218,19 @@ def test_ids_and_times_are_made_where_they_are_missing(work: Imports) -> None:
 
 PROBLEMS: dict[str, tuple[str, Any, list[str]]] = {
     "no JSON": ("loose", "{", ["not JSON"]),
-    "no object": ("loose", "[1]", ["a document is a JSON object"]),
-    "not even a list": ("loose", "7", ["a document is a JSON object"]),
-    "an id that is no text": ("loose", {"_id": 7}, ["$._id: an id is a string"]),
-    "an id of null": ("loose", {"_id": None}, ["$._id: an id is a string"]),
+    "no object": ("loose", "[1]", ["a document must be a JSON object"]),
+    "not even a list": ("loose", "7", ["a document must be a JSON object"]),
+    "an id that is no text": ("loose", {"_id": 7}, ["$._id: an id must be a string"]),
+    "an id of null": ("loose", {"_id": None}, ["$._id: an id must be a string"]),
     "an id that is none": ("loose", {"_id": "abc"}, ["$._id: "]),
-    "an id of another table": ("loose", {"_id": id_of(BOOKS)}, ["$._id: an id of table 'books', number 10002"]),
-    "an id of no table": ("loose", {"_id": id_of(30_000)}, ["$._id: an id of no table here, number 30000"]),
+    "an id of another table": ("loose", {"_id": id_of(BOOKS)}, ["$._id: an id of table `books` (number 10002)"]),
+    "an id of no table": ("loose", {"_id": id_of(30_000)}, ["$._id: an id of an unknown table (number 30000)"]),
     "a name of the system's": ("loose", {"_mine": 1}, ["names that begin with `_`"]),
-    "a time that is no number": ("loose", {"_creationTime": "now"}, ["$._creationTime: milliseconds"]),
-    "a time that is a truth": ("loose", {"_creationTime": True}, ["$._creationTime: milliseconds"]),
-    "a time of another kind": ("loose", {"_creationTime": {"$integer": "AQAAAAAAAAA="}}, ["$._creationTime: millis"]),
-    "a time before all": ("loose", {"_creationTime": -1}, ["$._creationTime: milliseconds"]),
-    "a time that is not finite": ("loose", '{"_creationTime": {"$float": "AAAAAAAA+H8="}}', ["$._creationTime: mill"]),
+    "a time that is no number": ("loose", {"_creationTime": "now"}, ["$._creationTime: must be milliseconds"]),
+    "a time that is a truth": ("loose", {"_creationTime": True}, ["$._creationTime: must be milliseconds"]),
+    "a time of another kind": ("loose", {"_creationTime": {"$integer": "AQAAAAAAAAA="}}, ["$._creationTime: must be"]),
+    "a time before all": ("loose", {"_creationTime": -1}, ["$._creationTime: must be milliseconds"]),
+    "a time that is not finite": ("loose", '{"_creationTime": {"$float": "AAAAAAAA+H8="}}', ["$._creationTime: must be"]),
     "too large": ("loose", {"text": "x" * DOCUMENT_BYTES_MAX}, [f"the limit is {DOCUMENT_BYTES_MAX}"]),
     "too deep": ("loose", '{"n":' * 100 + "1" + "}" * 100, ["nested"]),
     "two fields": ("books", {"title": 1, "pages": 0}, ["$.pages", "$.title"]),
@@ -260,20 +261,20 @@ def test_written_documents_have_the_same_problems(work: Imports, table: str, row
 
 def test_text_must_be_text(work: Imports) -> None:
     """A cell has nothing else."""
-    assert work.problems("loose", {"n": 1}, style="text") == [[0, "$.n: as text it must be a string"]]
+    assert work.problems("loose", {"n": 1}, style="text") == [[0, "$.n: must be a string in style `text`"]]
 
 
 def test_an_id_twice_in_one_step(work: Imports) -> None:
     """Is told at the second."""
     row = {"_id": id_of(LOOSE)}
-    assert work.problems("loose", row, row) == [[1, f"$._id: {row['_id']} is there twice"]]
+    assert work.problems("loose", row, row) == [[1, f"$._id: `{row['_id']}` occurs twice"]]
 
 
 def test_an_id_twice_in_two_steps(work: Imports) -> None:
     """The first is in the log."""
     name, row = work.begin(loose=None), {"_id": id_of(LOOSE)}
     assert work.rows(name, "loose", row) == []
-    assert work.rows(name, "loose", row) == [[0, f"$._id: {row['_id']} is there twice"]]
+    assert work.rows(name, "loose", row) == [[0, f"$._id: `{row['_id']}` occurs twice"]]
 
 
 def test_an_id_of_a_line_that_was_left_out_is_free(work: Imports) -> None:
@@ -288,7 +289,9 @@ def test_an_id_that_the_table_has_can_be_replaced_and_not_appended(work: Imports
     row = {"_id": id_of(LOOSE), "n": 1}
     work.imported("loose", row)
     work.imported("loose", row)
-    assert work.problems("loose", row, mode="append") == [[0, f"$._id: {row['_id']} exists already, or existed before"]]
+    assert work.problems("loose", row, mode="append") == [
+        [0, f"$._id: `{row['_id']}` exists already, or existed before"]
+    ]
 
 
 def test_references_are_compared_with_the_numbers_that_the_tables_will_have(work: Imports) -> None:
@@ -333,7 +336,7 @@ def test_begun_again_it_is_the_same_import(work: Imports) -> None:
 @pytest.mark.parametrize("name", ["_tables", "_mine", "a b", "", "7"])
 def test_names_that_no_table_can_have(work: Imports, name: str) -> None:
     """Above all not those of the system's tables."""
-    with pytest.raises(errors.ImportRefused, match="cannot be a table's name"):
+    with pytest.raises(errors.ImportRefused, match="cannot be a table name"):
         work.begin(**{name: None})
 
 
@@ -346,7 +349,7 @@ def test_a_table_named_twice(work: Imports) -> None:
 def test_rows_of_a_table_that_is_not_in_the_import(work: Imports) -> None:
     """Are refused."""
     name = work.begin(loose=None)
-    with pytest.raises(errors.ImportRefused, match="has no table 'books'"):
+    with pytest.raises(errors.ImportRefused, match="`books` is not a table of this import"):
         work.rows(name, "books", {"title": "A"})
 
 

@@ -10,12 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.storage import MemoryStore, bound_runtime, insert, opened, unit
-from tinyvex.errors import FunctionNotFound, UnknownTable
+from tinyvex.errors import UnknownTable
 from tinyvex.functions.app.registry import App
 from tinyvex.functions.run.call import Call
 from tinyvex.functions.run.executor import Executor
-from tinyvex.functions.system.system_queries import PAGE_ROWS, system_functions
-from tinyvex.functions.transaction.context import Execution
+from tinyvex.functions.system.system_queries import PAGE_ROWS
+from tinyvex.functions.transaction.execution import Execution
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX
 from tinyvex.runtime import Runtime
@@ -23,26 +23,6 @@ from tinyvex.values.codec import decode, encode
 from tinyvex.values.ids import DocumentId
 from tinyvex.values.key_encoding import encode_key, encode_part
 from tinyvex.values.types import MISSING, Int64
-
-
-@pytest.mark.parametrize("path", system_functions())
-def test_every_app_has_them(path: str) -> None:
-    """Whoever may call internal functions finds them by their paths."""
-    kind = system_functions()[path].kind
-    assert App([], []).lookup(path, kind=kind, internal_allowed=True).path == path
-
-
-@pytest.mark.parametrize("path", system_functions())
-def test_clients_do_not_reach_them(path: str) -> None:
-    """Without the admin token they do not exist."""
-    kind = system_functions()[path].kind
-    with pytest.raises(FunctionNotFound):
-        App([], []).lookup(path, kind=kind)
-
-
-def test_they_are_not_among_the_apps_own() -> None:
-    """`function-spec` and the fingerprint know the app's functions only."""
-    assert App([], []).functions == {}
 
 
 def test_a_page_of_the_largest_documents_is_one_result() -> None:
@@ -164,6 +144,6 @@ def queried(store: MemoryStore, path: str, arguments: dict[str, Any]) -> Any:
     """The result of a query that is run here and now."""
     executor = Executor(cast("Any", store), Runtime(), App([], []))
     call = Call(path, encode(arguments), admin=True)
-    outcome = store.look(lambda snapshot: executor.run_query(call, snapshot, Execution(ReadSet())))
+    outcome = store.look(lambda snapshot: executor.runner.query(call, snapshot, Execution(ReadSet())))
     assert outcome.error is None, outcome.error
     return decode(bytes(outcome.value))

@@ -7,7 +7,7 @@ import pytest
 
 import tinyvex as tv
 from tinyvex.errors import FunctionNotFound, InvalidArguments, WrongFunctionKind
-from tinyvex.functions.transaction.context import Execution
+from tinyvex.functions.transaction.execution import Execution
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.limits import LOG_LINE_LENGTH_MAX, LOG_LINES_MAX
 from tinyvex.testing import FIRST_NOW, Database

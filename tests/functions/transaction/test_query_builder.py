@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import tinyvex as tv
 from tinyvex.errors import InvalidCursor, NotUnique, UnknownIndex
-from tinyvex.functions.transaction.context import Execution
+from tinyvex.functions.transaction.execution import Execution
 from tinyvex.functions.transaction.query_builder import Query
 from tinyvex.limits import SCAN_PAGE_ROWS
 from tinyvex.testing import Database

@@ -48,7 +48,7 @@ class Range:
     ) -> None:  # fmt: skip
         self.store = store
         self.lo, self.hi, self.limit, self.reverse = lo, hi, limit, reverse
-        self.kept: CachedRanges | None = None
+        self.cached: CachedRanges | None = None
         self.read = self.applied = 0
 
     def look(self) -> list[StoredDocument]:
@@ -62,16 +62,16 @@ class Range:
         expected = list(
             plain.scan(table, index, self.lo, self.hi, reverse=self.reverse, limit=self.limit)
         )  # fmt: skip
-        keeper = RangeCache(self.kept)
-        part = keeper.collect(ours, table, index, self.lo, self.hi, reverse=self.reverse, limit=self.limit)
+        cache = RangeCache(self.cached)
+        part = cache.collect(ours, table, index, self.lo, self.hi, reverse=self.reverse, limit=self.limit)
         found = list(part.documents)
         assert found == expected
         assert dict(ours.reads.ranges()) == dict(plain.reads.ranges()), (
             "what was observed is what a plain scan observes"
         )
         part.rows.validate()
-        self.kept = CachedRanges(snapshot.ts, keeper.found)
-        self.read, self.applied = ours.rows_read, keeper.rows_applied
+        self.cached = CachedRanges(snapshot.ts, cache.current)
+        self.read, self.applied = ours.rows_read, cache.rows_applied
         return found
 
 
@@ -114,24 +114,24 @@ def test_commits_elsewhere_cost_nothing(store: MemoryStore) -> None:
     """A range that no commit touched is the very same rows."""
     items = Range(store, key(0), key(100))
     items.look()
-    assert items.kept is not None
-    before = list(items.kept.ranges.values())
+    assert items.cached is not None
+    before = list(items.cached.ranges.values())
     change(store, 200, {"n": 2001})
     items.look()
     assert items.applied == 0
-    assert items.kept is not None
-    assert all(now is then for now, then in zip(items.kept.ranges.values(), before, strict=True))
+    assert items.cached is not None
+    assert all(now is then for now, then in zip(items.cached.ranges.values(), before, strict=True))
 
 
 def test_what_is_known_to_be_untouched_is_not_looked_through(store: MemoryStore) -> None:
     """A live query knows up to which commit nothing touched its ranges, so only later ones are asked for."""
     items = Range(store)
     items.look()
-    assert items.kept is not None
-    first = items.kept
+    assert items.cached is not None
+    first = items.cached
     change(store, 0, {"n": 1})
     items.look()
-    items.kept = replace(first, ts=store.last_ts, ranges=items.kept.ranges)
+    items.cached = replace(first, ts=store.last_ts, ranges=items.cached.ranges)
     items.look()
     assert items.applied == 0
 
@@ -171,9 +171,9 @@ def test_two_scans_of_one_range_are_one(store: MemoryStore) -> None:
 
     def look(snapshot: Snapshot) -> bool:
         table = snapshot.catalog.table("items")
-        keeper, ours = RangeCache(None), transaction(snapshot)
+        cache, ours = RangeCache(None), transaction(snapshot)
         first, second = (
-            keeper.collect(ours, table, table.index("by_n"), KEY_MIN, KEY_MAX, reverse=False, limit=None)
+            cache.collect(ours, table, table.index("by_n"), KEY_MIN, KEY_MAX, reverse=False, limit=None)
             for _ in range(2)
         )
         return first.rows is second.rows and ours.rows_read == ROWS

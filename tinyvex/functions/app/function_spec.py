@@ -1,17 +1,17 @@
 """
-The decorators that make a function callable from outside, and what the server knows of each such function.
+Function declarations: the decorators that make a function callable by clients, and the checked `FunctionSpec` of each.
 
-A decorator only attaches a note and returns the function as it is: other functions and tests call it like any other.
-Everything about it is checked when the app is loaded.
+A decorator only attaches a `FunctionDeclaration` and returns the function unchanged, so that other functions and tests
+can call it directly. The declaration is checked when the app is loaded.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, TypeAlias, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -22,7 +22,8 @@ from tinyvex.functions.schema.converter import Converter, Mismatch, json_schema
 from tinyvex.functions.schema.document import Location
 from tinyvex.functions.schema.int64_fields import as_annotated, types_of
 from tinyvex.functions.transaction.context import ActionCtx, MutationCtx, QueryCtx
-from tinyvex.limits import ARGUMENT_BYTES_MAX
+from tinyvex.functions.transaction.execution import FunctionKind
+from tinyvex.limits import ARGUMENT_BYTES_MAX, RESULT_BYTES_MAX
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FunctionDeclaration",
     "FunctionSpec",
-    "Kind",
     "action",
     "function_declaration",
     "internal_action",
@@ -42,145 +42,147 @@ __all__ = [
     "query",
 ]
 
-Kind: TypeAlias = Literal["query", "mutation", "action"]
-
 Q = TypeVar("Q", bound=Callable[Concatenate[QueryCtx, ...], Any])
 M = TypeVar("M", bound=Callable[Concatenate[MutationCtx, ...], Any])
 A = TypeVar("A", bound=Callable[Concatenate[ActionCtx, ...], Coroutine[Any, Any, Any]])
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NOTE = "__tinyvex_function__"
-_CONTEXTS: dict[Kind, type] = {"query": QueryCtx, "mutation": MutationCtx, "action": ActionCtx}
-_A: dict[Kind, str] = {"query": "a query", "mutation": "a mutation", "action": "an action"}
+_ATTRIBUTE = "__tinyvex_function__"
+_WITH_ARTICLE: dict[FunctionKind, str] = {"query": "a query", "mutation": "a mutation", "action": "an action"}
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionDeclaration:
-    """What a decorator said."""
+    """A decorator's declaration, attached to the function."""
 
-    kind: Kind
+    kind: FunctionKind
     internal: bool
 
 
-def _note(function: F, kind: Kind, *, internal: bool) -> F:
-    setattr(function, _NOTE, FunctionDeclaration(kind, internal))
+def _declare(function: F, kind: FunctionKind, *, internal: bool) -> F:
+    setattr(function, _ATTRIBUTE, FunctionDeclaration(kind, internal))
     return function
 
 
 def query(function: Q) -> Q:
     """Make a function a query: it reads, and clients can subscribe to its result."""
-    return _note(function, "query", internal=False)
+    return _declare(function, "query", internal=False)
 
 
 def mutation(function: M) -> M:
-    """Make a function a mutation: what it writes is committed when it returns, or not at all."""
-    return _note(function, "mutation", internal=False)
+    """Make a function a mutation: its writes commit together when it returns, or not at all."""
+    return _declare(function, "mutation", internal=False)
 
 
 def action(function: A) -> A:
-    """Make a coroutine function an action: it may do anything, and reaches the database by queries and mutations."""
-    return _note(function, "action", internal=False)
+    """Make a coroutine function an action: it may have side effects, and reaches the database by queries and mutations."""
+    return _declare(function, "action", internal=False)
 
 
 def internal_query(function: Q) -> Q:
-    """A query that only other functions can run."""
-    return _note(function, "query", internal=True)
+    """Make a function a query that only other functions can run."""
+    return _declare(function, "query", internal=True)
 
 
 def internal_mutation(function: M) -> M:
-    """A mutation that only other functions can run."""
-    return _note(function, "mutation", internal=True)
+    """Make a function a mutation that only other functions can run."""
+    return _declare(function, "mutation", internal=True)
 
 
 def internal_action(function: A) -> A:
-    """An action that only other functions can run."""
-    return _note(function, "action", internal=True)
+    """Make a coroutine function an action that only other functions can run."""
+    return _declare(function, "action", internal=True)
 
 
 def function_declaration(value: object) -> FunctionDeclaration | None:
-    """What a decorator noted; None for everything else."""
-    found = getattr(value, _NOTE, None) if inspect.isfunction(value) else None
-    return found if isinstance(found, FunctionDeclaration) else None
+    """Return the declaration that a decorator attached; None for any other object."""
+    declaration = getattr(value, _ATTRIBUTE, None) if inspect.isfunction(value) else None
+    return declaration if isinstance(declaration, FunctionDeclaration) else None
 
 
 class FunctionSpec:
     """
-    A function of the app.
+    A function of the app, checked.
 
     Attributes:
-        path: under which clients call it.
+        path: the path by which clients call it.
         kind: query, mutation or action.
-        internal: only other functions, and whoever has the admin token, can run it.
-        function: called with a context and `decode_arguments`' result as keywords.
-        reads_now: whether it looked at `ctx.now`; None until it has run.
+        internal: whether only other functions, and callers with the admin token, can run it.
+        function: called with a context, and with the result of `decode_arguments` as keyword arguments.
+        reads_now: whether it accessed `ctx.now`; None until it has run.
 
     Raises:
         AppInvalid: it cannot be a function of this kind; the message has file and line.
     """
 
+    contexts: ClassVar[Mapping[FunctionKind, type[Any]]] = {
+        "query": QueryCtx,
+        "mutation": MutationCtx,
+        "action": ActionCtx,
+    }
+    """The class of the context, for each kind of function."""
+
     def __init__(self, path: str, function: Callable[..., Any], declaration: FunctionDeclaration) -> None:
         self.path = path
         self.function = function
-        self.kind: Kind = declaration.kind
+        self.kind: FunctionKind = declaration.kind
         self.internal = declaration.internal
         self.location = Location(function.__code__.co_filename, function.__code__.co_firstlineno)
         self.reads_now: bool | None = None
         if inspect.iscoroutinefunction(function) != (self.kind == "action"):
             raise self.location.invalid(
-                f"{path}: an action must be `async def`" if self.kind == "action" else
-                f"{path}: a {self.kind} must be a plain `def`; only actions are `async def`"
+                f"`{path}`: an action must be `async def`" if self.kind == "action" else
+                f"`{path}`: a {self.kind} must be a plain `def`; only actions are `async def`"
             )  # fmt: skip
         self._hints = self._annotations()
-        self._parameters = self._find_parameters()
+        self._parameters = self._argument_parameters()
         fields = [self._field(parameter) for parameter in self._parameters]
         try:
             struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
             self._arguments = Converter[Any](struct)
         except TypeError as error:
-            raise self.location.invalid(f"{path}: the arguments' annotations: {error}") from error
+            raise self.location.invalid(f"`{path}`: an argument has an unsupported annotation: {error}") from error
         self._result: Converter[Any] | None = None
         returns = self._hints.get("return", Any)
         if returns is not Any:
             try:
                 self._result = Converter(returns)
             except TypeError as error:
-                raise self.location.invalid(f"{path}: the annotation of the result: {error}") from error
+                raise self.location.invalid(f"`{path}`: the result has an unsupported annotation: {error}") from error
 
     def _annotations(self) -> dict[str, Any]:
         try:
             return get_type_hints(self.function, include_extras=True)
         except Exception as error:
-            raise self.location.invalid(f"{self.path}: an annotation does not evaluate: {error}") from error
+            raise self.location.invalid(f"`{self.path}`: an annotation cannot be evaluated: {error}") from error
 
-    def _find_parameters(self) -> list[inspect.Parameter]:
-        """Those after the context."""
-        found = list(inspect.signature(self.function).parameters.values())
-        if not found or found[0].kind not in (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        ):
-            raise self.location.invalid(f"{self.path}: its first parameter must be the context")
-        context = self._hints.get(found[0].name)
-        takes = _CONTEXTS[self.kind]
-        if (
-            isinstance(context, type)
-            and context is not Any
-            and not getattr(context, "_is_protocol", False)
-            and not issubclass(takes, context)
-        ):
-            raise self.location.invalid(
-                f"{self.path}: the first parameter of {_A[self.kind]} is its context: `ctx: tv.{takes.__name__}`, "
-                f"not `{found[0].name}: {context.__name__}`"
-            )
-        for parameter in found[1:]:
+    def _argument_parameters(self) -> list[inspect.Parameter]:
+        """Return the parameters after the context."""
+        parameters = list(inspect.signature(self.function).parameters.values())
+        self._check_context(parameters[0] if parameters else None)
+        for parameter in parameters[1:]:
             if parameter.kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
-                raise self.location.invalid(f"{self.path}: arguments come by name: {str(parameter)!r} cannot")
+                raise self.location.invalid(f"`{self.path}`: arguments are passed by name; `{parameter}` cannot be")
             if parameter.name not in self._hints:
-                raise self.location.invalid(f"{self.path}: argument {parameter.name!r} needs an annotation")
-        return found[1:]
+                raise self.location.invalid(f"`{self.path}`: argument `{parameter.name}` needs an annotation")
+        return parameters[1:]
+
+    def _check_context(self, parameter: inspect.Parameter | None) -> None:
+        """Refuse a first parameter that cannot receive the context; a protocol or a base class can."""
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        if parameter is None or parameter.kind not in positional:
+            raise self.location.invalid(f"`{self.path}`: the first parameter must be the context")
+        annotated, passed = self._hints.get(parameter.name), self.contexts[self.kind]
+        if not isinstance(annotated, type) or annotated is Any or getattr(annotated, "_is_protocol", False):
+            return
+        if not issubclass(passed, annotated):
+            raise self.location.invalid(
+                f"`{self.path}`: the first parameter of {_WITH_ARTICLE[self.kind]} is its context: "
+                f"`ctx: tv.{passed.__name__}`, not `{parameter.name}: {annotated.__name__}`"
+            )
 
     def _field(self, parameter: inspect.Parameter) -> tuple[str, Any] | tuple[str, Any, Any]:
-        """An argument with a default is left out when it is not sent, so that Python's own default is used."""
+        """Return an argument's field; an argument with a default stays unset, so that Python's own default applies."""
         annotation = self._hints[parameter.name]
         if parameter.default is inspect.Parameter.empty:
             return parameter.name, annotation
@@ -190,13 +192,15 @@ class FunctionSpec:
 
     def decode_arguments(self, raw: bytes, catalog: Catalog) -> dict[str, Any]:
         """
-        One JSON object as keyword arguments.
+        Decode a JSON object into keyword arguments.
 
         Raises:
-            InvalidArguments: it does not fit; the message names function, path, expected and got.
+            InvalidArguments: it does not fit; the message names function, path, expected and actual type.
         """
         if len(raw) > ARGUMENT_BYTES_MAX:
-            raise InvalidArguments(f"{self.path}: {len(raw)} bytes of arguments; the limit is {ARGUMENT_BYTES_MAX}")
+            raise InvalidArguments(
+                f"the arguments of `{self.path}` have {len(raw)} bytes; the limit is {ARGUMENT_BYTES_MAX}"
+            )
         try:
             checked = self._arguments.check(codec.decode(raw), catalog)
         except Mismatch as mismatch:
@@ -210,23 +214,31 @@ class FunctionSpec:
 
     def encode_result(self, value: Any, catalog: Catalog) -> bytes:
         """
-        What the function returned, as canonical JSON.
+        Encode a returned value as canonical JSON.
 
-        Documents and rows in it are taken as they are: rows nobody looked at are neither decoded nor validated.
+        Documents and rows in it are spliced in as stored: rows that the function did not inspect
+        are neither decoded nor validated.
 
         Raises:
-            InvalidResult: it does not fit the annotation, or is no value.
+            InvalidResult: it does not fit the annotation, is not a value, or is too large.
         """
+        data = self._encode_result(value, catalog)
+        self._check_size(len(data))
+        return data
+
+    def result_body(self, value: Any, catalog: Catalog) -> Body:
+        """Encode a returned value as a body, in which rows stay references. Raises as `encode_result`."""
+        body = to_body(lambda: self._encode_result(value, catalog))
+        self._check_size(body.size)
+        return body
+
+    def _encode_result(self, value: Any, catalog: Catalog) -> bytes:
         try:
             return codec.encode(self._checked(value, catalog))
         except Mismatch as mismatch:
             raise InvalidResult(f"{self.path}: result {mismatch}", path=mismatch.path) from mismatch
         except (InvalidValue, ValueTooLarge) as error:
             raise InvalidResult(f"{self.path}: result: {error}", **error.data) from error
-
-    def result_body(self, value: Any, catalog: Catalog) -> Body:
-        """The same in pieces, of which rows are not text yet; see `encode_result`."""
-        return to_body(lambda: self.encode_result(value, catalog))
 
     def _checked(self, value: Any, catalog: Catalog) -> Any:
         if self._result is None:
@@ -236,35 +248,41 @@ class FunctionSpec:
         except Mismatch:
             if isinstance(value, Rows):
                 raise
-            # Once more as a client would see it: Python has more than one object for one value (2 and 2.0).
+            # Python has several objects for one value (2 and 2.0): check again in the form that clients receive.
             return self._result.check(codec.decode(as_text(value)), catalog)
+
+    def _check_size(self, size: int) -> None:
+        if size > RESULT_BYTES_MAX:
+            raise InvalidResult(
+                f"`{self.path}` returned {size} bytes; the limit is {RESULT_BYTES_MAX}: paginate, or take fewer rows"
+            )
 
     def encode_arguments(self, /, *args: Any, **kwargs: Any) -> bytes:
         """
-        Arguments as another function gives them, by place or name, as JSON.
+        Encode the arguments of a call from another function, by position or name, as JSON.
 
         Raises:
-            InvalidArguments: too many, or one of them is no value.
+            InvalidArguments: there are too many, or one of them is not a value.
         """
         names = [parameter.name for parameter in self._parameters]
         if len(args) > len(names):
-            raise InvalidArguments(f"{self.path} takes {len(names)} arguments, {len(args)} were given")
-        by_place = dict(zip(names, args, strict=False))
-        if both := by_place.keys() & kwargs.keys():
-            raise InvalidArguments(f"{self.path}: {min(both)} was given twice")
-        given = by_place | kwargs
+            raise InvalidArguments(f"`{self.path}` takes {len(names)} arguments; {len(args)} were given")
+        by_position = dict(zip(names, args, strict=False))
+        if both := by_position.keys() & kwargs.keys():
+            raise InvalidArguments(f"`{self.path}`: argument `{min(both)}` was given twice")
+        arguments = by_position | kwargs
         try:
             try:
-                return codec.encode(given)
+                return codec.encode(arguments)
             except InvalidValue:
-                # A sum of `Int64`s is a plain number, which may be too large for one.
-                return codec.encode(as_annotated(given, types_of(self._arguments.kind)))
+                # A sum of `Int64`s is a plain `int`, which may exceed the range of plain numbers.
+                return codec.encode(as_annotated(arguments, types_of(self._arguments.annotation)))
         except (InvalidValue, ValueTooLarge) as error:
             raise InvalidArguments(f"{self.path}: {error}", **error.data) from error
 
     def decode_result(self, value: bytes) -> Any:
         """
-        A result's JSON as the annotation says.
+        Decode a result's JSON to the annotated type.
 
         Raises:
             InvalidResult: it does not fit.
@@ -276,32 +294,43 @@ class FunctionSpec:
 
     # Descriptions.
 
+    def describe(self) -> dict[str, Any]:
+        """Return the function's entry in `function-spec`."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "internal": self.internal,
+            "readsNow": self.reads_now,
+            "arguments": self.arguments_schema,
+            "result": self.result_schema,
+        }
+
     @cached_property
     def arguments_schema(self) -> dict[str, Any]:
-        """JSON schema of the arguments, one object."""
+        """The JSON schema of the arguments, one object."""
         properties: dict[str, Any] = {}
         required = []
         definitions: dict[str, Any] = {}
         for parameter in self._parameters:
-            schema = self._describe(self._hints[parameter.name])
+            schema = self._schema(self._hints[parameter.name])
             definitions |= schema.pop("$defs", {})
             if parameter.default is inspect.Parameter.empty:
                 required.append(parameter.name)
             elif parameter.default is None or isinstance(parameter.default, (bool, int, float, str)):
                 schema["default"] = parameter.default
             properties[parameter.name] = schema
-        found: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+        arguments: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
         if required:
-            found["required"] = required
-        return found | {"$defs": definitions} if definitions else found
+            arguments["required"] = required
+        return arguments | {"$defs": definitions} if definitions else arguments
 
     @cached_property
     def result_schema(self) -> dict[str, Any]:
-        """JSON schema of the result; empty where it has no annotation."""
-        return {} if self._result is None else self._describe(self._result.kind)
+        """The JSON schema of the result; empty without an annotation."""
+        return {} if self._result is None else self._schema(self._result.annotation)
 
-    def _describe(self, annotation: Any) -> dict[str, Any]:
+    def _schema(self, annotation: Any) -> dict[str, Any]:
         try:
             return json_schema(annotation)
         except TypeError as error:
-            raise self.location.invalid(f"{self.path}: {error}") from error
+            raise self.location.invalid(f"`{self.path}`: {error}") from error

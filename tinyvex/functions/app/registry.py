@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, cast
 
-from tinyvex.errors import FunctionNotFound, WrongFunctionKind
-from tinyvex.functions.app.function_spec import FunctionSpec, Kind, function_declaration
+from tinyvex.errors import FunctionNotFound
+from tinyvex.functions.app.function_spec import FunctionSpec, function_declaration
 from tinyvex.functions.schema.document import Document, Table, TableDeclaration, declaration_of
 from tinyvex.functions.schema.table_spec import TableSpec, class_spec
-from tinyvex.functions.system.system_queries import system_functions
 
 if TYPE_CHECKING:
     from tinyvex.storage.schema.document_upgrade import Validator
@@ -70,22 +69,6 @@ class App:
         """
         functions = [spec for name, module in modules.items() for spec in functions_of(name, module)]
         return cls(functions, tables_of((*modules.values(), *others)), fingerprint)
-
-    def lookup(self, path: str, *, kind: Kind, internal_allowed: bool = False) -> FunctionSpec:
-        """
-        The function to run: one of the app's, or one of the system's, which are internal.
-
-        Raises:
-            FunctionNotFound: there is none, or it is internal and that is not allowed.
-            WrongFunctionKind: it is of another kind.
-        """
-        spec = self.functions.get(path) or system_functions().get(path)
-        if spec is None or (spec.internal and not internal_allowed):
-            raise FunctionNotFound(f"there is no public function {path!r}", udfPath=path)
-        if spec.kind != kind:
-            article = "an" if spec.kind == "action" else "a"
-            raise WrongFunctionKind(f"{path} is {article} {spec.kind}; it was called as {kind}", udfPath=path)
-        return spec
 
     def path_of(self, function: Callable[..., object]) -> str:
         """

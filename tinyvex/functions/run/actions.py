@@ -1,110 +1,151 @@
 """
-Running actions: on an event loop of their own thread, so that one that blocks does not stop the server.
+Actions: coroutine functions on an event loop of their own thread, so that one that blocks does not stop the server.
 
-An action reaches queries, mutations and other actions through the executor, on the server's loop;
-each of them is a transaction of its own.
+An action calls queries, mutations and other actions. Each such call crosses to the server's loop and back, and each
+query or mutation is a transaction of its own::
+
+    server's loop                         actions' loop
+    Actions.run ── ActionRun.run ───────► await function(ctx)
+    run_function ◄── home ─────────────── await ctx.run_mutation(…)
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
 from tinyvex import errors, limits
-from tinyvex.functions.run.call import Call, encode_result
-from tinyvex.functions.transaction.context import ActionCtx, Execution
+from tinyvex.functions.run.call import Call
+from tinyvex.functions.system.system_functions import find_function
+from tinyvex.functions.transaction.context import ActionCtx
+from tinyvex.functions.transaction.execution import Execution, FunctionKind
 from tinyvex.functions.transaction.read_set import ReadSet
 
 if TYPE_CHECKING:
-    from tinyvex.functions.run.executor import Executor
-    from tinyvex.functions.transaction.context import Identity
-    from tinyvex.runtime import LoopThread
+    from tinyvex.functions.app.function_spec import FunctionSpec
+    from tinyvex.functions.app.registry import App
+    from tinyvex.functions.run.code_switch import CodeSwitch
+    from tinyvex.functions.run.failures import Failures
+    from tinyvex.functions.transaction.execution import Identity
+    from tinyvex.runtime import LoopThread, Runtime
+    from tinyvex.storage.engine.store import Store
+    from tinyvex.storage.log.catalog import Catalog
 
-__all__ = ["Actions"]
+__all__ = ["Actions", "RunFunction"]
 
+RunFunction: TypeAlias = Callable[[FunctionKind, Call], Coroutine[Any, Any, bytes]]
+"""Runs a function of any kind on the server's loop and returns its result as JSON."""
 
 JOIN_SECONDS = 0.5
-"""How long closing waits for an action that blocks its loop."""
+"""How long `close` waits for an action that blocks its loop."""
 
 
 class Actions:
-    """Runs the app's actions; the thread begins with the first one."""
+    """
+    Runs the app's actions; their thread starts with the first one.
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    Args:
+        store: provides the catalog and the time.
+        runtime: starts the thread.
+        code: the code that serves.
+        failures: turns exceptions into errors.
+        run_function: runs the functions that an action calls.
+    """
+
+    def __init__(
+        self, store: Store, runtime: Runtime, code: CodeSwitch, failures: Failures, run_function: RunFunction
+    ) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._code = code
+        self._failures = failures
+        self._run_function = run_function
         self._thread: LoopThread | None = None
 
     async def run(self, call: Call) -> tuple[bytes, tuple[str, ...]]:
         """
-        Run an action and wait: its result as JSON, and its log lines.
+        Run an action and wait; return its result as JSON and its log lines.
 
         Cancelling the wait cancels the action at its next `await`.
 
         Raises:
-            TinyvexError: what the function failed with.
+            TinyvexError: the action failed.
         """
-        executor = self._executor
-        app = executor.app
-        spec = app.lookup(call.path, kind="action", internal_allowed=call.admin)
-        catalog = await executor.store.read(lambda snapshot: snapshot.catalog)
+        app = self._code.newest
+        spec = find_function(app, call.path, kind="action", internal_allowed=call.admin)
+        catalog = await self._store.read(lambda snapshot: snapshot.catalog)
         arguments = spec.decode_arguments(call.args, catalog)
         execution = Execution(ReadSet())
         thread = self._loop_thread()
-        calls = _Calls(executor, thread, call.identity)
-        context = ActionCtx(calls, app, call.identity, execution, now=executor.store.last_ts)
-
-        async def act() -> bytes:
-            task = asyncio.current_task()
-            assert task is not None
-            try:
-                return encode_result(spec, await spec.function(context, **arguments), catalog)
-            except (SystemExit, KeyboardInterrupt) as raised:
-                # They would end the loop that all actions share.
-                raise RuntimeError(f"the action raised {type(raised).__name__}") from raised
-            except asyncio.CancelledError as raised:
-                if task.cancelling():
-                    raise
-                raise RuntimeError("the action raised CancelledError") from raised
-
+        caller = _LoopCaller(app, call.identity, thread, self._run_function)
+        context = ActionCtx(caller, call.identity, execution, now=self._store.last_ts)
+        action = _ActionRun(spec, context, arguments, catalog)
         value = b""
         try:
             with anyio.move_on_after(limits.ACTION_SECONDS) as scope:
-                value = await thread.run(act)
+                value = await thread.run(action.run)
             if scope.cancelled_caught:
-                raise errors.TimeLimitExceeded(f"{call.path} ran longer than {limits.ACTION_SECONDS:g} s")
+                raise errors.TimeLimitExceeded(f"`{call.path}` ran longer than {limits.ACTION_SECONDS:g} s")
         except Exception as raised:  # noqa: BLE001 - whatever users' code raises is the action's outcome
-            raise executor.to_error(raised, call) from None
+            raise self._failures.to_error(raised, call) from None
         return value, tuple(execution.log_lines)
 
     def _loop_thread(self) -> LoopThread:
         if self._thread is None:
-            self._thread = self._executor.runtime.start_loop("tinyvex-actions")
+            self._thread = self._runtime.start_loop("tinyvex-actions")
         return self._thread
 
     def close(self) -> None:
-        """Cancel what runs and end the thread."""
+        """Cancel the running actions and end the thread."""
         if self._thread is not None:
             self._thread.stop(JOIN_SECONDS)
 
 
-class _Calls:
-    """How an action reaches queries, mutations and other actions: from its loop to the server's and back."""
+class _ActionRun:
+    """One run of an action, on the actions' loop."""
 
-    def __init__(self, executor: Executor, thread: LoopThread, identity: Identity) -> None:
-        self._executor = executor
-        self._thread = thread
+    def __init__(self, spec: FunctionSpec, context: ActionCtx, arguments: dict[str, Any], catalog: Catalog) -> None:
+        self._spec = spec
+        self._context = context
+        self._arguments = arguments
+        self._catalog = catalog
+
+    async def run(self) -> bytes:
+        """
+        Run the action and encode its result.
+
+        Raises:
+            Exception: the action raised it; never an exception that would end the loop that all actions share.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            result = await self._spec.function(self._context, **self._arguments)
+            return self._spec.encode_result(result, self._catalog)
+        except (SystemExit, KeyboardInterrupt) as raised:
+            raise RuntimeError(f"the action raised {type(raised).__name__}") from raised
+        except asyncio.CancelledError as raised:
+            if task.cancelling():
+                raise
+            raise RuntimeError("the action raised CancelledError") from raised
+
+
+class _LoopCaller:
+    """Calls functions on behalf of an action, from the actions' loop; see `FunctionCaller`."""
+
+    def __init__(self, app: App, identity: Identity, thread: LoopThread, run_function: RunFunction) -> None:
+        self._app = app
         self._identity = identity
+        self._thread = thread
+        self._run_function = run_function
 
-    async def query(self, path: str, args: bytes) -> bytes:
-        call = Call(path, args, self._identity, admin=True)
-        return (await self._thread.home(lambda: self._executor.query(call))).value
-
-    async def mutation(self, path: str, args: bytes) -> bytes:
-        call = Call(path, args, self._identity, admin=True)
-        return (await self._thread.home(lambda: self._executor.mutation(call))).value
-
-    async def action(self, path: str, args: bytes) -> bytes:
-        call = Call(path, args, self._identity, admin=True)
-        return (await self._thread.home(lambda: self._executor.action(call)))[0]
+    async def call(
+        self, kind: FunctionKind, function: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        path = function if isinstance(function, str) else self._app.path_of(function)
+        spec = find_function(self._app, path, kind=kind, internal_allowed=True)
+        call = Call(path, spec.encode_arguments(*args, **kwargs), self._identity, admin=True)
+        return spec.decode_result(await self._thread.home(lambda: self._run_function(kind, call)))

@@ -61,18 +61,18 @@ class Converter(Generic[T]):
     Converts to one annotation.
 
     Args:
-        kind: a class or any other annotation that msgspec understands.
+        annotation: a class or any other annotation that msgspec understands.
 
     Raises:
         TypeError: msgspec does not understand the annotation.
         NameError: a name in quotes is not in the class's module.
     """
 
-    def __init__(self, kind: Any) -> None:
-        self.kind = kind
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
         # msgspec keeps what it learned about a struct and nothing else: so anything else is the field of one.
-        self._boxed = not (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
-        self._struct: Any = msgspec.defstruct("Box", [("value", kind)]) if self._boxed else kind
+        self._boxed = not (isinstance(annotation, type) and issubclass(annotation, msgspec.Struct))
+        self._struct: Any = msgspec.defstruct("Box", [("value", annotation)]) if self._boxed else annotation
         self._trusting = partial(self._hook, trusted=True)
         self._checking = partial(self._hook, trusted=False)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 from msgspec import UNSET, inspect
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tinyvex.storage.log.catalog import Catalog
     from tinyvex.values.types import Value
 
-__all__ = ["TableSpec", "class_spec", "user_fields"]
+__all__ = ["DeclaredTables", "TableSpec", "class_spec", "user_fields"]
 
 _INDEX_NAMES_TAKEN = ("by_id", "by_creation_time")
 
@@ -219,6 +219,19 @@ class TableSpec:
         if kind is InvalidValue:
             kind = SchemaViolation
         return kind(f"table {self.name!r}: {mismatch}", table=self.name, path=mismatch.path)
+
+
+class DeclaredTables(Protocol):
+    """The tables of an app."""
+
+    @property
+    def tables(self) -> Mapping[str, TableSpec]:
+        """The declared tables by name."""
+        ...
+
+    def class_spec(self, cls: type[Document]) -> TableSpec:
+        """Return the table of a class, declared by this app or not."""
+        ...
 
 
 def user_fields(document: object) -> dict[str, Any]:

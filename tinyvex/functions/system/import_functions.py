@@ -1,10 +1,11 @@
 """
-Importing documents, as mutations that only an administrator can call.
+Importing documents, by mutations that only an administrator can call.
 
-`import_begin`, any number of `import_rows`, then `import_finish` or `import_abandon`; see `storage/schema/table_replacement.py`.
-Each is a mutation with an exactly-once record, so a client that lost its connection goes on where it was.
+An import is `import_begin`, any number of `import_rows`, then `import_finish` or `import_abandon`;
+`storage/schema/table_replacement.py` explains the tablets behind it. Each step has an exactly-once record,
+so a client that lost its connection continues with the step that it did not see answered.
 
-Rows come as JSON lines in one string: so the limits of values hold for each document, and not for the message around them.
+Rows travel as JSON lines in one string, so that the limits of values apply to each document and not to the message.
 """
 
 from __future__ import annotations
@@ -15,164 +16,159 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from tinyvex.errors import ImportRefused, InvalidId, TinyvexError
 from tinyvex.functions.schema.document import is_identifier
 from tinyvex.functions.schema.table_spec import user_fields
-from tinyvex.functions.transaction.context import MutationCtx
+from tinyvex.functions.system.system_context import SystemMutationCtx
 from tinyvex.limits import DOCUMENT_BYTES_MAX, IMPORT_LINE_PROBLEMS_MAX
 from tinyvex.storage.log.catalog import Catalog
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome, Write
 from tinyvex.storage.schema import table_replacement
 from tinyvex.storage.schema.tablets import Tablet
 from tinyvex.values import codec
-from tinyvex.values.ids import DocumentId, new_internal, parse_id
+from tinyvex.values.ids import DocumentId, parse_id
 from tinyvex.values.timestamps import creation_time, next_creation_time
 
 if TYPE_CHECKING:
-    from tinyvex.functions.app.registry import App
     from tinyvex.functions.schema.table_spec import TableSpec
-    from tinyvex.functions.transaction.transaction import Transaction
 
-__all__ = ["IMPORT_FUNCTIONS"]
+__all__ = ["IMPORT_MUTATIONS"]
 
 Style: TypeAlias = Literal["stored", "written", "text"]
 """
-How rows are to be taken: as an export wrote them, which is what is stored;
-as people write them, so that defaults are filled in and numbers become what the table's class says;
-or as text, as in CSV, where that also says what is a number.
+The form of the rows. `stored`: as an export wrote them; they are stored as they are.
+`written`: as people write them; defaults are filled in, and numbers are coerced to the types of the table's class.
+`text`: as `written`, with each field a string, as in CSV; the class decides which strings are numbers.
 """
 
 
 def import_begin(
-    ctx: MutationCtx, mode: Literal["empty", "append", "replace", "replaceAll"], tables: list[tuple[str, int | None]]
+    ctx: SystemMutationCtx,
+    mode: Literal["empty", "append", "replace", "replaceAll"],
+    tables: list[tuple[str, int | None]],
 ) -> dict[str, Any]:
     """
-    Begin an import into these tables, each with the number that its documents' ids have, where it is known.
+    Begin an import into these tables, each with the table number in its documents' ids if that is known.
 
     Returns:
-        `import`, for the other calls, and `tablets`, one for each table that will change.
+        `import`, the import's id for the other calls, and `tablets`, one for each table that will change.
 
     Raises:
-        ImportRefused: a table's name is impossible, it has documents, or its number is another table's.
+        ImportRefused: a table has an impossible name, has documents, or its number belongs to another table.
     """
-    transaction = _transaction(ctx)
     names = [name for name, _ in tables]
     for name in names:
         if not is_identifier(name):
-            raise ImportRefused(f"{name!r} cannot be a table's name", table=name)
+            raise ImportRefused(
+                f"`{name}` cannot be a table name: use letters, digits and `_`, beginning with a letter", table=name
+            )
     if len(set(names)) < len(names):
-        raise ImportRefused("a table is named twice")
-    begun = table_replacement.begin(transaction.snapshot, transaction.ts, mode, dict(tables))
-    transaction.system = Outcome(None, begun.record, begun.then)
+        raise ImportRefused("a table is named twice; name each table once")
+    begun = table_replacement.begin(ctx.snapshot, ctx.ts, mode, dict(tables))
+    ctx.commit(begun)
     return {"import": begun.value.import_id, "tablets": list(begun.value.tablets.items())}
 
 
 def import_rows(
-    ctx: MutationCtx, import_id: str, table: str, lines: str, style: Style = "stored"
+    ctx: SystemMutationCtx, import_id: str, table: str, lines: str, style: Style = "stored"
 ) -> list[tuple[int, str]]:
     """
     Add documents to one table of an import, one JSON object on each line.
 
     Returns:
-        What is wrong: line numbers, from 0, and one sentence for each problem. Such lines are left out.
+        The problems: line numbers, from 0, and one sentence for each problem. Lines with problems are left out.
 
     Raises:
-        ImportRefused: the import was given up, has no such table, or that has another class by now.
+        ImportRefused: the import was abandoned or does not have this table, or the table's class has changed.
     """
-    transaction = _transaction(ctx)
-    tablets = table_replacement.filling(transaction.snapshot, import_id)
+    tablets = table_replacement.filling(ctx.snapshot, import_id)
     target = next((tablet for tablet in tablets if tablet.table.name == table), None)
     if target is None:
-        raise ImportRefused(f"this import has no table {table!r}", table=table)
-    table_replacement.require_class(transaction.snapshot, target)
-    app = ctx.db._app  # noqa: SLF001 - nor with the app
-    rows = _Rows(transaction, app, target, _future(transaction, tablets), style)
+        raise ImportRefused(f"`{table}` is not a table of this import", table=table)
+    table_replacement.require_class(ctx.snapshot, target)
+    reader = _RowReader(ctx, target, _future_catalog(ctx, tablets), style)
     writes: list[Write] = []
     problems: list[tuple[int, str]] = []
     for number, line in enumerate(lines.split("\n")):
         if line.strip():
             try:
-                writes.append(rows.write(line))
-            except _RowProblems as found:
-                problems += [(number, problem) for problem in found.shown()]
-    transaction.system = Outcome(None, CommitRecord(transaction.ts, tuple(writes), unseen=True) if writes else None)
+                writes.append(reader.write(line))
+            except _RowProblems as error:
+                problems += [(number, problem) for problem in error.reported()]
+    if writes:
+        ctx.commit(Outcome(None, CommitRecord(ctx.ts, tuple(writes), unseen=True)))
     return problems
 
 
-def import_finish(ctx: MutationCtx, import_id: str) -> None:
+def import_finish(ctx: SystemMutationCtx, import_id: str) -> None:
     """
-    Let the tables have what was imported, all at once.
+    Publish the imported contents of all tables in one commit.
 
     Raises:
-        ImportRefused: the import was given up, or a table changed meanwhile so that it does not fit any more.
-        IdExists: a table got a document with an id of the import meanwhile.
+        ImportRefused: the import was abandoned, or a table has changed so that the import no longer fits it.
+        IdExists: a table has received a document with an id of the import.
     """
-    transaction = _transaction(ctx)
-    transaction.system = table_replacement.finish(transaction.snapshot, transaction.ts, import_id)
+    ctx.commit(table_replacement.finish(ctx.snapshot, ctx.ts, import_id))
 
 
-def import_abandon(ctx: MutationCtx, import_id: str) -> None:
+def import_abandon(ctx: SystemMutationCtx, import_id: str) -> None:
     """
-    Give an import up; nothing was changed.
+    Discard an import; the tables keep their contents.
 
     Raises:
-        ImportRefused: it was given up before, or has finished.
+        ImportRefused: it was abandoned before, or has finished.
     """
-    transaction = _transaction(ctx)
-    transaction.system = table_replacement.abandon(transaction.snapshot, transaction.ts, import_id)
+    ctx.commit(table_replacement.abandon(ctx.snapshot, ctx.ts, import_id))
 
 
-IMPORT_FUNCTIONS = (import_begin, import_rows, import_finish, import_abandon)
+IMPORT_MUTATIONS = (import_begin, import_rows, import_finish, import_abandon)
 
 
-def _transaction(ctx: MutationCtx) -> Transaction:
-    return ctx.db._transaction  # noqa: SLF001 - users have no business with the transaction; the system does
-
-
-def _future(transaction: Transaction, tablets: list[Tablet]) -> Catalog:
-    """The catalog as it will be: ids in the documents are of the tables' new numbers."""
-    tables = {table.name: table for table in transaction.catalog.tables() if not table.name.startswith("_")}
+def _future_catalog(ctx: SystemMutationCtx, tablets: list[Tablet]) -> Catalog:
+    """Return the catalog as of the end of the import: ids in the documents have the tables' new numbers."""
+    catalog = ctx.snapshot.catalog
+    tables = {table.name: table for table in catalog.tables() if not table.name.startswith("_")}
     tables |= {tablet.table.name: tablet.table for tablet in tablets}
-    return Catalog(transaction.catalog.ts, tables.values())
+    return Catalog(catalog.ts, tables.values())
 
 
 class _RowProblems(Exception):
-    """A line that is no document of its table."""
+    """A line is not a document of its table."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(problems)
         self.problems = problems
 
-    def shown(self) -> list[str]:
-        """As many as are told, and how many there are beside those: all of a step's must fit into its result."""
+    def reported(self) -> list[str]:
+        """Return the first problems and the count of the others: those of all lines must fit into one result."""
         more = len(self.problems) - IMPORT_LINE_PROBLEMS_MAX
-        told = self.problems[:IMPORT_LINE_PROBLEMS_MAX]
-        return [*told, f"and {more} more problems"] if more > 0 else told
+        first = self.problems[:IMPORT_LINE_PROBLEMS_MAX]
+        return [*first, f"and {more} more problems"] if more > 0 else first
 
 
-class _Rows:
-    """Lines to writes, for one table."""
+class _RowReader:
+    """Turns lines into writes, for one table."""
 
-    def __init__(self, transaction: Transaction, app: App, target: Tablet, catalog: Catalog, style: Style) -> None:
-        self._transaction = transaction
+    def __init__(self, ctx: SystemMutationCtx, target: Tablet, catalog: Catalog, style: Style) -> None:
+        self._ctx = ctx
         self._table = target.table
-        self._spec = app.tables.get(target.table.name)
+        self._spec = ctx.app.tables.get(target.table.name)
         self._catalog = catalog
         self._style = style
         self._seen: set[bytes] = set()
-        self._creation_time = creation_time(transaction.ts)
-        # Where documents are appended, their ids must be new there, too.
-        self._also = transaction.catalog.table(target.table.name).tablet if target.append else None
+        self._creation_time = creation_time(ctx.ts)
+        # Appended documents go to the table's tablet in the end, so their ids must be new there as well.
+        self._appended_to = ctx.snapshot.catalog.table(target.table.name).tablet if target.append else None
 
     def write(self, line: str) -> Write:
         """
-        The document of a line.
+        Return the write that adds a line's document.
 
         Raises:
-            _RowProblems: it is none.
+            _RowProblems: the line is not a document of the table.
         """
         try:
             document = codec.decode(line)
             if not isinstance(document, dict):
-                raise _RowProblems(["a document is a JSON object"])
-            text, internal, created = self._identity(document)
+                raise _RowProblems(["a document must be a JSON object"])
+            text, document_key, created = self._identity(document)
             fields = self._fields(user_fields(document))
             fields["_creationTime"] = created
             fields["_id"] = text
@@ -181,50 +177,56 @@ class _Rows:
                 if problems:
                     raise _RowProblems(problems)
                 fields |= indexed
-            write = table_replacement.write_of(self._table, internal, fields)
+            write = table_replacement.write_of(self._table, document_key, fields)
         except TinyvexError as error:
             raise _RowProblems([error.message]) from None
         assert write.json is not None
         if len(write.json) > DOCUMENT_BYTES_MAX:
             raise _RowProblems([f"the document has {len(write.json)} bytes; the limit is {DOCUMENT_BYTES_MAX}"])
-        self._seen.add(internal)
+        self._seen.add(document_key)
         return write
 
     def _identity(self, document: Mapping[str, Any]) -> tuple[str, bytes, float]:
-        """The id, its own part of it, and the creation time; given or new."""
+        """Return the id, its document key and the creation time, each as given or fresh."""
         created = document.get("_creationTime")
         if created is None:
             created = self._creation_time = next_creation_time(self._creation_time)
         elif type(created) not in (int, float) or not 0 <= created < 2**53:
-            raise _RowProblems(["$._creationTime: milliseconds since the epoch"])
+            raise _RowProblems(["$._creationTime: must be milliseconds since the epoch"])
         if "_id" not in document:
-            internal = new_internal(self._transaction.ts, self._transaction.random)
-            return DocumentId(self._table.number, internal).text, internal, created
+            document_key = self._ctx.new_document_key()
+            return DocumentId(self._table.number, document_key).text, document_key, created
         text = document["_id"]
         if not isinstance(text, str):
-            raise _RowProblems(["$._id: an id is a string"])
+            raise _RowProblems(["$._id: an id must be a string"])
+        return text, self._given_key(text), created
+
+    def _given_key(self, text: str) -> bytes:
+        """Return the document key of a given id, which must be new and of this table."""
         try:
-            number, internal = parse_id(text)
+            number, document_key = parse_id(text)
         except InvalidId as error:
             raise _RowProblems([f"$._id: {error.message}"]) from None
         if number != self._table.number:
             other = self._catalog.table_numbered(number)
-            whose = "no table here" if other is None else f"table {other.name!r}"
-            raise _RowProblems([f"$._id: an id of {whose}, number {number}; this table's is {self._table.number}"])
-        if internal in self._seen or self._exists(internal):
-            raise _RowProblems([f"$._id: {text} is there twice"])
-        if self._also is not None and self._transaction.snapshot.existed(self._also, internal):
-            raise _RowProblems([f"$._id: {text} exists already, or existed before"])
-        return text, internal, created
-
-    def _exists(self, internal: bytes) -> bool:
-        return self._transaction.snapshot.existed(self._table.tablet, internal)
+            owner = "an unknown table" if other is None else f"table `{other.name}`"
+            raise _RowProblems(
+                [
+                    f"$._id: an id of {owner} (number {number}); table `{self._table.name}` has number {self._table.number}"
+                ]
+            )
+        snapshot = self._ctx.snapshot
+        if document_key in self._seen or snapshot.existed(self._table.tablet, document_key):
+            raise _RowProblems([f"$._id: `{text}` occurs twice"])
+        if self._appended_to is not None and snapshot.existed(self._appended_to, document_key):
+            raise _RowProblems([f"$._id: `{text}` exists already, or existed before"])
+        return document_key
 
     def _fields(self, given: dict[str, Any]) -> dict[str, Any]:
-        """A document's own fields as they are stored."""
+        """Return a document's own fields as they are stored."""
         spec = self._spec
         if self._style == "text":
-            given = {name: value for name, text in given.items() for value in _read_text(spec, name, text)}
+            given = {name: value for name, text in given.items() for value in _parse_cell(spec, name, text)}
         if self._style == "stored" or spec is None or spec.cls is None:
             return given
         problems = spec.problems(given, self._catalog)
@@ -233,14 +235,15 @@ class _Rows:
         return spec.fields(given, self._catalog)
 
 
-def _read_text(spec: TableSpec | None, name: str, text: Any) -> Iterator[Any]:
+def _parse_cell(spec: TableSpec | None, name: str, text: Any) -> Iterator[Any]:
     """
-    What a cell of text stands for, or nothing where it is empty and the field is no text.
+    Yield the value of a CSV cell, or nothing if it is empty and the field does not accept a string.
 
-    With a class, whatever its field takes: the text itself, else what it says as JSON. Without one, a number or the text.
+    With a class: the text itself if the field accepts it, otherwise the text parsed as JSON.
+    Without a class: a number if the text is one, otherwise the text.
     """
     if not isinstance(text, str):
-        raise _RowProblems([f"$.{name}: as text it must be a string"])
+        raise _RowProblems([f"$.{name}: must be a string in style `text`"])
     if spec is not None and spec.cls is not None:
         if spec.takes(name, text):
             yield text

@@ -1,73 +1,27 @@
-"""What a function receives as `ctx`, and what its execution leaves behind."""
+"""The contexts that functions receive as `ctx`: one class for each kind of function."""
 
 from __future__ import annotations
 
 import random as random_module
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from tinyvex.functions.transaction.database import DatabaseReader, DatabaseWriter
-from tinyvex.limits import LOG_LINE_LENGTH_MAX, LOG_LINES_MAX
-from tinyvex.values.types import Value
 
 if TYPE_CHECKING:
-    from tinyvex.functions.app.registry import App
-    from tinyvex.functions.transaction.range_cache import RangeCache
-    from tinyvex.functions.transaction.read_set import ReadSet
+    from tinyvex.functions.schema.table_spec import DeclaredTables
+    from tinyvex.functions.transaction.execution import Execution, FunctionKind, Identity
     from tinyvex.functions.transaction.transaction import Transaction
 
-__all__ = ["ActionCtx", "Calls", "Execution", "Identity", "MutationCtx", "QueryCtx"]
+__all__ = ["ActionCtx", "FunctionCaller", "MutationCtx", "QueryCtx"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Identity: TypeAlias = Mapping[str, Value] | None
-"""Who calls: the claims of the identity, or None for nobody in particular."""
-
-
-class Execution:
-    """
-    What one execution leaves behind, beside its result.
-
-    Attributes:
-        reads: what it read.
-        log_lines: what it logged, at most `LOG_LINES_MAX` lines.
-        read_auth: it looked at `ctx.auth`, so its result is for this identity only.
-        read_now: it looked at `ctx.now`, so running it again may give something else.
-        journal: the cursor at which its first page ends;
-            given back to the next execution of the same query, it keeps the page's end where it was.
-        keeper: serves its scans from what a live query kept of the execution before; None where nothing is kept.
-    """
-
-    __slots__ = ("dropped_lines", "journal", "keeper", "log_lines", "paginated", "read_auth", "read_now", "reads")
-
-    def __init__(self, reads: ReadSet, *, journal: str | None = None, keeper: RangeCache | None = None) -> None:
-        self.reads = reads
-        self.keeper = keeper
-        self.log_lines: list[str] = []
-        self.dropped_lines = 0
-        self.read_auth = False
-        self.read_now = False
-        self.journal = journal
-        self.paginated = False
-
-    def log(self, level: str, text: str) -> None:
-        """Add a log line; beyond the limit lines are only counted, in the last one."""
-        text = text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be sent
-        if len(text) > LOG_LINE_LENGTH_MAX:
-            text = f"{text[:LOG_LINE_LENGTH_MAX]}… ({len(text)} characters)"
-        if len(self.log_lines) < LOG_LINES_MAX - 1:
-            self.log_lines.append(f"[{level}] {text}")
-            return
-        if self.dropped_lines == 0:
-            self.log_lines.append("")
-        self.dropped_lines += 1
-        self.log_lines[-1] = f"[WARN] {self.dropped_lines} more lines were dropped"
-
 
 class _Ctx:
-    """What all contexts share."""
+    """The members that all contexts share."""
 
     def __init__(self, identity: Identity, execution: Execution, now: int, seed: str) -> None:
         self._identity = identity
@@ -80,45 +34,52 @@ class _Ctx:
     @property
     def auth(self) -> Identity:
         """
-        Who calls; None for nobody in particular.
+        The claims of the caller's identity; None for an anonymous caller.
 
-        A query that looks at it, even to test for None, is computed for each identity on its own.
+        A query that accesses it, even to compare it with None, is computed separately for each identity.
         """
         self._execution.read_auth = True
         if self._auth is None and self._identity is not None:
-            # What is changed in it changes nobody else's, nor the next call's.
+            # A copy: a function that changes it must not affect other calls of the same identity.
             self._auth = deepcopy(dict(self._identity))
         return self._auth
 
     @property
     def random(self) -> random_module.Random:
-        """Random numbers that come out the same when the same execution is repeated."""
+        """A random number generator that repeats its numbers when the same execution is repeated."""
         if self._random is None:
             self._random = random_module.Random(self._seed)
         return self._random
 
     def log(self, *values: object) -> None:
-        """Write a line for whoever called the function, as `print` would."""
+        """Send a log line to the caller; values are joined as by `print`."""
         self._execution.log("INFO", " ".join(map(str, values)))
 
 
 class QueryCtx(_Ctx):
     """
-    What a query receives.
+    The context of a query.
 
     Args:
-        transaction: where it reads.
-        app: its tables and functions.
-        identity: who calls.
-        execution: where what it does is noted.
-        seed: of `ctx.random`; for a query, its path and arguments.
+        transaction: the reads.
+        tables: the tables that the app declares.
+        identity: the caller.
+        execution: records what the function does.
+        seed: the seed of `ctx.random`; for a query, its path and arguments.
     """
 
     def __init__(
-        self, transaction: Transaction, app: App, identity: Identity, execution: Execution, *, seed: object = None
+        self,
+        transaction: Transaction,
+        tables: DeclaredTables,
+        identity: Identity,
+        execution: Execution,
+        *,
+        seed: object = None,
     ) -> None:
         super().__init__(identity, execution, transaction.ts, f"ctx:{seed!r}")
-        self._db = DatabaseReader(transaction, app, execution)
+        self._transaction = transaction
+        self._db = DatabaseReader(transaction, tables, execution)
 
     @property
     def db(self) -> DatabaseReader:
@@ -130,63 +91,64 @@ class QueryCtx(_Ctx):
         """
         The time of the snapshot, in microseconds since the epoch.
 
-        A query does not run again because time goes by:
-        one that looks at it is marked as such, and its result is as old as the data it read.
+        The passage of time does not run a query again. A query that accesses `now` is flagged,
+        and its result is as old as the data it read.
         """
         self._execution.read_now = True
         return self._now
 
 
 class MutationCtx(QueryCtx):
-    """What a mutation receives; helpers that need a `QueryCtx` take it too."""
+    """The context of a mutation; functions that take a `QueryCtx` accept it too."""
 
-    def __init__(self, transaction: Transaction, app: App, identity: Identity, execution: Execution) -> None:
-        super().__init__(transaction, app, identity, execution, seed=transaction.ts)
-        self._writer = DatabaseWriter(transaction, app, execution)
+    def __init__(
+        self, transaction: Transaction, tables: DeclaredTables, identity: Identity, execution: Execution
+    ) -> None:
+        super().__init__(transaction, tables, identity, execution, seed=transaction.ts)
+        self._writer = DatabaseWriter(transaction, tables, execution)
 
     @property
     def db(self) -> DatabaseWriter:
-        """The database, to read and write; all of it happens at once when the mutation has returned, or nothing."""
+        """The database, to read and write; all writes commit together when the mutation returns, or none does."""
         return self._writer
 
     @property
     def now(self) -> int:
-        """The time of this mutation's commit, in microseconds since the epoch; no two mutations have the same."""
+        """The timestamp of this mutation's commit, in microseconds since the epoch; no other mutation has the same."""
         return self._now
 
 
-class Calls(Protocol):
-    """How an action reaches the other functions; arguments and results are JSON."""
+class FunctionCaller(Protocol):
+    """Calls other functions on behalf of an action."""
 
-    async def query(self, path: str, args: bytes) -> bytes:
-        """Run a query on the newest state."""
-        ...
+    async def call(
+        self, kind: FunctionKind, function: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """
+        Run a function, given as itself or by its path, and return its decoded result.
 
-    async def mutation(self, path: str, args: bytes) -> bytes:
-        """Run a mutation; it has committed when this returns."""
-        ...
-
-    async def action(self, path: str, args: bytes) -> bytes:
-        """Run another action."""
+        Raises:
+            FunctionNotFound: the app has no such function.
+            TinyvexError: the function failed.
+        """
         ...
 
 
 class ActionCtx(_Ctx):
     """
-    What an action receives.
+    The context of an action.
 
-    An action has no transaction: every query and mutation it runs is one of its own.
+    An action has no transaction: each query and mutation that it runs has its own.
     """
 
-    def __init__(self, calls: Calls, app: App, identity: Identity, execution: Execution, *, now: int) -> None:
+    def __init__(self, caller: FunctionCaller, identity: Identity, execution: Execution, *, now: int) -> None:
         super().__init__(identity, execution, now, f"action:{now}")
-        self._calls = calls
-        self._app = app
+        self._caller = caller
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Say how an action reaches the database."""
+            """Explain how an action reaches the database."""
             if name == "db":
                 raise AttributeError(
                     "an action has no ctx.db: write `await ctx.run_query(function, …)` or `await ctx.run_mutation(…)`"
@@ -195,7 +157,7 @@ class ActionCtx(_Ctx):
 
     @property
     def now(self) -> int:
-        """When the action started, in microseconds since the epoch."""
+        """The start of the action, in microseconds since the epoch."""
         return self._now
 
     @overload
@@ -210,9 +172,9 @@ class ActionCtx(_Ctx):
 
         Raises:
             FunctionNotFound: the app has no such query.
-            TinyvexError: what it failed with.
+            TinyvexError: the query failed.
         """
-        return await self._run("query", self._calls.query, function, args, kwargs)
+        return await self._caller.call("query", function, args, kwargs)
 
     @overload
     async def run_mutation(
@@ -221,8 +183,8 @@ class ActionCtx(_Ctx):
     @overload
     async def run_mutation(self, function: str, /, **kwargs: Any) -> Any: ...
     async def run_mutation(self, function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
-        """Run a mutation, given as the function or its path; it has committed on return. Raises as `run_query`."""
-        return await self._run("mutation", self._calls.mutation, function, args, kwargs)
+        """Run a mutation, given as the function or its path, and wait for its commit. Raises as `run_query`."""
+        return await self._caller.call("mutation", function, args, kwargs)
 
     @overload
     async def run_action(
@@ -236,16 +198,4 @@ class ActionCtx(_Ctx):
     async def run_action(self, function: str, /, **kwargs: Any) -> Any: ...
     async def run_action(self, function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Run another action, given as the function or its path. Raises as `run_query`."""
-        return await self._run("action", self._calls.action, function, args, kwargs)
-
-    async def _run(
-        self,
-        kind: Literal["query", "mutation", "action"],
-        call: Callable[[str, bytes], Coroutine[Any, Any, bytes]],
-        function: Callable[..., Any] | str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        path = function if isinstance(function, str) else self._app.path_of(function)
-        spec = self._app.lookup(path, kind=kind, internal_allowed=True)
-        return spec.decode_result(await call(path, spec.encode_arguments(*args, **kwargs)))
+        return await self._caller.call("action", function, args, kwargs)

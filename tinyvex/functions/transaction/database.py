@@ -19,23 +19,37 @@ from tinyvex.values import codec
 from tinyvex.values.ids import DocumentId, parse_id
 
 if TYPE_CHECKING:
-    from tinyvex.functions.app.registry import App
-    from tinyvex.functions.schema.table_spec import TableSpec
-    from tinyvex.functions.transaction.context import Execution
+    from tinyvex.functions.schema.table_spec import DeclaredTables, TableSpec
+    from tinyvex.functions.transaction.execution import Execution
     from tinyvex.functions.transaction.transaction import Transaction
-    from tinyvex.storage.log.catalog import TableInfo
+    from tinyvex.storage.log.catalog import Catalog, TableInfo
 
-__all__ = ["DatabaseReader", "DatabaseWriter"]
+__all__ = ["DatabaseReader", "DatabaseWriter", "locate"]
 
 D = TypeVar("D", bound=Document)
+
+
+def locate(catalog: Catalog, document_id: str) -> tuple[TableInfo, bytes]:
+    """
+    Return the table and the document key of an id.
+
+    Raises:
+        InvalidId: the id is malformed.
+        UnknownTable: no table has this id's number.
+    """
+    number, document_key = parse_id(document_id)
+    table = catalog.table_numbered(number)
+    if table is None:
+        raise UnknownTable(f"`{document_id}` is not an id of any table of this database")
+    return table, document_key
 
 
 class DatabaseReader:
     """What queries can do: `query` and `get`."""
 
-    def __init__(self, transaction: Transaction, app: App, execution: Execution) -> None:
+    def __init__(self, transaction: Transaction, tables: DeclaredTables, execution: Execution) -> None:
         self._transaction = transaction
-        self._app = app
+        self._tables = tables
         self._execution = execution
 
     @overload
@@ -75,7 +89,7 @@ class DatabaseReader:
         stored = self._transaction.get(info, internal)
         if stored is None:
             return None
-        spec = self._app.tables.get(info.name)
+        spec = self._tables.tables.get(info.name)
         return DocumentMapping(stored.json) if spec is None else spec.read(stored.json)
 
     if not TYPE_CHECKING:
@@ -88,18 +102,14 @@ class DatabaseReader:
 
     def _table(self, table: type[Document] | str) -> tuple[TableInfo, TableSpec | None]:
         if isinstance(table, str):
-            return self._transaction.catalog.table(table), self._app.tables.get(table)
+            return self._transaction.catalog.table(table), self._tables.tables.get(table)
         declaration = declaration_of(table)
         if declaration is None:
             raise UnknownTable(f"{table!r} is no table: decorate the class with @tv.table(...)")
-        return self._transaction.catalog.table(declaration.name), self._app.class_spec(table)
+        return self._transaction.catalog.table(declaration.name), self._tables.class_spec(table)
 
     def _locate(self, document_id: str) -> tuple[TableInfo, bytes]:
-        number, internal = parse_id(document_id)
-        info = self._transaction.catalog.table_numbered(number)
-        if info is None:
-            raise UnknownTable(f"no table has ids such as {str(document_id)!r}")
-        return info, internal
+        return locate(self._transaction.catalog, document_id)
 
 
 class DatabaseWriter(DatabaseReader):
@@ -224,7 +234,7 @@ class DatabaseWriter(DatabaseReader):
             raise UnknownTable(f"table {info.name!r} is the system's: functions can read it, not write it")
 
     def _put(self, info: TableInfo, internal: bytes, document: Document | Mapping[str, Any]) -> None:
-        self._transaction.put(info, internal, self._fields(self._app.tables.get(info.name), document))
+        self._transaction.put(info, internal, self._fields(self._tables.tables.get(info.name), document))
 
     def _fields(self, spec: TableSpec | None, document: Document | Mapping[str, Any]) -> dict[str, Any]:
         if spec is None:

@@ -21,7 +21,7 @@ from tinyvex.values import codec
 
 if TYPE_CHECKING:
     from tinyvex.functions.schema.table_spec import TableSpec
-    from tinyvex.functions.transaction.context import Execution
+    from tinyvex.functions.transaction.execution import Execution
     from tinyvex.functions.transaction.transaction import Transaction
     from tinyvex.storage.log.catalog import TableInfo
     from tinyvex.storage.log.document_log import StoredDocument
@@ -241,11 +241,11 @@ class Query(Generic[T]):
             return self._source.rows(self._part(()))
         if self._filters:
             return self._decoded_rows(list(islice(self._matching(lo, hi), limit)))
-        source, keeper = self._source, self._source.execution.keeper
-        if keeper is None:
+        source, cache = self._source, self._source.execution.range_cache
+        if cache is None:
             return source.rows(self._part(list(self._scan(lo, hi, limit))))
         return source.rows(
-            keeper.collect(
+            cache.collect(
                 source.transaction, source.table, self._range.index, lo, hi, reverse=self._reverse, limit=limit
             )
         )

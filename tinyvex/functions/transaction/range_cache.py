@@ -1,13 +1,19 @@
 """
-Ranges that a live query keeps from one execution to the next, so that the next costs what changed.
+The range cache: results of index scans that a live query hands from one execution to the next.
 
-A range is what one `collect` or `take` found.
-It is kept with the `ts` up to which it is right;
-the next execution brings it up to its own snapshot with what the log's tail says happened since,
-and reads rows only where a `take` has lost some of its own.
-Where the tail does not reach back far enough, the range is read again: the plain scan is always right.
+Computing a live query again after a small change should cost what changed, not what the query returns. So each execution
+leaves the rows that its `collect` and `take` calls returned, with the `ts` at which they were right. The next execution
+answers the same scan in three steps:
 
-The rows are immutable and shared by versions, so a result that was sent is not changed by the next one.
+1.  *Apply.* The recent commits (`storage/log/recent_commits.py`) list what happened to the index since then. Changes
+    inside the keys that the old rows cover are applied to them; chunks without a change are shared (`chunked_rows.py`).
+2.  *Trim or fill.* A `take` that has gained rows drops its last ones; one that has lost rows reads the missing ones
+    from behind the covered keys.
+3.  *Record.* The keys covered now go into the read set, as a plain scan would have recorded them.
+
+If the recent commits do not reach back far enough, the scan reads the range: that is always right, only slower.
+
+Rows are immutable and shared by versions, so a result that was sent never changes.
 """
 
 from __future__ import annotations
@@ -29,7 +35,7 @@ __all__ = ["CachedRanges", "RangeCache", "Scan"]
 
 
 class Scan(NamedTuple):
-    """What was asked of an index; lo <= key < hi, at most `limit` rows, from the greatest key on if `reverse`."""
+    """A scan of the keys lo <= key < hi of an index: at most `limit` rows, from the greatest key down if `reverse`."""
 
     index_id: int
     lo: bytes
@@ -38,7 +44,7 @@ class Scan(NamedTuple):
     limit: int | None
 
     def covered(self, rows: ChunkedRows) -> tuple[bytes, bytes]:
-        """The keys that were passed over to find these rows: all, or up to the last row where there were enough."""
+        """Return the keys that the scan passed to find these rows: all, or up to the last row if it met its limit."""
         if self.limit is None or len(rows) < self.limit:
             return self.lo, self.hi
         if self.reverse:
@@ -52,10 +58,11 @@ Ranges: TypeAlias = Mapping[Scan, ChunkedRows]
 @dataclass(frozen=True, slots=True)
 class CachedRanges:
     """
-    What the scans of an execution found.
+    The rows that an execution's scans returned.
 
     Attributes:
-        ts: nothing in them has changed up to and with this.
+        ts: no later commit up to this timestamp has changed them.
+        ranges: the rows by scan.
     """
 
     ts: int
@@ -65,16 +72,16 @@ class CachedRanges:
 @dataclass(slots=True)
 class RangeCache:
     """
-    Serves one execution's scans from what the last one kept.
+    Serves one execution's scans from the rows of the previous execution.
 
     Attributes:
-        old: what was kept.
-        found: what this execution's scans found.
-        rows_applied: rows that were taken from the log's tail instead of being read.
+        previous: the rows of the previous execution; None if it left none.
+        current: the rows of this execution.
+        rows_applied: rows taken from recent commits instead of being read.
     """
 
-    old: CachedRanges | None
-    found: dict[Scan, ChunkedRows] = field(default_factory=dict)
+    previous: CachedRanges | None
+    current: dict[Scan, ChunkedRows] = field(default_factory=dict)
     rows_applied: int = 0
 
     def collect(
@@ -88,22 +95,23 @@ class RangeCache:
         reverse: bool,
         limit: int | None,
     ) -> RowsPart:
-        """The rows of a scan, and what it observed recorded as read."""
+        """Return the rows of a scan, and record the covered keys as read."""
         scan = Scan(index.id, lo, hi, reverse, limit)
-        rows = self.found.get(scan)
+        rows = self.current.get(scan)
         if rows is None:
-            rows = self.found[scan] = self._rows(transaction, table, index, scan)
+            rows = self.current[scan] = self._rows(transaction, table, index, scan)
         return RowsPart(rows, index.id, reverse=reverse)
 
     def _rows(self, transaction: Transaction, table: TableInfo, index: IndexInfo, scan: Scan) -> ChunkedRows:
-        kept = None if self.old is None else self.old.ranges.get(scan)
+        previous = self.previous
+        cached = None if previous is None else previous.ranges.get(scan)
         changes = None
-        if kept is not None and self.old is not None:
-            changes = transaction.changes(index, self.old.ts)
-        if kept is None or changes is None:
-            found = list(transaction.scan(table, index, scan.lo, scan.hi, reverse=scan.reverse, limit=scan.limit))
-            return ChunkedRows.of(found[::-1] if scan.reverse else found)
-        return self._updated(transaction, table, index, scan, kept, changes)
+        if cached is not None and previous is not None:
+            changes = transaction.changes(index, previous.ts)
+        if cached is None or changes is None:
+            rows = list(transaction.scan(table, index, scan.lo, scan.hi, reverse=scan.reverse, limit=scan.limit))
+            return ChunkedRows.of(rows[::-1] if scan.reverse else rows)
+        return self._updated(transaction, table, index, scan, cached, changes)
 
     def _updated(
         self,
@@ -111,14 +119,14 @@ class RangeCache:
         table: TableInfo,
         index: IndexInfo,
         scan: Scan,
-        kept: ChunkedRows,
+        cached: ChunkedRows,
         changes: list[tuple[bytes, StoredDocument | None]],
     ) -> ChunkedRows:
-        """The kept rows brought up to the transaction's snapshot."""
-        lo, hi = scan.covered(kept)
+        """Bring cached rows up to the transaction's snapshot."""
+        lo, hi = scan.covered(cached)
         relevant = {key: row for key, row in changes if lo <= key < hi}
         self.rows_applied += len(relevant)
-        rows = kept.changed(relevant)
+        rows = cached.changed(relevant)
         missing = 0 if scan.limit is None else scan.limit - len(rows)
         if missing < 0:
             rows = _without_last(rows, -missing, reverse=scan.reverse)
@@ -131,6 +139,6 @@ class RangeCache:
 
 
 def _without_last(rows: ChunkedRows, count: int, *, reverse: bool) -> ChunkedRows:
-    """Without the last rows in the order of reading."""
+    """Return the rows without the last ones in reading order."""
     from_the_end = iter(rows) if reverse else reversed(rows)
     return rows.changed({row.key: None for row, _ in zip(from_the_end, range(count), strict=False)})

@@ -56,7 +56,7 @@ class Transaction:
         give_way: called between the pages of a scan.
 
     Attributes:
-        system: what the storage engine itself does in the same commit.
+        system_change: a change of the system that commits along with the writes.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Transaction:
         self.rows_read = 0
         self._documents = 0
         self._bytes = 0
-        self.system: Outcome[None] = Outcome(None)
+        self.system_change: Outcome[Any] | None = None
 
     # Reading.
 
@@ -360,6 +360,11 @@ class Transaction:
 
     # The outcome.
 
+    def add_system_change(self, change: Outcome[Any]) -> None:
+        """Commit a change of the system along with the writes; at most one."""
+        assert self.system_change is None, "a mutation commits at most one change of the system"
+        self.system_change = change
+
     def record(self, request: RequestRecord | None = None) -> CommitRecord | None:
         """
         The commit record: the net effect of all writes.
@@ -375,7 +380,7 @@ class Transaction:
             for entry in overlay.entries.values()
             if entry.changed()
         ]
-        own = self.system.record
+        own = None if self.system_change is None else self.system_change.record
         if own is None:
             return CommitRecord(self.ts, tuple(writes), request) if writes or request is not None else None
         return CommitRecord(self.ts, (*writes, *own.writes), request, own.moves, own.unseen and not writes)

@@ -1,0 +1,56 @@
+"""Running one function on one snapshot: what dev mode observes of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tinyvex as tv
+from tests.support.storage import MemoryStore
+from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec
+from tinyvex.functions.app.registry import App
+from tinyvex.functions.run.call import Call
+from tinyvex.functions.run.code_switch import CodeSwitch
+from tinyvex.functions.run.failures import Failures
+from tinyvex.functions.run.function_runner import FunctionRunner
+from tinyvex.functions.schema.document import Location
+from tinyvex.functions.transaction.execution import Execution
+from tinyvex.functions.transaction.read_set import ReadSet
+from tinyvex.runtime import Runtime
+from tinyvex.storage.engine.time_limit import Stopped
+
+
+def loop(ctx: tv.QueryCtx) -> None:
+    raise Stopped
+
+
+def opens(ctx: tv.QueryCtx) -> None:
+    Path(__file__).open().close()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def run(store: MemoryStore, path: str, function: Any = None) -> Any:
+    """Run a query in dev mode."""
+    functions = [FunctionSpec(path, function, FunctionDeclaration("query", internal=False))] if function else []
+    runner = FunctionRunner(Runtime(), CodeSwitch(App(functions, [])), Failures(reveal=True), audit=True)
+    call = Call(path, b"{}", admin=True)
+    return store.look(lambda snapshot: runner.query(call, snapshot, Execution(ReadSet())))
+
+
+def test_dev_mode_logs_the_line_that_was_stopped(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    """The client only learns of the time limit; the developer needs the line of the endless loop."""
+    with pytest.raises(Stopped):
+        run(store, "m:loop", loop)
+    assert caplog.messages == [f"m:loop was stopped at {Location(__file__, loop.__code__.co_firstlineno + 1)}"]
+
+
+def test_dev_mode_does_not_audit_the_systems_functions(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A module of Tinyvex that one of them imports is not a file that the developer opened."""
+    with caplog.at_level("WARNING", "tinyvex.functions"):
+        assert run(store, "_system:functions").error is None
+        assert run(store, "m:opens", opens).error is None
+    assert [message.split()[0] for message in caplog.messages] == ["m:opens"]

@@ -1,0 +1,76 @@
+"""
+Exactly-once mutations: a resent mutation is answered from its stored result instead of running again.
+
+A client numbers the mutations of its session and resends one if the connection drops before the response arrives.
+
+1.  `stored_outcome` looks up (session, request id) inside the writer's transaction, so that no other unit of work
+    comes between the lookup and the commit.
+2.  Without a record, the mutation runs, and `request_record` builds the record that commits along with its writes.
+    A mutation that fails leaves no record; the client may send it again under the same id.
+3.  With a record, its digest is compared. The same digest: return the stored result.
+    Another digest: refuse, because the id was used for another call or by another user.
+
+The writer expires records after `REQUEST_RECORD_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tinyvex.errors import RequestIdReused
+from tinyvex.functions.run.call import MutationOutcome
+from tinyvex.functions.run.identity_keys import session_key
+from tinyvex.storage.log.commit_record import RequestRecord
+
+if TYPE_CHECKING:
+    from tinyvex.functions.run.call import Call
+    from tinyvex.storage.log.document_log import Snapshot
+
+__all__ = ["IdempotencyKey", "request_digest", "request_record", "stored_outcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """
+    The key under which a mutation runs once.
+
+    Attributes:
+        session_id: the client's session.
+        request_id: the number of the mutation within the session.
+        digest: the digest of the call; see `request_digest`.
+    """
+
+    session_id: str
+    request_id: int
+    digest: bytes
+
+
+def request_digest(call: Call) -> bytes:
+    """Return the digest of function, arguments and user; a request id stands for one such digest."""
+    parts = (call.path.encode(), call.args, session_key(call.identity))
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
+
+
+def stored_outcome(snapshot: Snapshot, key: IdempotencyKey) -> MutationOutcome | None:
+    """
+    Return the stored result of a mutation that has run under this key; None if none has.
+
+    Raises:
+        RequestIdReused: the key was used for another call, or by another user.
+    """
+    record = snapshot.request(key.session_id, key.request_id)
+    if record is None:
+        return None
+    if record.digest != key.digest:
+        raise RequestIdReused(
+            f"request id {key.request_id} of this session was already used for another function, other arguments or "
+            "another user; use a new request id"
+        )
+    return MutationOutcome(record.result, record.ts, record.log_lines, replayed=True)
+
+
+def request_record(key: IdempotencyKey, outcome: MutationOutcome) -> RequestRecord:
+    """Return the record that commits along with the mutation."""
+    return RequestRecord(key.session_id, key.request_id, key.digest, outcome.value, outcome.log_lines, outcome.ts)

@@ -1,0 +1,138 @@
+"""
+Running one function on one snapshot, synchronously, on whatever thread holds the snapshot.
+
+The executor brings calls here: queries on a reader's thread, mutations on the writer's. Nothing in this file waits,
+so tests call it directly on a connection in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from tinyvex import errors
+from tinyvex.functions.result.result_body import Body
+from tinyvex.functions.run import exactly_once, purity_audit
+from tinyvex.functions.run.call import MutationOutcome, QueryOutcome
+from tinyvex.functions.schema.document import Location
+from tinyvex.functions.system.system_context import SystemFunctionSpec
+from tinyvex.functions.system.system_functions import find_function
+from tinyvex.functions.transaction.execution import Execution
+from tinyvex.functions.transaction.range_cache import CachedRanges
+from tinyvex.functions.transaction.transaction import Transaction
+from tinyvex.storage.engine.time_limit import Stopped
+from tinyvex.storage.log.catalog import CODE_TABLET
+from tinyvex.storage.log.document_log import Outcome
+from tinyvex.storage.schema.schema_change import CODE_INTERNAL
+
+if TYPE_CHECKING:
+    from tinyvex.functions.app.function_spec import FunctionSpec
+    from tinyvex.functions.run.call import Call
+    from tinyvex.functions.run.code_switch import CodeSwitch
+    from tinyvex.functions.run.exactly_once import IdempotencyKey
+    from tinyvex.functions.run.failures import Failures
+    from tinyvex.runtime import Runtime
+    from tinyvex.storage.log.document_log import Snapshot
+
+__all__ = ["FunctionRunner"]
+
+log = logging.getLogger("tinyvex.functions")
+
+
+class FunctionRunner:
+    """
+    Runs queries and mutations with the code that is current at their snapshot.
+
+    Args:
+        runtime: randomness, and the pauses between pages of a scan.
+        code: the code at each timestamp.
+        failures: turns exceptions into errors.
+        audit: whether to warn of functions with side effects (dev mode).
+    """
+
+    def __init__(self, runtime: Runtime, code: CodeSwitch, failures: Failures, *, audit: bool) -> None:
+        self._runtime = runtime
+        self._code = code
+        self._failures = failures
+        self._audit = audit
+        if audit:
+            purity_audit.install()
+
+    def query(self, call: Call, snapshot: Snapshot, execution: Execution) -> QueryOutcome:
+        """
+        Run a query on a snapshot.
+
+        Raises:
+            SnapshotUnavailable: the snapshot expired while the query ran.
+        """
+        reads, cache = execution.reads, execution.range_cache
+        reads.add_point(-CODE_TABLET, CODE_INTERNAL)  # a change of the code runs every query again
+        body, error, rows_read = None, None, 0
+        try:
+            app = self._code.at(snapshot.ts)
+            spec = find_function(app, call.path, kind="query", internal_allowed=call.admin)
+            arguments = spec.decode_arguments(call.args, snapshot.catalog)
+            transaction = Transaction(
+                snapshot, ts=snapshot.ts, writable=False, random=self._runtime.random, reads=reads,
+                give_way=self._runtime.give_way,
+            )  # fmt: skip
+            context = spec.contexts["query"](transaction, app, call.identity, execution, seed=(call.path, call.args))
+            result = self._run(spec, context, arguments)
+            spec.reads_now = bool(spec.reads_now) or execution.read_now
+            rows_read = transaction.rows_read
+            if cache is None:
+                body = Body((spec.encode_result(result, snapshot.catalog),))
+            else:
+                body = spec.result_body(result, snapshot.catalog)
+        except errors.SnapshotUnavailable:
+            raise
+        except Exception as raised:  # noqa: BLE001 - whatever users' code raises is the query's outcome
+            error = self._failures.to_error(raised, call)
+        return QueryOutcome(
+            ts=snapshot.ts,
+            body=body,
+            error=error,
+            reads=reads.freeze(),
+            log_lines=tuple(execution.log_lines),
+            read_auth=execution.read_auth,
+            read_now=execution.read_now,
+            journal=execution.journal,
+            volatile=isinstance(error, errors.StorageError),
+            cached_ranges=CachedRanges(snapshot.ts, cache.current) if cache is not None and error is None else None,
+            rows_read=rows_read,
+            rows_applied=0 if cache is None else cache.rows_applied,
+        )
+
+    def mutation(self, call: Call, key: IdempotencyKey | None, snapshot: Snapshot, ts: int) -> Outcome[MutationOutcome]:
+        """
+        Run a mutation on the newest state; the caller applies the returned record.
+
+        Raises:
+            Exception: the mutation failed; nothing was written.
+        """
+        if key is not None and (stored := exactly_once.stored_outcome(snapshot, key)) is not None:
+            return Outcome(stored)
+        app = self._code.at(ts)
+        spec = find_function(app, call.path, kind="mutation", internal_allowed=call.admin)
+        arguments = spec.decode_arguments(call.args, snapshot.catalog)
+        transaction = Transaction(
+            snapshot, ts=ts, writable=True, random=self._runtime.random, give_way=self._runtime.give_way
+        )
+        execution = Execution(transaction.reads)
+        context = spec.contexts["mutation"](transaction, app, call.identity, execution)
+        result = self._run(spec, context, arguments)
+        value = spec.encode_result(result, snapshot.catalog)
+        outcome = MutationOutcome(value, ts, tuple(execution.log_lines), rows_read=transaction.rows_read)
+        request = None if key is None else exactly_once.request_record(key, outcome)
+        change = transaction.system_change
+        return Outcome(outcome, transaction.record(request), None if change is None else change.then)
+
+    def _run(self, spec: FunctionSpec, context: Any, arguments: dict[str, Any]) -> Any:
+        if not self._audit or isinstance(spec, SystemFunctionSpec):
+            return spec.function(context, **arguments)
+        try:
+            with purity_audit.running(spec.path):
+                return spec.function(context, **arguments)
+        except Stopped as stopped:
+            log.error("%s was stopped at %s", spec.path, Location.of_error(stopped))
+            raise

@@ -1,0 +1,57 @@
+"""
+The functions that exist in every app besides its own, and the lookup of a function by path.
+
+System functions are internal and have paths `_system:…`: a client needs the admin token to call them,
+and a program that opened the file itself runs the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from tinyvex.errors import FunctionNotFound, WrongFunctionKind
+from tinyvex.functions.app.function_spec import FunctionDeclaration
+from tinyvex.functions.system.import_functions import IMPORT_MUTATIONS
+from tinyvex.functions.system.system_context import SystemFunctionSpec
+from tinyvex.functions.system.system_queries import SYSTEM_QUERIES
+
+if TYPE_CHECKING:
+    from tinyvex.functions.app.function_spec import FunctionSpec
+    from tinyvex.functions.app.registry import App
+    from tinyvex.functions.transaction.execution import FunctionKind
+
+__all__ = ["MODULE", "find_function", "system_functions"]
+
+MODULE = "_system"
+
+_A: dict[FunctionKind, str] = {"query": "a query", "mutation": "a mutation", "action": "an action"}
+
+
+@cache
+def system_functions() -> Mapping[str, SystemFunctionSpec]:
+    """Return the system's functions by path; built on first use, because most processes never call one."""
+    return dict([*_specs("query", SYSTEM_QUERIES), *_specs("mutation", IMPORT_MUTATIONS)])
+
+
+def _specs(kind: FunctionKind, functions: tuple[Callable[..., Any], ...]) -> list[tuple[str, SystemFunctionSpec]]:
+    declaration = FunctionDeclaration(kind, internal=True)
+    specs = [SystemFunctionSpec(f"{MODULE}:{function.__name__}", function, declaration) for function in functions]
+    return [(spec.path, spec) for spec in specs]
+
+
+def find_function(app: App, path: str, *, kind: FunctionKind, internal_allowed: bool = False) -> FunctionSpec:
+    """
+    Return the function at a path: one of the app's, or else one of the system's.
+
+    Raises:
+        FunctionNotFound: there is none, or it is internal and the caller may not run internal functions.
+        WrongFunctionKind: it is of another kind.
+    """
+    spec = app.functions.get(path) or system_functions().get(path)
+    if spec is None or (spec.internal and not internal_allowed):
+        raise FunctionNotFound(f"there is no public function `{path}`", udfPath=path)
+    if spec.kind != kind:
+        raise WrongFunctionKind(f"`{path}` is {_A[spec.kind]}, not {_A[kind]}", udfPath=path)
+    return spec

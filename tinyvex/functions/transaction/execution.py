@@ -1,0 +1,61 @@
+"""The record of one execution: what it read, logged and observed besides its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from tinyvex.limits import LOG_LINE_LENGTH_MAX, LOG_LINES_MAX
+from tinyvex.values.types import Value
+
+if TYPE_CHECKING:
+    from tinyvex.functions.transaction.range_cache import RangeCache
+    from tinyvex.functions.transaction.read_set import ReadSet
+
+__all__ = ["Execution", "FunctionKind", "Identity"]
+
+FunctionKind: TypeAlias = Literal["query", "mutation", "action"]
+
+Identity: TypeAlias = Mapping[str, Value] | None
+"""The claims of the caller's identity; None for an anonymous caller."""
+
+
+class Execution:
+    """
+    The side results of one execution.
+
+    Attributes:
+        reads: the keys it observed.
+        range_cache: serves its scans from the previous execution of the same live query; None outside live queries.
+        log_lines: its log, at most `LOG_LINES_MAX` lines.
+        read_auth: whether it accessed `ctx.auth`; its result then belongs to one identity.
+        read_now: whether it accessed `ctx.now`; running it again may then return another result.
+        journal: the cursor at which its first page ends. The next execution of the same query receives it and ends the
+            page at the same row, so that consecutive pages stay adjacent.
+        paginated: whether `paginate` was called; only the first call uses the journal.
+    """
+
+    __slots__ = ("dropped_lines", "journal", "log_lines", "paginated", "range_cache", "read_auth", "read_now", "reads")
+
+    def __init__(self, reads: ReadSet, *, journal: str | None = None, range_cache: RangeCache | None = None) -> None:
+        self.reads = reads
+        self.range_cache = range_cache
+        self.log_lines: list[str] = []
+        self.dropped_lines = 0
+        self.read_auth = False
+        self.read_now = False
+        self.journal = journal
+        self.paginated = False
+
+    def log(self, level: str, text: str) -> None:
+        """Append a log line; beyond the limit, the last line counts the dropped ones."""
+        text = text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be sent
+        if len(text) > LOG_LINE_LENGTH_MAX:
+            text = f"{text[:LOG_LINE_LENGTH_MAX]}… ({len(text)} characters)"
+        if len(self.log_lines) < LOG_LINES_MAX - 1:
+            self.log_lines.append(f"[{level}] {text}")
+            return
+        if self.dropped_lines == 0:
+            self.log_lines.append("")
+        self.dropped_lines += 1
+        self.log_lines[-1] = f"[WARN] {self.dropped_lines} more lines were dropped"
