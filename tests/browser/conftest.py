@@ -1,4 +1,4 @@
-"""What the tests of the dashboard begin with: a server and a browser for each module; some have others."""
+"""Shared fixtures of the dashboard tests: a server and a browser for each module."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ expect.set_options(timeout=10_000)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of the library."""
+    """Run a server of the library app."""
     with ServerProcess(APP, tmp_path_factory.mktemp("data")) as process:
         yield process
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    """One for all tests of a module."""
+    """Run one browser for all tests of a module."""
     async with running_browser() as browser:
         yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def page(browser: Browser, server: ServerProcess) -> Page:
-    """A page that was let in nowhere: it has the style and the modules."""
+    """Open a page without access, which has the styles and the modules."""
     page = await (await browser.new_context()).new_page()
     await page.goto(page_of(server))
     return page

@@ -18,14 +18,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def tab(browser: Browser, server: ServerProcess) -> AsyncIterator[Page]:
-    """A tab that was let in."""
+    """Open a tab with access."""
     async with open_tab(browser, server) as page:
         yield page
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def client(server: ServerProcess) -> AsyncIterator[tv.Client]:
-    """Another program."""
+    """Connect another client."""
     async with tv.connect(server.url, server.ready["token"]) as client:
         for number in range(60):
             await client.mutation("library:add", {"title": f"Volume {number:02}", "kind": "essay"})
@@ -33,12 +33,12 @@ async def client(server: ServerProcess) -> AsyncIterator[tv.Client]:
 
 
 def rows(page: Page) -> Locator:
-    """The documents shown."""
+    """Return the displayed documents."""
     return page.get_by_role("grid", name="Documents of books").locator("tbody tr")
 
 
-async def test_a_new_document_appears_by_itself(tab: Page, client: tv.Client) -> None:
-    """What another client writes is the first row, lights up, and is counted; nobody loads anything again."""
+async def test_a_new_document_appears_without_a_reload(tab: Page, client: tv.Client) -> None:
+    """A document that another client writes becomes the first row, is highlighted and counted, without a reload."""
     await visit(tab, "data/books")
     await expect(rows(tab)).to_have_count(50)
     before = int(re.sub(r"\D", "", await tab.locator(".bar .number").first.inner_text()))
@@ -48,8 +48,8 @@ async def test_a_new_document_appears_by_itself(tab: Page, client: tv.Client) ->
     await expect(tab.locator(".bar .number").first).to_have_text(f"{before + 1} documents")
 
 
-async def test_a_changed_cell_lights_up_alone(tab: Page, client: tv.Client) -> None:
-    """The number that changed, and not its row."""
+async def test_only_a_changed_cell_is_highlighted(tab: Page, client: tv.Client) -> None:
+    """Only the changed cell is highlighted, not its row."""
     await client.mutation("library:add", {"title": "Solaris", "pages": 7})
     await visit(tab, "data/books")
     await expect(rows(tab).first).to_contain_text("Solaris")
@@ -57,8 +57,8 @@ async def test_a_changed_cell_lights_up_alone(tab: Page, client: tv.Client) -> N
     await expect(rows(tab).first.locator("td.flash")).to_have_text(["8"])
 
 
-async def test_pages_go_on_and_back(tab: Page, client: tv.Client) -> None:
-    """The second page begins where the first one ended."""
+async def test_paging_forwards_and_back(tab: Page, client: tv.Client) -> None:
+    """The second page starts after the end of the first."""
     await visit(tab, "data/books")
     await tab.get_by_label("Order").select_option("Oldest first")
     await expect(rows(tab).first).to_contain_text("Volume 00")
@@ -70,8 +70,8 @@ async def test_pages_go_on_and_back(tab: Page, client: tv.Client) -> None:
     await expect(tab.get_by_role("button", name="Previous")).to_be_disabled()
 
 
-async def test_a_document_is_followed_while_it_is_open(tab: Page, client: tv.Client) -> None:
-    """Its JSON changes with it, and its deletion is said."""
+async def test_an_open_document_follows_its_changes(tab: Page, client: tv.Client) -> None:
+    """The open document's JSON follows its changes, and its deletion is shown."""
     await client.mutation("library:add", {"title": "Ficciones", "pages": 41})
     await visit(tab, "data/books")
     await rows(tab).filter(has_text="Ficciones").click()
@@ -84,7 +84,7 @@ async def test_a_document_is_followed_while_it_is_open(tab: Page, client: tv.Cli
 
 
 async def test_a_document_has_a_history(tab: Page, client: tv.Client) -> None:
-    """Its revisions, the newest first, with what each changed; it grows as others write."""
+    """The history lists revisions, newest first, with their changes, and grows as other clients write."""
     await client.mutation("library:add", {"title": "Austerlitz", "pages": 10})
     await client.mutation("library:turn", {"title": "Austerlitz"})
     await visit(tab, "data/books")
@@ -101,7 +101,7 @@ async def test_a_document_has_a_history(tab: Page, client: tv.Client) -> None:
 
 
 async def test_a_64_bit_integer_is_read_and_written(tab: Page, client: tv.Client) -> None:
-    """One that no number of JavaScript holds goes into the form and comes out in the table."""
+    """A number beyond JavaScript's range passes through the form and appears in the table."""
     await visit(tab, "functions/library%3Aregister")
     await tab.get_by_label("name", exact=True).fill("Ada")
     await tab.get_by_label("card", exact=True).fill("9007199254740993")
@@ -112,7 +112,7 @@ async def test_a_64_bit_integer_is_read_and_written(tab: Page, client: tv.Client
 
 
 async def test_a_mutation_runs_from_its_form(tab: Page, client: tv.Client) -> None:
-    """Another client sees what it wrote; the result, the time and the logged lines are shown."""
+    """Another client sees the write; the result, the duration and the log lines are shown."""
     await visit(tab, "functions/library%3Aadd")
     await tab.get_by_label("title", exact=True).fill("Persuasion")
     await tab.get_by_label("kind", exact=True).select_option("essay")
@@ -124,19 +124,19 @@ async def test_a_mutation_runs_from_its_form(tab: Page, client: tv.Client) -> No
     assert "Persuasion" in await client.query("library:titles", {"kind": "essay"})
 
 
-async def test_what_was_typed_wrongly_is_said_at_its_field(tab: Page) -> None:
-    """Before anything is sent, in words."""
+async def test_invalid_input_is_reported_at_its_field(tab: Page) -> None:
+    """Invalid input is reported at its field before anything is sent."""
     await visit(tab, "functions/library%3Aadd")
     await tab.get_by_label("title", exact=True).fill("Emma")
     await tab.get_by_label("pages", exact=True).fill("many")
     await tab.get_by_role("button", name="Run").click()
-    await expect(tab.get_by_role("alert")).to_have_text("a whole number is needed")
+    await expect(tab.get_by_role("alert")).to_have_text("enter a whole number")
     await expect(tab.get_by_label("pages", exact=True)).to_be_focused()
     await expect(tab.get_by_role("region", name="Result")).to_contain_text("Nothing run yet")
 
 
-async def test_what_the_server_refuses_is_said_at_its_field(tab: Page) -> None:
-    """The error's name and sentence are shown whole, and again where its path leads."""
+async def test_a_server_error_is_reported_at_its_field(tab: Page) -> None:
+    """A server error is shown in full, and again at the field of its path."""
     await visit(tab, "functions/library%3Aadd")
     await tab.get_by_label("tags", exact=True).fill("[7]")
     await tab.get_by_role("button", name="Run").click()
@@ -146,8 +146,8 @@ async def test_what_the_server_refuses_is_said_at_its_field(tab: Page) -> None:
     await expect(tab.locator("#argument-tags-problem")).to_contain_text("tags[0]")
 
 
-async def test_what_the_app_says_with_its_error_is_shown(tab: Page) -> None:
-    """Name, fault, and the data that the app gave."""
+async def test_an_app_error_shows_its_data(tab: Page) -> None:
+    """An AppError shows its name, fault and data."""
     await visit(tab, "functions/library%3Aadd")
     await tab.get_by_role("button", name="Run").click()
     result = tab.get_by_role("region", name="Result")
@@ -156,7 +156,7 @@ async def test_what_the_app_says_with_its_error_is_shown(tab: Page) -> None:
 
 
 async def test_an_action_runs_from_its_form(tab: Page) -> None:
-    """With a choice that has a default."""
+    """An action runs with a choice field that has a default."""
     await visit(tab, "functions/library%3Agreet")
     await tab.get_by_label("name", exact=True).fill("Ada")
     await tab.get_by_label("loud", exact=True).select_option("true")
@@ -165,8 +165,8 @@ async def test_an_action_runs_from_its_form(tab: Page) -> None:
 
 
 @pytest.mark.parametrize("button", ["Run", "Watch live"])
-async def test_a_function_can_be_called_as_somebody(tab: Page, button: str) -> None:
-    """It sees the claims given as `ctx.auth`, and nobody's where none are."""
+async def test_a_function_can_be_called_as_a_user(tab: Page, button: str) -> None:
+    """The function sees the entered claims as `ctx.auth`, and None without claims."""
     await visit(tab, "functions/library%3Awhoami")
     await tab.get_by_role("button", name=button).click()
     result = tab.get_by_role("region", name="Result")
@@ -178,8 +178,8 @@ async def test_a_function_can_be_called_as_somebody(tab: Page, button: str) -> N
     await expect(result.locator(".json")).to_have_text('"ada"')
 
 
-async def test_claims_that_are_none_are_said_at_their_field(tab: Page) -> None:
-    """As with any argument."""
+async def test_invalid_claims_are_reported_at_their_field(tab: Page) -> None:
+    """Invalid claims are reported at their field, like any argument."""
     await visit(tab, "functions/library%3Awhoami")
     await tab.get_by_label("ctx.auth", exact=True).fill("ada")
     await tab.get_by_role("button", name="Run").click()
@@ -188,7 +188,7 @@ async def test_claims_that_are_none_are_said_at_their_field(tab: Page) -> None:
 
 
 async def test_a_query_is_watched(tab: Page, client: tv.Client) -> None:
-    """Its result changes by itself until watching is stopped."""
+    """A watched result updates until watching is stopped."""
     await visit(tab, "functions/library%3Atitles")
     await tab.get_by_role("button", name="Watch live").click()
     result = tab.get_by_role("region", name="Result")
@@ -201,7 +201,7 @@ async def test_a_query_is_watched(tab: Page, client: tv.Client) -> None:
 
 
 async def test_a_log_record_appears(tab: Page, client: tv.Client) -> None:
-    """What the app logs, with its logger, without what it was called with."""
+    """A record that the app logs appears with its logger and without the call's arguments."""
     await visit(tab, "log")
     records = tab.get_by_role("list", name="Log records").get_by_role("listitem")
     before = await records.filter(has_text="a book came").count()
@@ -211,7 +211,7 @@ async def test_a_log_record_appears(tab: Page, client: tv.Client) -> None:
 
 
 async def test_a_live_query_is_counted_as_it_runs(tab: Page, client: tv.Client) -> None:
-    """Who watches it, how often it ran, and how often for nothing."""
+    """The list shows a live query's subscribers, its runs, and its runs without a change."""
     async with client.subscribe("library:titles", {"kind": "novel"}) as titles:
         await anext(titles)
         await visit(tab, "activity")
@@ -224,15 +224,15 @@ async def test_a_live_query_is_counted_as_it_runs(tab: Page, client: tv.Client) 
 
 
 async def test_connections_are_listed(tab: Page, client: tv.Client) -> None:
-    """This tab's own is named."""
+    """The list of connections marks this tab's own."""
     await visit(tab, "activity")
-    found = tab.get_by_role("table", name="Connections").locator("tbody tr")
-    await expect(found.filter(has_text="this tab")).to_contain_text("administrator")
-    await expect(found.filter(has_text="a client")).to_have_count(1)
+    connections = tab.get_by_role("table", name="Connections").locator("tbody tr")
+    await expect(connections.filter(has_text="this tab")).to_contain_text("administrator")
+    await expect(connections.filter(has_text="anonymous")).to_have_count(1)
 
 
 async def test_the_charts_have_points(tab: Page, client: tv.Client) -> None:
-    """A line of commits, and one of how long they took."""
+    """The charts draw commits and their duration."""
     await client.mutation("library:add", {"title": "For the chart"})
     await visit(tab, "activity")
     for title in ("Commits per second", "Time of one commit"):
@@ -241,8 +241,8 @@ async def test_the_charts_have_points(tab: Page, client: tv.Client) -> None:
         await expect(chart.locator(".stroke, .spot").first).to_be_attached()
 
 
-async def test_all_can_be_done_by_keyboard(tab: Page, client: tv.Client) -> None:
-    """To a table, along its rows, into a document and back, and to a filter and out of it."""
+async def test_everything_works_by_keyboard(tab: Page, client: tv.Client) -> None:
+    """Keys lead to a table, along its rows, into a document and back, and into and out of a filter."""
     await visit(tab, "data/readers")
     await tab.get_by_role("link", name="books").focus()
     await tab.keyboard.press("Enter")
@@ -264,7 +264,7 @@ async def test_all_can_be_done_by_keyboard(tab: Page, client: tv.Client) -> None
 
 
 async def test_a_function_runs_by_keyboard(tab: Page) -> None:
-    """Control and Enter, in any field."""
+    """Control and Enter run the function from any field."""
     await visit(tab, "functions/library%3Agreet")
     await tab.get_by_label("name", exact=True).focus()
     await tab.keyboard.type("Bob")
@@ -273,10 +273,10 @@ async def test_a_function_runs_by_keyboard(tab: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_it_is_light_or_dark_as_the_system_is(
+async def test_the_page_follows_the_systems_colour_scheme(
     browser: Browser, server: ServerProcess, client: tv.Client, scheme: str
 ) -> None:
-    """And has its picture taken in each view, for people to look at."""
+    """The page follows the system's colour scheme. A screenshot of each view is saved for review."""
     async with open_tab(browser, server, scheme) as page:
         ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (max(map(int, re.findall(r"\d+", ground))) < 60) == (scheme == "dark")
@@ -284,7 +284,7 @@ async def test_it_is_light_or_dark_as_the_system_is(
         for view, seen in [
             ("data/books", "Volume"),
             ("functions/library%3Aadd", "title"),
-            ("activity", "a client"),
+            ("activity", "anonymous"),
             ("log", "a book"),
         ]:
             await visit(page, view)

@@ -1,4 +1,4 @@
-"""The way from `tinyvex dashboard` into a real Chromium."""
+"""The path from `tinyvex dashboard` to an open dashboard in a real Chromium."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from tests.support.process import ServerProcess
 from tinyvex.cli.main import run
 
 
-async def test_the_page_that_is_opened_leads_into_the_dashboard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From a file with a name that has to be quoted; no code is left in the address, nor told to anybody as referrer."""
+async def test_the_opened_file_leads_to_the_dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The opened file, whose name needs quoting, leads to the dashboard; neither address nor referrer contains the code."""
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
     data = tmp_path / "my & your data"

@@ -1,4 +1,4 @@
-"""The dashboard's modules by themselves, in a real Chromium: values and their texts, and a protocol that is broken."""
+"""The dashboard's modules in isolation, in a real Chromium: formatting of values, and violations of the protocol."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def call(page: Page, module: str, function: str, *arguments: Any) -> Any:
-    """What an exported function returns."""
-    run = "async ([module, name, given]) => (await import(`/_dashboard/${module}.js`))[name](...given)"
+    """Return the result of an exported function."""
+    run = "async ([module, name, values]) => (await import(`/_dashboard/${module}.js`))[name](...values)"
     return await page.evaluate(run, [module, function, list(arguments)])
 
 
 @pytest.mark.parametrize("number", [0, 1, -1, 2**53 + 1, 2**63 - 1, -(2**63)])
 async def test_an_integer_is_wrapped_as_the_server_does(page: Page, number: int) -> None:
-    """Eight bytes, little-endian, in base64."""
+    """An integer is wrapped as eight little-endian bytes in base64, as on the server."""
     wrap = "async (text) => (await import('/_dashboard/values.js')).wrapInteger(BigInt(text))"
     assert await page.evaluate(wrap, str(number)) == json.loads(codec.encode(Int64(number)))
 
@@ -45,14 +45,14 @@ async def test_an_integer_is_wrapped_as_the_server_does(page: Page, number: int)
         ("x" * 200, "x" * 120 + "…"),
     ],
 )
-async def test_a_value_is_told_in_a_line(page: Page, value: Any, text: str) -> None:
-    """Wrappers by what is in them, long ones cut."""
+async def test_a_value_is_formatted_on_one_line(page: Page, value: Any, text: str) -> None:
+    """A value fits on one line, with wrappers decoded and long values cut."""
     assert await call(page, "values", "brief", json.loads(codec.encode(value))) == text
 
 
 @pytest.mark.parametrize("value", [None, [], {}, [[], {}], {"a": [1, "x", None], "b": {"c": True}}, "\u2028<b>", 1e300])
-async def test_a_value_is_told_whole(page: Page, value: Any) -> None:
-    """As JSON over several lines that says the same, indented as Python does it."""
+async def test_a_value_is_formatted_in_full(page: Page, value: Any) -> None:
+    """A value is formatted as equivalent JSON over several lines, indented as Python does it."""
     pieces = await call(page, "values", "pretty", value)
     text = "".join(part for _, part in pieces)
     assert json.loads(text) == value
@@ -76,8 +76,8 @@ async def test_a_value_is_told_whole(page: Page, value: Any) -> None:
         ("count", 1234567, "1,234,567"),
     ],
 )
-async def test_figures_are_told_with_units(page: Page, function: str, argument: Any, text: str) -> None:
-    """Short, and to a sensible number of digits."""
+async def test_figures_have_units(page: Page, function: str, argument: Any, text: str) -> None:
+    """Figures have units and a sensible number of digits."""
     assert await call(page, "values", function, argument) == text
 
 
@@ -87,14 +87,14 @@ IDS = [
 
 
 @pytest.mark.parametrize("text", IDS)
-async def test_an_id_is_known_by_its_check(page: Page, text: str) -> None:
-    """As the server writes it, for tables of any number; with one letter changed it is none."""
+async def test_an_id_is_recognised_by_its_checksum(page: Page, text: str) -> None:
+    """An id is recognised for any table number; with one letter changed it is not an id."""
     assert await call(page, "values", "isId", text)
     assert not await call(page, "values", "isId", text[:5] + ("0" if text[5] != "0" else "1") + text[6:])
 
 
-async def test_a_hash_is_no_id(page: Page) -> None:
-    """Though 32 hexadecimal digits look like one: it is shown whole."""
+async def test_a_hash_is_not_an_id(page: Page) -> None:
+    """A hash of 32 hexadecimal digits is not mistaken for an id."""
     assert not await call(page, "values", "isId", "d41d8cd98f00b204e9800998ecf8427e")
 
 
@@ -104,20 +104,20 @@ async ([name, data]) => {
   const { faultOf } = await import("/_dashboard/fault.js");
   const element = faultOf(new RemoteError({ message: "it failed", data: { name, requestId: "abc-1", ...data } }));
   const texts = (selector) => [...element.querySelectorAll(selector)].map((each) => each.textContent);
-  return { terms: texts("dt"), links: texts("a"), tracebacks: texts(".told") };
+  return { terms: texts("dt"), links: texts("a"), tracebacks: texts(".traceback") };
 }
 """
-"""What is shown of an error."""
+"""Return the displayed details of an error."""
 
 
 @pytest.mark.parametrize(("name", "links"), [("FunctionFailed", ["abc-1"]), ("AppError", []), ("InvalidArguments", [])])
-async def test_only_what_was_logged_leads_to_the_log(page: Page, name: str, links: list[str]) -> None:
-    """What an app says itself, or a caller did wrong, the server does not log."""
+async def test_only_logged_errors_link_to_the_log(page: Page, name: str, links: list[str]) -> None:
+    """Only errors that the server logs link to the log; app errors and invalid calls are not logged."""
     assert (await page.evaluate(FAULT, [name, {}]))["links"] == links
 
 
-async def test_a_traceback_is_shown_where_the_server_tells_one(page: Page) -> None:
-    """As it does to developers: in lines, as Python prints it."""
+async def test_a_traceback_is_shown_if_the_server_sends_one(page: Page) -> None:
+    """A traceback, which the server sends to developers, is shown line by line as Python prints it."""
     traceback = "Traceback (most recent call last):\n  File 'app.py', line 1\nZeroDivisionError\n"
     shown = await page.evaluate(FAULT, ["FunctionFailed", {"details": {"traceback": traceback}}])
     assert shown["tracebacks"] == [traceback]
@@ -127,7 +127,7 @@ WELCOME = {"protocolVersion": 1, "epoch": "e", "lastTs": 0, "databaseId": "d", "
 
 
 def transition(start: int, end: int, *modifications: dict[str, Any], query_set: int = 1) -> str:
-    """A transition between two moments."""
+    """Build a transition between two timestamps."""
     params = {
         "startVersion": {"querySet": query_set if start else 0, "identity": 0, "ts": start},
         "endVersion": {"querySet": query_set, "identity": 0, "ts": end},
@@ -169,11 +169,11 @@ async (last) => {
   );
 }
 """
-"""What a client shows of a query, up to its last value."""
+"""Return the values that a client shows of a query, up to its last one."""
 
 
 async def shown(page: Page, last: str, *scripts: list[str]) -> list[str]:
-    """What a client shows whose sockets, one after another, say this once it has told its queries."""
+    """Return the values that a client shows when its sockets, one after another, send these scripts."""
     waiting = list(scripts)
 
     async def serve(socket: WebSocketRoute) -> None:
@@ -198,25 +198,25 @@ async def shown(page: Page, last: str, *scripts: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-async def test_a_broken_transition_makes_the_client_come_back(page: Page, kind: str) -> None:
-    """S-31: nothing of it is shown; on the next socket the queries are said again, and it goes on."""
+async def test_a_broken_transition_makes_the_client_reconnect(page: Page, kind: str) -> None:
+    """S-31: a broken transition is not shown; the client reconnects, adds its queries again, and continues."""
     first = [transition(0, 5, updated("one")), BROKEN[kind], transition(5, 6, updated("too late"))]
     assert await shown(page, "two", first, [transition(0, 7, updated("two"))]) == ["one", "two"]
 
 
 async def test_an_older_state_is_not_shown_after_a_reconnect(page: Page) -> None:
-    """S-37: what a user sees moves forward only."""
+    """S-37: users only ever see time move forward."""
     first = [transition(0, 5, updated("new")), BROKEN["a gap"]]
     second = [transition(0, 3, updated("old")), transition(3, 8, updated("newest"))]
     assert await shown(page, "newest", first, second) == ["new", "newest"]
 
 
-async def test_a_transition_in_parts_is_joined(page: Page) -> None:
-    """S-80: whatever else comes between its parts."""
+async def test_a_chunked_transition_is_joined(page: Page) -> None:
+    """S-80: the chunks of a transition are joined, with other messages in between."""
     text = transition(0, 5, updated("whole"))
     parts = [text[:40], text[40:80], text[80:]]
     ping = json.dumps({"jsonrpc": "2.0", "method": "tinyvex/ping"})
-    said = [
+    chunks = [
         json.dumps(
             {
                 "jsonrpc": "2.0",
@@ -226,4 +226,4 @@ async def test_a_transition_in_parts_is_joined(page: Page) -> None:
         )
         for n, part in enumerate(parts)
     ]
-    assert await shown(page, "whole", [said[0], ping, *said[1:]]) == ["whole"]
+    assert await shown(page, "whole", [chunks[0], ping, *chunks[1:]]) == ["whole"]

@@ -1,4 +1,4 @@
-"""Going from one thing to another in the dashboard, and what has little room, in a real Chromium."""
+"""Navigation in the dashboard, and its layout in narrow windows, in a real Chromium."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ APP = Path(__file__).resolve().parents[1] / "support" / "awkward.py"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of the awkward app."""
+    """Run a server of the awkward app."""
     with ServerProcess(APP, tmp_path_factory.mktemp("data")) as process:
         yield process
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def tab(browser: Browser, server: ServerProcess) -> AsyncIterator[Page]:
-    """One tab for all tests: each visits what it needs."""
+    """Open one tab for all tests; each visits the view it needs."""
     async with open_tab(browser, server) as page:
         yield page
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def client(server: ServerProcess) -> AsyncIterator[tv.Client]:
-    """Another program."""
+    """Connect another client."""
     async with tv.connect(server.url, server.ready["token"]) as client:
         for weight in range(60):
             await client.mutation("awkward:make", {"weight": weight % 7, "name": f"part {weight}"})
@@ -44,12 +44,12 @@ async def client(server: ServerProcess) -> AsyncIterator[tv.Client]:
 
 
 def rows(page: Page) -> Locator:
-    """The documents shown."""
+    """Return the displayed documents."""
     return page.get_by_role("grid").locator("tbody tr")
 
 
 async def test_columns_are_in_the_order_of_the_code(tab: Page, client: tv.Client) -> None:
-    """And not in that of the alphabet, in which documents have them."""
+    """Columns follow the class, not the alphabetical order of the stored documents."""
     await visit(tab, "data/parts")
     await expect(tab.get_by_role("columnheader")).to_have_text(
         ["_id", "weight", "name", "inside", "belongs_to", "created"]
@@ -57,7 +57,7 @@ async def test_columns_are_in_the_order_of_the_code(tab: Page, client: tv.Client
 
 
 async def test_a_table_is_read_by_an_index(tab: Page, client: tv.Client) -> None:
-    """Whichever it has, in both directions, live as ever."""
+    """A table can be read by any of its indexes, in both directions, live."""
     await visit(tab, "data/parts")
     await tab.get_by_label("Order").select_option("by_weight ↓")
     await client.mutation("awkward:make", {"weight": 900, "name": "the heaviest"})
@@ -67,19 +67,19 @@ async def test_a_table_is_read_by_an_index(tab: Page, client: tv.Client) -> None
 
 @pytest.mark.parametrize(("typed", "seen"), [("41", "the only one"), ("4100", "No such documents"), ("", "part 59")])
 async def test_documents_are_found_by_an_indexed_field(tab: Page, client: tv.Client, typed: str, seen: str) -> None:
-    """Among however many; what is left empty finds all."""
+    """A value of the indexed field selects its documents; an empty one selects all."""
     if typed == "41":
         await client.mutation("awkward:make", {"weight": 41, "name": "the only one"})
     await visit(tab, "data/parts")
     await tab.get_by_label("Order").select_option("by_weight ↑")
-    await tab.get_by_label("Only where weight is").fill(typed)
+    await tab.get_by_label("Only documents with this weight").fill(typed)
     await expect(tab.get_by_role("main")).to_contain_text(seen)
     await expect(rows(tab).filter(visible=True)).to_have_count({"41": 1, "4100": 0, "": 50}[typed])
     await tab.get_by_label("Order").select_option("Newest first")
 
 
 async def test_a_document_has_an_address(tab: Page, client: tv.Client) -> None:
-    """It is open again after a reload, even where its row is on another page; the way back closes it."""
+    """A reload opens the document again, even if its row is on another page; closing it leaves its address."""
     part = await client.mutation("awkward:make", {"weight": 1, "name": "addressed"})
     await visit(tab, "data/parts")
     await rows(tab).filter(has_text="addressed").click()
@@ -93,7 +93,7 @@ async def test_a_document_has_an_address(tab: Page, client: tv.Client) -> None:
 
 
 async def test_an_id_leads_to_its_document(tab: Page, client: tv.Client) -> None:
-    """Where one document names another, one can go there, whatever its table."""
+    """An id in a document links to the document of any table."""
     whole = await client.mutation("awkward:make", {"weight": 5, "name": "the whole"})
     await client.mutation("awkward:make", {"weight": 1, "name": "a half", "belongs_to": whole})
     await visit(tab, "data/parts")
@@ -102,14 +102,14 @@ async def test_an_id_leads_to_its_document(tab: Page, client: tv.Client) -> None
     await expect(tab.get_by_role("article")).to_contain_text('"name": "the whole"')
 
 
-async def test_an_id_of_nothing_is_said(tab: Page) -> None:
-    """In the server's words."""
+async def test_an_unknown_id_is_reported(tab: Page) -> None:
+    """An unknown id shows the server's message."""
     await visit(tab, f"data//{DocumentId(4_000, bytes(16)).text}")
     await expect(tab.get_by_role("alert")).to_contain_text("No such document")
 
 
-async def test_a_place_is_found_by_typing(tab: Page, client: tv.Client) -> None:
-    """Control and K, a few letters of several words, the arrows, and Enter."""
+async def test_an_entry_is_found_by_typing(tab: Page, client: tv.Client) -> None:
+    """Ctrl K, a few letters of several words, the arrows and Enter open an entry."""
     await visit(tab, "log")
     await tab.keyboard.press("Control+K")
     await tab.keyboard.type("awk e")
@@ -123,7 +123,7 @@ async def test_a_place_is_found_by_typing(tab: Page, client: tv.Client) -> None:
 
 
 async def test_a_document_is_found_by_its_id(tab: Page, client: tv.Client) -> None:
-    """As one copies it from a log or a program."""
+    """An id copied from a log or a program opens its document."""
     part = await client.mutation("awkward:make", {"weight": 3, "name": "sought"})
     await tab.get_by_role("button", name="Go to").click()
     await tab.get_by_role("combobox", name="Go to").fill(part)
@@ -131,8 +131,8 @@ async def test_a_document_is_found_by_its_id(tab: Page, client: tv.Client) -> No
     await expect(tab.get_by_role("article")).to_contain_text('"name": "sought"')
 
 
-async def test_the_keys_are_told(tab: Page) -> None:
-    """Where one looks for them; Escape goes back to where one was."""
+async def test_the_keys_are_listed(tab: Page) -> None:
+    """The dialog lists the keys; Escape restores the focus."""
     await visit(tab, "activity")
     await tab.get_by_role("link", name="Activity").focus()
     await tab.keyboard.press("?")
@@ -145,7 +145,7 @@ async def test_the_keys_are_told(tab: Page) -> None:
 
 
 async def test_a_failure_leads_to_its_traceback(tab: Page) -> None:
-    """From what the caller is told to the log's record of the same call, opened."""
+    """A failure links to the log record of the same call, with its traceback open."""
     await visit(tab, "functions/awkward%3Abreaks")
     await tab.get_by_role("button", name="Run").click()
     await tab.get_by_role("region", name="Result").get_by_role("link").click()
@@ -154,8 +154,8 @@ async def test_a_failure_leads_to_its_traceback(tab: Page) -> None:
     await expect(record.get_by_text("ZeroDivisionError")).to_be_visible()
 
 
-async def test_an_object_begins_with_what_it_must_have(tab: Page) -> None:
-    """However its type is named in the schema; what is typed into it reaches the function."""
+async def test_an_object_starts_with_its_required_fields(tab: Page) -> None:
+    """An object's field starts with its required properties, resolved through references; the input reaches the function."""
     await visit(tab, "functions/awkward%3Atotal")
     field = tab.get_by_label("order", exact=True)
     await expect(field).to_have_value('{\n  "lines": [],\n  "note": null\n}')
@@ -164,14 +164,14 @@ async def test_an_object_begins_with_what_it_must_have(tab: Page) -> None:
     await expect(tab.get_by_role("region", name="Result").locator(".json")).to_have_text("7")
 
 
-async def test_a_function_says_what_it_is_for(tab: Page) -> None:
-    """Its docstring."""
+async def test_a_function_shows_its_docstring(tab: Page) -> None:
+    """A function's form shows its docstring."""
     await visit(tab, "functions/awkward%3Atotal")
     await expect(tab.get_by_text("How many articles an order has.")).to_be_visible()
 
 
-async def test_a_type_is_told_by_its_name(tab: Page) -> None:
-    """Though a schema has it elsewhere."""
+async def test_a_type_is_shown_by_name(tab: Page) -> None:
+    """A type defined elsewhere in the schema is shown by its name."""
     await visit(tab, "functions/awkward%3Aparts")
     await expect(tab.get_by_text("returns list of Part")).to_be_visible()
 
@@ -179,8 +179,8 @@ async def test_a_type_is_told_by_its_name(tab: Page) -> None:
 HOSTILE = "<img src=x onerror='window.stolen = 1'><script>window.stolen = 1</script>"
 
 
-async def test_what_an_app_says_is_text(tab: Page) -> None:
-    """In an error's sentence and data, in the lines that a function logs, and in the server's log."""
+async def test_markup_from_an_app_stays_text(tab: Page) -> None:
+    """Markup in an error's message and data, in log lines and in the server's log stays text."""
     await visit(tab, "functions/awkward%3Ashout")
     await tab.get_by_label("text", exact=True).fill(HOSTILE)
     await tab.get_by_role("button", name="Run").click()
@@ -195,16 +195,16 @@ async def test_what_an_app_says_is_text(tab: Page) -> None:
 @pytest.mark.parametrize(
     ("view", "filter", "text"),
     [
-        ("data/parts", "Filter this page", "Nothing on this page has that"),
-        ("data/parts", "Filter tables", "No table has that in its name"),
-        ("functions", "Filter functions", "No function has that in its path"),
-        ("log", "Filter the log", "No record has that"),
+        ("data/parts", "Filter this page", "No document on this page matches"),
+        ("data/parts", "Filter tables", "No table name matches"),
+        ("functions", "Filter functions", "No function path matches"),
+        ("log", "Filter the log", "No record matches"),
     ],
 )
 async def test_a_filter_that_leaves_nothing_says_so(
     tab: Page, client: tv.Client, view: str, filter: str, text: str
 ) -> None:
-    """An empty view would look broken."""
+    """A filter without matches says so, instead of showing an empty view."""
     await visit(tab, view)
     await tab.get_by_label(filter).fill("no such thing")
     await expect(tab.get_by_text(text)).to_be_visible()
@@ -212,8 +212,8 @@ async def test_a_filter_that_leaves_nothing_says_so(
     await expect(tab.get_by_text(text)).to_be_hidden()
 
 
-async def test_a_filter_leads_to_what_it_leaves(tab: Page) -> None:
-    """Enter opens the first; the arrow down goes there."""
+async def test_a_filter_opens_its_first_match(tab: Page) -> None:
+    """Enter in a filter opens the first match; ArrowDown focuses it."""
     await visit(tab, "functions")
     filter = tab.get_by_label("Filter functions")
     await filter.fill("weigh")
@@ -224,8 +224,8 @@ async def test_a_filter_leads_to_what_it_leaves(tab: Page) -> None:
     await filter.fill("")
 
 
-async def test_escape_in_a_filter_is_meant_for_it(tab: Page, client: tv.Client) -> None:
-    """It empties the filter, and the document that is open stays."""
+async def test_escape_in_a_filter_clears_it(tab: Page, client: tv.Client) -> None:
+    """Escape in a filter clears the filter and leaves the open document."""
     part = await client.mutation("awkward:make", {"weight": 1, "name": "staying"})
     await visit(tab, f"data/parts/{part}")
     await expect(tab.get_by_role("article")).to_contain_text('"name": "staying"')
@@ -237,8 +237,8 @@ async def test_escape_in_a_filter_is_meant_for_it(tab: Page, client: tv.Client) 
     await expect(tab.get_by_role("article")).to_have_count(0)
 
 
-async def test_a_deep_value_keeps_its_shape(tab: Page, client: tv.Client) -> None:
-    """A line is as deep as it is and does not break for that: one scrolls there."""
+async def test_a_deep_value_does_not_wrap(tab: Page, client: tv.Client) -> None:
+    """A deeply nested line does not wrap at its indentation; it scrolls instead."""
     part = await client.mutation("awkward:make", {"weight": 1, "depth": 30})
     await visit(tab, f"data/parts/{part}")
     lines = tab.get_by_role("article").locator(".json-line").filter(has_text='"inside": {')
@@ -247,8 +247,8 @@ async def test_a_deep_value_keeps_its_shape(tab: Page, client: tv.Client) -> Non
     assert heights == [19]
 
 
-async def test_only_the_line_that_changed_lights_up(tab: Page, client: tv.Client) -> None:
-    """What one reads or has selected in the others stays."""
+async def test_only_a_changed_line_is_highlighted(tab: Page, client: tv.Client) -> None:
+    """Only the changed line is highlighted; the selection in other lines is preserved."""
     part = await client.mutation("awkward:make", {"weight": 1})
     await visit(tab, f"data/parts/{part}")
     article = tab.get_by_role("article", name=part)
@@ -257,8 +257,8 @@ async def test_only_the_line_that_changed_lights_up(tab: Page, client: tv.Client
     await expect(article.locator(".flash")).to_have_text(re.compile('"weight": 77'))
 
 
-async def test_only_what_is_new_in_a_live_result_lights_up(tab: Page, client: tv.Client) -> None:
-    """Lines before and after it are the same elements as before."""
+async def test_only_a_new_line_of_a_live_result_is_highlighted(tab: Page, client: tv.Client) -> None:
+    """Lines before and after a new one in a live result remain the same elements."""
     await visit(tab, "functions/awkward%3Aparts")
     await tab.get_by_role("button", name="Watch live").click()
     lines = tab.get_by_role("region", name="Result").locator(".json-line")
@@ -272,8 +272,8 @@ async def test_only_what_is_new_in_a_live_result_lights_up(tab: Page, client: tv
     await tab.get_by_role("button", name="Stop watching").click()
 
 
-async def test_what_comes_above_moves_nothing(tab: Page, client: tv.Client) -> None:
-    """A row that one looks at stays where it is when others are inserted before it."""
+async def test_rows_inserted_above_move_nothing(tab: Page, client: tv.Client) -> None:
+    """A row in view does not move when others are inserted before it."""
     await visit(tab, "data/parts")
     await expect(rows(tab)).to_have_count(50)
     row = rows(tab).nth(20)
@@ -286,7 +286,7 @@ async def test_what_comes_above_moves_nothing(tab: Page, client: tv.Client) -> N
 
 @pytest.mark.parametrize("width", [900, 640])
 async def test_a_document_has_room_in_a_narrow_window(tab: Page, client: tv.Client, width: int) -> None:
-    """In half a screen, or at twice the size in a whole one, it lies over its table, with all of its buttons."""
+    """In half a screen, or at double zoom, a document covers its table, with all of its buttons visible."""
     part = await client.mutation("awkward:make", {"weight": 1, "name": "narrow"})
     await tab.set_viewport_size({"width": width, "height": 600})
     await visit(tab, f"data/parts/{part}")
@@ -301,7 +301,7 @@ async def test_a_document_has_room_in_a_narrow_window(tab: Page, client: tv.Clie
 
 
 async def test_a_result_is_seen_in_a_narrow_window(tab: Page) -> None:
-    """Below its form."""
+    """In a narrow window the result is below the form."""
     await tab.set_viewport_size({"width": 900, "height": 360})
     await visit(tab, "functions/awkward%3Amake")
     await tab.get_by_label("weight", exact=True).fill("4")
@@ -310,8 +310,8 @@ async def test_a_result_is_seen_in_a_narrow_window(tab: Page) -> None:
     await tab.set_viewport_size({"width": 1280, "height": 800})
 
 
-async def test_what_is_drawn_small_keeps_its_name(tab: Page) -> None:
-    """For who hears the page: the views' names, and how the connection is."""
+async def test_collapsed_labels_keep_their_names(tab: Page) -> None:
+    """Screen readers still get the names of the views and the state of the connection."""
     await tab.set_viewport_size({"width": 640, "height": 400})
     for name in ("Data", "Functions", "Activity", "Log"):
         await expect(tab.get_by_role("link", name=name, exact=True)).to_be_visible()

@@ -1,4 +1,4 @@
-"""A real Chromium, the one that this machine has, and pages of strangers for it to visit."""
+"""The Chromium of this machine, and pages of a foreign origin for it to visit."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NAMES = ["chromium", "chromium-browser", "google-chrome"]
 
 
 def find_chromium() -> str:
-    """Its path; skips the test where there is none, and fails it under `make test-all`."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    return found or required_program(NAMES[0])
+    """Return its path; if there is none, skip the test, or fail it under `make test-all`."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    return path or required_program(NAMES[0])
 
 
 @asynccontextmanager
 async def running_browser(*arguments: str) -> AsyncIterator[Browser]:
-    """A browser of its own, without windows, with a fresh profile."""
+    """Run a headless browser with a fresh profile."""
     path = find_chromium()
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     async with async_playwright() as playwright:
@@ -41,16 +41,16 @@ async def running_browser(*arguments: str) -> AsyncIterator[Browser]:
 
 async def close_soon(what: Browser | BrowserContext) -> None:
     """
-    Close it; what does not close in time is left to the end of its program, which this program waits for.
+    Close a browser, or leave it to exit together with its driver, which is awaited.
 
-    Chromium sometimes does not answer when it is told to close: that is no matter of ours.
+    Chromium sometimes does not respond to a request to close; that is not a failure of the product.
     """
     with anyio.move_on_after(CLOSE_SECONDS):
         await what.close()
 
 
 class _Page(BaseHTTPRequestHandler):
-    """The same empty page for every path."""
+    """A handler that returns the same empty page for every path."""
 
     def do_GET(self) -> None:
         body = b"<!doctype html><title>A stranger</title>"
@@ -61,12 +61,12 @@ class _Page(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def page_of_a_stranger() -> Iterator[str]:
-    """A web server of another origin; where its page is."""
+    """Run a web server of another origin and return its address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

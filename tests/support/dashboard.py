@@ -1,4 +1,4 @@
-"""A browser tab with a server's dashboard, and a client beside it."""
+"""A browser tab with a server's dashboard, alongside another client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WINDOW = {"width": 1280, "height": 800}
 
 
 def get(server: ServerProcess, path: str, token: str | None = None, **headers: str) -> tuple[int, dict[str, str], str]:
-    """Status, headers and text of an answer."""
+    """Return the status, headers and text of a response."""
     connection = http.client.HTTPConnection("127.0.0.1", server.ready["port"], timeout=10)
     try:
         if token is not None:
@@ -33,25 +33,25 @@ def get(server: ServerProcess, path: str, token: str | None = None, **headers: s
 
 
 def admin_token(server: ServerProcess) -> str:
-    """From the file that who runs the server can read."""
+    """Read the admin token from the discovery file."""
     data = Path(server.command[server.command.index("--data") + 1])
     return str(json.loads((data / "server.json").read_text(encoding="utf-8"))["adminToken"])
 
 
 def page_of(server: ServerProcess) -> str:
-    """The dashboard's address."""
+    """Return the dashboard's address."""
     return f"http://127.0.0.1:{server.ready['port']}/_dashboard"
 
 
 def link(server: ServerProcess) -> str:
-    """A link that is good once."""
+    """Create a single-use link."""
     code = json.loads(get(server, "/_dashboard/link", admin_token(server))[2])["code"]
     return f"{page_of(server)}#code={code}"
 
 
 @asynccontextmanager
 async def context_of(browser: Browser, scheme: str = "light") -> AsyncIterator[BrowserContext]:
-    """Cookies and storage of its own."""
+    """Open a context with its own cookies and storage."""
     context = await browser.new_context(viewport=WINDOW, color_scheme=scheme)  # type: ignore[arg-type]
     context.set_default_timeout(10_000)
     try:
@@ -62,7 +62,7 @@ async def context_of(browser: Browser, scheme: str = "light") -> AsyncIterator[B
 
 @asynccontextmanager
 async def open_tab(browser: Browser, server: ServerProcess, scheme: str = "light") -> AsyncIterator[Page]:
-    """A tab that was let in; nothing may have gone wrong in it when it closes."""
+    """Open a tab with access; fail if it reported any error by the time it closes."""
     async with context_of(browser, scheme) as context:
         page = await context.new_page()
         wrong: list[str] = []
@@ -75,5 +75,5 @@ async def open_tab(browser: Browser, server: ServerProcess, scheme: str = "light
 
 
 async def visit(page: Page, view: str) -> None:
-    """Another view of the same tab."""
+    """Show another view in the same tab."""
     await page.evaluate("(view) => { location.hash = `#/${view}`; }", view)

@@ -1,16 +1,16 @@
-// How this tab was let in: a code in the address's fragment, used once, then a token that only this tab has.
+// The credential of this tab: a single-use code from the URL fragment, then a token that only this tab has.
 
 const KEY = "tinyvex-dashboard-token";
 const CODE_PREFIX = "dashboard:";
 
-/** The code that the address had, which it has no more; null where there was none. */
+/** Return the code in the URL and remove it from there; null if there is none. */
 export function takeCode() {
   const code = /^#code=(.+)$/.exec(location.hash)?.[1] ?? null;
   if (code !== null) history.replaceState(null, "", location.pathname);
   return code;
 }
 
-/** What to show the server, and what it gave. */
+/** The credential to send to the server. */
 export class Access {
   constructor(code) {
     this.#code = code;
@@ -18,23 +18,23 @@ export class Access {
 
   #code;
 
-  /** A token, or else the code for one; null where this tab has neither. */
+  /** The code if there is one, else the stored token; null if this tab has neither. */
   get token() {
     return this.#code !== null ? CODE_PREFIX + this.#code : sessionStorage.getItem(KEY);
   }
 
-  /** Whether what is shown is a code. */
+  /** Whether the credential is a code. */
   get isByLink() {
     return this.#code !== null;
   }
 
-  /** The server let this tab in, perhaps with a token of its own. */
+  /** Store the token of an accepted connection, if the server issued one. */
   welcome({ token }) {
     if (token !== undefined && token !== null) sessionStorage.setItem(KEY, token);
     this.#code = null;
   }
 
-  /** What was shown is good for nothing: whether there is something else to show. */
+  /** Discard the refused credential; return whether another one is left to try. */
   refused() {
     if (this.#code === null) sessionStorage.removeItem(KEY);
     this.#code = null;

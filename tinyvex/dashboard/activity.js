@@ -1,7 +1,7 @@
-// What the server does: figures, charts, who watches what, and who is connected.
+// The server's activity: figures, charts, live queries and connections.
 
 import { Chart } from "./chart.js";
-import { flash, h, rove, say, show } from "./dom.js";
+import { flash, h, roveFocus, setText, show } from "./dom.js";
 import { age, bytes, count, duration } from "./values.js";
 
 const LATENCY_SECONDS = 60;
@@ -17,8 +17,8 @@ export class ActivityView {
       [{ name: "p50", title: "p50", style: "two" }, { name: "p99", title: "p99", style: "one" }],
       (value) => (value === 0 ? "0" : duration(value)),
     );
-    this.#queries = new Listing("Live queries", "Nobody watches a query.", QUERY_COLUMNS, (row) => `${row.path} ${row.arguments}`);
-    this.#connections = new Listing("Connections", "Nobody is connected.", CONNECTION_COLUMNS, (row) => `${row.session} ${row.name} ${row.subject}`);
+    this.#queries = new Listing("Live queries", "No live queries.", QUERY_COLUMNS, (row) => `${row.path} ${row.arguments}`);
+    this.#connections = new Listing("Connections", "No connections.", CONNECTION_COLUMNS, (row) => `${row.session} ${row.name} ${row.subject}`);
     this.element = h(
       "div",
       { class: "page scroll" },
@@ -76,18 +76,18 @@ class Tiles {
     const newest = samples.at(-1) ?? {};
     const minute = samples.slice(-LATENCY_SECONDS).map(({ p99 }) => p99).filter((value) => value !== null);
     const share = counters.recomputations === 0 ? "–" : `${Math.round((100 * counters.recomputations_unchanged) / counters.recomputations)} %`;
-    const told = [
+    const figures = [
       [`${count(newest.commits ?? 0)}/s`, `${count(store.commits)} so far`],
       [minute.length > 0 ? duration(Math.max(...minute)) : "–", "highest in 1 min"],
       [count(connectionsTotal), `${bytes(newest.bytesSent ?? 0)}/s sent`],
-      [count(liveQueriesTotal), `${bytes(counters.kept_bytes)} kept`],
+      [count(liveQueriesTotal), `${bytes(counters.kept_bytes)} cached`],
       [`${count(newest.recomputations ?? 0)}/s`, `${count(counters.recomputations)} so far`],
-      [share, "ran for nothing"],
+      [share, "of reruns had no effect"],
       [bytes(store.fileBytes), `and ${bytes(store.walBytes)} of WAL`],
     ];
-    told.forEach(([value, note], place) => {
-      say(this.#cells[place][0], value);
-      say(this.#cells[place][1], note);
+    figures.forEach(([value, note], index) => {
+      setText(this.#cells[index][0], value);
+      setText(this.#cells[index][1], note);
     });
   }
 }
@@ -95,7 +95,7 @@ class Tiles {
 const QUERY_COLUMNS = [
   ["Query", (row) => row.path, "name"],
   ["Arguments", (row) => (row.arguments === "{}" ? "" : row.arguments), "mono faint wide"],
-  ["Watched by", (row) => count(row.subscribers), "right"],
+  ["Subscribers", (row) => count(row.subscribers), "right"],
   ["Ran", (row) => count(row.recomputations), "right lit"],
   ["Unchanged", (row) => count(row.unchanged), "right"],
   ["Last", (row) => (row.seconds === 0 ? "–" : duration(row.seconds)), "right"],
@@ -104,10 +104,10 @@ const QUERY_COLUMNS = [
 
 const CONNECTION_COLUMNS = [
   ["Connection", (row) => `${row.number}${row.isOwn ? " · this tab" : ""}`, "name number"],
-  ["Who", (row) => [row.name, row.subject].filter(Boolean).join(" · ") || (row.admin ? "administrator" : "a client"), "wide"],
-  ["For", (row) => age(row.seconds), "right"],
+  ["Client", (row) => [row.name, row.subject].filter(Boolean).join(" · ") || (row.admin ? "administrator" : "anonymous"), "wide"],
+  ["Connected", (row) => age(row.seconds), "right"],
   ["Queries", (row) => count(row.queries), "right"],
-  ["Calls open", (row) => count(row.requests), "right"],
+  ["Open calls", (row) => count(row.requests), "right"],
   ["Received", (row) => bytes(row.bytesReceived), "right"],
   ["Sent", (row) => bytes(row.bytesSent), "right"],
   ["Unread", (row) => bytes(row.bytesWaiting), "right"],
@@ -123,7 +123,7 @@ class Listing {
       class: "filter", type: "search", placeholder: "Filter", "aria-label": `Filter ${title}`, "data-filter": true, oninput: () => this.#narrow(),
     });
     this.#rows = h("tbody");
-    this.#settle = rove(this.#rows, "tr");
+    this.#settle = roveFocus(this.#rows, "tr");
     this.#empty = h("p", { class: "empty" }, empty);
     const head = h("thead", {}, h("tr", {}, columns.map(([name, , style]) => h("th", { scope: "col", class: style.includes("right") ? "right" : null }, name))));
     const table = h("table", { class: "grid plain", "aria-label": title }, head, this.#rows);
@@ -141,14 +141,14 @@ class Listing {
   #shown = new Map(); // key -> {element, cells, row}
 
   fill(rows, total) {
-    say(this.#total, total > rows.length ? `${rows.length} of ${count(total)}` : count(total));
+    setText(this.#total, total > rows.length ? `${rows.length} of ${count(total)}` : count(total));
     this.#empty.hidden = rows.length > 0;
     const before = this.#shown;
     this.#shown = new Map(rows.map((row) => [row.key, before.get(row.key) ?? this.#make()]));
     for (const [key, { element }] of before) if (!this.#shown.has(key)) element.remove();
-    rows.forEach((row, place) => {
+    rows.forEach((row, index) => {
       const entry = this.#shown.get(row.key);
-      if (this.#rows.children[place] !== entry.element) this.#rows.insertBefore(entry.element, this.#rows.children[place] ?? null);
+      if (this.#rows.children[index] !== entry.element) this.#rows.insertBefore(entry.element, this.#rows.children[index] ?? null);
       this.#columns.forEach(([, text, style, isBad], column) => this.#fillCell(entry.cells[column], text(row), style, isBad?.(row)));
       entry.row = row;
     });
@@ -163,7 +163,7 @@ class Listing {
   #fillCell(cell, text, style, isBad = false) {
     if (cell.textContent === text) return;
     const wasEmpty = cell.textContent === "";
-    say(cell, text);
+    setText(cell, text);
     cell.title = text.length > 24 ? text : "";
     cell.classList.toggle("bad", isBad);
     if (!wasEmpty && style.includes("lit")) flash(cell);

@@ -1,6 +1,6 @@
-// A line chart over the last minutes, drawn by hand.
+// A line chart of the last minutes, drawn as SVG.
 
-import { h, say, show, svg } from "./dom.js";
+import { h, setText, show, svg } from "./dom.js";
 
 const HEIGHT = 150;
 const LEFT = 58;
@@ -12,7 +12,7 @@ const SECONDS = 300;
 /**
  * A chart of samples: each has `time`, in milliseconds, and a number or null under each line's `name`.
  *
- * `lines` are `{name, title, style}`, `format` makes a label of a number.
+ * `lines` are `{name, title, style}`; `format` turns a number into a label.
  */
 export class Chart {
   constructor(title, lines, format) {
@@ -20,7 +20,7 @@ export class Chart {
     this.#format = format;
     this.#drawing = svg("svg", { class: "chart", height: HEIGHT, role: "img", "aria-label": title });
     this.#values = lines.map(({ style }) => h("span", { class: `number value ${style}` }));
-    const legend = lines.map(({ title: name, style }, place) => h("span", { class: `key ${style}` }, name, " ", this.#values[place]));
+    const legend = lines.map(({ title: name, style }, index) => h("span", { class: `key ${style}` }, name, " ", this.#values[index]));
     this.#at = h("span", { class: "faint number" });
     this.element = h("figure", { class: "card figure" }, h("figcaption", {}, h("span", { class: "grow" }, title), this.#at, legend), this.#drawing);
     this.#drawing.addEventListener("pointermove", (event) => this.#point(event.offsetX));
@@ -70,14 +70,14 @@ export class Chart {
       this.#pointed !== null && shown ? svg("line", { class: "pointer", x1: x(shown.time), x2: x(shown.time), y1: TOP, y2: HEIGHT - BOTTOM }) : null,
     );
     this.#drawing.dataset.points = samples.length;
-    this.#lines.forEach(({ name }, place) => {
+    this.#lines.forEach(({ name }, index) => {
       const value = shown?.[name];
-      say(this.#values[place], value === null || value === undefined ? "–" : this.#format(value));
+      setText(this.#values[index], value === null || value === undefined ? "–" : this.#format(value));
     });
-    say(this.#at, this.#pointed !== null && shown ? new Date(shown.time).toLocaleTimeString("en-GB") : "");
+    setText(this.#at, this.#pointed !== null && shown ? new Date(shown.time).toLocaleTimeString("en-GB") : "");
   }
 
-  /** What the legend speaks of: the sample pointed at, or the newest. */
+  /** Return the sample that the legend shows: the one under the pointer, or the newest. */
   #nearest(x) {
     if (this.#pointed === null) return this.#samples.at(-1);
     return this.#samples.reduce((best, sample) => (best && Math.abs(x(best.time) - this.#pointed) <= Math.abs(x(sample.time) - this.#pointed) ? best : sample), null);
@@ -89,15 +89,15 @@ export class Chart {
       svg("text", { class: "tick", x: LEFT - 8, y: y(value) + 3.5, "text-anchor": "end" }, this.#format(value)),
     ]);
     const minutes = [5, 4, 3, 2, 1, 0].map((minute) => {
-      const place = width - RIGHT - (minute / 5) * (width - LEFT - RIGHT);
+      const left = width - RIGHT - (minute / 5) * (width - LEFT - RIGHT);
       const anchor = minute === 0 ? "end" : "middle";
-      return svg("text", { class: "tick", x: place, y: HEIGHT - 5, "text-anchor": anchor }, minute === 0 ? "now" : `−${minute} min`);
+      return svg("text", { class: "tick", x: left, y: HEIGHT - 5, "text-anchor": anchor }, minute === 0 ? "now" : `−${minute} min`);
     });
     return [levels, minutes];
   }
 }
 
-/** A line, broken where there is no number, with its area below. */
+/** Draw a line with its area below; null values interrupt it. */
 function lineOf(samples, name, style, x, y) {
   const runs = [];
   let run = [];
@@ -110,13 +110,13 @@ function lineOf(samples, name, style, x, y) {
   if (run.length > 0) runs.push(run);
   return runs.map((points) => {
     if (points.length === 1) return svg("circle", { class: `spot ${style}`, cx: points[0][0], cy: points[0][1], r: 1.5 });
-    const path = points.map(([px, py], place) => `${place === 0 ? "M" : "L"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");
+    const path = points.map(([px, py], index) => `${index === 0 ? "M" : "L"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");
     const area = `${path}L${points.at(-1)[0].toFixed(1)} ${y(0)}L${points[0][0].toFixed(1)} ${y(0)}Z`;
     return [svg("path", { class: `area ${style}`, d: area }), svg("path", { class: `stroke ${style}`, d: path })];
   });
 }
 
-/** The next 1, 2 or 5 times a power of ten at or above a number: where an axis ends. */
+/** Round a number up to 1, 2 or 5 times a power of ten, for the end of an axis. */
 function ceiling(number) {
   if (number <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(number));

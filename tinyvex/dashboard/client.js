@@ -1,24 +1,26 @@
-// A client of the sync protocol: live queries and calls over one WebSocket that comes back by itself.
-// The numbers in comments are rules of protocol/SPEC.md.
+// A client of the sync protocol: live queries and calls over one WebSocket that reconnects automatically.
+// The numbers in comments refer to rules of protocol/SPEC.md.
 
 import { RemoteError, lost } from "./remote_error.js";
 
 const PROTOCOL_VERSION = 1;
 const FINAL = ["SessionReplaced", "Unauthenticated", "Forbidden", "SessionIdentity", "UnsupportedVersion", "ObservedTsAhead"];
 const SILENCE_MS = 45_000;
-const DOUBT_MS = 2_000;
+const SUSPECT_MS = 2_000;
 const PAUSE_MIN_MS = 300;
 const PAUSE_MAX_MS = 10_000;
 
-/** 32 letters that nobody can guess; `crypto.randomUUID` is not there on every address. */
+/** Return 32 unguessable hexadecimal digits; `crypto.randomUUID` is unavailable on insecure origins. */
 function randomName() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**
- * `token` is a function that returns what to show the server; `onState(state)` is told of
+ * One session with a server.
+ *
+ * `token` is a function that returns the credential to send; `onState(state)` receives
  * `{kind: "connecting"}`, `{kind: "open", welcome}`, `{kind: "lost", retryAt}` and, finally, `{kind: "refused", error}`.
- * With `actingAs` functions see these claims as `ctx.auth`.
+ * With `actingAs`, functions see these claims as `ctx.auth`.
  */
 export class Client {
   constructor(url, token, onState, actingAs = null) {
@@ -53,7 +55,7 @@ export class Client {
   #toAdd = new Set();
   #toRemove = new Set();
   #querySet = 0;
-  #resumed = 0; // the query set's version that has all queries again, on this socket
+  #resumed = 0; // the first query set version that restores all queries on this socket
   #flushing = false;
   #version = null;
   #chunks = [];
@@ -71,7 +73,7 @@ export class Client {
     socket.onclose = ({ code, reason }) => socket === this.#socket && this.#closed(reason || `closed with ${code}`);
   }
 
-  /** Another client whose functions see these claims: a session belongs to one identity (S-86). */
+  /** Open another client that acts as these claims: a session belongs to one identity (S-86). */
   static actingAs(client, claims) {
     return new Promise((resolve, reject) => {
       const onState = ({ kind, error }) => {
@@ -83,12 +85,12 @@ export class Client {
     });
   }
 
-  /** The server does not answer elsewhere: come back, unless it was heard here just now. */
-  doubt() {
-    if (this.#isOpen && performance.now() - this.#heardAt > DOUBT_MS) this.#restart("the server does not answer");
+  /** Reconnect because the server does not answer HTTP, unless this socket received a message just now. */
+  suspect() {
+    if (this.#isOpen && performance.now() - this.#heardAt > SUSPECT_MS) this.#restart("the server does not answer");
   }
 
-  /** End the connection for good. */
+  /** Close the connection permanently. */
   close() {
     this.refusal = lost();
     clearInterval(this.#silence);
@@ -96,7 +98,7 @@ export class Client {
     this.#restart("closed");
   }
 
-  /** Watch a query: `listener` is told `{value}` or `{error}`, with `logLines`; what is returned ends it. */
+  /** Subscribe to a query: `listener` receives `{value}` or `{error}`, with `logLines`. Returns a function that unsubscribes. */
   watch(path, args, listener) {
     const id = this.#lastQuery++;
     this.#queries.set(id, { path, args, listener, staged: null });
@@ -109,7 +111,7 @@ export class Client {
     };
   }
 
-  /** Run a function once; the answer has `value`, `logLines` and, but for actions, `ts`. */
+  /** Run a function once; the answer has `value`, `logLines` and, except for actions, `ts`. */
   call(kind, path, args) {
     if (kind === "mutation") {
       const requestId = this.#requests++;
@@ -142,7 +144,7 @@ export class Client {
     try {
       welcome = await this.#request("connect", params);
     } catch {
-      return; // the fatalError behind it says why, and the socket closes
+      return; // the following fatalError has the reason, and the socket closes
     }
     this.#startSocket(welcome);
     if (this.#actingAs !== null && !(await this.#authenticate())) return;
@@ -200,10 +202,10 @@ export class Client {
   }
 
   #watchSilence() {
-    if (this.#socket !== null && performance.now() - this.#heardAt > SILENCE_MS) this.#restart("nothing was heard");
+    if (this.#socket !== null && performance.now() - this.#heardAt > SILENCE_MS) this.#restart("the server is silent");
   }
 
-  /** S-31: what was staged is dropped, and the client comes back. */
+  /** Drop staged results and reconnect (S-31). */
   #restart(reason) {
     const socket = this.#socket;
     this.#closeReason = reason;
@@ -250,7 +252,7 @@ export class Client {
         if (this.#version !== null && this.#version.ts >= result.ts) this.#complete(requestId);
       },
       (error) => {
-        if (error.name === "ConnectionLost") return; // it is sent again
+        if (error.name === "ConnectionLost") return; // it is resent after the reconnect
         this.#mutations.delete(requestId);
         mutation.reject(error);
       },
@@ -292,7 +294,7 @@ export class Client {
   // Transitions.
 
   #chunk({ partNumber, partsTotal, chunk }) {
-    if (partNumber !== this.#chunks.length) return this.#restart("a part of a transition is missing"); // S-81
+    if (partNumber !== this.#chunks.length) return this.#restart("a chunk of a transition is missing"); // S-81
     this.#chunks.push(chunk);
     if (this.#chunks.length < partsTotal) return;
     const { params } = JSON.parse(this.#chunks.join(""));
@@ -304,7 +306,7 @@ export class Client {
     const known = this.#version;
     const parts = ["querySet", "identity", "ts"];
     if (parts.some((part) => startVersion[part] !== known[part] || endVersion[part] < known[part]))
-      return this.#restart("a transition does not continue the one before"); // S-29, S-30
+      return this.#restart("a transition does not continue the previous one"); // S-29, S-30
     for (const modification of modifications) {
       const query = this.#queries.get(modification.queryId);
       const { type, value, error, logLines } = modification;
@@ -312,7 +314,7 @@ export class Client {
         if (query) query.staged = { value, logLines: logLines ?? [] };
       } else if (type === "QueryFailed") {
         if (query) query.staged = { error: new RemoteError(error), logLines: logLines ?? [] };
-      } else if (type !== "QueryRemoved") return this.#restart(`what is ${type}?`); // S-8; patches were declined
+      } else if (type !== "QueryRemoved") return this.#restart(`unknown modification ${type}`); // S-8; patches were declined
     }
     this.#version = endVersion;
     if (endVersion.ts < this.#observed || endVersion.querySet < this.#resumed) return; // S-37

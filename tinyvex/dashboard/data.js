@@ -1,13 +1,13 @@
-// The tables with their counts, and one of them opened.
+// The list of tables with their counts, and one open table.
 
-import { calm, flash, h, lead, rove, say, show } from "./dom.js";
+import { throttle, flash, h, connectFilter, roveFocus, setText, show } from "./dom.js";
 import { TableView } from "./table.js";
 import { count, fieldOf } from "./values.js";
 
-const LIVE_COUNT_MAX = 5_000; // a count looks at every key: a larger table is counted now and then, not at each commit
+const LIVE_COUNT_MAX = 5_000; // a count visits every key, so a larger table is counted at intervals, not at each commit
 const COUNT_INTERVAL_MS = 5_000;
 
-/** The view at `#/data`, `#/data/TABLE`, `#/data/TABLE/ID` and, whatever its table is, `#/data//ID`. */
+/** The view at `#/data`, `#/data/TABLE`, `#/data/TABLE/ID` and `#/data//ID`, for an id of any table. */
 export class DataView {
   constructor(client, figures) {
     this.#client = client;
@@ -16,9 +16,9 @@ export class DataView {
       class: "filter", type: "search", placeholder: "Filter tables", "aria-label": "Filter tables", oninput: () => this.#narrow(),
     });
     this.#list = h("nav", { class: "list", "aria-label": "Tables" });
-    this.#settle = rove(this.#list, ".item");
-    lead(this.#filter, this.#list, ".item");
-    this.#none = h("p", { class: "empty", hidden: true }, "No table has that in its name.");
+    this.#settle = roveFocus(this.#list, ".item");
+    connectFilter(this.#filter, this.#list, ".item");
+    this.#none = h("p", { class: "empty", hidden: true }, "No table name matches.");
     this.#body = h("section", { class: "body" });
     this.element = h("div", { class: "split" }, h("div", { class: "pane" }, h("h1", {}, "Data"), this.#filter, this.#none, this.#list), this.#body);
     show(this.#list, Array.from({ length: 4 }, () => h("div", { class: "item ghost" })));
@@ -45,13 +45,13 @@ export class DataView {
     this.#open();
   }
 
-  /** An id has its table in it, which the server can read. */
+  /** Ask the server for the table of an id, which the id encodes. */
   async #find(document) {
-    const found = await this.#client.call("query", "_system:history", { document, after: Number.MAX_SAFE_INTEGER }).catch((error) => ({ error }));
-    if (found.error === undefined) return location.replace(`#/data/${encodeURIComponent(found.value.table)}/${document}`);
+    const answer = await this.#client.call("query", "_system:history", { document, after: Number.MAX_SAFE_INTEGER }).catch((error) => ({ error }));
+    if (answer.error === undefined) return location.replace(`#/data/${encodeURIComponent(answer.value.table)}/${document}`);
     this.#table?.close();
     this.#table = null;
-    show(this.#body, h("div", { class: "hollow", role: "alert" }, h("h2", {}, "No such document"), h("p", {}, found.error.message)));
+    show(this.#body, h("div", { class: "hollow", role: "alert" }, h("h2", {}, "No such document"), h("p", {}, answer.error.message)));
   }
 
   close() {
@@ -84,7 +84,7 @@ export class DataView {
     const number = h("span", { class: "number faint" });
     const item = h("a", { class: "item", href: `#/data/${encodeURIComponent(name)}`, title: name }, h("span", { class: "grow clip" }, name), number);
     const counter = new Counter(this.#client, name, (total, isFirst) => {
-      say(number, count(total));
+      setText(number, count(total));
       if (!isFirst) flash(number);
       this.#table?.counted(name, total);
     });
@@ -116,13 +116,13 @@ export class DataView {
   }
 }
 
-/** A table's count: live while it is small, then asked for now and then. */
+/** A table's count: live while the table is small, then polled. */
 class Counter {
   constructor(client, table, listener) {
     this.#client = client;
     this.#args = { table };
     this.#listener = listener;
-    this.#unwatch = client.watch("_system:count", this.#args, calm(({ value }) => this.#take(value)));
+    this.#unwatch = client.watch("_system:count", this.#args, throttle(({ value }) => this.#take(value)));
   }
 
   #client;

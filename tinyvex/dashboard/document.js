@@ -1,13 +1,13 @@
-// One document, whole and live, or its history.
+// One complete document, updated live, or its history.
 
-import { calm, h, say, show } from "./dom.js";
+import { throttle, h, setText, show } from "./dom.js";
 import { HistoryView } from "./history.js";
 import { json, renew } from "./json.js";
-import { bytes, moment, shortId } from "./values.js";
+import { bytes, timeOf, shortId } from "./values.js";
 
-/** A document beside its table; it is followed as long as it is open. */
+/** An open document next to its table, updated live. */
 export class DocumentView {
-  /** `document` is null where nobody has it yet: then it is looked for by its id. */
+  /** If `document` is null, it is fetched by its id. */
   constructor(client, table, id, document, onClose) {
     this.id = id;
     this.#client = client;
@@ -43,7 +43,7 @@ export class DocumentView {
   #copied;
   #known = null;
   #isClosed = false;
-  #take = calm(({ value }) => value !== undefined && this.#fill(value.items.find(({ _id }) => _id === this.id)));
+  #take = throttle(({ value }) => value !== undefined && this.#fill(value.items.find(({ _id }) => _id === this.id)));
 
   close() {
     this.#isClosed = true;
@@ -65,10 +65,10 @@ export class DocumentView {
     }
   }
 
-  /** By its place in the index: so it is followed on whatever page it would be. */
+  /** Subscribe to the document by its index position, independently of the page that contains it. */
   #follow(document) {
     this.#fill(document);
-    say(this.#created, `created ${moment(document._creationTime)}`);
+    setText(this.#created, `created ${timeOf(document._creationTime)}`);
     const args = { table: this.#table, eq: { _creationTime: document._creationTime }, size: 8 };
     this.#unwatch = this.#client.watch("_system:rows", args, this.#take);
   }
@@ -83,13 +83,13 @@ export class DocumentView {
   #fill(document) {
     if (document === undefined) {
       this.#known = this.#block = null;
-      say(this.#size, "");
-      return show(this.#text, h("div", { class: "hollow" }, h("h2", {}, "Deleted"), h("p", {}, "This document is gone; its history tells what it was.")));
+      setText(this.#size, "");
+      return show(this.#text, h("div", { class: "hollow" }, h("h2", {}, "Deleted"), h("p", {}, "This document was deleted; its history shows earlier revisions.")));
     }
     const text = JSON.stringify(document, null, 2);
     if (text === this.#known) return;
     this.#known = text;
-    say(this.#size, bytes(new TextEncoder().encode(JSON.stringify(document)).length));
+    setText(this.#size, bytes(new TextEncoder().encode(JSON.stringify(document)).length));
     if (this.#block === null) show(this.#text, (this.#block = json(document)));
     else renew(this.#block, document);
   }
@@ -98,10 +98,10 @@ export class DocumentView {
     if (this.#known === null) return;
     try {
       await navigator.clipboard.writeText(this.#known);
-      say(this.#copied, "Copied");
+      setText(this.#copied, "Copied");
     } catch {
-      say(this.#copied, "Not allowed here");
+      setText(this.#copied, "Not permitted");
     }
-    setTimeout(() => say(this.#copied, "Copy"), 1_500);
+    setTimeout(() => setText(this.#copied, "Copy"), 1_500);
   }
 }

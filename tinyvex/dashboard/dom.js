@@ -1,18 +1,18 @@
-// Elements without markup: text is only ever text, so nothing that a document says can become part of the page.
+// Elements without markup: strings only ever become text nodes, so no document can inject markup into the page.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * Make an element.
+ * Create an element.
  *
- * `properties` are attributes; a function is a listener of the event after its `on`; true is an empty attribute;
- * false, null and undefined leave it out. `children` are nodes, texts, or lists of both.
+ * `properties` are attributes. A function is an event listener, under `on` and the event's name; true is an empty attribute;
+ * false, null and undefined omit the attribute. `children` are nodes, strings, or lists of both.
  */
 export function h(name, properties = {}, ...children) {
   return fill(document.createElement(name), properties, children);
 }
 
-/** Make an element of a drawing. */
+/** Create an SVG element. */
 export function svg(name, properties = {}, ...children) {
   return fill(document.createElementNS(SVG, name), properties, children);
 }
@@ -27,21 +27,22 @@ function fill(element, properties, children) {
   return element;
 }
 
-/** Put other children into an element. */
+/** Replace the children of an element. */
 export function show(element, ...children) {
   element.replaceChildren(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
-/** Set an element's text, unless that is what it says: what is unchanged stays selected. */
-export function say(element, text) {
+/** Set an element's text if it differs, so that an unchanged text stays selected. */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 /**
- * A function that calls `render` at once, and then at most every `pause` milliseconds, with what it was given last:
- * nobody reads faster than that, however fast others write. Its `cancel` forgets what waits.
+ * Return a function that calls `render` immediately, and then at most every `pause` milliseconds with its latest arguments.
+ *
+ * Users cannot read faster than that, however fast other clients write. Its `cancel` discards a pending call.
  */
-export function calm(render, pause = 120) {
+export function throttle(render, pause = 120) {
   let latest = [];
   let timer = null;
   let last = -Infinity;
@@ -50,33 +51,33 @@ export function calm(render, pause = 120) {
     last = performance.now();
     render(...latest);
   };
-  const calmed = (...given) => {
+  const throttled = (...given) => {
     latest = given;
     if (timer !== null) return;
     const wait = last + pause - performance.now();
     if (wait <= 0) run();
     else timer = setTimeout(run, wait);
   };
-  calmed.cancel = () => {
+  throttled.cancel = () => {
     clearTimeout(timer);
     timer = null;
   };
-  return calmed;
+  return throttled;
 }
 
-/** Let an element light up softly, to say that it has changed. */
+/** Highlight an element briefly, to show that it has changed. */
 export function flash(element) {
   element.classList.remove("flash");
-  void element.offsetWidth; // begin anew where it still runs
+  void element.offsetWidth; // restarts a running animation
   element.classList.add("flash");
 }
 
 /**
- * Let arrow keys, Home and End move between the items of a list; Tab goes past it to where one was last.
+ * Give a list a roving tab stop: arrow keys, Home and End move between its items; Tab enters at the last focused item.
  *
- * `selector` finds the items. A list that is filled again calls what is returned.
+ * `selector` matches the items. Returns a function to call after the list is filled again.
  */
-export function rove(list, selector) {
+export function roveFocus(list, selector) {
   const items = () => [...list.querySelectorAll(selector)].filter((item) => !item.hidden);
   const settle = () => {
     const all = items();
@@ -86,10 +87,10 @@ export function rove(list, selector) {
   list.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity }[event.key];
     const all = items();
-    const place = all.indexOf(event.target.closest(selector));
-    if (step === undefined || place < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
+    const index = all.indexOf(event.target.closest(selector));
+    if (step === undefined || index < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    all[Math.max(0, Math.min(all.length - 1, place + step))].focus();
+    all[Math.max(0, Math.min(all.length - 1, index + step))].focus();
   });
   list.addEventListener("focusin", (event) => {
     const item = event.target.closest(selector);
@@ -104,8 +105,8 @@ export function rove(list, selector) {
   return settle;
 }
 
-/** Let Enter in a filter open the first item that it leaves, and ArrowDown go there. */
-export function lead(filter, list, selector) {
+/** Make Enter in a filter open the first visible item, and ArrowDown focus it. */
+export function connectFilter(filter, list, selector) {
   filter.addEventListener("keydown", (event) => {
     const first = list.querySelector(`${selector}:not([hidden])`);
     if (first === null || (event.key !== "Enter" && event.key !== "ArrowDown")) return;
@@ -119,11 +120,11 @@ function isCurrent(item) {
   return item.getAttribute("aria-current") !== null || item.getAttribute("aria-selected") === "true";
 }
 
-/** A drawn sign of 16 × 16, from the data of its paths. */
-export function sign(...paths) {
+/** Create an icon of 16 × 16 from SVG path data. */
+export function icon(...paths) {
   return svg(
     "svg",
-    { viewBox: "0 0 16 16", width: 16, height: 16, class: "sign", "aria-hidden": "true" },
+    { viewBox: "0 0 16 16", width: 16, height: 16, class: "icon", "aria-hidden": "true" },
     paths.map((d) => svg("path", { d })),
   );
 }

@@ -1,13 +1,13 @@
-// An error as the server told it, whole.
+// A server error with all its details.
 
 import { h } from "./dom.js";
 import { json } from "./json.js";
 
-/** All that an error says: its sentence, whose fault it is, whether to try again, where it was, and what the app put into it. */
+/** Build the view of an error: message, party at fault, retry hint, path, and the app's data. */
 export function faultOf(error) {
   const { fault, retry, requestId, path, appData, details } = error.data;
   const { traceback, ...others } = details ?? {};
-  const isLogged = error.name === "FunctionFailed"; // the others say themselves what was wrong
+  const isLogged = error.name === "FunctionFailed"; // the messages of other errors are complete
   const facts = [
     ["Fault", fault],
     ["Retry", retry],
@@ -19,7 +19,7 @@ export function faultOf(error) {
     { class: "fault", role: "alert" },
     h("p", { class: "sentence" }, error.message),
     h("dl", {}, facts.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])),
-    typeof traceback === "string" ? [h("h3", {}, "Traceback"), h("pre", { class: "told", tabindex: "0" }, traceback)] : null,
+    typeof traceback === "string" ? [h("h3", {}, "Traceback"), h("pre", { class: "traceback", tabindex: "0" }, traceback)] : null,
     appData === undefined ? null : [h("h3", {}, "Data from the app"), json(appData)],
     Object.keys(others).length === 0 ? null : [h("h3", {}, "Details"), json(others)],
   );

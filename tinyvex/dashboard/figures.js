@@ -1,14 +1,14 @@
-// What the server tells about itself, asked for once a second while somebody can see it.
+// The server's figures, polled once a second while the page is visible.
 
 const INTERVAL_MS = 1_000;
 const HIDDEN_MS = 10_000;
-const FAILURES_DOUBTED = 3;
+const FAILURES_SUSPECTED = 3;
 const RECORDS_MAX = 1_000;
 const SAMPLES_MAX = 300;
 
-/** The figures of one server's run, and who wants to hear of them. */
+/** The figures of one server process, and their listeners. */
 export class Figures {
-  /** `onRefused` hears that the token is good no more, `onAway` that the server does not answer. */
+  /** `onRefused` is called when the token is no longer valid, `onAway` when the server does not answer. */
   constructor(token, onRefused, onAway) {
     this.#token = token;
     this.#onRefused = onRefused;
@@ -22,33 +22,33 @@ export class Figures {
   #timer = null;
   #isRunning = false;
   #isAsking = false;
-  #failures = 0; // one after another
+  #failures = 0; // consecutive
   #number = 0;
   #listeners = new Set();
   records = [];
   samples = [];
   latest = null;
 
-  /** Tell `listener` of every answer, and of the last one at once; what is returned ends it. */
+  /** Call `listener` with every answer, starting with the last one. Returns a function that removes it. */
   listen(listener) {
     this.#listeners.add(listener);
     if (this.latest !== null) listener(this);
     return () => this.#listeners.delete(listener);
   }
 
-  /** What the app's code says, as it is served now: its tables' fields and indexes, its functions' docstrings. */
+  /** Fetch the declarations of the served app: its tables' fields and indexes, its functions' docstrings. */
   async app() {
     const known = await this.#get("app").catch(() => null);
     return known ?? { tables: {}, functions: {} };
   }
 
-  /** Begin to ask, or go on. */
+  /** Start or resume polling. */
   start() {
     this.#isRunning = true;
     this.#ask();
   }
 
-  /** Ask no more until `start`. */
+  /** Stop polling until `start`. */
   stop() {
     this.#isRunning = false;
     clearTimeout(this.#timer);
@@ -63,16 +63,16 @@ export class Figures {
       this.#failures = 0;
       if (latest !== null) this.#take(latest);
     } catch {
-      // A socket can stay open for long though nobody is at its other end.
-      if (++this.#failures === FAILURES_DOUBTED) this.#onAway();
+      // A socket can stay open long after its peer is gone.
+      if (++this.#failures === FAILURES_SUSPECTED) this.#onAway();
     } finally {
       this.#isAsking = false;
       if (this.#isRunning) this.#timer = setTimeout(() => this.#ask(), document.hidden ? HIDDEN_MS : INTERVAL_MS);
     }
   }
 
-  async #get(what) {
-    const answer = await fetch(`/_dashboard/${what}`, { headers: { Authorization: `Bearer ${this.#token()}` } });
+  async #get(path) {
+    const answer = await fetch(`/_dashboard/${path}`, { headers: { Authorization: `Bearer ${this.#token()}` } });
     if (answer.status === 401) this.#onRefused();
     return answer.ok ? answer.json() : null;
   }

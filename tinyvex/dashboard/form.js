@@ -1,9 +1,9 @@
-// A form for a function's arguments, made from their JSON schema.
+// A form for a function's arguments, built from their JSON schema.
 
 import { h, show } from "./dom.js";
 import { brief, wrapInteger } from "./values.js";
 
-/** What is wrong with what was typed into a field. */
+/** Invalid input in a field. */
 export class Mistake extends Error {}
 
 /** The fields of a function's arguments. */
@@ -23,13 +23,13 @@ export class Form {
           onSubmit();
         },
       },
-      this.#fields.length > 0 ? this.#fields.map(({ element }) => element) : h("p", { class: "faint" }, "It takes no arguments."),
+      this.#fields.length > 0 ? this.#fields.map(({ element }) => element) : h("p", { class: "faint" }, "This function takes no arguments."),
     );
   }
 
   #fields;
 
-  /** The arguments as typed; null where a field has a mistake, which is shown and focused. */
+  /** Return the arguments; null if a field is invalid, which is then shown and focused. */
   read() {
     const args = {};
     let isGood = true;
@@ -41,7 +41,7 @@ export class Form {
     return isGood ? args : null;
   }
 
-  /** Show what the server found wrong, at the field that its path names; false where it names none. */
+  /** Show a server error at the field named by its path; return false if it names none. */
   complain(path, message) {
     const named = /^\$?\.?([^.[\]]+)/.exec(path ?? "")?.[1];
     const field = this.#fields.find(({ name }) => name === named);
@@ -50,9 +50,9 @@ export class Form {
   }
 }
 
-/** One argument: its name and type, whether it is given at all, and a control for its value; `read` throws Mistake. */
+/** One argument: its name and type, whether it is passed at all, and a control for its value; `read` throws Mistake. */
 export class Field {
-  constructor(name, schema, isRequired, { type = null, absent = "Left out" } = {}) {
+  constructor(name, schema, isRequired, { type = null, absent = "Omitted" } = {}) {
     this.name = name;
     const { inner, isNullable } = withoutNull(schema);
     this.#control = controlOf(inner, schema.default ?? undefined);
@@ -64,7 +64,7 @@ export class Field {
     if (!isRequired) modes.unshift(["absent", "default" in schema ? `Default: ${brief(schema.default, 24)}` : absent]);
     if (modes.length > 1) {
       const options = modes.map(([value, text]) => h("option", { value }, text));
-      this.#mode = h("select", { class: "select small", "aria-label": `${name}: what to give`, onchange: () => this.#chosen() }, options);
+      this.#mode = h("select", { class: "select small", "aria-label": `${name}: mode`, onchange: () => this.#chosen() }, options);
       this.#control.element.addEventListener("input", () => this.#choose("value"));
     }
     this.#problem = h("p", { class: "problem", id: `${id}-problem`, role: "alert", hidden: true });
@@ -100,7 +100,7 @@ export class Field {
     return mode === "null" ? null : this.#control.read();
   }
 
-  /** What `read` gives, or the mistake, which is shown, and focused where it is the first one. */
+  /** Return the result of `read`, or the mistake, which is shown and, if it is the first one, focused. */
   check(isFirst = true) {
     this.complain(null);
     try {
@@ -120,7 +120,7 @@ export class Field {
   }
 }
 
-/** A schema with what it refers to in its place; what refers to itself is any value there. */
+/** Inline a schema's references; a recursive reference accepts any value. */
 export function resolved(schema, known = schema.$defs ?? {}, within = []) {
   if (Array.isArray(schema)) return schema.map((each) => resolved(each, known, within));
   if (schema === null || typeof schema !== "object") return schema;
@@ -129,7 +129,7 @@ export function resolved(schema, known = schema.$defs ?? {}, within = []) {
   return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, key === "default" ? value : resolved(value, known, within)]));
 }
 
-/** A value to begin with: an object with all that it must have, and what is empty elsewhere. */
+/** Return an initial value: an object with its required fields, fallback an empty value. */
 function blank(schema) {
   if (schema.enum) return schema.enum[0];
   if (schema.properties?.$integer) return wrapInteger(0n);
@@ -146,7 +146,7 @@ function withoutNull(schema) {
   return { inner: others.length === 1 ? others[0] : { anyOf: others }, isNullable: true };
 }
 
-/** A schema's type in a word or two. */
+/** Name a schema's type in a word or two. */
 export function typeName(schema) {
   if (schema.enum) return "choice";
   if (schema.format === "tinyvex-id") return `id of ${(schema.tables ?? ["a table"]).join(" or ")}`;
@@ -158,51 +158,51 @@ export function typeName(schema) {
   return schema.type ?? "any value";
 }
 
-/** A control for values of a schema, which shows what is taken where none is given. */
-function controlOf(schema, otherwise) {
-  if (schema.enum) return choice(schema.enum, otherwise);
+/** Create a control for values of a schema, with the default as its placeholder. */
+function controlOf(schema, fallback) {
+  if (schema.enum) return choice(schema.enum, fallback);
   if (schema.properties?.$integer) return line(readInteger64, "numeric");
   if (schema.properties?.$bytes) return line(($bytes) => ({ $bytes }), "text");
-  if (schema.type === "integer") return line(readInteger, "numeric", otherwise);
-  if (schema.type === "number") return line(readNumber, "decimal", otherwise);
-  if (schema.type === "boolean") return choice([false, true], otherwise);
-  if (schema.type === "string") return area((text) => text, "", false, otherwise);
+  if (schema.type === "integer") return line(readInteger, "numeric", fallback);
+  if (schema.type === "number") return line(readNumber, "decimal", fallback);
+  if (schema.type === "boolean") return choice([false, true], fallback);
+  if (schema.type === "string") return area((text) => text, "", false, fallback);
   const start = schema.type === "array" || schema.type === "object" ? JSON.stringify(blank(schema), null, 2) : "";
   return area(readJson, start, true, 'JSON, such as 7 or "text"');
 }
 
-function choice(values, otherwise) {
-  const options = values.map((value, place) => h("option", { value: place, selected: value === otherwise }, brief(value)));
+function choice(values, fallback) {
+  const options = values.map((value, index) => h("option", { value: index, selected: value === fallback }, brief(value)));
   const element = h("select", { class: "input" }, options);
   return { element, read: () => values[Number(element.value)] };
 }
 
-function line(read, inputmode, otherwise) {
-  const element = h("input", { class: "input mono", inputmode, placeholder: otherwise, autocomplete: "off", spellcheck: "false" });
+function line(read, inputmode, fallback) {
+  const element = h("input", { class: "input mono", inputmode, placeholder: fallback, autocomplete: "off", spellcheck: "false" });
   return { element, read: () => read(element.value.trim()) };
 }
 
-function area(read, text, isJson, otherwise) {
+function area(read, text, isJson, fallback) {
   const style = isJson ? "input mono" : "input";
-  const element = h("textarea", { class: style, rows: text.split("\n").length, placeholder: otherwise, autocomplete: "off", spellcheck: "false" }, text);
+  const element = h("textarea", { class: style, rows: text.split("\n").length, placeholder: fallback, autocomplete: "off", spellcheck: "false" }, text);
   return { element, read: () => read(element.value) };
 }
 
 function readInteger(text) {
-  if (!/^[+-]?\d+$/.test(text)) throw new Mistake("a whole number is needed");
+  if (!/^[+-]?\d+$/.test(text)) throw new Mistake("enter a whole number");
   if (!Number.isSafeInteger(Number(text))) throw new Mistake("this number is too large for the argument");
   return Number(text);
 }
 
 function readInteger64(text) {
-  if (!/^[+-]?\d+$/.test(text)) throw new Mistake("a whole number is needed");
+  if (!/^[+-]?\d+$/.test(text)) throw new Mistake("enter a whole number");
   const integer = BigInt(text.replace("+", ""));
   if (BigInt.asIntN(64, integer) !== integer) throw new Mistake("this number does not fit into 64 bits");
   return wrapInteger(integer);
 }
 
 function readNumber(text) {
-  if (text === "" || !Number.isFinite(Number(text))) throw new Mistake("a number is needed");
+  if (text === "" || !Number.isFinite(Number(text))) throw new Mistake("enter a number");
   return Number(text);
 }
 
@@ -210,6 +210,6 @@ function readJson(text) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new Mistake(text.trim() === "" ? "a value in JSON is needed" : `this is not JSON (a text needs "quotes"): ${error.message}`);
+    throw new Mistake(text.trim() === "" ? "enter a JSON value" : `this is not JSON (a string needs "quotes"): ${error.message}`);
   }
 }

@@ -1,6 +1,6 @@
-// The app's functions, and one of them to be run.
+// The list of the app's functions, and a form for one of them.
 
-import { h, lead, rove, show } from "./dom.js";
+import { h, connectFilter, roveFocus, show } from "./dom.js";
 import { Runner } from "./runner.js";
 
 const KINDS = { query: "Q", mutation: "M", action: "A" };
@@ -15,9 +15,9 @@ export class FunctionsView {
       "aria-keyshortcuts": "/", oninput: () => this.#narrow(),
     });
     this.#list = h("nav", { class: "list", "aria-label": "Functions" });
-    this.#settle = rove(this.#list, ".item");
-    lead(this.#filter, this.#list, ".item");
-    this.#none = h("p", { class: "empty", hidden: true }, "No function has that in its path.");
+    this.#settle = roveFocus(this.#list, ".item");
+    connectFilter(this.#filter, this.#list, ".item");
+    this.#none = h("p", { class: "empty", hidden: true }, "No function path matches.");
     this.#body = h("section", { class: "body" });
     const filter = h("div", { class: "filter-box" }, this.#filter, h("kbd", { "aria-hidden": "true" }, "/"));
     this.element = h("div", { class: "split" }, h("div", { class: "pane wide" }, h("h1", {}, "Functions"), filter, this.#none, this.#list), this.#body);
@@ -83,15 +83,15 @@ export class FunctionsView {
       else item.removeAttribute("aria-current");
     }
     this.#settle();
-    const found = this.#items.get(path);
-    if (found === undefined) {
-      if (this.#items.size > 0) show(this.#body, h("div", { class: "hollow" }, h("h2", {}, "No such function"), h("p", {}, `The app has no ${path}.`)));
+    const selected = this.#items.get(path);
+    if (selected === undefined) {
+      if (this.#items.size > 0) show(this.#body, h("div", { class: "hollow" }, h("h2", {}, "No such function"), h("p", {}, `The app has no function ${path}.`)));
       return;
     }
-    if (this.#runner?.text === found.text) return;
+    if (this.#runner?.text === selected.text) return;
     this.#runner?.close();
-    this.#runner = new Runner(this.#client, found.described, this.#figures.app().then(({ functions }) => functions[path]));
-    this.#runner.text = found.text;
+    this.#runner = new Runner(this.#client, selected.described, this.#figures.app().then(({ functions }) => functions[path]));
+    this.#runner.text = selected.text;
     show(this.#body, this.#runner.element);
   }
 }

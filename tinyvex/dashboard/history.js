@@ -1,18 +1,18 @@
-// A document's revisions, the newest first, with what each changed.
+// A document's revisions, newest first, with the changes of each.
 
-import { calm, h, rove, show } from "./dom.js";
+import { throttle, h, roveFocus, show } from "./dom.js";
 import { json } from "./json.js";
-import { brief, count, fieldOf, moment } from "./values.js";
+import { brief, count, fieldOf, timeOf } from "./values.js";
 
 const REVISIONS_MAX = 2_000;
 
-/** What is kept of a document's past; it grows as the document changes. */
+/** The retained revisions of a document, updated live. */
 export class HistoryView {
   constructor(client, id) {
     this.#client = client;
     this.#id = id;
     this.#list = h("ol", { class: "revisions", "aria-label": "Revisions" });
-    this.#settle = rove(this.#list, ".revision");
+    this.#settle = roveFocus(this.#list, ".revision");
     this.#note = h("p", { class: "empty" }, "Reading…");
     this.element = h("div", {}, this.#list, this.#note);
     this.#watch(0);
@@ -24,21 +24,21 @@ export class HistoryView {
   #settle;
   #note;
   #unwatch = () => {};
-  #earlier = []; // revisions of the pages before the one that is watched: they change no more
+  #earlier = []; // revisions of the pages before the watched one; they no longer change
   #shown = new Map(); // ts -> item
 
-  #told = calm(({ value, error }) => (error ? show(this.#note, `${error.message} (${error.name})`) : this.#take(value)));
+  #render = throttle(({ value, error }) => (error ? show(this.#note, `${error.message} (${error.name})`) : this.#take(value)));
 
   close() {
     this.#unwatch();
-    this.#told.cancel();
+    this.#render.cancel();
   }
 
-  /** Watch the page behind a `ts`: only the last one can grow. */
+  /** Watch the page after a `ts`: only the last page can grow. */
   #watch(after) {
     this.#unwatch();
-    this.#unwatch = this.#client.watch("_system:history", { document: this.#id, after }, (told) =>
-      told.value?.isDone === false ? this.#take(told.value) : this.#told(told),
+    this.#unwatch = this.#client.watch("_system:history", { document: this.#id, after }, (update) =>
+      update.value?.isDone === false ? this.#take(update.value) : this.#render(update),
     );
   }
 
@@ -49,23 +49,23 @@ export class HistoryView {
       return this.#watch(revisions.at(-1).ts);
     }
     const before = this.#shown;
-    this.#shown = new Map(all.map((revision, place) => [revision.ts, before.get(revision.ts) ?? itemOf(revision, all[place - 1])]));
+    this.#shown = new Map(all.map((revision, index) => [revision.ts, before.get(revision.ts) ?? itemOf(revision, all[index - 1])]));
     show(this.#list, [...this.#shown.values()].reverse());
     this.#settle();
     const isCut = all[0] !== undefined && all[0].prevTs !== null;
     const number = `${count(all.length)} ${all.length === 1 ? "revision" : "revisions"}`;
-    show(this.#note, number, !isCut ? ", all that there were." : all.length < REVISIONS_MAX ? "; older ones are not kept." : ", the newest.");
+    show(this.#note, number, !isCut ? ", the complete history." : all.length < REVISIONS_MAX ? "; older ones have expired." : ", the newest.");
   }
 }
 
 function itemOf(revision, before) {
   const { ts, document } = revision;
-  const whole = h("div", { hidden: true });
+  const full = h("div", { hidden: true });
   const toggle = (event) => {
     if (document === null || event.target.closest(".json") !== null) return;
-    if (whole.childElementCount === 0) show(whole, json(document));
-    whole.hidden = !whole.hidden;
-    item.setAttribute("aria-expanded", String(!whole.hidden));
+    if (full.childElementCount === 0) show(full, json(document));
+    full.hidden = !full.hidden;
+    item.setAttribute("aria-expanded", String(!full.hidden));
   };
   const onkey = (event) => {
     if (event.target !== item || (event.key !== "Enter" && event.key !== " ")) return;
@@ -76,19 +76,19 @@ function itemOf(revision, before) {
   const item = h(
     "li",
     { class: "revision", tabindex: "-1", "aria-expanded": document === null ? null : "false", onclick: toggle, onkeydown: onkey },
-    h("div", { class: "revision-head" }, h("strong", {}, verb), h("span", { class: "grow" }), h("time", { class: "faint number" }, moment(ts / 1000))),
+    h("div", { class: "revision-head" }, h("strong", {}, verb), h("span", { class: "grow" }), h("time", { class: "faint number" }, timeOf(ts / 1000))),
     changes.map(changeOf),
-    whole,
+    full,
   );
   return item;
 }
 
 function changeOf([name, before, after]) {
-  const [old, other] = [before, after].map((value) => (value === undefined ? "nothing" : brief(value, 40)));
+  const [old, other] = [before, after].map((value) => (value === undefined ? "missing" : brief(value, 40)));
   return h("div", { class: "change clip" }, h("span", { class: "faint" }, `${name} `), h("del", {}, old), " → ", h("ins", {}, other));
 }
 
-/** What happened, and which fields have which other values; the first revision that is kept may follow others. */
+/** Return a revision's verb and changed fields; the first retained revision may follow expired ones. */
 function describe({ document, prevTs }, before) {
   if (document === null) return ["Deleted", []];
   if (before === undefined) return [prevTs === null ? "Inserted" : "Earliest", []];

@@ -1,4 +1,4 @@
-// A value as coloured JSON, which can change a line at a time.
+// A value as coloured JSON, updated line by line.
 
 import { flash, h } from "./dom.js";
 import { count, isId, pretty } from "./values.js";
@@ -6,18 +6,18 @@ import { count, isId, pretty } from "./values.js";
 const COLOURED_MAX = 200_000;
 const SHOWN_MAX = 2_000_000;
 
-/** A block that can be read, selected and scrolled; a very long one has no colours, and not its end. */
+/** Create a scrollable block with selectable text; very long values are not coloured, and are truncated. */
 export function json(value) {
   const block = h("pre", { class: "json", tabindex: "0" });
   renew(block, value);
   return block;
 }
 
-/** Let a block show another value: lines that say the same at its beginning and end stay what they are, others light up. */
+/** Show another value in a block: equal lines at the start and end stay, the others are highlighted. */
 export function renew(block, value) {
-  const text = JSON.stringify(value, null, 2) ?? "nothing";
+  const text = JSON.stringify(value, null, 2) ?? "missing";
   if (text.length > COLOURED_MAX) {
-    const rest = text.length > SHOWN_MAX ? `\n… and ${count(text.length - SHOWN_MAX)} characters more` : "";
+    const rest = text.length > SHOWN_MAX ? `\n… and ${count(text.length - SHOWN_MAX)} more characters` : "";
     return block.replaceChildren(text.slice(0, SHOWN_MAX) + rest);
   }
   const before = [...block.querySelectorAll(".json-line")];
@@ -29,11 +29,11 @@ export function renew(block, value) {
   let end = 0;
   while (end < Math.min(before.length, after.length) - start && isSame(before.at(-1 - end), after.at(-1 - end))) end++;
   const [old, fresh] = [before, after].map((lines) => lines.slice(start, lines.length - end));
-  fresh.forEach((line, place) => {
-    if (old.length === fresh.length && isSame(old[place], line)) return;
-    block.insertBefore(line, old[place] ?? before[before.length - end] ?? null);
+  fresh.forEach((line, index) => {
+    if (old.length === fresh.length && isSame(old[index], line)) return;
+    block.insertBefore(line, old[index] ?? before[before.length - end] ?? null);
     flash(line);
-    if (old.length === fresh.length) old[place].remove();
+    if (old.length === fresh.length) old[index].remove();
   });
   if (old.length !== fresh.length) for (const line of old) line.remove();
 }
@@ -48,10 +48,10 @@ function linesOf(value) {
   return lines;
 }
 
-/** A line that goes on below itself where it is too long, however deep it lies. */
+/** Create a line that wraps at its own indentation. */
 function lineOf(pieces) {
   const line = h("span", { class: "json-line" }, pieces.map(pieceOf));
-  line.style.setProperty("--depth", /^ */.exec(line.textContent)[0].length); // no attribute: the policy forbids those
+  line.style.setProperty("--depth", /^ */.exec(line.textContent)[0].length); // not an attribute: the content security policy forbids inline styles
   return line;
 }
 

@@ -1,6 +1,6 @@
-// The server's log, the newest record last.
+// The server's log, newest record last.
 
-import { h, rove, say, show } from "./dom.js";
+import { h, roveFocus, setText, show } from "./dom.js";
 import { count } from "./values.js";
 
 const LEVELS = ["debug", "info", "warning", "error", "critical"];
@@ -21,9 +21,9 @@ export class LogView {
     );
     this.#total = h("span", { class: "faint number" });
     this.#list = h("ol", { class: "records", "aria-label": "Log records" });
-    this.#settle = rove(this.#list, ".record");
-    this.#empty = h("div", { class: "hollow" }, h("h2", {}, "Nothing was logged"), h("p", {}, "What the server and the app log appears here, without arguments or results."));
-    this.#none = h("div", { class: "hollow", hidden: true }, h("h2", {}, "No record has that"), h("p", {}, `The last ${count(SHOWN_MAX)} records are looked at; older ones are where the server writes its log.`));
+    this.#settle = roveFocus(this.#list, ".record");
+    this.#empty = h("div", { class: "hollow" }, h("h2", {}, "No log records"), h("p", {}, "Records of the server and the app appear here, without arguments or results."));
+    this.#none = h("div", { class: "hollow", hidden: true }, h("h2", {}, "No record matches"), h("p", {}, `The filter searches the last ${count(SHOWN_MAX)} records; older ones are in the server’s own log.`));
     this.#scroller = h("div", { class: "scroll grow", onscroll: () => this.#scrolled() }, this.#empty, this.#none, this.#list);
     this.#newer = h("button", { class: "button small float", hidden: true, onclick: () => this.#toEnd() }, "Newest records");
     const title = h("header", { class: "bar" }, h("h1", {}, "Log"), this.#total, h("span", { class: "grow" }), this.#filter, h("kbd", { "aria-hidden": "true" }, "/"), this.#level);
@@ -41,12 +41,12 @@ export class LogView {
   #scroller;
   #newer;
   #unlisten;
-  #asked = null; // what the address asked for
+  #asked = null; // the text in the address
   #lastNumber = 0;
   #isAtEnd = true;
   #shown = []; // {record, element}
 
-  /** With a text, for example a request's id, only what has it, with its tracebacks. */
+  /** With a text, such as a request id, show only matching records, with their tracebacks open. */
   route([text]) {
     if (text) {
       this.#asked = this.#filter.value = text;
@@ -90,7 +90,7 @@ export class LogView {
     }
     this.#empty.hidden = this.#shown.length > 0;
     this.#none.hidden = visible > 0 || this.#shown.length === 0;
-    say(this.#total, visible === this.#shown.length ? count(visible) : `${count(visible)} of ${count(this.#shown.length)}`);
+    setText(this.#total, visible === this.#shown.length ? count(visible) : `${count(visible)} of ${count(this.#shown.length)}`);
     this.#settle();
   }
 

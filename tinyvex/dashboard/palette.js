@@ -1,4 +1,4 @@
-// A list of all that there is to go to, found by typing; and which keys do what.
+// A searchable list of all views, tables, functions and documents, with a list of the keys.
 
 import { h, show } from "./dom.js";
 import { isId, shortId } from "./values.js";
@@ -13,7 +13,7 @@ const KEYS = [
   ["Ctrl Enter", "run"],
 ];
 
-/** A dialog over the page; it asks the server what there is only while it is open. */
+/** A dialog over the page; it subscribes to the lists only while it is open. */
 export class Palette {
   /** `views` are `[name, title]`. */
   constructor(client, views) {
@@ -59,20 +59,20 @@ export class Palette {
     this.#fill(this.#chosen);
   }
 
-  /** Those that have all words of what was typed, or are of that kind; where one begins so, that comes first. */
+  /** Show the entries that match every typed word by text or kind; those that start with the first word come first. */
   #fill(chosen = 0) {
     const typed = this.#input.value.trim();
     const words = typed.toLowerCase().split(/\s+/);
     const all = Object.values(this.#places).flat();
-    const found = all.filter(({ text, kind }) => words.every((word) => text.toLowerCase().includes(word) || kind === word));
+    const matches = all.filter(({ text, kind }) => words.every((word) => text.toLowerCase().includes(word) || kind === word));
     const rank = ({ text }) => (text.toLowerCase().split(":").some((part) => part.startsWith(words[0])) ? 0 : 1);
-    found.sort((one, other) => rank(one) - rank(other));
-    if (isId(typed)) found.unshift({ text: shortId(typed), kind: "document", href: `#/data//${typed}` });
-    const left = found.length - SHOWN_MAX;
+    matches.sort((one, other) => rank(one) - rank(other));
+    if (isId(typed)) matches.unshift({ text: shortId(typed), kind: "document", href: `#/data//${typed}` });
+    const left = matches.length - SHOWN_MAX;
     show(
       this.#list,
-      found.slice(0, SHOWN_MAX).map((place, number) => this.#optionOf(place, number)),
-      found.length === 0 ? h("p", { class: "empty" }, "There is nothing with that name.") : null,
+      matches.slice(0, SHOWN_MAX).map((entry, number) => this.#optionOf(entry, number)),
+      matches.length === 0 ? h("p", { class: "empty" }, "No match.") : null,
       left > 0 ? h("p", { class: "empty" }, `and ${left} more`) : null,
     );
     this.#choose(chosen);
@@ -91,14 +91,14 @@ export class Palette {
   #choose(number) {
     const options = this.#list.querySelectorAll(".place-item");
     this.#chosen = Math.max(0, Math.min(options.length - 1, number));
-    options.forEach((option, place) => option.setAttribute("aria-selected", String(place === this.#chosen)));
+    options.forEach((option, index) => option.setAttribute("aria-selected", String(index === this.#chosen)));
     if (options.length === 0) return this.#input.removeAttribute("aria-activedescendant");
     this.#input.setAttribute("aria-activedescendant", options[this.#chosen].id);
     options[this.#chosen].scrollIntoView({ block: "nearest" });
   }
 
   #key(event) {
-    event.stopPropagation(); // the page below has keys of its own
+    event.stopPropagation(); // the page below has its own keys
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step !== undefined) this.#choose(this.#chosen + step);
     else if (event.key === "Enter") this.#go(this.#list.querySelector('[aria-selected="true"]')?.dataset.href);

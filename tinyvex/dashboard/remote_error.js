@@ -1,6 +1,6 @@
-// Errors that the server told, and one that it could not.
+// Errors that the server reported, and the error of a lost connection.
 
-/** An error as the server told it: `data` has its name, whose fault it is, whether to retry. */
+/** An error reported by the server: `data` has its name, the party at fault and the retry hint. */
 export class RemoteError extends Error {
   constructor({ code, message, data }) {
     super(message);
@@ -10,8 +10,8 @@ export class RemoteError extends Error {
   }
 }
 
-/** What is known of a call whose connection was lost. */
+/** Create the error of a call whose connection was lost. */
 export function lost() {
-  const message = "the connection was lost before the answer came; whether it ran is not known";
+  const message = "the connection was lost before the answer arrived; the call may or may not have run";
   return new RemoteError({ message, data: { name: "ConnectionLost", fault: "network", retry: "never" } });
 }

@@ -1,20 +1,20 @@
-// One function: its form, and what became of running it.
+// One function: its form, and the outcome of its last run.
 
-import { calm, flash, h, say, show } from "./dom.js";
+import { throttle, flash, h, setText, show } from "./dom.js";
 import { Client } from "./client.js";
 import { faultOf } from "./fault.js";
 import { Field, Form, Mistake, resolved, typeName } from "./form.js";
 import { json, renew } from "./json.js";
-import { duration, moment } from "./values.js";
+import { duration, timeOf } from "./values.js";
 
-/** A function that can be run, or watched where it is a query. */
+/** A function that can be run or, if it is a query, watched. */
 export class Runner {
   constructor(client, described, text) {
     this.#client = client;
     this.#described = described;
     const isQuery = described.kind === "query";
     this.#form = new Form(described.arguments, () => this.#run());
-    this.#auth = new Field("ctx.auth", { type: "object" }, false, { type: "claims of whom to act as", absent: "Nobody" });
+    this.#auth = new Field("ctx.auth", { type: "object" }, false, { type: "claims to act as", absent: "Anonymous" });
     this.#runs = h("button", { class: "button primary", "aria-keyshortcuts": "Control+Enter", onclick: () => this.#run() }, "Run");
     this.#watches = h("button", { class: "button", "aria-pressed": "false", onclick: () => this.#toggle() }, "Watch live");
     this.#result = h("section", { class: "result grow column", "aria-label": "Result", "aria-live": "polite" });
@@ -31,11 +31,11 @@ export class Runner {
     const about = h("p", { class: "about", hidden: true });
     text.then((known) => {
       about.hidden = !known;
-      say(about, known ?? "");
+      setText(about, known ?? "");
     });
-    const form = h("div", { class: "arguments scroll" }, about, this.#form.element, h("div", { class: "speaker" }, this.#auth.element), actions);
+    const form = h("div", { class: "arguments scroll" }, about, this.#form.element, h("div", { class: "actor" }, this.#auth.element), actions);
     this.element = h("div", { class: "runner column" }, title, h("div", { class: "runner-body grow" }, form, this.#result));
-    const hint = isQuery ? "Run it once, or watch its result as it changes." : "What it returns, logs or complains of appears here.";
+    const hint = isQuery ? "Run it once, or watch its result as it changes." : "The result, the log lines and any error appear here.";
     show(this.#result, h("div", { class: "hollow" }, h("h2", {}, "Nothing run yet"), h("p", {}, hint)));
   }
 
@@ -43,7 +43,7 @@ export class Runner {
   #described;
   #form;
   #auth;
-  #speaker = null; // {text, client}: who acts as somebody, and as whom
+  #actor = null; // {text, client}: the client that acts as other claims, and these claims
   #runs;
   #watches;
   #result;
@@ -55,26 +55,26 @@ export class Runner {
     this.#unwatch?.();
     this.#unwatch = null;
     this.#lastRun = -1;
-    this.#speaker?.client.close();
+    this.#actor?.client.close();
   }
 
-  /** The arguments and the claims; null where one has a mistake. */
+  /** Return the arguments and the claims; null if any input is invalid. */
   #read() {
     const args = this.#form.read();
     const claims = this.#auth.check(args !== null);
     return args === null || claims instanceof Mistake ? null : { args, claims };
   }
 
-  /** Who asks: the page's own client, or one for these claims alone. */
+  /** Return the page's own client, or a client for these claims. */
   async #clientFor(claims) {
     if (claims === undefined) return this.#client;
     const text = JSON.stringify(claims);
-    if (this.#speaker?.text === text && this.#speaker.client.refusal === null) return this.#speaker.client;
-    this.#speaker?.client.close();
-    this.#speaker = null;
+    if (this.#actor?.text === text && this.#actor.client.refusal === null) return this.#actor.client;
+    this.#actor?.client.close();
+    this.#actor = null;
     const client = await Client.actingAs(this.#client, claims);
     if (this.#lastRun < 0) client.close();
-    else this.#speaker = { text, client };
+    else this.#actor = { text, client };
     return client;
   }
 
@@ -92,8 +92,8 @@ export class Runner {
     clearTimeout(slow);
     this.#runs.removeAttribute("aria-busy");
     if (run !== this.#lastRun) return;
-    this.#tell(outcome, duration((performance.now() - began) / 1000));
-    this.#result.scrollIntoView({ block: "nearest" }); // it is below the form where there is no room beside it
+    this.#showOutcome(outcome, duration((performance.now() - began) / 1000));
+    this.#result.scrollIntoView({ block: "nearest" }); // in a narrow window it is below the form
   }
 
   async #toggle() {
@@ -103,22 +103,22 @@ export class Runner {
     const run = ++this.#lastRun;
     this.#updates = 0;
     this.#watches.setAttribute("aria-pressed", "true");
-    say(this.#watches, "Stop watching");
-    const tell = calm((outcome) => {
+    setText(this.#watches, "Stop watching");
+    const update = throttle((outcome) => {
       const which = this.#updates === 1 ? "first result" : `update ${this.#updates - 1}`;
-      if (run === this.#lastRun && this.#unwatch !== null) this.#tell(outcome, `${which} at ${moment(Date.now())}`, true);
+      if (run === this.#lastRun && this.#unwatch !== null) this.#showOutcome(outcome, `${which} at ${timeOf(Date.now())}`, true);
     });
-    this.#unwatch = () => this.#lastRun++; // until somebody watches
+    this.#unwatch = () => this.#lastRun++; // replaced once the subscription exists
     try {
       const client = await this.#clientFor(given.claims);
       if (run !== this.#lastRun) return;
       this.#unwatch = client.watch(this.#described.path, given.args, (outcome) => {
         this.#updates++;
-        tell(outcome);
+        update(outcome);
       });
     } catch (error) {
       this.#stopWatching();
-      this.#tell({ error }, "");
+      this.#showOutcome({ error }, "");
     }
   }
 
@@ -126,14 +126,14 @@ export class Runner {
     this.#unwatch?.();
     this.#unwatch = null;
     this.#watches.setAttribute("aria-pressed", "false");
-    say(this.#watches, "Watch live");
+    setText(this.#watches, "Watch live");
   }
 
   #head(text, kind, note = "") {
     show(this.#result, headOf(text, kind, note));
   }
 
-  #tell({ value, error, logLines = [] }, note, isLive = false) {
+  #showOutcome({ value, error, logLines = [] }, note, isLive = false) {
     const logged = logLines.length > 0 ? h("div", { class: "logged" }, h("h3", {}, "Logged"), h("pre", { tabindex: "0" }, logLines.join("\n"))) : null;
     if (error !== undefined) {
       const { path } = error.data;
@@ -146,7 +146,7 @@ export class Runner {
     if (!isLive || this.#updates === 1 || before === null || logged !== null) {
       return show(this.#result, head, h("div", { class: "scroll grow" }, logged, json(value)));
     }
-    this.#result.firstChild.replaceWith(head); // the rest stays where one has scrolled to
+    this.#result.firstChild.replaceWith(head); // the rest keeps its scroll position
     renew(before, value);
     flash(head);
   }
@@ -156,9 +156,9 @@ function headOf(text, kind, note) {
   return h("header", { class: "bar low" }, h("span", { class: `dot ${kind}` }), h("strong", {}, text), h("span", { class: "faint number" }, note));
 }
 
-/** What is wrong at a path, told at the field of its first name: only what lies deeper is named again. */
+/** Return the message for the field that a path starts with; repeat the path only if it leads deeper. */
 function sentenceOf(message, path) {
-  const place = path.replace(/^\$\.?/, "");
+  const inner = path.replace(/^\$\.?/, "");
   const sentence = message.split(`${path}: `).at(-1);
-  return /[.[]/.test(place) ? `${place}: ${sentence}` : sentence;
+  return /[.[]/.test(inner) ? `${inner}: ${sentence}` : sentence;
 }

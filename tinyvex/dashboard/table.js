@@ -1,8 +1,8 @@
-// A table's documents, a page at a time, changing as others write.
+// A table's documents, page by page, updated live.
 
 import { DocumentView } from "./document.js";
-import { calm, flash, h, rove, say, show } from "./dom.js";
-import { brief, count, fieldOf, isId, kindOf, moment, shortId } from "./values.js";
+import { throttle, flash, h, roveFocus, setText, show } from "./dom.js";
+import { brief, count, fieldOf, isId, kindOf, timeOf, shortId } from "./values.js";
 
 const PAGE_ROWS = 50;
 const COLUMNS_MAX = 24;
@@ -10,7 +10,7 @@ const TITLES = { _creationTime: "created" };
 const NEWEST_FIRST = { order: "desc", index: "by_creation_time" };
 const ORDERS = [["Newest first", NEWEST_FIRST], ["Oldest first", { ...NEWEST_FIRST, order: "asc" }]];
 
-/** One table, opened at its newest documents; `declared` is a promise of its fields and indexes in the app's code. */
+/** One table, starting at its newest documents; `declared` is a promise of its fields and indexes in the app's code. */
 export class TableView {
   constructor(client, name, declared) {
     this.name = name;
@@ -25,7 +25,7 @@ export class TableView {
     this.#head = h("tr");
     this.#rows = h("tbody");
     this.#grid = h("table", { class: "grid", role: "grid", "aria-label": `Documents of ${name}` }, h("thead", {}, this.#head), this.#rows);
-    this.#settle = rove(this.#rows, "tr");
+    this.#settle = roveFocus(this.#rows, "tr");
     this.#note = h("div", { class: "hollow late" }, "Reading…");
     this.#before = h("button", { class: "button small", onclick: () => this.#turn(-1) }, "Previous");
     this.#after = h("button", { class: "button small", onclick: () => this.#turn(1) }, "Next");
@@ -36,15 +36,15 @@ export class TableView {
     const scroller = h("div", { class: "scroll grow" }, this.#grid, this.#note);
     this.element = h("div", { class: "table" }, h("div", { class: "column" }, title, scroller, pager), this.#documentPane);
     this.#scroller = scroller;
-    this.#render = calm(({ value, error }) => (error ? this.#fail(error) : this.#fill(value)));
-    declared.then((found) => this.#declare(found));
+    this.#render = throttle(({ value, error }) => (error ? this.#fail(error) : this.#fill(value)));
+    declared.then((table) => this.#declare(table));
   }
 
   #client;
   #total;
   #filter;
   #order;
-  #where; // what the first field of the index is to be
+  #where; // the required value of the index's first field
   #head;
   #rows;
   #grid;
@@ -56,11 +56,11 @@ export class TableView {
   #scroller;
   #documentPane;
   #document = null;
-  #cursors = [null]; // of the pages so far; the last is the one shown
+  #cursors = [null]; // of the pages so far; the last one is shown
   #next = null;
   #unwatch = null;
   #shown = new Map(); // _id -> {row, cells, texts, document}
-  #fields = []; // as the app's code has them
+  #fields = []; // in the order of the app's code
   #columns = [];
   #hiddenFields = 0;
   #numeric = new Set(); // columns that have a number somewhere on the page
@@ -79,7 +79,7 @@ export class TableView {
     if (this.#document !== null) this.#leave();
   }
 
-  /** Open a document beside the rows, or, without an id, close what is open. */
+  /** Open a document next to the rows; without an id, close the open one. */
   route(id) {
     if (this.#document?.id === id) return;
     if (id === undefined) this.#closeDocument();
@@ -87,10 +87,10 @@ export class TableView {
   }
 
   counted(table, total) {
-    if (table === this.name) say(this.#total, `${count(total)} ${total === 1 ? "document" : "documents"}`);
+    if (table === this.name) setText(this.#total, `${count(total)} ${total === 1 ? "document" : "documents"}`);
   }
 
-  /** Begin, with the columns in the code's order, and offer its indexes to read by. */
+  /** Start reading, with columns in the order of the code, and offer the table's indexes as orders. */
   #declare({ fields, indexes } = { fields: [], indexes: {} }) {
     if (this.#isClosed) return;
     this.#fields = fields;
@@ -107,7 +107,7 @@ export class TableView {
     this.#where.value = "";
     this.#where.hidden = field === undefined;
     this.#where.placeholder = `${field} =`;
-    this.#where.setAttribute("aria-label", `Only where ${field} is`);
+    this.#where.setAttribute("aria-label", `Only documents with this ${field}`);
     this.#reopen();
   }
 
@@ -138,7 +138,7 @@ export class TableView {
   #fail(error) {
     this.#grid.hidden = true;
     this.#note.hidden = false;
-    say(this.#page, "");
+    setText(this.#page, "");
     show(this.#note, h("h2", {}, "This page cannot be read"), h("p", { class: "fault" }, `${error.message} (${error.name})`));
   }
 
@@ -150,17 +150,17 @@ export class TableView {
     const before = this.#shown;
     this.#shown = new Map();
     for (const document of items) this.#shown.set(document._id, this.#fillRow(before.get(document._id), document));
-    this.#place([...this.#shown.values()].map(({ row }) => row));
+    this.#arrange([...this.#shown.values()].map(({ row }) => row));
     this.#isFirst = false;
     this.#narrow();
   }
 
-  /** Put rows in order and leave alone what is in its place: the focus stays where it is. */
-  #place(rows) {
+  /** Put rows in order without moving those already in place, so that the focus stays. */
+  #arrange(rows) {
     const wanted = new Set(rows);
     for (const row of [...this.#rows.children]) if (!wanted.has(row)) row.remove();
-    rows.forEach((row, place) => {
-      const there = this.#rows.children[place];
+    rows.forEach((row, index) => {
+      const there = this.#rows.children[index];
       if (there !== row) this.#rows.insertBefore(row, there ?? null);
     });
   }
@@ -177,7 +177,7 @@ export class TableView {
     this.#columns = columns;
     this.#numeric = numeric;
     show(this.#head, columns.map((name) => h("th", { scope: "col", class: numeric.has(name) ? "right" : null }, TITLES[name] ?? name)));
-    for (const entry of this.#shown.values()) entry.texts = null; // their cells are made again
+    for (const entry of this.#shown.values()) entry.texts = null; // rebuilds the cells
   }
 
   #fillRow(entry, document) {
@@ -192,14 +192,14 @@ export class TableView {
     const values = this.#columns.map((name) => fieldOf(document, name));
     const texts = values.map((value) => JSON.stringify(value));
     if (entry.texts === null) {
-      entry.cells = this.#columns.map((name, place) => this.#fillCell(h("td", { role: "gridcell" }), name, values[place]));
+      entry.cells = this.#columns.map((name, index) => this.#fillCell(h("td", { role: "gridcell" }), name, values[index]));
       show(entry.row, entry.cells);
       if (isNew && !this.#isFirst) flash(entry.row);
     } else {
-      texts.forEach((text, place) => {
-        if (text === entry.texts[place]) return;
-        this.#fillCell(entry.cells[place], this.#columns[place], values[place]);
-        flash(entry.cells[place]);
+      texts.forEach((text, index) => {
+        if (text === entry.texts[index]) return;
+        this.#fillCell(entry.cells[index], this.#columns[index], values[index]);
+        flash(entry.cells[index]);
       });
     }
     entry.texts = texts;
@@ -211,12 +211,12 @@ export class TableView {
     cell.className = `clip kind-${kind}${this.#numeric.has(name) ? " right" : ""}${isId(value) ? " id" : ""}`;
     if (name === "_creationTime") {
       cell.classList.add("faint", "number");
-      say(cell, moment(value));
+      setText(cell, timeOf(value));
       cell.title = new Date(value).toISOString();
       return cell;
     }
     const text = kind === "null" ? "null" : brief(value);
-    say(cell, isId(value) ? shortId(value) : text);
+    setText(cell, isId(value) ? shortId(value) : text);
     cell.title = text.length > 24 ? text : "";
     return cell;
   }
@@ -230,12 +230,12 @@ export class TableView {
     }
     this.#settle();
     const total = this.#shown.size;
-    const hidden = this.#hiddenFields > 0 ? `, ${this.#hiddenFields} more fields in the documents` : "";
-    say(this.#page, `Page ${this.#cursors.length}${total === 0 ? "" : `, ${visible < total ? `${visible} of ` : ""}${total} on it${hidden}`}`);
+    const hidden = this.#hiddenFields > 0 ? `, ${this.#hiddenFields} more fields not shown` : "";
+    setText(this.#page, `Page ${this.#cursors.length}${total === 0 ? "" : `, ${visible < total ? `${visible} of ` : ""}${total} documents${hidden}`}`);
     this.#note.hidden = visible > 0;
-    if (total === 0 && this.#where.value !== "") show(this.#note, h("h2", {}, "No such documents"), h("p", {}, "A text that reads as a number needs quotes, as in JSON."));
-    else if (total === 0) show(this.#note, h("h2", {}, "No documents"), h("p", {}, "What a mutation inserts appears here at once."));
-    else if (visible === 0) show(this.#note, h("h2", {}, "Nothing on this page has that"), h("p", {}, "The filter looks at the documents of this page only."));
+    if (total === 0 && this.#where.value !== "") show(this.#note, h("h2", {}, "No such documents"), h("p", {}, "A string that looks like a number needs quotes, as in JSON."));
+    else if (total === 0) show(this.#note, h("h2", {}, "No documents"), h("p", {}, "Documents appear here when a mutation inserts them."));
+    else if (visible === 0) show(this.#note, h("h2", {}, "No document on this page matches"), h("p", {}, "The filter applies only to the documents of this page."));
     this.#grid.hidden = visible === 0;
   }
 
@@ -270,7 +270,7 @@ function optionOf([text, order]) {
   return h("option", { value: JSON.stringify(order) }, text);
 }
 
-/** What was typed: JSON, or else the text itself. */
+/** Parse input as JSON, or return it as a string. */
 function valueOf(text) {
   try {
     return JSON.parse(text);
