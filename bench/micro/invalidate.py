@@ -6,7 +6,7 @@ from itertools import cycle
 
 from bench.harness import Bench
 from tinyvex.sync.read_set_index import ReadSetIndex
-from tinyvex.values import key_encoding
+from tinyvex.values.key_encoding import encode_part, prefix_end
 
 INDEX = 7
 
@@ -15,8 +15,8 @@ def run(bench: Bench) -> None:
     sizes = bench.parameter("live queries", (10, 1_000), (100, 10_000, 100_000))
     for size in sizes:
         random = bench.random()
-        prefixes = [key_encoding.encode_key([f"channel-{number}"]) for number in range(size)]
-        reads = [{INDEX: [(prefix, key_encoding.prefix_end(prefix))]} for prefix in random.sample(prefixes, size)]
+        prefixes = [encode_part(f"channel-{number}") for number in range(size)]
+        reads = [{INDEX: [(prefix, prefix_end(prefix))]} for prefix in random.sample(prefixes, size)]
         ranges = registered(reads)
         points = registered([{INDEX: [(prefix, prefix + b"\0")]} for prefix in prefixes])
         nested = registered([*reads, {INDEX: [(b"", b"\xff")]}])

@@ -12,7 +12,7 @@ from bench.harness import Bench
 from bench.micro.storage import INDEX, TABLE, insert, opened, revise, rows
 from bench.workloads import document
 from tinyvex.storage.log.document_log import Snapshot
-from tinyvex.values import key_encoding
+from tinyvex.values.key_encoding import encode_part, prefix_end
 
 
 def run(bench: Bench) -> None:
@@ -34,14 +34,14 @@ async def _run(bench: Bench, documents: int, revisions: int) -> None:
                 await store.write(revise(random, ids[first : first + 500], changed))
             if revision == revisions // 2:
                 middle = store.last_ts
-        channels = [key_encoding.encode_key([f"channel-{number}"]) for number in range(100)]
+        channels = [encode_part(f"channel-{number}") for number in range(100)]
         bench.hash(await store.read(lambda snapshot: [b"%d" % len(rows(snapshot))]))
         for label, at in (("newest", None), ("older", middle)):
 
             def measure(snapshot: Snapshot, label: str = label) -> None:
                 table = snapshot.catalog.table(TABLE)
                 index = table.indexes[INDEX]
-                ends = [(prefix, key_encoding.prefix_end(prefix)) for prefix in channels]
+                ends = [(prefix, prefix_end(prefix)) for prefix in channels]
                 bench.time(f"{label}: one document", lambda: snapshot.get(table.tablet, random.choice(ids)))
                 bench.time(f"{label}: 50 of a range", lambda: snapshot.page(index, *random.choice(ends), limit=50))
                 bench.time(f"{label}: all, each", lambda: rows(snapshot), operations=documents)

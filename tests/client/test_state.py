@@ -366,9 +366,9 @@ UPDATE = {"type": "QueryUpdated", "queryId": 0, "hash": "h"}
         (transition(0, 8, (0, 0), {**UPDATE, "value": 1}), "was never added"),
         ('{"jsonrpc":"2.0","id":99,"result":{}}', "99, which is not open"),
         ('{"jsonrpc":"2.0","id":null,"error":' + json.dumps(error_object("ParseError", "bad JSON")) + "}", "bad JSON"),
-        ("no JSON", "cannot be understood"),
-        ('{"jsonrpc":"2.0","method":"tinyvex/transition","params":{}}', "cannot be understood"),
-        ("[]", "cannot be understood"),
+        ("no JSON", "is malformed"),
+        ('{"jsonrpc":"2.0","method":"tinyvex/transition","params":{}}', "is malformed"),
+        ("[]", "is malformed"),
         ('{"jsonrpc":"2.0"}', "neither"),
     ],
 )

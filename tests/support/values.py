@@ -1,20 +1,21 @@
-"""Strategies for values, and the order of values written a second time, independently."""
+"""Hypothesis strategies for values, and a second, independent implementation of their total order."""
 
 from __future__ import annotations
 
 import functools
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hypothesis import strategies as st
 
+from tinyvex.values.key_encoding import encode_part
 from tinyvex.values.types import INT64_MAX, INT64_MIN, MISSING, Int64
 
 SAFE = 2**53 - 1
 
-# Bytes that the key encoding escapes are rare among all characters, so they are asked for.
+# The bytes that the key encoding escapes are rare among all characters, so they are generated explicitly.
 escaped_strings = st.text(st.sampled_from("\x00\x01\x02a"), max_size=4)
 strings = escaped_strings | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 blobs = escaped_strings.map(str.encode) | st.binary(max_size=8)
@@ -27,13 +28,18 @@ values = st.recursive(
 )
 
 
+def encode_key(fields: Iterable[Any]) -> bytes:
+    """Encode several fields as one index key."""
+    return b"".join(map(encode_part, fields))
+
+
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are one value: NaN is itself, -0 is not 0, True is not 1, Int64 is not a number."""
+    """Return whether two values are the same: NaN equals NaN, but -0 differs from 0, True from 1, Int64 from int."""
     return compare(one, other) == 0
 
 
 def compare(one: Any, other: Any) -> int:
-    """The total order of values as the design says it, by cases: negative, zero or positive."""
+    """Compare two values by cases, as the specification defines it: negative, zero or positive."""
     rank, other_rank = _rank(one), _rank(other)
     if rank != other_rank:
         return rank - other_rank
@@ -64,8 +70,8 @@ def _rank(value: Any) -> int:
         return 1
     if isinstance(value, bool):
         return 5 if value else 4
-    kinds = [(Int64, 2), ((int, float), 3), (str, 6), (bytes, 7), ((list, tuple), 8), (Mapping, 9)]
-    return next(rank for kind, rank in kinds if isinstance(value, kind))  # type: ignore[arg-type]
+    ranks = [(Int64, 2), ((int, float), 3), (str, 6), (bytes, 7), ((list, tuple), 8), (Mapping, 9)]
+    return next(rank for types, rank in ranks if isinstance(value, types))  # type: ignore[arg-type]
 
 
 def _compare_numbers(one: float, other: float) -> int:
@@ -81,5 +87,5 @@ def _sign(one: Any, other: Any) -> int:
 
 
 def bits(number: float) -> bytes:
-    """The eight bytes of a double."""
+    """Return the eight bytes of a double."""
     return struct.pack(">d", number)

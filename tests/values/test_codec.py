@@ -317,7 +317,7 @@ async def _answer() -> None: ...
 
 @pytest.mark.parametrize(
     ("value", "hint"),
-    [({1}, "make it a list"), ((n for n in [1]), "make it a list"), (int, "make an instance")],
+    [({1}, "convert it to a list"), ((n for n in [1]), "convert it to a list"), (int, "create an instance")],
     ids=["set", "generator", "class"],
 )
 def test_what_is_no_value_says_what_would_be(value: object, hint: str) -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.values import compare, escaped_strings, scalars, values
+from tests.support.values import compare, encode_key, escaped_strings, scalars, values
 from tinyvex.errors import InvalidValue, ValueTooLarge
 from tinyvex.limits import NESTING_MAX
-from tinyvex.values.key_encoding import encode_key, encode_part, prefix_end
+from tinyvex.values.key_encoding import encode_part, prefix_end
 from tinyvex.values.types import INT64_MAX, INT64_MIN, MISSING, Int64
 
 parts = st.just(MISSING) | values

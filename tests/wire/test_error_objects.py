@@ -44,7 +44,7 @@ def test_app_data_that_is_no_value_does_not_hide_the_error() -> None:
     """An AppError with something unsendable still arrives as an AppError."""
     arrived = sent(errors.AppError(object()))
     assert arrived.name == "AppError"
-    assert "no value" in arrived.app_data
+    assert "not a value" in arrived.app_data
 
 
 def test_a_foreign_exception_does_not_show_its_text() -> None:

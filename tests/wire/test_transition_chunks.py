@@ -158,14 +158,14 @@ def test_totals_that_are_wrong_in_every_part_are_refused() -> None:
 def test_half_a_character_is_refused() -> None:
     """JSON can write a lone surrogate, UTF-8 cannot."""
     first, last = cut([b"x" * 8], 4)
-    with pytest.raises(UpdateRejected, match="half a character"):
+    with pytest.raises(UpdateRejected, match="lone surrogate"):
         assemble([first, msgspec.structs.replace(last, chunk="\ud800x")])
 
 
 def test_a_transition_over_the_limit_is_refused_with_its_first_part() -> None:
     """Before anything of it is kept."""
     parts = cut([b"x" * 101], 50)
-    with pytest.raises(UpdateRejected, match="101 bytes in 3 parts; the limit is 100"):
+    with pytest.raises(UpdateRejected, match="101 bytes in 3 chunks; the limit is 100"):
         assemble(parts, bytes_max=100)
 
 
@@ -174,7 +174,7 @@ def test_more_than_was_announced_is_refused_at_once() -> None:
     first, last = cut([b"x" * 8], 4)
     assembler = Assembler(100)
     assembler.add(first)
-    with pytest.raises(UpdateRejected, match="a part of 5 bytes after 4"):
+    with pytest.raises(UpdateRejected, match="a chunk of 5 bytes after 4"):
         assembler.add(msgspec.structs.replace(last, chunk="xxxxx"))
 
 

@@ -64,7 +64,7 @@ class Answer:
 @dataclass(slots=True, eq=False)
 class PendingRequest:
     """
-    One unfinished call.
+    An unfinished call.
 
     Attributes:
         number: unique in the session; the `requestId` of a mutation or action.

@@ -70,7 +70,7 @@ QueryResult: TypeAlias = QueryValue | QueryFailure
 @dataclass(slots=True, eq=False)
 class ClientQuery:
     """
-    One subscribed query.
+    A subscribed query.
 
     Attributes:
         subscribers: the number of subscriptions that share the query.

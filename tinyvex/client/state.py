@@ -2,7 +2,7 @@
 The client's session, without I/O: subscribed queries, pending calls, messages to send, results to show (pure).
 
 The caller drives it with four verbs, as in h11: `receive` takes in a message, `events` returns what it caused,
-`next_message` returns what to send, and `phase`, `caught_up` and `retry_after_ms` tell what to wait for.
+`next_message` returns what to send, and `phase`, `caught_up` and `retry_after_ms` show what to wait for.
 The phases of a session::
 
               opened()             connect answered
@@ -103,7 +103,7 @@ Event: TypeAlias = Connected | IdentityChanged | ResultsChanged | Completed | Fa
 
 class ClientState:
     """
-    One client session, which may span several sockets.
+    A client session, which may span several sockets.
 
     Args:
         session_id: unique; the server stores the results of mutations under it.

@@ -1,5 +1,5 @@
 """
-The client's end of a WebSocket, as an asyncio protocol.
+A WebSocket to the server, as an asyncio protocol.
 
 The sans-I/O core of `websockets` implements the handshake, framing and closing; this class moves its bytes. Messages
 sent in one iteration of the event loop leave in one write.
@@ -34,7 +34,7 @@ _CLOSE_PROTOCOL_ERROR = 1002
 
 class WebSocketTransport(asyncio.Protocol):
     """
-    One WebSocket.
+    The client's end of a WebSocket.
 
     Args:
         uri: the server.

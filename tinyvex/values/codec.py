@@ -1,13 +1,16 @@
 """
-Values to JSON bytes and back.
+Values to JSON and back.
 
-What JSON has no word for is wrapped in an object with one key: `{"$integer": base64 of 8 little-endian bytes}`,
-`{"$float": …}` for NaN, the infinities and -0, `{"$bytes": base64}`.
-No other key may begin with `$`.
+JSON has no 64-bit integers, special floats or bytes. They are wrapped in an object with one key:
+`{"$integer": base64 of 8 little-endian bytes}`; `{"$float": base64 of a little-endian double}` for NaN, the infinities
+and -0; `{"$bytes": base64}`. No other key may begin with `$`, so a wrapper is never ambiguous.
 
-Canonical form, which is what storage keeps and hashes are taken of:
-keys sorted by code point, no white space, integral numbers within ±(2^53 - 1) without a fraction, one NaN.
-See `protocol/SPEC.md`, *Values*.
+The *canonical form* of a value is unique, so equal values have equal bytes: storage stores it, hashes are computed from
+it, and equal query arguments are found by it. Keys are sorted by code point, there is no white space, an integral
+number within ±(2^53 - 1) has no fraction, and there is one NaN. See `protocol/SPEC.md`, *Values*.
+
+Encoding has two steps: `_plain` converts a value to builtins with wrappers, and msgspec encodes those. `_plain` returns
+the same object if nothing in it needs a wrapper, so most documents are not copied. Decoding reverses the steps, in place.
 """
 
 from __future__ import annotations
@@ -36,43 +39,43 @@ __all__ = ["decode", "decode_canonical", "encode", "to_builtins", "unwrap"]
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_json = msgspec.json.Decoder().decode
 _NAN = struct.pack("<Q", 0x7FF8_0000_0000_0000)
-_AS_IT_IS = frozenset((str, bool, type(None), msgspec.Raw))
+_NEEDS_NO_WRAPPER = frozenset((str, bool, type(None), msgspec.Raw))
 _HINTS = {
-    "coroutine": ": is an `await` missing?",
-    "Query": ": end it with .collect(), .take(n), .first(), .unique() or .count()",
-    "generator": ": make it a list",
-    "set": ": make it a list",
-    "frozenset": ": make it a list",
-    "type": ": it is a class; make an instance",
+    "coroutine": "; is an `await` missing?",
+    "Query": "; end the query with .collect(), .take(n), .first(), .unique() or .count()",
+    "generator": "; convert it to a list",
+    "set": "; convert it to a list",
+    "frozenset": "; convert it to a list",
+    "type": "; this is a class, create an instance",
 }
-_WRITTEN_AS_TEXT = (dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID, decimal.Decimal)
+_ENCODED_AS_TEXT = (dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID, decimal.Decimal)
 
 
 class _Fault(Exception):
-    """Something is no value; the path grows, innermost step first, while the walk unwinds."""
+    """An invalid part of a value. Each level of the recursion adds a step of the path, innermost first."""
 
-    def __init__(self, kind: type[TinyvexError], message: str) -> None:
+    def __init__(self, error_type: type[TinyvexError], message: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.error_type = error_type
         self.steps: list[str] = []
 
     def error(self) -> TinyvexError:
         path = "$" + "".join(reversed(self.steps))
-        return self.kind(f"{self} - at `{path}`", path=path)
+        return self.error_type(f"{self} - at `{path}`", path=path)
 
 
 def encode(value: object) -> bytes:
     """
-    Canonical JSON.
+    Encode a value as canonical JSON.
 
     Args:
-        value: a `Value`; also structs (by their encoded field names, `UNSET` left out), dataclasses, enums,
-            dates and times, UUIDs and decimals (as msgspec writes them),
-            and any object with `__tinyvex_json__() -> bytes`, whose bytes are spliced as they are.
+        value: a `Value`. Also accepted: structs (by their encoded field names, without `UNSET` fields), dataclasses,
+            enums, dates and times, UUIDs and decimals (as msgspec encodes them), and any object with
+            `__tinyvex_json__() -> bytes`, whose bytes are inserted unchanged.
 
     Raises:
-        InvalidValue: something in it is no value; the message names the path.
-        ValueTooLarge: it is nested too deep or has too many elements or fields.
+        InvalidValue: a part of it is not a value; the message names the path.
+        ValueTooLarge: it is nested too deep, or has too many elements or fields.
     """
     try:
         return _encode_sorted(_plain(value, 1))
@@ -84,11 +87,11 @@ def encode(value: object) -> bytes:
 
 def to_builtins(value: object) -> object:
     """
-    The value with its wrappers, ready for any JSON encoder; spliced bytes appear as `msgspec.Raw`.
+    Convert a value to builtins with wrappers, for any JSON encoder; inserted bytes appear as `msgspec.Raw`.
 
     Raises:
-        InvalidValue: something in it is no value.
-        ValueTooLarge: it is nested too deep or has too many elements or fields.
+        InvalidValue: a part of it is not a value.
+        ValueTooLarge: it is nested too deep, or has too many elements or fields.
     """
     try:
         return _plain(value, 1)
@@ -98,34 +101,34 @@ def to_builtins(value: object) -> object:
 
 def decode(data: bytes | str) -> Value:
     """
-    Read JSON from anybody.
+    Decode and validate JSON from an untrusted source.
 
     Raises:
-        InvalidValue: it is no JSON or no value.
-        ValueTooLarge: it is nested too deep or has too many elements or fields.
+        InvalidValue: it is not JSON, or not a value.
+        ValueTooLarge: it is nested too deep, or has too many elements or fields.
     """
     try:
         builtins = _decode_json(data)
     except RecursionError:
-        raise ValueTooLarge(f"the JSON is nested deeper than {NESTING_MAX}", path="$") from None
+        raise ValueTooLarge(f"the JSON is nested deeper than {NESTING_MAX} levels", path="$") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidValue(f"this is not JSON: {error}", path="$") from None
     return unwrap(builtins)
 
 
 def decode_canonical(data: bytes) -> Value:
-    """Read what `encode` wrote, without checking it again."""
+    """Decode JSON that `encode` wrote, without validating it again."""
     builtins = _decode_json(data)
     return unwrap(builtins) if b'"$' in data else cast("Value", builtins)
 
 
 def unwrap(builtins: object) -> Value:
     """
-    Turn decoded JSON into a value, in place where it can: wrappers resolved, integral floats as ints, limits checked.
+    Convert decoded JSON to a value, in place if possible: resolve wrappers, make integral floats ints, check limits.
 
     Raises:
-        InvalidValue: a key begins with `$` and is no wrapper, or an integer is too large for a plain number.
-        ValueTooLarge: it is nested too deep or has too many elements or fields.
+        InvalidValue: a key begins with `$` and is not a wrapper, or an integer is too large for a plain number.
+        ValueTooLarge: it is nested too deep, or has too many elements or fields.
     """
     try:
         return cast("Value", _value(builtins, 1))
@@ -138,12 +141,12 @@ def unwrap(builtins: object) -> Value:
 
 def _plain(value: Any, depth: int) -> Any:
     kind = type(value)
-    if kind in _AS_IT_IS:
+    if kind in _NEEDS_NO_WRAPPER:
         return value
     if kind is int:
         if -SAFE_INTEGER_MAX <= value <= SAFE_INTEGER_MAX:
             return value
-        raise _Fault(InvalidValue, f"{value} is too large for a plain number, use Int64")
+        raise _Fault(InvalidValue, f"{value} is too large for a plain number; use Int64")
     if kind is float:
         return _plain_float(value)
     if kind is dict:
@@ -168,7 +171,7 @@ def _plain_float(value: float) -> Any:
 
 
 def _plain_object(value: Mapping[str, Any], depth: int) -> Any:
-    """The same object where nothing in it needs a wrapper: most documents are not copied."""
+    """Return the object with its wrappers; the same object if nothing in it needs one."""
     _check_object(value, depth)
     changed: dict[str, Any] | None = None
     key = ""
@@ -178,7 +181,7 @@ def _plain_object(value: Mapping[str, Any], depth: int) -> Any:
                 return _plain_object(_text_keys(value), depth)
             if key[:1] == "$":
                 raise _Fault(InvalidValue, "a key may not begin with `$`")
-            if type(child) in _AS_IT_IS:
+            if type(child) in _NEEDS_NO_WRAPPER:
                 continue
             plain = _plain(child, depth + 1)
             if plain is not child:
@@ -193,10 +196,10 @@ def _plain_object(value: Mapping[str, Any], depth: int) -> Any:
 
 
 def _text_keys(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """The same fields with exact strings as keys."""
+    """Return the same fields with keys of type `str`, not of a subclass."""
     for key in value:
         if not isinstance(key, str):
-            raise _Fault(InvalidValue, f"a key is of type {type(key).__name__}, not a string")
+            raise _Fault(InvalidValue, f"a key must be a string, not of type {type(key).__name__}")
     return {str.__str__(key): child for key, child in value.items()}
 
 
@@ -205,8 +208,8 @@ def _plain_array(value: Sequence[Any], depth: int) -> Any:
     plain = []
     try:
         for child in value:
-            # No comprehension: the place of a fault is how far `plain` got.
-            plain.append(child if type(child) in _AS_IT_IS else _plain(child, depth + 1))  # noqa: PERF401
+            # Not a comprehension: the length of `plain` is the index of a fault.
+            plain.append(child if type(child) in _NEEDS_NO_WRAPPER else _plain(child, depth + 1))  # noqa: PERF401
     except _Fault as fault:
         fault.steps.append(f"[{len(plain)}]")
         raise
@@ -214,11 +217,11 @@ def _plain_array(value: Sequence[Any], depth: int) -> Any:
 
 
 def _plain_other(value: Any, depth: int) -> Any:
-    """What is rarer: subclasses, structs, documents, other mappings."""
+    """Convert the rarer types: subclasses, structs, documents, other mappings."""
     kind = type(value)
-    spliced = getattr(kind, "__tinyvex_json__", None)
-    if spliced is not None:
-        return msgspec.Raw(spliced(value))
+    to_json = getattr(kind, "__tinyvex_json__", None)
+    if to_json is not None:
+        return msgspec.Raw(to_json(value))
     if isinstance(value, enum.Enum) and value is not MISSING:
         return _plain(value.value, depth)
     if isinstance(value, str):
@@ -237,9 +240,9 @@ def _plain_other(value: Any, depth: int) -> Any:
         return _plain_array(value, depth)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain_object({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, depth)
-    if isinstance(value, _WRITTEN_AS_TEXT):
+    if isinstance(value, _ENCODED_AS_TEXT):
         return msgspec.to_builtins(value)
-    raise _Fault(InvalidValue, f"something of type {kind.__name__} is not a value{_HINTS.get(kind.__name__, '')}")
+    raise _Fault(InvalidValue, f"an object of type {kind.__name__} is not a value{_HINTS.get(kind.__name__, '')}")
 
 
 def _struct_fields(value: msgspec.Struct) -> dict[str, Any]:
@@ -254,7 +257,7 @@ def _struct_fields(value: msgspec.Struct) -> dict[str, Any]:
 
 @cache
 def _struct_layout(kind: type[msgspec.Struct]) -> tuple[list[tuple[str, str]], dict[str, Any]]:
-    """Attribute and encoded name of every field, and the tag if the struct has one."""
+    """Return the attribute and encoded name of every field, and the tag if the struct has one."""
     config = kind.__struct_config__
     tag = {} if config.tag_field is None else {config.tag_field: config.tag}
     return list(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)), tag
@@ -265,17 +268,17 @@ def _base64(data: bytes) -> str:
 
 
 def _surrogate(value: object) -> InvalidValue:
-    """Which string cannot be encoded: the walk is repeated, because looking at every string every time costs."""
+    """Find the string that cannot be encoded, in a second pass: checking every string in the first would be slow."""
 
     def search(builtins: Any, path: str) -> str | None:
         if isinstance(builtins, dict):
             for key, child in builtins.items():
-                if (found := search(key, path) or search(child, f"{path}.{key}")) is not None:
-                    return found
+                if (surrogate := search(key, path) or search(child, f"{path}.{key}")) is not None:
+                    return surrogate
         elif isinstance(builtins, list):
-            for place, child in enumerate(builtins):
-                if (found := search(child, f"{path}[{place}]")) is not None:
-                    return found
+            for index, child in enumerate(builtins):
+                if (surrogate := search(child, f"{path}[{index}]")) is not None:
+                    return surrogate
         elif isinstance(builtins, str):
             try:
                 builtins.encode()
@@ -284,7 +287,7 @@ def _surrogate(value: object) -> InvalidValue:
         return None
 
     path = (search(to_builtins(value), "$") or "$").encode("utf-8", "replace").decode()
-    return InvalidValue(f"a string has a lone surrogate, which is no character - at `{path}`", path=path)
+    return InvalidValue(f"a string has a lone surrogate, which is not a character - at `{path}`", path=path)
 
 
 # Builtins to value.
@@ -304,7 +307,7 @@ def _value(builtins: Any, depth: int) -> Any:
         return builtins
     if kind is int:
         return builtins if -SAFE_INTEGER_MAX <= builtins <= SAFE_INTEGER_MAX else _large(builtins)
-    raise _Fault(InvalidValue, f"something of type {kind.__name__} is not a value")
+    raise _Fault(InvalidValue, f"an object of type {kind.__name__} is not a value")
 
 
 def _object(builtins: dict[str, Any], depth: int) -> Any:
@@ -326,34 +329,34 @@ def _object(builtins: dict[str, Any], depth: int) -> Any:
 
 def _array(builtins: list[Any], depth: int) -> Any:
     _check_array(builtins, depth)
-    place = 0
+    index = 0
     try:
-        for place, child in enumerate(builtins):
+        for index, child in enumerate(builtins):
             if type(child) is not str:
-                builtins[place] = _value(child, depth + 1)
+                builtins[index] = _value(child, depth + 1)
     except _Fault as fault:
-        fault.steps.append(f"[{place}]")
+        fault.steps.append(f"[{index}]")
         raise
     return builtins
 
 
 def _large(number: int) -> float:
     """
-    An integer literal outside ±(2^53 - 1): a double, if that is certainly what was meant.
+    Convert an integer literal outside ±(2^53 - 1) to a double, if the sender certainly meant a double.
 
-    JavaScript writes the double 2^64 as 18446744073709552000: its shortest digits, filled up with zeros.
+    JavaScript writes the double 2^64 as 18446744073709552000: its shortest digits, padded with zeros.
     """
     try:
         double = float(number)
     except OverflowError:
-        raise _Fault(InvalidValue, "an integer is too large for a plain number, use Int64") from None
+        raise _Fault(InvalidValue, "an integer is too large for a plain number; use Int64") from None
     if int(double) == number or int(decimal.Decimal(repr(double))) == number:
         return double
-    raise _Fault(InvalidValue, f"{number} is too large for a plain number, use Int64")
+    raise _Fault(InvalidValue, f"{number} is too large for a plain number; use Int64")
 
 
 def _wrapped(builtins: dict[str, Any]) -> Any:
-    """The value of a wrapper."""
+    """Resolve a wrapper."""
     (key, content), *others = builtins.items()
     if others:
         raise _Fault(InvalidValue, "a key may not begin with `$`")
@@ -364,16 +367,16 @@ def _wrapped(builtins: dict[str, Any]) -> Any:
     except (Base64Error, TypeError, ValueError):
         data = None
     if data is None or _base64(data) != content:
-        raise _Fault(InvalidValue, f"`{key}` needs base64 with padding")
+        raise _Fault(InvalidValue, f"`{key}` must be base64 with padding")
     if key == "$bytes":
         return data
     if len(data) != 8:
-        raise _Fault(InvalidValue, f"`{key}` needs 8 bytes, not {len(data)}")
+        raise _Fault(InvalidValue, f"`{key}` must be 8 bytes, not {len(data)}")
     if key == "$integer":
         return Int64(int.from_bytes(data, "little", signed=True))
     (number,) = struct.unpack("<d", data)
     if math.isfinite(number) and data != b"\0\0\0\0\0\0\0\x80":
-        raise _Fault(InvalidValue, "`$float` is for NaN, the infinities and -0 only")
+        raise _Fault(InvalidValue, "`$float` is only for NaN, the infinities and -0; write this number as plain JSON")
     return number
 
 
@@ -382,13 +385,13 @@ def _wrapped(builtins: dict[str, Any]) -> Any:
 
 def _check_object(fields: Mapping[str, Any], depth: int) -> None:
     if depth > NESTING_MAX:
-        raise _Fault(ValueTooLarge, f"the value is nested deeper than {NESTING_MAX}")
+        raise _Fault(ValueTooLarge, f"the value is nested deeper than {NESTING_MAX} levels")
     if len(fields) > OBJECT_FIELDS_MAX:
-        raise _Fault(ValueTooLarge, f"an object has {len(fields)} fields, more than {OBJECT_FIELDS_MAX}")
+        raise _Fault(ValueTooLarge, f"an object has {len(fields):,} fields; the limit is {OBJECT_FIELDS_MAX:,}")
 
 
 def _check_array(elements: Sequence[Any], depth: int) -> None:
     if depth > NESTING_MAX:
-        raise _Fault(ValueTooLarge, f"the value is nested deeper than {NESTING_MAX}")
+        raise _Fault(ValueTooLarge, f"the value is nested deeper than {NESTING_MAX} levels")
     if len(elements) > ARRAY_ELEMENTS_MAX:
-        raise _Fault(ValueTooLarge, f"an array has {len(elements)} elements, more than {ARRAY_ELEMENTS_MAX}")
+        raise _Fault(ValueTooLarge, f"an array has {len(elements):,} elements; the limit is {ARRAY_ELEMENTS_MAX:,}")

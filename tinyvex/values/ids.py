@@ -1,14 +1,17 @@
 """
-Document ids: which table, which document, and a check.
+Document ids: table number, 16 bytes that identify the document, and a checksum.
 
 ::
 
     bytes = VInt(table number) ‖ 16 bytes ‖ Fletcher-16 check, little-endian
     text  = lower-case Crockford base32 of the bytes, no padding; 32 characters for user tables
 
-The 16 bytes begin with 48 bits of milliseconds, so that inserts land at the end of the tree;
-any 16 bytes are a valid id.
-This is the published Convex id format, so that data moves between the two with its references whole.
+The *internal* 16 bytes of a new id are 48 bits of milliseconds and 80 random bits, so that inserts land at the end of
+an index. Other 16 bytes are valid as well, because clients may choose ids. The checksum detects typing errors, and the
+table number lets `db.get(id)` work without a table name.
+
+This is the published Convex id format: data can be moved between both databases without rewriting references.
+Each id has exactly one text: upper-case letters, padding bits that are set, and overlong integers are refused.
 """
 
 from __future__ import annotations
@@ -34,31 +37,30 @@ _CACHED_IDS = 1 << 15
 
 
 class DocumentId(NamedTuple):
-    """A document's identity: its table's number and 16 bytes of its own."""
+    """The identity of a document: its table's number and its internal 16 bytes."""
 
     table: int
     internal: bytes
 
     @property
     def text(self) -> str:
-        """The id as users and clients see it."""
+        """The text form, which users and clients see."""
         return _format(self.table, self.internal)
 
 
 def new_internal(now_us: int, random: random_module.Random) -> bytes:
-    """The 16 bytes of a new id: 48 bits of milliseconds, then 80 random bits."""
+    """Generate the internal 16 bytes of a new id."""
     return (now_us // 1000 % 2**48).to_bytes(6, "big") + random.getrandbits(80).to_bytes(10, "big")
 
 
 @lru_cache(maxsize=_CACHED_IDS)
 def parse_id(text: str) -> DocumentId:
     """
-    Read an id.
-
-    Strict: only the text that `DocumentId.text` writes is accepted.
+    Parse the text of an id.
 
     Raises:
-        InvalidId: the text is no id; its check or its length is wrong, or it has characters that ids do not have.
+        InvalidId: the text is not an id: its length, a character or the checksum is wrong, or it is not the text that
+            `DocumentId.text` returns.
     """
     if not isinstance(text, str) or not _TEXT.fullmatch(text):
         raise InvalidId(f"{_quoted(text)} is not a document id: it has the wrong length or characters", id=str(text))
@@ -68,14 +70,14 @@ def parse_id(text: str) -> DocumentId:
     data = (number >> unused_bits).to_bytes(size, "big")
     body, check = data[:-2], data[-2:]
     if _fletcher16(body) != check:
-        raise InvalidId(f"{_quoted(text)} is not a document id: its check does not match", id=text)
+        raise InvalidId(f"{_quoted(text)} is not a document id: its checksum does not match", id=text)
     head = body[:-INTERNAL_BYTES]
-    found = DocumentId(_read_vint(head), body[-INTERNAL_BYTES:])
-    # What `text` would write is not made for it: that takes as long as all the rest.
+    parsed = DocumentId(_read_vint(head), body[-INTERNAL_BYTES:])
+    # Comparing with `parsed.text` would be simpler, but takes as long as the rest of this function.
     is_shortest = len(text) == -(-size * 8 // 5) and not number & ((1 << unused_bits) - 1)
-    if not 1 <= found.table <= TABLE_NUMBER_MAX or not is_shortest or _write_vint(found.table) != head:
-        raise InvalidId(f"{_quoted(text)} is not a document id: it is not in its shortest form", id=text)
-    return found
+    if not 1 <= parsed.table <= TABLE_NUMBER_MAX or not is_shortest or _write_vint(parsed.table) != head:
+        raise InvalidId(f"{_quoted(text)} is not a document id: it is not the shortest form", id=text)
+    return parsed
 
 
 @lru_cache(maxsize=_CACHED_IDS)
@@ -84,7 +86,7 @@ def _format(table: int, internal: bytes) -> str:
     assert len(internal) == INTERNAL_BYTES, internal
     body = _write_vint(table) + internal
     data = body + _fletcher16(body)
-    # Ten bits at a time through a table: half of what base64.b32encode and a translation take.
+    # Ten bits at a time through a table: twice as fast as base64.b32encode and a translation.
     bits = len(data) * 8
     padded = -(-bits // 10) * 10
     number = int.from_bytes(data, "big") << (padded - bits)
@@ -102,12 +104,12 @@ def _write_vint(number: int) -> bytes:
 
 
 def _read_vint(data: bytes) -> int:
-    """The number; a form that is too long reads as something that is not written back the same."""
-    return sum((group & 0x7F) << 7 * place for place, group in enumerate(data))
+    """Decode a VInt. An overlong form decodes to a number that `_write_vint` encodes differently."""
+    return sum((group & 0x7F) << 7 * index for index, group in enumerate(data))
 
 
 def _fletcher16(data: bytes) -> bytes:
-    # The sum of the running sums has the first byte len(data) times and the last one once.
+    # The sum of the running sums contains the first byte len(data) times and the last byte once.
     return bytes((sum(data) & 0xFF, sum(map(mul, data, range(len(data), 0, -1))) & 0xFF))
 
 

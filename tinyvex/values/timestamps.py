@@ -1,7 +1,7 @@
 """
-Commit timestamps: microseconds since the epoch, strictly increasing; and creation times made from them.
+Commit timestamps (microseconds since the epoch, strictly increasing) and the creation times derived from them.
 
-They stay below 2^53 until the year 2255, so a timestamp is a plain JSON number.
+A timestamp is below 2^53 until the year 2255, so it is a plain JSON number.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ TS_MAX = 2**53 - 1
 
 def next_ts(last: int, now_us: int) -> int:
     """
-    The timestamp of the next commit.
+    Return the timestamp of the next commit: the wall clock, or `last + 1` if that is later.
 
     Args:
-        last: the newest timestamp that the database has ever allotted, 0 for none.
-        now_us: the wall clock; it may stand still or have stepped back.
-
-    Returns:
-        The clock, or one more than `last` where that is later.
+        last: the newest timestamp that the database ever assigned; 0 if none.
+        now_us: the wall clock in microseconds; it may have stepped back.
     """
     ts = max(last + 1, now_us)
     assert 0 < ts <= TS_MAX, ts
@@ -30,10 +27,10 @@ def next_ts(last: int, now_us: int) -> int:
 
 
 def creation_time(ts: int) -> float:
-    """`_creationTime` of the first document that the transaction at `ts` inserts: milliseconds since the epoch."""
+    """Return `_creationTime` of the first document inserted at `ts`, in milliseconds since the epoch."""
     return ts / 1000
 
 
 def next_creation_time(previous: float) -> float:
-    """`_creationTime` of the document inserted after the one at `previous`: the next number there is."""
+    """Return `_creationTime` of the next document of the same transaction: the next representable double."""
     return math.nextafter(previous, math.inf)

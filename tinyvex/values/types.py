@@ -1,8 +1,8 @@
 """
-What data is: JSON values, 64-bit integers, bytes.
+The types of values: JSON, 64-bit integers, bytes.
 
-A plain number is an IEEE double, as everywhere in JSON: an `int` within ±(2^53 - 1) or a `float`.
-An integral float and an int are one value.
+A plain number is an IEEE double, as usual in JSON: an `int` within ±(2^53 - 1), or a `float`. An integral float and
+the equal int are the same value.
 See `protocol/SPEC.md`, *Values*.
 """
 
@@ -22,24 +22,24 @@ INT64_MAX = 2**63 - 1
 
 class Int64(int):
     """
-    A 64-bit signed integer, which travels as `{"$integer": …}` and never loses a bit.
+    A 64-bit signed integer, sent and stored as `{"$integer": …}` without loss of precision.
 
-    Arithmetic gives plain `int`s; in typed classes the annotation makes them `Int64` again.
+    Arithmetic returns plain `int`s; assigned to a field annotated as `Int64`, they become `Int64` again.
 
-    Where a field was a plain number and becomes an `Int64`, or the other way round, documents read as the new kind at once;
-    where it is indexed they are stored anew as that when the change is made, elsewhere when they are written next.
+    If a field changes from a plain number to `Int64`, or back, documents read as the new type immediately. If the field
+    is indexed, the schema change rewrites the stored documents; otherwise each is converted when it is next written.
 
     Raises:
-        InvalidValue: the number does not fit into 64 bits.
+        InvalidValue: the number does not fit in 64 bits.
     """
 
     __slots__ = ()
 
     def __new__(cls, value: int | str = 0) -> Self:
-        """The number, checked."""
+        """Create the integer, checking its range."""
         number = super().__new__(cls, value)
         if not INT64_MIN <= number <= INT64_MAX:
-            raise InvalidValue(f"{int(number)} does not fit into an Int64", path="$")
+            raise InvalidValue(f"{int(number)} does not fit in an Int64", path="$")
         return number
 
     def __repr__(self) -> str:
@@ -47,7 +47,7 @@ class Int64(int):
 
 
 Value: TypeAlias = bool | int | float | str | bytes | Sequence["Value"] | Mapping[str, "Value"] | None
-"""Anything that can be stored or sent. Decoded, sequences are `list` and mappings are `dict`."""
+"""Data that can be stored and sent. Decoded sequences are lists and decoded mappings are dicts."""
 
 
 class Missing(Enum):
@@ -60,4 +60,4 @@ class Missing(Enum):
 
 
 MISSING: Final[Literal[Missing.MISSING]] = Missing.MISSING
-"""The field is not there; it sorts before everything else. Known to index keys only, never stored or sent."""
+"""An absent field in an index key; less than every value. Never stored or sent."""

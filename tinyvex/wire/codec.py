@@ -1,19 +1,19 @@
 """
-Bytes to typed messages and back: the only place that decides which error a malformed message gets.
+Encoding and decoding of messages, and the error that each malformed message gets.
 
-A well-formed request is decoded in one pass.
-One that is not is looked at again, slowly, to find out what is wrong and whom to answer:
+A well-formed request is decoded in one pass. A malformed one is decoded again, slowly, to find the fault and the id
+to answer:
 
-====================================================  ==============  =================
-what came                                             error           id of the answer
-====================================================  ==============  =================
-no UTF-8, no JSON                                     ParseError      null
+====================================================  ==============  ===================
+frame                                                 error           id of the response
+====================================================  ==============  ===================
+not UTF-8, not JSON                                   ParseError      null
 an array (batches are refused), a bare value          InvalidRequest  null
-`jsonrpc` not "2.0", no method, no `id`, a bad `id`   InvalidRequest  the id, else null
-a method the protocol does not have                   MethodNotFound  the id
-parameters that do not fit; the message has the path  InvalidParams   the id
-nested deeper than the parser goes                    InvalidParams   the id, else null
-====================================================  ==============  =================
+`jsonrpc` not "2.0", no method, no or invalid `id`    InvalidRequest  the id, else null
+an unknown method                                     MethodNotFound  the id
+invalid parameters; `data.path` names the field       InvalidParams   the id
+nested deeper than the parser can read                InvalidParams   the id, else null
+====================================================  ==============  ===================
 
 What a function returned stays bytes all the way: a transition is joined, not encoded.
 """
@@ -75,34 +75,35 @@ _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _METHODS = frozenset(kind.__struct_config__.tag for kind in get_args(ClientRequest))
 _NOTIFICATIONS = frozenset(kind.__struct_config__.tag for kind in get_args(ServerNotification))
 _PATH = re.compile(r" - at `(\$[^`]*)`")
-_NOTIFICATION_HEAD = b'{"jsonrpc":"2.0","method":'  # as this package's server begins them: saves a pass
+_NOTIFICATION_HEAD = b'{"jsonrpc":"2.0","method":'  # the first bytes from this package's server; saves a pass
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
-# The server reads.
+# Requests, read by the server.
 
 
 def decode_request(text: bytes | str) -> ClientRequest:
     """
-    Read one frame from a client.
+    Decode a text frame from a client.
 
     Raises:
-        ParseError: it is no JSON.
-        InvalidRequest: it is no JSON-RPC 2.0 request.
+        ParseError: the frame is not JSON.
+        InvalidRequest: it is not a JSON-RPC 2.0 request.
         MethodNotFound: the protocol has no such method.
-        InvalidParams: the parameters do not fit the method; `data["path"]` says where.
-            Each has the JSON-RPC id of the request as `request_id`, or None where there is none to be read.
+        InvalidParams: the parameters do not fit the method; `data["path"]` names the field.
+
+        The `request_id` of each is the JSON-RPC id of the request, or None if it could not be read.
     """
     try:
         if isinstance(text, bytes):
-            str(text, "utf-8")  # msgspec does not look at strings that it skips
+            str(text, "utf-8")  # msgspec does not validate strings that it skips
         return _decode_any_request(text)
     except _UNREADABLE as error:
         raise _fault(text, error) from None
 
 
 def _fault(text: bytes | str, error: Exception) -> ProtocolError:
-    """Which error the frame deserves."""
+    """Return the error of a frame that could not be decoded."""
     if isinstance(error, UnicodeError):
         return ParseError("the frame is not UTF-8")
     try:
@@ -112,8 +113,8 @@ def _fault(text: bytes | str, error: Exception) -> ProtocolError:
     except RecursionError:
         return _too_deep(text)
     if not isinstance(message, dict):
-        what = "batches are refused" if isinstance(message, list) else "it is a bare value"
-        return InvalidRequest(f"a frame holds one JSON-RPC request object: {what}")
+        reason = "batches are refused" if isinstance(message, list) else "this is a bare value"
+        return InvalidRequest(f"a frame must be one JSON-RPC request object; {reason}")
     fault = _envelope_fault(message) or _params_fault(message, error)
     fault.request_id = _request_id(message.get("id"))
     return fault
@@ -124,23 +125,23 @@ def _envelope_fault(message: dict[str, Any]) -> ProtocolError | None:
     if message.get("jsonrpc") != "2.0":
         return InvalidRequest('`jsonrpc` must be "2.0"', path="$.jsonrpc")
     if "id" not in message:
-        return InvalidRequest("a request needs an `id`: clients send no notifications", path="$.id")
+        return InvalidRequest("a request needs an `id`; clients send no notifications", path="$.id")
     if _request_id(message["id"]) is None:
         return InvalidRequest("`id` must be a string or an integer", path="$.id")
     if not isinstance(method, str):
         return InvalidRequest(
-            "a request needs a `method`; servers ask nothing, so nothing is answered", path="$.method"
+            "a request needs a `method`; clients send no responses, because servers send no requests", path="$.method"
         )
     if method not in _METHODS:
-        return MethodNotFound(f"the protocol has no method {method[:100]!r}", path="$.method")
+        return MethodNotFound(f"the protocol has no method `{method[:100]}`", path="$.method")
     return None
 
 
 def _params_fault(message: dict[str, Any], error: Exception) -> ProtocolError:
     if not isinstance(message.get("params", {}), dict):
         return InvalidParams("`params` must be an object", path="$.params")
-    found = _PATH.search(str(error))
-    path = found.group(1) if found else "$"
+    path_match = _PATH.search(str(error))
+    path = path_match.group(1) if path_match else "$"
     return InvalidParams(f"{message['method']}: {error}", path=path)
 
 
@@ -152,20 +153,20 @@ def _too_deep(text: bytes | str) -> ProtocolError:
     fault: ProtocolError
     data = text.encode() if isinstance(text, str) else text
     if not data.lstrip().startswith(b"{"):
-        fault = InvalidRequest("a frame holds one JSON-RPC request object: batches are refused")
+        fault = InvalidRequest("a frame must be one JSON-RPC request object; batches are refused")
     else:
-        fault = InvalidParams("the message is nested too deep to be read", path="$.params")
+        fault = InvalidParams("the message is nested too deep", path="$.params")
         fault.request_id = _scan_for_id(data)
     return fault
 
 
-_TOKENS_SCANNED_MAX = 1 << 15  # the id is near the start in sane messages, and this runs on the server's loop
+_TOKENS_SCANNED_MAX = 1 << 15  # usually the id is near the start; bounds the time on the event loop
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 _ID_VALUE = re.compile(rb'\s*:\s*(-?\d+|"(?:[^"\\]|\\.)*")\s*[,}]', re.DOTALL)
 
 
 def _scan_for_id(data: bytes) -> RequestKey | None:
-    """The request's id in JSON that is too deep for a recursive parser; None unless it is certain."""
+    """Find the request's id in JSON that is too deep for a recursive parser; None unless it is certain."""
     depth = 0
     for token in islice(_TOKEN.finditer(data), _TOKENS_SCANNED_MAX):
         first = token.group()[:1]
@@ -173,19 +174,19 @@ def _scan_for_id(data: bytes) -> RequestKey | None:
             depth += 1
         elif first in b"]}":
             depth -= 1
-        elif depth == 1 and token.group() == b'"id"' and (found := _ID_VALUE.match(data, token.end())):
+        elif depth == 1 and token.group() == b'"id"' and (id_match := _ID_VALUE.match(data, token.end())):
             try:
-                return _request_id(msgspec.json.decode(found.group(1)))
+                return _request_id(msgspec.json.decode(id_match.group(1)))
             except _UNREADABLE:
                 return None
     return None
 
 
-# The server writes.
+# Responses and notifications, written by the server.
 
 
 def encode_response(key: RequestKey, result: Struct | bytes) -> bytes:
-    """The answer to the request with this JSON-RPC id; bytes are spliced as they are."""
+    """Encode the response to the request with this JSON-RPC id. A result in bytes is already JSON."""
     body = result if isinstance(result, bytes) else _encode(result)
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (_encode(key), body)
 
@@ -193,7 +194,14 @@ def encode_response(key: RequestKey, result: Struct | bytes) -> bytes:
 def encode_error_response(
     key: RequestKey | None, error: TinyvexError | ErrorObject, request_id: str | None = None
 ) -> bytes:
-    """The answer to a request that failed; `key` is its JSON-RPC id, `request_id` what the server's log calls it."""
+    """
+    Encode the response to a request that failed.
+
+    Args:
+        key: the JSON-RPC id of the request; None if it could not be read.
+        error: the error, or its error object.
+        request_id: the id of the execution in the server's log.
+    """
     body = error if isinstance(error, ErrorObject) else to_object(error, request_id=request_id)
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (_encode(key), _encode(body))
 
@@ -262,17 +270,17 @@ def encode_unchanged(query_id: int, token: str) -> bytes:
     return _encode(QueryUnchanged(query_id=query_id, hash=token))
 
 
-# The client writes and reads.
+# Requests, written by the client, and messages, read by it.
 
 
 def encode_request(request: ClientRequest) -> bytes:
-    """A request to the server."""
+    """Encode a request to the server."""
     tag = str(request.__struct_config__.tag).encode()
     return b'{"jsonrpc":"2.0","id":%b,"method":"%b","params":%b}' % (_encode(request.id), tag, _encode(request.params))
 
 
 class Response(NamedTuple):
-    """An answer; the request with this id knows the type of `result`. Exactly one of `result` and `error` is set."""
+    """A response. The request with this id determines the type of `result`. Exactly one of `result` and `error` is set."""
 
     id: RequestKey | None
     result: bytes | None
@@ -281,13 +289,13 @@ class Response(NamedTuple):
 
 def decode_server_message(text: bytes | str) -> Response | ServerNotification | None:
     """
-    Read one frame from a server.
+    Decode a text frame from a server.
 
     Returns:
-        The message; None for a notification that this client does not know, which is to be ignored.
+        The message; None for an unknown notification, which must be ignored (S-8).
 
     Raises:
-        UpdateRejected: the frame cannot be understood; the client cannot trust its state and connects again.
+        UpdateRejected: the frame is malformed. The client's state may be incomplete, so it must reconnect.
     """
     data = text.encode() if isinstance(text, str) else text
     try:
@@ -297,7 +305,7 @@ def decode_server_message(text: bytes | str) -> Response | ServerNotification | 
         if envelope.method is not UNSET:
             return _decode_notification(data)
     except _UNREADABLE as error:
-        raise UpdateRejected(f"a message from the server cannot be understood: {error}") from None
+        raise UpdateRejected(f"a message from the server is malformed: {error}") from None
     if envelope.id is UNSET or (envelope.result is UNSET) == (envelope.error is UNSET):
         raise UpdateRejected("a message from the server is neither a response nor a notification")
     result = bytes(envelope.result) if isinstance(envelope.result, Raw) else None

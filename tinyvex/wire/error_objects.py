@@ -1,7 +1,8 @@
 """
-Errors in Python, error objects on the wire: the only place that knows both.
+Python errors to JSON-RPC error objects, and back.
 
-What a function raised on its own account never shows its text to a client, unless the server runs in dev mode.
+The text of an unexpected exception may contain data that a client must not see. It is sent only in dev mode; otherwise
+the client gets `FunctionFailed` and a request id, and the server's log has the traceback.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _TRACEBACK_LENGTH_MAX = 16_384
 
 def to_object(error: BaseException, *, request_id: str | None = None, reveal: bool = False) -> ErrorObject:
     """
-    What the client is told.
+    Convert an exception to the error object that a client receives.
 
     Args:
-        error: a `TinyvexError` goes as it is; anything else as `FunctionFailed`, without its text.
-        request_id: what the server's log knows the execution by.
-        reveal: dev mode: the text and the traceback of what is no `TinyvexError` go too.
+        error: a `TinyvexError` is sent as it is; any other exception as `FunctionFailed`, without its text.
+        request_id: the id of the execution in the server's log.
+        reveal: dev mode: also send the text and the traceback of other exceptions.
     """
     if not isinstance(error, TinyvexError):
         error = _failed(error, request_id, reveal=reveal)
@@ -54,9 +55,9 @@ def to_object(error: BaseException, *, request_id: str | None = None, reveal: bo
 
 def from_object(error: ErrorObject) -> RemoteError:
     """
-    The error a client raises for an error object.
+    Convert an error object to the exception that a client raises.
 
-    Its `data` has the details, and beside them `path`, `requestId`, `retryAfterMs` and `appData` where they were sent.
+    Its `data` has the details and, if they were sent, `path`, `requestId`, `retryAfterMs` and `appData`.
     """
     data = error.data
     details: dict[str, Any] = dict(data.details) if data.details is not UNSET else {}
@@ -72,22 +73,22 @@ def from_object(error: ErrorObject) -> RemoteError:
 def _failed(error: BaseException, request_id: str | None, *, reveal: bool) -> FunctionFailed:
     if reveal:
         lines = "".join(traceback.format_exception(error))
-        shown = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return FunctionFailed(shown, traceback=lines[-_TRACEBACK_LENGTH_MAX:])
-    known_as = f" under request id {request_id}" if request_id else ""
-    return FunctionFailed(f"the function raised; the server's log has the traceback{known_as}")
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return FunctionFailed(text, traceback=lines[-_TRACEBACK_LENGTH_MAX:])
+    reference = f" under request id {request_id}" if request_id else ""
+    return FunctionFailed(f"the function raised; the server's log has the traceback{reference}")
 
 
 def _app_data(value: object) -> msgspec.Raw:
-    """The app's own data; what is no value must not hide that the function refused."""
+    """Encode the data of an `AppError`; invalid data is replaced, so that the error itself still arrives."""
     try:
         return msgspec.Raw(values.encode(value))
     except TinyvexError as error:
-        return msgspec.Raw(values.encode(f"the data of AppError is no value: {_text(str(error))}"))
+        return msgspec.Raw(values.encode(f"the data of AppError is not a value: {_text(str(error))}"))
 
 
 def _json(value: Any) -> Any:
-    """The value if it is JSON, else its text: an error must always arrive."""
+    """Return a value that JSON can encode: the value itself, or its text. Encoding an error must not fail."""
     try:
         msgspec.json.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError):
@@ -96,7 +97,7 @@ def _json(value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    """Without lone surrogates, which cannot be sent."""
+    """Escape lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,16 +1,15 @@
 """
-Every message of the protocol, once.
+The messages of the protocol.
 
-The docstrings and descriptions here become the prose of `protocol/schema.json`.
-JSON names are camelCase; `Raw` fields keep the sender's JSON undecoded.
-A message type whose `jsonrpc` had a default would accept messages without it, so none has one.
+These types are the source of `protocol/schema.json`, and their docstrings and descriptions are its prose.
+JSON names are camelCase. A `Raw` field holds the sender's JSON undecoded. `jsonrpc` has no default, because a default
+would make the decoder accept messages without it.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 __all__ = [
@@ -42,18 +41,18 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
-"""The protocol version this package speaks; see `protocol/CHANGELOG.md`."""
+"""The protocol version of this package; see `protocol/CHANGELOG.md`."""
 
 CAPABILITY_PATCH = "patch"
 """The client applies `QueryUpdated.patch`."""
 CAPABILITY_CHUNK = "chunk"
-"""The client puts `tinyvex/transitionChunk` together."""
+"""The client joins `tinyvex/transitionChunk` messages."""
 
-Counter = Annotated[int, Meta(ge=0, le=2**32 - 1, description="a counter that only grows")]
-Ts = Annotated[int, Meta(ge=0, lt=2**53, description="a commit timestamp, microseconds since the epoch")]
+Counter = Annotated[int, Meta(ge=0, le=2**32 - 1, description="a counter that never decreases")]
+Ts = Annotated[int, Meta(ge=0, lt=2**53, description="a commit timestamp in microseconds since the epoch")]
 Path = Annotated[str, Meta(min_length=1, max_length=512, description="`package/module:function`, relative to the app")]
 RequestKey: TypeAlias = int | str
-"""A JSON-RPC id; it lives per socket."""
+"""A JSON-RPC id; unique within a socket."""
 
 
 class _Params(Struct, rename="camel", kw_only=True, frozen=True):
@@ -61,7 +60,7 @@ class _Params(Struct, rename="camel", kw_only=True, frozen=True):
 
 
 class StateVersion(_Params, frozen=True):
-    """A point in a connection's life: all three grow only, and start at 0 on every socket."""
+    """The version of a connection's state. No component ever decreases; all start at 0 on every socket."""
 
     query_set: Counter
     identity: Counter
@@ -74,21 +73,23 @@ class StateVersion(_Params, frozen=True):
 class ConnectParams(_Params, frozen=True):
     """The first request on a socket."""
 
-    protocol_version: Annotated[int, Meta(ge=1, description="the newest version the client speaks")]
-    session_id: Annotated[str, Meta(min_length=8, max_length=128, description="chosen once per client, kept always")]
+    protocol_version: Annotated[int, Meta(ge=1, description="the newest version that the client supports")]
+    session_id: Annotated[
+        str, Meta(min_length=8, max_length=128, description="chosen once per client, the same on every socket")
+    ]
     connection_count: Counter = 0
     last_close_reason: Annotated[str, Meta(max_length=256)] | None = None
-    client_ts: Annotated[int, Meta(description="the client's clock, milliseconds since the epoch")] = 0
+    client_ts: Annotated[int, Meta(description="the client's clock in milliseconds since the epoch")] = 0
     max_observed_ts: Ts = 0
-    observed_epoch: Annotated[str, Meta(max_length=128, description="in which `maxObservedTs` was seen")] | None = None
+    observed_epoch: Annotated[str, Meta(max_length=128, description="the epoch of `maxObservedTs`")] | None = None
     capabilities: Annotated[
-        list[str], Meta(max_length=32, description="optional features the client has: `patch`, `chunk`")
+        list[str], Meta(max_length=32, description="optional features that the client supports: `patch`, `chunk`")
     ] = []
     token: Annotated[str, Meta(max_length=8192, description="client or admin token")] | None = None
 
 
 class ConnectLimits(_Params, frozen=True):
-    """What the server accepts on this connection."""
+    """The server's limits for this connection."""
 
     message_bytes_max: int
     queries_max: int
@@ -96,28 +97,30 @@ class ConnectLimits(_Params, frozen=True):
 
 
 class ConnectResult(_Params, omit_defaults=True, frozen=True):
-    """The answer to `tinyvex/connect`."""
+    """The result of `tinyvex/connect`."""
 
     protocol_version: int
     server_version: str
     database_id: str
-    epoch: Annotated[str, Meta(description="changes when the database was restored: drop results and resume data")]
+    epoch: Annotated[str, Meta(description="changes when the database is restored: discard results and resume data")]
     last_ts: Ts
-    client_clock_skew: Annotated[int, Meta(description="client's clock minus the server's, milliseconds")]
+    client_clock_skew: Annotated[int, Meta(description="the client's clock minus the server's, in milliseconds")]
     limits: ConnectLimits
     heartbeat_ms: int
-    token: Annotated[str, Meta(description="after `pairing:CODE` or `dashboard:CODE`: its own")] | UnsetType = UNSET
+    token: (
+        Annotated[str, Meta(description="the client's own token, after `pairing:CODE` or `dashboard:CODE`")] | UnsetType
+    ) = UNSET
 
 
 class Resume(_Params, frozen=True):
-    """The result that the client still holds of a query."""
+    """The result of a query that the client has cached."""
 
     ts: Ts
     hash: Annotated[str, Meta(max_length=128)]
 
 
 class QueryAdd(_Params, tag_field="type", tag="Add", frozen=True):
-    """Subscribe to a query."""
+    """Add a query to the query set."""
 
     query_id: Counter
     udf_path: Path
@@ -126,13 +129,13 @@ class QueryAdd(_Params, tag_field="type", tag="Add", frozen=True):
 
 
 class QueryRemove(_Params, tag_field="type", tag="Remove", frozen=True):
-    """Unsubscribe."""
+    """Remove a query from the query set."""
 
     query_id: Counter
 
 
 class ModifyQuerySetParams(_Params, frozen=True):
-    """Change the query set from `baseVersion`, which must be the last one sent, to `newVersion`."""
+    """The change of the query set from `baseVersion`, which must be the last version sent, to `newVersion`."""
 
     base_version: Counter
     new_version: Counter
@@ -140,7 +143,7 @@ class ModifyQuerySetParams(_Params, frozen=True):
 
 
 class CallParams(_Params, frozen=True):
-    """A mutation or action; (`sessionId`, `requestId`) makes a mutation happen once."""
+    """The call of a mutation or action. A mutation runs once per (`sessionId`, `requestId`)."""
 
     request_id: Counter
     udf_path: Path
@@ -148,11 +151,11 @@ class CallParams(_Params, frozen=True):
 
 
 class ActionParams(CallParams, frozen=True):
-    """An action: runs beside everything else, and is not repeated by the client."""
+    """The call of an action. Actions run concurrently with everything else, and the client never repeats one."""
 
 
 class QueryParams(_Params, frozen=True):
-    """A query, once; at `ts` when given, else at the newest state."""
+    """A one-shot query of the snapshot at `ts`, or of the newest one."""
 
     udf_path: Path
     args: Raw
@@ -160,72 +163,74 @@ class QueryParams(_Params, frozen=True):
 
 
 class AuthenticateParams(_Params, frozen=True):
-    """Change who the connection speaks for; `baseVersion` is the identity version it continues from."""
+    """The new identity of the connection; `baseVersion` is the current identity version."""
 
     base_version: Counter
     kind: Literal["none", "admin", "user"]
     token: Annotated[str, Meta(max_length=8192, description="the admin token, or a user's JWT")] | None = None
-    acting_as: Annotated[dict[str, Any], Meta(description="with the admin token: the identity")] | None = None
+    acting_as: (
+        Annotated[dict[str, Any], Meta(description="the identity to act as; with the admin token only")] | None
+    ) = None
 
 
 class PingParams(_Params, frozen=True):
-    """Nothing."""
+    """Empty."""
 
 
-class _Request(Struct, kw_only=True, frozen=True, tag_field="method"):
+class _RequestMessage(Struct, kw_only=True, frozen=True, tag_field="method"):
     jsonrpc: Literal["2.0"]
     id: RequestKey
 
 
-class Connect(_Request, tag="tinyvex/connect", frozen=True):
-    """Client to server, first on every socket; answered with `ConnectResult`."""
+class Connect(_RequestMessage, tag="tinyvex/connect", frozen=True):
+    """Client to server, first on every socket. Answered with `ConnectResult`."""
 
     params: ConnectParams
 
 
-class ModifyQuerySet(_Request, tag="tinyvex/modifyQuerySet", frozen=True):
-    """Client to server; answered `{}`, then by a transition that reaches `newVersion`."""
+class ModifyQuerySet(_RequestMessage, tag="tinyvex/modifyQuerySet", frozen=True):
+    """Client to server. Answered with `{}`, then followed by a transition that reaches `newVersion`."""
 
     params: ModifyQuerySetParams
 
 
-class Mutation(_Request, tag="tinyvex/mutation", frozen=True):
-    """Client to server; answered with `MutationResult` when the commit is durable."""
+class Mutation(_RequestMessage, tag="tinyvex/mutation", frozen=True):
+    """Client to server. Answered with `MutationResult` once the commit is durable."""
 
     params: CallParams
 
 
-class Action(_Request, tag="tinyvex/action", frozen=True):
-    """Client to server; answered with `ActionResult`."""
+class Action(_RequestMessage, tag="tinyvex/action", frozen=True):
+    """Client to server. Answered with `ActionResult`."""
 
     params: ActionParams
 
 
-class Query(_Request, tag="tinyvex/query", frozen=True):
-    """Client to server; answered with `MutationResult`, whose `ts` is the snapshot's."""
+class Query(_RequestMessage, tag="tinyvex/query", frozen=True):
+    """Client to server. Answered with `MutationResult`, where `ts` is the snapshot's."""
 
     params: QueryParams
 
 
-class Authenticate(_Request, tag="tinyvex/authenticate", frozen=True):
-    """Client to server; answered `{}`, then by a transition with the new identity version; or `tinyvex/authError`."""
+class Authenticate(_RequestMessage, tag="tinyvex/authenticate", frozen=True):
+    """Client to server. Answered with `{}` and a transition to the new identity version, or an error and `tinyvex/authError`."""
 
     params: AuthenticateParams
 
 
-class Ping(_Request, tag="tinyvex/ping", frozen=True):
-    """Client to server; answered with `PingResult` before anything that was asked later."""
+class Ping(_RequestMessage, tag="tinyvex/ping", frozen=True):
+    """Client to server. Answered with `PingResult`, before any later request."""
 
     params: PingParams = PingParams()
 
 
 ClientRequest: TypeAlias = Connect | ModifyQuerySet | Mutation | Action | Query | Authenticate | Ping
 
-# Answers, server to client.
+# Results, server to client.
 
 
 class MutationResult(_Params, frozen=True):
-    """What a mutation or one-shot query returned, at which `ts`."""
+    """The result of a mutation or one-shot query, and the `ts` of its commit or snapshot."""
 
     value: Raw
     ts: Ts
@@ -233,37 +238,37 @@ class MutationResult(_Params, frozen=True):
 
 
 class ActionResult(_Params, frozen=True):
-    """What an action returned."""
+    """The result of an action."""
 
     value: Raw
     log_lines: list[str]
 
 
 class EmptyResult(_Params, frozen=True):
-    """The request was accepted; a transition brings what comes of it."""
+    """The request was accepted; its effect arrives with a transition."""
 
 
 class PingResult(_Params, frozen=True):
-    """The server's clock, microseconds since the epoch."""
+    """The server's clock in microseconds since the epoch."""
 
     server_ts: int
 
 
 class ErrorData(_Params, omit_defaults=True, frozen=True):
-    """For programs: the stable name, whose fault, whether to retry, and details by error."""
+    """The machine-readable part of an error: stable name, fault, retry hint, and details that depend on the error."""
 
     name: str
     fault: Literal["client", "developer", "server", "operator"]
     retry: Literal["never", "after-fix", "now", "later"]
     retry_after_ms: int | UnsetType = UNSET
     request_id: str | UnsetType = UNSET
-    path: Annotated[str, Meta(description="the wrong field, as `$.a[0].b`")] | UnsetType = UNSET
-    app_data: Annotated[Raw, Meta(description="what the function gave AppError")] | UnsetType = UNSET
+    path: Annotated[str, Meta(description="the invalid field, as `$.a[0].b`")] | UnsetType = UNSET
+    app_data: Annotated[Raw, Meta(description="the data that the function passed to AppError")] | UnsetType = UNSET
     details: dict[str, Any] | UnsetType = UNSET
 
 
 class ErrorObject(_Params, frozen=True):
-    """A JSON-RPC error; `errors.json` lists the codes."""
+    """A JSON-RPC error. `errors.json` lists the codes."""
 
     code: int
     message: str
@@ -274,17 +279,19 @@ class ErrorObject(_Params, frozen=True):
 
 
 class QueryUpdated(_Params, tag_field="type", tag="QueryUpdated", omit_defaults=True, frozen=True):
-    """A query's new result: whole as `value`, or as `patch` from the one this client holds."""
+    """The new result of a query: as `value`, or as `patch` to the result sent before."""
 
     query_id: Counter
-    hash: Annotated[str, Meta(description="a token for this result, to be sent back in `resume`, never computed")]
+    hash: Annotated[
+        str, Meta(description="a token for this result; clients return it in `resume` and never compute it")
+    ]
     value: Raw | UnsetType = UNSET
     patch: Annotated[Raw, Meta(description="JSON Patch (RFC 6902) on the encoded JSON")] | UnsetType = UNSET
     log_lines: list[str] = []
 
 
 class QueryFailed(_Params, tag_field="type", tag="QueryFailed", omit_defaults=True, frozen=True):
-    """The query raised, does not exist, or was given wrong arguments."""
+    """The query raised an error, does not exist, or received invalid arguments."""
 
     query_id: Counter
     error: ErrorObject
@@ -292,7 +299,7 @@ class QueryFailed(_Params, tag_field="type", tag="QueryFailed", omit_defaults=Tr
 
 
 class QueryUnchanged(_Params, tag_field="type", tag="QueryUnchanged", frozen=True):
-    """The result offered in `resume` is still the right one."""
+    """The result offered in `resume` is current."""
 
     query_id: Counter
     hash: str
@@ -308,34 +315,36 @@ Modification: TypeAlias = QueryUpdated | QueryFailed | QueryUnchanged | QueryRem
 
 
 class TransitionParams(_Params, frozen=True):
-    """All queries of the connection move from one version to the next, together."""
+    """The step of all queries of the connection from one version to the next."""
 
     start_version: StateVersion
     end_version: StateVersion
     modifications: list[Modification]
-    server_ts: Annotated[int, Meta(description="the server's clock when it was sent, microseconds")] = 0
+    server_ts: Annotated[int, Meta(description="the server's clock at sending, in microseconds since the epoch")] = 0
 
 
 class TransitionChunkParams(_Params, frozen=True):
-    """One part of a long transition: all of them, joined in order, are the text of its `tinyvex/transition` message."""
+    """A chunk of a long transition. All chunks, joined in order, are the text of its `tinyvex/transition` message."""
 
-    transition_id: Annotated[int, Meta(ge=0, le=2**32 - 1, description="per socket, from 0, for each one in parts")]
-    part_number: Annotated[int, Meta(ge=0, le=2**32 - 1, description="from 0")]
+    transition_id: Annotated[
+        int, Meta(ge=0, le=2**32 - 1, description="counts the chunked transitions of a socket, from 0")
+    ]
+    part_number: Annotated[int, Meta(ge=0, le=2**32 - 1, description="counts the chunks of a transition, from 0")]
     parts_total: Annotated[int, Meta(ge=2, le=2**32 - 1)]
-    bytes_total: Annotated[int, Meta(ge=2, lt=2**53, description="length of the whole message in UTF-8")]
-    chunk: Annotated[str, Meta(min_length=1, description="the part: text, not JSON by itself")]
+    bytes_total: Annotated[int, Meta(ge=2, lt=2**53, description="length of the joined message in UTF-8")]
+    chunk: Annotated[str, Meta(min_length=1, description="the chunk: text, which is not JSON by itself")]
 
 
 class AuthErrorParams(_Params, frozen=True):
-    """`tinyvex/authenticate` was refused, or (where none was attempted) the user's token has expired."""
+    """`tinyvex/authenticate` was refused; or, if `authUpdateAttempted` is false, the user's token has expired."""
 
     error: ErrorObject
-    base_version: Annotated[Counter, Meta(description="the identity version, from which the client continues")]
+    base_version: Annotated[Counter, Meta(description="the identity version that the client continues from")]
     auth_update_attempted: bool
 
 
 class FatalErrorParams(_Params, frozen=True):
-    """Why the server closes the connection; the close frame follows."""
+    """The reason why the server closes the connection; the close frame follows."""
 
     error: ErrorObject
 
@@ -351,13 +360,13 @@ class Transition(_Notification, tag="tinyvex/transition", frozen=True):
 
 
 class TransitionChunk(_Notification, tag="tinyvex/transitionChunk", frozen=True):
-    """Server to client; other messages may come between the parts of one transition, but no other transition."""
+    """Server to client. Other messages may arrive between the chunks of a transition, but no other transition."""
 
     params: TransitionChunkParams
 
 
 class ServerPing(_Notification, tag="tinyvex/ping", frozen=True):
-    """Server to client, after a while without another message; needs no answer."""
+    """Server to client, after a period without another message. Not answered."""
 
     params: PingParams = PingParams()
 
@@ -369,7 +378,7 @@ class AuthError(_Notification, tag="tinyvex/authError", frozen=True):
 
 
 class FatalError(_Notification, tag="tinyvex/fatalError", frozen=True):
-    """Server to client, last on the socket."""
+    """Server to client, the last message on the socket."""
 
     params: FatalErrorParams
 
@@ -378,7 +387,7 @@ ServerNotification: TypeAlias = Transition | TransitionChunk | ServerPing | Auth
 
 
 class SuccessResponse(Struct, kw_only=True, frozen=True):
-    """Server to client, once per request: what was asked for; its type depends on the request's method."""
+    """Server to client, once per request that succeeded. The type of `result` depends on the request's method."""
 
     jsonrpc: Literal["2.0"]
     id: RequestKey
@@ -386,7 +395,7 @@ class SuccessResponse(Struct, kw_only=True, frozen=True):
 
 
 class ErrorResponse(Struct, kw_only=True, frozen=True):
-    """Server to client, once per request that failed; `id` is null when it could not be read."""
+    """Server to client, once per request that failed. `id` is null if it could not be read."""
 
     jsonrpc: Literal["2.0"]
     id: RequestKey | None
@@ -394,7 +403,7 @@ class ErrorResponse(Struct, kw_only=True, frozen=True):
 
 
 class Envelope(Struct, kw_only=True, frozen=True):
-    """Any JSON-RPC message, before its kind is known: responses have no method and need their request's type."""
+    """Any JSON-RPC message before its type is known: a response has no method, and its request determines its type."""
 
     jsonrpc: Literal["2.0"]
     id: RequestKey | UnsetType | None = UNSET
@@ -402,8 +411,3 @@ class Envelope(Struct, kw_only=True, frozen=True):
     params: Raw | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
     error: ErrorObject | UnsetType = UNSET
-
-
-def encode_error(error: ErrorObject) -> bytes:
-    """An error object as JSON."""
-    return msgspec.json.encode(error)

@@ -1,7 +1,7 @@
 """
-Writes `protocol/schema.json` and `protocol/errors.json` from the message types and the error classes.
+Generates `protocol/schema.json` and `protocol/errors.json` from the message types and the error classes.
 
-`python -m tinyvex.wire.schema` writes them; `--check` compares and fails when they are stale.
+`python -m tinyvex.wire.schema` writes the files; `--check` fails if they are stale.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _GENERATED = "generated from tinyvex/wire/messages.py by `python -m tinyvex.wire
 
 
 class Method(NamedTuple):
-    """A request's message type and the type of its result."""
+    """The message type of a request and the type of its result."""
 
     request: type[msgspec.Struct]
     result: type[msgspec.Struct]
@@ -50,15 +50,15 @@ NOTIFICATIONS: dict[str, type[msgspec.Struct]] = {
 
 
 def schema_text() -> str:
-    """The contents of `schema.json`."""
+    """Return the contents of `schema.json`."""
     roots = [
-        *(part for method in METHODS.values() for part in method),
+        *(type_ for method in METHODS.values() for type_ in method),
         *NOTIFICATIONS.values(),
         messages.SuccessResponse,
         messages.ErrorResponse,
     ]
     _, definitions = msgspec.json.schema_components(list(dict.fromkeys(roots)), ref_template="#/$defs/{name}")
-    # Types alone cannot say that an update carries its result in exactly one of two ways.
+    # The types cannot express that an update has exactly one of `value` and `patch`.
     definitions["QueryUpdated"]["oneOf"] = [{"required": ["value"]}, {"required": ["patch"]}]
     requests = [{"$ref": f"#/$defs/{method.request.__name__}"} for method in METHODS.values()]
     from_server: list[type[msgspec.Struct]] = [
@@ -86,9 +86,9 @@ def schema_text() -> str:
             },
             "$defs": {
                 **dict(sorted(definitions.items())),
-                "ClientMessage": {"description": "What a client sends.", "oneOf": requests},
+                "ClientMessage": {"description": "A message from a client.", "oneOf": requests},
                 "ServerMessage": {
-                    "description": "What a server sends.",
+                    "description": "A message from a server.",
                     "oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in from_server],
                 },
             },
@@ -97,7 +97,7 @@ def schema_text() -> str:
 
 
 def errors_text() -> str:
-    """The contents of `errors.json`."""
+    """Return the contents of `errors.json`."""
     return _pretty(
         {
             "$comment": "generated from tinyvex/errors.py by `python -m tinyvex.wire.schema`; do not edit",
@@ -119,10 +119,10 @@ def errors_text() -> str:
 
 def main(arguments: list[str], folder: Path = FOLDER) -> int:
     """
-    Write the files, or compare them with `--check`.
+    Write the files, or compare them if `--check` is given.
 
     Returns:
-        The exit code: 1 when `--check` found a stale file.
+        The exit code: 1 if `--check` found a stale file.
     """
     stale = False
     for name, text in (("schema.json", schema_text()), ("errors.json", errors_text())):

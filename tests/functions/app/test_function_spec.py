@@ -280,8 +280,8 @@ def test_results(annotation: Any, value: Any, expected: bytes) -> None:
         (Thing, None, "app:it: result $: expected object, got null"),
         (tv.Id[Thing], tv.Id(OTHER), "app:it: result $: expected an id of table 'things'"),
         (tv.Rows[Thing], Rows([], bytes, Other), "app:it: result $: expected rows of Thing, got rows of Other"),
-        (Any, object(), "app:it: result: something of type object is not a value"),
-        (Any, 2**60, "app:it: result: 1152921504606846976 is too large for a plain number, use Int64"),
+        (Any, object(), "app:it: result: an object of type object is not a value"),
+        (Any, 2**60, "app:it: result: 1152921504606846976 is too large for a plain number; use Int64"),
         (int, 2**60, "app:it: result: 1152921504606846976 is too large"),
     ],
 )

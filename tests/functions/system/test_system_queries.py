@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.storage import MemoryStore, bound_runtime, insert, opened, unit
+from tests.support.values import encode_key
 from tinyvex.errors import UnknownTable
 from tinyvex.functions.app.registry import App
 from tinyvex.functions.run.call import Call
@@ -21,7 +22,7 @@ from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX
 from tinyvex.runtime import Runtime
 from tinyvex.values.codec import decode, encode
 from tinyvex.values.ids import DocumentId
-from tinyvex.values.key_encoding import encode_key, encode_part
+from tinyvex.values.key_encoding import encode_part
 from tinyvex.values.types import MISSING, Int64
 
 

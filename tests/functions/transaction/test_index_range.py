@@ -5,9 +5,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.values import encode_key
 from tinyvex.functions.transaction.index_range import IndexRange
 from tinyvex.storage.log.catalog import IndexInfo
-from tinyvex.values.key_encoding import encode_key
 
 INDEX = IndexInfo(1, "by_a_b", ("a", "b"))
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.storage import MemoryStore, insert, unit
+from tests.support.values import encode_key
 from tinyvex import limits
 from tinyvex.functions.transaction.range_cache import CachedRanges, RangeCache
 from tinyvex.functions.transaction.read_set import ReadSet
@@ -16,7 +17,6 @@ from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.log.commit_record import StoredDocument
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
-from tinyvex.values.key_encoding import encode_key
 
 ROWS = 300
 

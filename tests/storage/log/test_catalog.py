@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.storage import MemoryStore
+from tests.support.values import encode_key
 from tinyvex import errors
 from tinyvex.storage.log.catalog import Catalog, IndexInfo, TableInfo
-from tinyvex.values.key_encoding import encode_key
 from tinyvex.values.types import MISSING, Int64
 
 INTERNAL = b"i" * 16
