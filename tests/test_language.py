@@ -1,0 +1,160 @@
+"""The cheapest rules of the project's English: how a docstring opens, and words that hide the actor or are archaic."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SOURCES = ("tinyvex/**/*.py", "bench/**/*.py", "examples/**/*.py")
+DOCUMENTS = ("*.md", "docs/**/*.md", "protocol/**/*.md", "bench/**/*.md", "examples/**/*.md", "tests/*.md")
+
+OPENINGS = re.compile(r"(?:What|Who|Whose|Whether|How|Where|Of|It|One)\b")
+"""A docstring begins with a verb or a noun phrase; a predicate begins with "Return whether"."""
+
+WORDS: dict[str, re.Pattern[str]] = {
+    "name the actor: client, caller, reader, process": re.compile(
+        r"\b(?:no|some|any|every)body\b|\bwhoever\b", re.IGNORECASE
+    ),
+    "write again, forever, recently, in any case, to no effect": re.compile(
+        r"\b(?:anew|for ever|of late|all the same|in vain)\b", re.IGNORECASE
+    ),
+    'write "is not a" or "has no"': re.compile(
+        r"(?<!there )\b(?:is|are|was|were|be) no (?!longer\b|more than\b|less than\b|later than\b|fewer than\b)\w+",
+        re.IGNORECASE,
+    ),
+    "write next to, alongside, in addition to": re.compile(r"\bbeside\b", re.IGNORECASE),
+}
+"""Words that no text of the project has, by what to write instead."""
+
+UNREVISED: set[str] = {
+    "ARCHITECTURE.md",
+    "bench",
+    "bench/load",
+    "bench/micro",
+    "bench/peers",
+    "examples/chat",
+    "protocol",
+    "tinyvex",
+    "tinyvex/cli",
+    "tinyvex/functions/app",
+    "tinyvex/functions/result",
+    "tinyvex/functions/run",
+    "tinyvex/functions/schema",
+    "tinyvex/functions/transaction",
+    "tinyvex/server",
+    "tinyvex/server/access",
+    "tinyvex/server/http",
+    "tinyvex/server/transport",
+    "tinyvex/storage/engine",
+    "tinyvex/storage/file",
+    "tinyvex/storage/log",
+    "tinyvex/storage/maintenance",
+    "tinyvex/storage/schema",
+    "tinyvex/sync",
+    "tinyvex/wire",
+}
+"""Folders whose texts do not follow these rules yet. Entries may only be removed."""
+
+
+class Text(NamedTuple):
+    """A docstring, a comment or a line of a document."""
+
+    path: Path
+    line: int
+    text: str
+    is_docstring: bool
+
+
+def docstrings_and_comments(path: Path) -> Iterator[Text]:
+    source = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source, str(path))):
+        # Also the texts below attributes and constants, which are not docstrings for Python.
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield Text(path, node.lineno, node.value.value.strip(), is_docstring=True)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield Text(path, token.start[0], token.string, is_docstring=False)
+
+
+def prose(path: Path) -> Iterator[Text]:
+    """The lines of a document outside its code blocks."""
+    in_code = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        in_code ^= line.lstrip().startswith("```")
+        if not in_code:
+            yield Text(path, number, line, is_docstring=False)
+
+
+@cache
+def texts() -> tuple[Text, ...]:
+    sources = [path for pattern in SOURCES for path in sorted(ROOT.glob(pattern))]
+    documents = [path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))]
+    found = [text for path in sources for text in docstrings_and_comments(path)]
+    return (*found, *(text for path in documents for text in prose(path)))
+
+
+def folder(path: Path) -> str:
+    """The folder of a file, relative to the root; the file itself if it lies there."""
+    inside = path.relative_to(ROOT)
+    return (inside.parent if inside.parent != Path() else inside).as_posix()
+
+
+def offences(text: Text) -> Iterator[str]:
+    where = f"{text.path.relative_to(ROOT)}:{text.line}"
+    if text.is_docstring and OPENINGS.match(text.text):
+        yield f"{where}: begin with a verb or a noun phrase: {text.text.splitlines()[0]}"
+    for remedy, pattern in WORDS.items():
+        for match in pattern.finditer(text.text):
+            yield f"{where}: {remedy}: {match[0]!r}"
+
+
+@cache
+def offences_by_folder() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in texts():
+        found.setdefault(folder(text.path), []).extend(offences(text))
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(offences_by_folder()))
+def test_texts_are_plain_english(name: str) -> None:
+    """No docstring opens with a question word, and no text has a banned word."""
+    if name not in UNREVISED:
+        assert offences_by_folder()[name] == []
+
+
+def test_unrevised_folders_are_unrevised() -> None:
+    """A folder is taken off the list as soon as its texts follow the rules."""
+    assert {name for name in UNREVISED if not offences_by_folder().get(name)} == set()
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["Nobody of the group has anything.", "Begin the log anew.", "The key is no text.", "A reader beside the writer."],
+)
+def test_a_banned_word_is_found(sentence: str) -> None:
+    """The patterns match what they are meant to."""
+    assert list(offences(Text(ROOT / "README.md", 1, sentence, is_docstring=False))) != []
+
+
+@pytest.mark.parametrize("sentence", ["It is no longer sent.", "There is no file.", "Besides, it is read once."])
+def test_plain_sentences_pass(sentence: str) -> None:
+    """And nothing else."""
+    assert list(offences(Text(ROOT / "README.md", 1, sentence, is_docstring=False))) == []
+
+
+def test_an_opening_with_a_question_word_is_found() -> None:
+    """Only in docstrings: a heading of a document may ask."""
+    for is_docstring in (True, False):
+        text = Text(ROOT / "README.md", 1, "How to begin", is_docstring=is_docstring)
+        assert bool(list(offences(text))) is is_docstring
