@@ -12,8 +12,9 @@ import pytest
 import tinyvex as tv
 from tests.support.raw import RawClient
 from tinyvex import errors, limits
+from tinyvex.dialects.tinyvex import encoding
 from tinyvex.server.server import Server, ServerOptions
-from tinyvex.sync import worker
+from tinyvex.sync import events
 
 APP = """
 import asyncio
@@ -218,7 +219,7 @@ async def test_a_transition_that_cannot_be_made_ends_its_connection(
         unlucky = await RawClient.open(server.url, server.runtime)
         await unlucky.answer(unlucky.connect(sessionId="one-without-luck"))
         with monkeypatch.context() as broken:
-            broken.setattr(worker.codec, "encode_failed", lambda *_: 1 / 0)
+            broken.setitem(encoding._ENCODERS, events.Failed, lambda *_: 1 / 0)
             add = {"type": "Add", "queryId": 0, "udfPath": "app:nothing", "args": {}}
             unlucky.send("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
             with anyio.fail_after(10):

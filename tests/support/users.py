@@ -20,7 +20,7 @@ from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.errors import TinyvexError
 from tinyvex.server.access.jwt import UserTokens
-from tinyvex.sync.authentication import UserIdentity
+from tinyvex.sync.identity import UserIdentity
 
 Who: TypeAlias = tuple[str, int] | None
 """Subject and grade, or nobody."""

@@ -14,8 +14,8 @@ from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.runtime import Runtime
 from tinyvex.storage.log.document_log import CommitRecord, Write
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.live_queries import NOT_FOUND_MAX, LiveQueries
-from tinyvex.sync.live_query import VERSIONS_KEPT_MAX, LiveQuery
+from tinyvex.sync.live_queries import MISMATCHED_HASHES_MAX, LiveQueries
+from tinyvex.sync.live_query import VERSIONS_RETAINED_MAX, LiveQuery
 
 INDEX = 7
 
@@ -219,7 +219,7 @@ def test_nothing_is_remembered_without_computations(world: World) -> None:
 def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
     """A computation at an older `ts` answers for that `ts` only, and leaves the newest result alone."""
     live = world.computed()
-    world.live.pin(live, 5, world.subscriber)
+    world.live.compute_at(live, 5, world.subscriber)
     world.executor.finish(5, b'"old"')
     pinned = live.at(5)
     assert pinned is not None
@@ -232,24 +232,24 @@ def test_a_pin_is_kept_until_all_who_wait_were_told(world: World) -> None:
     """Whatever else is computed meanwhile; then it goes at once."""
     live, other = world.computed(), FakeSubscriber()
     for subscriber in (world.subscriber, world.subscriber, other):
-        world.live.pin(live, 5, subscriber)
+        world.live.compute_at(live, 5, subscriber)
     assert len(world.executor.pending) == 1
     world.executor.finish(5, b'"old"')
     world.commit(11)
     world.executor.finish(11)
     for subscriber in (world.subscriber, other, world.subscriber):
         assert live.at(5) is not None
-        world.live.unpin(live, 5, subscriber)
-    assert not live.pins
+        world.live.release_snapshot(live, 5, subscriber)
+    assert not live.snapshots
 
 
 def test_a_pin_that_nobody_waits_for_any_more_goes_when_it_has_ended(world: World) -> None:
     """A connection was closed meanwhile."""
     live = world.computed()
-    world.live.pin(live, 5, world.subscriber)
-    world.live.unpin(live, 5, world.subscriber)
+    world.live.compute_at(live, 5, world.subscriber)
+    world.live.release_snapshot(live, 5, world.subscriber)
     world.executor.finish(5)
-    assert not live.pins
+    assert not live.snapshots
 
 
 def test_an_overtaken_result_wakes_even_when_its_hash_is_the_old_one(world: World) -> None:
@@ -299,13 +299,6 @@ def test_an_error_and_a_value_are_different_results(world: World) -> None:
     ]  # fmt: skip
 
 
-def test_the_shared_part_of_a_frame_is_encoded_once(world: World) -> None:
-    """Every connection gets the same bytes object."""
-    live = world.computed(value=b"[1]")
-    assert live.result is not None
-    assert live.result.tail() is live.result.tail()
-
-
 # What is kept.
 
 
@@ -332,7 +325,7 @@ def test_nothing_is_kept_of_a_failure(world: World) -> None:
 def test_an_older_state_is_computed_without_what_was_kept(world: World) -> None:
     """That is of another time."""
     live = world.computed(cached_ranges=CachedRanges(10, {}))
-    world.live.pin(live, 5, world.subscriber)
+    world.live.compute_at(live, 5, world.subscriber)
     assert world.executor.range_caches[-1] == RangeCache(None)
 
 
@@ -345,8 +338,8 @@ def test_what_is_offered_in_resume_is_found_again_once(world: World) -> None:
     """For all who offer the same, whenever theirs was right; each of them is told, and nobody else."""
     live, other, stranger = world.computed(), FakeSubscriber(), FakeSubscriber()
     world.watch(subscriber=other), world.watch(subscriber=stranger)
-    assert world.live.find_again(live, old_hash(b'"old"'), 5, world.subscriber)
-    assert world.live.find_again(live, old_hash(b'"old"'), 6, other)
+    assert world.live.reconstruct(live, old_hash(b'"old"'), 5, world.subscriber)
+    assert world.live.reconstruct(live, old_hash(b'"old"'), 6, other)
     [(_, _, at)] = world.executor.pending
     assert at == 5
     world.executor.finish(5, b'"old"')
@@ -357,35 +350,35 @@ def test_what_is_offered_in_resume_is_found_again_once(world: World) -> None:
 def test_what_was_not_found_is_not_kept(world: World) -> None:
     """Another result than the one offered is of no use to anybody, and is remembered as such."""
     live = world.computed()
-    world.live.find_again(live, old_hash(b'"old"'), 5, world.subscriber)
+    world.live.reconstruct(live, old_hash(b'"old"'), 5, world.subscriber)
     world.executor.finish(5, b'"something else"')
     assert list(live.versions) == [live.hash]
-    assert list(live.not_found) == [old_hash(b'"old"')]
-    assert not live.finding
+    assert list(live.mismatched_hashes) == [old_hash(b'"old"')]
+    assert not live.reconstructions
 
 
 def test_only_a_few_are_looked_for_at_once(world: World) -> None:
     """The others are told so at once, and are sent the whole value."""
     live = world.computed()
-    found = [world.live.find_again(live, str(number), number, world.subscriber) for number in range(10)]
+    found = [world.live.reconstruct(live, str(number), number, world.subscriber) for number in range(10)]
     assert found == [True] * limits.FINDING_MAX + [False] * (10 - limits.FINDING_MAX)
 
 
 def test_few_that_were_not_found_are_remembered(world: World) -> None:
     """Whatever clients offer."""
     live = world.computed()
-    for number in range(2 * NOT_FOUND_MAX):
-        world.live.find_again(live, str(number), 5, world.subscriber)
+    for number in range(2 * MISMATCHED_HASHES_MAX):
+        world.live.reconstruct(live, str(number), 5, world.subscriber)
         world.executor.finish(5, b'"else"')
-    assert len(live.not_found) == NOT_FOUND_MAX
+    assert len(live.mismatched_hashes) == MISMATCHED_HASHES_MAX
 
 
 def test_a_time_in_the_future_is_answered_too(world: World) -> None:
     """A client may name any; nothing waits for it to come."""
     live = world.computed()
-    world.live.find_again(live, "offered", 99, world.subscriber)
+    world.live.reconstruct(live, "offered", 99, world.subscriber)
     world.executor.finish(99, error=errors.SnapshotUnavailable("in the future"))
-    assert not live.finding
+    assert not live.reconstructions
     assert world.subscriber.told[-1] == "changed"
 
 
@@ -404,7 +397,7 @@ def test_a_result_whose_body_was_given_up_is_computed_again(world: World) -> Non
 def test_a_pinned_result_outlives_those_who_were_told_it(world: World) -> None:
     """Whoever waits for it still can be told, when others have gone on."""
     live = world.computed()
-    world.live.pin(live, 5, world.subscriber)
+    world.live.compute_at(live, 5, world.subscriber)
     world.executor.finish(5, b'"old"')
     pinned = live.at(5)
     assert pinned is not None
@@ -439,7 +432,7 @@ def test_a_pinned_result_counts_as_kept_memory(world: World) -> None:
     """So that others make room for it."""
     live = world.computed()
     before = world.counters.kept_bytes
-    world.live.pin(live, 5, world.subscriber)
+    world.live.compute_at(live, 5, world.subscriber)
     world.executor.finish(5, b'"%b"' % (b"x" * 5_000))
     assert world.counters.kept_bytes > before + 5_000
 
@@ -468,5 +461,5 @@ def test_versions_for_those_behind_are_few(world: World) -> None:
         world.commit(ts)
         world.executor.finish(ts, b"%d" % ts)
         live.hold(live.result.version)
-    assert len(live.versions) <= VERSIONS_KEPT_MAX + 1
+    assert len(live.versions) <= VERSIONS_RETAINED_MAX + 1
     assert first.body is None

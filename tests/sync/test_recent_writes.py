@@ -26,39 +26,39 @@ def test_the_first_touching_commit_is_what_looking_at_all_finds(
     history: list[list[tuple[int, bytes]]], pairs: list[tuple[int, bytes, bytes]], forgotten: int, after: int
 ) -> None:
     """Whatever was forgotten before `after`, the answer is the earliest commit behind it that a range contains."""
-    held, reads = RecentWrites(0), read_set(pairs)
+    recent, reads = RecentWrites(0), read_set(pairs)
     for ts, touched in enumerate(history, start=1):
-        held.add(ts, touched)
-    held.forget(min(forgotten, after))
-    held.validate()
+        recent.add(ts, touched)
+    recent.discard(min(forgotten, after))
+    recent.validate()
     expected = [
         ts for ts, touched in enumerate(history, start=1) if ts > after and any(reads.overlaps(*key) for key in touched)
     ]
-    assert held.first_touching(reads, after) == min(expected, default=None)
+    assert recent.first_touching(reads, after) == min(expected, default=None)
 
 
 def test_the_bound_drops_the_older_half(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above KEYS_MAX, `since` moves forward and what is left is complete."""
     monkeypatch.setattr(recent_writes, "KEYS_MAX", 10)
-    held = RecentWrites(0)
+    recent = RecentWrites(0)
     for ts in range(1, 12):
-        held.add(ts, [(1, b"k")])
-    assert len(held) <= 10
-    assert 0 < held.since < 11
-    held.validate()
+        recent.add(ts, [(1, b"k")])
+    assert len(recent) <= 10
+    assert 0 < recent.since < 11
+    recent.validate()
 
 
 def test_asking_behind_what_was_forgotten_is_a_defect() -> None:
     """An answer could be wrong, so there is none."""
-    held = RecentWrites(5)
+    recent = RecentWrites(5)
     with pytest.raises(AssertionError):
-        held.first_touching(ReadSet(), 4)
+        recent.first_touching(ReadSet(), 4)
 
 
 def test_forgetting_everything_keeps_nothing() -> None:
     """Nothing is kept when no computation is under way."""
-    held = RecentWrites(0)
-    held.add(3, [(1, b"a"), (2, b"b")])
-    held.forget(3)
-    assert len(held) == 0
-    assert held._keys == {}
+    recent = RecentWrites(0)
+    recent.add(3, [(1, b"a"), (2, b"b")])
+    recent.discard(3)
+    assert len(recent) == 0
+    assert recent._writes == {}

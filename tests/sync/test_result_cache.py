@@ -10,7 +10,7 @@ from tinyvex.functions.transaction.range_cache import CachedRanges, Scan
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.storage.log.commit_record import StoredDocument
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.live_query import LiveQuery
+from tinyvex.sync.live_query import LiveQuery, LiveQueryKey
 from tinyvex.sync.result_cache import ResultCache
 from tinyvex.sync.results import Result, Version
 
@@ -24,19 +24,19 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def computed(memory: ResultCache, name: str, size: int = 40_000, *, held: bool = True) -> LiveQuery:
     """A live query with one subscriber and a result of about that size, which the subscriber holds, or waits for."""
-    live = LiveQuery((name, b"{}", False, None), Call(name, b"{}"))
+    live = LiveQuery(LiveQueryKey(name, b"{}", False, None), Call(name, b"{}"))
     live.subscribers[object()] = 1  # type: ignore[index]
     row = StoredDocument(b"k", b"\1" * 16, 1, b'"%s%s"' % (name.encode(), b"x" * size))
     rows = ChunkedRows.of([row])
     made = Body([RowsPart(rows, 7, reverse=False)])
     outcome = QueryOutcome(5, made, None, ReadSet())
     version = Version(outcome.hash, made)
-    live.result = Result(outcome, None, version, reveal=False, request_id="q1")
+    live.result = Result(outcome, None, version, "q1")
     live.versions[version.hash] = version
-    live.kept = CachedRanges(5, {SCAN: rows})
+    live.cached_ranges = CachedRanges(5, {SCAN: rows})
     if held:
         live.hold(version)
-    memory.weigh(live)
+    memory.update(live)
     return live
 
 
@@ -52,10 +52,10 @@ def test_the_one_computed_longest_ago_gives_up_first() -> None:
     counters = Counters()
     memory = ResultCache(counters)
     first, second, third = (computed(memory, name) for name in "abc")
-    assert first.kept is None
+    assert first.cached_ranges is None
     assert first.result is not None
-    assert not first.result.is_tellable(None)
-    assert all(live.kept is not None for live in (second, third))
+    assert not first.result.is_sendable(None)
+    assert all(live.cached_ranges is not None for live in (second, third))
     assert counters.results_evicted == 1
     assert counters.kept_bytes <= 100_000
 
@@ -64,10 +64,10 @@ def test_one_computed_again_is_the_last_to_give_up() -> None:
     """What is in use stays."""
     memory = ResultCache(Counters())
     first, second = (computed(memory, name) for name in "ab")
-    memory.weigh(first)
+    memory.update(first)
     computed(memory, "c")
-    assert first.kept is not None
-    assert second.kept is None
+    assert first.cached_ranges is not None
+    assert second.cached_ranges is None
 
 
 def test_what_somebody_waits_for_is_not_given_up() -> None:
@@ -77,7 +77,7 @@ def test_what_somebody_waits_for_is_not_given_up() -> None:
     for name in "bc":
         computed(memory, name)
     assert waited.result is not None
-    assert waited.result.is_tellable(None)
+    assert waited.result.is_sendable(None)
 
 
 def test_a_forgotten_query_weighs_nothing() -> None:
@@ -85,6 +85,6 @@ def test_a_forgotten_query_weighs_nothing() -> None:
     counters = Counters()
     memory = ResultCache(counters)
     live = computed(memory, "a")
-    memory.forget(live)
-    memory.forget(live)
+    memory.discard(live)
+    memory.discard(live)
     assert counters.kept_bytes == 0

@@ -1,6 +1,4 @@
-"""Results and versions: encoded once for each who holds the same, and weighed without what they share."""
-
-import sys
+"""Results and versions: one patch for all holders of a version, and weights without the memory that they share."""
 
 import pytest
 
@@ -36,7 +34,7 @@ def changed(found: ChunkedRows, number: int, text: bytes = b"new") -> ChunkedRow
 
 def result(made: Body, **flags: object) -> Result:
     outcome = QueryOutcome(5, made, None, ReadSet())
-    return Result(outcome, None, Version(outcome.hash, made), reveal=False, request_id="q1")
+    return Result(outcome, None, Version(outcome.hash, made), "q1")
 
 
 def test_a_patch_is_made_once_for_all_who_hold_the_same() -> None:
@@ -44,28 +42,15 @@ def test_a_patch_is_made_once_for_all_who_hold_the_same() -> None:
     before, counters = rows(200), Counters()
     base = Version("old", body(before))
     new = result(body(changed(before, 100)))
-    first = new.patch_tail(base, counters)
+    first = new.patch_from(base, counters)
     assert first is not None
-    assert new.patch_tail(base, counters) is first
+    assert new.patch_from(base, counters) is first
     assert counters.diffs == 1
-
-
-def test_a_value_is_encoded_once() -> None:
-    """For all who need it whole."""
-    new = result(body(rows(3)))
-    assert new.tail() is new.tail()
-
-
-def test_pieces_are_the_value_not_joined() -> None:
-    """Joined, they are what goes out whole."""
-    new = result(body(rows(500)))
-    assert b"".join(map(bytes, new.pieces())) == new.tail()
-    assert max(map(len, new.pieces())) < len(new.tail()) / 2
 
 
 def test_a_version_without_its_body_gives_no_patch() -> None:
     """The whole value is sent then."""
-    assert result(body(rows(3))).patch_tail(Version("old", None), Counters()) is None
+    assert result(body(rows(3))).patch_from(Version("old", None), Counters()) is None
 
 
 def test_large_texts_are_not_compared_on_the_loop() -> None:
@@ -73,7 +58,7 @@ def test_large_texts_are_not_compared_on_the_loop() -> None:
     size = limits.DIFF_ON_LOOP_BYTES_MAX + 1
     base = Version("old", Body([b'["%s"]' % (b"x" * size)]))
     counters = Counters()
-    assert result(Body([b'["%s",1]' % (b"x" * size)])).patch_tail(base, counters) is None
+    assert result(Body([b'["%s",1]' % (b"x" * size)])).patch_from(base, counters) is None
     assert counters.diffs == 0
 
 
@@ -81,7 +66,7 @@ def test_many_changed_rows_are_not_compared_on_the_loop() -> None:
     """Where most of the chunks are others, the whole value is sent."""
     counters = Counters()
     assert (
-        result(body(rows(2_000, "b" * 300))).patch_tail(Version("old", body(rows(2_000, "a" * 300))), counters) is None
+        result(body(rows(2_000, "b" * 300))).patch_from(Version("old", body(rows(2_000, "a" * 300))), counters) is None
     )
     assert counters.diffs == 0
 
@@ -91,15 +76,15 @@ def test_what_versions_share_is_weighed_once() -> None:
     before = rows(2_000)
     old = Version("old", body(before))
     new = Version("new", body(changed(before, 1_000)))
-    assert old.weight_beside(new) < old.weight_beside(old) / 5
+    assert old.weight_without(new) < old.weight_without(old) / 5
 
 
 def test_a_failure_needs_no_body() -> None:
     """It can be told to anybody."""
     error = errors.AppError("no")
     outcome = QueryOutcome(5, None, error, ReadSet())
-    failed = Result(outcome, None, Version(outcome.hash, None), reveal=False, request_id="q1")
-    assert failed.is_tellable(None)
+    failed = Result(outcome, None, Version(outcome.hash, None), "q1")
+    assert failed.is_sendable(None)
 
 
 @pytest.mark.parametrize(("held", "tellable"), [("other", False), (None, False), ("same", True)])
@@ -107,15 +92,7 @@ def test_a_result_without_its_body_is_told_only_to_who_holds_it(held: str | None
     """All others need the value."""
     given_up = result(body(rows(3)))
     given_up.version.body = None
-    assert given_up.is_tellable(given_up.hash if held == "same" else held) is tellable
-
-
-def test_pieces_hold_no_copy_of_rows() -> None:
-    """Who waits with them holds references; the text of a chunk is made when it is taken."""
-    new = result(body(rows(500)))
-    chunks = [piece for piece in new.pieces() if not isinstance(piece, bytes)]
-    assert sum(map(len, chunks)) > len(new.tail()) - 1_000
-    assert all(sys.getsizeof(chunk) < 100 for chunk in chunks)
+    assert given_up.is_sendable(given_up.hash if held == "same" else held) is tellable
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -124,15 +101,16 @@ def test_large_rows_are_not_compared_on_the_loop(reverse: bool) -> None:
     counters = Counters()
     some, large = body(rows(10)), body(rows(10, text="x" * limits.DIFF_ON_LOOP_ROWS_BYTES_MAX))
     before, after = (large, some) if reverse else (some, large)
-    assert result(after).patch_tail(Version("old", before), counters) is None
+    assert result(after).patch_from(Version("old", before), counters) is None
     assert counters.diffs == 0
 
 
 def test_few_patches_are_kept() -> None:
     """The one from the oldest version goes first; what is kept is weighed."""
     new = result(body(rows(200)))
+    new.fragments["of a dialect"] = b"12345"
     for number in range(2 * limits.PATCHES_KEPT_MAX):
         new.set_patch(Version(str(number), None), b"[%d]" % number)
-    assert len(new._tails) == limits.PATCHES_KEPT_MAX
-    assert new.weight == sum(len(tail) for tail in new._tails.values() if tail)
-    assert str(2 * limits.PATCHES_KEPT_MAX - 1) in new._tails
+    assert len(new._patches) == limits.PATCHES_KEPT_MAX
+    assert new.weight == sum(len(patch) for patch in new._patches.values() if patch) + 5
+    assert str(2 * limits.PATCHES_KEPT_MAX - 1) in new._patches

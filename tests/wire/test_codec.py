@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyvex.errors import (
-    FunctionFailed,
     InvalidParams,
     InvalidRequest,
     MethodNotFound,
@@ -181,37 +180,6 @@ def test_an_error_response_survives_the_way_to_the_client() -> None:
     received = codec.decode_server_message(codec.encode_error_response(None, ParseError("no JSON"), "r-1"))
     assert isinstance(received, codec.Response)
     assert received == codec.Response(None, None, to_object(ParseError("no JSON"), request_id="r-1"))
-
-
-def test_a_joined_transition_is_the_one_that_msgspec_reads() -> None:
-    """Frames put together from bytes are the messages they should be."""
-    start = messages.StateVersion(query_set=0, identity=0, ts=0)
-    end = messages.StateVersion(query_set=1, identity=0, ts=9)
-    error = to_object(FunctionFailed("no"))
-    pieces = [
-        codec.encode_updated(1, codec.updated_tail(b"[1]", 'h"', [])),
-        codec.encode_updated(2, codec.updated_tail(b"null", "h", ["line"])),
-        codec.encode_failed(3, error, ["line"]),
-        codec.encode_removed(4),
-        codec.encode_unchanged(5, "h"),
-    ]
-    decoded = codec.decode_server_message(codec.encode_transition(start, end, 11, pieces))
-    assert isinstance(decoded, messages.Transition)
-    assert (decoded.params.start_version, decoded.params.end_version, decoded.params.server_ts) == (start, end, 11)
-    first, second, third, fourth, fifth = decoded.params.modifications
-    assert isinstance(first, messages.QueryUpdated)
-    assert isinstance(first.value, msgspec.Raw)
-    assert (first.query_id, first.hash, bytes(first.value), first.log_lines) == (1, 'h"', b"[1]", [])
-    assert isinstance(second, messages.QueryUpdated)
-    assert second.log_lines == ["line"]
-    assert third == messages.QueryFailed(query_id=3, error=error, log_lines=["line"])
-    assert fourth == messages.QueryRemoved(query_id=4)
-    assert fifth == messages.QueryUnchanged(query_id=5, hash="h")
-
-
-def test_log_lines_are_left_out_when_there_are_none() -> None:
-    """An update without log lines does not mention them."""
-    assert b"logLines" not in codec.updated_tail(b"1", "h", [])
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 The server: one data folder, one port, one ordered list of services.
 
 `Server` starts the parts in order, gives connections what they need, and stops the parts in reverse order. The work is
-done elsewhere: bytes in `transport/connection.py`, a connection's queries and calls in `sync`, functions in
-`functions/run`, and everything that runs on its own in `services`.
+done elsewhere: bytes in `transport/connection.py`, messages in `dialects`, a connection's queries and calls in `sync`,
+functions in `functions/run`, and everything that runs on its own in `services`.
 
 ::
 
@@ -22,9 +22,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
-from msgspec import UNSET
 
 from tinyvex import errors, limits
+from tinyvex.dialects.tinyvex.dialect import TinyvexDialect
 from tinyvex.functions.app.loader import load_app
 from tinyvex.functions.run.executor import Executor
 from tinyvex.runtime import Runtime
@@ -51,17 +51,19 @@ from tinyvex.server.transport.listener import PortListener
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.schema.schema_change import change_schema
 from tinyvex.storage.schema.tablets import abandon_all
-from tinyvex.sync.authentication import Credentials
 from tinyvex.sync.counters import Counters
+from tinyvex.sync.identity import Credentials
 from tinyvex.sync.live_queries import LiveQueries
-from tinyvex.sync.worker import SyncWorker
+from tinyvex.sync.session import Session, SessionOpened
 from tinyvex.version import __version__
-from tinyvex.wire import messages
 
 if TYPE_CHECKING:
     from websockets.http11 import Request
 
+    from tinyvex.dialects.dialect import Dialect
     from tinyvex.functions.app.registry import App
+    from tinyvex.sync.commands import OpenSession
+    from tinyvex.sync.events import Peer
 
 __all__ = ["Server", "ServerOptions"]
 
@@ -352,9 +354,9 @@ class Server:
         """Remove a connection whose socket is closed."""
         self._connections.pop(connection.number, None)
         self.counters.connections = len(self._connections)
-        worker = connection.worker
-        if worker is not None and self._sessions.get(worker.session_id) is connection:
-            del self._sessions[worker.session_id]
+        session = connection.session
+        if session is not None and self._sessions.get(session.session_id) is connection:
+            del self._sessions[session.session_id]
         if self._stopping and not self._connections:
             self._all_closed.set()
 
@@ -370,54 +372,46 @@ class Server:
         self._accepted += 1
         return Connection(self, self._accepted, self.options.chunk_bytes)
 
-    def connect(self, connection: Connection, params: messages.ConnectParams) -> messages.ConnectResult:
+    def create_dialect(self, connection: Connection) -> Dialect:
+        """Create the dialect of a connection whose upgrade was accepted."""
+        return TinyvexDialect(connection)
+
+    def open_session(self, connection: Connection, command: OpenSession, peer: Peer) -> SessionOpened:
         """
-        Admit a client and give its connection a worker.
+        Open the session of a connection; an older connection of the same session is closed.
 
         Raises:
-            UnsupportedVersion, Unauthenticated, ObservedTsAhead: the connection closes.
+            Unauthenticated: the token is missing or wrong.
+            ObservedTsAhead: the client has seen commits that this database does not contain.
         """
-        if params.protocol_version < messages.PROTOCOL_VERSION:
-            raise errors.UnsupportedVersion(
-                f"the server speaks protocol {messages.PROTOCOL_VERSION}, the client {params.protocol_version}",
-                supported=[messages.PROTOCOL_VERSION],
-            )
-        token = params.token or origin_rules.bearer_token(connection.authorization) or ""
-        is_admin, secret = self._admission.admit(connection, token)
-        if params.observed_epoch == self.store.epoch and params.max_observed_ts > self.store.last_ts:
+        token = command.token or origin_rules.bearer_token(connection.authorization) or ""
+        is_admin, issued_token = self._admission.admit(connection, token)
+        if command.observed_epoch == self.store.epoch and command.max_observed_ts > self.store.last_ts:
             raise errors.ObservedTsAhead(
-                f"the client has seen ts {params.max_observed_ts}, this database's last is {self.store.last_ts}"
+                f"the client has seen ts {command.max_observed_ts}, this database's last is {self.store.last_ts}"
             )
-        older = self._sessions.get(params.session_id)
+        older = self._sessions.get(command.session_id)
         if older is not None:
             older.fail(errors.SessionReplaced("a newer socket connected with the same session id"))
-        self._sessions[params.session_id] = connection
-        connection.capabilities = frozenset(params.capabilities)
-        connection.worker = SyncWorker(
-            outbox=connection,
+        self._sessions[command.session_id] = connection
+        session = Session(
+            peer=peer,
             live=self.live,
             executor=self.executor,
             counters=self.counters,
             runtime=self.runtime,
-            session_id=params.session_id,
+            session_id=command.session_id,
             is_admin=is_admin,
-            takes_patches=messages.CAPABILITY_PATCH in params.capabilities,
+            takes_patches=command.takes_patches,
             credentials=self._credentials,
         )
-        return messages.ConnectResult(
-            protocol_version=messages.PROTOCOL_VERSION,
-            server_version=__version__,
+        return SessionOpened(
+            session=session,
             database_id=self.store.database_id,
             epoch=self.store.epoch,
             last_ts=self.live.published,
-            client_clock_skew=params.client_ts - self.runtime.now_us() // 1000,
-            limits=messages.ConnectLimits(
-                message_bytes_max=limits.MESSAGE_BYTES_MAX,
-                queries_max=limits.QUERIES_PER_CONNECTION_MAX,
-                requests_max=limits.REQUESTS_PER_CONNECTION_MAX,
-            ),
-            heartbeat_ms=int(limits.HEARTBEAT_SECONDS * 1000),
-            token=UNSET if secret is None else secret,
+            now_us=self.runtime.now_us(),
+            token=issued_token,
         )
 
 

@@ -1,4 +1,4 @@
-"""The arguments of live queries, written in one way, so that equal ones are one live query."""
+"""Canonical arguments of live queries: equal arguments are equal bytes, so that they share one live query."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["Arguments"]
 
 class Arguments:
     """
-    The arguments that one message brings.
+    The arguments of one message.
 
-    This is on the loop, and reading values takes some 100 ms a megabyte at worst: so it is done for the first
-    CANONICAL_BYTES_MAX of a message only. Others stay as the client wrote them;
-    they are shared with those that are written in the same way, as each of our clients does.
+    Decoding runs on the loop and takes up to 100 ms a megabyte, so only the first CANONICAL_BYTES_MAX of a message are
+    made canonical. Longer arguments stay as the client wrote them; they share a live query only with arguments written
+    in the same way, which is how each of our clients writes them.
     """
 
     def __init__(self) -> None:
         self._left_bytes = limits.CANONICAL_BYTES_MAX
 
     def canonical(self, args: bytes) -> bytes:
-        """The same arguments in canonical JSON, or as they are: what is wrong with them the function's own check says."""
+        """Return the arguments as canonical JSON; unchanged if they are invalid, which the function's call reports."""
         if len(args) > self._left_bytes:
             return args
         self._left_bytes -= len(args)

@@ -1,4 +1,4 @@
-"""The requests of one connection that wait for an answer: how many there may be, and what they may hold."""
+"""The unanswered requests of one connection, and their bounds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["InFlight"]
 
 class InFlight:
     """
-    Counts them.
+    Count unanswered requests.
 
-    Long arguments and actions are counted for the whole server:
-    what was asked for goes on when its connection has ended, and the same client may be back to ask for more.
+    Long arguments and actions are counted for the whole server, because they outlive their connection: a client could
+    otherwise exceed every bound by reconnecting.
 
     Attributes:
-        count: how many of this connection there are.
+        count: the unanswered requests of this connection.
     """
 
     __slots__ = ("_counters", "count")
@@ -32,29 +32,30 @@ class InFlight:
 
     def open(self, args: bytes, *, action: bool = False) -> None:
         """
-        One more, unless that is too much.
+        Count one more request.
 
         Raises:
-            TooManyRequests: of this connection.
-            Overloaded: of all.
+            TooManyRequests: this connection has too many.
+            Overloaded: all connections together have too many long arguments or actions.
         """
         counters, long_bytes = self._counters, _long_bytes(args)
         if self.count >= limits.REQUESTS_PER_CONNECTION_MAX:
             raise TooManyRequests(
-                f"{self.count} requests wait for an answer; the limit is {limits.REQUESTS_PER_CONNECTION_MAX}"
+                f"{self.count} requests are unanswered; the limit is {limits.REQUESTS_PER_CONNECTION_MAX}"
             )
         if long_bytes and counters.long_arguments_bytes + long_bytes > limits.LONG_ARGUMENTS_BYTES_MAX:
             raise Overloaded(
-                f"{counters.long_arguments_bytes:,} bytes of long arguments wait, and there is room for few more"
+                f"calls with {counters.long_arguments_bytes:,} bytes of long arguments are unanswered; "
+                f"the limit is {limits.LONG_ARGUMENTS_BYTES_MAX:,}"
             )
         if action and counters.actions_running >= limits.ACTIONS_MAX:
-            raise Overloaded(f"{counters.actions_running} actions run, which is the limit")
+            raise Overloaded(f"{counters.actions_running} actions are running; the limit is {limits.ACTIONS_MAX}")
         self.count += 1
         counters.long_arguments_bytes += long_bytes
         counters.actions_running += action
 
     def close(self, args: bytes, *, action: bool = False) -> None:
-        """One was answered, or could not be begun."""
+        """Count one request less: it was answered or could not be started."""
         self.count -= 1
         self._counters.long_arguments_bytes -= _long_bytes(args)
         self._counters.actions_running -= action

@@ -1,8 +1,12 @@
-"""One live query: its newest result, older versions that clients hold, and results at other moments on their way."""
+"""
+One live query: its newest result, the older versions that clients hold, and results as of older snapshots.
+
+A live query is shared by all subscriptions to the same function with the same arguments (`LiveQueryKey`).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tinyvex.sync.results import Result, Version
 
@@ -10,35 +14,44 @@ if TYPE_CHECKING:
     from tinyvex.functions.run.call import Call
     from tinyvex.functions.transaction.range_cache import CachedRanges
 
-__all__ = ["VERSIONS_KEPT_MAX", "Key", "LiveQuery", "Pin", "Subscriber"]
+__all__ = ["VERSIONS_RETAINED_MAX", "LiveQuery", "LiveQueryKey", "SnapshotResult", "Subscriber"]
 
-VERSIONS_KEPT_MAX = 32
-"""Versions a live query keeps for clients that are behind; those further behind are sent the whole value."""
+VERSIONS_RETAINED_MAX = 32
+"""Older versions that a live query retains for clients that are behind; clients further behind get the full value."""
 
-Key = tuple[str, bytes, bool, bytes | None]
-"""Path, canonical arguments, whether internal functions are allowed, and, where executions look at it, the identity."""
+
+class LiveQueryKey(NamedTuple):
+    """Calls with the same key share a live query."""
+
+    path: str
+    args: bytes
+    """Canonical arguments."""
+    admin: bool
+    """Whether internal functions may be called."""
+    identity: bytes | None
+    """The identity, if an execution of this function has read it; see `LiveQueries`."""
 
 
 class Subscriber(Protocol):
-    """What a live query tells."""
+    """The callbacks of a live query."""
 
     def invalidated(self, live: LiveQuery) -> bool:
-        """A commit touched it; True when the subscriber could send a new result now."""
+        """Handle a commit that touched it; return whether the subscriber could send a new result now."""
         ...
 
     def computed(self, live: LiveQuery, changed: bool) -> None:
-        """A computation ended."""
+        """Handle the end of a computation."""
 
 
-class Pin:
+class SnapshotResult:
     """
-    The result at an older snapshot.
+    The result as of an older snapshot.
 
-    It is never given up for want of memory: who waits for it would ask again, for ever.
+    It is not evicted when memory runs short: the subscribers that wait for it would request it again indefinitely.
 
     Attributes:
         result: None while it is being computed.
-        waiting: by subscriber, how many of its queries.
+        waiting: the number of queries that wait for it, by subscriber.
     """
 
     __slots__ = ("result", "waiting")
@@ -50,86 +63,88 @@ class Pin:
 
 class LiveQuery:
     """
-    One query that somebody watches.
+    One query with subscribers.
 
     Attributes:
-        call: what every computation runs, under the identity of the first who asked.
-        result: the newest; None until the first computation has ended.
-        kept: the ranges behind it, for the next computation; None where the memory was needed.
-        versions: the newest, those that subscribers hold, and those found again for `resume`; by hash.
-        generation: how many computations of the newest state have ended.
-        unchanged: how many of them found what was known.
-        seconds: how long the last of them took, waiting for a reader included.
-        computing: whether one is under way; there is at most one.
-        pins: results at older snapshots by `ts`, for as long as somebody waits to be told them.
-        finding: hashes offered in `resume` that are being looked for, and who waits for each.
-        not_found: those that were looked for in vain.
+        key: decides which subscriptions share it.
+        call: the call of every computation, under the identity of the first subscriber.
+        subscribers: the number of subscriptions, by subscriber.
+        result: the newest result; None until the first computation has finished.
+        cached_ranges: the ranges that the newest result read, for the next computation; None if they were evicted.
+        versions: the newest version, those that subscribers hold, and those reconstructed for `resume`; by hash.
+        generation: the number of finished computations of the newest state.
+        unchanged: the number of those that gave the same hash as before.
+        seconds: the duration of the last one, including the wait for a reader.
+        computing: whether one is running; at most one is.
+        snapshots: results as of older snapshots, by `ts`, while a subscriber waits for them.
+        reconstructions: hashes offered in `resume` that are being reconstructed, with the subscribers that wait for each.
+        mismatched_hashes: offered hashes whose reconstruction gave another result; ordered, the oldest first.
     """
 
     __slots__ = (
-        "call", "computing", "finding", "generation", "kept", "key", "not_found", "pins", "result", "seconds",
-        "subscribers", "unchanged", "versions",
+        "cached_ranges", "call", "computing", "generation", "key", "mismatched_hashes", "reconstructions", "result",
+        "seconds", "snapshots", "subscribers", "unchanged", "versions",
     )  # fmt: skip
 
-    def __init__(self, key: Key, call: Call) -> None:
+    def __init__(self, key: LiveQueryKey, call: Call) -> None:
         self.key = key
         self.call = call
+        self.subscribers: dict[Subscriber, int] = {}
         self.result: Result | None = None
-        self.kept: CachedRanges | None = None
+        self.cached_ranges: CachedRanges | None = None
         self.versions: dict[str, Version] = {}
         self.generation = 0
         self.unchanged = 0
         self.seconds = 0.0
         self.computing = False
-        self.pins: dict[int, Pin] = {}
-        self.finding: dict[str, dict[Subscriber, None]] = {}
-        self.not_found: dict[str, None] = {}
-        self.subscribers: dict[Subscriber, int] = {}
+        self.snapshots: dict[int, SnapshotResult] = {}
+        self.reconstructions: dict[str, dict[Subscriber, None]] = {}
+        self.mismatched_hashes: dict[str, None] = {}
 
-    def covers(self, ts: int, held: str | None = None) -> bool:
-        """Whether the newest result is the answer at `ts`, and can be told to a client that holds `held`."""
-        return self.result is not None and self.result.covers(ts) and self.result.is_tellable(held)
+    def covers(self, ts: int, client_hash: str | None = None) -> bool:
+        """Return whether the newest result is the answer at `ts` and can be sent to a client with `client_hash`."""
+        return self.result is not None and self.result.covers(ts) and self.result.is_sendable(client_hash)
 
-    def at(self, ts: int, held: str | None = None) -> Result | None:
-        """The result at `ts`, when it is known and can be told to a client that holds `held`."""
-        if self.covers(ts, held):
+    def at(self, ts: int, client_hash: str | None = None) -> Result | None:
+        """Return the result at `ts` if it is known and can be sent to a client with `client_hash`."""
+        if self.covers(ts, client_hash):
             return self.result
-        pin = self.pins.get(ts)
-        return None if pin is None else pin.result
+        snapshot = self.snapshots.get(ts)
+        return None if snapshot is None else snapshot.result
 
     @property
     def hash(self) -> str | None:
-        """Of the newest result."""
+        """The hash of the newest result."""
         return None if self.result is None else self.result.hash
 
     def hold(self, version: Version) -> Version:
-        """A subscription was told this version, or its like; returns the one that it holds."""
+        """Record that a version was sent to a subscription; return the one to `release` later."""
         held = self.versions.get(version.hash)
         if held is None:
-            # One of its own: a pinned result keeps its body for those who were not told it yet.
+            # A separate object: a snapshot's result retains its body for the subscribers that still wait for it.
             held = self.versions[version.hash] = Version(version.hash, None)
         held.body = held.body or version.body
         held.holders += 1
         return held
 
     def release(self, version: Version) -> None:
-        """A subscription holds it no more."""
+        """Record that a subscription no longer holds this version."""
         version.holders -= 1
         if not version.holders:
-            self._forget_unless_needed(version)
+            self._discard_if_old(version)
 
-    def _forget_unless_needed(self, version: Version) -> None:
+    def _discard_if_old(self, version: Version) -> None:
         if self.result is None or version is not self.result.version:
             version.body = None
             if self.versions.get(version.hash) is version:
                 del self.versions[version.hash]
 
-    def forget_unheld(self) -> None:
-        """Forget the versions that nobody holds, but the newest; and of those held, all but the last few."""
+    def discard_old_versions(self) -> None:
+        """Discard the older versions without a holder, and those above VERSIONS_RETAINED_MAX, the oldest first."""
         assert self.result is not None
         for version in list(self.versions.values()):
             if not version.holders:
-                self._forget_unless_needed(version)
-        for token in list(self.versions)[: max(0, len(self.versions) - VERSIONS_KEPT_MAX)]:
+                self._discard_if_old(version)
+        for token in list(self.versions)[: max(0, len(self.versions) - VERSIONS_RETAINED_MAX)]:
             if token != self.result.hash:
                 self.versions.pop(token).body = None

@@ -1,9 +1,8 @@
 """
-The commits that computations under way may not have seen: which is the first that touches what one of them read? (pure)
+The keys of recent commits: find the first commit that touches what a running computation has read. (pure)
 
-Keys are kept by index, so a computation is held only against the indexes that it read.
-What is kept is bounded: above the bound the older half goes,
-and a computation that began before what is left counts as overtaken.
+Keys are grouped by index, so that a read set is compared only with writes to the indexes that it contains. Memory is
+bounded: above KEYS_MAX the older half is discarded, and a computation that started before the rest counts as overtaken.
 """
 
 from __future__ import annotations
@@ -26,71 +25,71 @@ class RecentWrites:
     Touched keys by index, each with the `ts` of its commit.
 
     Attributes:
-        since: everything committed after this `ts` is here.
+        since: contains every commit after this `ts`.
     """
 
     def __init__(self, since: int) -> None:
         self.since = since
-        self._keys: dict[int, tuple[list[int], list[bytes]]] = {}
+        self._writes: dict[int, tuple[list[int], list[bytes]]] = {}  # by index: timestamps, and the keys beside them
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, ts: int, touched: Iterable[tuple[int, bytes]]) -> None:
-        """Keep the keys of a commit that is later than all before it."""
+        """Add the keys of a commit that is newer than all before it."""
         for index_id, key in touched:
-            held = self._keys.get(index_id)
-            if held is None:
-                held = self._keys[index_id] = ([], [])
-            held[0].append(ts)
-            held[1].append(key)
+            writes = self._writes.get(index_id)
+            if writes is None:
+                writes = self._writes[index_id] = ([], [])
+            writes[0].append(ts)
+            writes[1].append(key)
             self._count += 1
         if self._count > KEYS_MAX:
-            self.forget(self._middle())
+            self.discard(self._middle())
 
     def first_touching(self, reads: ReadSet, after: int) -> int | None:
         """
-        The first commit after `after` that touches what was read; None when there is none.
+        Return the `ts` of the first commit after `after` that touches the read set; None if there is none.
 
-        `after` must not be before `since`.
+        `after` must not be less than `since`.
         """
-        assert after >= self.since, "what is asked for was forgotten"
-        found: int | None = None
+        assert after >= self.since, "the commits asked for were discarded"
+        first: int | None = None
         for index_id in reads.ranges():
-            held = self._keys.get(index_id)
-            if held is None:
+            writes = self._writes.get(index_id)
+            if writes is None:
                 continue
-            stamps, keys = held
-            for at in range(bisect_right(stamps, after), len(stamps)):
-                if found is not None and stamps[at] >= found:
+            timestamps, keys = writes
+            for position in range(bisect_right(timestamps, after), len(timestamps)):
+                if first is not None and timestamps[position] >= first:
                     break
-                if reads.overlaps(index_id, keys[at]):
-                    found = stamps[at]
+                if reads.overlaps(index_id, keys[position]):
+                    first = timestamps[position]
                     break
-        return found
+        return first
 
-    def forget(self, ts: int) -> None:
-        """Drop the commits up to and with `ts`."""
+    def discard(self, ts: int) -> None:
+        """Discard the commits up to and including `ts`."""
         self.since = max(self.since, ts)
-        for index_id in list(self._keys):
-            stamps, keys = self._keys[index_id]
-            gone = bisect_right(stamps, ts)
-            self._count -= gone
-            if gone == len(stamps):
-                del self._keys[index_id]
-            elif gone:
-                del stamps[:gone], keys[:gone]
+        for index_id in list(self._writes):
+            timestamps, keys = self._writes[index_id]
+            count = bisect_right(timestamps, ts)
+            self._count -= count
+            if count == len(timestamps):
+                del self._writes[index_id]
+            elif count:
+                del timestamps[:count], keys[:count]
 
     def _middle(self) -> int:
-        """A `ts` with about half of the keys at or before it."""
-        longest = max((stamps for stamps, _ in self._keys.values()), key=len)
+        """Return a `ts` with about half of the keys at or before it."""
+        longest = max((timestamps for timestamps, _ in self._writes.values()), key=len)
         return longest[len(longest) // 2]
 
     def validate(self) -> None:
-        """Assert what always holds."""
-        assert self._count == sum(len(stamps) for stamps, _ in self._keys.values())
-        for stamps, keys in self._keys.values():
-            assert len(stamps) == len(keys)
-            assert stamps == sorted(stamps)
-            assert bisect_left(stamps, self.since + 1) == 0, "nothing up to `since` is kept"
+        """Assert the invariants."""
+        assert self._count == sum(len(timestamps) for timestamps, _ in self._writes.values())
+        for timestamps, keys in self._writes.values():
+            assert len(timestamps) == len(keys)
+            assert timestamps == sorted(timestamps)
+            assert bisect_left(timestamps, self.since + 1) == 0, "no commit up to `since` remains"

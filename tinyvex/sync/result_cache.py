@@ -1,12 +1,14 @@
 """
-How much memory live queries keep, and who gives up theirs when it is too much.
+The memory that live queries use, and its eviction.
 
-Kept are the newest result, the ranges behind it, older versions that clients still hold, patches from those,
-and results at older snapshots that are about to be told.
-All of it only saves work: without its ranges a live query reads them again,
-without its body a result is computed again for the next who subscribes,
-without an older version a client that was behind is sent the whole value.
-The one computed longest ago gives up first.
+A live query caches its newest result, the ranges that the result read, older versions that clients hold, patches from
+those, and results as of older snapshots that are about to be sent. All of it only saves work:
+
+- without its ranges, a live query reads them from the database again;
+- without its body, a result is computed again for the next subscriber;
+- without an older version, a client that was behind is sent the full value.
+
+Above KEPT_BYTES_MAX, the live query that was computed longest ago is evicted first.
 """
 
 from __future__ import annotations
@@ -30,18 +32,18 @@ class ResultCache:
         self._counters = counters
         self._weights: OrderedDict[LiveQuery, int] = OrderedDict()
 
-    def weigh(self, live: LiveQuery) -> None:
-        """A live query was computed: weigh it anew, and make room if that is too much."""
+    def update(self, live: LiveQuery) -> None:
+        """Weigh a live query that was computed, and evict others if the total is too large."""
         self._set(live, _weight(live))
         if self._counters.kept_bytes > limits.KEPT_BYTES_MAX:
             self._make_room()
 
-    def forget(self, live: LiveQuery) -> None:
-        """Nobody watches it any more."""
+    def discard(self, live: LiveQuery) -> None:
+        """Remove a live query that has no subscriber left."""
         self._counters.kept_bytes -= self._weights.pop(live, 0)
 
     def _set(self, live: LiveQuery, weight: int) -> None:
-        """Note a weight; the live query is the last of the order then, or not in it where there is nothing to gain."""
+        """Record a weight and move the live query to the end of the order; leave it out if it has nothing to evict."""
         self._counters.kept_bytes += weight - self._weights.pop(live, 0)
         if weight:
             self._weights[live] = weight
@@ -52,29 +54,29 @@ class ResultCache:
                 return
             live = next(iter(self._weights))
             self._counters.results_evicted += 1
-            _give_up(live)
+            _evict(live)
             self._set(live, _weight(live))
 
 
-def _give_up(live: LiveQuery) -> None:
+def _evict(live: LiveQuery) -> None:
     result = live.result
-    live.kept = None
+    live.cached_ranges = None
     for version in live.versions.values():
-        # Somebody may be about to be told the newest: to compute it again for them would only begin this anew.
+        # Keep the newest version if a subscriber still needs it; evicting it would trigger an immediate recomputation.
         if result is None or version is not result.version or version.holders >= sum(live.subscribers.values()):
             version.body = None
 
 
 def _weight(live: LiveQuery) -> int:
-    """About how many bytes it keeps; what versions share is counted once."""
+    """Return about how many bytes a live query uses; memory that its versions share counts once."""
     if live.result is None:
         return 0
     newest = live.result.version
-    weight = live.result.weight + sum([version.weight_beside(newest) for version in live.versions.values()])
-    pinned = [pin.result.version for pin in live.pins.values() if pin.result is not None]
-    weight += sum([version.weight_beside(newest) for version in pinned])
-    if live.kept is not None and live.kept.ranges:
+    weight = live.result.weight + sum([version.weight_without(newest) for version in live.versions.values()])
+    snapshots = [snapshot.result.version for snapshot in live.snapshots.values() if snapshot.result is not None]
+    weight += sum([version.weight_without(newest) for version in snapshots])
+    if live.cached_ranges is not None and live.cached_ranges.ranges:
         parts = [] if newest.body is None else newest.body.parts
         counted = {id(part.rows) for part in parts}
-        weight += sum([rows.weight for rows in live.kept.ranges.values() if id(rows) not in counted])
+        weight += sum([rows.weight for rows in live.cached_ranges.ranges.values() if id(rows) not in counted])
     return weight

@@ -1,9 +1,15 @@
 """
-Results of live queries: how long they are right, what clients hold of them, and how they are told.
+Results of live queries: the interval in which each is right, and the patches that lead to it. (pure)
 
-A `Version` is what a client may hold: a hash, and the body behind it for as long as it is worth keeping.
-A `Result` is the outcome of one execution and the interval of `ts` in which it is the answer.
-What is said of a result is the same for every connection, so it is encoded once, whole and from each version.
+A `Version` is a value that a client may hold: its hash and, as long as it is worth the memory, its body.
+A `Result` is the outcome of one execution and the interval of `ts` in which it is the answer. A later result with the
+same hash shares the version of the earlier one.
+
+All connections share a result, so the work for a result is done once:
+
+- A patch is computed once for each older version (`patch_from`). A patch that the reader's thread did not prepare is
+  computed on the loop, and only if both versions are small enough to be compared in under a millisecond.
+- A dialect encodes once for all of its connections (`fragments`).
 """
 
 from __future__ import annotations
@@ -12,15 +18,12 @@ from typing import TYPE_CHECKING
 
 from tinyvex import limits
 from tinyvex.sync.diff import diff
-from tinyvex.wire.codec import patched_tail, updated_tail
-from tinyvex.wire.error_objects import to_object
 
 if TYPE_CHECKING:
+    from tinyvex.errors import TinyvexError
     from tinyvex.functions.result.result_body import Body
     from tinyvex.functions.run.call import QueryOutcome
     from tinyvex.sync.counters import Counters
-    from tinyvex.wire.messages import ErrorObject
-    from tinyvex.wire.transition_chunks import Piece
 
 __all__ = ["Result", "Version"]
 
@@ -30,9 +33,9 @@ class Version:
     One value of a live query.
 
     Attributes:
-        hash: the token clients keep.
-        body: None where it failed, or where the memory was needed.
-        holders: how many subscriptions were told it last.
+        hash: the token that clients store and send back in `resume`.
+        body: None if the query failed or the body was evicted.
+        holders: the number of subscriptions to which this version was sent last.
     """
 
     __slots__ = ("body", "hash", "holders")
@@ -42,8 +45,8 @@ class Version:
         self.body = body
         self.holders = 0
 
-    def weight_beside(self, newest: Version) -> int:
-        """About how much memory it takes that the newest version does not take too."""
+    def weight_without(self, newest: Version) -> int:
+        """Return about how many bytes this version uses that it does not share with the newest one."""
         if self.body is None:
             return 0
         if newest is self or newest.body is None:
@@ -55,80 +58,73 @@ class Version:
 
 class Result:
     """
-    A query's outcome and the interval in which it is the answer: from `since` up to before `until`.
+    The outcome of a query and the interval in which it is the answer: from `since` to just before `until`.
 
     Attributes:
-        version: what it is; shared with an earlier result of the same hash.
-        failure: what clients are told instead, where it failed.
-        read_now: it looked at the clock, so it cannot be found again.
+        version: the value; shared with an earlier result of the same hash.
+        error: the failure that clients receive instead of a value.
+        request_id: names the execution in the server's log.
+        log_lines: lines that the function logged.
+        journal: the end of the first page of a paginated query.
+        read_now: the function read the clock, so its result cannot be reconstructed.
+        fragments: encoded parts of messages, cached by the dialects under keys of their own.
     """
 
-    __slots__ = ("_tails", "failure", "log_lines", "read_now", "since", "until", "version")
+    __slots__ = (
+        "_patches", "error", "fragments", "journal", "log_lines", "read_now", "request_id", "since", "until", "version",
+    )  # fmt: skip
 
-    def __init__(
-        self, outcome: QueryOutcome, until: int | None, version: Version, *, reveal: bool, request_id: str
-    ) -> None:
+    def __init__(self, outcome: QueryOutcome, until: int | None, version: Version, request_id: str) -> None:
         self.since = outcome.ts
         self.until = until
         self.version = version
+        self.error: TinyvexError | None = outcome.error
+        self.request_id = request_id
         self.log_lines = outcome.log_lines
+        self.journal = outcome.journal
         self.read_now = outcome.read_now
-        self.failure: ErrorObject | None = None
-        if outcome.error is not None:
-            self.failure = to_object(outcome.error, request_id=request_id, reveal=reveal)
-        self._tails: dict[str | None, bytes | None] = {}
+        self.fragments: dict[str, bytes] = {}
+        self._patches: dict[str, bytes | None] = {}  # by the hash of the older version; None: send the full value
 
     def covers(self, ts: int) -> bool:
-        """Whether this is the answer at `ts`."""
+        """Return whether this is the answer at `ts`."""
         return self.since <= ts and (self.until is None or ts < self.until)
 
     @property
     def hash(self) -> str:
-        """The token clients keep."""
+        """The token of the version."""
         return self.version.hash
 
-    def is_tellable(self, held: str | None) -> bool:
-        """Whether a client that holds `held` can be told this: its body may have been given up."""
-        return self.version.body is not None or self.failure is not None or self.hash == held
+    def is_sendable(self, client_hash: str | None) -> bool:
+        """Return whether it can be sent to a client that holds `client_hash`: the body may have been evicted."""
+        return self.version.body is not None or self.error is not None or self.hash == client_hash
 
     def body(self) -> Body:
-        """What the function returned."""
-        assert self.version.body is not None, "is_tellable() comes first"
+        """Return the value that the function returned."""
+        assert self.version.body is not None, "is_sendable() comes first"
         return self.version.body
 
-    def tail(self) -> bytes:
-        """The part of a `QueryUpdated` with the whole value that is the same for every connection."""
-        tail = self._tails.get(None)
-        if tail is None:
-            tail = self._tails[None] = updated_tail(self.body().json(), self.hash, list(self.log_lines))
-        return tail
-
-    def pieces(self) -> list[Piece]:
-        """The same, not joined: for values that go in chunks."""
-        head = updated_tail(b"", self.hash, list(self.log_lines))
-        return [head[:-1], *self.body().flat(), head[-1:]]
-
-    def patch_tail(self, base: Version, counters: Counters) -> bytes | None:
-        """The same part of a `QueryUpdated` with a patch from `base`; None where the whole value is to be sent."""
-        if base.hash not in self._tails:
-            self.set_patch(base, self._patch_from(base, counters))
-        return self._tails[base.hash]
+    def patch_from(self, base: Version, counters: Counters) -> bytes | None:
+        """Return the JSON Patch that leads here from an older version; None if the full value is to be sent."""
+        if base.hash not in self._patches:
+            self.set_patch(base, self._compute_patch(base, counters))
+        return self._patches[base.hash]
 
     def set_patch(self, base: Version, patch: bytes | None) -> None:
-        """Keep the patch from `base` for all who hold it."""
-        self._tails.pop(base.hash, None)
-        older = [known for known in self._tails if known is not None]
-        for known in older[: max(0, len(older) + 1 - limits.PATCHES_KEPT_MAX)]:
-            del self._tails[known]
-        self._tails[base.hash] = None if patch is None else patched_tail(patch, self.hash, list(self.log_lines))
+        """Store the patch from `base`; evict the oldest ones above PATCHES_KEPT_MAX."""
+        self._patches.pop(base.hash, None)
+        for older in list(self._patches)[: max(0, len(self._patches) + 1 - limits.PATCHES_KEPT_MAX)]:
+            del self._patches[older]
+        self._patches[base.hash] = patch
 
     @property
     def weight(self) -> int:
-        """About how much memory what was encoded takes."""
-        return sum([len(tail) for tail in self._tails.values() if tail is not None])
+        """About how many bytes the patches and the encoded fragments use."""
+        patches = sum([len(patch) for patch in self._patches.values() if patch is not None])
+        return patches + sum([len(fragment) for fragment in self.fragments.values()])
 
-    def _patch_from(self, base: Version, counters: Counters) -> bytes | None:
-        """A patch for those who missed what came between; on the loop, so only where that is quick."""
+    def _compute_patch(self, base: Version, counters: Counters) -> bytes | None:
+        """Compute a patch on the loop, for a client that missed versions in between."""
         if base.body is None or self.version.body is None:
             return None
         if max(base.body.literal_size, self.version.body.literal_size) > limits.DIFF_ON_LOOP_BYTES_MAX:

@@ -14,14 +14,12 @@ an unknown method                                     MethodNotFound  the id
 invalid parameters; `data.path` names the field       InvalidParams   the id
 nested deeper than the parser can read                InvalidParams   the id, else null
 ====================================================  ==============  ===================
-
-What a function returned stays bytes all the way: a transition is joined, not encoded.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, NamedTuple, get_args
 
@@ -42,30 +40,18 @@ from tinyvex.wire.messages import (
     ClientRequest,
     Envelope,
     ErrorObject,
-    QueryFailed,
-    QueryUnchanged,
     RequestKey,
     ServerNotification,
-    StateVersion,
 )
-from tinyvex.wire.transition_chunks import Piece
 
 __all__ = [
     "Response",
     "decode_request",
     "decode_server_message",
     "encode_error_response",
-    "encode_failed",
     "encode_notification",
-    "encode_removed",
     "encode_request",
     "encode_response",
-    "encode_transition",
-    "encode_unchanged",
-    "encode_updated",
-    "patched_tail",
-    "transition_pieces",
-    "updated_tail",
 ]
 
 _encode = msgspec.json.encode
@@ -207,67 +193,9 @@ def encode_error_response(
 
 
 def encode_notification(notification: ServerNotification) -> bytes:
-    """A notification from the server; transitions have `encode_transition`, which does not encode anything twice."""
+    """Encode a notification from the server; transitions are assembled from fragments by `dialects.tinyvex.encoding`."""
     tag = str(notification.__struct_config__.tag).encode()
     return b'{"jsonrpc":"2.0","method":"%b","params":%b}' % (tag, _encode(notification.params))
-
-
-def encode_transition(start: StateVersion, end: StateVersion, server_ts: int, modifications: Sequence[bytes]) -> bytes:
-    """A transition out of modifications that are encoded already."""
-    pieces = transition_pieces(start, end, server_ts, [(modification,) for modification in modifications])
-    return b"".join(map(bytes, pieces))
-
-
-def transition_pieces(
-    start: StateVersion, end: StateVersion, server_ts: int, modifications: Sequence[Sequence[Piece]]
-) -> list[Piece]:
-    """The same, not joined: each modification in pieces, of which a large value has many."""
-    pieces: list[Piece] = [
-        b'{"jsonrpc":"2.0","method":"tinyvex/transition","params":{"startVersion":%b,"endVersion":%b,"serverTs":%d,'
-        b'"modifications":[' % (_version(start), _version(end), server_ts)
-    ]
-    for place, modification in enumerate(modifications):
-        if place:
-            pieces.append(b",")
-        pieces += modification
-    pieces.append(b"]}}")
-    return pieces
-
-
-def _version(version: StateVersion) -> bytes:
-    return b'{"querySet":%d,"identity":%d,"ts":%d}' % (version.query_set, version.identity, version.ts)
-
-
-def updated_tail(value: bytes, token: str, log_lines: Sequence[str]) -> bytes:
-    """What `QueryUpdated` says to every connection alike: value and hash; encoded once, used in many frames."""
-    lines = b',"logLines":' + _encode(log_lines) if log_lines else b""
-    return b',"hash":%b%b,"value":%b}' % (_encode(token), lines, value)
-
-
-def patched_tail(patch: bytes, token: str, log_lines: Sequence[str]) -> bytes:
-    """What `QueryUpdated` says to every connection that holds the version the patch begins from."""
-    lines = b',"logLines":' + _encode(log_lines) if log_lines else b""
-    return b',"hash":%b%b,"patch":%b}' % (_encode(token), lines, patch)
-
-
-def encode_updated(query_id: int, tail: bytes) -> bytes:
-    """`QueryUpdated` for one connection, out of `updated_tail`."""
-    return b'{"type":"QueryUpdated","queryId":%d%b' % (query_id, tail)
-
-
-def encode_failed(query_id: int, error: ErrorObject, log_lines: Sequence[str] = ()) -> bytes:
-    """`QueryFailed`."""
-    return _encode(QueryFailed(query_id=query_id, error=error, log_lines=list(log_lines)))
-
-
-def encode_removed(query_id: int) -> bytes:
-    """`QueryRemoved`."""
-    return b'{"type":"QueryRemoved","queryId":%d}' % query_id
-
-
-def encode_unchanged(query_id: int, token: str) -> bytes:
-    """`QueryUnchanged`."""
-    return _encode(QueryUnchanged(query_id=query_id, hash=token))
 
 
 # Requests, written by the client, and messages, read by it.

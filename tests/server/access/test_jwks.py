@@ -19,7 +19,7 @@ from tinyvex.runtime import Runtime
 from tinyvex.server.access.jwks import KeySet, open_key_set, parse_keys
 from tinyvex.server.access.jwt import Key, UserTokens
 from tinyvex.server.options import AuthOptions
-from tinyvex.sync.authentication import UserIdentity
+from tinyvex.sync.identity import UserIdentity
 
 PATIENCE_SECONDS = 10.0
 

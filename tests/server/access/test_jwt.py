@@ -32,7 +32,7 @@ from tinyvex.errors import StartError, TinyvexError, Unauthenticated
 from tinyvex.runtime import Runtime
 from tinyvex.server.access.jwt import UserTokens, import_jwt
 from tinyvex.server.options import AuthOptions
-from tinyvex.sync.authentication import UserIdentity
+from tinyvex.sync.identity import UserIdentity
 
 NOW_US = 1_700_000_000_000_000
 

@@ -273,7 +273,7 @@ async def test_what_waits_encrypted_is_counted(made: Certificates) -> None:
         connection = next(
             each
             for each in server._connections.values()
-            if each.worker and each.worker.session_id == slow._session.session_id
+            if each.session and each.session.session_id == slow._session.session_id
         )
         transport = await stop_reading(slow)
         async with anyio.create_task_group() as group:

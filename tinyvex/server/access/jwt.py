@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyvex import errors, limits
 from tinyvex.errors import StartError, Unauthenticated
-from tinyvex.sync.authentication import UserIdentity
+from tinyvex.sync.identity import UserIdentity
 from tinyvex.values import codec as values
 
 if TYPE_CHECKING:

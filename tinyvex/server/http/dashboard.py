@@ -112,7 +112,7 @@ class Dashboard:
     def _state(self, after: int) -> dict[str, Any]:
         live, store = self._live, self._live.executor.store
         statistics = store.statistics()
-        connected = [each for each in self._connections.values() if each.worker is not None]
+        connected = [each for each in self._connections.values() if each.session is not None]
         busiest = heapq.nlargest(
             limits.DASHBOARD_ROWS_MAX,
             islice(live.watched(), limits.DASHBOARD_SCAN_MAX),
@@ -148,18 +148,18 @@ class Dashboard:
         }
 
     def _describe_connection(self, connection: Connection) -> dict[str, Any]:
-        worker, paired = connection.worker, connection.paired
-        assert worker is not None
-        identity = worker.speaker.identity
+        session, paired = connection.session, connection.paired
+        assert session is not None
+        claims = session.identity.claims
         return {
             "number": connection.number,
-            "session": worker.session_id[:8],
+            "session": session.session_id[:8],
             "seconds": round(self._runtime.monotonic() - connection.opened_at, 1),
-            "admin": worker.speaker.is_admin,
+            "admin": session.identity.is_admin,
             "name": None if paired is None else paired.name,
-            "subject": None if identity is None else identity.get("subject"),
-            "queries": len(worker.state.queries),
-            "requests": worker.requests.count,
+            "subject": None if claims is None else claims.get("subject"),
+            "queries": len(session.state.queries),
+            "requests": session.requests.count,
             "bytesReceived": connection.bytes_received,
             "bytesSent": connection.bytes_sent,
             "bytesWaiting": connection.waiting_bytes,
@@ -187,13 +187,13 @@ def _describe_live_query(live: LiveQuery) -> dict[str, Any]:
     return {
         "path": live.call.path,
         "arguments": f"{arguments}…" if len(live.call.args) > length_max else arguments,
-        "identity": live.key[-1] is not None and live.key[-1] != b"null",
+        "identity": live.key.identity not in (None, b"null"),
         "subscribers": sum(live.subscribers.values()),
         "recomputations": live.generation,
         "unchanged": live.unchanged,
         "seconds": live.seconds,
         "bytes": None if result is None or result.version.body is None else result.version.body.size,
-        "error": None if result is None or result.failure is None else result.failure.data.name,
+        "error": None if result is None or result.error is None else result.error.name,
     }
 
 

@@ -1,16 +1,16 @@
 """
-One socket: bytes to messages and messages to bytes; nothing here decides what they mean.
+One socket: bytes to messages and messages to bytes; the connection's dialect gives them meaning.
 
 `websockets`' sans-I/O core parses and checks; this asyncio protocol moves its bytes.
 Three roles, all callbacks on the loop:
 
-- *receive*: `data_received` feeds the core and hands whole messages on;
-- *worker*: `SyncWorker` (after `tinyvex/connect`) answers and computes transitions;
+- *receive*: `data_received` feeds the core and passes whole messages to the dialect;
+- *session*: the dialect's session, once it is open, answers and computes transitions;
 - *send*: the `Sender` writes what was queued, and holds it back while the socket is full.
 
 Closing::
 
-    open ──fail(error)──► fatalError sent ──► close frame sent ──► closed by the peer, or cut after CLOSE_SECONDS
+    open ──fail(error)──► farewell sent ──► close frame sent ──► closed by the peer, or cut after CLOSE_SECONDS
     open ──close frame received──► echoed ──► closed
 """
 
@@ -32,12 +32,13 @@ from websockets.server import ServerProtocol
 from tinyvex import errors, limits
 from tinyvex.server.transport.outbox import text_frame
 from tinyvex.server.transport.sender import Sender, SenderHost
-from tinyvex.wire import codec, messages
-from tinyvex.wire.error_objects import to_object
 
 if TYPE_CHECKING:
+    from tinyvex.dialects.dialect import Dialect, Farewell
     from tinyvex.server.access.pairing import PairedToken
-    from tinyvex.sync.worker import SyncWorker
+    from tinyvex.sync.commands import OpenSession
+    from tinyvex.sync.events import Peer
+    from tinyvex.sync.session import Session, SessionOpened
     from tinyvex.wire.transition_chunks import Piece
 
 __all__ = ["Answer", "Connection", "Host"]
@@ -47,17 +48,6 @@ log = logging.getLogger("tinyvex.server")
 # The core logs each handshake at INFO; our own log line says more.
 core_log = logging.getLogger("tinyvex.websockets")
 core_log.setLevel(logging.WARNING)
-
-CLOSE_CODES: dict[type[errors.TinyvexError], int] = {
-    errors.BinaryFrame: 1003,
-    errors.MessageTooLarge: 1009,
-    errors.InternalError: 1011,
-    errors.ServerStopping: 1012,
-    errors.Overloaded: 1013,
-    errors.IdleTimeout: 1000,
-}
-"""Close codes by error; all others 1008 (policy violation)."""
-
 
 Answer: TypeAlias = Response | Callable[[], Awaitable[Response]] | None
 """To an HTTP request: at once, when a coroutine function has made it, or none because it is a WebSocket's."""
@@ -76,8 +66,17 @@ class Host(SenderHost, Protocol):
         """The answer to a request that is no WebSocket, or that is refused; None when the upgrade may go on."""
         ...
 
-    def connect(self, connection: Connection, params: messages.ConnectParams) -> messages.ConnectResult:
-        """Let a client in: sets `connection.worker`."""
+    def create_dialect(self, connection: Connection) -> Dialect:
+        """Create the dialect of a connection whose upgrade was accepted."""
+        ...
+
+    def open_session(self, connection: Connection, command: OpenSession, peer: Peer) -> SessionOpened:
+        """
+        Open the session of a connection.
+
+        Raises:
+            TinyvexError: the client was refused.
+        """
         ...
 
     def run_action(self, action: Callable[[], Any]) -> None:
@@ -89,15 +88,15 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, host: Host, number: int, chunk_bytes: int = limits.CHUNK_BYTES) -> None:
         self.number = number
-        self.worker: SyncWorker | None = None
-        self.capabilities: frozenset[str] = frozenset()
-        """The optional features its client has; set with the worker."""
+        self.session: Session | None = None
+        """Set when its client has connected."""
         self.paired: PairedToken | None = None
         """The token that it came with, where that was handed out by pairing."""
         self.authorization: list[str] = []
         """The upgrade request's `Authorization` headers."""
         self.bytes_received = 0
         self._host = host
+        self._dialect: Dialect  # from the upgrade on
         self._core = ServerProtocol(max_size=limits.MESSAGE_BYTES_MAX, logger=core_log)
         self._transport: asyncio.Transport | None = None
         self._fragments = bytearray()
@@ -120,8 +119,8 @@ class Connection(asyncio.Protocol):
         """Asyncio: the socket is gone, for whatever reason."""
         self._transport = None
         self._sender.close()
-        if self.worker is not None:
-            self.worker.close()
+        if self.session is not None:
+            self.session.close()
         self._host.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -129,11 +128,11 @@ class Connection(asyncio.Protocol):
         self._received_at = self._host.runtime.monotonic()
         self.bytes_received += len(data)
         self._host.counters.bytes_received += len(data)
-        if self.worker is None and self.bytes_received - len(data) > limits.HELLO_BYTES_MAX:
+        if self.session is None and self.bytes_received - len(data) > limits.HELLO_BYTES_MAX:
             return  # it was told below, and nothing more is kept of it
         self._core.receive_data(data)
         self._pump()
-        if self.worker is None and self.bytes_received > limits.HELLO_BYTES_MAX:
+        if self.session is None and self.bytes_received > limits.HELLO_BYTES_MAX:
             self.fail(errors.MessageTooLarge(f"over {limits.HELLO_BYTES_MAX} bytes, and no tinyvex/connect among them"))
 
     def eof_received(self) -> bool:
@@ -168,13 +167,14 @@ class Connection(asyncio.Protocol):
             )
             self.fail(errors.InternalError("a defect in the server; its log has the reason"))
         if isinstance(self._core.parser_exc, PayloadTooBig) and self._close_by is None:
-            self._send_fatal(errors.MessageTooLarge(f"a message is over {limits.MESSAGE_BYTES_MAX} bytes"))
+            self._send_farewell(errors.MessageTooLarge(f"a message is over {limits.MESSAGE_BYTES_MAX} bytes"))
         self._write_core()
 
     def _handshake(self, request: Request) -> None:
         answer = self._host.answer_http(request)
         if answer is None:
             self.authorization = request.headers.get_all("Authorization")
+            self._dialect = self._host.create_dialect(self)
             answer = self._core.accept(request)
         if isinstance(answer, Response):
             self._respond(answer)
@@ -216,40 +216,30 @@ class Connection(asyncio.Protocol):
         if self._close_by is not None:
             return
         self._host.counters.messages_received += 1
-        request_id = None
-        try:
-            request = codec.decode_request(text)
-            request_id = request.id
-            if self.worker is not None:
-                self.worker.receive(request)
-            elif isinstance(request, messages.Connect):
-                result = self._host.connect(self, request.params)
-                self.send(codec.encode_response(request.id, result))
-            else:
-                raise errors.NotConnected("tinyvex/connect comes first")
-        except errors.TinyvexError as error:
-            if request_id is None:
-                request_id = getattr(error, "request_id", None)
-            self.send(codec.encode_error_response(request_id, error))
-            if error.fatal:
-                self.fail(error)
+        self._dialect.receive(text)
 
-    # Sending.
+    # The dialect's outlet.
+
+    def open_session(self, command: OpenSession, peer: Peer) -> SessionOpened:
+        """Open the session of this connection; `peer` receives its events."""
+        opened = self._host.open_session(self, command, peer)
+        self.session = opened.session
+        return opened
 
     def send(self, message: bytes) -> None:
         """Queue one message; what a loop turn queues leaves in one write."""
         if self._transport is not None and self._core.state is State.OPEN:
             self._put(text_frame(message))
 
-    def send_transition(self, pieces: Sequence[Piece]) -> None:
+    def send_transition(self, pieces: Sequence[Piece], *, in_chunks: bool) -> None:
         """
-        Queue a transition, given in pieces that nobody will change.
+        Queue a transition, given in pieces that must not change.
 
-        One that is longer than a chunk leaves in parts, to a client that takes them:
-        each is made when the socket has room for it, and everything but transitions goes between them.
+        To a client that accepts chunks, a long one is sent in chunks. Each is made when the socket has room for it, and
+        every message that is not a transition may be sent between them.
         """
         if self._transport is not None and self._core.state is State.OPEN:
-            self._sender.put_transition(pieces, in_parts=messages.CAPABILITY_CHUNK in self.capabilities)
+            self._sender.put_transition(pieces, in_parts=in_chunks)
 
     def is_full(self) -> bool:
         """Whether so many transitions wait that no further one should be computed."""
@@ -276,8 +266,8 @@ class Connection(asyncio.Protocol):
             self._too_slow(f"{self._sender.waiting_bytes} bytes wait to be read")
 
     def _drained(self) -> None:
-        if self.worker is not None:
-            self.worker.wake()
+        if self.session is not None:
+            self.session.wake()
 
     def _write_core(self) -> None:
         """Write the core's own frames (handshake, pong, close), after what is queued."""
@@ -305,16 +295,17 @@ class Connection(asyncio.Protocol):
         if self._core.state is not State.OPEN:
             self._transport.abort()
             return
-        self._send_fatal(error)
-        self._core.send_close(CLOSE_CODES.get(type(error), 1008), error.name)
-        if self.worker is not None:
-            self.worker.close()
+        farewell = self._send_farewell(error)
+        self._core.send_close(farewell.close_code, farewell.close_reason)
+        if self.session is not None:
+            self.session.close()
         self._write_core()
 
-    def _send_fatal(self, error: errors.TinyvexError) -> None:
-        notice = messages.FatalError(jsonrpc="2.0", params=messages.FatalErrorParams(error=to_object(error)))
+    def _send_farewell(self, error: errors.TinyvexError) -> Farewell:
+        farewell = self._dialect.farewell(error)
         # Not through send(): the core may have begun to close already.
-        self._sender.close(text_frame(codec.encode_notification(notice)))
+        self._sender.close(text_frame(farewell.message))
+        return farewell
 
     def _too_slow(self, what: str) -> None:
         """Give up what waits for a client that does not read; if it reads within CLOSE_SECONDS it learns why."""
@@ -338,18 +329,18 @@ class Connection(asyncio.Protocol):
         if self._close_by is not None:
             if now > self._close_by:
                 self.abort()
-        elif self.worker is None and now - self.opened_at > limits.HANDSHAKE_SECONDS:
+        elif self.session is None and now - self.opened_at > limits.HANDSHAKE_SECONDS:
             self.fail(errors.SlowHandshake(f"no tinyvex/connect within {limits.HANDSHAKE_SECONDS:g} s"))
         elif self._sender.stuck_seconds(now) > limits.SLOW_CONSUMER_SECONDS:
             self._too_slow(f"nothing read for {limits.SLOW_CONSUMER_SECONDS:g} s")
         elif now - self._received_at > limits.IDLE_SECONDS:
             self.fail(errors.IdleTimeout(f"nothing received for {limits.IDLE_SECONDS:g} s"))
-        elif self.worker is not None:
+        elif self.session is not None:
             self._ping(now, heartbeat=heartbeat)
 
     def _ping(self, now: float, *, heartbeat: bool) -> None:
         if now - self._sender.sent_at >= limits.PING_SECONDS and not self._sender.socket_full:
-            self.send(codec.encode_notification(messages.ServerPing(jsonrpc="2.0")))
+            self.send(self._dialect.ping())
         if heartbeat and not self._sender.socket_full:
             self._core.send_ping(b"")
             # The core remembers pings only to match pongs, which nobody waits for.

@@ -17,7 +17,7 @@ from tests.support.tokens import OTHER_SECRET, claims, secret_options, signed
 from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.server.server import Server, ServerOptions
-from tinyvex.sync.authentication import UserIdentity
+from tinyvex.sync.identity import UserIdentity
 
 APP = """
 import tinyvex as tv
@@ -137,9 +137,9 @@ def test_a_user_is_no_administrator(play: Callable[..., None]) -> None:
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         await client.ask("authenticate", baseVersion=0, kind="admin", token=server.admin_token)
-        assert server._connections[1].worker.speaker.is_admin
+        assert server._connections[1].session.identity.is_admin
         await sign_in(client, signed(claims(runtime.now_us())), 1)
-        assert not server._connections[1].worker.speaker.is_admin
+        assert not server._connections[1].session.identity.is_admin
 
     play(scenario)
 
@@ -318,7 +318,7 @@ def test_what_is_said_while_keys_are_fetched_waits(play: Callable[..., None]) ->
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         waiting: list[Any] = []
-        speaker = server._connections[1].worker.speaker
+        speaker = server._connections[1].session.identity
         speaker._credentials = speaker._credentials._replace(check_user=lambda _token, done: waiting.append(done))
         sign_in_id = client.send("authenticate", baseVersion=0, kind="user", token="x")
         write_id = client.send("mutation", requestId=0, udfPath="app:write", args={})
@@ -341,7 +341,7 @@ def test_too_much_behind_a_token_ends_the_connection(play: Callable[..., None]) 
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
-        speaker = server._connections[1].worker.speaker
+        speaker = server._connections[1].session.identity
         speaker._credentials = speaker._credentials._replace(check_user=lambda _token, _done: None)
         client.send("authenticate", baseVersion=0, kind="user", token="x")
         for _ in range(limits.AUTH_HELD_MAX + 1):
@@ -357,7 +357,7 @@ def test_a_connection_that_has_ended_has_no_timer(play: Callable[..., None]) -> 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         await sign_in(client, signed(claims(runtime.now_us(), lasts=60)))
-        speaker = server._connections[1].worker.speaker
+        speaker = server._connections[1].session.identity
         client.cut()
         await asyncio.sleep(1)
         assert speaker._timer is None

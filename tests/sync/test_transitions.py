@@ -1,4 +1,4 @@
-"""What a connection owes its client: versions chain, and every plan leads to a transition."""
+"""When a transition is sent and what it contains: versions chain, and every plan leads to a transition."""
 
 import random
 from dataclasses import dataclass, field
@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from tinyvex import errors, limits
-from tinyvex.sync.state import WAIT, FindAgain, Pin, Refresh, Send, SyncState
-from tinyvex.wire.messages import QueryAdd, QueryRemove, StateVersion
+from tinyvex.sync.commands import AddQuery, RemoveQuery, ResumeOffer
+from tinyvex.sync.counters import Counters
+from tinyvex.sync.events import Failed, FullValue, Patch, QueryChange, Removed, StateTransition, SyncVersion, Unchanged
+from tinyvex.sync.transitions import WAIT, ComputeAt, Reconstruct, Refresh, Send, SyncState
 
 
 @dataclass
@@ -18,9 +20,9 @@ class FakeResult:
     since: int
     until: int | None = None
     hash: str = "h"
-
-    failure: object = None
+    error: object = None
     read_now: bool = False
+    patches: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -29,6 +31,9 @@ class FakeResult:
     def covers(self, ts: int) -> bool:
         return self.since <= ts and (self.until is None or ts < self.until)
 
+    def patch_from(self, base: str, counters: Counters) -> bytes | None:
+        return self.patches.get(base)
+
 
 @dataclass(eq=False)
 class FakeLive:
@@ -36,16 +41,16 @@ class FakeLive:
 
     result: FakeResult | None = None
     generation: int = 0
-    pins: dict[int, FakeResult | None] = field(default_factory=dict)
+    snapshots: dict[int, FakeResult | None] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    finding: dict[str, object] = field(default_factory=dict)
-    not_found: dict[str, None] = field(default_factory=dict)
+    reconstructions: dict[str, object] = field(default_factory=dict)
+    mismatched_hashes: dict[str, None] = field(default_factory=dict)
 
-    def covers(self, ts: int, held: str | None = None) -> bool:
+    def covers(self, ts: int, client_hash: str | None = None) -> bool:
         return self.result is not None and self.result.covers(ts)
 
-    def at(self, ts: int, held: str | None = None) -> FakeResult | None:
-        return self.result if self.covers(ts) else self.pins.get(ts)
+    def at(self, ts: int, client_hash: str | None = None) -> FakeResult | None:
+        return self.result if self.covers(ts) else self.snapshots.get(ts)
 
     def hold(self, version: str) -> str:
         return version
@@ -58,26 +63,25 @@ class FakeLive:
         self.generation += 1
 
 
-def add(query_id: int) -> QueryAdd:
-    return QueryAdd(query_id=query_id, udf_path="m:f", args=b"{}")  # type: ignore[arg-type]
+def add(query_id: int) -> AddQuery:
+    return AddQuery(query_id, "m:f", b"{}")
 
 
 def watching(*lives: FakeLive) -> SyncState:
     """A state with one query on each live query."""
     state = SyncState()
     for query_id, live in enumerate(lives):
-        state.add(query_id, live, None)  # type: ignore[arg-type]
+        state.add(query_id, live)  # type: ignore[arg-type]
     state.query_set = 1
     return state
 
 
-def send(state: SyncState, ts: int, published: int) -> tuple[StateVersion, StateVersion]:
-    """Do what the worker does with `Send`."""
-    for query, result in state.changes(ts):
-        query.tell(result)
-    versions = state.advance(ts, published)
+def send(state: SyncState, ts: int, published: int) -> StateTransition:
+    """Do what the session does with `Send`; the transition must not be skipped."""
+    transition = state.take_transition(ts, published, now_us=0)
+    assert transition is not None
     state.validate()
-    return versions
+    return transition
 
 
 def test_a_new_state_has_nothing_to_do() -> None:
@@ -108,8 +112,8 @@ def test_versions_chain() -> None:
     first = send(state, 10, 10)
     state.answered(12)
     second = send(state, 12, 12)
-    assert first[0] == StateVersion(query_set=0, identity=0, ts=0)
-    assert second[0] == first[1] == StateVersion(query_set=1, identity=0, ts=10)
+    assert first.start == SyncVersion(query_set=0, identity=0, ts=0)
+    assert second.start == first.end == SyncVersion(query_set=1, identity=0, ts=10)
 
 
 def test_an_unchanged_hash_is_no_change() -> None:
@@ -121,8 +125,8 @@ def test_an_unchanged_hash_is_no_change() -> None:
     state.invalidated(query)
     live.computed(since=11)
     assert state.plan(11) == Send(11)
-    assert state.changes(11) == []
-    assert not state.must_send()
+    assert state.take_transition(11, 11, now_us=0) is None
+    assert not state.dirty
 
 
 def test_a_response_owes_a_transition_even_without_queries() -> None:
@@ -161,12 +165,12 @@ def test_results_that_share_no_ts_are_pinned_at_the_newest_start() -> None:
     one.computed(3, until=5)
     two.computed(7, until=9)
     plan = state.plan(20)
-    assert isinstance(plan, Pin)
+    assert isinstance(plan, ComputeAt)
     assert plan.ts == 7
     assert [query.live for query in plan.queries] == [one]
-    one.pins[7] = None
+    one.snapshots[7] = None
     assert state.plan(30) is WAIT
-    one.pins[7] = FakeResult(7, 8)
+    one.snapshots[7] = FakeResult(7, 8)
     assert state.plan(40) == Send(7)
 
 
@@ -179,13 +183,13 @@ def test_a_skipped_transition_still_moves_what_is_known() -> None:
     state.invalidated(query)
     steady.computed(20)
     state.plan(20)
-    state.skip(20, 20)
+    assert state.take_transition(20, 20, now_us=0) is None
     other.result = FakeResult(1, until=12)
     state.invalidated(second)
     assert isinstance(state.plan(22), Refresh)
     other.computed(12, until=16)
     plan = state.plan(22)
-    assert isinstance(plan, Pin)
+    assert isinstance(plan, ComputeAt)
     assert plan.ts == 20
 
 
@@ -194,16 +198,16 @@ def test_added_and_removed_in_one_step_is_told_as_removed() -> None:
     state = watching(FakeLive())
     state.remove(0)
     assert state.plan(3) == Send(3)
-    assert list(state.removed) == [0]
-    assert state.changes(3) == []
+    assert send(state, 3, 3).changes == [Removed(0)]
 
 
 def test_a_resumed_query_is_told_even_if_its_hash_is_held() -> None:
     """The first transition names every added query, also the unchanged ones."""
     state = SyncState()
     live = FakeLive(FakeResult(1, hash="same"))
-    state.add(0, live, "same")  # type: ignore[arg-type]
-    assert [query.query_id for query, _ in state.changes(5)] == [0]
+    state.add(0, live, ResumeOffer(3, "same"))  # type: ignore[arg-type]
+    [change] = send(state, 5, 5).changes
+    assert isinstance(change, Unchanged)
 
 
 @pytest.mark.parametrize(("base", "new"), [(0, 2), (1, 1), (1, 0), (2, 3)])
@@ -225,12 +229,12 @@ def test_a_duplicate_query_id_is_refused() -> None:
 def test_an_unknown_query_id_is_refused() -> None:
     """`Remove` of an id that is not in the set is an error."""
     with pytest.raises(errors.UnknownQueryId):
-        watching().check_modify(1, 2, [QueryRemove(query_id=4)])
+        watching().check_modify(1, 2, [RemoveQuery(4)])
 
 
 def test_a_query_may_be_removed_and_added_in_one_message() -> None:
     """Modifications are checked in order."""
-    watching(FakeLive()).check_modify(1, 2, [QueryRemove(query_id=0), add(0)])
+    watching(FakeLive()).check_modify(1, 2, [RemoveQuery(0), add(0)])
 
 
 def test_a_full_query_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +247,7 @@ def test_a_full_query_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gap_in_the_identity_version_is_fatal() -> None:
     """`authenticate` must continue from the last identity version."""
     with pytest.raises(errors.BaseVersionMismatch):
-        SyncState().check_authenticate(1)
+        SyncState().check_identity(1)
 
 
 def test_a_query_told_from_a_pin_stays_dirty() -> None:
@@ -255,7 +259,7 @@ def test_a_query_told_from_a_pin_stays_dirty() -> None:
     two.computed(7, until=9)
     state.plan(10)
     two.computed(10, token="newest")
-    one.pins[7], two.pins[7] = FakeResult(7, 8), FakeResult(7, 8)
+    one.snapshots[7], two.snapshots[7] = FakeResult(7, 8), FakeResult(7, 8)
     assert state.plan(10) == Send(7)
     send(state, 7, published=10)
     assert [query.live for query in state.dirty] == [one, two]
@@ -287,7 +291,7 @@ class Commits:
         for live in lives:
             number = self.lives.index(live)
             if pinned:
-                live.pins[ts] = None
+                live.snapshots[ts] = None
             elif any(which == number and not pin for which, _, pin in self.under_way):
                 continue
             self.under_way.append((number, ts, pinned))
@@ -296,7 +300,7 @@ class Commits:
         number, ts, pinned = self.under_way.pop(place)
         live = self.lives[number]
         if pinned:
-            live.pins[ts] = FakeResult(ts, ts + 1, self.truth(number, ts))
+            live.snapshots[ts] = FakeResult(ts, ts + 1, self.truth(number, ts))
             return
         later = [touch for touch in self.touched[number] if touch > ts]
         live.computed(ts, min(later, default=None), self.truth(number, ts))
@@ -307,16 +311,14 @@ class Commits:
             match self.state.plan(self.published):
                 case Refresh(queries):
                     self.compute([query.live for query in queries], self.published, pinned=False)
-                case Pin(queries, ts):
+                case ComputeAt(queries, ts):
                     self.compute([query.live for query in queries], ts, pinned=True)
                 case Send(ts):
-                    if self.state.changes(ts) or self.state.must_send():
-                        send(self.state, ts, self.published)
-                    else:
-                        self.state.skip(ts, self.published)
+                    self.state.take_transition(ts, self.published, now_us=0)
+                    self.state.validate()
                     for number, query in self.state.queries.items():
-                        query.pinned = None
-                        assert query.held == self.truth(number, ts)
+                        query.snapshot_ts = None
+                        assert query.client_hash == self.truth(number, ts)
                 case _:
                     return
 
@@ -337,9 +339,116 @@ def test_whatever_overtakes_what_the_client_holds_is_true_at_its_version(seed: i
         while world.under_way:
             world.finish(0)
     assert not world.state.dirty
-    assert [query.held for query in world.state.queries.values()] == [
+    assert [query.client_hash for query in world.state.queries.values()] == [
         world.truth(number, world.published) for number in range(2)
     ]
+
+
+# What a transition says of a query: the decision table.
+
+
+@dataclass
+class Case:
+    """What the client holds, and what is the answer now."""
+
+    answer: FakeResult
+    sent: str | None = None
+    """The hash of the result that was sent on this connection."""
+    offered: str | None = None
+    """The hash that was offered in `resume`."""
+    takes_patches: bool = True
+    cached: bool = True
+    """Whether the server has the body that the client holds."""
+
+
+NEW = FakeResult(1, hash="new", patches={"old": b"[]"})
+OTHER = FakeResult(1, hash="other")
+
+DECISIONS = {
+    "nothing: it was sent": (Case(NEW, sent="new"), None),
+    "nothing: the same failure was sent": (Case(FakeResult(1, hash="!", error="no"), sent="!"), None),
+    "failed": (Case(FakeResult(1, hash="!", error="no"), sent="old"), Failed),
+    "failed: also if the failure was offered": (Case(FakeResult(1, hash="!", error="no"), offered="!"), Failed),
+    "unchanged: it was offered": (Case(NEW, offered="new"), Unchanged),
+    "unchanged: also without patches": (Case(NEW, offered="new", takes_patches=False), Unchanged),
+    "patch: from what was sent": (Case(NEW, sent="old"), Patch),
+    "patch: from what was offered": (Case(NEW, offered="old"), Patch),
+    "value: nothing is held": (Case(NEW), FullValue),
+    "value: the client takes no patches": (Case(NEW, sent="old", takes_patches=False), FullValue),
+    "value: a patch would be longer": (Case(OTHER, sent="old"), FullValue),
+    "value: what was offered is not known": (Case(NEW, offered="old", cached=False), FullValue),
+}
+
+
+def change_of(case: Case) -> QueryChange | None:
+    """The change of query 0 in the next transition."""
+    live = FakeLive(FakeResult(1, hash=case.sent or "h"))
+    state = SyncState(takes_patches=case.takes_patches)
+    offer = None if case.offered is None else ResumeOffer(1, case.offered)
+    query = state.add(0, live, offer)  # type: ignore[arg-type]
+    if case.sent is not None:
+        send(state, 5, 5)
+        state.invalidated(query)
+    if case.offered is not None and case.cached:
+        live.versions[case.offered] = case.offered
+    live.result = case.answer
+    state.transition_due = True
+    changes = send(state, 10, 10).changes
+    assert len(changes) <= 1
+    return changes[0] if changes else None
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_each_line_of_the_decision_table(name: str) -> None:
+    """The first line that applies decides."""
+    case, expected = DECISIONS[name]
+    change = change_of(case)
+    assert (None if change is None else type(change)) is expected
+
+
+def test_a_query_that_left_is_removed_once() -> None:
+    """The next transition does not name it."""
+    state = watching(FakeLive(FakeResult(1)))
+    send(state, 5, 5)
+    state.remove(0)
+    assert send(state, 6, 6).changes == [Removed(0)]
+    state.answered(7)
+    assert send(state, 7, 7).changes == []
+
+
+def test_what_a_transition_says_is_counted() -> None:
+    """As patches, values and unchanged results."""
+    counters = Counters()
+    state = SyncState(takes_patches=True, counters=counters)
+    for query_id, token in enumerate(["new", "old", "unknown"]):
+        live = FakeLive(NEW, versions={"old": "old"})
+        state.add(query_id, live, ResumeOffer(1, token))  # type: ignore[arg-type]
+    assert [type(change) for change in send(state, 5, 5).changes] == [Unchanged, Patch, FullValue]
+    counted = (counters.unchanged_sent, counters.patches_sent, counters.values_sent, counters.transitions_sent)
+    assert counted == (1, 1, 1, 1)
+
+
+def test_every_change_is_chosen_before_any_counts_as_sent() -> None:
+    """Two queries on one live query: the first to move on must not take the second one's base with it."""
+    live = ReleasingLive(FakeResult(1, hash="old"))
+    state = SyncState(takes_patches=True)
+    holder = state.add(0, live)  # type: ignore[arg-type]
+    send(state, 5, 5)
+    state.invalidated(holder)
+    live.result = NEW
+    state.add(1, live, ResumeOffer(1, "old"))  # type: ignore[arg-type]
+    assert [type(change) for change in send(state, 6, 6).changes] == [Patch, Patch]
+
+
+class ReleasingLive(FakeLive):
+    """Discards a version with its last holder."""
+
+    def hold(self, version: str) -> str:
+        self.versions[version] = version
+        return version
+
+    def release(self, version: str) -> None:
+        self.versions.pop(version, None)
 
 
 # Resume.
@@ -347,8 +456,8 @@ def test_whatever_overtakes_what_the_client_holds_is_true_at_its_version(seed: i
 
 def resuming(live: FakeLive, token: str = "old", ts: int = 5) -> SyncState:
     """A state with one query that offers a result of before."""
-    state = SyncState()
-    state.add(0, live, token, ts)  # type: ignore[arg-type]
+    state = SyncState(takes_patches=True)
+    state.add(0, live, ResumeOffer(ts, token))  # type: ignore[arg-type]
     state.query_set = 1
     return state
 
@@ -358,23 +467,23 @@ def test_a_changed_result_is_found_again_before_it_is_sent() -> None:
     live = FakeLive(FakeResult(1, hash="new"))
     state = resuming(live)
     plan = state.plan(10)
-    assert isinstance(plan, FindAgain)
-    live.finding["old"] = None
+    assert isinstance(plan, Reconstruct)
+    live.reconstructions["old"] = None
     assert state.plan(10) is WAIT
-    live.finding.clear()
+    live.reconstructions.clear()
     assert state.plan(10) == Send(10)
 
 
 def test_what_was_looked_for_in_vain_is_not_looked_for_again() -> None:
     """By whoever offers it next."""
-    live = FakeLive(FakeResult(1, hash="new"), not_found={"old": None})
+    live = FakeLive(FakeResult(1, hash="new"), mismatched_hashes={"old": None})
     assert resuming(live).plan(10) == Send(10)
 
 
 def test_each_who_offers_the_same_waits_for_the_one_search() -> None:
     """And says so, to be told."""
-    live = FakeLive(FakeResult(1, hash="new"), finding={"old": None})
-    assert isinstance(resuming(live).plan(10), FindAgain)
+    live = FakeLive(FakeResult(1, hash="new"), reconstructions={"old": None})
+    assert isinstance(resuming(live).plan(10), Reconstruct)
 
 
 def test_an_unchanged_result_is_not_found_again() -> None:
@@ -389,7 +498,7 @@ def test_a_version_that_is_known_is_not_found_again() -> None:
     assert resuming(live).plan(10) == Send(10)
 
 
-@pytest.mark.parametrize("result", [FakeResult(1, failure="no"), FakeResult(1, hash="new", read_now=True)])
+@pytest.mark.parametrize("result", [FakeResult(1, error="no"), FakeResult(1, hash="new", read_now=True)])
 def test_what_cannot_be_compared_is_not_found_again(result: FakeResult) -> None:
     """A failure, or a function that looks at the clock."""
     assert resuming(FakeLive(result)).plan(10) == Send(10)

@@ -1,0 +1,88 @@
+"""The shell of a session; what it does with commands is shown on real servers."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tinyvex import errors
+from tinyvex.sync.commands import Command, ModifyQueries, ReadClock, RemoveQuery, RunAction, RunMutation, RunQuery
+from tinyvex.sync.counters import Counters
+from tinyvex.sync.events import ClockRead, Event, Fatal, Refused
+from tinyvex.sync.session import Session
+
+
+class FakePeer:
+    """Record events and actions."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.actions: list[Any] = []
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def is_full(self) -> bool:
+        return False
+
+    def run_action(self, action: Any) -> None:
+        self.actions.append(action)
+
+
+def session(peer: FakePeer, executor: Any = None) -> Session:
+    runtime: Any = SimpleNamespace(now_us=lambda: 5)
+    nothing: Any = SimpleNamespace()
+    return Session(
+        peer=peer, live=nothing, executor=executor, counters=Counters(), runtime=runtime, session_id="session-1",
+        is_admin=False, takes_patches=True, credentials=nothing,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command", [RunMutation(1, "a:b", b"{}", 0), RunQuery(1, "a:b", b"{}"), RunAction(1, "a:b", b"{}", 0)]
+)
+def test_a_pending_call_does_not_hold_its_command(command: Command) -> None:
+    """A command may be held for long otherwise, and its arguments may be megabytes."""
+    pending: list[Any] = []
+    executor = SimpleNamespace(
+        mutation_nowait=lambda *args: pending.append(args), query_nowait=lambda *args, at: pending.append(args)
+    )
+    peer = FakePeer()
+    peer.actions = pending
+    before = sys.getrefcount(command)
+    session(peer, executor).receive(command, 10)
+    assert len(pending) == 1
+    assert sys.getrefcount(command) == before
+
+
+def test_an_answer_carries_the_correlation_of_its_command() -> None:
+    """The session does not interpret it."""
+    peer, correlation = FakePeer(), object()
+    session(peer).receive(ReadClock(correlation), 10)
+    assert peer.events == [ClockRead(correlation, 5)]
+    assert isinstance(peer.events[0], ClockRead)
+    assert peer.events[0].correlation is correlation
+
+
+def test_an_error_refuses_its_command_only() -> None:
+    """The session continues."""
+    peer = FakePeer()
+    session(peer).receive(ModifyQueries(7, 0, 1, [RemoveQuery(4)]), 10)
+    [refused] = peer.events
+    assert isinstance(refused, Refused)
+    assert refused.correlation == 7
+    assert isinstance(refused.error, errors.UnknownQueryId)
+
+
+def test_a_fatal_error_follows_its_answer() -> None:
+    """The client receives the answer first."""
+    peer = FakePeer()
+    session(peer).receive(ModifyQueries(7, 5, 6, []), 10)
+    refused, fatal = peer.events
+    assert isinstance(refused, Refused)
+    assert isinstance(fatal, Fatal)
+    assert fatal.error is refused.error
+    assert isinstance(fatal.error, errors.BaseVersionMismatch)

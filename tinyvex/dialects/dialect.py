@@ -1,0 +1,83 @@
+"""
+The seam between sockets and sessions: what a connection needs of its dialect, and a dialect of its connection.
+
+::
+
+    socket ──► Connection ── text ──► Dialect ── Command ──► Session
+    socket ◄── Connection ◄─ bytes ── Dialect ◄── Event ──── Session
+
+A connection knows bytes, frames and close codes; a dialect knows messages; a session knows neither. The front door
+chooses the dialect of a connection by the path of its upgrade request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from tinyvex.errors import TinyvexError
+    from tinyvex.sync.commands import OpenSession
+    from tinyvex.sync.events import Peer
+    from tinyvex.sync.session import SessionOpened
+    from tinyvex.wire.transition_chunks import Piece
+
+__all__ = ["Dialect", "Farewell", "Outlet"]
+
+
+class Farewell(NamedTuple):
+    """How a connection ends: the last message, if there is one, and the close frame."""
+
+    message: bytes
+    close_code: int
+    close_reason: str
+
+
+class Dialect(Protocol):
+    """The messages of one connection."""
+
+    def receive(self, text: bytes) -> None:
+        """Handle one text message from the client; errors are answered, never raised."""
+
+    def ping(self) -> bytes:
+        """Return the message that shows an idle client that the server is alive."""
+        ...
+
+    def farewell(self, error: TinyvexError) -> Farewell:
+        """Return the last message and the close frame for an error."""
+        ...
+
+
+class Outlet(Protocol):
+    """A connection as its dialect sees it."""
+
+    def open_session(self, command: OpenSession, peer: Peer) -> SessionOpened:
+        """
+        Open the session of this connection; `peer` receives its events.
+
+        Raises:
+            TinyvexError: the client was refused.
+        """
+        ...
+
+    def send(self, message: bytes) -> None:
+        """Queue one message; everything queued in one loop iteration leaves in one write."""
+
+    def send_transition(self, pieces: Sequence[Piece], *, in_chunks: bool) -> None:
+        """
+        Queue a transition.
+
+        Args:
+            pieces: their concatenation is the message; they must not change.
+            in_chunks: whether the client accepts a long transition in chunks, with other messages between them.
+        """
+
+    def is_full(self) -> bool:
+        """Return whether so many transitions are unsent that no further one should be computed."""
+        ...
+
+    def fail(self, error: TinyvexError) -> None:
+        """Send the farewell of an error, then close; at most once."""
+
+    def run_action(self, action: Callable[[], Any]) -> None:
+        """Run a coroutine function in the server's task group."""
