@@ -1,4 +1,4 @@
-"""`python -m bench [name ...] [--real] [--json | --lines]`: run benchmarks and print few lines."""
+"""`python -m bench [name ...] [--real] [--json | --lines]`: run benchmarks and print their figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUNDS = 5
 
 
 def benchmarks() -> dict[str, str]:
-    """Module by name: every file of `micro/` and `load/` that has a `run(bench)`; small ones first."""
+    """Return the modules by name: every file of `micro/` and `load/` that has a `run(bench)`; micro benchmarks first."""
     files = [*sorted((HERE / "micro").glob("*.py")), *sorted((HERE / "load").glob("*.py"))]
     return {
         file.stem: f"bench.{file.parent.name}.{file.stem}"
@@ -36,9 +36,9 @@ def run_benchmark(name: str, *, real: bool, rounds: int = ROUNDS) -> Bench:
     Run one benchmark.
 
     Args:
-        name: as `benchmarks` lists it.
-        real: not only to see that it works.
-        rounds: of a real run; a smoke run has one.
+        name: a name from `benchmarks`.
+        real: use the real size instead of the smoke size.
+        rounds: rounds of a real run; a smoke run has one.
     """
     bench = Bench(name, real=real, rounds=rounds if real else 1)
     importlib.import_module(benchmarks()[name]).run(bench)
@@ -46,7 +46,7 @@ def run_benchmark(name: str, *, real: bool, rounds: int = ROUNDS) -> Bench:
 
 
 def machine() -> dict[str, object]:
-    """What the figures depend on."""
+    """Describe the machine and the software that the figures depend on."""
     return {
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "processor": _processor(),
@@ -86,17 +86,21 @@ def _commit() -> str | None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     known = benchmarks()
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of: {', '.join(known)}; all if none is given")
-    parser.add_argument("--real", action="store_true", help="real sizes; without it, only see that everything works")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of a real run; medians are reported (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="one JSON object, as in results/")
-    parser.add_argument("--lines", action="store_true", help="a JSON object on a line for each, as soon as it ended")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(known)}; all if omitted")
+    parser.add_argument("--real", action="store_true", help="use real sizes; without it, only exercise the code")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="rounds of a real run; medians are reported (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, as in results/")
+    parser.add_argument(
+        "--lines", action="store_true", help="print a line with a JSON object as soon as each benchmark ends"
+    )
     options = parser.parse_args()
     if unknown := [name for name in options.names if name not in known]:
-        parser.error(f"no benchmark is called {unknown[0]}; there are: {', '.join(known)}")
+        parser.error(f"`{unknown[0]}` is not a benchmark; the benchmarks are {', '.join(known)}")
     records = []
     for name in options.names or known:
         bench = run_benchmark(name, real=options.real, rounds=options.rounds)

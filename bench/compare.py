@@ -1,9 +1,9 @@
 """
-`python -m bench.compare REF REF name [...]`: is the second commit faster than the first?
+`python -m bench.compare REF REF name [...]`: compare the speed of two commits.
 
-The package of each commit is exported into a folder of its own, and this tree's benchmarks run against each,
-in turn and several times: what else the machine does then falls on both alike.
-The answer is the ratio of the medians, and whether the rounds of the two overlap.
+The package of each commit is exported into its own folder, and this tree's benchmarks run against each,
+alternately and several times, so that other load on the machine affects both alike.
+The result is the ratio of the medians, with a verdict if the rounds of the two do not overlap.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from bench.harness import format_number
 HERE = Path(__file__).resolve().parent
 
 ROUNDS_FOR_VERDICT = 4
-"""With fewer, rounds of one and the same commit lie apart by chance more often than once in thirty times."""
+"""With fewer rounds, two samples of the same commit are disjoint by chance more often than once in thirty runs."""
 
 Samples = dict[tuple[str, str], tuple[dict[str, Any], list[float]]]
 
 
 def export(ref: str, folder: Path) -> None:
-    """The package at a commit, and these benchmarks, in a folder."""
+    """Export the package at a commit, together with these benchmarks, into a folder."""
     archive = subprocess.run(
         ["git", "-C", str(HERE.parent), "archive", ref, "tinyvex"], check=True, stdout=subprocess.PIPE
     ).stdout
@@ -41,7 +41,7 @@ def export(ref: str, folder: Path) -> None:
 
 
 def run(folder: Path, names: list[str], *, real: bool, into: Samples) -> dict[str, str]:
-    """One round against the package in `folder`; the result hashes."""
+    """Run one round against the package in `folder`; return the result hashes."""
     command = [sys.executable, "-m", "bench", *names, "--json", "--rounds", "1", *(["--real"] if real else [])]
     finished = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     benchmarks = json.loads(finished.stdout)["benchmarks"]
@@ -52,12 +52,12 @@ def run(folder: Path, names: list[str], *, real: bool, into: Samples) -> dict[st
 
 
 def line(key: tuple[str, str], figure: dict[str, Any], before: list[float], after: list[float]) -> str:
-    """One figure at both commits."""
+    """Format one figure at both commits."""
     first, second = statistics.median(before), statistics.median(after)
     ratio = second / first if first else float("nan")
-    apart = len(before) >= ROUNDS_FOR_VERDICT and (max(before) < min(after) or max(after) < min(before))
+    is_disjoint = len(before) >= ROUNDS_FOR_VERDICT and (max(before) < min(after) or max(after) < min(before))
     verdict = ""
-    if apart and figure["better"] != "neither":
+    if is_disjoint and figure["better"] != "neither":
         verdict = "better" if (ratio > 1) == (figure["better"] == "higher") else "WORSE"
     name = f"{key[0]}: {key[1]}"
     numbers = f"{format_number(first):>10} {format_number(second):>10} {figure['unit']:<12}"
@@ -65,13 +65,13 @@ def line(key: tuple[str, str], figure: dict[str, Any], before: list[float], afte
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
     parser.add_argument("before", help="a commit, such as main~1")
-    parser.add_argument("after", help="another, such as main")
-    parser.add_argument("names", nargs="+", metavar="name", help="benchmarks")
-    parser.add_argument("--rounds", type=int, default=5, help="of each commit (%(default)s)")
-    parser.add_argument("--smoke", action="store_true", help="only see that it works")
+    parser.add_argument("after", help="a later commit, such as main")
+    parser.add_argument("names", nargs="+", metavar="name", help="the benchmarks to run")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each commit (%(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="only exercise the code")
     options = parser.parse_args()
     samples: tuple[Samples, Samples] = ({}, {})
     with tempfile.TemporaryDirectory(prefix="tinyvex-compare-") as temporary:
@@ -80,12 +80,12 @@ def main() -> None:
             export(ref, folder)
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-            order = (0, 1) if number % 2 == 0 else (1, 0)  # neither is always the one that runs on a warm machine
+            order = (0, 1) if number % 2 == 0 else (1, 0)  # so that neither always runs on the warmer machine
             hashes = {
                 side: run(folders[side], options.names, real=not options.smoke, into=samples[side]) for side in order
             }
             if hashes[0] != hashes[1]:
-                print(f"the work differs: {hashes[0]} and {hashes[1]}", file=sys.stderr)
+                print(f"the two commits did different work: {hashes[0]} and {hashes[1]}", file=sys.stderr)
     for key, (figure, before) in samples[0].items():
         if key in samples[1]:
             print(line(key, figure, before, samples[1][key][1]))

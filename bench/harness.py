@@ -1,8 +1,8 @@
 """
-What a benchmark is given: its parameters, its seed, its rounds, and a place for few figures.
+The harness of a benchmark: parameters, seed, rounds, and a few figures as the result.
 
 A benchmark is a module with a docstring and one function, `run(bench)`.
-It runs in two sizes: smoke, in every test run, so that it cannot rot; and real.
+It has two sizes: smoke, which every test run executes so that the benchmark cannot rot, and real.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ T = TypeVar("T")
 Better = Literal["higher", "lower", "neither"]
 
 SEED = 20_260_731
-"""Of every run: two runs of one benchmark do the same work, and say so with the same hash."""
+"""The seed of every run: two runs of one benchmark do the same work and print the same hash."""
 
 CALIBRATION_SECONDS_MAX = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number of a benchmark, from several rounds."""
+    """A figure of a benchmark, from several rounds."""
 
     name: str
     unit: str
@@ -39,31 +39,31 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """What is reported and compared."""
+        """Return the reported and compared value."""
         return statistics.median(self.samples)
 
     @property
     def spread(self) -> float:
-        """Half the distance between the lowest and the highest round, as a part of the median."""
+        """Return half the distance between the lowest and the highest round, as a fraction of the median."""
         return (max(self.samples) - min(self.samples)) / 2 / self.median if self.median else 0.0
 
     def line(self) -> str:
-        """For people."""
+        """Format for a terminal."""
         spread = f"± {self.spread:.0%}" if len(self.samples) > 1 else ""
         return f"  {self.name:<54} {format_number(self.median):>10} {self.unit:<14} {spread}".rstrip()
 
     def record(self) -> dict[str, object]:
-        """For `compare` and for `results/`."""
+        """Convert for `compare` and for `results/`."""
         return {**asdict(self), "median": self.median, "spread": round(self.spread, 4)}
 
 
 @dataclass(slots=True)
 class Bench:
     """
-    One run of one benchmark.
+    The state of one benchmark run.
 
     Attributes:
-        rounds: how often each figure is taken; its median is reported.
+        rounds: number of samples of each figure; their median is reported.
     """
 
     name: str
@@ -74,48 +74,48 @@ class Bench:
     _digest: hashlib.blake2b = field(default_factory=lambda: hashlib.blake2b(digest_size=8))
 
     def parameter(self, name: str, smoke: T, real: T) -> T:
-        """A size of the work: small in smoke mode, where only the code is tried."""
+        """Choose a size of the work: small in smoke mode, which only exercises the code."""
         value = real if self.real else smoke
         self.parameters[name] = value
         return value
 
     def random(self) -> random.Random:
-        """A generator from the seed, the same in every round."""
+        """Create a generator from the seed, the same in every round."""
         return random.Random(SEED)
 
     def add(self, name: str, unit: str, sample: float, better: Better = "lower") -> None:
-        """One round's figure; rounds of the same name belong together."""
+        """Add one round's figure; samples of the same name belong together."""
         self._samples.setdefault(name, (unit, better, []))[2].append(sample)
 
     def time(self, name: str, call: Callable[[], object], *, operations: int = 1) -> None:
-        """What one operation of a call takes, in microseconds, over all rounds."""
+        """Measure one operation of a call, in microseconds, over all rounds."""
         for _ in range(self.rounds):
             seconds = seconds_per_call(call, at_least_seconds=0.2 if self.real else 0.0)
             self.add(name, "µs", seconds / operations * 1e6)
 
     def hash(self, results: Iterable[bytes]) -> None:
-        """Take in what the work came to; a change of the hash means that other work was measured."""
+        """Add results to the hash; a different hash means that different work was measured."""
         for result in results:
             self._digest.update(len(result).to_bytes(8, "big"))
             self._digest.update(result)
 
     @property
     def result_hash(self) -> str:
-        """Of everything given to `hash` so far."""
+        """Return the hash of everything passed to `hash` so far."""
         return self._digest.hexdigest()
 
     def figures(self) -> list[Figure]:
-        """In the order in which they were first added."""
-        return [Figure(name, unit, better, tuple(taken)) for name, (unit, better, taken) in self._samples.items()]
+        """Return the figures in the order in which they were first added."""
+        return [Figure(name, unit, better, tuple(samples)) for name, (unit, better, samples) in self._samples.items()]
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """Format the report for a terminal."""
         parameters = ", ".join(f"{name} {value}" for name, value in self.parameters.items())
         head = f"{self.name} ({'real' if self.real else 'smoke'}; {parameters}; result {self.result_hash})"
         return [head, *(figure.line() for figure in self.figures())]
 
     def record(self) -> dict[str, object]:
-        """The report for programs."""
+        """Convert the report to JSON types."""
         return {
             "name": self.name,
             "real": self.real,
@@ -129,12 +129,12 @@ class Bench:
 
 def seconds_per_call(call: Callable[[], object], *, at_least_seconds: float) -> float:
     """
-    Call as often as the time allows, without the garbage collector, and divide.
+    Measure a call repeatedly for the given time, with the garbage collector disabled.
 
-    With 0 seconds it is called twice: enough to see that it works.
+    With 0 seconds, a single call exercises the code.
     """
     number = 1
-    collecting = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         while True:
@@ -146,12 +146,12 @@ def seconds_per_call(call: Callable[[], object], *, at_least_seconds: float) -> 
                 return seconds / number
             number = number * 2 if seconds < CALIBRATION_SECONDS_MAX else int(number * at_least_seconds / seconds) + 1
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()
 
 
 def format_number(value: float) -> str:
-    """Three digits that matter, thousands separated."""
+    """Format with three significant digits and thousands separators."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -1,7 +1,7 @@
 """
-Documents, names and orders of access from a seed.
+Documents, names and access patterns from a seed.
 
-Everything takes the random generator it uses, so that whoever calls decides what repeats.
+Every function takes the random generator to use, so the caller decides what repeats.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORDS = (
 
 
 def body(random: random.Random, bytes_at_least: int = 100) -> str:
-    """A chat message: words until it is long enough, a few of them not ASCII."""
+    """Return a chat message: words up to the given length, a few of them not ASCII."""
     words: list[str] = []
     size = 0
     while size < bytes_at_least:
@@ -31,7 +31,7 @@ def body(random: random.Random, bytes_at_least: int = 100) -> str:
 
 
 def document(random: random.Random) -> dict[str, object]:
-    """A document of about 200 bytes of JSON, with a bit of everything."""
+    """Return a document of about 200 bytes of JSON, with fields of several types."""
     return {
         "channel": f"channel-{random.randrange(100)}",
         "author": random.choice(WORDS),
@@ -45,18 +45,18 @@ def document(random: random.Random) -> dict[str, object]:
 
 
 def large_document(random: random.Random, elements: int = 50) -> dict[str, object]:
-    """A document of about 10 KB of JSON: an array of small ones."""
+    """Return a document of about 10 KB of JSON: an array of small ones."""
     return {"title": body(random, 30), "items": [document(random) for _ in range(elements)]}
 
 
 def uniform(random: random.Random, count: int) -> Iterator[int]:
-    """Choices among `count` things, each as likely as the others, without end."""
+    """Choose among `count` items with equal probability, endlessly."""
     while True:
         yield random.randrange(count)
 
 
 def zipf(random: random.Random, count: int, exponent: float = 1.0) -> Iterator[int]:
-    """Choices among `count` things, without end; thing n is chosen in proportion to 1 / (n + 1) ** exponent."""
+    """Choose among `count` items endlessly; item n has a probability proportional to 1 / (n + 1) ** exponent."""
     bounds = list(itertools.accumulate(1 / (n + 1) ** exponent for n in range(count)))
     while True:
         yield bisect_left(bounds, random.random() * bounds[-1])

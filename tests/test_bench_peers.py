@@ -1,4 +1,4 @@
-"""The comparison with other programs, as far as it goes without any of them."""
+"""The comparison with other programs, as far as it runs without them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.peers.report import record, tables
 
 
 def test_tinyvex_and_sqlite_run_small():
-    """Every measure runs to its end for the lines that need no other program, and each figure is in the record."""
+    """Every measure completes for the lines that need no other program, and each figure is recorded."""
     lines = [line for peer in peers(["tinyvex", "sqlite"]) for line in peer.lines]
     results = run_peers(lines, list(MEASURES), real=False, rounds=1)
     for measure, benches in results.items():
@@ -29,7 +29,7 @@ def test_tinyvex_and_sqlite_run_small():
 
 
 def test_missing_program_is_reported():
-    """A peer whose program is not there keeps its rows, which say so."""
+    """A peer whose program is missing keeps its rows, marked as not installed."""
     (tinyvex, nats) = peers(["nats"])
     absent = replace(nats, installed=on_path("tinyvex-no-such-program"))
     assert tinyvex.installed()
@@ -40,7 +40,7 @@ def test_missing_program_is_reported():
 
 
 def test_ratio_is_taken_round_by_round():
-    """A round in which the machine was slow for all changes no ratio, though it changes the medians."""
+    """A round that was slow for all changes the medians but not the ratios."""
     line = peers(["tinyvex"])[0].lines[0]
     benches = {"tinyvex": Bench("b", real=True, rounds=3), "other": Bench("b", real=True, rounds=3)}
     for label, samples in (("tinyvex", (100.0, 10.0, 90.0)), ("other", (200.0, 20.0, 19.0))):
@@ -51,17 +51,17 @@ def test_ratio_is_taken_round_by_round():
 
 
 def test_every_peer_has_lines():
-    """Each name on the command line is a file with a peer of that name, and no two rows share a label."""
-    found = peers([])
-    assert [peer.name for peer in found] == list(NAMES)
-    labels = [line.label for peer in found for line in peer.lines]
+    """Each name on the command line is a module with a peer of that name, and no two rows share a label."""
+    all_peers = peers([])
+    assert [peer.name for peer in all_peers] == list(NAMES)
+    labels = [line.label for peer in all_peers for line in peer.lines]
     assert len(set(labels)) == len(labels)
 
 
 class TestConnection:
     @pytest.mark.parametrize("cut", range(1, 28))
     def test_marks_in_two_reads(self, cut):
-        """A message is counted once, wherever the end of a read cuts it."""
+        """A message is counted once, at whatever byte two reads split it."""
         data = b"x#~#00000001 y #~#00000002 z"
         seen: list[int] = []
         stream = MarkedStream(seen.append)
@@ -73,12 +73,12 @@ class TestConnection:
 
     @pytest.mark.parametrize("cut", [1, 20, 45, 60])
     def test_http_answers_in_two_reads(self, cut):
-        """An HTTP answer counts when its body has come whole, however it was cut."""
+        """An HTTP answer counts when its body is complete, however it was split."""
         answers = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" * 2
         writer = HttpWriter()
         assert writer.answers(answers[:cut]) + writer.answers(answers[cut:]) == 2
 
     def test_http_refusal_is_an_error(self):
-        """An answer that is no success ends the benchmark."""
+        """An unsuccessful answer ends the benchmark."""
         with pytest.raises(RuntimeError, match="400"):
             HttpWriter().answers(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")

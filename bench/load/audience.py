@@ -1,7 +1,8 @@
 """
-What a commit costs when many watch something else: 100 live queries, and 100,000, none of which it touches.
+Cost of a commit with many unrelated live queries: 100, and 100,000.
 
-Two servers run side by side and are measured in turn, so that a change of the machine's mood meets both.
+The commit touches none of them.
+Two servers run concurrently and are measured alternately, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ async def _run(bench: Bench, servers: tuple[tuple[int, ServerProcess], ...], com
 
 
 async def _watch(server: ServerProcess, count: int) -> list[Deliveries]:
-    """Connections that hold so many live queries, each of another author."""
+    """Connect watchers that hold this many live queries, each of a different author."""
     watchers = []
     for first in range(0, count, QUERIES_PER_CONNECTION):
         watcher: Deliveries = await Deliveries.dial(server.port, f"bench-watcher-{first}")

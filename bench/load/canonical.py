@@ -1,9 +1,10 @@
 """
-The two numbers: commit-to-client latency, and durable mutations per second, on one declared workload.
+The two headline figures: commit-to-client latency, and durable mutations per second, on one declared workload.
 
-16 connections send chat messages into 16 channels chosen by Zipf's law: each reads, patches and inserts a document.
-One more watches the newest 50 messages of the busiest channel all the time.
-Latency is taken at a fixed rate that leaves the server room; throughput with 8 mutations of each connection under way.
+16 connections send chat messages into 16 channels chosen by Zipf's law.
+Each message reads a document, patches it and inserts another.
+One more connection watches the newest 50 messages of the busiest channel throughout.
+Latency is measured at a fixed rate below saturation, throughput with 8 mutations of each connection in flight.
 """
 
 from __future__ import annotations

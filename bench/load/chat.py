@@ -24,16 +24,16 @@ def open_channel(ctx: tv.MutationCtx, name: str) -> tv.Id[Channel]:
 @tv.mutation
 def send(ctx: tv.MutationCtx, channel: tv.Id[Channel], author: str, body: str) -> tv.Id[Message]:
     """The canonical mutation: reads one document, patches it, inserts another."""
-    found = ctx.db.get(channel)
-    if found is None:
+    document = ctx.db.get(channel)
+    if document is None:
         raise tv.AppError("no such channel")
-    ctx.db.patch(channel, messages=found.messages + 1)
+    ctx.db.patch(channel, messages=document.messages + 1)
     return ctx.db.insert(Message(channel=channel, author=author, body=body))
 
 
 @tv.mutation
 def fill(ctx: tv.MutationCtx, channel: tv.Id[Channel], author: str, bodies: list[str]) -> tv.Id[Message] | None:
-    """Many messages at once; the id of the last."""
+    """Insert many messages; return the id of the last."""
     last = None
     for body in bodies:
         last = ctx.db.insert(Message(channel=channel, author=author, body=body))
@@ -42,14 +42,14 @@ def fill(ctx: tv.MutationCtx, channel: tv.Id[Channel], author: str, bodies: list
 
 @tv.mutation
 def edit(ctx: tv.MutationCtx, messages: list[tv.Id[Message]], body: str) -> None:
-    """Another text in each."""
+    """Replace the text of these messages."""
     for message in messages:
         ctx.db.patch(message, body=body)
 
 
 @tv.mutation
 def remove(ctx: tv.MutationCtx, messages: list[tv.Id[Message]]) -> None:
-    """Take messages away."""
+    """Delete these messages."""
     for message in messages:
         ctx.db.delete(message)
 
@@ -80,12 +80,12 @@ def authored(ctx: tv.QueryCtx, author: str) -> tv.Rows[Message]:
 
 @tv.query
 def search(ctx: tv.QueryCtx, channel: tv.Id[Channel], text: str) -> int:
-    """A slow query: looks at every message of a channel, in Python."""
+    """A slow query: inspects every message of a channel, in Python."""
     return ctx.db.query(Message).with_index("by_channel", channel=channel).filter(lambda it: text in it.body).count()
 
 
 @tv.query
 def tally(ctx: tv.QueryCtx) -> dict[str, int]:
-    """What all the work came to, the same in every run: messages counted and messages there, by channel."""
+    """Summarise the work, the same in every run: messages counted and messages stored, by channel."""
     channels = ctx.db.query(Channel).collect()
     return {channel.name: channel.messages for channel in channels} | {"": ctx.db.query(Message).count()}

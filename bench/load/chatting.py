@@ -1,4 +1,4 @@
-"""What the load benchmarks share: channels, prepared messages, and what a phase cost on both sides."""
+"""Shared steps of the load benchmarks: channels, prepared messages, and the cost of a phase on both sides."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["add_latencies", "fill", "hash_tally", "observed", "open_channels", "
 
 
 async def open_channels(control: Client, count: int) -> list[str]:
-    """New channels; their ids."""
+    """Create channels; return their ids."""
     return [str(await control.mutate("chat:open_channel", name=f"channel-{number}")) for number in range(count)]
 
 
 async def fill(control: Client, random: random.Random, channel: str, count: int, *, step: int = 500) -> list[str]:
-    """Put many messages into a channel; the ids of some."""
+    """Insert many messages into a channel; return the ids of some."""
     ids = []
     for start in range(0, count, step):
         bodies = [body(random) for _ in range(min(step, count - start))]
@@ -31,7 +31,7 @@ async def fill(control: Client, random: random.Random, channel: str, count: int,
 
 
 def prepared_sends(random: random.Random, channels: Iterable[str], first: int) -> list[bytes]:
-    """Framed requests of the canonical mutation, one for each channel named, numbered from `first`."""
+    """Prepare framed requests of the canonical mutation, one for each channel named, numbered from `first`."""
     return [
         mutation(number, "chat:send", channel=channel, author=random.choice(WORDS), body=body(random))
         for number, channel in enumerate(channels, first)
@@ -40,17 +40,17 @@ def prepared_sends(random: random.Random, channels: Iterable[str], first: int) -
 
 def add_latencies(bench: Bench, watcher: Deliveries, commits: Iterable[tuple[int, int]]) -> None:
     """
-    Note how long it took until a watcher held what was committed.
+    Record the time until a watcher held each commit.
 
     Args:
-        bench: gets the figures.
-        watcher: of a query that all the commits touched.
-        commits: when each mutation was sent, in microseconds, and the `ts` it got when it began to run.
+        bench: receives the figures.
+        watcher: a subscriber of a query that all the commits touched.
+        commits: the time at which each mutation was sent, in microseconds, and the `ts` it received when it started.
     """
     from_send, from_ts = [], []
     for sent_us, ts in commits:
         arrived_us = watcher.arrival_us(ts)
-        assert arrived_us is not None, f"the watcher never heard of {ts}"
+        assert arrived_us is not None, f"the watcher received no transition to {ts}"
         from_send.append((arrived_us - sent_us) / 1000)
         from_ts.append((arrived_us - ts) / 1000)
     for part in (0.5, 0.99):
@@ -60,7 +60,7 @@ def add_latencies(bench: Bench, watcher: Deliveries, commits: Iterable[tuple[int
 
 
 async def hash_tally(bench: Bench, control: Client) -> None:
-    """Take what the messages came to into the result hash; the order in which they came is nobody's promise."""
+    """Add the resulting messages to the result hash; their order of arrival is not deterministic."""
     tally: dict[str, Any] = await control.query("chat:tally")
     bench.hash(f"{name}={tally[name]}".encode() for name in sorted(tally))
 
@@ -68,10 +68,10 @@ async def hash_tally(bench: Bench, control: Client) -> None:
 @contextmanager
 def observed(bench: Bench, server: ServerProcess, label: str, operations: int, unit: str) -> Iterator[None]:
     """
-    Note what a phase of so many operations cost.
+    Record the cost of a phase of this many operations.
 
-    Adds three figures: operations per second; the server's processor time for each, which noise moves less;
-    and how busy the generator's process was, which says whether the first figure is the server's or its own.
+    Adds three figures: operations per second; the server's processor time for each, which is less sensitive to noise;
+    and the load of the generator's process, which shows whether the first figure is the server's or the generator's.
     """
     server_before, own_before, started = server.cpu_seconds(), time.process_time(), time.perf_counter()
     yield
@@ -85,6 +85,6 @@ def observed(bench: Bench, server: ServerProcess, label: str, operations: int, u
 
 
 def percentile(samples: Sequence[float], part: float) -> float:
-    """The sample below which this part of them lies."""
+    """Return the sample below which this fraction of them lies."""
     ordered = sorted(samples)
     return ordered[min(int(len(ordered) * part), len(ordered) - 1)]

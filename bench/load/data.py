@@ -1,9 +1,9 @@
 """
-Moving data in and out beside a server: rows per second, memory of both processes, and who waits meanwhile.
+Import and export with a running server: rows per second, memory of both processes, and the delay of mutations.
 
-A zip of messages of about 200 bytes each, with two indexes, goes in with `--replace-all`, comes out again,
-and a tenth as many are then appended from JSON lines.
-All the time one other client writes a document every few milliseconds, and notes how long each took.
+A zip of messages of about 200 bytes each, with two indexes, is imported with `--replace-all` and exported again.
+A tenth as many are then appended from JSON lines.
+Meanwhile another client writes a document every few milliseconds and measures each mutation.
 """
 
 from __future__ import annotations
@@ -74,47 +74,47 @@ async def _round(bench: Bench, server: ServerProcess, folder: Path, documents: i
     }
     for label, (rows, arguments) in steps.items():
         work = asyncio.create_task(asyncio.to_thread(_command, [*arguments, "--data", str(server.data)]))
-        latencies = await _write_beside(writer, work)
+        latencies = await _write_concurrently(writer, work)
         seconds, memory_bytes = await work
         bench.add(f"{label}: rows", "/s", rows / seconds, "higher")
-        bench.add(f"{label}: memory of the command, at most", "MB", memory_bytes / 1e6)
+        bench.add(f"{label}: peak memory of the command", "MB", memory_bytes / 1e6)
         for part, text in ((0.5, "p50"), (0.99, "p99"), (1.0, "longest")):
-            bench.add(f"{label}: a mutation beside it, {text}", "ms", percentile(latencies, part) * 1000)
-    bench.add("memory of the server, at most", "MB", _peak_bytes(server.process.pid) / 1e6)
+            bench.add(f"{label}: a concurrent mutation, {text}", "ms", percentile(latencies, part) * 1000)
+    bench.add("peak memory of the server", "MB", _peak_bytes(server.process.pid) / 1e6)
     with zipfile.ZipFile(folder / "out.zip") as archive:
         bench.hash([archive.read("messages/documents.jsonl")])
     writer.close()
 
 
-async def _write_beside(writer: Client, work: asyncio.Task[object]) -> list[float]:
-    """One mutation after another until the work is done; the seconds that each took."""
+async def _write_concurrently(writer: Client, work: asyncio.Task[object]) -> list[float]:
+    """Run one mutation after another until the work is done; return the duration of each in seconds."""
     latencies = []
     while not work.done():
         started = time.perf_counter()
-        await writer.mutate("chat:open_channel", name="beside")
+        await writer.mutate("chat:open_channel", name="concurrent")
         latencies.append(time.perf_counter() - started)
         await asyncio.wait([work], timeout=PAUSE_SECONDS)
     return latencies
 
 
 def _command(arguments: list[str]) -> tuple[float, int]:
-    """Run one command of Tinyvex: its seconds, and its resident memory where that was largest."""
+    """Run one command of Tinyvex; return its duration and its peak resident memory."""
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     command = [sys.executable, "-m", "tinyvex", *arguments]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, cwd=SOURCE)
     assert process.stderr is not None
     with process.stderr as errors:
-        said = errors.read()
+        output = errors.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, said.decode()
+    assert process.returncode == 0, output.decode()
     unit = 1 if sys.platform == "darwin" else 1024
     return time.perf_counter() - started, usage.ru_maxrss * unit
 
 
 def _peak_bytes(pid: int) -> int:
-    """Resident memory of a process where it was largest; 0 where the system does not say (only Linux does)."""
+    """Return a process's peak resident memory; 0 if the system does not report it (only Linux does)."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

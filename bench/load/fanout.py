@@ -1,9 +1,9 @@
 """
 Fan-out: one commit, many subscribers of one query.
 
-A message is sent; when every subscriber holds the new result, the next one.
-The query is computed once for all, so this is what telling one more client costs.
-Its result is a document of some 150 bytes; the last shape sends the newest 50 messages, about 12 KB, instead.
+A message is sent; when every subscriber holds the new result, the next follows.
+The query is computed once for all, so this measures the cost of sending to one more client.
+The result is a document of about 150 bytes; the last shape sends the newest 50 messages, about 12 KB, instead.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """
-The load generator: many clients in one process, on plain sockets, lean enough not to be what is measured.
+The load generator: many clients in one process, on plain sockets, cheap enough not to dominate the measurement.
 
 - Requests are encoded and framed before the clock starts.
-  Frames are masked, as RFC 6455 demands, with the key 0: the server unmasks as always, and nothing is left to do here.
-- Frames that come are cut by their length and looked at only by prefix and search, never decoded.
-- All clients receive into one buffer, and what a client wants to say to one chunk of answers leaves in one write.
+  Frames are masked, as RFC 6455 requires, with the key 0: the server does its normal work, and the generator does none.
+- Received frames are delimited by their length and inspected only by prefix and search, never decoded.
+- All clients receive into one buffer, and the requests that a client sends in response to one read leave in one write.
 
-`README.md` says what it costs, and each load benchmark reports how busy it was.
+`README.md` states its cost, and each load benchmark reports its load.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any, cast
 __all__ = ["Client", "Crowd", "Deliveries", "Windowed", "frame", "mutation", "request", "run", "wait"]
 
 WAIT_SECONDS_MAX = 120.0
-"""No phase of any benchmark takes this long; one that does is stuck."""
+"""Time limit of any phase of a benchmark; a longer one is stuck."""
 
 CALLS_FIRST = 1 << 24
-"""Numbers of unmeasured requests begin here, above those of prepared ones."""
+"""First number of unmeasured requests, above the numbers of prepared ones."""
 
 RECEIVE_BYTES = 1 << 20
 _RESPONSE = b'{"jsonrpc":"2.0","id":'
@@ -37,7 +37,7 @@ _HANDSHAKE = (
 
 
 def frame(payload: bytes, opcode: int = 0x1) -> bytes:
-    """A final frame, masked with the key 0."""
+    """Build a final frame, masked with the key 0."""
     size = len(payload)
     head = bytes([0x80 | opcode])
     if size < 126:
@@ -50,13 +50,13 @@ def frame(payload: bytes, opcode: int = 0x1) -> bytes:
 
 
 def request(number: int, method: str, **params: Any) -> bytes:
-    """A framed JSON-RPC request."""
+    """Build a framed JSON-RPC request."""
     message = {"jsonrpc": "2.0", "id": number, "method": f"tinyvex/{method}", "params": params}
     return frame(json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def mutation(number: int, path: str, **args: Any) -> bytes:
-    """A framed request to run a mutation; its JSON-RPC id is its request id."""
+    """Build a framed mutation request; its JSON-RPC id is its request id."""
     return request(number, "mutation", requestId=number, udfPath=path, args=args)
 
 
@@ -65,13 +65,13 @@ async def wait(future: asyncio.Future[Any]) -> Any:
     Wait for a phase to end.
 
     Raises:
-        TimeoutError: it is stuck.
+        TimeoutError: the phase is stuck.
     """
     return await asyncio.wait_for(future, WAIT_SECONDS_MAX)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a benchmark's coroutine, on uvloop where it is installed."""
+    """Run a benchmark's coroutine, on uvloop if it is installed."""
     try:
         from uvloop import new_event_loop
     except ImportError:
@@ -81,11 +81,11 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 class Client(asyncio.BufferedProtocol):
-    """One connection; subclasses say what to do with responses and transitions."""
+    """A connection; subclasses handle responses and transitions."""
 
     capabilities: tuple[str, ...] = ("patch",)
 
-    # One for all: it is read to its end before the loop goes on to the next socket.
+    # Shared by all: a read is fully processed before the loop turns to the next socket.
     _buffer = memoryview(bytearray(RECEIVE_BYTES))
 
     def __init__(self, port: int, session_id: str) -> None:
@@ -100,7 +100,7 @@ class Client(asyncio.BufferedProtocol):
 
     @classmethod
     async def dial(cls, *arguments: Any) -> Any:
-        """Connect, shake hands, and say `tinyvex/connect`."""
+        """Connect, shake hands, and send `tinyvex/connect`."""
         loop = asyncio.get_running_loop()
         client = cls(*arguments)
         opened = client._calls[-1] = loop.create_future()
@@ -126,26 +126,26 @@ class Client(asyncio.BufferedProtocol):
         data = self._rest + self._buffer[:nbytes] if self._rest else bytes(self._buffer[:nbytes])
         if not self._open:
             data = self._shake_hands(data)
-        at, size = 0, len(data)
-        while at + 2 <= size:
-            length = data[at + 1]
-            start = at + 2
+        offset, size = 0, len(data)
+        while offset + 2 <= size:
+            length = data[offset + 1]
+            start = offset + 2
             if length == 126:
-                start = at + 4
-                length = int.from_bytes(data[at + 2 : start], "big")
+                start = offset + 4
+                length = int.from_bytes(data[offset + 2 : start], "big")
             elif length == 127:
-                start = at + 10
-                length = int.from_bytes(data[at + 2 : start], "big")
+                start = offset + 10
+                length = int.from_bytes(data[offset + 2 : start], "big")
             if start + length > size:
                 break
-            self._frame(data[at], data[start : start + length])
-            at = start + length
-        self._rest = data[at:]
+            self._frame(data[offset], data[start : start + length])
+            offset = start + length
+        self._rest = data[offset:]
         self.received()
 
     def _shake_hands(self, data: bytes) -> bytes:
-        head, found, rest = data.partition(b"\r\n\r\n")
-        if not found:
+        head, separator, rest = data.partition(b"\r\n\r\n")
+        if not separator:
             return b""
         assert head.startswith(b"HTTP/1.1 101 "), head
         self._open = True
@@ -171,72 +171,72 @@ class Client(asyncio.BufferedProtocol):
             self._transport.write(frame(payload, 0xA))
 
     def response(self, number: int, payload: bytes) -> None:
-        """A request that was prepared was answered."""
+        """Handle the response to a prepared request."""
 
     def transition(self, payload: bytes) -> None:
-        """The connection's queries moved."""
+        """Handle a transition."""
 
     def received(self) -> None:
-        """All frames of a chunk were handled."""
+        """Handle the end of a read, after all of its frames."""
 
     def fail(self, error: BaseException) -> None:
-        """Nobody waits in vain: an error ends the benchmark."""
+        """Raise an error in every pending call, so that it ends the benchmark."""
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(error)
 
     def write(self, data: bytes) -> None:
-        """Send what is framed already."""
+        """Send framed bytes."""
         self._transport.write(data)
 
     async def call(self, method: str, **params: Any) -> Any:
-        """One request outside of any measurement: its result."""
+        """Send one request outside of any measurement; return its result."""
         number = self._next_call()
         future = self._calls[number] = asyncio.get_running_loop().create_future()
         self.write(request(number, method, **params))
         return json.loads(await wait(future))
 
     async def mutate(self, path: str, **args: Any) -> Any:
-        """One mutation outside of any measurement: its value."""
+        """Run one mutation outside of any measurement; return its value."""
         return (await self._mutation(path, args))["value"]
 
     async def commit(self, path: str, **args: Any) -> int:
-        """The same: its `ts`."""
+        """Run one mutation outside of any measurement; return its `ts`."""
         return int((await self._mutation(path, args))["ts"])
 
     async def _mutation(self, path: str, args: dict[str, Any]) -> Any:
         return await self.call("mutation", requestId=self._next_call(), udfPath=path, args=args)
 
     async def query(self, path: str, **args: Any) -> Any:
-        """One query outside of any measurement: its value."""
+        """Run one query outside of any measurement; return its value."""
         return (await self.call("query", udfPath=path, args=args))["value"]
 
     async def subscribe(self, path: str, *, resume: dict[str, Any] | None = None, **args: Any) -> None:
-        """Watch a query; returns when the request is accepted, and a transition follows."""
+        """Subscribe to a query; return when the request is accepted, before its transition."""
         add = {"type": "Add", "queryId": 0, "udfPath": path, "args": args, "resume": resume}
         await self.call("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
 
     async def subscribe_many(self, path: str, many: Sequence[dict[str, Any]]) -> None:
-        """Watch a query with many arguments at once."""
+        """Subscribe to a query with many argument sets in one request."""
         adds = [{"type": "Add", "queryId": number, "udfPath": path, "args": args} for number, args in enumerate(many)]
         await self.call("modifyQuerySet", baseVersion=0, newVersion=1, modifications=adds)
 
     def stall(self) -> None:
-        """Read nothing from here on."""
+        """Stop reading."""
         self._transport.pause_reading()  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Leave without a word."""
+        """Close without a close frame."""
         self._closing = True
         self._transport.abort()
 
 
 class Windowed(Client):
     """
-    Sends prepared requests, and the next one for each answer, so that `window` are always under way.
+    A client that sends prepared requests, one more for each answer, so that `window` are always in flight.
 
     Attributes:
-        sent_us: when each request was handed to the socket, in microseconds, by request.
+        sent_us: time at which each request was written to the socket, in microseconds, by request.
         commits: the `ts` of each answer, by request.
     """
 
@@ -251,19 +251,19 @@ class Windowed(Client):
 
     async def run(self, prepared: Sequence[bytes], first: int, window: int) -> None:
         """
-        Send all and wait for all answers.
+        Send all requests and wait for all answers.
 
         Args:
             prepared: framed requests.
             first: the number of the first one; the others follow.
-            window: how many may be unanswered.
+            window: the maximum number of unanswered requests.
         """
         ended = self._begin(prepared, first)
         self._send(window)
         await wait(ended)
 
     async def run_paced(self, prepared: Sequence[bytes], first: int, *, interval: float, offset: float) -> None:
-        """Send one every `interval` seconds, the first after `offset`, whatever comes back; wait for all answers."""
+        """Send one every `interval` seconds, the first after `offset`, regardless of the answers; wait for all answers."""
         ended = self._begin(prepared, first)
         self._paced = True
         loop = asyncio.get_running_loop()
@@ -290,8 +290,8 @@ class Windowed(Client):
 
     def response(self, number: int, payload: bytes) -> None:
         self._answered += 1
-        at = payload.rindex(b'"ts":') + 5
-        self.commits[number] = int(payload[at : payload.index(b",", at)])
+        start = payload.rindex(b'"ts":') + 5
+        self.commits[number] = int(payload[start : payload.index(b",", start)])
 
     def received(self) -> None:
         if self._answered > self._refilled:
@@ -308,7 +308,7 @@ class Windowed(Client):
 
 
 class Crowd:
-    """Counts how many of many watchers hold a version: one wait for all of them, not one for each."""
+    """A counter of the watchers that hold a version: a single wait for all of them."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -317,13 +317,13 @@ class Crowd:
         self._all: asyncio.Future[None] | None = None
 
     def arrived(self, ts: int) -> None:
-        """One more watcher moved to this version."""
+        """Record that one more watcher moved to this version."""
         count = self._counts[ts] = self._counts.get(ts, 0) + 1
         if ts == self._awaited and count == self._size and self._all is not None:
             self._all.set_result(None)
 
     async def all_hold(self, ts: int) -> None:
-        """Wait until each has moved to exactly this version."""
+        """Wait until every watcher has moved to exactly this version."""
         self._awaited, self._all = ts, None
         if self._counts.get(ts, 0) < self._size:
             self._all = asyncio.get_running_loop().create_future()
@@ -333,11 +333,11 @@ class Crowd:
 
 class Deliveries(Client):
     """
-    Watches a query and notes when it moved to which version.
+    A watcher of a query that records its versions and their arrival.
 
     Attributes:
         arrived: version and arrival, in microseconds, of each transition, in order.
-        latest: the newest transition, as it came.
+        latest: the newest transition, as received.
     """
 
     def __init__(self, port: int, session_id: str, crowd: Crowd | None = None) -> None:
@@ -348,8 +348,8 @@ class Deliveries(Client):
         self._awaited: tuple[int, asyncio.Future[None]] | None = None
 
     def transition(self, payload: bytes) -> None:
-        at = payload.index(b'"ts":', payload.index(b'"endVersion"')) + 5
-        ts = int(payload[at : payload.index(b"}", at)])
+        start = payload.index(b'"ts":', payload.index(b'"endVersion"')) + 5
+        ts = int(payload[start : payload.index(b"}", start)])
         self.latest = payload
         self.arrived.append((ts, time.time_ns() // 1000))
         if self._crowd is not None:
@@ -367,11 +367,11 @@ class Deliveries(Client):
 
     @property
     def ts(self) -> int:
-        """The version this client holds; 0 before the first."""
+        """Return the version this client holds; 0 before the first."""
         return self.arrived[-1][0] if self.arrived else 0
 
     def arrival_us(self, ts: int) -> int | None:
-        """When this client held the state at `ts`, or a later one; None if it never did."""
+        """Return the time at which this client held the state at `ts` or a later one; None if it never did."""
         position = bisect_left(self.arrived, (ts, 0))
         return self.arrived[position][1] if position < len(self.arrived) else None
 

@@ -1,8 +1,9 @@
 """
-What history costs: 1,000 documents, each written over a thousand times.
+Cost of history: 1,000 documents, each overwritten a thousand times.
 
-100 of them in a mutation, one mutation after another, while only the last ten seconds are kept;
-and the same while everything is. The file's size after each quarter, and how fast it went.
+Mutations of 100 documents each run one after another,
+once with ten seconds of history retained and once with all of it.
+The figures are the size of the file after each quarter, and the rate.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PER_MUTATION = 100
 def run(bench: Bench) -> None:
     documents = bench.parameter("documents", 200, 1_000)
     overwrites = bench.parameter("overwrites", 2_000, 1_000_000)
-    for label, options in (("ten seconds kept", ("--retention", "10s")), ("all kept", ("--retention", "7d"))):
+    for label, options in (("ten seconds retained", ("--retention", "10s")), ("all retained", ("--retention", "7d"))):
         with ServerProcess(None, *options) as server:
             generator.run(_round(bench, server, label, documents, overwrites))
 

@@ -1,9 +1,9 @@
 """
-What others notice of a slow query.
+Effect of a slow query on other clients.
 
-One connection asks, again and again, for a query that looks at every message of a large channel in Python.
-Others, at a steady pace, ping, and send messages to a small channel which a third one watches;
-first alone, then beside the slow query.
+One connection runs, again and again, a query that inspects every message of a large channel in Python.
+Other connections ping, and send messages to a small channel with a watcher, at a steady pace:
+first alone, then concurrently with the slow query.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.load.process import ServerProcess
 from bench.workloads import WORDS
 
 INTERVAL_SECONDS = 0.01
-"""Between two pings, and between two messages: 100/s each."""
+"""Interval of pings and of messages: 100/s each."""
 
 
 def run(bench: Bench) -> None:
@@ -44,7 +44,7 @@ async def _round(bench: Bench, server: ServerProcess, documents: int, messages: 
     sends = chatting.prepared_sends(random, [small] * messages * 2, 1)
     await _measure(bench, "alone", watcher, writer, pinger, sends[:messages], 1)
     searcher.search(large)
-    await _measure(bench, "beside a scan", watcher, writer, pinger, sends[messages:], messages + 1)
+    await _measure(bench, "alongside a scan", watcher, writer, pinger, sends[messages:], messages + 1)
     for seconds in await searcher.stop():
         bench.add("the scan itself", "ms", seconds * 1000, "neither")
     await chatting.hash_tally(bench, control)
@@ -69,10 +69,10 @@ async def _measure(
 
 class Writer(Windowed):
     """
-    Sends messages.
+    A writer of messages.
 
     Attributes:
-        answered_us: when each was acknowledged, by request.
+        answered_us: time of each acknowledgement, by request.
     """
 
     def __init__(self, port: int, session_id: str) -> None:
@@ -85,7 +85,7 @@ class Writer(Windowed):
 
 
 class Pinger(Client):
-    """Pings at a steady pace, whatever comes back."""
+    """A client that pings at a steady pace, regardless of the answers."""
 
     def __init__(self, port: int, session_id: str) -> None:
         super().__init__(port, session_id)
@@ -96,7 +96,7 @@ class Pinger(Client):
         self._idle: asyncio.Future[None] | None = None
 
     def begin(self) -> None:
-        """Start."""
+        """Start pinging."""
         self._took_us = []
         self._idle = None
         self._ping(asyncio.get_running_loop().time())
@@ -114,7 +114,7 @@ class Pinger(Client):
             self._idle.set_result(None)
 
     async def end(self) -> list[float]:
-        """Stop; what each took, in microseconds."""
+        """Stop; return the durations in microseconds."""
         assert self._timer is not None
         self._timer.cancel()
         self._idle = asyncio.get_running_loop().create_future()
@@ -124,7 +124,7 @@ class Pinger(Client):
 
 
 class Searcher(Client):
-    """Asks for the slow query, and again when it was answered."""
+    """A client that repeats the slow query as soon as it is answered."""
 
     def __init__(self, port: int, session_id: str) -> None:
         super().__init__(port, session_id)
@@ -135,7 +135,7 @@ class Searcher(Client):
         self._stopped: asyncio.Future[None] | None = None
 
     def search(self, channel: str) -> None:
-        """Start."""
+        """Start the queries."""
         self._channel = channel
         self._ask()
 
@@ -153,7 +153,7 @@ class Searcher(Client):
             self._stopped.set_result(None)
 
     async def stop(self) -> list[float]:
-        """Ask no more; what each took."""
+        """Stop after the current query; return the durations."""
         self._stopped = asyncio.get_running_loop().create_future()
         await generator.wait(self._stopped)
         return self._took

@@ -1,8 +1,8 @@
 """
-Commit-to-subscriber latency of a server that has nothing else to do.
+Commit-to-subscriber latency of an otherwise idle server.
 
-One connection sends a message, waits until another, which watches the channel's newest 50, holds it, and sends the
-next. From the commit's `ts`, which it gets when the function begins to run, and from the moment of sending.
+One connection sends a message, waits until the subscriber of the channel's newest 50 holds it, and sends the next.
+Latency is measured from the commit's `ts`, allotted when the function starts, and from the time of sending.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-Durable mutations acknowledged per second: 1, 16 and 64 connections, with 1 and 8 mutations of each under way.
+Durable mutations acknowledged per second: 1, 16 and 64 connections, with 1 and 8 mutations of each in flight.
 
-Nobody watches. Each mutation reads a document, patches it and inserts another, and is answered after its commit
-is on the disk. More connections, or more under way, mean larger groups for one commit.
+There are no subscribers. Each mutation reads a document, patches it and inserts another, and is acknowledged
+after its commit is on disk. More connections, or more mutations in flight, form larger commit groups.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHAPES = tuple(itertools.product((1, 16, 64), (1, 8)))
 
 def run(bench: Bench) -> None:
     total = bench.parameter("mutations", 64, 16_000)
-    alone = bench.parameter("mutations of one at a time", 64, 3_000)
+    alone = bench.parameter("mutations, one at a time", 64, 3_000)
     for _ in range(bench.rounds):
         with ServerProcess() as server:
             generator.run(_round(bench, server, total, alone))

@@ -1,4 +1,4 @@
-"""The server under load: `tinyvex serve` in a process of its own, in a data folder that goes with it."""
+"""The server under load: `tinyvex serve` in its own process, with a temporary data folder."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ STOP_SECONDS_MAX = 30.0
 
 class ServerProcess:
     """
-    A server; entering starts it and waits for its ready line, leaving stops it.
+    A server process; entering starts it and waits for its ready line, leaving stops it.
 
     Attributes:
-        ready_seconds: from the start of the process to its ready line.
+        ready_seconds: time from the start of the process to its ready line.
     """
 
     def __init__(self, data: Path | None = None, *options: str) -> None:
@@ -42,7 +42,7 @@ class ServerProcess:
         command = [sys.executable, "-m", "tinyvex", "serve", str(APP), "--data", str(self.data), "--no-token"]
         environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
         started = time.perf_counter()
-        # Its own log goes to our stderr: a warning there explains a strange figure.
+        # The server's log goes to this process's stderr: a warning there may explain an unusual figure.
         self.process = subprocess.Popen(
             [*command, "--log-level", "warning", *self._options],
             stdin=subprocess.DEVNULL,
@@ -68,7 +68,7 @@ class ServerProcess:
         output = self.process.stdout
         threading.Thread(target=lambda: lines.put(output.readline()), daemon=True).start()
         line = lines.get(timeout=START_SECONDS_MAX)
-        assert line, f"the server ended with {self.process.wait(STOP_SECONDS_MAX)}; its stderr is above"
+        assert line, f"the server exited with code {self.process.wait(STOP_SECONDS_MAX)}; its stderr is above"
         ready: dict[str, Any] = json.loads(line)
         return ready
 
@@ -88,16 +88,20 @@ class ServerProcess:
                 self._folder.cleanup()
 
     def cpu_seconds(self) -> float:
-        """Processor time it has used so far, in all its threads; 0 where the system does not say."""
+        """Return the processor time used so far by all threads; 0 if the system does not report it."""
         return cpu_seconds(self.process.pid)
 
     def memory_bytes(self) -> int:
-        """Resident memory; 0 where the system does not say."""
+        """Return the resident memory; 0 if the system does not report it."""
         return memory_bytes(self.process.pid)
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used, in all its threads; 0 where the system does not say (only Linux does)."""
+    """
+    Return the processor time used by all threads of a process.
+
+    Returns 0 if the system does not report it; only Linux does.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -106,7 +110,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_bytes(pid: int) -> int:
-    """A process's resident memory; 0 where the system does not say (only Linux does)."""
+    """Return a process's resident memory; 0 if the system does not report it (only Linux does)."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:

@@ -1,7 +1,7 @@
 """
-One-shot queries per second over the socket: a document by its id, and the newest 50 of a channel.
+Queries per second over the socket, without subscriptions: a document by its id, and the newest 50 of a channel.
 
-16 connections with 8 queries of each under way, nobody writes.
+16 connections have 8 queries each in flight; there are no writes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-What an update costs the server when the result is large: one row of 100, and one of 10,000, is changed.
+Server cost of one update of a large result: one row of 100, and one of 10,000, changes.
 
-A client watches a channel; another changes one of its messages at a time, and the next when the watcher holds it.
-The processor time is that of the whole server: the mutation, its commit, the new result, the patch and its sending.
+One client watches a channel; another edits one message at a time and waits until the watcher holds the edit.
+The processor time is that of the whole server: mutation, commit, new result, patch and sending.
 """
 
 from __future__ import annotations

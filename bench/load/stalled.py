@@ -1,8 +1,8 @@
 """
-What others notice of clients that do not read.
+Effect of clients that do not read on other clients.
 
-A message is sent at a steady pace to a small channel that one client watches, first alone;
-then while others, which watch a large channel that changes as often, have stopped reading.
+Messages are sent at a steady pace to a small channel with one watcher, first alone.
+Then other clients, which watch an equally busy large channel, stop reading.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from bench.load.process import ServerProcess
 
 INTERVAL_SECONDS = 0.004
 QUIET_SECONDS = 0.5
-"""Before each phase: the server checkpoints in a pause, and this is not about that."""
+"""Pause before each phase, so that the server checkpoints outside the measurement."""
 
 
 UPDATES_UNTIL_STUCK = 100
-"""Of some 250 KB each, which is more than the system keeps for a socket."""
+"""Updates of about 250 KB each, more than the system buffers for a socket."""
 
 
 class Stalled(Deliveries):
-    """Takes no patches, so that it is stuck soon after it has stopped reading."""
+    """A client without patches, so that its socket fills up soon after it stops reading."""
 
     capabilities = ()
 
 
 def run(bench: Bench) -> None:
     stalled = bench.parameter("clients that do not read", 3, 50)
-    rows = bench.parameter("rows each of them watches", 50, 1_000)
+    rows = bench.parameter("rows watched by each", 50, 1_000)
     messages = bench.parameter("messages", 20, 1_500)
     with ServerProcess() as server:
         for number in range(bench.rounds):
@@ -61,21 +61,21 @@ async def _round(bench: Bench, server: ServerProcess, stalled: int, rows: int, m
         return percentile(took, 0.99)
 
     warm_up = chatting.prepared_sends(random, [small, large] * messages, 1)
-    await writer.run(warm_up, 1, 8)  # with it goes what filling the channel has left to be tidied up
-    alone = await measure("all read", 2 * messages + 1)
+    await writer.run(warm_up, 1, 8)  # so that deferred work of filling the channel is done
+    alone = await measure("all reading", 2 * messages + 1)
     clients: list[Stalled] = []
-    for place in range(stalled):
-        client: Stalled = await Stalled.dial(server.port, f"bench-stalled-{number}-{place}")
+    for position in range(stalled):
+        client: Stalled = await Stalled.dial(server.port, f"bench-stalled-{number}-{position}")
         await client.subscribe("chat:recent", channel=large, limit=rows)
         await client.held(1)
         client.stall()
         clients.append(client)
     before = server.memory_bytes()
     stuck = chatting.prepared_sends(random, [large] * UPDATES_UNTIL_STUCK, 4 * messages + 1)
-    await writer.run(stuck, 4 * messages + 1, 1)  # now the system's buffers are full
-    beside = await measure(f"{stalled} do not", 4 * messages + UPDATES_UNTIL_STUCK + 1)
-    bench.add("p99, to that when all read", "times", beside / alone)
-    bench.add("memory that those who do not read cost", "MB", (server.memory_bytes() - before) / 1e6, "neither")
+    await writer.run(stuck, 4 * messages + 1, 1)  # fills the system's buffers
+    stalled_p99 = await measure(f"{stalled} stalled", 4 * messages + UPDATES_UNTIL_STUCK + 1)
+    bench.add("p99, ratio to all reading", "times", stalled_p99 / alone)
+    bench.add("memory of the stalled clients", "MB", (server.memory_bytes() - before) / 1e6, "neither")
     await chatting.hash_tally(bench, control)
     for leaving in (control, watcher, writer, *clients):
         leaving.close()

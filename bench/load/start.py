@@ -1,8 +1,8 @@
 """
 Cold start and idle memory.
 
-From the start of the process to its ready line, with a new data folder and with one that has documents,
-and the resident memory of a server nobody has asked anything.
+Time from the start of the process to its ready line, with an empty data folder and with one that has documents,
+and the resident memory of a server before its first request.
 """
 
 from __future__ import annotations

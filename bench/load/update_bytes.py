@@ -1,7 +1,8 @@
 """
 Bytes on the wire for one update of a result of 1,000 rows, for seven kinds of change.
 
-The whole transition is counted, as one client gets it, envelope and all; beside it the size of the whole result.
+The figure is the whole transition that one client receives, including the envelope.
+The size of the full value is given for comparison.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ async def _round(bench: Bench, server: ServerProcess, rows: int) -> None:
     watcher: Deliveries = await Deliveries.dial(server.port, "bench-watcher")
     await watcher.subscribe("chat:recent", channel=channel, limit=rows)
     await watcher.held(1)
-    bench.add("the whole result", "bytes", len(watcher.latest))
+    bench.add("the full value", "bytes", len(watcher.latest))
 
     async def measure(label: str, path: str, **args: Any) -> None:
         await watcher.held(await control.commit(path, **args))

@@ -1,4 +1,4 @@
-"""Values to canonical JSON and back: a document of 200 bytes, and one of 10 KB."""
+"""Encode values to canonical JSON and decode them: a document of 200 bytes, and one of 10 KB."""
 
 from __future__ import annotations
 

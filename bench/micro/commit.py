@@ -1,7 +1,7 @@
 """
-The storage engine alone: commits of one inserted document with one index, durable, 1, 8 and 64 handed over at a time.
+Commits of the storage engine alone: one inserted document with one index, durable, 1, 8 and 64 submitted at a time.
 
-A group that waits together is made durable by one COMMIT.
+Units that wait together become durable with one COMMIT.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
-The patch between two results: of rows that nobody looked at, and of a list that a function made itself.
+Compute the patch between two results: of uninspected rows, and of a list that a function built itself.
 
-Rows are compared as a live query has them: in chunks that both versions share, with their digests taken.
+Rows have the form that a live query holds: chunks shared by both versions, with their digests computed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def run(bench: Bench) -> None:
 
 def measure(bench: Bench, label: str, old: Body, new: Body) -> None:
     assert old.token != new.token
-    bench.hash([diff(old, new).patch or b"whole"])
+    bench.hash([diff(old, new).patch or b"value"])
     bench.time(label, partial(diff, old, new))
 
 
 def versions(random: Random, count: int) -> list[tuple[str, ChunkedRows, ChunkedRows]]:
-    """A label, the rows after a change, and those before."""
+    """Return a label, the rows after a change, and the rows before it, for each kind of change."""
     rows = [row(random, place) for place in range(1, count + 1)]
     old = ChunkedRows.of(rows)
     head = row(random, 0)
@@ -54,7 +54,7 @@ def row(random: Random, place: int) -> StoredDocument:
 
 
 def changed(old: ChunkedRows, rows: list[StoredDocument]) -> ChunkedRows:
-    """One field of each of these is another."""
+    """Change one field of each of these rows."""
     return old.changed({row.key: row._replace(json=row.json.replace(b'"reply":null', b'"reply":1')) for row in rows})
 
 

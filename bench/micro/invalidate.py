@@ -1,4 +1,4 @@
-"""Which live queries does a written key touch, among 100 to 100,000 that read a range each, and that read a point?"""
+"""Find the live queries that a written key touches, among 100 to 100,000 that read one range or one point each."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def run(bench: Bench) -> None:
 
 
 def registered(reads: list[dict[int, list[tuple[bytes, bytes]]]]) -> ReadSetIndex[int]:
-    """One live query for each."""
+    """Register one live query for each read set."""
     subscriptions: ReadSetIndex[int] = ReadSetIndex()
-    for owner, held in enumerate(reads):
-        subscriptions.add(owner, held)
+    for owner, ranges in enumerate(reads):
+        subscriptions.add(owner, ranges)
     return subscriptions

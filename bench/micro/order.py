@@ -1,4 +1,4 @@
-"""Values to index keys: one string, and a compound key of three fields."""
+"""Encode values as index keys: single values, and a compound key of three fields."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """
 Queries through the public API, in process and in memory: a document by its id, and the newest 50 of a channel.
 
-Arguments are decoded and results encoded as on a server; there is no socket, no thread and no disk.
-Rows that the function does not look at are never decoded; `looked at` is the same query when it does.
+Arguments are decoded and results encoded as on a server; there is no socket, thread or disk.
+Rows that the function does not inspect are never decoded; the variant `inspected` measures a function that does.
 """
 
 from __future__ import annotations
@@ -54,4 +54,4 @@ def run(bench: Bench) -> None:
         bench.hash(text.encode() for channel in channels for text in database.query(shouted, channel))
         bench.time("one document", lambda: database.query(one, random.choice(notes)))
         bench.time("newest 50", lambda: database.query(recent, random.choice(channels)))
-        bench.time("newest 50, looked at", lambda: database.query(shouted, random.choice(channels)))
+        bench.time("newest 50, inspected", lambda: database.query(shouted, random.choice(channels)))

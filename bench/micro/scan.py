@@ -1,7 +1,7 @@
 """
-Reading the log: a document, 50 documents of an index range, and all of a table, at the newest state and at an old one.
+Read the log: a document, 50 documents of an index range, and a whole table, at the newest and at an older timestamp.
 
-Every document has several revisions. The newest state must not cost more because of them.
+Every document has several revisions, which must not make reads of the newest state slower.
 """
 
 from __future__ import annotations

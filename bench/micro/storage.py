@@ -1,4 +1,4 @@
-"""What the storage benchmarks share: a store in a folder of its own, and commits to put into it."""
+"""Shared setup of the storage benchmarks: a store in its own folder, and commits to write into it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INDEX = "by_channel"
 
 @asynccontextmanager
 async def opened() -> AsyncIterator[Store]:
-    """A store with one table and one index, in a folder that goes with it."""
+    """Open a store with one table and one index, in a temporary folder."""
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     with tempfile.TemporaryDirectory(prefix="tinyvex-bench-") as folder:
@@ -43,7 +43,7 @@ async def opened() -> AsyncIterator[Store]:
 
 
 def insert(random: random.Random, values: Sequence[dict[str, object]]) -> Unit:
-    """A unit of work that inserts these documents in one commit; its value is their internal ids."""
+    """Create a unit of work that inserts these documents in one commit and returns their document keys."""
 
     def run(snapshot: Snapshot, ts: int) -> Outcome[list[bytes]]:
         transaction = Transaction(snapshot, ts=ts, writable=True, random=random)
@@ -55,7 +55,7 @@ def insert(random: random.Random, values: Sequence[dict[str, object]]) -> Unit:
 
 
 def revise(random: random.Random, ids: Sequence[bytes], values: Sequence[dict[str, object]]) -> Unit:
-    """A unit of work that replaces the documents with these ids in one commit."""
+    """Create a unit of work that replaces the documents with these keys in one commit."""
 
     def run(snapshot: Snapshot, ts: int) -> Outcome[None]:
         transaction = Transaction(snapshot, ts=ts, writable=True, random=random)
@@ -68,13 +68,13 @@ def revise(random: random.Random, ids: Sequence[bytes], values: Sequence[dict[st
 
 
 def rows(snapshot: Snapshot) -> list[StoredDocument]:
-    """Every document, page by page, as every scan reads them."""
+    """Read every document, page by page, as a scan does."""
     index = snapshot.catalog.table(TABLE).indexes[BY_CREATION_TIME]
-    found: list[StoredDocument] = []
+    documents: list[StoredDocument] = []
     low = KEY_MIN
     while True:
         page = snapshot.page(index, low, KEY_MAX)
-        found += page
+        documents += page
         if page.complete:
-            return found
+            return documents
         low = successor(page[-1].key)

@@ -1,7 +1,7 @@
 """
-The driver's side of a connection, the same for every peer but for a few bytes.
+The driver's side of a connection, the same for every peer except for a few bytes.
 
-As lean as `bench.load.generator`: requests are prepared, answers are counted and never decoded,
+As cheap as `bench.load.generator`: requests are prepared, answers are counted and never decoded,
 and one write follows all answers of one read.
 """
 
@@ -19,21 +19,21 @@ from bench.peers.peer import Arrived
 __all__ = ["Connection", "MarkedStream", "PreparedWriter", "marks"]
 
 _MARK = b"#~#"
-"""Nothing that the head of a WebSocket frame or an HTTP chunk contains."""
+"""Bytes that never occur in the head of a WebSocket frame or an HTTP chunk."""
 
 _MARK_BYTES = 11
 
 
 def marks(data: bytes) -> tuple[list[int], bytes]:
-    """The numbers of the marked messages in these bytes, and an incomplete mark at their end."""
-    found = []
-    at = data.find(_MARK)
-    while at >= 0 and at + _MARK_BYTES <= len(data):
-        found.append(int(data[at + len(_MARK) : at + _MARK_BYTES]))
-        at = data.find(_MARK, at + _MARK_BYTES)
-    if at < 0:
-        at = len(data) - 2 if data.endswith(_MARK[:2]) else len(data) - 1 if data.endswith(_MARK[:1]) else len(data)
-    return found, data[at:]
+    """Return the numbers of the marked messages in these bytes, and an incomplete mark at their end."""
+    numbers = []
+    start = data.find(_MARK)
+    while start >= 0 and start + _MARK_BYTES <= len(data):
+        numbers.append(int(data[start + len(_MARK) : start + _MARK_BYTES]))
+        start = data.find(_MARK, start + _MARK_BYTES)
+    if start < 0:
+        start = len(data) - (2 if data.endswith(_MARK[:2]) else 1 if data.endswith(_MARK[:1]) else 0)
+    return numbers, data[start:]
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -46,7 +46,7 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = False
 
     async def open(self, port: int, greeting: bytes = b"") -> Self:
-        """Connect; say something first if the protocol wants it."""
+        """Connect; send a greeting first if the protocol needs one."""
         await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", port)
         if greeting:
             self.write(greeting)
@@ -67,24 +67,24 @@ class Connection(asyncio.BufferedProtocol):
 
     @abstractmethod
     def received(self, data: bytes) -> None:
-        """Something came."""
+        """Handle received bytes."""
 
     @abstractmethod
     def fail(self, error: BaseException) -> None:
-        """An error ends the benchmark."""
+        """End the benchmark with an error."""
 
     def write(self, data: bytes) -> None:
         """Send prepared bytes."""
         self._transport.write(data)
 
     def close(self) -> None:
-        """Leave without a word."""
+        """Close without a goodbye."""
         self._closing = True
         self._transport.abort()
 
 
 class PreparedWriter(Connection):
-    """Sends prepared requests, and the next one for each answer; what `Windowed` is for Tinyvex."""
+    """A writer of prepared requests, one more for each answer; the counterpart of `Windowed`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,10 +97,10 @@ class PreparedWriter(Connection):
     @abstractmethod
     def answers(self, data: bytes) -> int:
         """
-        How many requests these bytes finish answering; keeps what is incomplete.
+        Count the requests that these bytes finish answering; buffer an incomplete answer.
 
         Raises:
-            RuntimeError: one was refused.
+            RuntimeError: a request was refused.
         """
 
     async def run(self, prepared: Sequence[bytes], first: int, window: int) -> None:
@@ -153,10 +153,10 @@ class PreparedWriter(Connection):
 
 class MarkedStream(Connection):
     """
-    Looks for marked messages in whatever a peer pushes, once `opened` has returned.
+    A reader that finds marked messages in whatever a peer pushes, once `opened` has returned.
 
     Attributes:
-        received_bytes: all that came since.
+        received_bytes: bytes received since then.
     """
 
     def __init__(self, arrived: Arrived) -> None:
@@ -168,7 +168,7 @@ class MarkedStream(Connection):
         self._seen: asyncio.Future[None] | None = None
 
     async def opened(self, needle: bytes) -> bytes:
-        """Wait until the peer has said this; returns all that it said so far."""
+        """Wait until the peer has sent these bytes; return everything received so far."""
         self._needle, self._seen = needle, asyncio.get_running_loop().create_future()
         self._look_for_needle()
         await wait(self._seen)
@@ -182,8 +182,8 @@ class MarkedStream(Connection):
             self._look_for_needle()
             return
         self.received_bytes += len(data) - len(self._rest)
-        found, self._rest = marks(data)
-        for number in found:
+        numbers, self._rest = marks(data)
+        for number in numbers:
             self._arrived(number)
 
     def _look_for_needle(self) -> None:
@@ -194,4 +194,4 @@ class MarkedStream(Connection):
         if self._seen is not None and not self._seen.done():
             self._seen.set_exception(error)
         else:
-            raise error  # logged by the loop; the measure that waits in vain runs into its time limit
+            raise error  # logged by the loop; the waiting measure then reaches its time limit

@@ -1,4 +1,4 @@
-"""Plain HTTP of peers that take it: prepared requests, a writer, and a slow way to ask what is not measured."""
+"""Plain HTTP for the peers that use it: prepared requests, a writer, and a slow call for unmeasured requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LENGTH = b"content-length: "
 
 
 def post(path: str, body: object, headers: Mapping[str, str] | None = None) -> bytes:
-    """A request with a JSON body."""
+    """Build a request with a JSON body."""
     payload = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     lines = {"Host": "127.0.0.1", "Content-Type": "application/json", **(headers or {}), "Content-Length": len(payload)}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -23,7 +23,7 @@ def post(path: str, body: object, headers: Mapping[str, str] | None = None) -> b
 
 
 def ask(port: int, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Any:
-    """One request outside of any measurement; what its JSON says."""
+    """Send one request outside of any measurement; return its decoded JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         payload = None if body is None else json.dumps(body)
@@ -37,7 +37,7 @@ def ask(port: int, method: str, path: str, body: object = None, headers: Mapping
 
 
 class HttpWriter(PreparedWriter):
-    """One connection, kept alive; bodies have a length."""
+    """A persistent connection; bodies have a length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,16 +45,16 @@ class HttpWriter(PreparedWriter):
 
     def answers(self, data: bytes) -> int:
         data = self._rest + data if self._rest else data
-        finished = at = 0
-        while (end := data.find(b"\r\n\r\n", at)) >= 0:
-            if not data.startswith(b"HTTP/1.1 20", at):
-                raise RuntimeError(data[at:].decode())
-            head = data[at:end].lower()
+        finished = start = 0
+        while (end := data.find(b"\r\n\r\n", start)) >= 0:
+            if not data.startswith(b"HTTP/1.1 20", start):
+                raise RuntimeError(data[start:].decode())
+            head = data[start:end].lower()
             length = head.find(_LENGTH)
             size = int(head[length + len(_LENGTH) :].split(b"\r", 1)[0]) if length >= 0 else 0
             if end + 4 + size > len(data):
                 break
-            at = end + 4 + size
+            start = end + 4 + size
             finished += 1
-        self._rest = data[at:]
+        self._rest = data[start:]
         return finished

@@ -1,8 +1,8 @@
 """
-What is measured, the same way for every peer: one round of one line at a time.
+The measures, identical for every peer: one round of one line at a time.
 
-Each function starts a server of its own, so every round begins with an empty file.
-Figures of one line and measure go to one `Bench`, which keeps their rounds.
+Each function starts a server of its own, so every round starts with an empty file.
+Figures of one line and measure go to one `Bench`, which stores their rounds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WARM_MESSAGES = 20
 
 
 class Phase:
-    """What a stretch of work cost on both sides, from its construction to `end`."""
+    """The cost of a phase on both sides, from its construction to `end`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -31,7 +31,7 @@ class Phase:
         self._own_before, self._started = time.process_time(), time.perf_counter()
 
     def end(self, bench: Bench, name: str, operations: int) -> None:
-        """Note operations per second, the server's processor time for each, and how busy the driver was."""
+        """Record operations per second, the server's processor time for each, and the driver's load."""
         seconds = time.perf_counter() - self._started
         own = time.process_time() - self._own_before
         spent = self._server.cpu_seconds() - self._server_before
@@ -41,7 +41,7 @@ class Phase:
 
 
 def writes(bench: Bench, line: Line) -> None:
-    """Acknowledged writes per second, all connections at once."""
+    """Measure acknowledged writes per second, on all connections concurrently."""
     with line.server() as server:
         generator.run(_writes(bench, line, server))
 
@@ -53,9 +53,9 @@ async def _writes(bench: Bench, line: Line, server: Server) -> None:
 
     def prepare(first: int, each: int) -> list[Sequence[object]]:
         numbered = messages(bench.random(), first * len(writers), each * len(writers))
-        return [server.prepare(numbered[at :: len(writers)], first) for at in range(len(writers))]
+        return [server.prepare(numbered[offset :: len(writers)], first) for offset in range(len(writers))]
 
-    # Warming up also says how many make a round as long as is wanted.
+    # The warm-up also determines how many writes fill a round of the wanted length.
     warm = prepare(1, warm_each)
     started = time.perf_counter()
     await _send_all(writers, warm, 1, line.in_flight)
@@ -77,7 +77,7 @@ async def _send_all(writers: list[Writer], prepared: list[Sequence[object]], fir
 
 
 def latency(bench: Bench, line: Line) -> None:
-    """From sending a write to its arrival at one subscriber, at a pace that nobody finds hard."""
+    """Measure the time from sending a write to its arrival at one subscriber, at a moderate pace."""
     with line.server() as server:
         generator.run(_latency(bench, server))
 
@@ -108,7 +108,7 @@ async def _latency(bench: Bench, server: Server) -> None:
 
 
 def fanout(bench: Bench, line: Line) -> None:
-    """Deliveries of one write to many subscribers, the next write when it is answered and all have it."""
+    """Measure deliveries of one write to many subscribers; the next write follows when it is acknowledged and all have it."""
     for size in bench.parameter("subscribers", (1, 5), (1, 10, 100, 1000)):
         with line.server() as server:
             generator.run(_fanout(bench, server, size))
@@ -146,10 +146,10 @@ async def _send_one(writer: Writer, prepared: Sequence[object], number: int, cro
 
 
 def start(bench: Bench, line: Line) -> None:
-    """Start again on a folder that a first start has filled; memory of a server nobody has asked anything."""
+    """Measure a restart on a used folder, and the memory of a server before its first request."""
     settle_seconds = bench.parameter("seconds before memory is read", 0.0, 1.0)
     with line.server() as server:
-        assert isinstance(server, PeerProcess), f"{line.label} is no process"
+        assert isinstance(server, PeerProcess), f"{line.label} does not run in a process of its own"
         for _ in range(bench.parameter("starts per round", 1, 3)):
             server.stop()
             server.start()

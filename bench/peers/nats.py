@@ -1,4 +1,4 @@
-"""NATS: publish and subscribe, nothing kept; the floor of telling many."""
+"""NATS: publish and subscribe without storage, the floor of sending to many subscribers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAM = "nats-server"
 
 
 class NatsWriter(PreparedWriter):
-    """In verbose mode every request is answered with `+OK`."""
+    """A writer in verbose mode, in which every request is answered with `+OK`."""
 
     def answers(self, data: bytes) -> int:
         if b"-ERR" in data:
@@ -56,5 +56,5 @@ PEER = Peer(
     "nats",
     on_path(PROGRAM),
     _version,
-    (Line("nats publish", ("latency", "fanout"), "nothing", NatsServer, told="message"),),
+    (Line("nats publish", ("latency", "fanout"), "nothing", NatsServer, sends="message"),),
 )

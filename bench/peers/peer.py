@@ -1,9 +1,9 @@
 """
-What the measures need of a peer: few objects, which every file beside this one fills in its own way.
+The interface between the measures and a peer, which every sibling module implements.
 
 A `Peer` has one or more `Line`s; a line is one row of the tables.
-A line starts a `Server`, in a process of its own with an empty folder;
-the server gives writers, which send prepared requests, and subscribers, which look for marked messages.
+A line starts a `Server`, in its own process with an empty folder.
+The server creates writers, which send prepared requests, and subscribers, which look for marked messages.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ STOP_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.001
 
 CHANNEL = "general"
-"""The one all messages go to."""
+"""The channel of all messages."""
 
 Measure = Literal["writes", "latency", "fanout", "start"]
 Arrived = Callable[[int], None]
@@ -55,19 +55,19 @@ Arrived = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What every peer writes: three fields, about 60 bytes, and the mark by which a subscriber knows it again."""
+    """A message that every peer writes: three fields, about 60 bytes, with the mark by which a subscriber recognises it."""
 
     number: int
     author: str
     body: str
 
     def fields(self) -> dict[str, str]:
-        """By name."""
+        """Return the fields by name."""
         return {"channel": CHANNEL, "author": self.author, "body": self.body}
 
 
 def messages(random: random.Random, first: int, count: int) -> list[Message]:
-    """So many, numbered from `first`; the mark is `#~#` and eight digits."""
+    """Create messages numbered from `first`; the mark is `#~#` and eight digits."""
     texts = [body(random, 40) for _ in range(64)]
     return [
         Message(number, WORDS[number % len(WORDS)], f"#~#{number:08d} {texts[number % len(texts)]}")
@@ -77,20 +77,20 @@ def messages(random: random.Random, first: int, count: int) -> list[Message]:
 
 class Writer(Protocol):
     """
-    One connection that writes; `bench.load.generator.Windowed` is one.
+    A connection that writes; `bench.load.generator.Windowed` is one.
 
     Attributes:
-        sent_us: when each request was handed to the socket, in microseconds, by message.
+        sent_us: time at which each request was written to the socket, in microseconds, by message.
     """
 
     sent_us: dict[int, int]
 
     async def run(self, prepared: Sequence[Any], first: int, window: int) -> None:
-        """Send all, with at most `window` unanswered, and wait for all answers."""
+        """Send all requests, with at most `window` unanswered, and wait for all answers."""
         ...
 
     async def run_paced(self, prepared: Sequence[Any], first: int, *, interval: float, offset: float) -> None:
-        """Send one every `interval` seconds, whatever comes back; wait for all answers."""
+        """Send one every `interval` seconds, regardless of the answers; wait for all answers."""
         ...
 
     def close(self) -> None: ...
@@ -98,10 +98,10 @@ class Writer(Protocol):
 
 class Subscriber(Protocol):
     """
-    One connection that is told.
+    A connection that receives messages.
 
     Attributes:
-        received_bytes: all that came on its socket so far.
+        received_bytes: bytes received on its socket so far.
     """
 
     received_bytes: int
@@ -110,7 +110,7 @@ class Subscriber(Protocol):
 
 
 class Server(ABC):
-    """A peer that runs; entering starts it, leaving stops it and removes its folder."""
+    """A running peer; entering starts it, leaving stops it and removes its folder."""
 
     @abstractmethod
     def __enter__(self) -> Self: ...
@@ -120,22 +120,22 @@ class Server(ABC):
 
     @abstractmethod
     async def writer(self, number: int) -> Writer:
-        """A connection that writes."""
+        """Open a connection that writes."""
 
     @abstractmethod
     def prepare(self, messages: Sequence[Message], first: int) -> Sequence[Any]:
-        """Requests for one writer, the first of which is its request number `first`."""
+        """Prepare requests for one writer; the first has the request number `first`."""
 
     async def stored(self) -> int:
-        """How many messages it holds, so that nobody is praised for writes that were not done."""
+        """Return the number of stored messages, to verify that acknowledged writes were performed."""
         raise NotImplementedError
 
     async def subscriber(self, number: int, arrived: Arrived) -> Subscriber:
-        """A connection that is told of every message from now on."""
+        """Open a connection that receives every message from now on."""
         raise NotImplementedError
 
     def cpu_seconds(self) -> float:
-        """Processor time used so far; 0 where nobody knows."""
+        """Return the processor time used so far; 0 if unknown."""
         return 0.0
 
 
@@ -144,9 +144,9 @@ class PeerProcess(Server):
     A server in a process of its own.
 
     Attributes:
-        folder: for its files, removed at the end.
-        port: where it listens.
-        ready_seconds: from the start of the process until it answers.
+        folder: holds its files; removed at the end.
+        port: the port it listens on.
+        ready_seconds: time from the start of the process until it answers.
     """
 
     stdout: int | None = None
@@ -159,13 +159,13 @@ class PeerProcess(Server):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """What starts it, on `port` and with `folder`."""
+        """Return the command that starts it, on `port` and with `folder`."""
 
     def prepare_folder(self) -> None:
-        """What has to be there before it starts; no part of `ready_seconds`."""
+        """Prepare the folder before the start; not part of `ready_seconds`."""
 
     def wait_until_ready(self) -> None:
-        """Return when it answers; here, when it accepts a connection."""
+        """Return when it answers; by default, when it accepts a connection."""
         self.poll(lambda: socket.create_connection(("127.0.0.1", self.port), 1).close())
 
     def __enter__(self) -> Self:
@@ -204,11 +204,11 @@ class PeerProcess(Server):
         self.ready_seconds = time.perf_counter() - started
 
     def environment(self) -> dict[str, str]:
-        """Variables of the process besides our own."""
+        """Return additional environment variables."""
         return {}
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End the process, kindly first."""
+        """Terminate the process; kill it after a timeout."""
         try:
             if self.process.poll() is None:
                 self.process.send_signal(number)
@@ -221,9 +221,9 @@ class PeerProcess(Server):
             if self.process.stdout is not None:
                 self.process.stdout.close()
 
-    def poll(self, question: Callable[[], object]) -> None:
+    def poll(self, request: Callable[[], object]) -> None:
         """
-        Ask every millisecond until it is answered without an `OSError`.
+        Repeat a request every millisecond until it succeeds without an `OSError`.
 
         Raises:
             RuntimeError: the process ended, or takes too long.
@@ -231,7 +231,7 @@ class PeerProcess(Server):
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                question()
+                request()
             except OSError:
                 time.sleep(POLL_SECONDS)
             else:
@@ -242,23 +242,23 @@ class PeerProcess(Server):
         return cpu_seconds(self.process.pid)
 
     def memory_bytes(self) -> int:
-        """Resident memory; 0 where the system does not say."""
+        """Return the resident memory; 0 if the system does not report it."""
         return memory_bytes(self.process.pid)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """
-    One row of the tables.
+    A row of the tables.
 
     Attributes:
-        label: what the tables call it.
-        measures: those it takes part in.
+        label: its name in the tables.
+        measures: the measures it takes part in.
         durability: what an acknowledged write survives, in few words.
-        server: makes one that can be entered.
-        connections: that write at once, in `writes`.
-        in_flight: requests of each that are unanswered, in `writes`.
-        told: what a subscriber is sent, in few words.
+        server: creates a server to enter.
+        connections: number of concurrent writers, in `writes`.
+        in_flight: unanswered requests of each writer, in `writes`.
+        sends: what a subscriber receives, in few words.
     """
 
     label: str
@@ -267,7 +267,7 @@ class Line:
     server: Callable[[], Server]
     connections: int = 16
     in_flight: int = 1
-    told: str = ""
+    sends: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +276,9 @@ class Peer:
     A program to compare with.
 
     Attributes:
-        name: of its file, and on the command line.
-        installed: whether it is there.
-        version: asks it; called when it is there.
+        name: its module, and its name on the command line.
+        installed: returns whether it is available.
+        version: returns its version; called only if it is installed.
         lines: its rows.
     """
 
@@ -289,13 +289,13 @@ class Peer:
 
 
 def on_path(program: str) -> Callable[[], bool]:
-    """Whether a program can be started by its name; what most peers need."""
+    """Return a check of whether a program can be started by its name."""
     return lambda: shutil.which(program) is not None
 
 
 def free_port() -> int:
-    """A port nobody listens on now, for programs that cannot say which one they took."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
+    """Return a free port, for programs that cannot report the port they chose."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
         return port

@@ -19,7 +19,7 @@ TOPIC = "messages/*"
 COLLECTION = {
     "name": "messages",
     "type": "base",
-    # Open to all: no token is looked at for any request, as Tinyvex looks at none here.
+    # Open to all: no request needs a token, as with Tinyvex here.
     "listRule": "",
     "viewRule": "",
     "createRule": "",
@@ -29,7 +29,7 @@ COLLECTION = {
 
 
 class PocketBaseServer(PeerProcess):
-    """`pocketbase serve` with one open collection; its log of requests is off, as Tinyvex has none."""
+    """`pocketbase serve` with one open collection; its request log is off, because Tinyvex has none."""
 
     def command(self) -> list[str]:
         program = shutil.which(PROGRAM) or PROGRAM
@@ -63,10 +63,10 @@ class PocketBaseServer(PeerProcess):
     async def subscriber(self, number: int, arrived: Arrived) -> MarkedStream:
         stream = await MarkedStream(arrived).open(self.port, b"GET /api/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         head = await stream.opened(b'"}\n\n')
-        found = re.search(rb'"clientId":"([^"]+)"', head)
-        assert found, head
+        client_id = re.search(rb'"clientId":"([^"]+)"', head)
+        assert client_id, head
         control = await self.writer(0)
-        subscription = {"clientId": found[1].decode(), "subscriptions": [TOPIC]}
+        subscription = {"clientId": client_id[1].decode(), "subscriptions": [TOPIC]}
         await control.run([post("/api/realtime", subscription)], 1, 1)
         control.close()
         return stream
@@ -80,5 +80,5 @@ PEER = Peer(
     "pocketbase",
     on_path(PROGRAM),
     _version,
-    (Line("pocketbase", ("writes", "latency", "fanout", "start"), "process crash", PocketBaseServer, told="record"),),
+    (Line("pocketbase", ("writes", "latency", "fanout", "start"), "process crash", PocketBaseServer, sends="record"),),
 )

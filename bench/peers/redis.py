@@ -21,7 +21,7 @@ def _command(*words: str) -> bytes:
 
 
 class RedisWriter(PreparedWriter):
-    """Every answer is one line."""
+    """A writer whose answers are one line each."""
 
     def answers(self, data: bytes) -> int:
         if data.startswith(b"-"):
@@ -30,7 +30,7 @@ class RedisWriter(PreparedWriter):
 
 
 class RedisServer(PeerProcess):
-    """A Redis that keeps nothing."""
+    """A Redis without persistence."""
 
     options: tuple[str, ...] = ("--save", "", "--appendonly", "no")
 
@@ -51,7 +51,7 @@ class RedisServer(PeerProcess):
 
 
 class StoringRedisServer(RedisServer):
-    """One that answers when the append-only file is on the disk."""
+    """A Redis that answers when the append-only file is on disk."""
 
     options = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 
@@ -78,6 +78,6 @@ PEER = Peer(
     _version,
     (
         Line("redis, appendfsync always", ("writes",), "power loss", StoringRedisServer),
-        Line("redis publish", ("latency", "fanout"), "nothing", RedisServer, told="message"),
+        Line("redis publish", ("latency", "fanout"), "nothing", RedisServer, sends="message"),
     ),
 )

@@ -1,4 +1,4 @@
-"""The results of a run, for programs and for people; Tinyvex is 1 in every ratio."""
+"""The results of a run, as JSON and as tables; every ratio is relative to Tinyvex."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from bench.peers.peer import Line, Measure, Peer
 __all__ = ["record", "tables"]
 
 BASE = "tinyvex"
-"""The line that all others are divided by."""
+"""The line that all others are compared with."""
 
 TITLES: dict[Measure, str] = {
     "writes": "Acknowledged writes",
     "latency": "From sending a write to its arrival at one subscriber",
-    "fanout": "Deliveries to 1, 10, 100, 1000 subscribers, the next write when all have the last",
-    "start": "Start on a folder that was used before",
+    "fanout": "Deliveries to 1, 10, 100, 1000 subscribers, each write after all have the previous one",
+    "start": "Restart on a used folder",
 }
 
 Benches = Mapping[str, Bench]
 _DETAIL = ": "
-"""Between the name of a figure and what explains it."""
+"""Separator between the name of a figure and its detail."""
 
 
 def record(measure: Measure, line: Line, benches: Benches) -> dict[str, object]:
-    """One line's figures of one measure, and how they compare."""
+    """Convert one line's figures of one measure, with their ratios."""
     return {
         "measure": measure,
         "line": line.label,
@@ -39,7 +39,7 @@ def record(measure: Measure, line: Line, benches: Benches) -> dict[str, object]:
 
 
 def tables(peers: list[Peer], versions: Mapping[str, str], results: Mapping[Measure, Benches]) -> list[str]:
-    """A table for each measure, with every peer that was asked for in it."""
+    """Format a table for each measure, with every requested peer."""
     text = [", ".join(f"{name} {version}" for name, version in versions.items())]
     for measure, benches in results.items():
         lines = [line for peer in peers for line in peer.lines if measure in line.measures]
@@ -72,13 +72,13 @@ def _circumstances(measure: Measure, line: Line) -> dict[str, object]:
         case "writes":
             return {"connections": line.connections, "in flight": line.in_flight, "survives": line.durability}
         case "latency" | "fanout":
-            return {"told": line.told, "survives": line.durability}
+            return {"sends": line.sends, "survives": line.durability}
         case "start":
             return {}
 
 
 def _ratio(figure: Figure, benches: Benches) -> float | None:
-    """The median of each round's ratio: what else the machine did in a round, it did to both."""
+    """Return the median of each round's ratio: other load in a round affects both alike."""
     if figure.better == "neither":
         return None
     base = next((it for it in benches[BASE].figures() if it.name == figure.name), None)

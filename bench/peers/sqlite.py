@@ -1,4 +1,4 @@
-"""A loop around `sqlite3` in this process: no server and no socket; what one insert at a time can cost at best."""
+"""A loop around `sqlite3` in this process, without server or socket: the best case of one insert at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSERT = "INSERT INTO messages (channel, author, body) VALUES (:channel, :author
 
 
 class Loop:
-    """One transaction after another; `window` means nothing to it."""
+    """A writer that runs one transaction after another; it ignores `window`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.sent_us: dict[int, int] = {}
@@ -40,11 +40,11 @@ class Loop:
         raise NotImplementedError
 
     def close(self) -> None:
-        """The connection is the server's."""
+        """Do nothing: the connection belongs to the server."""
 
 
 class SqliteFile(Server):
-    """A database file with a write-ahead log, in autocommit: every insert is a transaction."""
+    """A database file with a write-ahead log, in autocommit mode: every insert is a transaction."""
 
     def __init__(self, synchronous: str) -> None:
         self._synchronous = synchronous

@@ -27,7 +27,7 @@ _sessions = itertools.count(1)
 
 
 class Watcher(Client):
-    """Watches the newest messages, as an ordinary client does: with patches, and parts of what is long."""
+    """A subscriber of the newest messages that accepts patches and chunks, as an ordinary client does."""
 
     def __init__(self, port: int, session_id: str, arrived: Arrived) -> None:
         super().__init__(port, session_id)
@@ -45,7 +45,7 @@ class Watcher(Client):
         super().buffer_updated(nbytes)
 
     def transition(self, payload: bytes) -> None:
-        # A patch has only what is new, possibly of several commits; a whole result also what was there before.
+        # A patch has only new messages, possibly of several commits; a full value also has earlier ones.
         for number in sorted(marks(payload)[0]):
             if number > self._seen:
                 self._seen = number
@@ -53,7 +53,7 @@ class Watcher(Client):
 
 
 class TinyvexServer(PeerProcess):
-    """`tinyvex serve`, with its default settings but for the durability that is asked for."""
+    """`tinyvex serve` with its default settings, except for the requested durability."""
 
     stdout = subprocess.PIPE
 
@@ -102,7 +102,7 @@ PEER = Peer(
     lambda: True,
     lambda: tinyvex.__version__,
     (
-        Line("tinyvex", ("writes", "latency", "fanout", "start"), "power loss", TinyvexServer, told="patch of 50"),
+        Line("tinyvex", ("writes", "latency", "fanout", "start"), "power loss", TinyvexServer, sends="patch of 50"),
         Line("tinyvex, 8 in flight", ("writes",), "power loss", TinyvexServer, in_flight=8),
         Line("tinyvex, normal", ("writes",), "process crash", partial(TinyvexServer, "normal")),
         Line(
@@ -110,7 +110,7 @@ PEER = Peer(
             ("fanout",),
             "power loss",
             partial(TinyvexServer, newest=1),
-            told="record",
+            sends="record",
         ),
     ),
 )

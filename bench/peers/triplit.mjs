@@ -1,5 +1,5 @@
-// Triplit's server on loopback, as `createServer` of @triplit/server makes it, but for the host and a quiet log.
-// node triplit.mjs FOLDER_OF_NODE_MODULES PORT SECRET; LOCAL_DATABASE_URL names the file.
+// Triplit's server on loopback, as `createServer` of @triplit/server builds it, except for the host and a silent log.
+// Usage: node triplit.mjs FOLDER_OF_NODE_MODULES PORT SECRET; LOCAL_DATABASE_URL names the file.
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";

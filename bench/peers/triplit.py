@@ -20,7 +20,7 @@ __all__ = ["PEER"]
 
 SCRIPT = Path(__file__).with_name("triplit.mjs")
 FOLDER = "TINYVEX_BENCH_TRIPLIT"
-"""The variable that names the folder whose `node_modules` has the server."""
+"""The environment variable that names the folder with the server in its `node_modules`."""
 
 SECRET = "benchmark-only"
 QUERY = {
@@ -42,7 +42,7 @@ def _token() -> str:
 
 
 class TriplitServer(PeerProcess):
-    """Its Node server on LMDB."""
+    """Triplit's Node server on LMDB."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class TriplitServer(PeerProcess):
         await stream.opened(b'"READY"')
         connect = {"type": "CONNECT_QUERY", "payload": {"id": "newest", "params": QUERY}}
         stream.write(frame(json.dumps(connect).encode()))
-        # The first result is empty: it says that the query is watched.
+        # The first result is empty and confirms the subscription.
         await stream.opened(b'"ENTITY_DATA"')
         return stream
 
@@ -88,5 +88,5 @@ PEER = Peer(
     "triplit",
     lambda: FOLDER in os.environ and shutil.which("node") is not None,
     _version,
-    (Line("triplit", ("writes", "latency", "fanout", "start"), "process crash", TriplitServer, told="change of 50"),),
+    (Line("triplit", ("writes", "latency", "fanout", "start"), "process crash", TriplitServer, sends="change of 50"),),
 )

@@ -17,7 +17,7 @@ BODY_LENGTH_MAX = 4000
 
 @tv.table("channels", indexes={"by_name": ["name"]})
 class Channel(tv.Document):
-    """A place to talk; its name is unique, because `create_channel` sees to it."""
+    """A channel; `create_channel` makes its name unique."""
 
     name: str
     topic: str = ""
@@ -25,7 +25,7 @@ class Channel(tv.Document):
 
 @tv.table("messages", indexes={"by_channel": ["channel"], "by_author": ["author"]})
 class Message(tv.Document):
-    """What somebody said."""
+    """A message in a channel."""
 
     channel: tv.Id[Channel]
     author: str
@@ -34,7 +34,7 @@ class Message(tv.Document):
 
 
 def channel_named(ctx: tv.QueryCtx, name: str) -> Channel:
-    """The channel with this name; an error that the client sees when there is none."""
+    """Return the channel with this name; raise an AppError for the client if there is none."""
     channel = ctx.db.query(Channel).with_index("by_name", name=name).unique()
     if channel is None:
         raise tv.AppError({"kind": "no-channel", "name": name})
@@ -43,33 +43,33 @@ def channel_named(ctx: tv.QueryCtx, name: str) -> Channel:
 
 @tv.query
 def channels(ctx: tv.QueryCtx) -> tv.Rows[Channel]:
-    """All channels, by name."""
+    """Return all channels, by name."""
     return ctx.db.query(Channel).with_index("by_name").collect()
 
 
 @tv.query
 def recent(ctx: tv.QueryCtx, channel: str, limit: int = 50) -> tv.Rows[Message]:
-    """The newest messages of a channel, newest first."""
-    place = channel_named(ctx, channel)
-    return ctx.db.query(Message).with_index("by_channel", channel=place.id).order("desc").take(limit)
+    """Return the newest messages of a channel, newest first."""
+    parent = channel_named(ctx, channel)
+    return ctx.db.query(Message).with_index("by_channel", channel=parent.id).order("desc").take(limit)
 
 
 @tv.query
 def history(ctx: tv.QueryCtx, channel: str, cursor: str | None = None, size: int = 50) -> tv.Page[Message]:
-    """A channel's messages from the first one on, a page at a time."""
-    place = channel_named(ctx, channel)
-    return ctx.db.query(Message).with_index("by_channel", channel=place.id).paginate(cursor, size)
+    """Return one page of a channel's messages, oldest first."""
+    parent = channel_named(ctx, channel)
+    return ctx.db.query(Message).with_index("by_channel", channel=parent.id).paginate(cursor, size)
 
 
 @tv.query
 def message_count(ctx: tv.QueryCtx, channel: str) -> int:
-    """How many messages a channel has."""
+    """Return the number of messages in a channel."""
     return ctx.db.query(Message).with_index("by_channel", channel=channel_named(ctx, channel).id).count()
 
 
 @tv.mutation
 def create_channel(ctx: tv.MutationCtx, name: str, topic: str = "") -> tv.Id[Channel]:
-    """Create a channel; one that exists already stays as it is."""
+    """Create a channel, or return the existing one unchanged."""
     existing = ctx.db.query(Channel).with_index("by_name", name=name).unique()
     if existing is not None:
         return existing.id
@@ -78,7 +78,7 @@ def create_channel(ctx: tv.MutationCtx, name: str, topic: str = "") -> tv.Id[Cha
 
 @tv.mutation
 def send(ctx: tv.MutationCtx, channel: str, author: str, body: str) -> tv.Id[Message]:
-    """Say something in a channel."""
+    """Post a message to a channel."""
     body = body.strip()
     if not body:
         raise tv.AppError({"kind": "empty-message"})
@@ -89,34 +89,34 @@ def send(ctx: tv.MutationCtx, channel: str, author: str, body: str) -> tv.Id[Mes
 
 @tv.mutation
 def edit(ctx: tv.MutationCtx, message: tv.Id[Message], author: str, body: str) -> None:
-    """Change what one said."""
-    found = ctx.db.get(message)
-    if found is None or found.author != author:
+    """Change one of the author's own messages."""
+    existing = ctx.db.get(message)
+    if existing is None or existing.author != author:
         raise tv.AppError({"kind": "not-yours"})
     ctx.db.patch(message, body=body, edited=True)
 
 
 @tv.mutation
 def delete(ctx: tv.MutationCtx, message: tv.Id[Message], author: str) -> None:
-    """Take back what one said."""
-    found = ctx.db.get(message)
-    if found is None or found.author != author:
+    """Delete one of the author's own messages."""
+    existing = ctx.db.get(message)
+    if existing is None or existing.author != author:
         raise tv.AppError({"kind": "not-yours"})
     ctx.db.delete(message)
 
 
 @tv.internal_mutation
 def add_lines(ctx: tv.MutationCtx, channel: str, author: str, lines: list[str]) -> int:
-    """Several messages at once: all of them, or none."""
-    place = channel_named(ctx, channel)
+    """Post several messages in one transaction."""
+    parent = channel_named(ctx, channel)
     for line in lines:
-        ctx.db.insert(Message(channel=place.id, author=author, body=line))
+        ctx.db.insert(Message(channel=parent.id, author=author, body=line))
     return len(lines)
 
 
 @tv.action
 async def import_text(ctx: tv.ActionCtx, channel: str, author: str, path: str) -> int:
-    """Post every line of a text file; the file is on the machine that Tinyvex runs on."""
+    """Post every line of a text file on the server's machine."""
     text = await asyncio.to_thread(Path(path).read_text, "utf-8")
     lines = [line for line in text.splitlines() if line.strip()]
     ctx.log(f"{len(lines)} lines from {path}")

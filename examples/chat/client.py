@@ -5,7 +5,7 @@ A terminal client for the chat; start it in two terminals and talk.
     python examples/chat/client.py --name Ada
     python examples/chat/client.py --name Eve
 
-It uses the public Python client and nothing else.
+It uses only the public Python client.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import tinyvex as tv
 
 HELP = """\
 /channels          list the channels
-/join CHANNEL      go to another channel; it is created if there is none
+/join CHANNEL      switch to a channel; creates it if it does not exist
 /import PATH       post every line of a text file on the server's machine
 /help              show this
 /quit              leave (so does Ctrl-C, and the end of input)
-anything else is said in the channel"""
+anything else is sent to the channel"""
 
 
 class Message(TypedDict):
@@ -73,7 +73,7 @@ class Chat:
                     task.cancel()
 
     async def obey(self, line: str) -> bool:
-        """Do what a line says; False when it says to leave."""
+        """Execute an input line; return False to leave."""
         command, _, rest = line.partition(" ")
         rest = rest.strip()
         if command == "/quit":
@@ -99,7 +99,7 @@ class Chat:
         print(f"# {channel}", flush=True)
 
     async def show_messages(self) -> None:
-        """Print each message once, and again when it was edited."""
+        """Print each message once, and again after an edit."""
         shown: dict[str, str] = {}
         async with self.client.subscribe("app:recent", {"channel": self.channel}, type=list[Message]) as recent:
             while True:
@@ -109,7 +109,7 @@ class Chat:
                     print(f"! {explain(error)}")
                     if self.client.connection_state.phase == "closed":
                         return
-                    continue  # the subscription lives on: the next good value arrives
+                    continue  # the subscription stays open: the next valid value arrives
                 for message in reversed(messages):
                     if shown.get(message["_id"]) != message["body"]:
                         edited = " (edited)" if message["edited"] else ""
@@ -117,14 +117,14 @@ class Chat:
                         shown[message["_id"]] = message["body"]
 
     async def watch_connection(self, lines: asyncio.Queue[str | None]) -> None:
-        """Say when the server is away, and when it is back; leave when it will have nothing to do with us."""
+        """Report lost and restored connections; end the program when the client closes permanently."""
         away = False
         async for state in self.client.connection_states():
             if state.phase == "disconnected" and not away:
-                print(f"! {state.last_error}; trying again", flush=True)
+                print(f"! {state.last_error}; reconnecting", flush=True)
                 away = True
             elif state.phase == "connected" and away:
-                print("! connected again", flush=True)
+                print("! reconnected", flush=True)
                 away = False
             elif state.phase == "closed":
                 lines.put_nowait(None)
@@ -136,18 +136,22 @@ def explain(error: tv.TinyvexError) -> str:
 
 
 def read_lines() -> asyncio.Queue[str | None]:
-    """Lines of standard input, then None; read by a thread, which works for terminals, pipes and files everywhere."""
+    """
+    Return a queue of the lines of standard input, then None.
+
+    A thread reads them, which works for terminals, pipes and files on every system.
+    """
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 
     def post(line: str | None) -> None:
         try:
             loop.call_soon_threadsafe(lines.put_nowait, line)
-        except RuntimeError:  # the program has ended meanwhile
+        except RuntimeError:  # the program has ended
             return
 
     def read() -> None:
-        # Not sys.stdin: Python could not close it at the end while this thread waits inside it.
+        # Not sys.stdin: Python could not close it at exit while this thread blocks in it.
         rest = b""
         while data := os.read(0, 65536):
             *whole, rest = (rest + data).split(b"\n")
@@ -167,13 +171,13 @@ def discover(data: Path | None) -> tuple[str, str | None]:
     near = [folder / ".tinyvex" for folder in (here, *here.parents, Path.cwd(), *Path.cwd().parents)]
     for folder in near if data is None else [data]:
         try:
-            found = json.loads((folder / "server.json").read_text("utf-8"))
-            return found["url"], found["token"]
+            discovery = json.loads((folder / "server.json").read_text("utf-8"))
+            return discovery["url"], discovery["token"]
         except (OSError, ValueError, KeyError):
             continue
-    where = "near here" if data is None else f"at {data}"
+    place = "near this folder" if data is None else f"in `{data}`"
     raise SystemExit(
-        f"no running server found {where}: start one with `tinyvex dev examples/chat/app.py`, or name --url"
+        f"no running server found {place}; start one with `tinyvex dev examples/chat/app.py`, or pass --url"
     )
 
 
@@ -183,11 +187,11 @@ def parse_arguments() -> argparse.Namespace:
         epilog="While it runs:\n" + HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--url", help="the server's URL, such as ws://127.0.0.1:4800; found by itself when left out")
-    parser.add_argument("--token", help="the client token, if the server asks for one")
-    parser.add_argument("--data", type=Path, help="the data folder of a running server, to find it by")
-    parser.add_argument("--name", default=getpass.getuser(), help="who you are (default: %(default)s)")
-    parser.add_argument("--channel", default="general", help="where to begin (default: %(default)s)")
+    parser.add_argument("--url", help="the server's URL, such as ws://127.0.0.1:4800; discovered if omitted")
+    parser.add_argument("--token", help="the client token, if the server requires one")
+    parser.add_argument("--data", type=Path, help="the data folder of the running server")
+    parser.add_argument("--name", default=getpass.getuser(), help="your name (default: %(default)s)")
+    parser.add_argument("--channel", default="general", help="the first channel (default: %(default)s)")
     return parser.parse_args()
 
 

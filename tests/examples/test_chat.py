@@ -1,4 +1,4 @@
-"""The chat example's functions, tested as its author would."""
+"""The chat example's functions, tested as its author would test them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,28 +12,28 @@ from tinyvex.testing import Database
 
 @pytest.fixture
 def db() -> Iterator[Database]:
-    """A database with one channel."""
+    """Open a database with one channel."""
     with tv.testing.Database() as database:
         database.mutation(app.create_channel, name="general")
         yield database
 
 
 def test_messages_are_read_newest_first(db: Database) -> None:
-    """What was sent last comes first."""
+    """The last message sent is the first returned."""
     for body in ("one", "two"):
         db.mutation(app.send, channel="general", author="Ann", body=body)
     assert [message.body for message in db.query(app.recent, channel="general")] == ["two", "one"]
 
 
 def test_channels_are_unique(db: Database) -> None:
-    """Creating a channel again changes nothing."""
+    """Creating an existing channel changes nothing."""
     first = db.query(app.channels)[0]
     assert db.mutation(app.create_channel, name="general", topic="other") == first.id
     assert db.query(app.channels) == [first]
 
 
 def test_unknown_channel(db: Database) -> None:
-    """A channel that is not there is an error that clients can read."""
+    """An unknown channel raises an error that clients can read."""
     with pytest.raises(tv.AppError) as caught:
         db.query(app.recent, channel="nowhere")
     assert caught.value.app_data == {"kind": "no-channel", "name": "nowhere"}
@@ -41,21 +41,21 @@ def test_unknown_channel(db: Database) -> None:
 
 @pytest.mark.parametrize("body", ["", "   ", "x" * (app.BODY_LENGTH_MAX + 1)])
 def test_bad_bodies(db: Database, body: str) -> None:
-    """Empty and endless messages are refused."""
+    """Empty and overlong messages are refused."""
     with pytest.raises(tv.AppError):
         db.mutation(app.send, channel="general", author="Ann", body=body)
 
 
 def test_editing(db: Database) -> None:
-    """An author can change a message."""
+    """Authors can edit their messages."""
     message = db.mutation(app.send, channel="general", author="Ann", body="Helo")
     db.mutation(app.edit, message=message, author="Ann", body="Hello")
-    (found,) = db.query(app.recent, channel="general")
-    assert (found.body, found.edited) == ("Hello", True)
+    (edited,) = db.query(app.recent, channel="general")
+    assert (edited.body, edited.edited) == ("Hello", True)
 
 
-def test_only_one_s_own(db: Database) -> None:
-    """Nobody can change or take back another's message."""
+def test_only_authors_can_change_messages(db: Database) -> None:
+    """Users cannot edit or delete another author's messages."""
     message = db.mutation(app.send, channel="general", author="Ann", body="Hello")
     with pytest.raises(tv.AppError):
         db.mutation(app.edit, message=message, author="Bob", body="x")
@@ -64,8 +64,8 @@ def test_only_one_s_own(db: Database) -> None:
     assert db.query(app.message_count, channel="general") == 1
 
 
-def test_taking_back(db: Database) -> None:
-    """A deleted message is gone."""
+def test_deleting(db: Database) -> None:
+    """A deleted message disappears."""
     message = db.mutation(app.send, channel="general", author="Ann", body="Hello")
     db.mutation(app.delete, message=message, author="Ann")
     assert db.query(app.recent, channel="general") == []
@@ -82,7 +82,7 @@ def test_history(db: Database) -> None:
 
 
 def test_importing_a_text(db: Database, tmp_path: Path) -> None:
-    """Every line of a file becomes a message, in a channel that is made for it."""
+    """Every line of a file becomes a message, in a channel created for it."""
     (tmp_path / "poem.txt").write_text("Roses\n\nare red\n", encoding="utf-8")
     assert db.action(app.import_text, channel="poems", author="Ann", path=str(tmp_path / "poem.txt")) == 2
     assert [message.body for message in db.query(app.recent, channel="poems")] == ["are red", "Roses"]
