@@ -25,54 +25,54 @@ from tinyvex.values.types import MISSING, Int64
 
 
 @given(values)
-def test_values_survive(value: object) -> None:
-    """Decoding what was encoded gives the same value."""
+def test_values_round_trip(value: object) -> None:
+    """Decoding the encoding of a value returns the value."""
     assert same(decode(encode(value)), value)
 
 
 @given(values)
-def test_the_reader_of_canonical_bytes_agrees(value: object) -> None:
-    """The fast reader gives what the careful one gives, to the type."""
+def test_both_decoders_agree(value: object) -> None:
+    """The fast decoder of canonical bytes returns the same as the validating one, including types."""
     data = encode(value)
     assert repr(decode_canonical(data)) == repr(decode(data))
 
 
 @given(values, values)
 def test_one_value_has_one_canonical_form(one: object, other: object) -> None:
-    """Bytes are equal exactly when the values are."""
+    """Encodings are equal exactly if the values are."""
     assert (encode(one) == encode(other)) == (compare(one, other) == 0)
 
 
 @given(values)
 def test_canonical_form_is_a_fixed_point(value: object) -> None:
-    """Encoding what was decoded changes nothing."""
+    """Encoding a decoded encoding returns the same bytes."""
     assert encode(decode(encode(value))) == encode(value)
 
 
 @given(values)
 def test_canonical_bytes_are_standard_json(value: object) -> None:
-    """Any parser reads them."""
+    """Any JSON parser can read them."""
     parsed = json.loads(encode(value), parse_float=lambda text: f"float {text}")
     assert parsed == json.loads(json.dumps(parsed))
 
 
 @given(values)
-def test_encoding_does_not_touch_the_value(value: object) -> None:
-    """The caller's objects stay as they are."""
+def test_encoding_does_not_change_the_value(value: object) -> None:
+    """The caller's objects stay unchanged."""
     before = repr(value)
     encode(value)
     assert repr(value) == before
 
 
 @given(values)
-def test_the_key_does_not_change_on_the_way(value: Any) -> None:
-    """A value has one index key before and after storage."""
+def test_storage_does_not_change_the_index_key(value: Any) -> None:
+    """A value has the same index key before encoding and after decoding."""
     assert encode_part(decode(encode(value))) == encode_part(value)
 
 
 @given(st.floats())
-def test_foreign_numbers_are_read_as_they_are_meant(number: float) -> None:
-    """Python's own JSON writer gives integral floats a fraction; here they are ints."""
+def test_numbers_from_other_encoders_are_normalised(number: float) -> None:
+    """Python's JSON encoder writes integral floats with a fraction; they are decoded as ints."""
     if not math.isfinite(number) or bits(number) == bits(-0.0):
         return
     read = decode(json.dumps(number))
@@ -84,7 +84,7 @@ def test_foreign_numbers_are_read_as_they_are_meant(number: float) -> None:
     ("text", "value"),
     [
         ("1.0", 1),
-        ("-0.0", 0),  # only the wrapper means the negative zero
+        ("-0.0", 0),  # only the wrapper is the negative zero
         ("-0", 0),
         ("1e2", 100),
         ("18446744073709552000", 2.0**64),  # as JavaScript writes it
@@ -98,15 +98,15 @@ def test_foreign_numbers_are_read_as_they_are_meant(number: float) -> None:
         (' { "b" : 1 , "a" : [ ] } ', {"a": [], "b": 1}),
     ],
 )
-def test_reading(text: str, value: object) -> None:
-    """JSON as others write it."""
+def test_decoding(text: str, value: object) -> None:
+    """JSON as other encoders write it."""
     read = decode(text)
     assert same(read, value)
     assert type(read) is type(value)
 
 
-def test_a_foreign_nan_is_read() -> None:
-    """Any bits of a NaN are the one NaN."""
+def test_every_nan_is_normalised() -> None:
+    """All NaN bit patterns decode to the same value."""
     data = base64.b64encode(struct.pack("<Q", 0xFFF8_0000_0000_0001)).decode()
     assert encode(decode(json.dumps({"$float": data}))) == b'{"$float":"AAAAAAAA+H8="}'
 
@@ -133,15 +133,15 @@ def test_a_foreign_nan_is_read() -> None:
         ('"\\ud800"', "$"),
     ],
 )
-def test_what_is_no_value_is_refused(text: str, path: str) -> None:
+def test_invalid_json_is_refused(text: str, path: str) -> None:
     """The error names the path."""
     with pytest.raises(InvalidValue) as caught:
         decode(text)
     assert caught.value.data["path"] == path
 
 
-def test_bytes_that_are_no_utf8_are_refused() -> None:
-    """Also inside of a string."""
+def test_bytes_that_are_not_utf8_are_refused() -> None:
+    """Also inside a string."""
     with pytest.raises(InvalidValue):
         decode(b'"\xff"')
 
@@ -161,7 +161,7 @@ def test_bytes_that_are_no_utf8_are_refused() -> None:
         (lambda: None, "$"),
     ],
 )
-def test_what_is_no_value_is_not_written(value: object, path: str) -> None:
+def test_invalid_values_are_not_encoded(value: object, path: str) -> None:
     """The error names the path."""
     with pytest.raises(InvalidValue) as caught:
         encode(value)
@@ -170,13 +170,13 @@ def test_what_is_no_value_is_not_written(value: object, path: str) -> None:
 
 
 def test_a_too_large_int_names_int64() -> None:
-    """The error says what would have worked."""
+    """The error names the type that can hold the number."""
     with pytest.raises(InvalidValue, match="Int64"):
         encode(2**53)
 
 
 def nested(depth: int, *, arrays: bool) -> object:
-    """A value that is nested so deep."""
+    """Return a value nested to a depth."""
     value: object = 1
     for _ in range(depth):
         value = [value] if arrays else {"a": value}
@@ -192,8 +192,8 @@ def nested(depth: int, *, arrays: bool) -> object:
         (dict.fromkeys(map(str, range(OBJECT_FIELDS_MAX))), dict.fromkeys(map(str, range(OBJECT_FIELDS_MAX + 1)))),
     ],
 )
-def test_limits_hold_both_ways(fitting: object, too_large: object) -> None:
-    """Exactly at the limit a value is fine, one more is refused, in writing and in reading."""
+def test_limits_apply_to_encoding_and_decoding(fitting: object, too_large: object) -> None:
+    """A value at the limit is accepted, and one above it is refused."""
     assert decode(encode(fitting)) == fitting
     with pytest.raises(ValueTooLarge) as caught:
         encode(too_large)
@@ -204,7 +204,7 @@ def test_limits_hold_both_ways(fitting: object, too_large: object) -> None:
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_json_nested_a_hundred_thousand_deep_is_refused(opening: str) -> None:
-    """The parser's own limit is no crash."""
+    """The parser's recursion limit does not escape as another exception."""
     with pytest.raises(ValueTooLarge):
         decode(opening * 100_000)
 
@@ -251,16 +251,16 @@ class Place:
     names: list[str]
 
 
-class Spliced:
-    """Something that knows its own JSON."""
+class WithJson:
+    """An object that provides its own JSON."""
 
     def __tinyvex_json__(self) -> bytes:
-        """Bytes as they are stored."""
+        """Return stored bytes."""
         return b'{"stored":true}'
 
 
 class Name(str):
-    """A string with a name."""
+    """A subclass of str."""
 
     __slots__ = ()
 
@@ -278,17 +278,17 @@ class Name(str):
         (Point(x_axis=1.0, big=Int64(5)), b'{"big":{"$integer":"BQAAAAAAAAA="},"xAxis":1}'),
         (Circle(radius=2), b'{"radius":2,"type":"circle"}'),
         (Place(1.5, ["Ur"]), b'{"latitude":1.5,"names":["Ur"]}'),
-        ([Spliced(), 1], b'[{"stored":true},1]'),
+        ([WithJson(), 1], b'[{"stored":true},1]'),
         (dt.datetime(2026, 1, 2, tzinfo=dt.UTC), b'"2026-01-02T00:00:00Z"'),
     ],
 )
-def test_python_objects_with_a_value(value: object, data: bytes) -> None:
-    """Subclasses, structs, enums, dates and spliced JSON are written as what they stand for."""
+def test_python_objects_are_encoded_as_their_values(value: object, data: bytes) -> None:
+    """Subclasses, structs, enums, dates, and objects that provide JSON."""
     assert encode(value) == data
 
 
-def test_builtins_are_the_walk_alone() -> None:
-    """`to_builtins` gives what any JSON encoder can write, and `unwrap` takes it back."""
+def test_to_builtins_and_unwrap_are_inverse() -> None:
+    """Any JSON encoder can write the builtins in between."""
     value = {"a": (Int64(1), b"b", math.inf)}
     builtins = to_builtins(value)
     assert builtins == {
@@ -304,7 +304,7 @@ def test_builtins_are_the_walk_alone() -> None:
     )
 )
 def test_any_json_is_a_value_or_an_error(builtins: object) -> None:
-    """Whatever arrives, it is read or refused, and what is read can be written."""
+    """JSON that is accepted can be encoded again."""
     try:
         value = decode(json.dumps(builtins))
     except TinyvexError:
@@ -320,14 +320,14 @@ async def _answer() -> None: ...
     [({1}, "convert it to a list"), ((n for n in [1]), "convert it to a list"), (int, "create an instance")],
     ids=["set", "generator", "class"],
 )
-def test_what_is_no_value_says_what_would_be(value: object, hint: str) -> None:
-    """For what people try."""
+def test_the_error_suggests_a_valid_type(value: object, hint: str) -> None:
+    """For common mistakes."""
     with pytest.raises(InvalidValue, match=hint):
         encode([value])
 
 
-def test_a_forgotten_await_is_guessed() -> None:
-    """What a coroutine function returns is no value."""
+def test_the_error_suggests_a_missing_await() -> None:
+    """A coroutine is not a value."""
     value = _answer()
     with pytest.raises(InvalidValue, match="is an `await` missing"):
         encode(value)

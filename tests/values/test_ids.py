@@ -22,20 +22,20 @@ EXAMPLE = "j57000820c20a1g7104gm2rc1m70ynr8"
     ],
 )
 def test_the_published_vectors(table: int, internal: bytes, text: str) -> None:
-    """Ids are those that the published format gives."""
+    """Ids match the published format."""
     assert DocumentId(table, internal).text == text
     assert parse_id(text) == (table, internal)
 
 
 @given(ids)
-def test_ids_survive_as_text(document_id: DocumentId) -> None:
-    """Reading what was written gives the id back."""
+def test_ids_round_trip(document_id: DocumentId) -> None:
+    """Parsing the text of an id returns the id."""
     assert parse_id(document_id.text) == document_id
 
 
 @given(ids, st.data())
 def test_one_wrong_character_is_refused(document_id: DocumentId, data: st.DataObject) -> None:
-    """The check finds a mistyped id."""
+    """The checksum detects a mistyped id."""
     text = document_id.text
     place = data.draw(st.integers(0, len(text) - 1))
     wrong = data.draw(st.sampled_from("0123456789abcdefghjkmnpqrstvwxyz").filter(lambda new: new != text[place]))
@@ -49,8 +49,8 @@ def test_one_wrong_character_is_refused(document_id: DocumentId, data: st.DataOb
     ["", "x", EXAMPLE.upper(), EXAMPLE[:-1], EXAMPLE + "0", EXAMPLE[:-1] + "l", EXAMPLE[:-1] + "9", " " + EXAMPLE[1:],
      "_" * 32, "é" * 32, "0" * 32, "0" * 31, "z" * 37, "a" * 10_000, EXAMPLE + "\n"],
 )  # fmt: skip
-def test_what_is_no_id_is_refused(text: str) -> None:
-    """Wrong length, alphabet, case or check: an error that quotes the text, shortened."""
+def test_invalid_texts_are_refused(text: str) -> None:
+    """Wrong length, alphabet, case or checksum; the error quotes the text, shortened."""
     with pytest.raises(InvalidId) as caught:
         parse_id(text)
     assert len(caught.value.message) < 200
@@ -58,7 +58,7 @@ def test_what_is_no_id_is_refused(text: str) -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_gives_an_id_or_an_error(text: str) -> None:
-    """Nothing else is ever raised, and what is accepted is written back the same."""
+    """No other exception is raised, and an accepted text is the one that the id has."""
     with contextlib.suppress(InvalidId):
         assert parse_id(text).text == text
 
@@ -69,14 +69,14 @@ def test_user_tables_have_ids_of_32_characters() -> None:
 
 
 def test_new_ids_sort_by_time() -> None:
-    """Inserts land at the end of the tree."""
+    """Inserts land at the end of an index."""
     source = random.Random(5)
-    made = [new_internal(now_us, source) for now_us in range(10**15, 10**15 + 50_000, 1_000)]
-    assert made == sorted(made)
-    assert {len(internal) for internal in made} == {16}
+    generated = [new_internal(now_us, source) for now_us in range(10**15, 10**15 + 50_000, 1_000)]
+    assert generated == sorted(generated)
+    assert {len(internal) for internal in generated} == {16}
 
 
-def test_new_ids_of_one_moment_differ() -> None:
+def test_new_ids_of_one_millisecond_differ() -> None:
     """80 bits are random."""
     source = random.Random(5)
     assert len({new_internal(10**15, source) for _ in range(1000)}) == 1000

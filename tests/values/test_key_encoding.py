@@ -1,4 +1,4 @@
-"""Key bytes sort as the values do."""
+"""Index keys: the byte order of encodings is the order of values."""
 
 import itertools
 import math
@@ -25,29 +25,29 @@ LADDER: list[Any] = [
 ]  # fmt: skip
 
 
-def test_the_ladder() -> None:
-    """Values chosen to be near each other encode in ascending order."""
+def test_the_ladder_ascends() -> None:
+    """Adjacent values, chosen to be close to each other, encode in ascending order."""
     keys = [encode_part(value) for value in LADDER]
     assert keys == sorted(keys)
     assert len(set(keys)) == len(keys)
 
 
-def test_no_step_of_the_ladder_begins_another() -> None:
-    """The range of keys with one value in a field must not hold keys with another, such as "" and "\\x00"."""
+def test_no_encoding_of_the_ladder_is_a_prefix_of_another() -> None:
+    """Otherwise the range of one value of a field would contain keys with another value, such as "" and "\\x00"."""
     keys = [encode_part(value) for value in LADDER]
     assert [(one, other) for one, other in itertools.permutations(keys, 2) if other.startswith(one)] == []
 
 
 @given(parts, parts)
-def test_bytes_compare_as_values_do(one: Any, other: Any) -> None:
-    """The order of encodings is the order of values, decided by code that shares nothing with the encoder."""
+def test_encodings_compare_like_values(one: Any, other: Any) -> None:
+    """The expected order comes from code that shares nothing with the encoder."""
     key, other_key = encode_part(one), encode_part(other)
     assert (key > other_key) - (key < other_key) == (compare(one, other) > 0) - (compare(one, other) < 0)
 
 
 @given(st.lists(parts, min_size=2, max_size=3), st.lists(parts, min_size=2, max_size=3))
 def test_keys_compare_field_by_field(one: list[Any], other: list[Any]) -> None:
-    """The first differing field decides."""
+    """The first field that differs decides."""
     size = min(len(one), len(other))
     decided = next((c for c in map(compare, one, other) if c), 0)
     key, other_key = encode_key(one[:size]), encode_key(other[:size])
@@ -56,67 +56,67 @@ def test_keys_compare_field_by_field(one: list[Any], other: list[Any]) -> None:
 
 @given(parts, parts, st.binary(max_size=4))
 def test_no_encoding_is_a_prefix_of_another(one: Any, other: Any, tail: bytes) -> None:
-    """Encodings are self-delimiting: whatever follows, two different values differ before it."""
+    """Encodings are self-delimiting: different values differ before the bytes that follow them."""
     key, other_key = encode_part(one), encode_part(other)
     assert key == other_key or not (other_key + tail).startswith(key)
 
 
 @given(escaped_strings, escaped_strings.filter(bool))
-def test_a_longer_string_is_not_in_the_range_of_its_beginning(text: str, more: str) -> None:
-    """Also where the text goes on with the byte that ends one."""
+def test_a_longer_string_is_not_in_the_range_of_its_prefix(text: str, more: str) -> None:
+    """This includes a string that continues with the terminator byte."""
     for one, other in ((text, text + more), (text.encode(), (text + more).encode())):
         assert not encode_part(other).startswith(encode_part(one))
         assert encode_part(other) >= prefix_end(encode_part(one))
 
 
 @given(parts)
-def test_tags_leave_room(value: Any) -> None:
-    """Every encoding begins with a byte from 01 to FE, so that the end of an array (00) sorts before any element."""
+def test_tags_are_between_01_and_fe(value: Any) -> None:
+    """So the end of an array (00) is less than every element, and a prefix always has an end."""
     assert 0x01 <= encode_part(value)[0] <= 0xFE
 
 
 @given(st.lists(scalars, min_size=1, max_size=2), st.lists(scalars, max_size=2), st.lists(scalars, max_size=3))
 def test_a_prefix_is_a_range(leading: list[Any], following: list[Any], other: list[Any]) -> None:
-    """A key is in [prefix, prefix_end) exactly when it begins with the prefix."""
+    """A key is in [prefix, prefix_end) exactly if it starts with the prefix."""
     prefix = encode_key(leading)
     for key in (encode_key([*leading, *following]), encode_key(other)):
         assert (prefix <= key < prefix_end(prefix)) == key.startswith(prefix)
 
 
 @pytest.mark.parametrize("prefix", [b"\x05", b"\x05\xff", b"\xff", b"", b"\x00\xff\xff"])
-def test_the_end_of_a_prefix_is_above_what_it_begins(prefix: bytes) -> None:
-    """Also where the last bytes cannot be counted up."""
+def test_the_end_of_a_prefix_is_greater_than_its_keys(prefix: bytes) -> None:
+    """This includes prefixes whose last bytes are FF."""
     for tail in (b"", b"\x00", b"\xff", b"\xff" * 16):
         assert prefix <= (prefix + tail)[:16] < prefix_end(prefix)
 
 
 def test_equal_numbers_have_one_key() -> None:
-    """An integral float is the int."""
+    """An integral float and the equal int have the same key."""
     assert encode_part(2.0) == encode_part(2)
     assert encode_part(True) != encode_part(1)
     assert encode_part(Int64(1)) != encode_part(1)
 
 
 def test_every_nan_has_one_key() -> None:
-    """The sign and payload of a NaN do not matter."""
+    """The sign and payload of a NaN are ignored."""
     assert encode_part(-math.nan) == encode_part(math.nan)
 
 
 def test_tuples_and_lists_are_arrays() -> None:
-    """What is one value has one key."""
+    """Both are the same value, so they have the same key."""
     assert encode_part((1, "a")) == encode_part([1, "a"])
 
 
 @pytest.mark.parametrize("value", [2**53, object(), {1: 2}, {"a": MISSING}, [MISSING], "\ud800"])
-def test_what_is_no_value_has_no_key(value: Any) -> None:
-    """An error of the values, not of Python."""
+def test_an_invalid_value_has_no_key(value: Any) -> None:
+    """The error is InvalidValue, not a Python error."""
     with pytest.raises(InvalidValue):
         encode_part(value)
 
 
 @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
 def test_nesting_is_bounded(wrap: Any) -> None:
-    """As deep as a value may be, and no deeper."""
+    """The limit is the one for values."""
     value: Any = 1
     for _ in range(NESTING_MAX):
         value = wrap(value)
@@ -126,7 +126,7 @@ def test_nesting_is_bounded(wrap: Any) -> None:
 
 
 def test_subclasses_have_the_key_of_their_base() -> None:
-    """An id class that is a string is a string."""
+    """An id class that is a subclass of str is encoded as a string."""
 
     class Name(str):
         __slots__ = ()

@@ -1,4 +1,4 @@
-"""Bytes to messages: everything well formed is read, everything else gets the right error and the right id."""
+"""Encoding and decoding of messages; a malformed message gets the right error and the right id."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from tinyvex.wire.error_objects import to_object
 
 
 def request(**changes: object) -> str:
-    """A one-shot query's frame, with parts replaced; `...` leaves one out."""
+    """Return a one-shot query's frame with replaced fields; `...` omits a field."""
     fields: dict[str, object] = {
         "jsonrpc": "2.0",
         "id": 7,
@@ -32,21 +32,21 @@ def request(**changes: object) -> str:
 
 
 def refused(text: bytes | str) -> ProtocolError:
-    """The error that a frame gets."""
+    """Return the error that a frame causes."""
     with pytest.raises(ProtocolError) as caught:
         codec.decode_request(text)
     return caught.value
 
 
 def test_a_request_is_typed_and_its_arguments_stay_bytes() -> None:
-    """Decoding a request does not decode the user's arguments."""
+    """The function's arguments are not decoded with the request."""
     decoded = codec.decode_request(request(params={"udfPath": "accounts:list", "args": {"a": 1}}))
     assert isinstance(decoded, messages.Query)
     assert bytes(decoded.params.args) == b'{"a": 1}'
 
 
 def test_unknown_fields_are_ignored() -> None:
-    """A newer client may say more than this server understands."""
+    """A newer client may send fields that this server does not know."""
     decoded = codec.decode_request(request(later=1, params={"udfPath": "a:b", "args": {}, "later": 1}))
     assert isinstance(decoded, messages.Query)
 
@@ -86,13 +86,13 @@ def test_unknown_fields_are_ignored() -> None:
     ],
 )
 def test_a_malformed_frame_gets_its_error_and_the_id(text: bytes | str, kind: type, request_id: object) -> None:
-    """The error tells the reserved JSON-RPC cases apart, and answers the request where its id can be read."""
+    """The error distinguishes the JSON-RPC cases and has the request's id if it can be read."""
     error = refused(text)
     assert (type(error), error.request_id) == (kind, request_id)
 
 
 def test_invalid_params_name_the_path() -> None:
-    """`data.path` says which field is wrong."""
+    """`data.path` names the invalid field."""
     changes = {"baseVersion": 0, "newVersion": 1, "modifications": [{"type": "Remove", "queryId": -1}]}
     error = refused(request(method="tinyvex/modifyQuerySet", params=changes))
     assert error.data["path"] == "$.params.modifications[0].queryId"
@@ -100,38 +100,38 @@ def test_invalid_params_name_the_path() -> None:
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_deep_nesting_in_arguments_is_an_error_with_the_id(opening: str) -> None:
-    """JSON nested a hundred thousand deep is refused, and the request is answered."""
+    """JSON nested 100,000 levels deep is refused, and the request gets an answer."""
     text = request(params={"udfPath": "a:b", "args": "DEEP"}).replace('"DEEP"', opening * 100_000)
     error = refused(text)
     assert (type(error), error.request_id) == (InvalidParams, 7)
 
 
-def test_arguments_nested_deeper_than_values_may_be_still_reach_the_function() -> None:
-    """S-9: 128 levels are read, so that the function's own argument check can name what is wrong."""
+def test_arguments_nested_deeper_than_values_reach_the_function() -> None:
+    """S-9: 128 levels are read, so that the check of the function's arguments can name the fault."""
     text = request(params={"udfPath": "a:b", "args": "DEEP"}).replace('"DEEP"', "[" * 128 + "]" * 128)
     assert isinstance(codec.decode_request(text), messages.Query)
 
 
 def test_the_id_in_a_deep_message_is_the_top_level_one() -> None:
-    """An `id` inside of the arguments, or inside of a string, is not the request's."""
+    """An `id` inside the arguments, or inside a string, is not the request's."""
     deep = '{"x":"\\"id\\":1","params":{"id":2,"args":' + "[" * 5_000 + "]" * 5_000 + '},"id" : "ours"}'
     assert refused(deep).request_id == "ours"
 
 
 def test_a_deep_message_without_an_id_is_answered_with_null() -> None:
-    """Nothing is invented where no id can be read."""
+    """No id is invented."""
     assert refused('{"id":1.5,"a":' + "[" * 100_000).request_id is None
     assert refused('{"a":' + "[" * 100_000).request_id is None
 
 
 def test_a_deep_batch_is_an_invalid_request() -> None:
-    """An array is refused whatever is in it."""
+    """An array is refused whatever it contains."""
     assert type(refused("[" * 100_000)) is InvalidRequest
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60))
 def test_any_bytes_give_a_request_or_a_protocol_error(frame: bytes | str) -> None:
-    """No frame makes anything else happen."""
+    """No frame raises another exception."""
     with contextlib.suppress(ProtocolError):
         codec.decode_request(frame)
 
@@ -146,13 +146,13 @@ def test_any_bytes_give_a_request_or_a_protocol_error(frame: bytes | str) -> Non
     )
 )
 def test_any_json_gives_a_request_or_a_protocol_error(frame: object) -> None:
-    """No JSON makes anything else happen."""
+    """No JSON raises another exception."""
     with contextlib.suppress(ProtocolError):
         codec.decode_request(json.dumps(frame))
 
 
-def test_requests_survive_the_way_to_the_server() -> None:
-    """What the client encodes is what the server decodes."""
+def test_requests_round_trip() -> None:
+    """The server decodes what the client encoded."""
     sent = messages.Mutation(
         jsonrpc="2.0",
         id=3,
@@ -164,19 +164,19 @@ def test_requests_survive_the_way_to_the_server() -> None:
     assert bytes(received.params.args) == b'{"owner":"ada"}'
 
 
-def test_a_response_survives_the_way_to_the_client() -> None:
-    """A result arrives as bytes, for the request to decode."""
+def test_a_response_round_trips() -> None:
+    """The result stays bytes, for the request to decode."""
     frame = codec.encode_response("x", messages.PingResult(server_ts=5))
     assert codec.decode_server_message(frame) == codec.Response("x", b'{"serverTs":5}', None)
 
 
-def test_a_spliced_response_is_left_as_it_is() -> None:
-    """Result bytes are not decoded and encoded again."""
+def test_a_result_in_bytes_is_not_encoded_again() -> None:
+    """The bytes are inserted unchanged."""
     assert codec.encode_response(1, b'{"a":1}') == b'{"jsonrpc":"2.0","id":1,"result":{"a":1}}'
 
 
-def test_an_error_response_survives_the_way_to_the_client() -> None:
-    """The error object arrives whole, also without an id."""
+def test_an_error_response_round_trips() -> None:
+    """The error object is complete, also without an id."""
     received = codec.decode_server_message(codec.encode_error_response(None, ParseError("no JSON"), "r-1"))
     assert isinstance(received, codec.Response)
     assert received == codec.Response(None, None, to_object(ParseError("no JSON"), request_id="r-1"))
@@ -189,20 +189,20 @@ def test_an_error_response_survives_the_way_to_the_client() -> None:
         messages.FatalError(jsonrpc="2.0", params=messages.FatalErrorParams(error=to_object(ParseError("x")))),
     ],
 )
-def test_notifications_survive_the_way_to_the_client(notification: messages.ServerNotification) -> None:
-    """What the server encodes is what the client decodes."""
+def test_notifications_round_trip(notification: messages.ServerNotification) -> None:
+    """The client decodes what the server encoded."""
     assert codec.decode_server_message(codec.encode_notification(notification)) == notification
 
 
 def test_the_order_of_fields_does_not_matter_to_the_client() -> None:
-    """Another server may write the same message differently."""
+    """Another server may order the fields differently."""
     frame = '{ "params": {}, "method": "tinyvex/ping", "jsonrpc": "2.0" }'
     assert codec.decode_server_message(frame) == messages.ServerPing(jsonrpc="2.0")
 
 
 @pytest.mark.parametrize("gap", ["", " "])
 def test_an_unknown_notification_is_ignored(gap: str) -> None:
-    """A newer server may tell what this client does not understand."""
+    """A newer server may send notifications that this client does not know."""
     assert codec.decode_server_message(f'{{"jsonrpc":"2.0",{gap}"method":"tinyvex/later","params":{{}}}}') is None
 
 
@@ -220,7 +220,7 @@ def test_an_unknown_notification_is_ignored(gap: str) -> None:
         '{"method":"tinyvex/transition","jsonrpc":"2.0","params":{}}',
     ],
 )
-def test_an_unreadable_message_is_rejected_by_the_client(frame: str) -> None:
-    """The client learns that it cannot trust its state; nothing else is raised."""
+def test_a_malformed_message_is_rejected_by_the_client(frame: str) -> None:
+    """The only exception is UpdateRejected, after which the client reconnects."""
     with pytest.raises(UpdateRejected):
         codec.decode_server_message(frame)

@@ -1,4 +1,4 @@
-"""Patches are applied as RFC 6902 says, and what they are applied to stays as it was."""
+"""JSON Patch: patches apply as RFC 6902 defines, and the original document stays unchanged."""
 
 import contextlib
 import copy
@@ -25,7 +25,7 @@ trees = st.recursive(
 
 @st.composite
 def pointers(draw: st.DrawFn, document: Any) -> str:
-    """Mostly a place in the document or beside it."""
+    """Generate a pointer, mostly to an existing value or next to one."""
     path, node = "", document
     while draw(st.booleans()):
         if isinstance(node, dict):
@@ -42,7 +42,7 @@ def pointers(draw: st.DrawFn, document: Any) -> str:
 
 @st.composite
 def patches(draw: st.DrawFn) -> tuple[Any, list[dict[str, Any]]]:
-    """A document, and operations that often fit it."""
+    """Generate a document and operations that often fit it."""
     document = draw(trees)
     operations = []
     for name in draw(st.lists(st.sampled_from(["add", "remove", "replace", "move", "copy", "test"]), max_size=5)):
@@ -57,7 +57,7 @@ def patches(draw: st.DrawFn) -> tuple[Any, list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("case", CASES, ids=[case["description"] for case in CASES])
 def test_vector(case: dict[str, Any]) -> None:
-    """Each vector gives its result, or is refused where it has none."""
+    """Each vector has the expected result, or is refused."""
     if "result" in case:
         assert json.dumps(apply(case["document"], case["patch"])) == json.dumps(case["result"])
     else:
@@ -67,7 +67,7 @@ def test_vector(case: dict[str, Any]) -> None:
 
 @given(patches())
 def test_it_agrees_with_a_published_library(drawn: tuple[Any, list[dict[str, Any]]]) -> None:
-    """Where `jsonpatch` can apply a patch, the result is the same; what fails fails in both."""
+    """If `jsonpatch` can apply a patch, the result is the same; if it fails, both fail."""
     document, operations = drawn
     try:
         expected = jsonpatch.apply_patch(copy.deepcopy(document), copy.deepcopy(operations))
@@ -78,20 +78,20 @@ def test_it_agrees_with_a_published_library(drawn: tuple[Any, list[dict[str, Any
         try:
             actual = apply(document, operations)
         except PatchFailed as refusal:
-            # The library is laxer: it takes True for 1, indexes into texts, moves things into themselves.
+            # The library is laxer: it accepts True as 1, indexes into strings, moves values into themselves.
             assert lax(operations, str(refusal)), (document, operations, refusal)
         else:
             assert json.dumps(actual, sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
 def lax(operations: list[dict[str, Any]], refusal: str) -> bool:
-    """Where the library knowingly goes beyond the RFC."""
+    """Return whether the library goes beyond the RFC in this case."""
     return "the value differs" in refusal or "into itself" in refusal
 
 
 @given(patches())
-def test_the_document_given_is_never_changed(drawn: tuple[Any, list[dict[str, Any]]]) -> None:
-    """Also not by a patch that fails halfway."""
+def test_the_original_document_is_never_changed(drawn: tuple[Any, list[dict[str, Any]]]) -> None:
+    """Not even by a patch that fails halfway."""
     document, operations = drawn
     before = json.dumps(document)
     with contextlib.suppress(PatchFailed):
@@ -99,8 +99,8 @@ def test_the_document_given_is_never_changed(drawn: tuple[Any, list[dict[str, An
     assert json.dumps(document) == before
 
 
-def test_what_no_operation_reaches_is_shared() -> None:
-    """One row of many costs one row and the list of them."""
+def test_unchanged_parts_are_shared() -> None:
+    """Changing one row of a list copies the list and that row only."""
     document = [{"_id": str(number), "tags": []} for number in range(100)]
     patched = apply(document, [{"op": "replace", "path": "/7/tags", "value": ["x"]}])
     assert [number for number in range(100) if patched[number] is not document[number]] == [7]

@@ -10,14 +10,14 @@ from tinyvex.wire import schema
 
 
 def test_writing_makes_check_pass(tmp_path: Path) -> None:
-    """What was written is current; without it the check fails."""
+    """The check fails before the files are written and passes afterwards."""
     assert schema.main(["--check"], tmp_path) == 1
     assert schema.main([], tmp_path) == 0
     assert schema.main(["--check"], tmp_path) == 0
 
 
 def test_a_changed_file_is_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An edit by hand is found and named."""
+    """A file that was edited by hand is named."""
     schema.main([], tmp_path)
     (tmp_path / "errors.json").write_text("{}")
     assert schema.main(["--check"], tmp_path) == 1
@@ -25,21 +25,21 @@ def test_a_changed_file_is_stale(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_every_numbered_error_is_in_the_table() -> None:
-    """Clients learn all errors from one table."""
+    """Every error with a number has a row with its meaning."""
     table = json.loads(schema.errors_text())["errors"]
     assert [row["code"] for row in table] == [kind.number for kind in errors.error_classes()]
     assert all(row["meaning"] for row in table)
 
 
 def test_every_method_has_a_request_and_a_result() -> None:
-    """The schema says for each method who sends it and what answers it."""
+    """Both types are defined in the schema."""
     document = json.loads(schema.schema_text())
     for method in document["methods"].values():
         assert {method["request"], method["result"]} <= set(document["$defs"])
 
 
 def test_jsonrpc_is_required_everywhere() -> None:
-    """No message is valid without its JSON-RPC version."""
+    """No message is valid without `jsonrpc`."""
     document = json.loads(schema.schema_text())
     names = [method["request"] for method in document["methods"].values()]
     names += [entry["notification"] for entry in document["notifications"].values()]
