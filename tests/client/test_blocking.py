@@ -1,4 +1,4 @@
-"""The client for scripts, against a fake server on a real loopback socket."""
+"""The blocking client against a fake server on a real loopback socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ A = {"name": "a"}
 
 
 class LoopbackServer:
-    """A `FakeServer` on a port of this machine, with its loop on a thread."""
+    """A `FakeServer` on a loopback port, with its event loop on a thread."""
 
     def __init__(self, portal: BlockingPortal) -> None:
         self.server = FakeServer()
@@ -65,7 +65,7 @@ def loopback() -> Iterator[LoopbackServer]:
 
 
 def test_calls_return_their_values(loopback: LoopbackServer) -> None:
-    """The same calls, without `await`."""
+    """The calls are those of `Client`, without `await`."""
     with connect_blocking(loopback.url) as client:
         assert client.mutation("counters:add", {"name": "a", "by": 2}, type=int) == 2
         assert client.query("counters:get", A) == 2
@@ -75,13 +75,13 @@ def test_calls_return_their_values(loopback: LoopbackServer) -> None:
 
 
 def test_failures_are_raised(loopback: LoopbackServer) -> None:
-    """With the server's name for them."""
+    """With the server's name for the error."""
     with connect_blocking(loopback.url) as client, pytest.raises(RemoteError, match="refused"):
         client.mutation("counters:fail")
 
 
 def test_a_subscription_is_iterated(loopback: LoopbackServer) -> None:
-    """The current value, then each new one."""
+    """The iteration returns the current value, then each new one."""
     with connect_blocking(loopback.url) as client, client.subscribe("counters:get", A, type=int) as values:
         assert next(values) == 0
         loopback.commit("a")
@@ -89,7 +89,7 @@ def test_a_subscription_is_iterated(loopback: LoopbackServer) -> None:
 
 
 def test_closing_a_subscription_ends_the_iteration_of_another_thread(loopback: LoopbackServer) -> None:
-    """The `for` loop just ends."""
+    """The `for` loop ends without an error."""
     seen: list[int] = []
     started = threading.Event()
     with connect_blocking(loopback.url) as client:
@@ -124,8 +124,8 @@ def test_many_threads_may_use_one_client(loopback: LoopbackServer) -> None:
         assert client.query("counters:get", A) == 40
 
 
-def test_nobody_there_is_an_error_in_time(loopback: LoopbackServer) -> None:
-    """A script does not hang for ever, and learns why."""
+def test_a_missing_server_is_an_error_within_the_timeout(loopback: LoopbackServer) -> None:
+    """The error has the reason."""
     loopback.close()
     with (
         pytest.raises(ConnectionLost, match=r"within 0\.3 seconds: no server answers"),
@@ -135,14 +135,14 @@ def test_nobody_there_is_an_error_in_time(loopback: LoopbackServer) -> None:
 
 
 def test_a_refusal_is_raised_on_entering(loopback: LoopbackServer) -> None:
-    """The wrong token is known at once."""
+    """A wrong token is reported before the first call."""
     loopback.server.refusal = error_object("Unauthenticated", "wrong token", retry="after-fix")
     with pytest.raises(RemoteError, match="wrong token"), connect_blocking(loopback.url, "bad"):
         pass
 
 
-def test_an_error_in_the_body_comes_out_as_it_is(loopback: LoopbackServer) -> None:
-    """And the thread is gone."""
+def test_an_error_in_the_body_propagates_unchanged(loopback: LoopbackServer) -> None:
+    """The client's thread has ended."""
     before = threading.active_count()
     with pytest.raises(KeyError), connect_blocking(loopback.url):
         raise KeyError("mine")
@@ -150,15 +150,15 @@ def test_an_error_in_the_body_comes_out_as_it_is(loopback: LoopbackServer) -> No
 
 
 def test_a_closed_client_refuses_calls(loopback: LoopbackServer) -> None:
-    """With the error that says so."""
+    """With ClientClosed."""
     with connect_blocking(loopback.url) as client:
         client.query("counters:get", A)
     with pytest.raises(ClientClosed):
         client.query("counters:get", A)
 
 
-def test_a_subscription_of_a_closed_client_is_over(loopback: LoopbackServer) -> None:
-    """It says so, and closing it once more is nothing."""
+def test_a_subscription_of_a_closed_client_has_ended(loopback: LoopbackServer) -> None:
+    """Iterating raises ClientClosed; closing it again has no effect."""
     with connect_blocking(loopback.url) as client:
         values = client.subscribe("counters:get", A)
         next(values)
@@ -167,8 +167,8 @@ def test_a_subscription_of_a_closed_client_is_over(loopback: LoopbackServer) -> 
     values.close()
 
 
-def test_a_client_whose_thread_cannot_begin_says_why(loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when there is no file descriptor left for its loop."""
+def test_entering_raises_the_error_of_the_thread(loopback: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a missing file descriptor for its event loop."""
 
     def run(*_: object) -> None:
         raise OSError(24, "Too many open files")
@@ -179,7 +179,7 @@ def test_a_client_whose_thread_cannot_begin_says_why(loopback: LoopbackServer, m
 
 
 def run_script(url: str, script: str) -> list[str]:
-    """Run a program of a user, to which `url` is known; what it printed."""
+    """Run a user's program, with the server's URL in `url`; return its output."""
     program = f"import os, signal, threading\nimport tinyvex as tv\nurl = {url!r}\n{textwrap.dedent(script)}"
     ended = subprocess.run(
         [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=False
@@ -191,8 +191,8 @@ def run_script(url: str, script: str) -> list[str]:
 @pytest.mark.parametrize(
     "ask", ["ask()", "thread = threading.Thread(target=ask, daemon=True); thread.start(); thread.join()"]
 )
-def test_a_program_that_does_not_close_its_client_ends(loopback: LoopbackServer, ask: str) -> None:
-    """Nobody joins the client's thread at the end, whoever began it."""
+def test_a_program_that_does_not_close_its_client_exits(loopback: LoopbackServer, ask: str) -> None:
+    """The interpreter does not wait for the client's thread."""
     script = f"""
         client = tv.connect_blocking(url)
 
@@ -205,12 +205,12 @@ def test_a_program_that_does_not_close_its_client_ends(loopback: LoopbackServer,
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_process_is_told_that_the_client_is_not_its_own(loopback: LoopbackServer) -> None:
-    """Its calls would wait for ever for a thread that only its parent has; and leaving the block is nothing to it."""
+def test_a_client_cannot_be_used_after_a_fork(loopback: LoopbackServer) -> None:
+    """Its thread exists only in the parent, so calls raise ClientClosed; leaving the block has no effect."""
     script = """
         import warnings
 
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of the fork that this tests
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn about a fork with threads
         with tv.connect_blocking(url) as client:
             child = os.fork()
             if child == 0:
@@ -226,8 +226,8 @@ def test_a_forked_process_is_told_that_the_client_is_not_its_own(loopback: Loopb
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no such timers here")
-def test_an_interrupted_wait_takes_no_value(loopback: LoopbackServer) -> None:
-    """Who goes on after KeyboardInterrupt gets the next one."""
+def test_an_interrupted_wait_loses_no_value(loopback: LoopbackServer) -> None:
+    """After KeyboardInterrupt the next iteration returns it."""
     script = """
         with tv.connect_blocking(url) as client, client.subscribe("counters:get", {"name": "a"}) as values:
             print(next(values))
@@ -244,7 +244,7 @@ def test_an_interrupted_wait_takes_no_value(loopback: LoopbackServer) -> None:
 
 
 def test_a_mutation_survives_a_reset_of_a_real_socket(loopback: LoopbackServer) -> None:
-    """The client connects again by itself."""
+    """The client reconnects and resends it."""
     with connect_blocking(loopback.url) as client:
         client.mutation("counters:add", {"name": "a", "by": 1})
         loopback._portal.call(loopback.endpoints[0].transport.abort)

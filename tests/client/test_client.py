@@ -1,4 +1,4 @@
-"""The client's public face, against a fake server in virtual time."""
+"""The public interface of the client, against a fake server in virtual time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ A = {"name": "a"}
 
 
 def test_the_three_kinds_of_calls() -> None:
-    """Each returns what the function returned."""
+    """Each returns the value of its function."""
 
     async def scenario(world: FakeWorld) -> tuple[Any, Any, Any]:
         async with world.client() as client:
@@ -44,8 +44,8 @@ def test_the_three_kinds_of_calls() -> None:
     assert in_fake_world(scenario) == (3, 3, [1, None, "x"])
 
 
-def test_results_are_decoded_to_the_type_asked_for() -> None:
-    """Structs, dataclasses, typed dictionaries, lists of them."""
+def test_results_are_decoded_to_the_requested_type() -> None:
+    """Structs, dataclasses, typed dictionaries, and lists of them."""
 
     class Struct(msgspec.Struct):
         x: int
@@ -67,8 +67,8 @@ def test_results_are_decoded_to_the_type_asked_for() -> None:
     assert in_fake_world(scenario) == [[Struct(1)], [Data(1.0)], [{"x": 1}], [{"x": 1, "more": 2}]]
 
 
-def test_a_query_may_read_the_past() -> None:
-    """`at` names the snapshot."""
+def test_a_query_can_read_an_older_snapshot() -> None:
+    """`at` is the snapshot's `ts`."""
 
     async def scenario(world: FakeWorld) -> tuple[int, int]:
         before = world.server.ts
@@ -98,7 +98,7 @@ def test_a_failed_call_raises_the_servers_error() -> None:
 
 
 def test_a_result_of_another_type_is_a_decode_error() -> None:
-    """It names the function, and the client lives on."""
+    """The error names the function, and the client can be used further."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client:
@@ -119,8 +119,8 @@ def test_a_result_of_another_type_is_a_decode_error() -> None:
         ("a:b", [1], TypeError),
     ],
 )
-def test_wrong_calls_are_refused_before_they_are_sent(path: Any, args: Any, kind: type[Exception]) -> None:
-    """By the caller's own mistake nobody else is disturbed."""
+def test_invalid_calls_are_refused_before_they_are_sent(path: Any, args: Any, kind: type[Exception]) -> None:
+    """A mistake of one caller does not disturb others."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client:
@@ -134,8 +134,8 @@ def test_wrong_calls_are_refused_before_they_are_sent(path: Any, args: Any, kind
     in_fake_world(scenario)
 
 
-def test_a_client_that_was_not_entered_says_so() -> None:
-    """Its calls would wait for ever; a closed one is closed."""
+def test_a_client_must_be_entered() -> None:
+    """Calls before that would wait forever; a closed client raises ClientClosed."""
 
     async def scenario(world: FakeWorld) -> None:
         client = world.client()
@@ -151,7 +151,7 @@ def test_a_client_that_was_not_entered_says_so() -> None:
 
 
 def test_calls_wait_for_the_server() -> None:
-    """A client may be there before its server."""
+    """A client may be created before its server runs."""
 
     async def scenario(world: FakeWorld) -> int:
         world.stop()
@@ -168,7 +168,7 @@ def test_calls_wait_for_the_server() -> None:
 
 
 def test_callers_wait_when_too_many_requests_are_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At CLIENT_REQUESTS_MAX the next one waits its turn, in order."""
+    """Above CLIENT_REQUESTS_MAX, callers wait in order."""
     monkeypatch.setattr(limits, "CLIENT_REQUESTS_MAX", 3)
 
     async def scenario(world: FakeWorld) -> list[int]:
@@ -188,8 +188,8 @@ def test_callers_wait_when_too_many_requests_are_unfinished(monkeypatch: pytest.
 # Mutations and subscriptions.
 
 
-def test_when_a_mutation_returns_its_effect_has_been_read() -> None:
-    """The reader of a subscription goes on before the caller of the mutation."""
+def test_a_mutation_returns_after_its_effect_was_shown() -> None:
+    """The subscription's reader continues before the mutation's caller."""
 
     async def scenario(world: FakeWorld) -> list[str]:
         happened: list[str] = []
@@ -212,7 +212,7 @@ def test_when_a_mutation_returns_its_effect_has_been_read() -> None:
 
 
 def test_a_mutation_in_flight_survives_a_lost_connection() -> None:
-    """It runs once, and its caller gets the first result."""
+    """It runs once, and the caller gets the first result."""
 
     async def scenario(world: FakeWorld) -> int:
         world.prepare = lambda endpoint: setattr(endpoint.session, "holds_transitions", len(world.endpoints) == 1)
@@ -231,8 +231,8 @@ def test_a_mutation_in_flight_survives_a_lost_connection() -> None:
     assert in_fake_world(scenario) == 1
 
 
-def test_an_action_in_flight_is_lost_with_the_connection() -> None:
-    """Its caller learns that nobody knows whether it ran."""
+def test_an_action_in_flight_fails_when_the_connection_is_lost() -> None:
+    """The error says that its outcome is unknown."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client, anyio.create_task_group() as group:
@@ -250,7 +250,7 @@ def test_an_action_in_flight_is_lost_with_the_connection() -> None:
 
 
 def test_an_optimistic_update_is_seen_by_readers_before_the_server_answers() -> None:
-    """And the real value follows without the old one in between."""
+    """The server's value follows, without the old value in between."""
 
     async def scenario(world: FakeWorld) -> list[int]:
         seen: list[int] = []
@@ -274,7 +274,7 @@ def test_an_optimistic_update_is_seen_by_readers_before_the_server_answers() -> 
 
 
 def test_a_slow_reader_gets_the_newest_value_only() -> None:
-    """Nothing piles up for it."""
+    """Values do not queue up."""
 
     async def scenario(world: FakeWorld) -> list[int]:
         async with world.client() as client, client.subscribe(GET, A, type=int) as values:
@@ -291,7 +291,7 @@ def test_a_slow_reader_gets_the_newest_value_only() -> None:
 
 
 def test_a_failure_is_raised_and_the_next_value_arrives() -> None:
-    """The iteration ends with the error; another one goes on."""
+    """The iteration ends with the error; another iteration continues."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client, client.subscribe(FAIL) as values:
@@ -306,7 +306,7 @@ def test_a_failure_is_raised_and_the_next_value_arrives() -> None:
 
 
 def test_a_value_that_does_not_decode_is_an_error_for_that_update_only() -> None:
-    """The next good one arrives."""
+    """The next value arrives."""
 
     async def scenario(world: FakeWorld) -> int:
         world.commit("a", -1)
@@ -321,7 +321,7 @@ def test_a_value_that_does_not_decode_is_an_error_for_that_update_only() -> None
 
 
 def test_two_readers_of_one_query_both_get_every_change() -> None:
-    """Sharing is invisible, and closing one leaves the other."""
+    """Closing one subscription does not affect the other."""
 
     async def scenario(world: FakeWorld) -> tuple[list[int], list[int]]:
         async with world.client() as client:
@@ -339,8 +339,8 @@ def test_two_readers_of_one_query_both_get_every_change() -> None:
     assert in_fake_world(scenario) == ([0, 0], [1])
 
 
-def test_closing_a_subscription_ends_its_iteration_and_tells_the_server() -> None:
-    """Also one that waits."""
+def test_closing_a_subscription_ends_its_iteration_and_removes_the_query() -> None:
+    """Including an iteration that waits."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client, anyio.create_task_group() as group:
@@ -358,8 +358,8 @@ def test_closing_a_subscription_ends_its_iteration_and_tells_the_server() -> Non
     in_fake_world(scenario)
 
 
-def test_a_subscription_lives_through_lost_connections() -> None:
-    """Unchanged results are not seen again; changed ones are."""
+def test_a_subscription_survives_lost_connections() -> None:
+    """An unchanged result is not returned again; a changed one is."""
 
     async def scenario(world: FakeWorld) -> list[int]:
         async with world.client() as client, client.subscribe(GET, A, type=int) as values:
@@ -377,7 +377,7 @@ def test_a_subscription_lives_through_lost_connections() -> None:
 
 
 def test_too_many_subscriptions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that exist live on."""
+    """Existing subscriptions continue."""
     monkeypatch.setattr(limits, "CLIENT_QUERIES_MAX", 2)
 
     async def scenario(world: FakeWorld) -> None:
@@ -392,7 +392,7 @@ def test_too_many_subscriptions_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_another_epoch_is_seen_by_the_reader_as_a_new_value() -> None:
-    """After a restore what was read before is gone."""
+    """After a restore, earlier results are void."""
 
     async def scenario(world: FakeWorld) -> list[Any]:
         world.commit("a", 5)
@@ -409,7 +409,7 @@ def test_another_epoch_is_seen_by_the_reader_as_a_new_value() -> None:
 
 
 def test_closing_ends_every_wait() -> None:
-    """Calls, readers, those who wait for room or for the connection."""
+    """Calls, readers, and callers that wait for a free slot or for the connection."""
 
     async def scenario(world: FakeWorld) -> list[type[BaseException]]:
         ends: list[type[BaseException]] = []
@@ -440,8 +440,8 @@ def test_closing_ends_every_wait() -> None:
     assert in_fake_world(scenario) == [ClientClosed] * 4
 
 
-def test_an_error_in_the_body_comes_out_as_it_is() -> None:
-    """Not wrapped in a group: `except KeyError` around the client works."""
+def test_an_error_in_the_body_is_not_wrapped() -> None:
+    """`except KeyError` around the client works."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client:
@@ -453,7 +453,7 @@ def test_an_error_in_the_body_comes_out_as_it_is() -> None:
 
 
 def test_a_client_is_entered_once() -> None:
-    """Its session is over when it was left."""
+    """Its session has ended when it was left."""
 
     async def scenario(world: FakeWorld) -> None:
         client = world.client()
@@ -466,8 +466,8 @@ def test_a_client_is_entered_once() -> None:
     in_fake_world(scenario)
 
 
-def test_a_client_may_be_left_in_another_task_than_it_was_entered_in() -> None:
-    """As the fixtures of pytest-asyncio and the start-up hooks of web frameworks do, and out of order."""
+def test_a_client_can_be_left_in_another_task() -> None:
+    """As pytest-asyncio fixtures and start-up hooks of web frameworks do, even out of order."""
 
     async def scenario(world: FakeWorld) -> int:
         first, second = world.client(), world.client()
@@ -482,8 +482,8 @@ def test_a_client_may_be_left_in_another_task_than_it_was_entered_in() -> None:
     assert in_fake_world(scenario) == 1
 
 
-def test_cancelling_the_wait_for_a_mutation_loses_nothing() -> None:
-    """It commits all the same, and its slot is free again."""
+def test_cancelling_the_wait_does_not_cancel_the_mutation() -> None:
+    """It commits, and its slot is free again."""
 
     async def scenario(world: FakeWorld) -> int:
         async with world.client() as client:
@@ -496,7 +496,7 @@ def test_cancelling_the_wait_for_a_mutation_loses_nothing() -> None:
 
 
 def test_cancelling_a_reader_loses_no_value() -> None:
-    """What came while nobody waited is there at the next step."""
+    """A value that arrived after the cancellation is returned by the next iteration."""
 
     async def scenario(world: FakeWorld) -> list[int]:
         async with world.client() as client, client.subscribe(GET, A, type=int) as values:
@@ -530,7 +530,7 @@ def test_cancelling_an_unsent_action_withdraws_it() -> None:
 
 @pytest.mark.parametrize("steps", range(0, 240, 3))
 def test_a_client_cancelled_anywhere_leaves_nothing_behind(steps: int) -> None:
-    """After any number of loop turns: no socket, no task, and every mutation ran once or not at all."""
+    """After any number of loop iterations: no socket, no task, and every mutation ran at most once."""
 
     async def scenario(world: FakeWorld) -> None:
         acknowledged = 0
@@ -562,8 +562,8 @@ def test_a_client_cancelled_anywhere_leaves_nothing_behind(steps: int) -> None:
     in_fake_world(scenario)
 
 
-def test_errors_that_end_the_client_reach_those_who_wait_for_the_connection() -> None:
-    """`wait_connected` does not wait for ever."""
+def test_errors_that_end_the_client_reach_wait_connected() -> None:
+    """It does not wait forever."""
 
     async def scenario(world: FakeWorld) -> None:
         world.server.refusal = error_object("Unauthenticated", "wrong token", retry="after-fix")

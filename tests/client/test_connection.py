@@ -1,4 +1,4 @@
-"""The client's connection on a network in memory and in virtual time: when it dials, waits, gives up, closes."""
+"""The client's connection on an in-memory network in virtual time: dialling, waiting, timing out, closing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def until(client: Client, phase: str) -> ConnectionState:
     raise AssertionError(f"never {phase}")
 
 
-# Where to.
+# URLs.
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ async def until(client: Client, phase: str) -> ConnectionState:
     ],
 )
 def test_urls(url: str, host: str, port: int, resource: str, secure: bool) -> None:
-    """The scheme may be HTTP's, and the path is `/sync` unless there is another."""
+    """`http` and `https` are accepted; the default path is `/sync`."""
     uri = socket_uri(url)
     assert (uri.host, uri.port, uri.resource_name, uri.secure) == (host, port, resource, secure)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:3210", "ftp://x", "", "ws://", "/sync", "ws://a..b", f"ws://{'a' * 64}"])
-def test_what_is_no_url_is_refused(url: str) -> None:
-    """At once, not after a while of trying."""
+def test_an_invalid_url_is_refused(url: str) -> None:
+    """By `connect`, before any dialling."""
     with pytest.raises(ValueError, match="not the URL"):
         socket_uri(url)
 
@@ -79,8 +79,8 @@ def test_the_states_of_a_connection() -> None:
     assert phases == ["connecting", "connected", "disconnected", "connecting", "connected", "closed"]
 
 
-def test_a_server_that_is_not_there_is_tried_more_and_more_rarely() -> None:
-    """The pauses double up to the longest, each shortened by a random part of up to half."""
+def test_retries_back_off_exponentially() -> None:
+    """The delays double up to the maximum, each reduced by a random part of up to half."""
 
     async def scenario(world: FakeWorld) -> list[float]:
         world.stop()
@@ -103,7 +103,7 @@ def test_a_server_that_is_not_there_is_tried_more_and_more_rarely() -> None:
 
 
 def test_closing_does_not_wait_for_a_server_that_does_not_answer() -> None:
-    """Dialling a black hole, or a port that says nothing to the beginning of TLS, is given up at once."""
+    """Closing cancels a dial that gets no answer, and a TLS handshake that gets none."""
 
     async def scenario(world: FakeWorld) -> float:
         async def dial(*_: object) -> None:
@@ -117,8 +117,8 @@ def test_closing_does_not_wait_for_a_server_that_does_not_answer() -> None:
     assert in_fake_world(scenario) == pytest.approx(1)
 
 
-def test_a_client_that_is_closed_at_any_moment_says_nothing() -> None:
-    """Whatever was on its way: no callback of the loop fails, and no task is left."""
+def test_a_client_can_be_closed_at_any_time() -> None:
+    """No callback of the event loop fails, and no task is left."""
 
     async def scenario(world: FakeWorld) -> list[dict[str, Any]]:
         said: list[dict[str, Any]] = []
@@ -135,8 +135,8 @@ def test_a_client_that_is_closed_at_any_moment_says_nothing() -> None:
     assert in_fake_world(scenario) == []
 
 
-def test_retries_start_anew_once_everything_has_caught_up() -> None:
-    """A connection that worked makes the next pause short again."""
+def test_the_backoff_restarts_once_a_connection_has_caught_up() -> None:
+    """The next delay is short again."""
 
     async def scenario(world: FakeWorld) -> int:
         world.stop()
@@ -155,7 +155,7 @@ def test_retries_start_anew_once_everything_has_caught_up() -> None:
 
 
 def test_a_connection_that_breaks_before_it_has_caught_up_counts_as_a_retry() -> None:
-    """What is resent may be what breaks it; so the pauses grow."""
+    """The resent messages may be the cause, so the delays grow."""
 
     async def scenario(world: FakeWorld) -> int:
         def prepare(endpoint: Endpoint) -> None:
@@ -175,7 +175,7 @@ def test_a_connection_that_breaks_before_it_has_caught_up_counts_as_a_retry() ->
 
 @pytest.mark.parametrize("how", ["fatal", "answer"])
 def test_the_servers_hint_is_respected(how: str) -> None:
-    """Nobody is back before `retryAfterMs`, and not everybody at the same moment."""
+    """No client returns before `retryAfterMs`, and the clients return at different times."""
 
     async def scenario(world: FakeWorld) -> float:
         error = error_object("ServerStopping", retry="later", retryAfterMs=30_000)
@@ -195,7 +195,7 @@ def test_the_servers_hint_is_respected(how: str) -> None:
     assert 30 <= in_fake_world(scenario) <= 46
 
 
-def test_a_full_server_says_when_to_come_back_by_http() -> None:
+def test_retry_after_of_an_http_refusal_is_respected() -> None:
     """503 with Retry-After is a hint as well."""
 
     async def scenario(world: FakeWorld) -> float:
@@ -215,8 +215,8 @@ def test_a_full_server_says_when_to_come_back_by_http() -> None:
 
 
 @pytest.mark.parametrize("digits", [9, 400, 5000])
-def test_a_hint_that_makes_no_sense_ends_nothing(digits: int) -> None:
-    """Who answers so is waited for as for everybody, or for a day and a half at most."""
+def test_an_absurd_hint_is_limited(digits: int) -> None:
+    """The client uses its own backoff, or waits a day and a half at most."""
 
     async def scenario(world: FakeWorld) -> float:
         def prepare(endpoint: Endpoint) -> None:
@@ -235,8 +235,8 @@ def test_a_hint_that_makes_no_sense_ends_nothing(digits: int) -> None:
 
 
 @pytest.mark.parametrize("hint", ["soon", -5, 10**400, None, [1]])
-def test_a_hint_of_another_kind_ends_nothing(hint: object) -> None:
-    """The same for what a server says in its last word."""
+def test_an_absurd_hint_of_a_fatal_error_is_limited(hint: object) -> None:
+    """As for a hint in an HTTP refusal."""
 
     async def scenario(world: FakeWorld) -> float:
         async with world.client() as client:
@@ -253,7 +253,7 @@ def test_a_hint_of_another_kind_ends_nothing(hint: object) -> None:
 
 @pytest.mark.parametrize(("status", "kind"), [(401, Unauthenticated), (403, Forbidden)])
 def test_a_refused_handshake_ends_the_client(status: int, kind: type[Exception]) -> None:
-    """No retry mends a wrong token or a forbidden host: every call gets the error."""
+    """A retry cannot fix a wrong token or a forbidden host: every call gets the error."""
 
     async def scenario(world: FakeWorld) -> None:
         def prepare(endpoint: Endpoint) -> None:
@@ -271,15 +271,15 @@ def test_a_refused_handshake_ends_the_client(status: int, kind: type[Exception])
     in_fake_world(scenario)
 
 
-# Silence and nonsense.
+# Silence and malformed messages.
 
 
 def deafen(world: FakeWorld) -> None:
     world.endpoint.is_deaf = True
 
 
-def test_a_silent_server_is_given_up() -> None:
-    """No byte for CLIENT_INACTIVE_SECONDS: the socket is dropped and another one tried."""
+def test_a_silent_server_is_disconnected() -> None:
+    """After CLIENT_INACTIVE_SECONDS without a byte, the client opens another socket."""
 
     async def scenario(world: FakeWorld) -> tuple[float, str]:
         async with world.client() as client:
@@ -294,8 +294,8 @@ def test_a_silent_server_is_given_up() -> None:
     assert "sent nothing for 45 seconds" in reason
 
 
-def test_a_ping_is_a_sign_of_life() -> None:
-    """It moves the end of patience and does nothing else."""
+def test_a_ping_counts_as_activity() -> None:
+    """It has no other effect."""
 
     async def scenario(world: FakeWorld) -> float:
         async with world.client() as client:
@@ -311,8 +311,8 @@ def test_a_ping_is_a_sign_of_life() -> None:
     assert in_fake_world(scenario) == pytest.approx(160 + limits.CLIENT_INACTIVE_SECONDS, abs=0.1)
 
 
-def test_a_handshake_that_takes_too_long_is_given_up() -> None:
-    """A port that accepts and says nothing holds the client for HANDSHAKE_SECONDS only."""
+def test_a_slow_handshake_times_out() -> None:
+    """A port that accepts and sends nothing delays the client by HANDSHAKE_SECONDS only."""
 
     async def scenario(world: FakeWorld) -> float:
         def prepare(endpoint: Endpoint) -> None:
@@ -335,8 +335,8 @@ def test_a_handshake_that_takes_too_long_is_given_up() -> None:
         "\x00",
     ],
 )
-def test_nonsense_costs_the_socket_and_nothing_else(text: str) -> None:
-    """The client connects again; calls that wait are answered."""
+def test_a_malformed_message_closes_only_the_socket(text: str) -> None:
+    """The client reconnects, and pending calls are answered."""
 
     async def scenario(world: FakeWorld) -> ConnectionState:
         async with world.client() as client:
@@ -354,8 +354,8 @@ def test_nonsense_costs_the_socket_and_nothing_else(text: str) -> None:
     assert isinstance(state.last_error, UpdateRejected)
 
 
-def test_a_binary_frame_costs_the_socket() -> None:
-    """The protocol has text frames only."""
+def test_a_binary_frame_closes_the_socket() -> None:
+    """The protocol uses text frames only."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client:
@@ -369,7 +369,7 @@ def test_a_binary_frame_costs_the_socket() -> None:
 
 
 def test_a_message_in_fragments_is_one_message() -> None:
-    """Servers and proxies may split frames."""
+    """Servers and proxies may fragment messages."""
 
     async def scenario(world: FakeWorld) -> int:
         async with world.client() as client:
@@ -400,7 +400,7 @@ def test_a_message_in_fragments_is_one_message() -> None:
     ids=["close frame", "end of stream", "reset"],
 )
 def test_every_end_of_a_socket_is_followed_by_another(end: Callable[[FakeWorld], None]) -> None:
-    """However the server goes away."""
+    """However the server closes it."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client:
@@ -417,7 +417,7 @@ def test_every_end_of_a_socket_is_followed_by_another(end: Callable[[FakeWorld],
 
 
 def test_a_replaced_session_ends_the_client() -> None:
-    """Whoever waits gets the error, and no socket is opened any more."""
+    """Waiting callers get the error, and no further socket is opened."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client:
@@ -437,8 +437,8 @@ def test_a_replaced_session_ends_the_client() -> None:
     in_fake_world(scenario)
 
 
-def test_the_last_word_counts_even_when_it_comes_with_the_goodbye() -> None:
-    """A fatal error and the close frame may arrive in one read: the error is the reason, and its hint is kept."""
+def test_a_fatal_error_counts_if_it_arrives_with_the_close_frame() -> None:
+    """Both may arrive in one read; the error is the reason, and its hint is used."""
 
     async def scenario(world: FakeWorld) -> tuple[ConnectionState, float]:
         async with world.client() as client:
@@ -464,8 +464,8 @@ def test_the_last_word_counts_even_when_it_comes_with_the_goodbye() -> None:
 # Writing.
 
 
-def test_what_is_said_in_one_turn_leaves_in_one_write() -> None:
-    """A hundred calls are one packet, not a hundred."""
+def test_messages_of_one_loop_iteration_share_a_write() -> None:
+    """A hundred calls are one write."""
 
     async def scenario(world: FakeWorld) -> int:
         async with world.client() as client:
@@ -483,7 +483,7 @@ def test_what_is_said_in_one_turn_leaves_in_one_write() -> None:
 
 
 def test_a_slow_socket_is_not_flooded() -> None:
-    """While the transport holds more than it likes, the rest stays with the client, and goes when there is room."""
+    """While the transport's buffer is full, messages stay in the session; they follow when it drains."""
 
     async def scenario(world: FakeWorld) -> int:
         world.network.delay_seconds_max = 0.001
@@ -502,8 +502,8 @@ def test_a_slow_socket_is_not_flooded() -> None:
     assert in_fake_world(scenario) < 300_000
 
 
-def test_closing_says_goodbye() -> None:
-    """The server gets a close frame with code 1000."""
+def test_closing_sends_a_close_frame() -> None:
+    """With code 1000."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client:
@@ -515,8 +515,8 @@ def test_closing_says_goodbye() -> None:
     in_fake_world(scenario)
 
 
-def test_closing_does_not_wait_for_a_deaf_server() -> None:
-    """After CLOSE_SECONDS the socket is dropped."""
+def test_closing_does_not_wait_for_an_unresponsive_server() -> None:
+    """After CLOSE_SECONDS the socket is aborted."""
 
     async def scenario(world: FakeWorld) -> float:
         async with world.client() as client:
@@ -529,7 +529,7 @@ def test_closing_does_not_wait_for_a_deaf_server() -> None:
 
 
 def test_closing_while_waiting_to_dial_is_immediate() -> None:
-    """Nobody waits for a backoff to end."""
+    """It cancels the backoff."""
 
     async def scenario(world: FakeWorld) -> float:
         world.stop()
@@ -543,8 +543,8 @@ def test_closing_while_waiting_to_dial_is_immediate() -> None:
     assert in_fake_world(scenario) < 0.01
 
 
-def test_the_token_travels_in_the_first_message_only() -> None:
-    """Not in the URL, where logs would keep it."""
+def test_the_token_is_sent_in_the_first_message_only() -> None:
+    """Not in the URL, which servers and proxies log."""
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client("secret") as client:
@@ -558,11 +558,11 @@ def test_the_token_travels_in_the_first_message_only() -> None:
 
 @pytest.mark.parametrize("defective", ["next_message", "receive"])
 def test_a_defect_ends_the_client(defective: str) -> None:
-    """What waits fails with the reason, and no socket after another meets it again."""
+    """Pending calls fail with the reason, and the client does not reconnect, because the defect would recur."""
 
     async def scenario(world: FakeWorld) -> tuple[str, str, int]:
         client = world.client()
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it is told there, too
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the defect is reported there, too
         async with client:
             await until(client, "connected")
             setattr(client._session, defective, lambda *_: 1 // 0)

@@ -1,4 +1,4 @@
-"""Values to the types callers ask for."""
+"""Decoding of values to the requested types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Id(str, Generic[T]):
-    """As the functions' floor has it, which the client may not know."""
+    """An id class as in the functions, which the client may not import."""
 
     __slots__ = ()
 
@@ -35,8 +35,8 @@ class Row(msgspec.Struct):
     ratio: float
 
 
-def test_everything_a_document_can_have_survives() -> None:
-    """Wrapped values, ids of any class, whole floats."""
+def test_every_field_type_of_a_document_is_decoded() -> None:
+    """Wrapped values, ids of any class, integral floats."""
     row = {"owner": "abc", "size": Int64(2**62), "data": b"\x00\xff", "ratio": 2.0}
     found = decode_value(codec.encode([row]), list[Row], "m:f")
     assert found == [Row(owner=Id("abc"), size=Int64(2**62), data=b"\x00\xff", ratio=2.0)]
@@ -44,14 +44,14 @@ def test_everything_a_document_can_have_survives() -> None:
     assert type(found[0].size) is Int64
 
 
-def test_special_floats_survive() -> None:
-    """They travel in wrappers."""
+def test_special_floats_are_decoded() -> None:
+    """They are wrapped."""
     found = decode_value(codec.encode([math.inf, 1]), list[float], "m:f")
     assert found == [math.inf, 1.0]
 
 
 def test_untyped_values_are_plain() -> None:
-    """With `Any` there is nothing to check."""
+    """`Any` checks nothing."""
     value = {"a": [1, None, True, "x", b"y", Int64(3)]}
     assert decode_value(codec.encode(value), Any, "m:f") == value
 
@@ -60,26 +60,26 @@ def test_untyped_values_are_plain() -> None:
     ("value", "target"),
     [("x", int), (1, Id[int]), ([1], list[str]), ({}, Row), ("x", Int64), ({"b": b"x"}, dict[str, int]), (1, object())],
 )
-def test_what_does_not_fit_names_the_function(value: Any, target: Any) -> None:
-    """Whatever is wrong, with the value or with the type, it is one error."""
+def test_a_decode_error_names_the_function(value: Any, target: Any) -> None:
+    """Whether the value or the type is wrong."""
     with pytest.raises(DecodeError, match="m:f"):
         decode_value(codec.encode(value), target, "m:f")
 
 
-def test_text_is_no_bytes() -> None:
-    """Bytes travel in a wrapper, and a string beside one is not taken for base64."""
+def test_a_string_is_not_decoded_to_bytes() -> None:
+    """Bytes are wrapped; a string next to them is not treated as base64."""
     with pytest.raises(DecodeError):
         decode_value(codec.encode([b"x", "YWJj"]), list[bytes], "m:f")
 
 
 def test_equal_arguments_are_equal_bytes() -> None:
-    """Whatever the order of names, and 1.0 is 1."""
+    """Whatever the order of names; 1.0 equals 1."""
     assert encode_arguments({"b": 1.0, "a": None}) == encode_arguments({"a": None, "b": 1})
     assert encode_arguments(None) == encode_arguments({}) == b"{}"
 
 
-def test_results_are_decoded_to_what_functions_return() -> None:
-    """`tv.Rows[X]` and `tv.Page[X]`, with the rows in them as instances, wrapped values too."""
+def test_results_are_decoded_to_the_return_types_of_functions() -> None:
+    """`tv.Rows[X]` and `tv.Page[X]`, with their rows as instances of X."""
     json = b'[{"_id":"i","_creationTime":1,"text":"a","size":{"$integer":"BQAAAAAAAAA="}}]'
     rows = decode_value(json, tv.Rows[Line], "m:f")
     assert (rows[0].text, rows[0].size, rows[0].id) == ("a", 5, "i")

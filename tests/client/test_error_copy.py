@@ -1,4 +1,4 @@
-"""Errors anew for each one who raises them."""
+"""Copies of errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tinyvex.errors import ClientClosed, RemoteError, TinyvexError, TooManyQueri
         TooManyQueries("full", limit=3),
     ],
 )
-def test_a_fresh_error_is_the_same_and_another(error: TinyvexError) -> None:
-    """Name, sentence, data, fault and retry are kept; the traceback is not shared."""
+def test_a_copy_is_equal_but_has_no_traceback(error: TinyvexError) -> None:
+    """Name, message, data, fault and retry are the same."""
     again = copy_error(error)
     assert again is not error
     assert type(again) is type(error)

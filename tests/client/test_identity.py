@@ -1,4 +1,4 @@
-"""Who a client speaks for, step by step: a fake of nothing, only what was said and what follows."""
+"""The client's identity, step by step."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def notice(version: int, *, attempted: bool = False) -> wire.AuthErrorParams:
     return wire.AuthErrorParams(error=REFUSAL, base_version=version, auth_update_attempted=attempted)
 
 
-def said(identity: ClientIdentity) -> tuple[int, str, str | None] | None:
+def sent(identity: ClientIdentity) -> tuple[int, str, str | None] | None:
     params = identity.next_params()
     return None if params is None else (params.base_version, params.kind, params.token)
 
 
 @pytest.fixture
 def opened() -> ClientIdentity:
-    """With a source, on a new socket."""
+    """An identity with a source, on a new socket."""
     identity = ClientIdentity()
     identity.set_source(has_source=True)
     identity.opened()
@@ -43,45 +43,45 @@ def opened() -> ClientIdentity:
 
 
 @pytest.fixture
-def speaking(opened: ClientIdentity) -> ClientIdentity:
-    """For Ada, at version 1."""
+def authenticated(opened: ClientIdentity) -> ClientIdentity:
+    """An identity that is authenticated as Ada, at version 1."""
     opened.supply(ADA)
-    assert said(opened) == (0, "user", ADA)
+    assert sent(opened) == (0, "user", ADA)
     opened.receive_answer(None)
     return opened
 
 
-def test_without_a_source_nothing_is_said() -> None:
-    """A client without users wants nothing and holds nothing up."""
+def test_without_a_source_nothing_is_sent() -> None:
+    """A client without users needs no token and blocks nothing."""
     identity = ClientIdentity()
     identity.set_source(has_source=False)
     identity.opened()
-    assert (identity.wants_token, identity.blocks_sending, said(identity)) == (False, False, None)
+    assert (identity.wants_token, identity.blocks_sending, sent(identity)) == (False, False, None)
 
 
 def test_everything_waits_until_the_answer(opened: ClientIdentity) -> None:
-    """S-83: from the opening of a socket to the answer, nothing else is said."""
+    """S-83: between the opening of the socket and the answer, nothing else is sent."""
     assert opened.wants_token
     held = [opened.blocks_sending]
     opened.supply(ADA)
     held.append(opened.blocks_sending)
-    said(opened)
+    sent(opened)
     held.append(opened.blocks_sending)
     opened.receive_answer(None)
     assert (held, opened.blocks_sending) == ([True, True, True], False)
 
 
-def test_nobody_needs_no_message(opened: ClientIdentity) -> None:
-    """A new socket speaks for nobody already."""
+def test_an_anonymous_client_sends_no_message(opened: ClientIdentity) -> None:
+    """A new socket is anonymous."""
     opened.supply(None)
-    assert (said(opened), opened.blocks_sending, opened.failure) == (None, False, None)
+    assert (sent(opened), opened.blocks_sending, opened.failure) == (None, False, None)
 
 
-def test_a_refused_token_is_asked_for_once_more(opened: ClientIdentity) -> None:
-    """The source may have kept an old one; twice is enough."""
+def test_the_source_is_asked_once_more_after_a_refusal(opened: ClientIdentity) -> None:
+    """It may have cached an old token; a second refusal is final."""
     for wanted in (True, False):
         opened.supply(ADA)
-        said(opened)
+        sent(opened)
         opened.receive_answer(REFUSAL)
         assert (opened.wants_token, opened.blocks_sending) == (wanted, wanted)
     assert opened.failure is not None
@@ -89,143 +89,148 @@ def test_a_refused_token_is_asked_for_once_more(opened: ClientIdentity) -> None:
 
 
 def test_the_notice_of_a_refusal_changes_nothing(opened: ClientIdentity) -> None:
-    """The answer has said it: the notice is for others."""
+    """The answer has already reported it."""
     opened.supply(ADA)
-    said(opened)
+    sent(opened)
     opened.receive_answer(REFUSAL)
     opened.receive_auth_error(notice(0, attempted=True))
     opened.supply(ADA_AGAIN)
-    assert said(opened) == (0, "user", ADA_AGAIN)
+    assert sent(opened) == (0, "user", ADA_AGAIN)
 
 
-def test_a_failing_source_leaves_nobody(opened: ClientIdentity) -> None:
-    """The client goes on, and tells why."""
+def test_a_failing_source_leaves_the_client_anonymous(opened: ClientIdentity) -> None:
+    """The client continues and reports the failure."""
     opened.fail(Unauthenticated("broken"))
-    assert (opened.wants_token, opened.blocks_sending, said(opened)) == (False, False, None)
+    assert (opened.wants_token, opened.blocks_sending, sent(opened)) == (False, False, None)
     assert str(opened.failure) == "broken"
 
 
-def test_a_renewal_holds_nothing_up(speaking: ClientIdentity) -> None:
-    """The token before it still holds."""
-    speaking.renew()
-    assert (speaking.wants_token, speaking.blocks_sending) == (True, False)
-    speaking.supply(ADA_AGAIN)
-    assert (said(speaking), speaking.blocks_sending) == ((1, "user", ADA_AGAIN), False)
-    speaking.receive_answer(None)
-    assert speaking.token == ADA_AGAIN
+def test_a_renewal_blocks_nothing(authenticated: ClientIdentity) -> None:
+    """The previous token is still valid."""
+    authenticated.renew()
+    assert (authenticated.wants_token, authenticated.blocks_sending) == (True, False)
+    authenticated.supply(ADA_AGAIN)
+    assert (sent(authenticated), authenticated.blocks_sending) == ((1, "user", ADA_AGAIN), False)
+    authenticated.receive_answer(None)
+    assert authenticated.token == ADA_AGAIN
 
 
-def test_a_renewal_that_fails_takes_nothing_away(speaking: ClientIdentity) -> None:
-    """The token before it holds until it ends, though the failure is told."""
-    speaking.renew()
-    speaking.fail(Unauthenticated("broken"))
-    assert (speaking.token, speaking.blocks_sending, said(speaking)) == (ADA, False, None)
-    assert speaking.failure is not None
+def test_a_failed_renewal_keeps_the_token(authenticated: ClientIdentity) -> None:
+    """The failure is reported; the previous token is valid until it expires."""
+    authenticated.renew()
+    authenticated.fail(Unauthenticated("broken"))
+    assert (authenticated.token, authenticated.blocks_sending, sent(authenticated)) == (ADA, False, None)
+    assert authenticated.failure is not None
 
 
-def test_the_end_of_a_token_asks_for_another(speaking: ClientIdentity) -> None:
-    """S-85: from the version that the notice has."""
-    speaking.receive_auth_error(notice(2))
-    assert (speaking.wants_token, speaking.blocks_sending) == (True, True)
-    speaking.supply(ADA_AGAIN)
-    assert said(speaking) == (2, "user", ADA_AGAIN)
-    speaking.receive_answer(None)
-    assert speaking.failure is None
+def test_an_expired_token_is_replaced(authenticated: ClientIdentity) -> None:
+    """S-85: from the version in the notice."""
+    authenticated.receive_auth_error(notice(2))
+    assert (authenticated.wants_token, authenticated.blocks_sending) == (True, True)
+    authenticated.supply(ADA_AGAIN)
+    assert sent(authenticated) == (2, "user", ADA_AGAIN)
+    authenticated.receive_answer(None)
+    assert authenticated.failure is None
 
 
-def test_a_renewal_may_cross_the_end(speaking: ClientIdentity) -> None:
-    """S-87: first the version of the end counts, then one more with the answer; no other token is asked for."""
-    speaking.renew()
-    speaking.supply(ADA_AGAIN)
-    said(speaking)
-    speaking.receive_auth_error(notice(2))
-    assert not speaking.wants_token
-    speaking.receive_answer(None)
-    speaking.set_source(has_source=False)
-    assert said(speaking) == (3, "none", None)
+def test_a_renewal_may_cross_the_expiry(authenticated: ClientIdentity) -> None:
+    """S-87: the notice counts first, then the answer adds one version; no other token is requested."""
+    authenticated.renew()
+    authenticated.supply(ADA_AGAIN)
+    sent(authenticated)
+    authenticated.receive_auth_error(notice(2))
+    assert not authenticated.wants_token
+    authenticated.receive_answer(None)
+    authenticated.set_source(has_source=False)
+    assert sent(authenticated) == (3, "none", None)
 
 
-def test_signing_out_goes_first(speaking: ClientIdentity) -> None:
-    """Nothing that comes later is said by who was signed in."""
-    speaking.set_source(has_source=False)
-    assert speaking.blocks_sending
-    assert said(speaking) == (1, "none", None)
-    speaking.receive_answer(None)
-    assert (said(speaking), speaking.token, speaking.wants_token, speaking.blocks_sending) == (None, None, False, False)
+def test_signing_out_precedes_other_messages(authenticated: ClientIdentity) -> None:
+    """Nothing later is sent under the old identity."""
+    authenticated.set_source(has_source=False)
+    assert authenticated.blocks_sending
+    assert sent(authenticated) == (1, "none", None)
+    authenticated.receive_answer(None)
+    assert (sent(authenticated), authenticated.token, authenticated.wants_token, authenticated.blocks_sending) == (
+        None,
+        None,
+        False,
+        False,
+    )
 
 
-def test_signing_out_waits_for_an_answer_under_way(opened: ClientIdentity) -> None:
-    """Who was about to be signed in is signed out again."""
+def test_signing_out_waits_for_a_pending_answer(opened: ClientIdentity) -> None:
+    """The user who is about to be signed in is signed out again."""
     opened.supply(ADA)
-    said(opened)
+    sent(opened)
     opened.set_source(has_source=False)
-    assert (said(opened), opened.blocks_sending) == (None, True)
+    assert (sent(opened), opened.blocks_sending) == (None, True)
     opened.receive_answer(None)
-    assert said(opened) == (1, "none", None)
+    assert sent(opened) == (1, "none", None)
 
 
-def test_a_refusal_for_a_source_that_is_gone_is_not_told(opened: ClientIdentity) -> None:
-    """It says nothing about the one that is asked now."""
+def test_a_refusal_for_a_replaced_source_is_not_reported(opened: ClientIdentity) -> None:
+    """It says nothing about the current source."""
     opened.supply(ADA)
-    said(opened)
+    sent(opened)
     opened.set_source(has_source=False)
     opened.receive_answer(REFUSAL)
-    assert (opened.failure, said(opened), opened.blocks_sending) == (None, None, False)
+    assert (opened.failure, sent(opened), opened.blocks_sending) == (None, None, False)
 
 
-def test_another_source_signs_out_and_asks(speaking: ClientIdentity) -> None:
-    """Until it has answered, nobody speaks, and nothing is said."""
-    speaking.set_source(has_source=True)
-    assert said(speaking) == (1, "none", None)
-    speaking.receive_answer(None)
-    assert (speaking.wants_token, speaking.blocks_sending) == (True, True)
-    speaking.supply(ADA_AGAIN)
-    assert said(speaking) == (2, "user", ADA_AGAIN)
+def test_another_source_signs_out_and_asks(authenticated: ClientIdentity) -> None:
+    """Until it has answered, the client is anonymous and sends nothing."""
+    authenticated.set_source(has_source=True)
+    assert sent(authenticated) == (1, "none", None)
+    authenticated.receive_answer(None)
+    assert (authenticated.wants_token, authenticated.blocks_sending) == (True, True)
+    authenticated.supply(ADA_AGAIN)
+    assert sent(authenticated) == (2, "user", ADA_AGAIN)
 
 
-def test_a_source_that_turns_to_nobody_signs_out(speaking: ClientIdentity) -> None:
-    """None from the source is as good as no source."""
-    speaking.renew()
-    speaking.supply(None)
-    assert said(speaking) == (1, "none", None)
+def test_a_source_that_returns_none_signs_out(authenticated: ClientIdentity) -> None:
+    """As if there were no source."""
+    authenticated.renew()
+    authenticated.supply(None)
+    assert sent(authenticated) == (1, "none", None)
 
 
-def test_a_client_is_one_users(speaking: ClientIdentity) -> None:
-    """S-86: mutations that are not finished are of the first one; also on the next socket, another is not tried."""
-    speaking.lost()
-    speaking.opened()
-    speaking.supply(BOB)
-    assert (said(speaking), speaking.blocks_sending) == (None, False)
-    assert speaking.failure is not None
-    assert speaking.failure.name == "SessionIdentity"
+def test_a_client_belongs_to_one_user(authenticated: ClientIdentity) -> None:
+    """S-86: unfinished mutations are the first user's; a token of another user is not sent, on later sockets neither."""
+    authenticated.lost()
+    authenticated.opened()
+    authenticated.supply(BOB)
+    assert (sent(authenticated), authenticated.blocks_sending) == (None, False)
+    assert authenticated.failure is not None
+    assert authenticated.failure.name == "SessionIdentity"
 
 
-def test_a_session_of_somebody_else_is_not_asked_again(opened: ClientIdentity) -> None:
+def test_the_source_is_not_asked_again_if_the_session_is_anothers(opened: ClientIdentity) -> None:
     """S-86: another token of the same user would be refused, too."""
     opened.supply(ADA)
-    said(opened)
+    sent(opened)
     opened.receive_answer(OTHER_USER)
     assert (opened.wants_token, opened.blocks_sending) == (False, False)
 
 
-def test_a_new_socket_begins_anew(speaking: ClientIdentity) -> None:
-    """Versions and tokens are a socket's own."""
-    speaking.lost()
-    assert not speaking.wants_token
-    speaking.opened()
-    assert (speaking.wants_token, speaking.blocks_sending) == (True, True)
-    speaking.supply(ADA)
-    assert said(speaking) == (0, "user", ADA)
+def test_a_new_socket_starts_anonymous(authenticated: ClientIdentity) -> None:
+    """Versions and tokens belong to a socket."""
+    authenticated.lost()
+    assert not authenticated.wants_token
+    authenticated.opened()
+    assert (authenticated.wants_token, authenticated.blocks_sending) == (True, True)
+    authenticated.supply(ADA)
+    assert sent(authenticated) == (0, "user", ADA)
 
 
 @pytest.mark.parametrize("text", ["", "a", "a.b", "a.!.c", f"a.{part([1])}.c", f"a.{part(b'[' * 4000)}.c", "a.é.c"])
-def test_what_is_no_token_says_nothing(text: str) -> None:
-    """Only the server decides what is a token."""
+def test_a_malformed_token_has_no_claims(text: str) -> None:
+    """Only the server decides whether a token is valid."""
     assert token_claims(text) == {}
 
 
-def test_an_administrator_acts_as_somebody(opened: ClientIdentity) -> None:
-    """What is said has the admin token and the claims, encoded; everything else waits for the answer."""
+def test_an_administrator_acts_as_a_user(opened: ClientIdentity) -> None:
+    """The message has the admin token and the encoded claims; everything else waits for the answer."""
     opened.supply(ActingAs("secret", {"subject": "ada", "age": Int64(7)}))
     params = opened.next_params()
     assert params is not None
@@ -236,11 +241,11 @@ def test_an_administrator_acts_as_somebody(opened: ClientIdentity) -> None:
     assert not opened.blocks_sending
 
 
-def test_an_administrator_acts_as_the_same_on_every_socket(opened: ClientIdentity) -> None:
-    """Else what was meant for somebody would be asked as nobody after a lost connection."""
+def test_an_administrator_acts_as_the_same_user_on_every_socket(opened: ClientIdentity) -> None:
+    """Otherwise calls meant for a user would run as another after a lost connection."""
     for _ in range(3):
         opened.supply(ActingAs("secret", {"subject": "ada"}))
-        assert said(opened) == (0, "admin", "secret")
+        assert sent(opened) == (0, "admin", "secret")
         opened.receive_answer(None)
         assert (opened.failure, opened.token) == (None, "secret")
         opened.lost()
@@ -248,13 +253,13 @@ def test_an_administrator_acts_as_the_same_on_every_socket(opened: ClientIdentit
 
 
 def test_claims_are_values() -> None:
-    """What cannot be sent is refused before it is tried."""
+    """Claims that cannot be sent are refused when the source creates them."""
     with pytest.raises(InvalidValue):
         ActingAs("secret", {"subject": object()})
 
 
 def test_acting_as_another_needs_another_client(opened: ClientIdentity) -> None:
-    """A session is its first identity's, an administrator's too."""
+    """An administrator's session belongs to its first identity, too."""
     opened.supply(ActingAs("secret", {"subject": "ada"}))
     opened.next_params()
     opened.receive_answer(None)

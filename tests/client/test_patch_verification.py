@@ -1,4 +1,4 @@
-"""What patches made is compared with fresh queries; what disagrees is counted and asked for again."""
+"""Verification of patches: patched results are compared with fresh queries; differences are counted and repaired."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ GREETING = {
 
 
 class Served:
-    """A verifying client with one query that holds [1], and its server."""
+    """A verifying client with one query whose result is [1], and its server."""
 
     def __init__(self) -> None:
         self.client = ClientState("session-1", verify=True)
@@ -29,29 +29,29 @@ class Served:
         self.listen()
         self.answer(self.asked.pop(), {})
         self.version = {"querySet": 0, "identity": 0, "ts": 0}
-        self.tell({"type": "QueryUpdated", "queryId": 0, "hash": "h0", "value": [1]}, query_set=1)
+        self.transition({"type": "QueryUpdated", "queryId": 0, "hash": "h0", "value": [1]}, query_set=1)
         self.client.events()
 
     def listen(self) -> None:
-        """Take what the client says."""
+        """Read the messages that the client sends."""
         while (message := self.client.next_message()) is not None:
             self.asked.append(json.loads(message))
 
     def answer(self, request: dict[str, Any], result: object) -> None:
-        """Answer one request."""
+        """Answer a request."""
         self.client.receive(msgspec.json.encode({"jsonrpc": "2.0", "id": request["id"], "result": result}))
         self.listen()
 
     def answer_check(self, value: object) -> None:
-        """Answer the one-shot query that the client asked."""
+        """Answer the one-shot query that the client sent."""
         [request] = self.asked
         self.asked.clear()
         assert request["method"] == "tinyvex/query"
         assert request["params"]["ts"] == self.version["ts"]
         self.answer(request, {"value": value, "ts": request["params"]["ts"], "logLines": []})
 
-    def tell(self, modification: dict[str, Any], query_set: int = 1) -> None:
-        """A transition, one `ts` on."""
+    def transition(self, modification: dict[str, Any], query_set: int = 1) -> None:
+        """Send a transition to the next `ts`."""
         end = {**self.version, "querySet": query_set, "ts": self.version["ts"] + 1}
         params = {"startVersion": self.version, "endVersion": end, "modifications": [modification]}
         self.version = end
@@ -59,28 +59,28 @@ class Served:
         self.listen()
 
     def patch(self, hash_: str = "h1") -> None:
-        """The query's result becomes [1, 2], by patch."""
+        """Change the query's result to [1, 2], by a patch."""
         operations = [{"op": "add", "path": "/1", "value": 2}]
-        self.tell({"type": "QueryUpdated", "queryId": 0, "hash": hash_, "patch": operations})
+        self.transition({"type": "QueryUpdated", "queryId": 0, "hash": hash_, "patch": operations})
 
 
 def test_a_result_that_a_fresh_query_agrees_with_passes() -> None:
-    """It is asked for at the `ts` of the transition."""
+    """The fresh query reads the `ts` of the transition."""
     served = Served()
     served.patch()
     served.answer_check([1, 2])
     assert (served.client.counters.checks_passed, served.client.counters.checks_failed) == (1, 0)
 
 
-def test_whole_values_are_not_checked() -> None:
-    """There is nothing that patches could have spoilt."""
+def test_full_values_are_not_checked() -> None:
+    """They do not depend on patches."""
     served = Served()
-    served.tell({"type": "QueryUpdated", "queryId": 0, "hash": "h1", "value": [2]})
+    served.transition({"type": "QueryUpdated", "queryId": 0, "hash": "h1", "value": [2]})
     assert served.asked == []
 
 
-def test_a_result_that_disagrees_is_asked_for_whole() -> None:
-    """And shown when it has come, though its hash is the one held."""
+def test_a_different_result_requests_the_full_value() -> None:
+    """The full value is shown, although its hash equals the old one."""
     served = Served()
     served.patch()
     served.client.events()
@@ -89,13 +89,13 @@ def test_a_result_that_disagrees_is_asked_for_whole() -> None:
     [request] = served.asked
     assert [change["type"] for change in request["params"]["modifications"]] == ["Remove", "Add"]
     assert request["params"]["modifications"][1]["resume"] is None
-    served.tell({"type": "QueryUpdated", "queryId": 0, "hash": "h1", "value": [1, 3]}, query_set=2)
+    served.transition({"type": "QueryUpdated", "queryId": 0, "hash": "h1", "value": [1, 3]}, query_set=2)
     assert served.query.shown == QueryValue(b"[1,3]")
     assert ResultsChanged([0]) in served.client.events()
 
 
-def test_checks_are_nobodys_calls() -> None:
-    """No event tells of them: answered, failed, lost or closed."""
+def test_checks_cause_no_events() -> None:
+    """Whether they are answered, fail, are lost or closed."""
     served = Served()
     served.patch()
     served.answer_check([1, 2])
@@ -110,8 +110,8 @@ def test_checks_are_nobodys_calls() -> None:
     assert served.client.counters.checks_failed == 0
 
 
-def test_other_calls_are_completed_beside_checks() -> None:
-    """A one-shot query of the user is told of as ever."""
+def test_other_calls_complete_during_checks() -> None:
+    """The events of a one-shot query are unaffected."""
     served = Served()
     served.client.call(CallKind.QUERY, "m:g", b"{}")
     served.listen()
@@ -119,8 +119,8 @@ def test_other_calls_are_completed_beside_checks() -> None:
     assert [type(event) for event in served.client.events()] == [Completed]
 
 
-def test_what_disagreed_is_not_offered_in_resume() -> None:
-    """The socket is lost before the whole value has come: the server would say that it is right."""
+def test_a_different_result_is_not_offered_in_resume() -> None:
+    """Otherwise the server would confirm it on the next socket."""
     served = Served()
     served.patch()
     served.answer_check([1, 3])

@@ -1,4 +1,4 @@
-"""The query set, by itself: what is sent, staged, settled, shown."""
+"""The query set by itself: modifications sent, results staged, applied and shown."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def updated(query_id: int, json: bytes) -> QueryUpdated:
     return QueryUpdated(query_id=query_id, hash=f"hash of {json.decode()}", value=Raw(json))
 
 
-def test_removals_go_before_additions() -> None:
-    """So that there is room for them."""
+def test_removals_precede_additions() -> None:
+    """So that the server has room for the additions."""
     queries = QuerySet(PatchCounters())
     old = queries.subscribe("m:old", b"{}")
     queries.next_modifications(1, MANY, MANY)
@@ -31,20 +31,20 @@ def test_removals_go_before_additions() -> None:
 
 
 def test_a_message_has_no_more_changes_than_the_protocol_allows() -> None:
-    """The rest goes into the next."""
+    """The next message has the others."""
     queries = QuerySet(PatchCounters())
     for number in range(MODIFICATIONS_PER_MESSAGE_MAX):
         queries.subscribe(f"m:{number}", b"{}")
     queries.next_modifications(1, MANY, 16 * MANY)
     for number in range(MODIFICATIONS_PER_MESSAGE_MAX):
         queries.release(number)
-    # Removed but unsent ones count: nobody gets more than the bound by being quick.
+    # Queries whose removal is not sent yet count, too.
     assert len(queries.next_modifications(1, MANY, MANY)) == MODIFICATIONS_PER_MESSAGE_MAX
     assert not queries.has_unsent
 
 
-def test_what_is_staged_is_not_shown_before_it_is_settled() -> None:
-    """All of it appears in one step."""
+def test_staged_results_are_not_shown_before_they_are_applied() -> None:
+    """All of them appear in one step."""
     queries = QuerySet(PatchCounters())
     one, other = queries.subscribe("m:one", b"{}"), queries.subscribe("m:other", b"{}")
     queries.next_modifications(1, MANY, MANY)
@@ -56,7 +56,7 @@ def test_what_is_staged_is_not_shown_before_it_is_settled() -> None:
     assert (one.shown, other.shown) == (QueryValue(b"1"), QueryValue(b"2"))
 
 
-def test_the_same_bytes_again_are_no_change() -> None:
+def test_an_equal_value_is_not_a_change() -> None:
     """Even under another hash."""
     queries = QuerySet(PatchCounters())
     query = queries.subscribe("m:f", b"{}")
@@ -68,8 +68,8 @@ def test_the_same_bytes_again_are_no_change() -> None:
     assert query.revision == 1
 
 
-def test_a_layer_shows_over_the_result_and_goes_without_trace() -> None:
-    """Also where there was no result beneath: then nothing is shown again."""
+def test_an_optimistic_layer_covers_the_result_until_it_is_dropped() -> None:
+    """If there was no result beneath, nothing is shown again."""
     queries = QuerySet(PatchCounters())
     query = queries.subscribe("m:f", b"{}")
     queries.next_modifications(1, MANY, MANY)
@@ -81,8 +81,8 @@ def test_a_layer_shows_over_the_result_and_goes_without_trace() -> None:
     assert queries.show({}) == [0]
 
 
-def test_the_offer_to_resume_is_the_result_and_the_ts_it_was_right_at() -> None:
-    """A socket that never settled does not move that `ts`; a failed query has nothing to offer."""
+def test_resume_offers_the_result_and_the_ts_at_which_it_was_current() -> None:
+    """A socket that never became consistent does not change that `ts`; a failed query offers nothing."""
     queries = QuerySet(PatchCounters())
     queries.subscribe("m:f", b"{}")
     queries.next_modifications(1, MANY, MANY)
@@ -99,7 +99,7 @@ def test_the_offer_to_resume_is_the_result_and_the_ts_it_was_right_at() -> None:
 
 
 def test_unchanged_keeps_the_result() -> None:
-    """The hash is the one that was offered."""
+    """The hash must be the one that was offered."""
     queries = QuerySet(PatchCounters())
     query = queries.subscribe("m:f", b"{}")
     queries.next_modifications(1, MANY, MANY)
@@ -116,8 +116,8 @@ def test_unchanged_keeps_the_result() -> None:
     ("data", "same"),
     [({"requestId": "other"}, True), ({"requestId": "r", "appData": 1}, False)],
 )
-def test_when_two_failures_are_the_same(data: dict[str, object], same: bool) -> None:
-    """The server's request id is of no interest; the app's data is."""
+def test_equality_of_failures(data: dict[str, object], same: bool) -> None:
+    """The server's request id is ignored; the app's data is compared."""
     one = RemoteError("no", number=1206, name="AppError", details={"requestId": "r"})
     other = RemoteError("no", number=1206, name="AppError", details=data)
     assert (QueryFailure(one) == QueryFailure(other)) is same
@@ -129,8 +129,8 @@ def patched(query_id: int, patch: bytes, hash_: str = "h2") -> QueryUpdated:
     return QueryUpdated(query_id=query_id, hash=hash_, patch=Raw(patch))
 
 
-def doubting() -> tuple[QuerySet, PatchCounters]:
-    """Two queries that hold 1 and 2; a patch of the first did not fit."""
+def repairing() -> tuple[QuerySet, PatchCounters]:
+    """Return two queries with the results 1 and 2; a patch of the first one did not apply."""
     counters = PatchCounters()
     queries = QuerySet(counters)
     for name in ("one", "other"):
@@ -143,9 +143,9 @@ def doubting() -> tuple[QuerySet, PatchCounters]:
     return queries, counters
 
 
-def test_a_patch_that_does_not_fit_is_counted_and_asked_for_whole() -> None:
-    """By removing the query and adding it again in one message, without an offer to resume."""
-    queries, counters = doubting()
+def test_a_patch_that_does_not_apply_requests_the_full_value() -> None:
+    """By removing the query and adding it again in one message, without `resume`."""
+    queries, counters = repairing()
     assert (counters.values_received, counters.patches_applied, counters.patches_failed) == (2, 0, 1)
     assert queries.awaits_full_values
     remove, add = queries.next_modifications(2, MANY, MANY)
@@ -155,9 +155,9 @@ def test_a_patch_that_does_not_fit_is_counted_and_asked_for_whole() -> None:
     assert not queries.has_unsent
 
 
-def test_what_was_on_its_way_about_a_doubted_query_is_ignored() -> None:
-    """Until its value has come; then patches build on that."""
-    queries, counters = doubting()
+def test_updates_before_the_full_value_are_ignored() -> None:
+    """Later patches build on the full value."""
+    queries, counters = repairing()
     queries.next_modifications(2, MANY, MANY)
     queries.stage(patched(0, b'[{"op":"replace","path":"","value":7}]'), 1)
     queries.check_full_values(1)
@@ -171,30 +171,30 @@ def test_what_was_on_its_way_about_a_doubted_query_is_ignored() -> None:
     assert counters.patches_failed == 1
 
 
-def test_a_doubted_query_that_is_let_go_is_removed_and_not_asked_for() -> None:
-    """And the doubt goes with it."""
-    queries, _ = doubting()
+def test_a_released_query_does_not_request_its_full_value() -> None:
+    """It is removed, and its request is dropped."""
+    queries, _ = repairing()
     queries.release(0)
     assert [type(change) for change in queries.next_modifications(2, MANY, MANY)] == [QueryRemove]
     assert not queries.awaits_full_values
 
 
-def test_a_lost_socket_takes_doubts_along() -> None:
-    """What is held was right at its `ts`, and is offered with it."""
-    queries, _ = doubting()
+def test_a_lost_socket_drops_requests_for_full_values() -> None:
+    """The result was current at its `ts`, and is offered with it."""
+    queries, _ = repairing()
     queries.mark_all_unsent(5)
     assert not queries.awaits_full_values
     adds = queries.next_modifications(1, MANY, MANY)
     assert [add.resume is not None for add in adds if isinstance(add, QueryAdd)] == [True, True]
 
 
-def test_many_doubts_go_in_several_messages() -> None:
-    """A query's removal and its return are never parted."""
+def test_many_requests_for_full_values_are_split() -> None:
+    """The removal and the addition of a query stay in one message."""
     queries = QuerySet(PatchCounters())
     for number in range(3):
         queries.subscribe(f"q{number}", b"{}")
     queries.next_modifications(1, MANY, MANY)
     for number in range(3):
-        queries.stage(patched(number, b"[]"), 1)  # of nothing that is held
+        queries.stage(patched(number, b"[]"), 1)  # without a result to apply it to
     sent = [[change.query_id for change in queries.next_modifications(2 + turn, MANY, 1_200)] for turn in range(2)]
     assert sent == [[0, 0, 1, 1], [2, 2]]

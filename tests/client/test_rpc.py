@@ -1,4 +1,4 @@
-"""The client's frames are what the server reads, and its answers what the client reads."""
+"""JSON-RPC on a client's socket: the server reads the client's messages, and the client reads the answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_calls_are_read_by_the_server(kind: CallKind, message: type) -> None:
     assert bytes(decoded.params.args) == b'{"a":1}'  # type: ignore[union-attr]
 
 
-def test_a_call_is_never_longer_than_was_reckoned() -> None:
+def test_a_call_is_never_longer_than_its_estimate() -> None:
     """Even with the largest numbers and a path that has to be escaped."""
     for kind in CallKind:
         for path in ("m:f", "\x01" * 512, '"' * 512, "ü" * 512):
@@ -32,14 +32,14 @@ def test_a_call_is_never_longer_than_was_reckoned() -> None:
 
 
 def test_answers_are_read() -> None:
-    """An action's has no `ts`."""
+    """An action's answer has no `ts`."""
     assert rpc.decode_answer(CallKind.MUTATION, b'{"value":[1],"ts":5,"logLines":["x"]}') == Answer(b"[1]", ("x",), 5)
     assert rpc.decode_answer(CallKind.ACTION, b'{"value":null,"logLines":[]}') == Answer(b"null", ())
 
 
 @pytest.mark.parametrize("result", [None, b"{}", b"[]", b'{"value":1,"ts":-1,"logLines":[]}'])
-def test_what_is_no_answer_is_rejected(result: bytes | None) -> None:
-    """The socket is of no more use."""
+def test_a_malformed_answer_is_rejected(result: bytes | None) -> None:
+    """The socket must be closed."""
     with pytest.raises(UpdateRejected):
         rpc.decode_answer(CallKind.MUTATION, result)
     with pytest.raises(UpdateRejected):

@@ -1,4 +1,4 @@
-"""Whom a client believes: authorities, one of its own, or one certificate; and what it does when it does not."""
+"""Verification of servers: public authorities, an authority of one's own, a pinned certificate; and failures."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": lambda: importlib.import_m
 
 @pytest.fixture
 def made(tmp_path: Path) -> Certificates:
-    """Certificates for this test."""
+    """Create certificates for this test."""
     return Certificates(tmp_path / "certificates")
 
 
 def colons(fingerprint: str) -> str:
-    """As openssl prints it."""
+    """Format a fingerprint as openssl prints it."""
     digits = fingerprint.removeprefix("sha256:").upper()
     return "SHA256:" + ":".join(digits[place : place + 2] for place in range(0, 64, 2))
 
 
 def on_loop(name: str, main: Callable[[], Any]) -> None:
-    """Run a test's coroutine on this kind of loop."""
+    """Run a test's coroutine on this kind of event loop."""
     if name == "uvloop":
         pytest.importorskip("uvloop")
     with asyncio.Runner(loop_factory=LOOPS[name]) as runner:
@@ -46,7 +46,7 @@ def on_loop(name: str, main: Callable[[], Any]) -> None:
 
 
 async def ask(made: Certificates, tls: Tls, host: str = "127.0.0.1") -> tuple[Any, Server]:
-    """The answer of a server with these certificates, or why it is not believed; and the server, which has stopped."""
+    """Start a server with these certificates, connect, and stop it; return the answer or the error, and the server."""
     folder = made.authority.parent
     (folder / "app.py").write_text(APP, "utf-8")
     pair = TlsOptions(made.certificate, made.key)
@@ -72,7 +72,7 @@ async def ask(made: Certificates, tls: Tls, host: str = "127.0.0.1") -> tuple[An
     ],
     ids=["path", "text", "fingerprint", "with colons", "context"],
 )
-def test_a_server_that_proves_itself_is_believed(made: Certificates, loop: str, tls: Callable[..., Tls]) -> None:
+def test_a_trusted_server_is_accepted(made: Certificates, loop: str, tls: Callable[..., Tls]) -> None:
     """By a file of authorities, a fingerprint in either spelling, or a context."""
 
     async def main() -> None:
@@ -97,10 +97,10 @@ def test_a_server_that_proves_itself_is_believed(made: Certificates, loop: str, 
     ],
     ids=["unknown authority", "other address", "other name", "other certificate"],
 )
-def test_a_server_that_does_not_is_asked_once_and_told_nothing(
+def test_an_untrusted_server_is_dialled_once_and_sent_nothing(
     tmp_path: Path, loop: str, tls: Callable[..., Tls], host: str, sentence: str
 ) -> None:
-    """Every call says what is wrong; there is no second try, and not one byte of WebSocket was sent."""
+    """Every call raises the reason; there is no retry, and no byte of WebSocket was sent."""
     made = Certificates(tmp_path / "certificates", "database.example")
 
     async def main() -> None:
@@ -113,9 +113,9 @@ def test_a_server_that_does_not_is_asked_once_and_told_nothing(
     on_loop(loop, main)
 
 
-async def test_a_server_without_tls_is_no_server_for_wss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client says that nobody answers in TLS, and tries again: the server may be starting anew with it."""
-    monkeypatch.setattr(limits, "HANDSHAKE_SECONDS", 0.2)  # the other side waits for a line's end
+async def test_a_server_without_tls_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be about to restart with TLS."""
+    monkeypatch.setattr(limits, "HANDSHAKE_SECONDS", 0.2)  # the server waits for the end of a line
     (tmp_path / "app.py").write_text(APP, "utf-8")
     async with Server(ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")) as server:
         with anyio.fail_after(20):
@@ -127,20 +127,20 @@ async def test_a_server_without_tls_is_no_server_for_wss(tmp_path: Path, monkeyp
 
 
 def test_tls_is_for_wss() -> None:
-    """Who pins a certificate and mistypes the URL must not go on unencrypted."""
+    """A pinned certificate with a mistyped URL must not lead to an unencrypted connection."""
     with pytest.raises(ValueError, match="wss://"):
         tv.connect("ws://127.0.0.1:4800", tls="sha256:" + "0" * 64)
 
 
 @pytest.mark.parametrize("pin", ["sha256:", "sha256:" + "0" * 63, "sha256:" + "g" * 64, "sha256:" + "0" * 40])
 def test_a_fingerprint_has_64_digits(pin: str) -> None:
-    """Anything else is refused before anybody is dialled."""
+    """Others are refused before dialling."""
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         ServerVerification(pin, secure=True)
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    """One that is not there, and one that has no certificates."""
+    """A missing file, and one without certificates."""
     with pytest.raises(ValueError, match=r"nowhere.pem`: No such file"):
         ServerVerification(tmp_path / "nowhere.pem", secure=True)
     (tmp_path / "empty.pem").write_text("nothing")
@@ -148,8 +148,8 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         ServerVerification(tmp_path / "empty.pem", secure=True)
 
 
-def test_a_pinned_client_takes_tls_1_2_and_newer() -> None:
-    """Pinning replaces the authorities and nothing else."""
+def test_a_pinned_client_requires_tls_1_2() -> None:
+    """Pinning replaces the authorities and no other requirement."""
     context = ServerVerification("sha256:" + "0" * 64, secure=True).context
     assert context is not None
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2

@@ -27,7 +27,7 @@ from tinyvex.values import codec
 
 
 class Dialogue:
-    """A client's state joined to a fake server by texts; nothing moves unless told to."""
+    """A client's state and a fake server; messages move only when a method is called."""
 
     def __init__(self, server: FakeServer | None = None) -> None:
         self.server = server or FakeServer()
@@ -36,7 +36,7 @@ class Dialogue:
         self.events: list[Any] = []
 
     def open(self) -> Dialogue:
-        """A new socket, and everything said until both sides are silent."""
+        """Open a socket and exchange all messages."""
         self.dial()
         self.run()
         return self
@@ -46,7 +46,7 @@ class Dialogue:
         self.state.opened(now_ms=5)
 
     def send(self) -> list[dict[str, Any]]:
-        """Move what the client has to say to the server; returns it."""
+        """Move the client's messages to the server; return them."""
         messages = []
         while (text := self.state.next_message()) is not None:
             messages.append(json.loads(text))
@@ -54,20 +54,20 @@ class Dialogue:
         self.check()
         return messages
 
-    def hear(self) -> None:
-        """Move what the server has said to the client."""
+    def receive(self) -> None:
+        """Move the server's messages to the client."""
         said, self.session.out = self.session.out, []
         for text in said:
             self.state.receive(text)
             self.check()
 
     def run(self) -> None:
-        """Until both sides are silent."""
+        """Exchange messages until neither side has more."""
         while self.send() or self.session.out:
             self.session.turn()
-            self.hear()
+            self.receive()
         self.session.turn()
-        self.hear()
+        self.receive()
 
     def check(self) -> None:
         self.state.validate()
@@ -112,11 +112,11 @@ def failures(events: list[Any]) -> dict[int, TinyvexError]:
     return {event.number: event.error for event in events if isinstance(event, Failed)}
 
 
-# Greeting.
+# Connecting.
 
 
-def test_nothing_is_said_before_a_socket_is_open() -> None:
-    """Wishes wait."""
+def test_nothing_is_sent_before_a_socket_is_open() -> None:
+    """Calls and subscriptions wait."""
     dialogue = Dialogue()
     dialogue.subscribe("a")
     dialogue.add("a")
@@ -124,7 +124,7 @@ def test_nothing_is_said_before_a_socket_is_open() -> None:
 
 
 def test_connect_is_first_and_alone() -> None:
-    """Nothing follows `tinyvex/connect` until it is answered, because only then is the epoch known."""
+    """Nothing follows `tinyvex/connect` until it is answered, because the epoch is unknown before."""
     dialogue = Dialogue()
     dialogue.subscribe("a")
     dialogue.dial()
@@ -135,15 +135,15 @@ def test_connect_is_first_and_alone() -> None:
     assert connect["params"]["connectionCount"] == 0
 
 
-def test_after_the_greeting_the_query_set_goes_before_the_requests() -> None:
-    """One `modifyQuerySet` from 0 to 1 has every query; requests follow in the order they were asked."""
+def test_after_connecting_the_query_set_precedes_the_requests() -> None:
+    """One `modifyQuerySet` from 0 to 1 has every query; requests follow in the order of the calls."""
     dialogue = Dialogue()
     dialogue.add("a")
     dialogue.call(CallKind.QUERY, "counters:get", b'{"name":"a"}')
     dialogue.subscribe("a"), dialogue.subscribe("b")
     dialogue.dial()
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     modify, *calls = dialogue.send()
     assert (modify["params"]["baseVersion"], modify["params"]["newVersion"]) == (0, 1)
     assert [change["queryId"] for change in modify["params"]["modifications"]] == [0, 1]
@@ -151,14 +151,14 @@ def test_after_the_greeting_the_query_set_goes_before_the_requests() -> None:
 
 
 def test_a_refused_token_ends_the_session() -> None:
-    """No new socket helps against Unauthenticated, and every request gets the error."""
+    """A new socket cannot fix Unauthenticated; every request gets the error."""
     dialogue = Dialogue()
     dialogue.server.refusal = error_object("Unauthenticated", "wrong token", retry="after-fix")
     number = dialogue.add("a")
     dialogue.dial()
     dialogue.send()
     with pytest.raises(RemoteError, match="wrong token"):
-        dialogue.hear()
+        dialogue.receive()
     events = dialogue.take_events()
     assert dialogue.state.phase is SessionPhase.CLOSED
     assert failures(events)[number].name == "Unauthenticated"
@@ -167,14 +167,14 @@ def test_a_refused_token_ends_the_session() -> None:
         dialogue.subscribe("a")
 
 
-def test_a_server_without_room_is_asked_again_later() -> None:
-    """`retry: later` and its hint leave the session open."""
+def test_a_refusal_with_retry_later_leaves_the_session_open() -> None:
+    """Its hint is available to the connection."""
     dialogue = Dialogue()
     dialogue.server.refusal = error_object("Overloaded", retry="later", retryAfterMs=700)
     dialogue.dial()
     dialogue.send()
     with pytest.raises(RemoteError):
-        dialogue.hear()
+        dialogue.receive()
     assert dialogue.state.phase is SessionPhase.GREETING
     assert dialogue.state.retry_after_ms == 700
 
@@ -194,12 +194,12 @@ def test_a_server_without_room_is_asked_again_later() -> None:
         ("SomethingNewer", False),
     ],
 )
-def test_which_fatal_errors_close_the_session(name: str, closes: bool) -> None:
-    """Those that a fresh socket mends only cost the socket."""
+def test_fatal_errors_that_close_the_session(name: str, closes: bool) -> None:
+    """The other ones close only the socket."""
     dialogue = Dialogue().open()
     dialogue.session.fatal(error_object(name))
     with pytest.raises(RemoteError):
-        dialogue.hear()
+        dialogue.receive()
     assert (dialogue.state.phase is SessionPhase.CLOSED) is closes
 
 
@@ -207,7 +207,7 @@ def test_which_fatal_errors_close_the_session(name: str, closes: bool) -> None:
 
 
 def test_a_subscription_shows_the_current_value_and_each_new_one() -> None:
-    """Transitions bring values, and `ResultsChanged` says which query."""
+    """`ResultsChanged` names the query."""
     dialogue = Dialogue().open()
     dialogue.server.commit("a", 3)
     query = dialogue.subscribe("a")
@@ -223,7 +223,7 @@ def test_a_subscription_shows_the_current_value_and_each_new_one() -> None:
 
 
 def test_equal_subscriptions_share_one_query_id() -> None:
-    """The server hears of it once, and of its end when the last one has let go."""
+    """The query is added once, and removed with the last subscription."""
     dialogue = Dialogue().open()
     first, second = dialogue.subscribe("a"), dialogue.subscribe("a")
     assert first is second
@@ -238,16 +238,16 @@ def test_equal_subscriptions_share_one_query_id() -> None:
     assert len(dialogue.state.queries) == 0
 
 
-def test_a_query_added_and_removed_before_sending_says_nothing() -> None:
-    """Only the difference between what is wanted and what the server has is sent."""
+def test_a_query_removed_before_it_was_sent_sends_nothing() -> None:
+    """Only the difference to the server's query set is sent."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.state.queries.release(query.query_id)
     assert dialogue.send() == []
 
 
-def test_a_query_let_go_and_taken_again_before_sending_stays() -> None:
-    """The server never hears of the moment in which nobody wanted it."""
+def test_a_query_subscribed_again_before_its_removal_was_sent_stays() -> None:
+    """The server does not notice."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
@@ -257,7 +257,7 @@ def test_a_query_let_go_and_taken_again_before_sending_stays() -> None:
 
 
 def test_query_ids_are_never_reused() -> None:
-    """The same query, added again after its removal was sent, has a new id."""
+    """A query that is added again after its removal was sent has a new id."""
     dialogue = Dialogue().open()
     dialogue.state.queries.release(dialogue.subscribe("a").query_id)
     query = dialogue.subscribe("a")
@@ -267,8 +267,8 @@ def test_query_ids_are_never_reused() -> None:
     assert dialogue.subscribe("a").query_id > query.query_id
 
 
-def test_a_result_for_a_query_already_let_go_is_ignored() -> None:
-    """The transition that crosses with the removal is applied for the others."""
+def test_a_result_of_a_removed_query_is_ignored() -> None:
+    """The rest of the transition, which crosses with the removal, is applied."""
     dialogue = Dialogue().open()
     kept, dropped = dialogue.subscribe("a"), dialogue.subscribe("b")
     dialogue.send()
@@ -279,7 +279,7 @@ def test_a_result_for_a_query_already_let_go_is_ignored() -> None:
 
 
 def test_failure_and_success_follow_each_other() -> None:
-    """A failed query shows its error; the same error again is no news; another one is."""
+    """A failed query shows its error; an equal error is not a change."""
     dialogue = Dialogue().open()
     query = dialogue.state.subscribe("counters:fail", b"{}")
     dialogue.run()
@@ -291,8 +291,8 @@ def test_failure_and_success_follow_each_other() -> None:
     assert query.shown.error.message == "failed 1"
 
 
-def test_too_many_queries_are_refused_here() -> None:
-    """The bound of the client is an error at once, not a spoiled message."""
+def test_too_many_queries_are_refused_by_the_client() -> None:
+    """So the message with the other queries is not refused."""
     dialogue = Dialogue()
     for number in range(limits.CLIENT_QUERIES_MAX):
         dialogue.subscribe(str(number))
@@ -301,7 +301,7 @@ def test_too_many_queries_are_refused_here() -> None:
 
 
 def test_queries_above_the_servers_bound_fail_alone_until_there_is_room() -> None:
-    """The others live; when one goes, the one that waited gets its place."""
+    """When another query is removed, the failed one is added."""
     server = FakeServer()
     server.queries_max = 2
     dialogue = Dialogue(server).open()
@@ -316,7 +316,7 @@ def test_queries_above_the_servers_bound_fail_alone_until_there_is_room() -> Non
 
 
 def test_a_query_with_arguments_too_large_for_the_server_fails_alone() -> None:
-    """It would have ended the connection, again and again."""
+    """Sending it would end every connection."""
     server = FakeServer()
     server.message_bytes_max = 2000
     dialogue = Dialogue(server).open()
@@ -330,7 +330,7 @@ def test_a_query_with_arguments_too_large_for_the_server_fails_alone() -> None:
 
 
 def test_changes_of_the_query_set_are_collected_while_others_are_unanswered() -> None:
-    """A client that subscribes faster than the server answers sends few messages, not many."""
+    """A client that subscribes faster than the server answers sends few messages."""
     dialogue = Dialogue().open()
     sent = []
     for number in range(50):
@@ -372,8 +372,8 @@ UPDATE = {"type": "QueryUpdated", "queryId": 0, "hash": "h"}
         ('{"jsonrpc":"2.0"}', "neither"),
     ],
 )
-def test_what_does_not_fit_is_rejected(text: str, why: str) -> None:
-    """A gap, an unknown query, an answer to nothing, garbage: each is UpdateRejected, and the next socket mends it."""
+def test_inconsistent_messages_are_rejected(text: str, why: str) -> None:
+    """A gap, an unknown query, an unexpected answer, malformed JSON: UpdateRejected, then another socket."""
     dialogue = Dialogue().open()
     with pytest.raises(UpdateRejected, match=why):
         dialogue.state.receive(text)
@@ -383,7 +383,7 @@ def test_what_does_not_fit_is_rejected(text: str, why: str) -> None:
 
 
 def test_a_transition_that_goes_backwards_is_rejected() -> None:
-    """Versions only grow."""
+    """Versions never decrease."""
     dialogue = Dialogue().open()
     dialogue.state.receive(transition(0, 8))
     with pytest.raises(UpdateRejected, match="backwards"):
@@ -399,7 +399,7 @@ def test_a_transition_that_goes_backwards_is_rejected() -> None:
     ],
 )
 def test_impossible_updates_are_rejected(modification: dict[str, Any], why: str) -> None:
-    """An update must continue from what this client holds."""
+    """An update must build on a result that this client has."""
     dialogue = Dialogue().open()
     dialogue.subscribe("a")
     dialogue.run()
@@ -410,7 +410,7 @@ def test_impossible_updates_are_rejected(modification: dict[str, Any], why: str)
 
 @pytest.mark.parametrize("method", ["tinyvex/ping", "tinyvex/fromTheFuture"])
 def test_pings_and_unknown_notifications_change_nothing(method: str) -> None:
-    """They are read and forgotten."""
+    """They have no effect."""
     dialogue = Dialogue().open()
     version = dialogue.state.version
     dialogue.state.receive(json.dumps({"jsonrpc": "2.0", "method": method, "params": {}}))
@@ -422,17 +422,17 @@ def test_pings_and_unknown_notifications_change_nothing(method: str) -> None:
 
 
 def test_a_mutation_is_complete_with_the_transition_that_covers_it() -> None:
-    """The answer alone is not enough, and the results that show it come first."""
+    """Not with its answer; and the results that show it come first."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
     dialogue.take_events()
     number = dialogue.add("a", 5)
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     assert dialogue.take_events() == []
     dialogue.session.turn()
-    dialogue.hear()
+    dialogue.receive()
     changed, done = dialogue.take_events()
     assert changed == ResultsChanged([query.query_id])
     assert (done.number, done.answer.value) == (number, b"5")
@@ -443,40 +443,40 @@ def test_a_transition_before_the_commit_does_not_complete_a_mutation() -> None:
     dialogue = Dialogue().open()
     number = dialogue.add("a")
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     dialogue.state.receive(transition(0, FIRST_TS))
     assert completed(dialogue.take_events()) == []
     dialogue.state.receive(transition(FIRST_TS, FIRST_TS + 2))
     assert completed(dialogue.take_events()) == [number]
 
 
-def test_a_failed_mutation_is_finished_at_once() -> None:
-    """Its data arrives with it."""
+def test_a_failed_mutation_waits_for_no_transition() -> None:
+    """The error has the app's data."""
     dialogue = Dialogue().open()
     number = dialogue.call(CallKind.MUTATION, "counters:fail")
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     error = failures(dialogue.take_events())[number]
     assert isinstance(error, RemoteError)
     assert error.app_data == {"why": "because"}
 
 
 def test_actions_and_queries_are_complete_with_their_answer() -> None:
-    """No transition is waited for."""
+    """They wait for no transition."""
     dialogue = Dialogue().open()
     action = dialogue.call(CallKind.ACTION, "counters:slow")
     query = dialogue.call(CallKind.QUERY, "counters:echo", b'{"value":2}')
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     assert completed(dialogue.take_events()) == [query]
     dialogue.session.finish_actions()
-    dialogue.hear()
+    dialogue.receive()
     assert completed(dialogue.take_events()) == [action]
     assert len(dialogue.state.requests) == 0
 
 
-def test_no_more_requests_are_sent_than_the_server_takes() -> None:
-    """The rest waits for answers."""
+def test_no_more_requests_are_sent_than_the_server_accepts() -> None:
+    """The others wait for answers."""
     server = FakeServer()
     server.requests_max = 16
     dialogue = Dialogue(server).open()
@@ -488,7 +488,7 @@ def test_no_more_requests_are_sent_than_the_server_takes() -> None:
 
 
 def test_a_request_too_large_for_the_server_fails_alone() -> None:
-    """It is never sent, and those behind it are."""
+    """It is never sent; later requests are."""
     server = FakeServer()
     server.message_bytes_max = 2000
     dialogue = Dialogue(server).open()
@@ -500,8 +500,8 @@ def test_a_request_too_large_for_the_server_fails_alone() -> None:
     assert completed(events) == [small]
 
 
-def test_an_unsent_action_is_withdrawn_when_nobody_waits_for_it() -> None:
-    """A sent one, and any mutation, runs its course."""
+def test_an_unsent_action_can_be_withdrawn() -> None:
+    """A sent one, and any mutation, cannot."""
     dialogue = Dialogue()
     action = dialogue.call(CallKind.ACTION, "counters:echo", b'{"value":1}')
     mutation = dialogue.add("a")
@@ -514,8 +514,8 @@ def test_an_unsent_action_is_withdrawn_when_nobody_waits_for_it() -> None:
 # Lost connections.
 
 
-def test_queries_are_sent_again_with_their_ids_and_what_is_held() -> None:
-    """One `modifyQuerySet` from 0 to 1; the result held is offered, and found unchanged it is not sent again."""
+def test_queries_are_sent_again_with_their_ids_and_resume() -> None:
+    """In one `modifyQuerySet` from 0 to 1; an unchanged result is not sent again."""
     dialogue = Dialogue().open()
     dialogue.state.queries.release(dialogue.subscribe("gone").query_id)
     query = dialogue.subscribe("a")
@@ -535,8 +535,8 @@ def test_queries_are_sent_again_with_their_ids_and_what_is_held() -> None:
     assert dialogue.session.heard[0]["params"]["lastCloseReason"] == "cut"
 
 
-def test_what_changed_meanwhile_arrives() -> None:
-    """The next transition has the new value."""
+def test_changes_during_a_disconnection_arrive() -> None:
+    """With the next transition."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
@@ -547,7 +547,7 @@ def test_what_changed_meanwhile_arrives() -> None:
 
 
 def test_a_query_subscribed_while_disconnected_is_not_lost() -> None:
-    """Nor one subscribed while the greeting is under way."""
+    """Nor is one that is subscribed while `tinyvex/connect` is unanswered."""
     dialogue = Dialogue().open()
     dialogue.lose()
     first = dialogue.subscribe("a")
@@ -559,8 +559,8 @@ def test_a_query_subscribed_while_disconnected_is_not_lost() -> None:
     assert methods(dialogue.session.heard) == ["connect", "modifyQuerySet"]
 
 
-def test_a_query_let_go_while_its_removal_is_unsent_does_not_come_back() -> None:
-    """A fresh socket has only what is wanted."""
+def test_a_query_with_an_unsent_removal_is_not_added_again() -> None:
+    """A new socket has subscribed queries only."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
@@ -571,11 +571,11 @@ def test_a_query_let_go_while_its_removal_is_unsent_does_not_come_back() -> None
 
 
 def test_unfinished_mutations_are_sent_again_in_order_under_their_numbers() -> None:
-    """Unanswered or answered but not covered: the server finds what it did already, and nothing runs twice."""
+    """Unanswered, or answered but not covered; the server returns stored results, so nothing runs twice."""
     dialogue = Dialogue().open()
     answered = dialogue.add("a")
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     unanswered = dialogue.add("a")
     dialogue.send()
     dialogue.lose()
@@ -588,7 +588,7 @@ def test_unfinished_mutations_are_sent_again_in_order_under_their_numbers() -> N
 
 
 def test_sent_actions_and_queries_fail_and_unsent_ones_are_sent() -> None:
-    """Whether a sent one ran is unknown, and the error says so."""
+    """The outcome of a sent one is unknown, and the error says so."""
     dialogue = Dialogue().open()
     sent = [dialogue.call(kind, "counters:slow") for kind in (CallKind.ACTION, CallKind.QUERY)]
     dialogue.send()
@@ -601,50 +601,50 @@ def test_sent_actions_and_queries_fail_and_unsent_ones_are_sent() -> None:
     assert completed(dialogue.take_events()) == [unsent]
 
 
-def test_a_mutation_refused_by_a_stopping_server_goes_to_the_next() -> None:
-    """Its caller never hears of it."""
+def test_a_mutation_refused_by_a_stopping_server_is_resent() -> None:
+    """Its caller does not notice."""
     dialogue = Dialogue().open()
     number = dialogue.add("a")
     (message,) = [json.loads(dialogue.state.next_message() or b"")]
     dialogue.session.refuse(message["id"], error_object("ServerStopping", retry="later", retryAfterMs=500))
     with pytest.raises(RemoteError):
-        dialogue.hear()
+        dialogue.receive()
     assert dialogue.state.retry_after_ms == 500
     dialogue.lose()
     dialogue.open()
     assert completed(dialogue.take_events()) == [number]
 
 
-def test_an_answered_mutation_stays_answered_whatever_resending_brings() -> None:
-    """It did commit: an overloaded server cannot undo that."""
+def test_an_answered_mutation_stays_answered_if_resending_fails() -> None:
+    """It did commit; the refusal of its repetition does not change that."""
     dialogue = Dialogue().open()
     number = dialogue.add("a")
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     dialogue.lose()
     dialogue.dial()
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     message = json.loads(dialogue.state.next_message() or b"")
     dialogue.session.refuse(message["id"], error_object("Overloaded"))
     dialogue.session.owed = True
     dialogue.session.turn()
-    dialogue.hear()
+    dialogue.receive()
     assert completed(dialogue.take_events()) == [number]
 
 
-def test_a_fresh_socket_shows_nothing_until_everything_is_back() -> None:
-    """A transition that has only the `ts` but not the queries neither changes what is shown nor completes anything."""
+def test_a_new_socket_shows_nothing_until_everything_is_restored() -> None:
+    """A transition past the visible `ts` but without the queries changes nothing and completes nothing."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
     number = dialogue.add("a")
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     dialogue.lose()
     dialogue.dial()
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     dialogue.send()
     dialogue.take_events()
     modify, answer = dialogue.session.out
@@ -659,8 +659,8 @@ def test_a_fresh_socket_shows_nothing_until_everything_is_back() -> None:
     assert (shown(query), completed(dialogue.take_events())) == (1, [number])
 
 
-def test_a_query_set_too_large_for_one_message_comes_back_as_one() -> None:
-    """It is sent in several, and nothing is shown before the last of them is answered."""
+def test_a_query_set_split_into_messages_is_restored_as_one() -> None:
+    """Nothing is shown before the last message is answered."""
     server = FakeServer()
     server.message_bytes_max = 2000
     dialogue = Dialogue(server).open()
@@ -671,19 +671,19 @@ def test_a_query_set_too_large_for_one_message_comes_back_as_one() -> None:
         server.commit(json.loads(query.args)["name"], 1)
     dialogue.dial()
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     first = dialogue.state.next_message()
     assert first is not None
     dialogue.session.receive(first)
     dialogue.session.turn()
-    dialogue.hear()
+    dialogue.receive()
     assert [shown(query) for query in queries] == [0, 0]
     dialogue.run()
     assert [shown(query) for query in queries] == [1, 1]
 
 
-def test_what_is_shown_never_goes_back_in_time() -> None:
-    """A fresh socket's first transition may be to an older version: it is held back until the newer one is reached."""
+def test_visible_results_never_go_backwards() -> None:
+    """A transition to an older version is withheld until a newer one arrives."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.server.commit("a", 1)
@@ -693,15 +693,15 @@ def test_what_is_shown_never_goes_back_in_time() -> None:
     dialogue.dial()
     for _ in range(2):
         dialogue.send()
-        dialogue.hear()
+        dialogue.receive()
     dialogue.state.receive(transition(0, ts - 1, (0, 1), {**UPDATE, "value": 0}))
     assert shown(query) == 1
     dialogue.state.receive(transition(ts - 1, ts, (1, 1), {**UPDATE, "value": 1}))
     assert (shown(query), query.revision) == (1, 1)
 
 
-def test_another_epoch_drops_results_and_resume_data() -> None:
-    """The next value counts even when its version is smaller; an answered mutation is complete: it did commit."""
+def test_another_epoch_discards_results_and_resume_data() -> None:
+    """A smaller version is accepted, and an answered mutation is complete, because it did commit."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
@@ -709,7 +709,7 @@ def test_another_epoch_drops_results_and_resume_data() -> None:
     dialogue.run()
     answered = dialogue.add("a", 4)
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     dialogue.take_events()
     dialogue.lose()
     dialogue.server.restore("second")
@@ -723,7 +723,7 @@ def test_another_epoch_drops_results_and_resume_data() -> None:
 
 
 def test_a_server_that_lost_data_ends_the_session() -> None:
-    """Within one epoch the server must have what this client has seen."""
+    """Within an epoch the server must have every commit that this client observed."""
     dialogue = Dialogue().open()
     dialogue.add("a")
     dialogue.run()
@@ -732,7 +732,7 @@ def test_a_server_that_lost_data_ends_the_session() -> None:
     dialogue.dial()
     dialogue.send()
     with pytest.raises(RemoteError):
-        dialogue.hear()
+        dialogue.receive()
     assert dialogue.state.phase is SessionPhase.CLOSED
 
 
@@ -747,22 +747,22 @@ def increment(name: str) -> Any:
     return lambda store: store.set("counters:get", {"name": name}, store.get("counters:get", {"name": name}) + 1)
 
 
-def test_an_optimistic_update_shows_at_once_and_goes_with_its_transition() -> None:
-    """No step between shows anything but the expected value or the real one."""
+def test_an_optimistic_update_is_shown_until_its_transition() -> None:
+    """Between them nothing but the expected or the real value is shown."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
     dialogue.add("a", 5, update=expect("a", 7))
     assert shown(query) == 7
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     assert shown(query) == 7
     dialogue.session.turn()
-    dialogue.hear()
+    dialogue.receive()
     assert shown(query) == 5
 
 
-def test_a_right_guess_is_no_news_when_it_comes_true() -> None:
+def test_a_correct_expectation_causes_one_change() -> None:
     """The value changes once."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
@@ -774,7 +774,7 @@ def test_a_right_guess_is_no_news_when_it_comes_true() -> None:
 
 
 def test_updates_are_applied_again_on_new_results() -> None:
-    """Somebody else's commit moves the ground, and the expectation moves with it."""
+    """After the commit of another client, the expectation builds on the new result."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
@@ -783,12 +783,12 @@ def test_updates_are_applied_again_on_new_results() -> None:
     assert shown(query) == 2
     dialogue.server.commit("a", 10)
     dialogue.session.turn()
-    dialogue.hear()
+    dialogue.receive()
     assert shown(query) == 12
 
 
 def test_a_failed_mutations_update_is_dropped_with_its_failure() -> None:
-    """What was there before shows again, in the same step."""
+    """The previous result is shown again, in the same step."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
@@ -796,13 +796,13 @@ def test_a_failed_mutations_update_is_dropped_with_its_failure() -> None:
     dialogue.state.call(CallKind.MUTATION, "counters:fail", b"{}", update=expect("a", 7))
     assert shown(query) == 7
     dialogue.send()
-    dialogue.hear()
+    dialogue.receive()
     assert shown(query) == 0
     assert [type(event) for event in dialogue.take_events()] == [ResultsChanged, ResultsChanged, Failed]
 
 
 def test_updates_survive_a_lost_connection() -> None:
-    """Until the mutation is covered on the next socket, its expectation shows."""
+    """The expectation is shown until the mutation is covered on the next socket."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
@@ -813,14 +813,14 @@ def test_updates_survive_a_lost_connection() -> None:
     dialogue.dial()
     for _ in range(2):
         dialogue.send()
-        dialogue.hear()
+        dialogue.receive()
         assert shown(query) == 7
     dialogue.run()
     assert shown(query) == 5
 
 
-def test_an_update_that_raises_at_once_asks_nothing() -> None:
-    """The caller gets its own error."""
+def test_an_update_that_raises_prevents_the_call() -> None:
+    """The caller gets the exception."""
     dialogue = Dialogue().open()
     with pytest.raises(ZeroDivisionError):
         dialogue.add("a", update=lambda _store: 1 / 0)
@@ -828,7 +828,7 @@ def test_an_update_that_raises_at_once_asks_nothing() -> None:
 
 
 def test_an_update_that_raises_later_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    """The mutation goes on, and the log says what happened."""
+    """The mutation stays pending, and the error is logged."""
     dialogue = Dialogue().open()
     query = dialogue.subscribe("a")
     dialogue.run()
@@ -839,31 +839,31 @@ def test_an_update_that_raises_later_is_dropped(caplog: pytest.LogCaptureFixture
     number = dialogue.add("a", update=works_on_nought)
     dialogue.server.commit("a", 1)
     dialogue.session.turn()
-    dialogue.hear()
+    dialogue.receive()
     assert shown(query) == 1
     assert "counters:add" in caplog.text
     dialogue.run()
     assert completed(dialogue.take_events()) == [number]
 
 
-# The end.
+# Closing.
 
 
-def test_what_was_on_its_way_when_the_client_was_closed_is_passed_over() -> None:
-    """An answer, and the transition behind it: nobody waits for them."""
+def test_messages_after_closing_are_ignored() -> None:
+    """No caller waits for them."""
     dialogue = Dialogue().open()
     dialogue.add("a")
     dialogue.send()
     dialogue.session.turn()
     dialogue.state.close()
     events = dialogue.take_events()
-    dialogue.hear()
+    dialogue.receive()
     assert dialogue.take_events() == []
     assert isinstance(events[-1], Ended)
 
 
 def test_closing_fails_everything_once() -> None:
-    """PendingRequests under way get ClientClosed, and nothing more is asked."""
+    """Pending requests get ClientClosed, and nothing is sent."""
     dialogue = Dialogue().open()
     number = dialogue.add("a")
     dialogue.state.close()

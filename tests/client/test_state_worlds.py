@@ -1,4 +1,4 @@
-"""The client's state machine in random worlds: any order of wishes, messages, cuts and restores."""
+"""The client's state machine in random worlds: any order of calls, messages, lost sockets and restores."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ STEPS = 120
 
 class World:
     """
-    One client, one server of counters, and sockets that come and go.
+    One client, one server of counters, and sockets that open and close.
 
-    Every result shown without an optimistic update must be what the server had at one `ts`, the same for all queries,
-    which never goes back; every mutation must commit exactly once and be complete only when it shows.
+    Every result shown without an optimistic update must be the server's at one `ts`, the same for all queries,
+    which never decreases. Every mutation must commit exactly once and complete only when its effect is shown.
     """
 
     def __init__(self, seed: int) -> None:
@@ -44,12 +44,12 @@ class World:
         self.covered_ts = FIRST_TS
 
     def step(self) -> None:
-        """One thing happens; messages move more often than anything else."""
+        """Take one random step; messages move more often than anything else happens."""
         online: list[tuple[Callable[[], None], int]] = [
             (self.client_sends, 6),
-            (self.server_hears, 6),
-            (self.server_turns, 5),
-            (self.client_hears, 8),
+            (self.server_receives, 6),
+            (self.server_transitions, 5),
+            (self.client_receives, 8),
             (self.cut, 1),
         ]
         any_time: list[tuple[Callable[[], None], int]] = [
@@ -57,14 +57,14 @@ class World:
             (self.release, 1),
             (self.add, 2),
             (self.call, 1),
-            (self.somebody_commits, 2),
+            (self.another_client_commits, 2),
         ]
         choices = any_time + (online if self.session is not None else [(self.dial, 3)])
         (happens,) = self.random.choices([one for one, _ in choices], [weight for _, weight in choices])
         happens()
         self.state.validate()
 
-    # Wishes.
+    # Calls.
 
     def name(self) -> str:
         return self.random.choice(NAMES)
@@ -91,9 +91,9 @@ class World:
         self.open_calls.add(self.state.call(kind, "counters:echo", b'{"value":1}').number)
         self.look()
 
-    # Others.
+    # Other clients.
 
-    def somebody_commits(self) -> None:
+    def another_client_commits(self) -> None:
         name = self.name()
         self.expected[name] = self.expected.get(name, 0) + 1
         self.server.commit(name, 1)
@@ -116,19 +116,19 @@ class World:
                 self.to_server.append(text.decode())
         self.look()
 
-    def server_hears(self) -> None:
+    def server_receives(self) -> None:
         assert self.session is not None
         count = self.random.randint(1, 4)
         for text in self.to_server[:count]:
             self.session.receive(text)
         del self.to_server[:count]
 
-    def server_turns(self) -> None:
-        """A transition; often to a version that is not the newest, and before everything asked for was heard."""
+    def server_transitions(self) -> None:
+        """Send a transition, often to a version that is not the newest, and before every message was received."""
         assert self.session is not None
         self.session.turn(self.random.randint(self.session.version["ts"] or FIRST_TS, self.server.ts))
 
-    def client_hears(self) -> None:
+    def client_receives(self) -> None:
         assert self.session is not None
         count = self.random.randint(1, 4)
         for text in self.session.out[:count]:
@@ -136,7 +136,7 @@ class World:
             self.look()
         del self.session.out[:count]
 
-    # What must hold.
+    # Invariants.
 
     def look(self) -> None:
         for event in self.state.events():
@@ -162,7 +162,7 @@ class World:
         assert self.state.version.ts >= ts
 
     def check_shown(self) -> None:
-        """Some ts at or past the last one explains everything on show."""
+        """Check that the results of some `ts`, at or past the previous one, explain everything that is shown."""
         values: dict[str, Any] = {
             json.loads(query.args)["name"]: json.loads(query.shown.json)
             for query in self.state.queries
@@ -177,7 +177,7 @@ class World:
         self.shown_ts = candidates[0]
 
     def finish_all(self) -> None:
-        """Left in peace, everything comes to its end."""
+        """Let every pending request finish without disturbance."""
         if self.state.phase is SessionPhase.OFFLINE:
             self.dial()
         assert self.session is not None
@@ -202,8 +202,8 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(WORLDS))
-def test_every_world_ends_well(seed: int) -> None:
-    """What is shown is always one version and never goes back; every mutation runs once and shows when it is done."""
+def test_every_world_is_consistent(seed: int) -> None:
+    """The results are always those of one version, and every mutation runs once."""
     world = World(seed)
     for _ in range(STEPS):
         world.step()

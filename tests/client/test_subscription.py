@@ -1,4 +1,4 @@
-"""A subscription by itself, with a query moved by hand."""
+"""A subscription by itself, with a query that the test changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyvex.errors import ClientClosed, FunctionFailed, TinyvexError
 
 
 class Source:
-    """A query and the subscription to it."""
+    """A query and a subscription to it."""
 
     def __init__(self) -> None:
         self.query = ClientQuery(0, "m:f", b"{}")
@@ -31,16 +31,16 @@ class Source:
         self.values.wake()
 
 
-async def test_the_current_value_comes_at_once() -> None:
-    """However often it changed before."""
+async def test_the_current_value_is_returned_first() -> None:
+    """However often the query changed before."""
     source = Source()
     for json in (b"1", b"2"):
         source.show(QueryValue(json))
     assert await anext(source.values) == 2
 
 
-async def test_a_waiting_reader_goes_on_with_the_next_value() -> None:
-    """A wake without anything new is nothing."""
+async def test_a_waiting_reader_gets_the_next_value() -> None:
+    """A wake-up without a change has no effect."""
     source = Source()
     reader = asyncio.ensure_future(anext(source.values))
     await asyncio.sleep(0)
@@ -52,7 +52,7 @@ async def test_a_waiting_reader_goes_on_with_the_next_value() -> None:
 
 
 async def test_a_failure_is_one_step_of_the_iteration() -> None:
-    """Each raise has its own exception."""
+    """Each raise has its own exception object."""
     source = Source()
     caught = []
     for _ in range(2):
@@ -66,7 +66,7 @@ async def test_a_failure_is_one_step_of_the_iteration() -> None:
 
 
 async def test_a_cancelled_reader_leaves_the_value_to_the_next() -> None:
-    """Cancelled before or after the value came, it takes nothing."""
+    """Whether it was cancelled before or after the value arrived."""
     source = Source()
     for shown in (False, True):
         reader = asyncio.ensure_future(anext(source.values))
@@ -79,8 +79,8 @@ async def test_a_cancelled_reader_leaves_the_value_to_the_next() -> None:
     assert await anext(source.values) == 1
 
 
-async def test_values_that_came_before_the_end_are_read_first() -> None:
-    """Then the end is raised, every time."""
+async def test_values_before_the_end_are_read_first() -> None:
+    """Afterwards every iteration raises the session's error."""
     source = Source()
     source.show(QueryValue(b"1"))
     source.ended = ClientClosed("closed")

@@ -1,4 +1,4 @@
-"""A client that signs in, renews and signs out, with a server that checks its tokens; in virtual time."""
+"""A client that signs in, renews its token and signs out, with a server that verifies tokens; in virtual time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def writers(ctx: tv.QueryCtx) -> list[str | None]:
 
 @dataclass
 class World:
-    """A server, and a source of tokens for Ada that counts."""
+    """A server, and a source of tokens for Ada that counts its calls."""
 
     server: Server
     runtime: WorldRuntime
@@ -71,7 +71,7 @@ Scenario = Callable[[World], Awaitable[None]]
 
 @pytest.fixture
 def play(tmp_path: Path) -> Callable[[Scenario], None]:
-    """Runs a scenario in a world."""
+    """Return a function that runs a scenario in a world."""
 
     def play_scenario(scenario: Scenario) -> None:
         app = tmp_path / "app.py"
@@ -91,13 +91,13 @@ def play(tmp_path: Path) -> Callable[[Scenario], None]:
 
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client's runtime needs no binding to know the time."""
+    """Make the client's runtime know the time without being bound to the loop."""
     monkeypatch.setattr(WorldRuntime, "loop", property(lambda _self: asyncio.get_running_loop()))
 
 
 @pytest.mark.parametrize("source", ["source", "slow_source"])
 def test_the_first_call_is_the_users(play: Callable[..., None], source: str) -> None:
-    """S-83: calls and subscriptions wait for the token, also where giving it takes a while."""
+    """S-83: calls and subscriptions wait for the token, even if the source is slow."""
 
     async def scenario(world: World) -> None:
         async with world.client(getattr(world, source)) as client:
@@ -110,7 +110,7 @@ def test_the_first_call_is_the_users(play: Callable[..., None], source: str) -> 
 
 
 def test_a_source_that_raises_a_cancellation_of_its_own_has_failed(play: Callable[..., None]) -> None:
-    """What it waited for was cancelled: the client goes on as nobody, and asks again on the next socket."""
+    """The client continues without a user, and asks again on the next socket."""
 
     async def scenario(world: World) -> None:
         async def source() -> str | None:
@@ -128,8 +128,8 @@ def test_a_source_that_raises_a_cancellation_of_its_own_has_failed(play: Callabl
     play(scenario)
 
 
-def test_a_source_that_swallows_its_cancellation_does_not_hold_up_closing(play: Callable[..., None]) -> None:
-    """Leaving the client ends, whatever the source makes of that."""
+def test_a_source_that_suppresses_its_cancellation_does_not_delay_closing(play: Callable[..., None]) -> None:
+    """Leaving the client ends it."""
 
     async def scenario(world: World) -> None:
         async def source() -> str | None:
@@ -148,8 +148,8 @@ def test_a_source_that_swallows_its_cancellation_does_not_hold_up_closing(play: 
     play(scenario)
 
 
-def test_nobody_is_nobody(play: Callable[..., None]) -> None:
-    """A source that has no token is no failure."""
+def test_no_token_is_not_a_failure(play: Callable[..., None]) -> None:
+    """The source may return None."""
 
     async def scenario(world: World) -> None:
         async with world.client(lambda: None) as client:
@@ -160,7 +160,7 @@ def test_nobody_is_nobody(play: Callable[..., None]) -> None:
 
 
 def test_every_socket_is_signed_in(play: Callable[..., None]) -> None:
-    """After a reconnect the source is asked again, and what is resent is the user's."""
+    """After a reconnect the source is asked again, and resent mutations are the user's."""
 
     async def scenario(world: World) -> None:
         async with world.client(world.source) as client:
@@ -173,8 +173,8 @@ def test_every_socket_is_signed_in(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_token_is_renewed_before_it_ends(play: Callable[..., None]) -> None:
-    """Whoever watches never sees nobody, however long it goes on."""
+def test_a_token_is_renewed_before_it_expires(play: Callable[..., None]) -> None:
+    """A subscription never becomes anonymous."""
 
     async def scenario(world: World) -> None:
         world.lasts = 60
@@ -192,8 +192,8 @@ def test_a_token_is_renewed_before_it_ends(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_token_that_ends_unseen_is_replaced(play: Callable[..., None]) -> None:
-    """Where the client does not know when a token ends, as its clock is wrong, the server's notice makes it ask."""
+def test_a_token_that_expires_unexpectedly_is_replaced(play: Callable[..., None]) -> None:
+    """If the client's clock is wrong, the server's notice makes it ask the source."""
 
     async def scenario(world: World) -> None:
         world.lasts = 60
@@ -209,8 +209,8 @@ def test_a_token_that_ends_unseen_is_replaced(play: Callable[..., None]) -> None
     play(scenario)
 
 
-def test_a_source_that_fails_leaves_nobody(play: Callable[..., None]) -> None:
-    """The state says why, and calls go on."""
+def test_a_source_that_fails_leaves_the_client_anonymous(play: Callable[..., None]) -> None:
+    """The state has the reason, and calls continue."""
 
     def broken() -> str:
         raise RuntimeError("no keyring")
@@ -224,8 +224,8 @@ def test_a_source_that_fails_leaves_nobody(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_source_that_never_answers_holds_up_for_a_while(play: Callable[..., None]) -> None:
-    """After AUTH_CALLABLE_SECONDS the client goes on as nobody."""
+def test_a_source_that_never_returns_times_out(play: Callable[..., None]) -> None:
+    """After AUTH_CALLABLE_SECONDS the client continues without a user."""
 
     async def never() -> str:
         await asyncio.get_running_loop().create_future()
@@ -240,7 +240,7 @@ def test_a_source_that_never_answers_holds_up_for_a_while(play: Callable[..., No
 
 
 @pytest.mark.parametrize("given", [7, b"x", ""])
-def test_what_is_no_text_is_a_failure(play: Callable[..., None], given: object) -> None:
+def test_a_token_that_is_not_a_string_is_a_failure(play: Callable[..., None], given: object) -> None:
     """The state names the type."""
 
     async def scenario(world: World) -> None:
@@ -251,8 +251,8 @@ def test_what_is_no_text_is_a_failure(play: Callable[..., None], given: object) 
     play(scenario)
 
 
-def test_a_refused_token_is_told(play: Callable[..., None]) -> None:
-    """S-84: the source is asked once more, then the client goes on as nobody and says why."""
+def test_a_refused_token_is_reported(play: Callable[..., None]) -> None:
+    """S-84: the source is asked once more; then the client continues without a user, and the state has the reason."""
 
     async def scenario(world: World) -> None:
         def forged() -> str:
@@ -267,8 +267,8 @@ def test_a_refused_token_is_told(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_second_token_may_be_taken(play: Callable[..., None]) -> None:
-    """A source that had kept an old token gives a new one when it is asked again; nothing was said by nobody."""
+def test_a_second_token_may_be_accepted(play: Callable[..., None]) -> None:
+    """A source that cached an old token returns a new one; nothing was sent anonymously."""
 
     async def scenario(world: World) -> None:
         kept = [signed(claims(world.runtime.now_us(), lasts=-3600))]
@@ -280,7 +280,7 @@ def test_a_second_token_may_be_taken(play: Callable[..., None]) -> None:
 
 
 def test_signing_out_and_in(play: Callable[..., None]) -> None:
-    """`set_auth(None)` is nobody from the next call on; another callable signs in again."""
+    """After `set_auth(None)` calls are anonymous; another callable signs in again."""
 
     async def scenario(world: World) -> None:
         async with world.client(world.source) as client:
@@ -294,7 +294,7 @@ def test_signing_out_and_in(play: Callable[..., None]) -> None:
 
 
 def test_signing_out_does_not_wait_for_a_source(play: Callable[..., None]) -> None:
-    """What the source before would still give is not waited for."""
+    """A pending call of the previous source is cancelled."""
 
     async def never() -> str:
         await asyncio.get_running_loop().create_future()
@@ -312,7 +312,7 @@ def test_signing_out_does_not_wait_for_a_source(play: Callable[..., None]) -> No
 
 
 def test_another_source_does_not_wait_for_the_one_before(play: Callable[..., None]) -> None:
-    """A callable that does not answer is given up for one that does."""
+    """A callable that does not return is cancelled."""
 
     async def never() -> str:
         await asyncio.get_running_loop().create_future()
@@ -331,7 +331,7 @@ def test_another_source_does_not_wait_for_the_one_before(play: Callable[..., Non
 
 
 def test_a_mutation_sent_again_after_signing_out_did_commit(play: Callable[..., None]) -> None:
-    """S-41: its result is told to nobody else, and it ran once, for who had sent it."""
+    """S-41: its result is disclosed to no other user, and it ran once, for its first sender."""
 
     async def scenario(world: World) -> None:
         async with world.client(world.source) as client:
@@ -355,7 +355,7 @@ def test_a_mutation_sent_again_after_signing_out_did_commit(play: Callable[..., 
 
 
 def test_another_user_needs_another_client(play: Callable[..., None]) -> None:
-    """S-86: the state says so, and the client is nobody."""
+    """S-86: the state has the reason, and the client is anonymous."""
 
     async def scenario(world: World) -> None:
         async with world.client(world.source) as client:
@@ -368,8 +368,8 @@ def test_another_user_needs_another_client(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_another_users_token_is_tried_once_on_each_socket(play: Callable[..., None]) -> None:
-    """S-86: it is not asked for again and again; each new socket asks once, and the state says why in clear words."""
+def test_another_users_source_is_asked_once_per_socket(play: Callable[..., None]) -> None:
+    """S-86: not repeatedly; the state has the reason."""
 
     async def scenario(world: World) -> None:
         def bob() -> str:
@@ -390,8 +390,8 @@ def test_another_users_token_is_tried_once_on_each_socket(play: Callable[..., No
     play(scenario)
 
 
-def test_a_renewal_that_names_another_user_is_not_taken(play: Callable[..., None]) -> None:
-    """The first user speaks until the token ends, then nobody; the source is asked when it ends, and then no more."""
+def test_a_renewal_for_another_user_is_not_used(play: Callable[..., None]) -> None:
+    """The first user stays signed in until the token expires; then the source is asked once more."""
 
     async def scenario(world: World) -> None:
         world.lasts = 60
@@ -415,7 +415,7 @@ def test_a_renewal_that_names_another_user_is_not_taken(play: Callable[..., None
 
 
 def test_closing_does_not_wait_for_a_source(play: Callable[..., None]) -> None:
-    """A callable that never answers holds up no end."""
+    """Not even for a callable that never returns."""
 
     async def scenario(world: World) -> None:
         async with world.client(lambda: asyncio.get_running_loop().create_future()) as client:

@@ -1,4 +1,4 @@
-"""One WebSocket against `websockets`' own server side, joined by bytes."""
+"""One WebSocket against the server side of `websockets`, joined in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinyvex.runtime import Runtime
 
 
 class Pipe(asyncio.Transport):
-    """Hands what is written to a server, and what the server says back."""
+    """A transport that passes written bytes to a server, and the server's bytes back."""
 
     def __init__(self, link: WebSocketTransport) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Pipe(asyncio.Transport):
                 self.server.send_response(self.server.accept(event))
 
     def deliver(self) -> None:
-        """What the server has said."""
+        """Pass the server's bytes to the client."""
         data = b"".join(self.server.data_to_send())
         if data:
             self.link.data_received(data)
@@ -82,7 +82,7 @@ class Joined:
 
 
 def test_nothing_can_be_sent_before_the_handshake_is_done() -> None:
-    """Then `on_open` is called, once."""
+    """After it, `on_open` is called once."""
     joined = Joined()
     assert not joined.link.writable
     joined.open()
@@ -101,7 +101,7 @@ def test_messages_of_one_flush_are_one_write() -> None:
 
 
 def test_a_paused_transport_is_not_writable() -> None:
-    """Until it says so."""
+    """Until it resumes."""
     joined = Joined().open()
     joined.link.pause_writing()
     assert not joined.link.writable
@@ -110,8 +110,8 @@ def test_a_paused_transport_is_not_writable() -> None:
     assert joined.happened == ["open", "writable"]
 
 
-def test_a_ping_is_answered_without_anybody_noticing() -> None:
-    """The heartbeat is the library's business."""
+def test_a_ping_is_answered_by_the_transport() -> None:
+    """Pings are handled by `websockets`."""
     joined = Joined().open()
     joined.pipe.writes.clear()
     joined.pipe.server.send_ping(b"x")
@@ -120,7 +120,7 @@ def test_a_ping_is_answered_without_anybody_noticing() -> None:
 
 
 def test_an_error_of_the_reader_closes_the_socket_for_that_reason() -> None:
-    """What comes after it is not read."""
+    """Later messages are not read."""
     joined = Joined().open()
     joined.refuse = UpdateRejected("makes no sense " + "ä" * 200)
     for text in (b"one", b"two"):
@@ -135,8 +135,8 @@ def test_an_error_of_the_reader_closes_the_socket_for_that_reason() -> None:
     assert joined.lose() is joined.refuse
 
 
-def test_a_message_that_is_too_large_ends_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not taken into memory."""
+def test_a_message_that_is_too_large_closes_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not buffered."""
     monkeypatch.setattr(limits, "CLIENT_MESSAGE_BYTES_MAX", 100)
     joined = Joined().open()
     joined.pipe.server.send_text(b"x" * 101)
@@ -145,31 +145,31 @@ def test_a_message_that_is_too_large_ends_the_socket(monkeypatch: pytest.MonkeyP
     assert "too large" in str(joined.lose())
 
 
-def test_the_reason_of_a_broken_connection_is_kept() -> None:
-    """As far as the system knows it."""
+def test_the_reason_of_a_lost_connection_is_recorded() -> None:
+    """As the operating system reports it."""
     error = Joined().open().lose(ConnectionResetError("reset by peer"))
     assert isinstance(error, ConnectionLost)
     assert "reset by peer" in str(error)
 
 
-def test_a_port_that_speaks_something_else_is_named_as_such() -> None:
-    """Some other program has the port."""
+def test_a_server_of_another_protocol_is_reported() -> None:
+    """Another program may use the port."""
     joined = Joined()
     joined.link.connection_made(joined.pipe)
     joined.link.data_received(b"220 mail.example ESMTP\r\n")
     assert "is not a WebSocket server" in str(joined.lose())
 
 
-def test_closing_before_the_handshake_drops_the_socket() -> None:
-    """There is nobody to say goodbye to."""
+def test_closing_before_the_handshake_aborts_the_socket() -> None:
+    """There is no WebSocket to close yet."""
     joined = Joined()
     joined.link.connection_made(joined.pipe)
     joined.link.close()
     assert joined.pipe.closed
 
 
-def test_aborting_before_dialling_has_an_end() -> None:
-    """Whoever waits for the link sees that it is gone."""
+def test_aborting_before_dialling_closes_the_transport() -> None:
+    """Callers that wait for it continue."""
     joined = Joined()
     joined.link.abort(ConnectionLost("nobody answers"))
     assert joined.link.is_closed
