@@ -130,7 +130,7 @@ class Result:
         if max(base.body.literal_size, self.version.body.literal_size) > limits.DIFF_ON_LOOP_BYTES_MAX:
             return None
         for one, other in ((self.version.body, base.body), (base.body, self.version.body)):
-            rows, size = one.rows_beside(other)
+            rows, size = one.unshared_rows(other)
             if rows > limits.DIFF_ON_LOOP_ROWS_MAX or size > limits.DIFF_ON_LOOP_ROWS_BYTES_MAX:
                 return None
         counters.diffs += 1

@@ -168,7 +168,7 @@ def test_ids_are_checked() -> None:
     raw = b'{"name":"a","thing":"%s"}'
     assert spec(take).decode_arguments(raw % THING.encode(), CATALOG)["thing"] == THING
     with pytest.raises(
-        InvalidArguments, match=r"\$\.thing: expected an id of table 'things', got one of table 'others'"
+        InvalidArguments, match=r"\$\.thing: expected an id of table `things`, got one of table `others`"
     ):
         spec(take).decode_arguments(raw % OTHER.encode(), CATALOG)
 
@@ -278,7 +278,7 @@ def test_results(annotation: Any, value: Any, expected: bytes) -> None:
         (list[int], [1, "a"], "app:it: result $[1]: expected int, got str"),
         (None, 3, "app:it: result $: expected null, got int"),
         (Thing, None, "app:it: result $: expected object, got null"),
-        (tv.Id[Thing], tv.Id(OTHER), "app:it: result $: expected an id of table 'things'"),
+        (tv.Id[Thing], tv.Id(OTHER), "app:it: result $: expected an id of table `things`"),
         (tv.Rows[Thing], Rows([], bytes, Other), "app:it: result $: expected rows of Thing, got rows of Other"),
         (Any, object(), "app:it: result: an object of type object is not a value"),
         (Any, 2**60, "app:it: result: 1152921504606846976 is too large for a plain number; use Int64"),

@@ -254,11 +254,11 @@ TABLE = "import tinyvex as tv\n@tv.table('things'{options})\nclass Thing(tv.Docu
         ("import tinyvex as tv\n@tv.query\nasync def f(ctx): ...\n", 2, "`main:f`: a query must be a plain `def`"),
         ("import tinyvex as tv\n@tv.action\ndef f(ctx): ...\n", 2, "`main:f`: an action must be `async def`"),
         ("import tinyvex as tv\n\n\n@tv.query\ndef f(ctx, a): ...\n", 4, "argument `a` needs an annotation"),
-        (TABLE.format(options=", indexes={'by_x': ['x']}"), 2, "class Thing has no field 'x'"),
-        (TABLE.format(options="").replace("things", "_things"), 2, "'_things' cannot be a table's name"),
-        (TABLE.format(options="").replace("name:", "id:"), 3, "Thing.id: this name is reserved"),
+        (TABLE.format(options=", indexes={'by_x': ['x']}"), 2, "class `Thing` has no field `x`"),
+        (TABLE.format(options="").replace("things", "_things"), 2, "`_things` cannot be a table name"),
+        (TABLE.format(options="").replace("name:", "id:"), 3, "`Thing.id`: this name is reserved"),
         (TABLE.format(options="") + TABLE.format(options="").replace("class Thing", "class Other"), 6, "declared at"),
-        (function() + function(), 10, "answer is defined twice: the first is at line 4"),
+        (function() + function(), 10, "`answer` is defined twice; the first definition is at line 4"),
     ],
 )
 def test_errors_have_file_and_line(tmp_path: Path, text: str, line: int, message: str) -> None:

@@ -60,7 +60,7 @@ def test_path_of_a_function(app: App) -> None:
 
 def test_path_of_a_stranger(app: App) -> None:
     """A function that is not the app's has no path."""
-    with pytest.raises(FunctionNotFound, match="test_path_of_a_stranger is no function of this app"):
+    with pytest.raises(FunctionNotFound, match="`test_path_of_a_stranger` is not a function of this app"):
         app.path_of(test_path_of_a_stranger)
 
 
@@ -91,7 +91,7 @@ def test_two_tables_of_one_name() -> None:
         pass
 
     with pytest.raises(
-        AppInvalid, match=r"test_registry\.py:\d+: table 'things' is declared at .*test_registry\.py:\d+ too"
+        AppInvalid, match=r"test_registry\.py:\d+: table `things` is also declared at .*test_registry\.py:\d+"
     ):
         App.of_modules({"a": module("a.py", Thing=Thing, Other=Other)})
 
@@ -99,7 +99,7 @@ def test_two_tables_of_one_name() -> None:
 def test_one_path_twice(app: App) -> None:
     """A path is used once; the error names both places."""
     spec = app.functions["main:look"]
-    with pytest.raises(AppInvalid, match=r"the path main:look is taken by the function at .*test_registry\.py:\d+"):
+    with pytest.raises(AppInvalid, match=r"`main:look` is also the path of the function at .*test_registry\.py:\d+"):
         App([spec, spec], ())
 
 

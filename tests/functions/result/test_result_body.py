@@ -129,24 +129,24 @@ def test_a_token_changes_with_the_rows() -> None:
     assert len({some.token for some in bodies}) == len(bodies)
 
 
-def test_rows_beside_another() -> None:
+def test_unshared_rows_another() -> None:
     """Rows in chunks that the other does not have: none of its own, one chunk after one change, all of a stranger."""
     rows = ChunkedRows.of([row(number) for number in range(1_000)])
     changed = rows.changed({row(500).key: row(500, "new")})
     before = Body([b"[", RowsPart(rows, INDEX, reverse=False), b"]"])
     after = Body([RowsPart(changed, INDEX, reverse=True)])
     [chunk] = [chunk for chunk in changed.chunks if row(500, "new") in chunk.rows]
-    assert before.rows_beside(before) == (0, 0)
-    assert after.rows_beside(before) == (len(chunk.rows), chunk.size)
+    assert before.unshared_rows(before) == (0, 0)
+    assert after.unshared_rows(before) == (len(chunk.rows), chunk.size)
     assert len(chunk.rows) < 1_000
-    assert after.rows_beside(Body([b"[]"]))[0] == 1_000
-    assert Body([b"[]"]).rows_beside(after) == (0, 0)
+    assert after.unshared_rows(Body([b"[]"]))[0] == 1_000
+    assert Body([b"[]"]).unshared_rows(after) == (0, 0)
 
 
-def test_rows_beside_count_every_part() -> None:
+def test_unshared_rows_count_every_part() -> None:
     """Of both bodies."""
     one, two = part(*range(10)), part(*range(20, 40))
     both = Body([b"[", one, b",", two, b"]"])
-    assert both.rows_beside(Body([]))[0] == 30
-    assert both.rows_beside(Body([one]))[0] == 20
-    assert Body([two]).rows_beside(both) == (0, 0)
+    assert both.unshared_rows(Body([]))[0] == 30
+    assert both.unshared_rows(Body([one]))[0] == 20
+    assert Body([two]).unshared_rows(both) == (0, 0)

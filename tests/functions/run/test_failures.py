@@ -7,7 +7,7 @@ import pytest
 from tinyvex import errors
 from tinyvex.functions.run.call import Call
 from tinyvex.functions.run.failures import Failures
-from tinyvex.functions.schema.document import Location
+from tinyvex.functions.schema.location import Location
 
 CALL = Call("m:f", b"{}")
 

@@ -13,7 +13,7 @@ from tinyvex.functions.run.call import Call
 from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.failures import Failures
 from tinyvex.functions.run.function_runner import FunctionRunner
-from tinyvex.functions.schema.document import Location
+from tinyvex.functions.schema.location import Location
 from tinyvex.functions.transaction.execution import Execution
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.runtime import Runtime

@@ -9,7 +9,8 @@ import pytest
 
 import tinyvex as tv
 from tinyvex.errors import InvalidId
-from tinyvex.functions.schema.document import DocumentMapping, Location, declaration_of, is_identifier, stored_id
+from tinyvex.functions.schema.document import DocumentMapping, declaration_of, is_identifier, stored_id
+from tinyvex.functions.schema.location import Location
 from tinyvex.values.ids import parse_id
 from tinyvex.values.types import Int64
 
@@ -56,13 +57,13 @@ def test_repr_shows_what_was_given() -> None:
 
 def test_no_id_before_insert() -> None:
     """A document that was not inserted yet says so when it is asked for its id."""
-    with pytest.raises(AttributeError, match="this Note was not inserted yet"):
+    with pytest.raises(AttributeError, match="this `Note` has no id before it is inserted"):
         Note(title="One").id  # noqa: B018
 
 
 def test_no_creation_time_before_insert() -> None:
     """A document that was not inserted yet has no creation time."""
-    with pytest.raises(AttributeError, match="was not inserted yet"):
+    with pytest.raises(AttributeError, match="has no creation time before it is inserted"):
         Note(title="One").creation_time  # noqa: B018
 
 
@@ -74,7 +75,7 @@ def test_stored_id_of_a_new_document() -> None:
 @pytest.mark.parametrize("field", ["id", "creation_time", "_id", "_private"])
 def test_reserved_names(field: str) -> None:
     """The system's names, and names that begin with an underscore, cannot be fields."""
-    with pytest.raises(TypeError, match=f"Wrong.{field}: this name is reserved"):
+    with pytest.raises(TypeError, match=f"`Wrong.{field}`: this name is reserved"):
         type(tv.Document)("Wrong", (tv.Document,), {"__annotations__": {field: str}})
 
 
@@ -120,7 +121,7 @@ def test_subclasses_are_no_tables() -> None:
 
 def test_only_documents_are_tables() -> None:
     """Another class cannot be a table's."""
-    with pytest.raises(TypeError, match=r"must be a subclass of tv\.Document"):
+    with pytest.raises(TypeError, match=r"must be a subclass of `tv\.Document`"):
         tv.table("others")(int)  # type: ignore[type-var]
 
 

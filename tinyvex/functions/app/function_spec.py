@@ -19,8 +19,8 @@ from msgspec import UNSET, UnsetType
 from tinyvex.errors import InvalidArguments, InvalidResult, InvalidValue, ValueTooLarge
 from tinyvex.functions.result.rows import Rows, as_text, to_body
 from tinyvex.functions.schema.converter import Converter, Mismatch, json_schema
-from tinyvex.functions.schema.document import Location
 from tinyvex.functions.schema.int64_fields import as_annotated, types_of
+from tinyvex.functions.schema.location import Location
 from tinyvex.functions.transaction.context import ActionCtx, MutationCtx, QueryCtx
 from tinyvex.functions.transaction.execution import FunctionKind
 from tinyvex.limits import ARGUMENT_BYTES_MAX, RESULT_BYTES_MAX

@@ -1,21 +1,31 @@
 """
-Loading an app: its modules imported afresh, what they declare collected.
+Loading an app: its modules are imported afresh, and their declarations collected.
 
-Every load gives the modules a package name of its own,
-so that a reload sees the new code while executions under way finish with the old.
-The app's own absolute imports (`import helpers`, `from chat.messages import Message`) lead to these modules too.
-A load's modules leave `sys.modules` when the app that came of it is garbage.
+A reload must see the new code while executions that are running finish with the old code. Python caches modules by name
+in `sys.modules`, so each load is a *generation* with a private package name (`_tinyvex_app_7`)::
 
-=================  ====================================  =========================================
-APP                functions come from                   path of `send`
-=================  ====================================  =========================================
-`chat.py`          this file; those it imports help it   `chat:send`
-`chat/` (package)  every module below it                 `messages:send`, `admin/users:send`;
-                                                         in `chat/__init__.py`: `chat:send`
-`functions/`       every module below it                 `messages:send`
-=================  ====================================  =========================================
+    import helpers      in the app's code
+         │              `_Generation.import_for_app`, the modules' own `__import__`
+         ▼
+    _tinyvex_app_7.helpers      found by `_Finder`, compiled by `_SourceLoader`
 
-In a folder, tests (`test_*.py`, `conftest.py`) and hidden folders are left out.
+1.  Absolute imports of the app's own modules (`import helpers`, `from chat.messages import Message`) resolve to the
+    generation of the importing module; all other imports are Python's.
+2.  A generation's modules stay in `sys.modules` as long as its `App` exists, because functions may import while they run.
+    They are removed when the `App` is garbage-collected.
+3.  Sources are compiled on each load and never from the byte code cache, which compares modification times in seconds.
+
+=================  =====================================  =========================================
+APP                functions come from                    path of `send`
+=================  =====================================  =========================================
+`chat.py`          this file; the files that it imports   `chat:send`
+                   contribute tables only
+`chat/` (package)  every module below it                  `messages:send`, `admin/users:send`;
+                                                          in `chat/__init__.py`: `chat:send`
+`functions/`       every module below it                  `messages:send`
+=================  =====================================  =========================================
+
+In a folder, tests (`test_*.py`, `conftest.py`) and hidden folders are ignored.
 """
 
 from __future__ import annotations
@@ -40,7 +50,7 @@ from typing import Any
 
 from tinyvex.errors import AppInvalid, AppNotFound, TinyvexError
 from tinyvex.functions.app.registry import App
-from tinyvex.functions.schema.document import Location
+from tinyvex.functions.schema.location import Location
 
 __all__ = ["App", "load_app"]
 
@@ -63,9 +73,9 @@ def load_app(path: Path) -> App:
     elif path.suffix == ".py" and path.is_file():
         root, files = path.parent, [path]
     else:
-        raise AppNotFound(f"there is no app at {path}: neither a .py file nor a folder", path=str(path))
+        raise AppNotFound(f"there is no app at `{path}`; give a `.py` file or a folder of modules", path=str(path))
     if not files:
-        raise AppNotFound(f"the folder {path} has no Python modules", path=str(path))
+        raise AppNotFound(f"the folder `{path}` has no Python modules", path=str(path))
     with _loading:
         return _Generation(root, f"{_PREFIX}{next(_numbers)}").load(files)
 
@@ -102,12 +112,12 @@ class _Generation:
         except BaseException:
             self._unload()
             raise
-        # Until then they stay importable: functions may import when they run.
+        # Until the app is garbage, its modules stay importable: functions may import while they run.
         weakref.finalize(app, self._unload).atexit = False
         return app
 
     def _path(self, file: Path) -> str:
-        """The first half of the paths of a file's functions."""
+        """Return the first part of the paths of a file's functions."""
         parts = file.relative_to(self.root).with_suffix("").parts
         if parts[-1] == "__init__":
             parts = parts[:-1] or (self.root.name,)
@@ -124,23 +134,25 @@ class _Generation:
         except AppInvalid:
             raise
         except (Exception, SystemExit) as error:
-            raise self._where(error, file).invalid(_summary(error)) from error
+            raise self._location(error, file).invalid(_summary(error)) from error
         self._check_redefinitions(file)
         return module
 
     def _check_redefinitions(self, file: Path) -> None:
-        """Python lets a later function take the name of an earlier one; here that is a mistake of copying."""
+        """Refuse a second function of the same name: Python would silently replace the first."""
         first: dict[str, int] = {}
         for node in ast.parse(self.sources[str(file)]).body:
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(map(_is_ours, node.decorator_list)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(
+                map(_is_function_decorator, node.decorator_list)
+            ):
                 line = node.decorator_list[0].lineno
                 if node.name in first:
-                    problem = f"{node.name} is defined twice: the first is at line {first[node.name]}"
+                    problem = f"`{node.name}` is defined twice; the first definition is at line {first[node.name]}"
                     raise Location(str(file), line).invalid(problem)
                 first[node.name] = line
 
-    def _where(self, error: BaseException, file: Path) -> Location:
-        """The last line of the app's own on the way to the exception."""
+    def _location(self, error: BaseException, file: Path) -> Location:
+        """Return the app's last line in the exception's traceback."""
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if frame.filename in self.sources]
         return Location(own[-1].filename, own[-1].lineno or 1) if own else Location(str(file), 1)
@@ -153,12 +165,12 @@ class _Generation:
         return digest.hexdigest()
 
     def find(self, name: str) -> Path | None:
-        """The file of a module of ours, or the folder of a package without a file."""
-        place = self.root.joinpath(*name.split(".")[1:])
-        for candidate in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+        """Return the file of one of the app's modules, or the folder of a namespace package; None for other modules."""
+        folder = self.root.joinpath(*name.split(".")[1:])
+        for candidate in (folder / "__init__.py", folder.with_name(f"{folder.name}.py")):
             if candidate.is_file() and candidate.is_relative_to(self.root):
                 return candidate
-        return place if place.is_dir() else None
+        return folder if folder.is_dir() else None
 
     def import_for_app(
         self,
@@ -168,7 +180,7 @@ class _Generation:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """`__import__` as the app's modules have it: absolute names find the app's own modules first."""
+        """Import a module for the app: the `__import__` of its modules, which finds the app's own modules first."""
         private = self._private_name(name) if level == 0 else None
         if private is None:
             return builtins.__import__(name, globals, locals, fromlist or (), level)
@@ -178,7 +190,7 @@ class _Generation:
         return sys.modules[f"{self.name}.{name.partition('.')[0]}"]
 
     def _private_name(self, name: str) -> str | None:
-        """What an absolute name means: one of our modules, or None when it is none of ours."""
+        """Return the private name of one of the app's modules; None for other modules."""
         first, dot, rest = name.partition(".")
         if first == "tinyvex" or first in sys.stdlib_module_names:
             return None
@@ -190,8 +202,8 @@ class _Generation:
 
     def _loaded(self) -> list[tuple[str, ModuleType]]:
         prefix = f"{self.name}."
-        # A copy made in one step: listing the items makes tuples, which can start the garbage collector,
-        # and that may unload another generation in the middle of it.
+        # A copy in one step: listing the items allocates tuples, which can start the garbage collector,
+        # and that may unload another generation during the iteration.
         modules = sys.modules.copy()
         return [item for item in modules.items() if item[0] == self.name or item[0].startswith(prefix)]
 
@@ -201,7 +213,7 @@ class _Generation:
             sys.modules.pop(name, None)
 
 
-def _is_ours(decorator: ast.expr) -> bool:
+def _is_function_decorator(decorator: ast.expr) -> bool:
     name = decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", None)
     return name in ("query", "mutation", "action", "internal_query", "internal_mutation", "internal_action")
 
@@ -214,8 +226,8 @@ class _Finder(importlib.abc.MetaPathFinder):
     """
     Finds the modules of all generations by their private names.
 
-    It is never taken out of `sys.meta_path`: a generation ends when the garbage collector says so, in any thread,
-    and an import that is walking along that list then would miss the finder behind this one.
+    It is never removed from `sys.meta_path`. A generation ends when the garbage collector runs, in any thread;
+    removing the finder then would make an import that is iterating over the list skip the finder after it.
     """
 
     def __init__(self) -> None:
@@ -225,13 +237,13 @@ class _Finder(importlib.abc.MetaPathFinder):
         return len(self._generations)
 
     def add(self, generation: _Generation) -> None:
-        """Find its modules from now on."""
+        """Start to find a generation's modules."""
         self._generations[generation.name] = generation
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
     def remove(self, generation: _Generation) -> None:
-        """Find them no more."""
+        """Stop finding a generation's modules."""
         self._generations.pop(generation.name, None)
 
     def find_spec(
@@ -258,9 +270,10 @@ _finder = _Finder()
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):
     """
-    Compiles the source every time.
+    Compiles the source on each load.
 
-    Python's byte code cache compares seconds and sizes: it would miss a second save within one second.
+    Python's byte code cache compares modification times in seconds and sizes: it would miss a second save
+    of the same size within one second.
     """
 
     def __init__(self, generation: _Generation, name: str, file: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from tinyvex.errors import FunctionNotFound
 from tinyvex.functions.app.function_spec import FunctionSpec, function_declaration
-from tinyvex.functions.schema.document import Document, Table, TableDeclaration, declaration_of
+from tinyvex.functions.schema.document import Document, TableDeclaration, TableDecorator, declaration_of
 from tinyvex.functions.schema.table_spec import TableSpec, class_spec
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ __all__ = ["App", "functions_of", "tables_of"]
 
 class App:
     """
-    What the server runs; never changed, replaced as a whole.
+    A loaded app. It is never changed; a reload replaces it.
 
     Attributes:
-        functions: by path, internal ones too.
-        tables: by name.
-        fingerprint: of the sources; another one means other code.
+        functions: the functions by path, including internal ones.
+        tables: the tables by name.
+        fingerprint: the digest of the sources.
     """
 
     def __init__(self, functions: Iterable[FunctionSpec], tables: Iterable[TableSpec], fingerprint: str = "") -> None:
@@ -37,12 +37,15 @@ class App:
         for function in functions:
             if function.path in by_path:
                 first = by_path[function.path].location
-                raise function.location.invalid(f"the path {function.path} is taken by the function at {first}")
+                raise function.location.invalid(
+                    f"`{function.path}` is also the path of the function at {first}; rename one of them"
+                )
             by_path[function.path] = function
         by_name: dict[str, TableSpec] = {}
         for table in tables:
             if table.name in by_name:
-                raise table.location.invalid(f"table {table.name!r} is declared at {by_name[table.name].location} too")
+                first = by_name[table.name].location
+                raise table.location.invalid(f"table `{table.name}` is also declared at {first}; rename one of them")
             by_name[table.name] = table
         self.functions: Mapping[str, FunctionSpec] = MappingProxyType(dict(sorted(by_path.items())))
         self.tables: Mapping[str, TableSpec] = MappingProxyType(dict(sorted(by_name.items())))
@@ -57,60 +60,62 @@ class App:
         cls, modules: Mapping[str, ModuleType], others: Iterable[ModuleType] = (), fingerprint: str = ""
     ) -> App:
         """
-        Collect what modules declare.
+        Collect the declarations of modules.
 
         Args:
-            modules: by the first half of their functions' paths.
-            others: whose tables belong to the app too, but not their functions.
-            fingerprint: of their sources.
+            modules: the modules by the first part of their functions' paths.
+            others: modules whose tables belong to the app, but whose functions do not.
+            fingerprint: the digest of the sources.
 
         Raises:
-            AppInvalid: something in them is impossible.
+            AppInvalid: a declaration is impossible.
         """
         functions = [spec for name, module in modules.items() for spec in functions_of(name, module)]
         return cls(functions, tables_of((*modules.values(), *others)), fingerprint)
 
     def path_of(self, function: Callable[..., object]) -> str:
         """
-        The path of a function object.
+        Return the path of a function object.
 
         Raises:
-            FunctionNotFound: it is none of the app's.
+            FunctionNotFound: it is not one of the app's functions.
         """
         path = self._paths.get(function)
         if path is None:
-            name = getattr(function, "__qualname__", repr(function))
-            raise FunctionNotFound(f"{name} is no function of this app: decorate it, at the top level of a module")
+            name = getattr(function, "__qualname__", type(function).__name__)
+            raise FunctionNotFound(
+                f"`{name}` is not a function of this app; decorate it and define it at the top level of a module"
+            )
         return path
 
     def class_spec(self, cls: type[Document]) -> TableSpec:
-        """The table of a class, also of one that is not among the app's own."""
+        """Return the table of a class, declared by this app or not."""
         spec = self._class_specs.get(cls)
         if spec is None:
             spec = self._class_specs[cls] = class_spec(cls)
         return spec
 
     def declaration(self) -> Declaration:
-        """What the storage must provide: tables and their indexes."""
+        """Return the tables and indexes that the storage must provide."""
         from tinyvex.storage.schema.schema_change import Declaration
 
         return Declaration({name: table.indexes for name, table in self.tables.items()})
 
     def validators(self) -> Mapping[str, Validator]:
-        """What is wrong with a stored document, or to be stored of it, for every table that has a class."""
+        """Return the validation of stored documents for each table that has a class."""
         return {name: table.validate for name, table in self.tables.items() if table.cls is not None}
 
     def table_fingerprints(self) -> Mapping[str, str]:
-        """Of every table's class."""
+        """Return the fingerprint of each table's class."""
         return {name: table.fingerprint for name, table in self.tables.items()}
 
 
 def functions_of(name: str, module: ModuleType) -> Iterator[FunctionSpec]:
     """
-    The functions that a module defines; those it imports are another module's.
+    Yield the functions that a module defines; imported ones belong to their own module.
 
     Raises:
-        AppInvalid: one of them is impossible.
+        AppInvalid: a function is impossible.
     """
     for attribute, value in vars(module).items():
         declaration = function_declaration(value)
@@ -120,16 +125,16 @@ def functions_of(name: str, module: ModuleType) -> Iterator[FunctionSpec]:
 
 def tables_of(modules: Iterable[ModuleType]) -> list[TableSpec]:
     """
-    The tables that modules declare or import; a table that several of them have is one.
+    Return the tables that modules declare or import, each once.
 
     Raises:
-        AppInvalid: one of them is impossible.
+        AppInvalid: a table is impossible.
     """
-    found: dict[int, tuple[TableDeclaration, type[Document] | None]] = {}
+    declared: dict[int, tuple[TableDeclaration, type[Document] | None]] = {}
     for module in modules:
         for value in vars(module).values():
-            if isinstance(value, Table) and not value.has_class:
-                found[id(value)] = (value.declaration, None)
+            if isinstance(value, TableDecorator) and not value.has_class:
+                declared[id(value)] = (value.declaration, None)
             elif (declaration := declaration_of(value)) is not None:
-                found[id(value)] = (declaration, cast("type[Document]", value))
-    return [TableSpec(*declared) for declared in found.values()]
+                declared[id(value)] = (declaration, cast("type[Document]", value))
+    return [TableSpec(*arguments) for arguments in declared.values()]

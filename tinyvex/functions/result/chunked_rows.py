@@ -1,14 +1,19 @@
 """
-Rows of an index range as an immutable sequence that shares what did not change with the versions before it. (pure)
+Rows of an index range as an immutable sequence that shares its unchanged chunks with earlier versions. (pure)
 
-The rows are cut into chunks where the rows themselves say so: after each row whose id ends in six zero bits.
-So the cuts depend on nothing but the rows, and two sequences with the same rows have the same chunks,
-however each of them came about; a change of one row changes one chunk, or two where it was a cut.
-Each chunk has a digest of its contents: equal digests, equal rows.
-Comparing two versions, hashing one and applying a commit to it then cost what changed,
-and one step for each chunk, of which there is one for about 64 rows.
+A live query over 10,000 rows changes by one row. Comparing two versions, hashing one, and applying a commit to it should
+cost what changed. So the rows are cut into chunks, and the cuts are content-defined: a chunk ends after each row whose id
+ends in six zero bits, on average one row in 64::
 
-Content-defined chunks are known from file synchronisation and from prolly trees.
+    rows    a  b  c │ d  e │ f  g  h  i          cuts after c and e, because of their ids
+    insert x:       │ d  x  e │                  one new chunk; the other two are shared
+
+1.  The cuts depend on the rows alone. Two sequences with the same rows have the same chunks, however each was made.
+2.  A changed row changes one chunk; two if a cut appears or disappears.
+3.  Each chunk has a digest of its contents: equal digests mean equal rows.
+
+Each operation costs one step for each chunk, and work on the rows of the changed chunks only. Content-defined chunks are
+known from file synchronisation (rsync, casync) and from prolly trees.
 """
 
 from __future__ import annotations
@@ -27,10 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Chunk", "ChunkedRows"]
 
 CUT_MASK = 0x3F
-"""Of an id's last byte: one row in 64 ends a chunk, so 10,000 rows have about 156."""
+"""The bits of an id's last byte that are zero at a cut: one row in 64 ends a chunk, so 10,000 rows have about 156."""
 DIGEST_BYTES = 16
 ROW_OVERHEAD_BYTES = 320
-"""What Python needs for a row beside its JSON: the tuple, the key, the id, three object headers."""
+"""The memory of a row besides its JSON: the tuple, the key, the id, three object headers."""
 
 _by_key = attrgetter("key")
 
@@ -60,11 +65,11 @@ class Chunk:
 
     @property
     def weight(self) -> int:
-        """About how much memory it takes."""
+        """The approximate memory in bytes."""
         return self.size + ROW_OVERHEAD_BYTES * len(self.rows)
 
     def json(self, *, reverse: bool) -> bytes:
-        """The rows' JSON with commas between them."""
+        """Return the rows' JSON, with the commas between them."""
         rows = reversed(self.rows) if reverse else self.rows
         return b",".join([row.json for row in rows])
 
@@ -82,7 +87,7 @@ class ChunkedRows:
 
     @classmethod
     def of(cls, rows: Sequence[StoredDocument]) -> ChunkedRows:
-        """The sequence with these rows, which ascend by key."""
+        """Return the sequence of these rows, which ascend by key."""
         chunks: list[Chunk] = []
         rest = _cut(rows, chunks)
         if rest:
@@ -110,68 +115,68 @@ class ChunkedRows:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the rows' JSON, with the commas between them."""
+        """The bytes of the rows' JSON, with the commas between them."""
         return sum([chunk.size for chunk in self.chunks]) + max(0, len(self.chunks) - 1)
 
     @property
     def weight(self) -> int:
-        """About how much memory they take."""
+        """The approximate memory in bytes."""
         return self.size + ROW_OVERHEAD_BYTES * len(self)
 
     @cached_property
     def digest(self) -> bytes:
-        """A hash of the rows' JSON, out of the chunks' digests."""
+        """A hash of the rows' JSON, computed from the chunks' digests."""
         return hashlib.blake2b(b"".join([chunk.digest for chunk in self.chunks]), digest_size=DIGEST_BYTES).digest()
 
     def changed(self, changes: Mapping[bytes, StoredDocument | None]) -> ChunkedRows:
         """
-        The sequence after some changes, sharing every chunk that they do not touch.
+        Return the sequence after some changes; it shares every chunk that they do not touch.
 
         Args:
-            changes: by key: the row that is there now, or None where there is none any more.
+            changes: for each changed key its row now, or None if it has none any longer.
         """
         if not changes:
             return self
         if not self.chunks:
             return ChunkedRows.of(_merged((), changes))
         result: list[Chunk] = []
-        rest: list[StoredDocument] = []  # rows behind the last cut: the next chunk's are added to them
-        at = 0
-        for place, keys in sorted(self._by_chunk(changes).items()):
-            while rest and at < place:
-                rest = _cut([*rest, *self.chunks[at].rows], result)
-                at += 1
-            result += self.chunks[at:place]
-            rest = _cut([*rest, *_merged(self.chunks[place].rows, {key: changes[key] for key in keys})], result)
-            at = place + 1
-        while rest and at < len(self.chunks):
-            rest = _cut([*rest, *self.chunks[at].rows], result)
-            at += 1
-        result += self.chunks[at:]
+        rest: list[StoredDocument] = []  # rows after the last cut; the next chunk's rows join them
+        following = 0  # the first chunk that is not yet in the result
+        for changed, keys in sorted(self._by_chunk(changes).items()):
+            while rest and following < changed:
+                rest = _cut([*rest, *self.chunks[following].rows], result)
+                following += 1
+            result += self.chunks[following:changed]
+            rest = _cut([*rest, *_merged(self.chunks[changed].rows, {key: changes[key] for key in keys})], result)
+            following = changed + 1
+        while rest and following < len(self.chunks):
+            rest = _cut([*rest, *self.chunks[following].rows], result)
+            following += 1
+        result += self.chunks[following:]
         if rest:
             result.append(Chunk(rest))
         return ChunkedRows(result)
 
     def _by_chunk(self, keys: Iterable[bytes]) -> dict[int, list[bytes]]:
-        """Which chunk each key is in, or would be."""
-        places: dict[int, list[bytes]] = {}
+        """Group keys by the position of the chunk that has, or would have, them."""
+        by_chunk: dict[int, list[bytes]] = {}
         for key in keys:
-            places.setdefault(max(0, bisect_right(self._first_keys, key) - 1), []).append(key)
-        return places
+            by_chunk.setdefault(max(0, bisect_right(self._first_keys, key) - 1), []).append(key)
+        return by_chunk
 
     def validate(self) -> None:
-        """Assert what always holds."""
+        """Assert the invariants."""
         rows = list(self)
         assert all(before.key < after.key for before, after in itertools.pairwise(rows)), "rows ascend"
         assert all(chunk.rows for chunk in self.chunks), "no chunk is empty"
-        again = [chunk.rows for chunk in ChunkedRows.of(rows).chunks]
-        assert [chunk.rows for chunk in self.chunks] == again, "the cuts depend on the rows alone"
+        recut = [chunk.rows for chunk in ChunkedRows.of(rows).chunks]
+        assert [chunk.rows for chunk in self.chunks] == recut, "the cuts depend on the rows alone"
 
 
 def _cut(rows: Sequence[StoredDocument], chunks: list[Chunk]) -> list[StoredDocument]:
-    """Append the rows to `chunks` as far as the last cut; returns those behind it."""
+    """Append the rows up to the last cut to `chunks`, and return the rows after it."""
     start = 0
-    for end in [place for place, row in enumerate(rows, 1) if not row.internal[-1] & CUT_MASK]:
+    for end in [count for count, row in enumerate(rows, 1) if not row.internal[-1] & CUT_MASK]:
         chunks.append(Chunk(rows[start:end]))
         start = end
     return list(rows[start:])

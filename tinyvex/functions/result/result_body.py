@@ -1,11 +1,12 @@
 """
-A query's result as it goes to clients: JSON in pieces, of which rows nobody looked at are not yet text. (pure)
+A query's result as fragments of JSON, in which rows stay references until they are sent. (pure)
 
 ::
 
     {"items": Rows, "total": 3}   ──►   b'{"items":'   RowsPart   b',"total":3}'
 
-So two versions of a large result share their rows, and are compared and hashed by what changed.
+A function that returns rows without inspecting them costs neither decoding nor encoding. Two versions of a large result
+share their rows, so that comparing and hashing them costs what changed.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ __all__ = ["Body", "ChunkText", "RowsPart"]
 
 class ChunkText:
     """
-    The JSON of a chunk's rows, made each time it is asked for.
+    The JSON of a chunk's rows, encoded on each use.
 
-    Who waits with a large result holds this, and not a copy of it.
+    A connection that waits to send a large result holds references to chunks, not a copy of the result.
     """
 
     __slots__ = ("_chunk", "_reverse")
@@ -46,52 +47,51 @@ class ChunkText:
 
 class RowsPart:
     """
-    What one scan of an index found, in the order it was read.
+    The rows of one index scan.
+
+    Args:
+        rows: the rows in reading order, or ascending in chunks.
+        index_id: the index.
+        reverse: whether the scan read from the greatest key down.
 
     Attributes:
-        index_id: the index; rows of the same index are in the order of their keys.
+        index_id: the index; the rows are sorted by its keys.
         reverse: whether the greatest key comes first.
     """
 
-    def __init__(self, found: Sequence[StoredDocument] | ChunkedRows, index_id: int, *, reverse: bool) -> None:
-        """
-        Args:
-            found: rows in the order they were read, or ascending in chunks.
-            index_id: which index.
-            reverse: which order.
-        """
+    def __init__(self, rows: Sequence[StoredDocument] | ChunkedRows, index_id: int, *, reverse: bool) -> None:
         self.index_id = index_id
         self.reverse = reverse
-        self._found = found
+        self._rows = rows
 
     @cached_property
     def rows(self) -> ChunkedRows:
-        """Ascending by key, in chunks."""
-        if isinstance(self._found, ChunkedRows):
-            return self._found
-        return ChunkedRows.of(self._found[::-1] if self.reverse else self._found)
+        """The rows ascending by key, in chunks."""
+        if isinstance(self._rows, ChunkedRows):
+            return self._rows
+        return ChunkedRows.of(self._rows[::-1] if self.reverse else self._rows)
 
     @cached_property
     def documents(self) -> Sequence[StoredDocument]:
-        """In the order they were read."""
-        if isinstance(self._found, ChunkedRows):
-            return tuple(reversed(self._found)) if self.reverse else tuple(self._found)
-        return self._found
+        """The rows in reading order."""
+        if isinstance(self._rows, ChunkedRows):
+            return tuple(reversed(self._rows)) if self.reverse else tuple(self._rows)
+        return self._rows
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._rows)
 
     @property
     def size(self) -> int:
-        """Bytes as a JSON array."""
+        """The bytes as a JSON array."""
         return self.rows.size + 2
 
     def json(self) -> bytes:
-        """The JSON array."""
+        """Return the JSON array."""
         return b"[" + b",".join([row.json for row in self.documents]) + b"]"
 
     def pieces(self) -> list[bytes | ChunkText]:
-        """The JSON array in pieces, one for each chunk and each comma between them."""
+        """Return the JSON array in pieces, one for each chunk and each comma between chunks."""
         pieces: list[bytes | ChunkText] = [b"["]
         for chunk in reversed(self.rows.chunks) if self.reverse else self.rows.chunks:
             pieces += (ChunkText(chunk, reverse=self.reverse), b",")
@@ -102,10 +102,10 @@ class RowsPart:
 
 class Body:
     """
-    A result.
+    A query's result.
 
     Attributes:
-        pieces: joined they are its canonical JSON.
+        pieces: text and rows; joined, they are the canonical JSON.
     """
 
     def __init__(self, pieces: Sequence[bytes | RowsPart]) -> None:
@@ -113,12 +113,12 @@ class Body:
 
     @cached_property
     def size(self) -> int:
-        """Bytes as JSON."""
+        """The bytes as JSON."""
         return sum([len(piece) if isinstance(piece, bytes) else piece.size for piece in self.pieces])
 
     @property
     def literal_size(self) -> int:
-        """Bytes of the pieces that are text already."""
+        """The bytes of the pieces that are text."""
         return sum([len(piece) for piece in self.pieces if isinstance(piece, bytes)])
 
     @property
@@ -128,10 +128,10 @@ class Body:
 
     @cached_property
     def token(self) -> str:
-        """A hash of the contents: a function that returns the same rows and text again has the same."""
+        """A hash of the contents; a result with the same text and rows has the same."""
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         for piece in self.pieces:
-            # Lengths and letters in front keep one series of pieces from being read as another.
+            # Tags and lengths keep two different series of pieces from having the same encoding.
             if isinstance(piece, bytes):
                 digest.update(b"t%d:" % len(piece))
                 digest.update(piece)
@@ -140,19 +140,19 @@ class Body:
                 digest.update(piece.rows.digest)
         return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
 
-    def rows_beside(self, other: Body) -> tuple[int, int]:
-        """How many rows are in chunks that the other does not have, and how many bytes they have."""
-        known = {chunk.digest for part in other.parts for chunk in part.rows.chunks}
+    def unshared_rows(self, other: Body) -> tuple[int, int]:
+        """Count the rows, and their bytes, in chunks that the other body does not have."""
+        shared = {chunk.digest for part in other.parts for chunk in part.rows.chunks}
         chunks = [chunk for part in self.parts for chunk in part.rows.chunks]
-        beside = [chunk for chunk in chunks if chunk.digest not in known]
-        return sum([len(chunk.rows) for chunk in beside]), sum([chunk.size for chunk in beside])
+        unshared = [chunk for chunk in chunks if chunk.digest not in shared]
+        return sum([len(chunk.rows) for chunk in unshared]), sum([chunk.size for chunk in unshared])
 
     def json(self) -> bytes:
-        """The whole."""
+        """Return the canonical JSON."""
         return b"".join([piece if isinstance(piece, bytes) else piece.json() for piece in self.pieces])
 
     def flat(self) -> list[bytes | ChunkText]:
-        """The whole in pieces, none of which is much longer than a chunk or what the function made itself."""
+        """Return the canonical JSON in pieces: one for each chunk, and the text between rows as it is."""
         flat: list[bytes | ChunkText] = []
         for piece in self.pieces:
             flat += (piece,) if isinstance(piece, bytes) else piece.pieces()

@@ -1,4 +1,10 @@
-"""Results that wait to be looked at: `Rows` and `Page`; and how they become a body without becoming text."""
+"""
+`Rows` and `Page`: the rows of a query, decoded only if the function inspects them.
+
+When a result is encoded, unread rows must not become text. So `to_body` opens a list in a context variable; each `Rows`
+that the encoder meets appends its `RowsPart` to the list and writes a mark with its position into the text. Afterwards
+`to_body` splits the text at the marks. JSON never contains the mark, a zero byte, because strings escape it.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +23,17 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _parts: ContextVar[list[RowsPart] | None] = ContextVar("_parts", default=None)
-"""Where rows leave themselves while a body is made; in the text a mark stands for them."""
-_MARK = b"\0"  # in no JSON: strings escape it
+"""The parts of the body that is being encoded; None outside `to_body`."""
+_MARK = b"\0"
 
 
 class Rows(Sequence[T_co]):
     """
-    Documents that a query found: an immutable, lazy sequence.
+    The documents of a query: an immutable, lazy sequence.
 
-    A row is decoded when it is first looked at.
-    Rows that a function returns as they are, are neither decoded nor validated again:
-    their stored JSON goes into the message.
+    A row is decoded on first access.
+    Rows that a function returns without accessing them are neither decoded nor validated again:
+    their stored JSON is spliced into the message.
     """
 
     __slots__ = ("_decoded", "_part", "_read", "_stored", "kind")
@@ -41,10 +47,10 @@ class Rows(Sequence[T_co]):
     ) -> None:
         """
         Args:
-            stored: canonical JSON of every row, or what a scan found.
-            read: makes a row of its JSON.
-            kind: the rows' class; None where they are mappings.
-            decoded: rows that were decoded already, by place.
+            stored: the canonical JSON of each row, or the rows of a scan.
+            read: decodes a row from its JSON.
+            kind: the rows' class; None if they are mappings.
+            decoded: the rows that were decoded already, by position.
         """
         self._part = stored if isinstance(stored, RowsPart) else None
         self._stored = None if isinstance(stored, RowsPart) else tuple(stored)
@@ -54,12 +60,12 @@ class Rows(Sequence[T_co]):
 
     @classmethod
     def __tinyvex_of__(cls, values: Sequence[T]) -> Rows[T]:
-        """Rows of values that were decoded already: what a client makes of a result."""
+        """Return rows of decoded values; a client decodes a result to them."""
         return Rows([codec.encode(value) for value in values], _undecoded, decoded=dict(enumerate(values)))
 
     @property
     def stored(self) -> tuple[bytes, ...]:
-        """Canonical JSON of every row."""
+        """The canonical JSON of each row."""
         if self._stored is None:
             assert self._part is not None
             self._stored = tuple([row.json for row in self._part.documents])
@@ -78,46 +84,45 @@ class Rows(Sequence[T_co]):
         return len(self.stored) if self._part is None else len(self._part)
 
     @overload
-    def __getitem__(self, place: int, /) -> T_co: ...
+    def __getitem__(self, position: int, /) -> T_co: ...
     @overload
-    def __getitem__(self, place: slice, /) -> Rows[T_co]: ...
-    def __getitem__(self, place: int | slice, /) -> T_co | Rows[T_co]:
-        if isinstance(place, slice):
-            places = range(*place.indices(len(self)))
-            decoded = {new: self._decoded[old] for new, old in enumerate(places) if old in self._decoded}
-            return Rows(self.stored[place], self._read, self.kind, decoded)
-        if place < 0:
-            place += len(self)
-        if not 0 <= place < len(self):
-            raise IndexError("there is no such row")
-        return self._row(place)
+    def __getitem__(self, position: slice, /) -> Rows[T_co]: ...
+    def __getitem__(self, position: int | slice, /) -> T_co | Rows[T_co]:
+        if isinstance(position, slice):
+            positions = range(*position.indices(len(self)))
+            decoded = {new: self._decoded[old] for new, old in enumerate(positions) if old in self._decoded}
+            return Rows(self.stored[position], self._read, self.kind, decoded)
+        row = position + len(self) if position < 0 else position
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {position} is out of range; there are {len(self)} rows")
+        return self._row(row)
 
-    def _row(self, place: int) -> T_co:
+    def _row(self, position: int) -> T_co:
         try:
-            return self._decoded[place]
+            return self._decoded[position]
         except KeyError:
-            row = self._decoded[place] = self._read(self.stored[place])
+            row = self._decoded[position] = self._read(self.stored[position])
             return row
 
     def __iter__(self) -> Iterator[T_co]:
         return map(self._row, range(len(self)))
 
     def __eq__(self, other: object) -> bool:
-        """Equal to any list, tuple or rows with equal elements."""
+        """Return whether the other is a list, a tuple or rows with equal elements."""
         if isinstance(other, Rows):
             return self.stored == other.stored
         if isinstance(other, (list, tuple)):
             return list(self) == list(cast("Sequence[object]", other))
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # as lists
+    __hash__ = None  # type: ignore[assignment]  # as for lists
 
     def __repr__(self) -> str:
         return f"Rows({list(self)!r})"
 
 
 def _undecoded(_json: bytes) -> NoReturn:
-    raise AssertionError("every row was decoded already")
+    raise AssertionError("each row was decoded already")
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -125,9 +130,9 @@ class Page(msgspec.Struct, Generic[T], frozen=True, rename="camel", forbid_unkno
     One page of a query.
 
     Attributes:
-        items: its rows.
-        cursor: give it to `paginate` for the next page; an opaque text.
-        is_done: nothing came after this page when it was read.
+        items: the rows.
+        cursor: an opaque string; pass it to `paginate` to read the next page.
+        is_done: whether no rows followed this page when it was read.
     """
 
     items: Rows[T]
@@ -136,7 +141,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True, rename="camel", forbid_unkno
 
 
 def as_text(value: object) -> bytes:
-    """Canonical JSON with all rows in it, also while a body is made."""
+    """Encode a value as canonical JSON with its rows as text, even inside `to_body`."""
     token = _parts.set(None)
     try:
         return codec.encode(value)
@@ -145,7 +150,7 @@ def as_text(value: object) -> bytes:
 
 
 def to_body(encode: Callable[[], bytes]) -> Body:
-    """What `encode` returns, with the rows in it as parts and not as text."""
+    """Return the text that `encode` returns as a body, with the rows in it as parts."""
     parts: list[RowsPart] = []
     token = _parts.set(parts)
     try:
@@ -154,6 +159,6 @@ def to_body(encode: Callable[[], bytes]) -> Body:
         _parts.reset(token)
     if not parts:
         return Body((text,))
-    # Every second piece is the number of a part: keys are sorted after the rows were met.
+    # Every second piece is the number of a part. The numbers need not ascend: the encoder sorts keys after it met the rows.
     pieces = text.split(_MARK)
-    return Body([parts[int(piece)] if place % 2 else piece for place, piece in enumerate(pieces) if piece])
+    return Body([parts[int(piece)] if number % 2 else piece for number, piece in enumerate(pieces) if piece])

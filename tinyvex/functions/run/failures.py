@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyvex import errors
-from tinyvex.functions.schema.document import Location
+from tinyvex.functions.schema.location import Location
 
 if TYPE_CHECKING:
     from tinyvex.functions.run.call import Call

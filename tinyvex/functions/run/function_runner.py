@@ -14,7 +14,7 @@ from tinyvex import errors
 from tinyvex.functions.result.result_body import Body
 from tinyvex.functions.run import exactly_once, purity_audit
 from tinyvex.functions.run.call import MutationOutcome, QueryOutcome
-from tinyvex.functions.schema.document import Location
+from tinyvex.functions.schema.location import Location
 from tinyvex.functions.system.system_context import SystemFunctionSpec
 from tinyvex.functions.system.system_functions import find_function
 from tinyvex.functions.transaction.execution import Execution

@@ -1,7 +1,8 @@
 """
-Between values and annotations: stored JSON to typed objects, and checks of what functions take, give and store.
+Conversion between values and annotations: stored JSON to typed objects, and validation of arguments, results, documents.
 
-msgspec does the work; this file teaches it ours: `Id`, `Int64`, `Rows`, the `$` wrappers, and errors with a path.
+msgspec does the work. This module adds what it does not know: `Id`, `Int64`, `Rows`, the `$` wrappers of JSON,
+and errors with a path.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ __all__ = ["Converter", "Mismatch", "json_schema"]
 
 T = TypeVar("T")
 
-# bytes travel in a wrapper and are bytes here already: a string is never taken for base64.
+# Bytes arrive unwrapped, so a string is never decoded as base64.
 _NATIVE = (bytes,)
 _MESSAGE = re.compile(r"(?s)(.*?)(?: - at `(.*)`)?")
-_CACHED_KINDS = 1024
+_CACHED_ANNOTATIONS = 1024
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
 
 _catalog: ContextVar[Catalog | None] = ContextVar("_catalog", default=None)
-"""Whose table numbers the check under way compares ids with; msgspec's hooks take no further argument."""
+"""The catalog that the current check compares ids with; msgspec's hooks take no further argument."""
 
 
 class Mismatch(Exception):
@@ -44,9 +45,9 @@ class Mismatch(Exception):
     A value does not fit an annotation.
 
     Attributes:
-        path: where, from `$`.
-        reason: what was expected and what was found.
-        error: the error of ours that stopped the conversion (`WrongTable`, `InvalidId`), if one did.
+        path: the path of the offending part, from `$`.
+        reason: the expected and the actual type.
+        error: the Tinyvex error that stopped the conversion (`WrongTable`, `InvalidId`); None for msgspec's own.
     """
 
     def __init__(self, path: str, reason: str, error: TinyvexError | None = None) -> None:
@@ -58,19 +59,19 @@ class Mismatch(Exception):
 
 class Converter(Generic[T]):
     """
-    Converts to one annotation.
+    Converts values to one annotation.
 
     Args:
-        annotation: a class or any other annotation that msgspec understands.
+        annotation: a class or any other annotation that msgspec supports.
 
     Raises:
-        TypeError: msgspec does not understand the annotation.
-        NameError: a name in quotes is not in the class's module.
+        TypeError: msgspec does not support the annotation.
+        NameError: a name in quotes is not defined in the class's module.
     """
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
-        # msgspec keeps what it learned about a struct and nothing else: so anything else is the field of one.
+        # msgspec caches its analysis of structs only, so any other annotation becomes the field of one.
         self._boxed = not (isinstance(annotation, type) and issubclass(annotation, msgspec.Struct))
         self._struct: Any = msgspec.defstruct("Box", [("value", annotation)]) if self._boxed else annotation
         self._trusting = partial(self._hook, trusted=True)
@@ -78,12 +79,16 @@ class Converter(Generic[T]):
         try:
             self._decode = msgspec.json.Decoder(self._struct, dec_hook=self._trusting).decode
         except TypeError as error:
-            hint = "; ids of several tables are written tv.Id[A | B]" if "custom type" in str(error) else ""
-            raise TypeError(f"{error}{hint}") from error
+            if "custom type" not in str(error):
+                raise
+            raise TypeError(
+                "a union can have only one of `tv.Id`, `tv.Int64` and `tv.Rows`; "
+                "write ids of several tables as `tv.Id[A | B]`"
+            ) from error
 
     def read(self, data: bytes) -> T:
         """
-        Decode canonical JSON of our own, in one pass where it has no wrappers; ids are not looked at.
+        Decode stored JSON, in one pass if it has no `$` wrappers; ids are trusted.
 
         Raises:
             Mismatch: it does not fit.
@@ -99,7 +104,7 @@ class Converter(Generic[T]):
 
     def check(self, value: Any, catalog: Catalog | None = None) -> T:
         """
-        Convert a value from outside, with every id parsed and, given a catalog, compared with its table's number.
+        Convert an untrusted value; ids are parsed and, given a catalog, compared with their table's number.
 
         Raises:
             Mismatch: it does not fit.
@@ -119,41 +124,41 @@ class Converter(Generic[T]):
         return msgspec.convert(value, self._struct, dec_hook=hook, builtin_types=_NATIVE)  # type: ignore[no-any-return]
 
     def _mismatch(self, error: msgspec.ValidationError) -> Mismatch:
-        found = _MESSAGE.fullmatch(str(error))
-        assert found is not None
-        reason, path = found[1], found[2] or "$"
+        message = _MESSAGE.fullmatch(str(error))
+        assert message is not None
+        reason, path = message[1], message[2] or "$"
         if self._boxed:
             path = "$" + path.removeprefix("$.value")
         if field := _FIELD.fullmatch(reason):
             path, reason = f"{path}.{field[2]}", "missing" if field[1].startswith("missing") else "unknown field"
-        reason = reason[:1].lower() + reason[1:].replace("`", "")
         cause = error.__cause__.__cause__ if error.__cause__ is not None else None
-        return Mismatch(path, reason, cause if isinstance(cause, TinyvexError) else None)
+        if isinstance(cause, TinyvexError):
+            return Mismatch(path, reason, cause)
+        return Mismatch(path, reason[:1].lower() + reason[1:].replace("`", ""))
 
-    # What msgspec does not know. A ValueError becomes a ValidationError with the path.
-
-    def _hook(self, kind: Any, value: Any, *, trusted: bool) -> Any:
-        origin = get_origin(kind) or kind
+    def _hook(self, annotation: Any, value: Any, *, trusted: bool) -> Any:
+        """Convert to a type that msgspec does not know; it turns a ValueError into a ValidationError with the path."""
+        origin = get_origin(annotation) or annotation
         if origin is Id:
             if not isinstance(value, str):
                 raise _unexpected("id", value)
             if not trusted:
-                _check_id(value, _argument(kind))
+                _check_id(value, _argument(annotation))
             return Id(value)
         if origin is Int64:
             return _int64(value)
         if origin is Rows:
-            return _rows(value, _argument(kind))
+            return _rows(value, _argument(annotation))
         if origin is DocumentMapping and isinstance(value, dict):
             return DocumentMapping(codec.encode(value))
         if isinstance(value, origin):
             return value
-        raise _unexpected(getattr(origin, "__name__", repr(origin)), value)
+        raise _unexpected(getattr(origin, "__name__", str(origin)), value)
 
 
-def _argument(kind: Any) -> Any:
-    """The `Message` of `Id[Message]`."""
-    return (get_args(kind) or (Any,))[0]
+def _argument(annotation: Any) -> Any:
+    """Return the type in brackets: `Message` for `Id[Message]`."""
+    return (get_args(annotation) or (Any,))[0]
 
 
 def _check_id(text: str, cls: Any) -> None:
@@ -166,17 +171,17 @@ def _check_id(text: str, cls: Any) -> None:
         return
     table = catalog.table_numbered(number)
     if table is None or table.name not in names:
-        expected = " or ".join(map(repr, names))
-        other = "an unknown table" if table is None else f"table {table.name!r}"
+        expected = " or ".join(f"`{name}`" for name in names)
+        other = "an unknown table" if table is None else f"table `{table.name}`"
         message = f"expected an id of table {expected}, got one of {other}"
         raise ValueError(message) from WrongTable(message, expected=list(names))
 
 
-@lru_cache(maxsize=_CACHED_KINDS)
+@lru_cache(maxsize=_CACHED_ANNOTATIONS)
 def _table_names(cls: Any) -> tuple[str, ...]:
-    """The tables of a class, or of several in a union; none where ids of any table will do."""
+    """Return the tables of a class, or of a union of classes; none if ids of any table are allowed."""
     classes = get_args(cls) if get_origin(cls) in (Union, UnionType) else (cls,)
-    declared = [declaration_of(one) for one in classes]
+    declared = [declaration_of(each) for each in classes]
     return tuple(declaration.name for declaration in declared if declaration is not None)
 
 
@@ -184,18 +189,18 @@ def _rows(value: Any, argument: Any) -> Any:
     if isinstance(value, Rows):
         declared = argument if isinstance(argument, type) and issubclass(argument, Document) else None
         if declared is not None and value.kind is not declared:
-            found = "mappings" if value.kind is None else value.kind.__name__
-            raise ValueError(f"Expected rows of `{declared.__name__}`, got rows of `{found}`")
+            actual = "mappings" if value.kind is None else value.kind.__name__
+            raise ValueError(f"Expected rows of `{declared.__name__}`, got rows of `{actual}`")
         return value
     if not isinstance(value, list):
         raise _unexpected("rows", value)
     return Rows([codec.encode(row) for row in value], *_row_reader(argument))
 
 
-def _row_reader(kind: Any) -> tuple[Any, type | None]:
-    """What turns a row's JSON into `kind`, and the class if it is a document's."""
-    if isinstance(kind, type) and issubclass(kind, Document):
-        return Converter[Any](kind).read, kind
+def _row_reader(annotation: Any) -> tuple[Any, type | None]:
+    """Return the function that decodes a row's JSON, and the row's class if it is a document class."""
+    if isinstance(annotation, type) and issubclass(annotation, Document):
+        return Converter[Any](annotation).read, annotation
     return DocumentMapping, None
 
 
@@ -211,52 +216,51 @@ def _int64(value: Any) -> Int64:
 
 
 def _unexpected(expected: str, value: object) -> ValueError:
-    """In msgspec's words; it adds the path."""
+    """Return the error in msgspec's form; msgspec adds the path."""
     return ValueError(f"Expected `{expected}`, got `{'null' if value is None else type(value).__name__}`")
 
 
-# Schemas, for people and other languages.
-
+# JSON schemas.
 
 T_item = TypeVar("T_item")
 
 
-class _Page(msgspec.Struct, Generic[T_item], rename="camel", forbid_unknown_fields=True):
-    """One page of a query; give its cursor to the next call."""
+class _PageSchema(msgspec.Struct, Generic[T_item], rename="camel", forbid_unknown_fields=True):
+    """One page of a query; pass its cursor to the next call."""
 
     items: list[T_item]
     cursor: str
     is_done: bool
 
 
-_Page.__name__ = Page.__name__  # what readers of the schema see
+_PageSchema.__name__ = Page.__name__  # the name in the schema
 
 
-def json_schema(kind: Any) -> dict[str, Any]:
+def json_schema(annotation: Any) -> dict[str, Any]:
     """
-    The annotation as JSON schema; ids are strings with `format: tinyvex-id` and the table's name.
+    Return the JSON schema of an annotation; ids are strings with `format: tinyvex-id` and the table's name.
 
     Raises:
-        TypeError: msgspec cannot describe it.
+        TypeError: msgspec cannot describe the annotation.
     """
     try:
-        schema = msgspec.json.schema(_described(kind), schema_hook=_schema_of)
+        schema = msgspec.json.schema(_described(annotation), schema_hook=_schema_of)
     except TypeError as error:
         if "Encoding objects" not in str(error):
             raise
-        hint = "as a default inside a nested class; write it as msgspec.field(default_factory=lambda: …)"
+        hint = "as a default inside a nested class; write it as `msgspec.field(default_factory=lambda: …)`"
         raise TypeError(f"{error} {hint}") from error
-    found: dict[str, Any] = _with_wrappers(schema)
-    return found
+    wrapped: dict[str, Any] = _with_wrappers(schema)
+    return wrapped
 
 
-def _described(kind: Any) -> Any:
-    """The annotation in msgspec's own terms, as far as it follows them: rows as lists, ids as strings."""
-    origin, arguments = get_origin(kind) or kind, get_args(kind)
+def _described(annotation: Any) -> Any:
+    """Replace Tinyvex's types in an annotation by types that msgspec describes: rows by lists, ids by strings."""
+    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin is Rows:
         return list[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
     if origin is Page:
-        return _Page[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
+        return _PageSchema[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
     if origin is Id:
         return Annotated[str, msgspec.Meta(extra_json_schema=_id_schema(arguments))]
     if origin is DocumentMapping:
@@ -265,7 +269,7 @@ def _described(kind: Any) -> Any:
         return reduce(or_, map(_described, arguments))
     if origin in (list, tuple, dict) and arguments:
         return GenericAlias(origin, tuple(part if part is ... else _described(part) for part in arguments))
-    return kind
+    return annotation
 
 
 def _id_schema(arguments: tuple[Any, ...]) -> dict[str, Any]:
@@ -275,7 +279,7 @@ def _id_schema(arguments: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _with_wrappers(schema: Any) -> Any:
-    """The schema with bytes as they travel; msgspec takes them for a bare string."""
+    """Describe bytes by their `$bytes` wrapper; msgspec describes them as a bare string."""
     if isinstance(schema, list):
         return [_with_wrappers(item) for item in schema]
     if not isinstance(schema, dict):
@@ -285,16 +289,16 @@ def _with_wrappers(schema: Any) -> Any:
     return {name: item if name == "default" else _with_wrappers(item) for name, item in schema.items()}
 
 
-def _schema_of(kind: Any) -> dict[str, Any]:
-    """Of our types inside classes, where msgspec does not tell what is in their brackets."""
-    if kind is Id:
+def _schema_of(cls: Any) -> dict[str, Any]:
+    """Return the schema of one of Tinyvex's types inside a class; msgspec does not pass the type in its brackets."""
+    if cls is Id:
         return _id_schema(())
-    if kind is Int64:
+    if cls is Int64:
         return {
             "type": "object",
             "properties": {"$integer": {"type": "string", "contentEncoding": "base64", "format": "int64"}},
             "required": ["$integer"],
         }
-    if kind is Rows:
+    if cls is Rows:
         return {"type": "array"}
     raise NotImplementedError

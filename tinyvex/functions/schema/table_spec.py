@@ -1,4 +1,4 @@
-"""A table as its app declares it, checked: its class, its indexes, and what its documents must look like."""
+"""A declared table, checked: its class, its indexes, and the validation of its documents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeclaredTables", "TableSpec", "class_spec", "user_fields"]
 
-_INDEX_NAMES_TAKEN = ("by_id", "by_creation_time")
+_RESERVED_INDEX_NAMES = ("by_id", "by_creation_time")
 
 
 class TableSpec:
@@ -37,10 +37,10 @@ class TableSpec:
 
     Attributes:
         name: its name in the database.
-        cls: its class; None where documents are mappings.
-        indexes: fields of each index, without the system's own.
-        location: where it was declared.
-        fingerprint: changes when the class's schema does, or what its indexes look at; existing documents are validated then.
+        cls: its class; None if documents are mappings.
+        indexes: the fields of each index, without the system's own indexes.
+        location: the line of its declaration.
+        fingerprint: changes with the class's schema and with the indexed fields; existing documents are then validated.
 
     Raises:
         AppInvalid: a name, an index field or an annotation is impossible.
@@ -60,52 +60,57 @@ class TableSpec:
                 self._converter = Converter(cls)
                 schema = json_schema(cls)
             except (TypeError, NameError) as error:
-                raise self.location.invalid(f"class {cls.__name__}: {error}") from error
+                raise self.location.invalid(f"class `{cls.__name__}`: {error}") from error
             self._fields = tuple(name for name in cls.__struct_fields__ if not name.startswith("_"))
         self._index_types = self._check_index_fields()
         self._indexed = sorted({path.partition(".")[0] for path in self._index_types})
-        looked_at = [schema, sorted(self._index_types)]
-        self.fingerprint = hashlib.sha256(msgspec.json.encode(looked_at, order="deterministic")).hexdigest()
+        validated = [schema, sorted(self._index_types)]
+        self.fingerprint = hashlib.sha256(msgspec.json.encode(validated, order="deterministic")).hexdigest()
 
     def _check_names(self) -> None:
         if not is_identifier(self.name):
             raise self.location.invalid(
-                f"{self.name!r} cannot be a table's name: letters, digits and `_`, beginning with a letter"
+                f"`{self.name}` cannot be a table name: use letters, digits and `_`, beginning with a letter"
             )
         for index, paths in self.indexes.items():
-            where = f"table {self.name!r}, index {index!r}"
-            if not is_identifier(index) or index in _INDEX_NAMES_TAKEN:
-                raise self.location.invalid(f"{where}: this name is not possible or taken by the system")
+            where = f"table `{self.name}`, index `{index}`"
+            if index in _RESERVED_INDEX_NAMES:
+                raise self.location.invalid(f"{where}: every table has this index already; choose another name")
+            if not is_identifier(index):
+                raise self.location.invalid(
+                    f"{where}: use letters, digits and `_` for the name of an index, beginning with a letter"
+                )
             if not paths or len(set(paths)) < len(paths):
-                raise self.location.invalid(f"{where}: needs one or more different fields")
+                raise self.location.invalid(f"{where}: an index needs one or more different fields")
             for path in paths:
                 if not path or path.startswith("_"):
                     raise self.location.invalid(
-                        f"{where}: {path!r} cannot be indexed; `_creationTime` is the last field of every index anyway"
+                        f"{where}: `{path}` cannot be indexed; `_creationTime` is the last field of every index anyway"
                     )
 
     def _check_index_fields(self) -> Mapping[str, list[inspect.Type]]:
-        """Of each indexed field, the types that it can have; none without a class."""
+        """Return the types of each indexed field; none without a class."""
         if self.cls is None:
             return {}
         renamed = set(self.cls.__struct_encode_fields__) - set(self._fields) - set(SYSTEM_FIELDS)
         if renamed:
-            raise self.location.invalid(f"class {self.cls.__name__}: a document's fields cannot be renamed: {renamed}")
-        found = {}
+            names = ", ".join(f"`{name}`" for name in sorted(renamed))
+            raise self.location.invalid(f"class `{self.cls.__name__}`: document fields cannot be renamed: {names}")
+        types = {}
         for index, paths in self.indexes.items():
             for path in paths:
-                found[path] = types_at(self.cls, path)
-                if not found[path]:
+                types[path] = types_at(self.cls, path)
+                if not types[path]:
                     raise self.location.invalid(
-                        f"table {self.name!r}, index {index!r}: class {self.cls.__name__} has no field {path!r}"
+                        f"table `{self.name}`, index `{index}`: class `{self.cls.__name__}` has no field `{path}`"
                     )
-        return found
+        return types
 
     # Reading.
 
     def read(self, data: bytes) -> Any:
         """
-        A stored document as users get it.
+        Decode a stored document to its class, or to a mapping.
 
         Raises:
             SchemaViolation: it does not fit the class.
@@ -118,23 +123,26 @@ class TableSpec:
             raise self._violation(mismatch) from mismatch
 
     def validate(self, data: bytes) -> tuple[list[str], bytes]:
-        """What `examine` says of a stored document; of one that fits, with its indexed fields as to be stored."""
+        """Return a stored document's problems, and its JSON with the indexed fields as they must be stored."""
         document = codec.decode_canonical(data)
         assert isinstance(document, dict), document
         problems, indexed = self.examine(document)
         return problems, codec.encode(document | indexed) if indexed else data
 
     def problems(self, value: Any, catalog: Catalog | None = None) -> list[str]:
-        """What is wrong with a document: one sentence for every top-level field that does not fit."""
+        """Return one sentence for each top-level field that does not fit."""
         return self.examine(value, catalog)[0]
 
     def examine(self, value: Any, catalog: Catalog | None = None) -> tuple[list[str], dict[str, Value]]:
         """
-        What is wrong with a document, as `problems` says it; where nothing is, its indexed fields as to be stored.
+        Validate and normalise a document in one pass.
 
-        Given a catalog, ids are compared with its tables' numbers.
-        The document may be older than a field, which reads as its default then, or than the kind of a number:
-        an index would find neither by the value that is read.
+        A document may be older than a field of its class, which then reads as the default, or than a number's type.
+        An index must find the document by the value that is read, so these fields are stored as they read.
+
+        Returns:
+            The problems, as from `problems`; and, if there are none, the indexed fields as they must be stored.
+            Given a catalog, ids are compared with its tables' numbers.
         """
         if self._converter is None:
             return [], {}
@@ -142,23 +150,23 @@ class TableSpec:
             checked = self._converter.check(value, catalog)
         except Mismatch as mismatch:
             return self._all_problems(value, catalog) or [str(mismatch)], {}
-        fields = {name: found for name in self._indexed if (found := getattr(checked, name)) is not UNSET}
+        fields = {name: field for name in self._indexed if (field := getattr(checked, name)) is not UNSET}
         return [], cast("dict[str, Value]", codec.decode_canonical(codec.encode(fields)))
 
     def takes(self, name: str, value: Any) -> bool:
-        """Whether a value fits the field of this name; there may be no such field."""
-        kinds = (
-            [field.type for field in msgspec.structs.fields(self.cls) if field.encode_name == name] if self.cls else []
-        )
+        """Return whether the class has this field and a value fits it."""
+        fields = msgspec.structs.fields(self.cls) if self.cls else ()
+        annotation = next((field.type for field in fields if field.encode_name == name), None)
+        if annotation is None:
+            return False
         try:
-            for kind in kinds:
-                Converter[Any](kind).check(value)
+            Converter[Any](annotation).check(value)
         except Mismatch:
             return False
-        return bool(kinds)
+        return True
 
     def _all_problems(self, value: Any, catalog: Catalog | None) -> list[str]:
-        """Field by field, because msgspec stops at the first; empty when only the whole is wrong."""
+        """Check field by field, because msgspec stops at the first problem; empty if each field alone is valid."""
         if not isinstance(value, dict) or self.cls is None:
             return []
         problems = []
@@ -179,14 +187,14 @@ class TableSpec:
 
     def fields(self, document: Document | Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
         """
-        A document's own fields, as they are stored: checked against the class, ids against their tables.
+        Return a document's own fields as they are stored, validated against the class, ids against their tables.
 
         Raises:
             SchemaViolation: it does not fit the class.
-            InvalidId: a field needs an id and has something else.
-            WrongTable: a field has an id of another table than its annotation says.
-            InvalidValue: something in it is no value, or a name begins with `_`.
-            ValueTooLarge: it is nested too deep or has too many elements or fields.
+            InvalidId: a field needs an id and has another value.
+            WrongTable: a field has an id of another table than annotated.
+            InvalidValue: a part of it is not a value, or a field name begins with `_`.
+            ValueTooLarge: it is nested too deeply, or has too many elements or fields.
         """
         given = user_fields(document)
         if self._converter is None:
@@ -201,24 +209,23 @@ class TableSpec:
         try:
             return codec.encode(given)
         except InvalidValue:
-            # A sum of `Int64`s is a plain number, which may be too large for one.
+            # A sum of `Int64`s is a plain `int`, which may exceed the range of plain numbers.
             return codec.encode(as_annotated(given, types_of(self.cls)))
 
     def key_value(self, path: str, value: Any) -> Any:
-        """A value that a query compares an indexed field with, as the field's annotation would store it."""
+        """Return the value that a query compares an indexed field with in the form that the field stores."""
         if value is None or isinstance(value, (str, float, bytes)) or self.cls is None:
             return value
-        kinds = self._index_types.get(path, ())  # none of `_creationTime`
+        types = self._index_types.get(path, ())  # empty for `_creationTime`
         if isinstance(value, int):
-            return as_annotated(value, kinds)
-        plain = codec.to_builtins(as_annotated(value, kinds))  # dates, enums and the like
-        return as_annotated(codec.unwrap(plain), kinds)
+            return as_annotated(value, types)
+        plain = codec.to_builtins(as_annotated(value, types))  # dates, enums and the like
+        return as_annotated(codec.unwrap(plain), types)
 
     def _violation(self, mismatch: Mismatch) -> TinyvexError:
-        kind = SchemaViolation if mismatch.error is None else type(mismatch.error)
-        if kind is InvalidValue:
-            kind = SchemaViolation
-        return kind(f"table {self.name!r}: {mismatch}", table=self.name, path=mismatch.path)
+        cause = type(mismatch.error)
+        error = cause if issubclass(cause, TinyvexError) and cause is not InvalidValue else SchemaViolation
+        return error(f"table `{self.name}`: {mismatch}", table=self.name, path=mismatch.path)
 
 
 class DeclaredTables(Protocol):
@@ -236,26 +243,27 @@ class DeclaredTables(Protocol):
 
 def user_fields(document: object) -> dict[str, Any]:
     """
-    A document without its system fields.
+    Return a document without its system fields.
 
     Raises:
-        InvalidValue: it is no document, or another name begins with `_`.
+        InvalidValue: it is not a document, or another field name begins with `_`.
     """
     if isinstance(document, Document):
         names = type(document).__struct_fields__
         return {name: value for name in names if name[0] != "_" and (value := getattr(document, name)) is not UNSET}
     if not isinstance(document, Mapping):
-        raise InvalidValue(f"a document is a mapping or an instance of its table's class, not {type(document)}")
+        actual = type(document).__name__
+        raise InvalidValue(f"a document must be a mapping or an instance of its table's class, not `{actual}`")
     fields = {name: value for name, value in document.items() if name not in SYSTEM_FIELDS}
     for name in fields:
         if isinstance(name, str) and name.startswith("_"):
-            raise InvalidValue(f"names that begin with `_` are the system's - at `$.{name}`", path=f"$.{name}")
+            raise InvalidValue(f"$.{name}: names that begin with `_` are reserved", path=f"$.{name}")
     return fields
 
 
 def class_spec(cls: type[Document]) -> TableSpec:
     """
-    The table of a class that `table` decorated.
+    Return the table of a class that `table` decorated.
 
     Raises:
         TypeError: it was not decorated.
@@ -263,5 +271,5 @@ def class_spec(cls: type[Document]) -> TableSpec:
     """
     declaration = declaration_of(cls)
     if declaration is None:
-        raise TypeError(f"{cls!r} is no table: decorate the class with @tv.table(...)")
+        raise TypeError(f"`{cls.__name__}` is not a table; decorate its class with `@tv.table(...)`")
     return TableSpec(declaration, cls)
