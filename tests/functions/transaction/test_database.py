@@ -142,21 +142,21 @@ def test_insert_with_an_id_that_exists(db: Database) -> None:
 def test_insert_with_an_id_of_another_table(db: Database) -> None:
     """The id must be one of the table's."""
     ulm = do(db, lambda ctx: ctx.db.insert(City(name="Ulm")))
-    with pytest.raises(WrongTable, match="not an id of table 'people'"):
+    with pytest.raises(WrongTable, match="not an id of table `people`"):
         do(db, lambda ctx: ctx.db.insert(Person(name="Ann"), id=ulm))
 
 
 def test_insert_twice(db: Database) -> None:
     """A document that came from the database cannot be inserted again."""
     ann = get(db, do(db, lambda ctx: ctx.db.insert(Person(name="Ann"))))
-    with pytest.raises(IdExists, match="use replace"):
+    with pytest.raises(IdExists, match="use `replace`"):
         do(db, lambda ctx: ctx.db.insert(ann))
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": 3}, r"table 'people': \$\.name: expected str, got int"),
+        ({"name": 3}, r"table `people`: \$\.name: expected str, got int"),
         ({"name": "Ann", "age": "3"}, r"\$\.age: expected int, got str"),
         ({"name": "Ann", "age": 1.5}, r"\$\.age: expected int, got float"),
         ({"name": "Ann", "photo": "aGk="}, r"\$\.photo: expected bytes"),
@@ -191,7 +191,7 @@ def test_a_sum_of_int64s_is_one(db: Database, start: int) -> None:
 def test_ids_in_fields_are_checked(db: Database) -> None:
     """An id in a field must be one of the table that its annotation names."""
     ulm = do(db, lambda ctx: ctx.db.insert(City(name="Ulm")))
-    with pytest.raises(WrongTable, match=r"\$\.friend: expected an id of table 'people', got one of table 'cities'"):
+    with pytest.raises(WrongTable, match=r"\$\.friend: expected an id of table `people`, got one of table `cities`"):
         do(db, lambda ctx: ctx.db.insert(Person(name="Ann", friend=ulm)))
     with pytest.raises(InvalidId, match=r"\$\.friend: 'bob' is not a document id"):
         do(db, lambda ctx: ctx.db.insert(Person(name="Ann", friend=tv.Id("bob"))))
@@ -273,14 +273,14 @@ def test_replace_with_a_changed_copy(db: Database) -> None:
 def test_replace_with_a_document_of_another_class(db: Database) -> None:
     """The new document is of the same table's class."""
     ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
-    with pytest.raises(WrongTable, match="a City is no document of table 'people'"):
+    with pytest.raises(WrongTable, match="`City` is not the class of table `people`"):
         do(db, lambda ctx: ctx.db.replace(ann, City(name="Ulm")))
 
 
 def test_replace_with_another_document(db: Database) -> None:
     """A document cannot be put in the place of another one."""
     ann, bob = do(db, lambda ctx: [ctx.db.insert(Person(name=name)) for name in ("Ann", "Bob")])
-    with pytest.raises(WrongTable, match="was given the document"):
+    with pytest.raises(WrongTable, match="cannot replace"):
         do(db, lambda ctx: ctx.db.replace(ann, ctx.db.get(bob)))
 
 
@@ -337,11 +337,11 @@ def test_untyped_documents_can_be_changed(db: Database) -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"_x": 1}, r"begin with `_`.*\$\._x"),
+        ({"_x": 1}, r"\$\._x: names that begin with `_`"),
         ({"$x": 1}, r"begin with `\$`"),
         ({"x": object()}, r"\$\.x"),
         ({"x": 2**60}, r"Int64"),
-        ([1], "a document is a mapping"),
+        ([1], "a document must be a mapping"),
     ],
 )
 def test_no_documents(db: Database, document: Any, message: str) -> None:
@@ -372,12 +372,12 @@ def test_a_class_that_is_no_table(db: Database) -> None:
     class Loose(tv.Document):
         name: str
 
-    with pytest.raises(UnknownTable, match=r"decorate the class with @tv\.table"):
+    with pytest.raises(UnknownTable, match=r"decorate its class with `@tv\.table"):
         do(db, lambda ctx: ctx.db.query(Loose))
 
 
 @pytest.mark.parametrize("table", ["_tables", "_indexes", "_code"])
 def test_system_tables_are_not_written(db: Database, table: str) -> None:
     """Functions cannot write the system's tables."""
-    with pytest.raises(UnknownTable, match="the system's"):
+    with pytest.raises(UnknownTable, match="is a system table"):
         do(db, lambda ctx: ctx.db.insert(table, {"name": "x"}))

@@ -30,7 +30,7 @@ def key(a: Any, b: Any) -> bytes:
 @given(values, values)
 def test_the_whole_index(a: Any, b: Any) -> None:
     """Not narrowed, it has every key."""
-    assert whole().whole
+    assert whole().is_whole
     assert has(whole(), key(a, b))
 
 
@@ -70,4 +70,4 @@ def test_equalities_in_any_order() -> None:
 
 def test_its_name() -> None:
     """Messages call it by index and table."""
-    assert str(whole()) == "index 'by_a_b' of table 'things'"
+    assert str(whole()) == "index `by_a_b` of table `things`"

@@ -133,7 +133,7 @@ def test_unique(db: Database) -> None:
 
 def test_not_unique(db: Database) -> None:
     """`unique` refuses two."""
-    with pytest.raises(NotUnique, match="index 'by_x' of table 'points'"):
+    with pytest.raises(NotUnique, match="index `by_x` of table `points`"):
         result(db, lambda q: q.with_index("by_x", x=1).unique())
 
 
@@ -201,18 +201,18 @@ def test_the_annotation_decides_by_name_too(db: Database) -> None:
     ("ask", "message"),
     [
         (lambda q: q.with_index("by_z"), "by_z"),
-        (lambda q: q.with_index("by_x", y=1), "has 'x' as its next field, not 'y'"),
-        (lambda q: q.with_index("by_x", gte=1), r"not 'gte'; bounds follow it: \.gte\('x', …\)"),
-        (lambda q: q.with_index("by_x_y", y=1), "has 'x' as its next field, not 'y'"),
-        (lambda q: q.eq("x", 1), "index 'by_creation_time' of table 'points' has '_creationTime' as its next field"),
-        (lambda q: q.with_index("by_x", x=1).gt("y", 1), "has '_creationTime' as its next field, not 'y'"),
-        (lambda q: q.with_index("by_x_y").gt("x", 1).gt("y", 1), "not 'y'"),
-        (lambda q: q.with_index("by_x_y").gt("x", 1).eq("x", 1), "cannot be equal to something after bounds"),
-        (lambda q: q.with_index("by_x").gt("x", 1).gte("x", 2), "'x' has a lower bound already"),
-        (lambda q: q.with_index("by_x").lt("x", 1).lte("x", 2), "'x' has an upper bound already"),
-        (lambda q: q.with_index("by_x", x=1).eq("_creationTime", 1).eq("x", 1), "has no further field, not 'x'"),
-        (lambda q: q.with_index("by_x").with_index("by_x_y"), "with_index comes first and once"),
-        (lambda q: q.lt("_creationTime", 1).with_index("by_x"), "with_index comes first and once"),
+        (lambda q: q.with_index("by_x", y=1), "the next field is `x`, not `y`"),
+        (lambda q: q.with_index("by_x", gte=1), r"not `gte`; write a bound as \.gte\(\"x\", …\)"),
+        (lambda q: q.with_index("by_x_y", y=1), "the next field is `x`, not `y`"),
+        (lambda q: q.eq("x", 1), "index `by_creation_time` of table `points`: the next field is `_creationTime`"),
+        (lambda q: q.with_index("by_x", x=1).gt("y", 1), "the next field is `_creationTime`, not `y`"),
+        (lambda q: q.with_index("by_x_y").gt("x", 1).gt("y", 1), "not `y`"),
+        (lambda q: q.with_index("by_x_y").gt("x", 1).eq("x", 1), "cannot have an equality after bounds"),
+        (lambda q: q.with_index("by_x").gt("x", 1).gte("x", 2), "`x` has a lower bound already"),
+        (lambda q: q.with_index("by_x").lt("x", 1).lte("x", 2), "`x` has an upper bound already"),
+        (lambda q: q.with_index("by_x", x=1).eq("_creationTime", 1).eq("x", 1), "no field is left, not `x`"),
+        (lambda q: q.with_index("by_x").with_index("by_x_y"), "call `with_index` once"),
+        (lambda q: q.lt("_creationTime", 1).with_index("by_x"), "call `with_index` once"),
     ],
 )
 def test_impossible_ranges(db: Database, ask: Any, message: str) -> None:
@@ -237,7 +237,7 @@ def test_impossible_calls(db: Database, ask: Any) -> None:
 
 def test_no_value(db: Database) -> None:
     """What is no value cannot be compared with; the message names the field."""
-    with pytest.raises(tv.TinyvexError, match=r"field 'x'.*object"):
+    with pytest.raises(tv.TinyvexError, match=r"field `x`.*object"):
         result(db, lambda q: q.with_index("by_x", x=object()))
 
 

@@ -182,7 +182,7 @@ def test_counting_looks_at_no_document_twice(log):
     def work(transaction):
         put(transaction, 10, {"n": 15})
         assert transaction.count(items(transaction), by_n(transaction), KEY_MIN, KEY_MAX) == 10
-        entries = transaction._overlays[items(transaction).tablet].entries
+        entries = transaction._buffers[items(transaction).tablet].entries
         looked_at = []
 
         class Counted(dict):
@@ -190,7 +190,7 @@ def test_counting_looks_at_no_document_twice(log):
                 looked_at.append(True)
                 return super().values()
 
-        transaction._overlays[items(transaction).tablet].entries = Counted(entries)
+        transaction._buffers[items(transaction).tablet].entries = Counted(entries)
         for number in (20, 30, 40):
             put(transaction, number, {"n": number + 5})
             insert({"n": 1000 + number})(transaction)
@@ -288,8 +288,8 @@ def test_a_limit_takes_no_more_of_what_was_written(log, reverse):
     def work(transaction):
         for number in range(100, 120):
             insert({"n": number})(transaction)
-        overlay = transaction._overlays[items(transaction).tablet]
-        rows = overlay.rows(by_n(transaction), KEY_MIN, KEY_MAX, reverse=reverse, limit=2)
+        buffer = transaction._buffers[items(transaction).tablet]
+        rows = buffer.rows(by_n(transaction), KEY_MIN, KEY_MAX, reverse=reverse, limit=2)
         return [decode(row.json)["n"] for row in rows]
 
     assert log.run(unit(work)) == ([118, 119] if reverse else [100, 101])

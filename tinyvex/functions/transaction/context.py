@@ -151,9 +151,9 @@ class ActionCtx(_Ctx):
             """Explain how an action reaches the database."""
             if name == "db":
                 raise AttributeError(
-                    "an action has no ctx.db: write `await ctx.run_query(function, …)` or `await ctx.run_mutation(…)`"
+                    "an action has no `ctx.db`; call `await ctx.run_query(function, …)` or `await ctx.run_mutation(…)`"
                 )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(f"`{type(self).__name__}` has no attribute `{name}`")
 
     @property
     def now(self) -> int:

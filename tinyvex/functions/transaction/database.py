@@ -1,7 +1,7 @@
 """
 The database as functions see it: `ctx.db`.
 
-Reads go through the transaction, which records them; writes wait in its overlay until the mutation has returned.
+Reads go through the transaction, which records them. Writes are buffered there until the mutation has returned.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def locate(catalog: Catalog, document_id: str) -> tuple[TableInfo, bytes]:
 
 
 class DatabaseReader:
-    """What queries can do: `query` and `get`."""
+    """The database of a query: `query` and `get`."""
 
     def __init__(self, transaction: Transaction, tables: DeclaredTables, execution: Execution) -> None:
         self._transaction = transaction
@@ -61,7 +61,7 @@ class DatabaseReader:
         Begin a query over a table.
 
         Args:
-            table: its class, which gives typed documents, or its name, which gives read-only mappings.
+            table: its class, for typed documents, or its name, for documents as read-only mappings.
 
         Raises:
             UnknownTable: the database has no such table.
@@ -77,16 +77,16 @@ class DatabaseReader:
     def get(self, document_id: str, /) -> Any: ...
     def get(self, document_id: str, /) -> Any:
         """
-        The document with this id; None when there is none.
+        Return the document with this id; None if it does not exist.
 
-        It is an instance of its table's class, or a read-only mapping where the table has none.
+        It is an instance of its table's class, or a read-only mapping if the table has no class.
 
         Raises:
-            InvalidId: the text is no id.
-            UnknownTable: no table has such ids.
+            InvalidId: the id is malformed.
+            UnknownTable: no table has this id's number.
         """
-        info, internal = self._locate(document_id)
-        stored = self._transaction.get(info, internal)
+        info, document_key = self._locate(document_id)
+        stored = self._transaction.get(info, document_key)
         if stored is None:
             return None
         spec = self._tables.tables.get(info.name)
@@ -95,17 +95,19 @@ class DatabaseReader:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Say what a query lacks that writes."""
+            """Explain that only mutations write."""
             if name in ("insert", "patch", "replace", "delete"):
-                raise AttributeError(f"a query cannot write: ctx.db.{name} needs a mutation, `@tv.mutation`")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+                raise AttributeError(
+                    f"a query cannot write; make it a mutation (`@tv.mutation`) to use `ctx.db.{name}`"
+                )
+            raise AttributeError(f"`{type(self).__name__}` has no attribute `{name}`")
 
     def _table(self, table: type[Document] | str) -> tuple[TableInfo, TableSpec | None]:
         if isinstance(table, str):
             return self._transaction.catalog.table(table), self._tables.tables.get(table)
         declaration = declaration_of(table)
         if declaration is None:
-            raise UnknownTable(f"{table!r} is no table: decorate the class with @tv.table(...)")
+            raise UnknownTable(f"`{table.__name__}` is not a table; decorate its class with `@tv.table(...)`")
         return self._transaction.catalog.table(declaration.name), self._tables.class_spec(table)
 
     def _locate(self, document_id: str) -> tuple[TableInfo, bytes]:
@@ -113,7 +115,7 @@ class DatabaseReader:
 
 
 class DatabaseWriter(DatabaseReader):
-    """What mutations can do: everything that queries can, and `insert`, `patch`, `replace`, `delete`."""
+    """The database of a mutation: that of a query, and `insert`, `patch`, `replace`, `delete`."""
 
     @overload
     def insert(self, document: D, /, *, id: str | None = None) -> Id[D]: ...
@@ -132,33 +134,33 @@ class DatabaseWriter(DatabaseReader):
 
         Args:
             first: a new instance of a table's class, or the table's name.
-            second: the fields, where a name was given.
-            id: an id made by the client, of this table.
+            second: the fields, if a name was given.
+            id: an id of this table that the client made; without it, the database makes one.
 
         Returns:
             The document's id.
 
         Raises:
-            SchemaViolation: it does not fit the table's class.
+            SchemaViolation: the document does not fit the table's class.
             IdExists: the id exists, or existed before.
-            WrongTable: `id`, or the id in a field, is one of another table.
-            InvalidValue: something in it is no value.
-            ValueTooLarge: it is over a limit.
+            WrongTable: `id`, or the id in a field, belongs to another table.
+            InvalidValue: a part of the document is not a value.
+            ValueTooLarge: the document exceeds a limit.
         """
         table, document = (first, second) if isinstance(first, str) else (type(first), first)
         if document is None:
-            raise InvalidValue(f"insert({table!r}) needs the document too")
+            raise InvalidValue(f'`insert("{table}")` needs the fields too: `insert("{table}", {{…}})`')
         if isinstance(document, Document) and stored_id(document) is not None:
-            raise IdExists(f"this document is in the database already: {document.id}; use replace, or make a new one")
+            raise IdExists(f"the document `{document.id}` was inserted already; use `replace`, or insert a new one")
         info, spec = self._table(table)
         self._check_writable(info)
-        internal = None
+        document_key = None
         if id is not None:
-            number, internal = parse_id(id)
+            number, document_key = parse_id(id)
             if number != info.number:
-                raise WrongTable(f"{str(id)!r} is not an id of table {info.name!r}", expected=info.name)
+                raise WrongTable(f"`{id}` is not an id of table `{info.name}`", expected=info.name)
         fields = self._fields(spec, document)
-        stored = self._transaction.insert(info, fields, internal)
+        stored = self._transaction.insert(info, fields, document_key)
         return Id(DocumentId(info.number, stored.internal).text)
 
     def patch(self, document_id: Id[Any] | str, /, **fields: Any) -> None:
@@ -166,27 +168,25 @@ class DatabaseWriter(DatabaseReader):
         Change some fields of a document.
 
         Args:
-            document_id: which one.
-            fields: their new values; `tv.UNSET` removes a field (in a typed table, its default takes its place).
+            document_id: the document's id.
+            fields: the new values; `tv.UNSET` removes a field (in a typed table, its default applies again).
 
         Raises:
-            DocumentNotFound: there is none with this id.
+            DocumentNotFound: the document does not exist.
             SchemaViolation: the result does not fit the table's class.
-            and as `insert`.
+            TinyvexError: as `insert`.
         """
-        info, internal = self._locate_to_write(document_id)
-        stored = self._transaction.get(info, internal)
+        info, document_key = self._locate_to_write(document_id)
+        stored = self._transaction.get(info, document_key)
         if stored is None:
-            raise DocumentNotFound(
-                f"patch: there is no document {str(document_id)!r} in table {info.name!r}", id=str(document_id)
-            )
+            raise self._not_found(info, document_id)
         for name in fields:
             if name.startswith("_"):
-                raise InvalidValue(f"patch cannot change the system's field {name!r}", path=f"$.{name}")
+                raise InvalidValue(f"`patch` cannot change the system field `{name}`", path=f"$.{name}")
         current = codec.decode_canonical(stored.json)
         assert isinstance(current, dict), current
         merged = {name: value for name, value in (current | fields).items() if value is not UNSET}
-        self._put(info, internal, merged)
+        self._put(info, document_key, merged)
 
     @overload
     def replace(self, document_id: Id[D], document: D, /) -> None: ...
@@ -194,47 +194,50 @@ class DatabaseWriter(DatabaseReader):
     def replace(self, document_id: Id[Any] | str, document: Mapping[str, Any], /) -> None: ...
     def replace(self, document_id: str, document: Document | Mapping[str, Any], /) -> None:
         """
-        Put another document in the place of one; id and creation time stay.
+        Replace a document's fields; its id and creation time stay.
 
         Raises:
-            DocumentNotFound: there is none with this id.
-            WrongTable: the new document is of another table's class.
-            and as `insert`.
+            DocumentNotFound: the document does not exist.
+            WrongTable: the new document belongs to another table's class.
+            TinyvexError: as `insert`.
         """
-        info, internal = self._locate_to_write(document_id)
+        info, document_key = self._locate_to_write(document_id)
         if isinstance(document, Document):
             declaration = declaration_of(type(document))
             if declaration is None or declaration.name != info.name:
-                raise WrongTable(f"a {type(document).__name__} is no document of table {info.name!r}")
+                raise WrongTable(f"`{type(document).__name__}` is not the class of table `{info.name}`")
             if stored_id(document) not in (None, document_id):
-                raise WrongTable(f"replace({str(document_id)!r}) was given the document {document.id!r}")
-        if self._transaction.get(info, internal) is None:
-            raise DocumentNotFound(
-                f"replace: there is no document {str(document_id)!r} in table {info.name!r}", id=str(document_id)
-            )
-        self._put(info, internal, document)
+                raise WrongTable(
+                    f"the document `{document.id}` cannot replace `{document_id}`; insert a copy without an id"
+                )
+        if self._transaction.get(info, document_key) is None:
+            raise self._not_found(info, document_id)
+        self._put(info, document_key, document)
 
     def delete(self, document_id: Id[Any] | str, /) -> None:
         """
-        Remove a document.
+        Delete a document.
 
         Raises:
-            DocumentNotFound: there is none with this id.
+            DocumentNotFound: the document does not exist.
         """
-        info, internal = self._locate_to_write(document_id)
-        self._transaction.put(info, internal, None)
+        info, document_key = self._locate_to_write(document_id)
+        self._transaction.put(info, document_key, None)
 
     def _locate_to_write(self, document_id: str) -> tuple[TableInfo, bytes]:
-        info, internal = self._locate(document_id)
+        info, document_key = self._locate(document_id)
         self._check_writable(info)
-        return info, internal
+        return info, document_key
+
+    def _not_found(self, info: TableInfo, document_id: str) -> DocumentNotFound:
+        return DocumentNotFound(f"table `{info.name}` has no document `{document_id}`", id=str(document_id))
 
     def _check_writable(self, info: TableInfo) -> None:
         if info.name.startswith("_"):
-            raise UnknownTable(f"table {info.name!r} is the system's: functions can read it, not write it")
+            raise UnknownTable(f"`{info.name}` is a system table; functions can read it, but not write it")
 
-    def _put(self, info: TableInfo, internal: bytes, document: Document | Mapping[str, Any]) -> None:
-        self._transaction.put(info, internal, self._fields(self._tables.tables.get(info.name), document))
+    def _put(self, info: TableInfo, document_key: bytes, document: Document | Mapping[str, Any]) -> None:
+        self._transaction.put(info, document_key, self._fields(self._tables.tables.get(info.name), document))
 
     def _fields(self, spec: TableSpec | None, document: Document | Mapping[str, Any]) -> dict[str, Any]:
         if spec is None:
@@ -242,5 +245,5 @@ class DatabaseWriter(DatabaseReader):
         if isinstance(document, Document) and spec.cls is not None and type(document) is not spec.cls:
             declaration = declaration_of(type(document))
             if declaration is None or declaration.name != spec.name:
-                raise SchemaViolation(f"a {type(document).__name__} is no document of table {spec.name!r}")
+                raise SchemaViolation(f"`{type(document).__name__}` is not the class of table `{spec.name}`")
         return spec.fields(document, self._transaction.catalog)

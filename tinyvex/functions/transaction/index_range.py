@@ -1,8 +1,13 @@
 """
-A range of an index, narrowed field by field (pure).
+Ranges of an index, narrowed field by field. (pure)
 
-Leading fields equal something; then the next one may have a lower and an upper bound.
-Keys are concatenated encodings of the fields, so all of it is one range of keys.
+The leading fields of the index are equal to given values; the next field may have a lower and an upper bound.
+An index key is the concatenation of its fields' encodings, and the encoding preserves order
+(`values/key_encoding.py`), so all of this is one range of keys::
+
+    by_channel: channel, _creationTime      eq("channel", "general").gte("_creationTime", 5)
+
+    prefix = enc("general")                 lower = prefix + enc(5), upper = the end of the prefix
 """
 
 from __future__ import annotations
@@ -28,13 +33,17 @@ _CREATION_TIME = "_creationTime"
 @dataclass(frozen=True, slots=True)
 class IndexRange:
     """
-    Part of an index.
+    A range of an index.
 
     Attributes:
-        table: its table's name, for messages.
-        adapt: makes a value what the field would store.
-        prefix: encoding of the equal fields, of which there are `equal`.
-        ranged: the field with bounds, `lower` and `upper`.
+        table: the table's name, for messages.
+        index: the index.
+        adapt: coerces a value to the form that a field stores.
+        prefix: the encoding of the fields with equalities.
+        equal: the number of those fields.
+        ranged: the field with bounds, if there is one.
+        lower: the first key of the range; None without a lower bound.
+        upper: the first key after the range; None without an upper bound.
     """
 
     table: str
@@ -47,18 +56,18 @@ class IndexRange:
     upper: bytes | None = None
 
     @property
-    def whole(self) -> bool:
-        """Whether nothing was narrowed yet."""
+    def is_whole(self) -> bool:
+        """Return whether this is the whole index."""
         return self.equal == 0 and self.ranged is None
 
     def bounds(self) -> tuple[bytes, bytes]:
-        """The keys it has: first <= key < second; none when they are not in order."""
+        """Return `lo` and `hi` of its keys lo <= key < hi; the range is empty if lo >= hi."""
         lo = self.prefix if self.lower is None else self.lower
         hi = key_encoding.prefix_end(self.prefix) if self.upper is None else self.upper
         return lo, hi
 
     def next_field(self) -> str | None:
-        """The field that can be narrowed next; creation time is the last of every index."""
+        """Return the field that can be narrowed next; creation time is the last field of every index."""
         fields = self.index.fields
         if fields[-1:] != (_CREATION_TIME,):
             fields = (*fields, _CREATION_TIME)
@@ -66,19 +75,19 @@ class IndexRange:
 
     def equals(self, path: str, value: Any) -> IndexRange:
         """
-        With the next field equal to a value.
+        Narrow to documents whose next field equals a value.
 
         Raises:
-            UnknownIndex: it is not the next field, or bounds were given.
-            InvalidValue: no value.
+            UnknownIndex: it is not the next field, or the range has bounds already.
+            InvalidValue: the value cannot be stored.
         """
         part = self._part(path, value)
         if self.ranged is not None:
-            raise UnknownIndex(f"{self}: {path!r} cannot be equal to something after bounds for {self.ranged!r}")
+            raise UnknownIndex(f"{self}: `{path}` cannot have an equality after bounds on `{self.ranged}`")
         return replace(self, prefix=self.prefix + part, equal=self.equal + 1)
 
     def all_equal(self, equalities: dict[str, Any]) -> IndexRange:
-        """With the next fields equal to these values, in whatever order they are given. Raises as `equals`."""
+        """Narrow to documents whose next fields equal these values, given in any order. Raises as `equals`."""
         narrowed, waiting = self, dict(equalities)
         while waiting:
             field = narrowed.next_field()
@@ -88,21 +97,21 @@ class IndexRange:
         return narrowed
 
     def above(self, path: str, value: Any, *, inclusive: bool) -> IndexRange:
-        """With a lower bound of the next field. Raises as `equals`."""
+        """Narrow by a lower bound on the next field. Raises as `equals`."""
         key = self.prefix + self._part(path, value)
         if self.lower is not None:
-            raise UnknownIndex(f"{self}: {path!r} has a lower bound already")
+            raise UnknownIndex(f"{self}: `{path}` has a lower bound already")
         return replace(self, ranged=path, lower=key if inclusive else key_encoding.prefix_end(key))
 
     def below(self, path: str, value: Any, *, inclusive: bool) -> IndexRange:
-        """With an upper bound of the next field. Raises as `equals`."""
+        """Narrow by an upper bound on the next field. Raises as `equals`."""
         key = self.prefix + self._part(path, value)
         if self.upper is not None:
-            raise UnknownIndex(f"{self}: {path!r} has an upper bound already")
+            raise UnknownIndex(f"{self}: `{path}` has an upper bound already")
         return replace(self, ranged=path, upper=key_encoding.prefix_end(key) if inclusive else key)
 
     def _part(self, path: str, value: Any) -> bytes:
-        """The encoding of the next field's value."""
+        """Return the encoding of the next field's value."""
         if path != self.next_field():
             self._refuse(path)
         if value is UNSET:
@@ -110,13 +119,13 @@ class IndexRange:
         try:
             return key_encoding.encode_part(codec.unwrap(codec.to_builtins(self.adapt(path, value))))
         except InvalidValue as error:
-            raise InvalidValue(f"{self}, field {path!r}: {error}", path=path) from error
+            raise InvalidValue(f"{self}, field `{path}`: {error}", path=path) from error
 
     def _refuse(self, path: str) -> NoReturn:
         following = self.next_field()
-        expected = "has no further field" if following is None else f"has {following!r} as its next field"
-        hint = f"; bounds follow it: .{path}({following!r}, …)" if path in {"gt", "gte", "lt", "lte"} else ""
-        raise UnknownIndex(f"{self} {expected}, not {path!r}{hint}", table=self.table, index=self.index.name)
+        expected = "no field is left" if following is None else f"the next field is `{following}`"
+        hint = f'; write a bound as .{path}("{following}", …)' if path in {"gt", "gte", "lt", "lte"} else ""
+        raise UnknownIndex(f"{self}: {expected}, not `{path}`{hint}", table=self.table, index=self.index.name)
 
     def __str__(self) -> str:
-        return f"index {self.index.name!r} of table {self.table!r}"
+        return f"index `{self.index.name}` of table `{self.table}`"

@@ -1,8 +1,13 @@
 """
-The query builder: which index, which range of it, in which order, which rows.
+The query builder: an index, a range of it, an order, and the rows.
 
-Every step gives a new query; nothing is read before one of the ends.
-What is read is recorded as the ranges of index keys that were passed over, and that is all invalidation looks at.
+Each step returns a new query; nothing is read before one of the ends (`collect`, `take`, `first`, `unique`, `paginate`,
+`count`, iteration). The index keys that were passed are recorded as read, not only those of the returned rows:
+a commit that adds a row to the range must invalidate the query too.
+
+A paginated query keeps its pages adjacent as data changes. The first execution ends its page after `size` rows and
+stores the end as a cursor in its *journal*; the next execution of the same live query receives the journal and ends the
+page at the same key, whatever number of rows it has then.
 """
 
 from __future__ import annotations
@@ -30,18 +35,21 @@ __all__ = ["Query", "Source"]
 
 T = TypeVar("T")
 
-_WHOLE_TABLE = "by_creation_time"
+_DEFAULT_INDEX = "by_creation_time"
 _DIGEST_BYTES = 8
 
 
 class Source(Generic[T]):
     """
-    What a query reads from.
+    The source of a query's rows: a table, and how its rows are decoded.
 
     Attributes:
-        spec: the table as the app declares it, if it does.
-        read: makes a row of stored JSON.
-        kind: the rows' class; None where they are mappings.
+        transaction: the reads.
+        execution: has the range cache and the journal.
+        table: the table in the database.
+        spec: the table as the app declares it; None if it does not.
+        read: decodes a row from stored JSON.
+        kind: the rows' class; None if they are mappings.
     """
 
     __slots__ = ("execution", "kind", "read", "spec", "table", "transaction")
@@ -62,21 +70,21 @@ class Source(Generic[T]):
         self.read = read
         self.kind = kind
 
-    def whole(self, index: str) -> IndexRange:
+    def index_range(self, index: str) -> IndexRange:
         """
-        A whole index.
+        Return the range of a whole index.
 
         Raises:
-            UnknownIndex: there is none.
+            UnknownIndex: the table has no such index.
         """
         return IndexRange(self.table.name, self.table.index(index), self._adapt)
 
     def _adapt(self, path: str, value: Any) -> Any:
         return value if self.spec is None else self.spec.key_value(path, value)
 
-    def rows(self, found: RowsPart) -> Rows[T]:
-        """Rows that nobody has looked at."""
-        return Rows(found, self.read, self.kind)
+    def rows(self, part: RowsPart) -> Rows[T]:
+        """Return undecoded rows."""
+        return Rows(part, self.read, self.kind)
 
 
 class Query(Generic[T]):
@@ -87,8 +95,8 @@ class Query(Generic[T]):
 
         ctx.db.query(Message).with_index("by_channel", channel="general").order("desc").take(50)
 
-    Without `with_index` it goes over all documents in the order of their creation.
-    Made by `ctx.db.query`.
+    Without `with_index` it reads all documents in the order of their creation.
+    `ctx.db.query` creates it.
     """
 
     __slots__ = ("_filters", "_range", "_reverse", "_source")
@@ -102,7 +110,7 @@ class Query(Generic[T]):
         filters: tuple[Callable[[T], object], ...] = (),
     ) -> None:
         self._source = source
-        self._range = source.whole(_WHOLE_TABLE) if keys is None else keys
+        self._range = source.index_range(_DEFAULT_INDEX) if keys is None else keys
         self._reverse = reverse
         self._filters = filters
 
@@ -118,49 +126,49 @@ class Query(Generic[T]):
 
         Raises:
             UnknownIndex: the table has no such index, or the fields are not its leading ones.
-            InvalidValue: one of the values is no value.
+            InvalidValue: one of the values cannot be stored.
         """
-        if self._range.index.name != _WHOLE_TABLE or not self._range.whole:
-            raise UnknownIndex(f"{self._range}: with_index comes first and once")
-        return self._narrowed(self._source.whole(name).all_equal(equalities))
+        if self._range.index.name != _DEFAULT_INDEX or not self._range.is_whole:
+            raise UnknownIndex(f"{self._range}: call `with_index` once, before any condition")
+        return self._narrowed(self._source.index_range(name).all_equal(equalities))
 
     def eq(self, path: str, value: Any, /) -> Query[T]:
         """
-        Documents whose next field of the index equals `value`; `tv.UNSET`: those that do not have it.
+        Narrow to documents whose next field of the index equals `value`; `tv.UNSET` for documents without the field.
 
         Raises:
-            UnknownIndex: it is not the index's next field, or bounds were given.
-            InvalidValue: no value.
+            UnknownIndex: it is not the index's next field, or the query has bounds already.
+            InvalidValue: the value cannot be stored.
         """
         return self._narrowed(self._range.equals(path, value))
 
     def gt(self, path: str, value: Any, /) -> Query[T]:
-        """Documents whose next field of the index is greater than `value`; raises as `eq`."""
+        """Narrow to documents whose next field of the index is greater than `value`. Raises as `eq`."""
         return self._narrowed(self._range.above(path, value, inclusive=False))
 
     def gte(self, path: str, value: Any, /) -> Query[T]:
-        """Documents whose next field of the index is at least `value`; raises as `eq`."""
+        """Narrow to documents whose next field of the index is at least `value`. Raises as `eq`."""
         return self._narrowed(self._range.above(path, value, inclusive=True))
 
     def lt(self, path: str, value: Any, /) -> Query[T]:
-        """Documents whose next field of the index is less than `value`; raises as `eq`."""
+        """Narrow to documents whose next field of the index is less than `value`. Raises as `eq`."""
         return self._narrowed(self._range.below(path, value, inclusive=False))
 
     def lte(self, path: str, value: Any, /) -> Query[T]:
-        """Documents whose next field of the index is at most `value`; raises as `eq`."""
+        """Narrow to documents whose next field of the index is at most `value`. Raises as `eq`."""
         return self._narrowed(self._range.below(path, value, inclusive=True))
 
     def order(self, direction: Literal["asc", "desc"], /) -> Query[T]:
-        """Read the index upwards (as without this) or downwards."""
+        """Read the index in ascending order (the default) or in descending order."""
         if direction not in ("asc", "desc"):
-            raise ValueError(f'order takes "asc" or "desc", not {direction!r}')
+            raise ValueError(f'`order` takes "asc" or "desc", not `{direction}`')
         return Query(self._source, self._range, reverse=direction == "desc", filters=self._filters)
 
     def filter(self, predicate: Callable[[T], object], /) -> Query[T]:
         """
-        Only rows for which `predicate` is true.
+        Keep only rows for which `predicate` is true.
 
-        It runs on every row of the range; narrow the range with an index first.
+        It is called for each row of the range; narrow the range with an index first.
         """
         return Query(self._source, self._range, reverse=self._reverse, filters=(*self._filters, predicate))
 
@@ -170,39 +178,39 @@ class Query(Generic[T]):
     # The ends.
 
     def collect(self) -> Rows[T]:
-        """All of them."""
+        """Return all rows."""
         return self._rows(None)
 
     def take(self, count: int, /) -> Rows[T]:
-        """The first `count` of them."""
+        """Return the first `count` rows."""
         if count < 0:
-            raise ValueError(f"take needs a count of 0 or more, not {count}")
+            raise ValueError(f"`take` needs a count of 0 or more, not {count}")
         return self._rows(count)
 
     def first(self) -> T | None:
-        """The first of them; None when there is none."""
+        """Return the first row; None if there are none."""
         rows = self._rows(1)
         return rows[0] if rows else None
 
     def unique(self) -> T | None:
         """
-        The only one; None when there is none.
+        Return the only row; None if there are none.
 
         Raises:
-            NotUnique: there are more.
+            NotUnique: there is more than one.
         """
         rows = self._rows(2)
         if len(rows) > 1:
-            raise NotUnique(f"{self._range}: unique() met more than one document", table=self._source.table.name)
+            raise NotUnique(f"{self._range}: `unique` found more than one document", table=self._source.table.name)
         return rows[0] if rows else None
 
     def __iter__(self) -> Iterator[T]:
-        """One after another, reading on as they are asked for."""
+        """Yield the rows one by one; pages of the index are read as they are needed."""
         for _, row in self._matching(*self._range.bounds()):
             yield row
 
     def count(self) -> int:
-        """How many there are."""
+        """Count the rows."""
         if self._filters:
             return sum(1 for _ in self)
         lo, hi = self._range.bounds()
@@ -211,25 +219,25 @@ class Query(Generic[T]):
 
     def paginate(self, cursor: str | None, size: int) -> Page[T]:
         """
-        One page.
+        Return one page.
 
         Args:
             cursor: None for the first page, then the `cursor` of the page before.
-            size: rows on a page.
-                Each page is right at its version; a row inserted into a page pushes its last one off it,
-                and the page behind, subscribed from the cursor of before, does not show that row either.
+            size: the number of rows on a page.
+                Each page is right at its own version. A row inserted into a page pushes its last row off,
+                and the next page, subscribed from the earlier cursor, does not show that row either.
 
         Raises:
-            InvalidCursor: the cursor is not one of this query with these arguments.
+            InvalidCursor: the cursor belongs to another query, or to other arguments.
         """
         if size < 1:
-            raise ValueError(f"paginate needs a size of 1 or more, not {size}")
-        start, execution = self._key_of(cursor), self._source.execution
+            raise ValueError(f"`paginate` needs a size of 1 or more, not {size}")
+        start, execution = self._cursor_key(cursor), self._source.execution
         if execution.paginated:
             return self._page(start, size)
         execution.paginated = True
         journal = execution.journal
-        page = self._page(start, size) if journal is None else self._page_until(start, self._key_of(journal))
+        page = self._page(start, size) if journal is None else self._page_until(start, self._cursor_key(journal))
         execution.journal = page.cursor
         return page
 
@@ -250,14 +258,14 @@ class Query(Generic[T]):
             )
         )
 
-    def _decoded_rows(self, found: list[tuple[StoredDocument, T]]) -> Rows[T]:
-        """Rows that were looked at already."""
-        decoded = {place: row for place, (_, row) in enumerate(found)}
-        part = self._part([document for document, _ in found])
+    def _decoded_rows(self, pairs: list[tuple[StoredDocument, T]]) -> Rows[T]:
+        """Return rows that a filter or a page has decoded already."""
+        decoded = {position: row for position, (_, row) in enumerate(pairs)}
+        part = self._part([stored for stored, _ in pairs])
         return Rows(part, self._source.read, self._source.kind, decoded)
 
-    def _part(self, found: Sequence[StoredDocument]) -> RowsPart:
-        return RowsPart(found, self._range.index.id, reverse=self._reverse)
+    def _part(self, stored: Sequence[StoredDocument]) -> RowsPart:
+        return RowsPart(stored, self._range.index.id, reverse=self._reverse)
 
     def _matching(self, lo: bytes, hi: bytes, limit: int | None = None) -> Iterator[tuple[StoredDocument, T]]:
         for stored in self._scan(lo, hi, limit):
@@ -273,28 +281,28 @@ class Query(Generic[T]):
             source.table, self._range.index, lo, hi, reverse=self._reverse, limit=limit
         )  # fmt: skip
 
-    # Pages. A cursor is a digest of the query and the index key of a page's last row; without a key: the end.
+    # Pages. A cursor is a digest of the query and the index key of a page's last row; an empty key means the end.
 
     def _page(self, start: bytes | None, size: int) -> Page[T]:
-        """The next rows, and one more to see whether there is one."""
+        """Return the next `size` rows; one more is read to learn whether the page is the last."""
         limit = None if self._filters else size + 1
-        found = list(islice(self._matching(*self._behind(start), limit), size + 1)) if start != b"" else []
-        end = found[size - 1][0].key if len(found) > size else b""
-        return Page(self._decoded_rows(found[:size]), self._cursor(end), end == b"")
+        pairs = list(islice(self._matching(*self._after(start), limit), size + 1)) if start != b"" else []
+        end = pairs[size - 1][0].key if len(pairs) > size else b""
+        return Page(self._decoded_rows(pairs[:size]), self._cursor(end), end == b"")
 
     def _page_until(self, start: bytes | None, end: bytes | None) -> Page[T]:
-        """The page that ended there when it was first read, whatever its size is now."""
+        """Return the page up to the key at which it first ended, whatever its number of rows is now."""
         assert end is not None
-        lo, hi = self._behind(start)
+        lo, hi = self._after(start)
         if end and self._reverse:
             lo = end
         elif end:
             hi = end + b"\0"
-        found = list(self._matching(lo, hi)) if start != b"" else []
-        return Page(self._decoded_rows(found), self._cursor(end), end == b"")
+        pairs = list(self._matching(lo, hi)) if start != b"" else []
+        return Page(self._decoded_rows(pairs), self._cursor(end), end == b"")
 
-    def _behind(self, key: bytes | None) -> tuple[bytes, bytes]:
-        """What is left behind a row, never outside the query's own range: cursors come from clients."""
+    def _after(self, key: bytes | None) -> tuple[bytes, bytes]:
+        """Return the keys after a row, clamped to the query's own range: cursors come from clients."""
         lo, hi = self._range.bounds()
         if key is None:
             return lo, hi
@@ -307,7 +315,7 @@ class Query(Generic[T]):
     def _cursor(self, key: bytes) -> str:
         return base64.urlsafe_b64encode(self._digest() + key).decode()
 
-    def _key_of(self, cursor: str | None) -> bytes | None:
+    def _cursor_key(self, cursor: str | None) -> bytes | None:
         if cursor is None:
             return None
         try:
@@ -315,5 +323,5 @@ class Query(Generic[T]):
         except ValueError:
             data = b""
         if data[:_DIGEST_BYTES] != self._digest():
-            raise InvalidCursor("the cursor is not one of this query with these arguments: start from the first page")
+            raise InvalidCursor("the cursor belongs to another query or to other arguments; start from the first page")
         return data[_DIGEST_BYTES:]

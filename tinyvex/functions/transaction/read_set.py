@@ -1,7 +1,7 @@
 """
-What an execution observed: ranges of index keys and document ids.
+Read sets: the ranges of index keys and document ids that an execution observed. (pure)
 
-Together with the keys that commits touch, this is all that invalidation ever looks at.
+A commit invalidates a live query if one of its keys lies in the query's read set; nothing else is ever compared.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from tinyvex.storage.log.key_ranges import Range, contains, merge
 __all__ = ["ReadSet"]
 
 MERGED_AT = 8192
-"""Ranges: less than a megabyte."""
+"""The number of ranges, less than a megabyte, at which they are merged."""
 
 
 class ReadSet:
     """
-    A set of ranges per index, growing while a function runs, then frozen.
+    A set of key ranges for each index. It grows while a function runs, and is frozen afterwards.
 
-    Ids are read through the table's pseudo index, whose number is the tablet's, negated.
+    Reads by id belong to a pseudo index, whose number is the table's tablet, negated.
     """
 
     __slots__ = ("_frozen", "_ranges", "_room")
 
     def __init__(self) -> None:
         self._ranges: dict[int, list[Range]] = {}
-        self._room = MERGED_AT  # so many more are added as they come
+        self._room = MERGED_AT  # the number of additions before the next merge
         self._frozen = False
 
     def add(self, index_id: int, lo: bytes, hi: bytes) -> None:
-        """The keys lo <= key < hi of an index were observed, those that are there and those that are not."""
+        """Record the keys lo <= key < hi of an index as read, existing keys and missing ones."""
         assert not self._frozen, "the read set is frozen"
         ranges = self._ranges.get(index_id)
         if ranges is None:
@@ -43,35 +43,35 @@ class ReadSet:
             self._merge()
 
     def _merge(self) -> None:
-        """Who reads the same again and again needs no more memory for it; what it costs is shared by what was added."""
+        """Merge overlapping ranges, so that repeated reads do not grow the set; amortised over MERGED_AT additions."""
         for index_id, ranges in self._ranges.items():
             self._ranges[index_id] = merge(ranges)
         self._room = max(MERGED_AT, len(self))
 
     def add_point(self, index_id: int, key: bytes) -> None:
-        """One key was observed."""
+        """Record one key as read."""
         self.add(index_id, key, key + b"\0")
 
     def ranges(self) -> Mapping[int, list[Range]]:
-        """Sorted, merged ranges by index."""
+        """Return the sorted, merged ranges by index."""
         if self._frozen:
             return self._ranges
         return {index_id: merged for index_id, ranges in self._ranges.items() if (merged := merge(ranges))}
 
     def overlaps(self, index_id: int, key: bytes) -> bool:
-        """Whether the key was observed."""
+        """Return whether a key was read."""
         ranges = self._ranges.get(index_id)
         return ranges is not None and contains(ranges if self._frozen else merge(ranges), key)
 
     def freeze(self) -> ReadSet:
-        """Merge the ranges and accept no more; returns itself."""
+        """Merge the ranges, refuse further ones, and return the set."""
         if not self._frozen:
             self._ranges = dict(self.ranges())
             self._frozen = True
         return self
 
     def copy(self) -> ReadSet:
-        """What was observed so far, also while another thread goes on observing."""
+        """Return a copy of the current ranges; another thread may go on adding."""
         copied = ReadSet()
         copied._ranges = {index_id: list(ranges) for index_id, ranges in list(self._ranges.items())}
         return copied

@@ -1,10 +1,13 @@
 """
-One execution's view of the database: a snapshot, what was read of it, and the writes that wait in an overlay.
+A transaction: one execution's view of the database.
 
-Nothing is written here.
-`record` turns the overlay into one self-contained commit record, which the writer applies
-after the function has returned and its result is valid;
-a function that raises leaves nothing, because nothing was written.
+It consists of a snapshot, a read set, and for a mutation the write buffers of the tables that it has written. Nothing is
+written to the database here: `record` turns the buffers into one commit record, which the writer applies after the
+function has returned and its result is valid. A function that raises leaves nothing, because nothing was written.
+
+A scan merges two sorted sequences, page by page: the snapshot's documents in the range without those that were written,
+and the written documents that are in the range now. Each page records exactly the keys that it covers as read, so a
+function that stops early depends only on what it passed.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tinyvex.errors import DocumentNotFound, IdExists, TransactionTooLarge, UnknownIndex, ValueTooLarge
 from tinyvex.functions.transaction.read_set import ReadSet
-from tinyvex.functions.transaction.write_buffer import Entry, WriteBuffer
+from tinyvex.functions.transaction.write_buffer import WriteBuffer, WriteEntry
 from tinyvex.limits import (
     COUNT_PAGE_KEYS,
     DOCUMENT_BYTES_MAX,
@@ -43,19 +46,20 @@ _SCALARS = frozenset((str, int, float, bool, bytes, type(None), Int64))
 
 class Transaction:
     """
-    A snapshot with an overlay.
+    A snapshot, and writes that wait to be committed.
 
-    A scan sees the transaction as it was when the scan began: what is written while it runs, it does not see.
+    A scan sees the transaction as it was when the scan began; it does not see writes that follow.
 
     Args:
-        snapshot: what is read.
-        ts: for a mutation, the timestamp its revisions get; for a query, the snapshot's.
-        writable: whether `insert` and `put` may be used.
-        random: for new ids.
-        reads: where reads are recorded; a new set where none is given.
+        snapshot: the state that is read.
+        ts: for a mutation, the timestamp of its commit; for a query, the snapshot's.
+        writable: whether `insert` and `put` are allowed.
+        random: the source of new ids.
+        reads: the read set; a new one if None.
         give_way: called between the pages of a scan.
 
     Attributes:
+        rows_read: the number of rows fetched from the database.
         system_change: a change of the system that commits along with the writes.
     """
 
@@ -76,8 +80,8 @@ class Transaction:
         self._writable = writable
         self.random = random
         self._give_way = give_way
-        self._overlays: dict[int, WriteBuffer] = {}
-        # What `get` found last: `patch` and most functions write what they have just read.
+        self._buffers: dict[int, WriteBuffer] = {}
+        # The last document that `get` returned: `patch` and most functions write the document that they have just read.
         self._last_read: StoredDocument | None = None
         self._last_tablet = 0
         self._creation_time = 0.0
@@ -88,16 +92,16 @@ class Transaction:
 
     # Reading.
 
-    def get(self, table: TableInfo, internal: bytes) -> StoredDocument | None:
-        """A document by its id; None where it does not exist."""
+    def get(self, table: TableInfo, document_key: bytes) -> StoredDocument | None:
+        """Return a document by its key; None if it does not exist."""
         tablet = table.tablet
-        self.reads.add(-tablet, internal, internal + b"\0")
-        overlay = self._overlays.get(tablet)
-        if overlay is not None:
-            entry = overlay.entries.get(internal)
+        self.reads.add(-tablet, document_key, document_key + b"\0")
+        buffer = self._buffers.get(tablet)
+        if buffer is not None:
+            entry = buffer.entries.get(document_key)
             if entry is not None:
                 return entry.now
-        stored = self._last_read = self.snapshot.get(tablet, internal)
+        stored = self._last_read = self.snapshot.get(tablet, document_key)
         self._last_tablet = tablet
         return stored
 
@@ -112,39 +116,39 @@ class Transaction:
         limit: int | None = None,
     ) -> Iterator[StoredDocument]:
         """
-        The documents whose key is in lo <= key < hi, in key order or the reverse of it.
+        Yield the documents with lo <= key < hi, in key order or in reverse.
 
-        They are read in pages as they are asked for; what is recorded as read ends where the last page ended.
+        Pages are read as they are needed; the keys recorded as read end with the last page.
 
         Args:
             table: the documents' table.
             index: one of its indexes.
-            lo: the least key.
-            hi: the first key above the range.
-            reverse: begin with the greatest key.
-            limit: stop after so many.
+            lo: the first key of the range.
+            hi: the first key after the range.
+            reverse: whether to begin with the greatest key.
+            limit: the maximum number of documents.
 
         Raises:
             UnknownIndex: the index is not ready.
         """
         if not index.ready:
             raise UnknownIndex(f"the index `{index.name}` of table `{table.name}` is still being built")
-        overlay = self._overlays.get(table.tablet)
-        if overlay is None:
+        buffer = self._buffers.get(table.tablet)
+        if buffer is None:
             return self._scan_snapshot(index, lo, hi, reverse=reverse, limit=limit)
-        rows = overlay.rows(index, lo, hi, reverse=reverse, limit=limit)
-        return self._scan_merged(overlay, len(overlay.entries), rows, index, lo, hi, reverse=reverse, limit=limit)
+        rows = buffer.rows(index, lo, hi, reverse=reverse, limit=limit)
+        return self._scan_merged(buffer, len(buffer.entries), rows, index, lo, hi, reverse=reverse, limit=limit)
 
     def _scan_snapshot(
         self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int | None
     ) -> Iterator[StoredDocument]:
-        """Every document of the range; the common case of nothing written."""
+        """Yield the documents of the range in the common case that none of the table was written."""
         for page, _ in self._pages(index, lo, hi, reverse=reverse, limit=limit):
             yield from page
 
     def _scan_merged(
         self,
-        overlay: WriteBuffer,
+        buffer: WriteBuffer,
         written: int,
         rows: list[StoredDocument],
         index: IndexInfo,
@@ -155,21 +159,28 @@ class Transaction:
         limit: int | None,
     ) -> Iterator[StoredDocument]:
         """
-        Stored documents without those that were written, and those written, in one order.
+        Yield the snapshot's unwritten documents and the written ones, merged in key order.
 
-        `written` is how many documents of the table had been written when the scan began,
-        `rows` are those of them that were in the range then, as far as the limit.
+        Args:
+            buffer: the writes to the table.
+            written: the number of documents that had been written when the scan began.
+            rows: those of them that were in the range then, up to the limit.
+            index: the index.
+            lo: the first key of the range.
+            hi: the first key after the range.
+            reverse: whether to begin with the greatest key.
+            limit: the maximum number of documents.
         """
-        entries = overlay.entries
+        entries = buffer.entries
         left = limit
-        # Each document that was written may have left the range: beside so many stored ones there are enough others.
+        # Each written document may have left the range, so this many of the snapshot's documents suffice in any case.
         needed = None if limit is None else limit + written
         for page, (page_lo, page_hi) in self._pages(index, lo, hi, reverse=reverse, limit=needed):
             merged = [
                 stored for stored in page if (entry := entries.get(stored.internal)) is None or entry.number >= written
             ]
-            place = bisect_left(rows, page_lo, key=_by_key)
-            merged += rows[place : bisect_left(rows, page_hi, lo=place, key=_by_key)]
+            first = bisect_left(rows, page_lo, key=_by_key)
+            merged += rows[first : bisect_left(rows, page_hi, lo=first, key=_by_key)]
             merged.sort(key=_by_key, reverse=reverse)
             for stored in merged:
                 if left is not None:
@@ -179,13 +190,13 @@ class Transaction:
                 yield stored
 
     def changes(self, index: IndexInfo, after: int) -> list[tuple[bytes, StoredDocument | None]] | None:
-        """What commits after `after` did to an index, up to this snapshot; None when that is not known in memory."""
-        return None if self._overlays else self.snapshot.changes(index, after)
+        """Return the changes to an index by commits after `after`, up to this snapshot; None if memory lacks them."""
+        return None if self._buffers else self.snapshot.changes(index, after)
 
     def _pages(
         self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int | None
     ) -> Iterator[tuple[list[StoredDocument], Range]]:
-        """Pages of the snapshot, each with exactly the range it covers, which is recorded as read."""
+        """Yield pages of the snapshot, each with exactly the range that it covers; that range is recorded as read."""
         snapshot = self.snapshot
         left = limit
         while lo < hi and left != 0:
@@ -211,7 +222,7 @@ class Transaction:
 
     def count(self, table: TableInfo, index: IndexInfo, lo: bytes, hi: bytes) -> int:
         """
-        How many documents have a key in lo <= key < hi.
+        Count the documents with lo <= key < hi.
 
         Raises:
             UnknownIndex: the index is not ready.
@@ -220,9 +231,9 @@ class Transaction:
             raise UnknownIndex(f"the index `{index.name}` of table `{table.name}` is still being built")
         self.reads.add(index.id, lo, hi)
         total = 0
-        overlay = self._overlays.get(table.tablet)
-        if overlay is not None:
-            total += overlay.count(index, lo, hi)
+        buffer = self._buffers.get(table.tablet)
+        if buffer is not None:
+            total += buffer.count(index, lo, hi)
         while True:
             page = self.snapshot.count_page(index, lo, hi, limit=COUNT_PAGE_KEYS)
             total += page.total
@@ -235,130 +246,132 @@ class Transaction:
 
     # Writing.
 
-    def insert(self, table: TableInfo, fields: Mapping[str, Any], internal: bytes | None = None) -> StoredDocument:
+    def insert(self, table: TableInfo, fields: Mapping[str, Any], document_key: bytes | None = None) -> StoredDocument:
         """
         Add a document.
 
         Args:
-            table: where.
-            fields: without `_id` and `_creationTime`, which are added.
-            internal: its id, where the client made one.
+            table: the document's table.
+            fields: its fields; `_id` and `_creationTime` are added.
+            document_key: the key of an id that the client made; None for a new one.
 
         Raises:
             IdExists: the id exists, or existed before.
-            InvalidValue: something in `fields` is no value.
-            ValueTooLarge: the document is over a limit.
-            TransactionTooLarge: so is everything written.
+            InvalidValue: a part of `fields` is not a value.
+            ValueTooLarge: the document exceeds a limit.
+            TransactionTooLarge: all writes together exceed a limit.
         """
-        if internal is None:
-            internal = new_internal(self.ts, self.random)
-        elif self._existed(table, internal):
-            text = DocumentId(table.number, internal).text
-            raise IdExists(f"the id {text!r} of table {table.name!r} exists already, or existed before", id=text)
+        if document_key is None:
+            document_key = new_internal(self.ts, self.random)
+        elif self._existed(table, document_key):
+            text = DocumentId(table.number, document_key).text
+            raise IdExists(f"the id `{text}` of table `{table.name}` exists already, or existed before", id=text)
         last = self._creation_time
         self._creation_time = creation_time(self.ts) if last == 0.0 else next_creation_time(last)
-        overlay = self._overlay(table)
-        entry = Entry(len(overlay.entries), internal, self._creation_time)
+        buffer = self._buffer(table)
+        entry = WriteEntry(len(buffer.entries), document_key, self._creation_time)
         stored, document, keys = self._encode(table, entry, fields)
         self._count_document()
-        overlay.add(entry)
-        overlay.set(entry, stored, document, keys)
+        buffer.add(entry)
+        buffer.set(entry, stored, document, keys)
         return stored
 
-    def put(self, table: TableInfo, internal: bytes, fields: Mapping[str, Any] | None) -> StoredDocument | None:
+    def put(self, table: TableInfo, document_key: bytes, fields: Mapping[str, Any] | None) -> StoredDocument | None:
         """
-        Replace a document's fields, or delete it.
-
-        Its id and creation time stay.
+        Replace a document's fields, or delete it; its id and creation time stay.
 
         Args:
-            table: where.
-            internal: which document.
-            fields: without `_id` and `_creationTime`; None deletes.
+            table: the document's table.
+            document_key: the document.
+            fields: its new fields, without `_id` and `_creationTime`; None deletes it.
 
         Returns:
-            The new document; None where it was deleted.
+            The new document; None if it was deleted.
 
         Raises:
-            DocumentNotFound: there is none with this id.
-            InvalidValue: something in `fields` is no value.
-            ValueTooLarge: the document is over a limit.
-            TransactionTooLarge: so is everything written.
+            DocumentNotFound: the document does not exist.
+            InvalidValue: a part of `fields` is not a value.
+            ValueTooLarge: the document exceeds a limit.
+            TransactionTooLarge: all writes together exceed a limit.
         """
-        overlay = self._overlay(table)
-        entry = overlay.entries.get(internal)
-        fresh = entry is None
+        buffer = self._buffer(table)
+        entry = buffer.entries.get(document_key)
+        is_first_write = entry is None
         if entry is None:
-            entry = self._entry(table, overlay, internal)
+            entry = self._entry(table, buffer, document_key)
         if entry is None or entry.now is None:
-            text = DocumentId(table.number, internal).text
-            raise DocumentNotFound(f"there is no document {text!r} in table {table.name!r}", id=text)
+            text = DocumentId(table.number, document_key).text
+            raise DocumentNotFound(f"table `{table.name}` has no document `{text}`", id=text)
         stored, document, keys = (None, None, []) if fields is None else self._encode(table, entry, fields)
-        if fresh:
+        if is_first_write:
             self._count_document()
-            overlay.add(entry)
-        overlay.set(entry, stored, document, keys)
+            buffer.add(entry)
+        buffer.set(entry, stored, document, keys)
         return stored
 
-    def _overlay(self, table: TableInfo) -> WriteBuffer:
+    def _buffer(self, table: TableInfo) -> WriteBuffer:
         assert self._writable, "a query cannot write"
-        overlay = self._overlays.get(table.tablet)
-        if overlay is None:
-            overlay = self._overlays[table.tablet] = WriteBuffer()
-        return overlay
+        buffer = self._buffers.get(table.tablet)
+        if buffer is None:
+            buffer = self._buffers[table.tablet] = WriteBuffer()
+        return buffer
 
-    def _existed(self, table: TableInfo, internal: bytes) -> bool:
-        self.reads.add_point(table.by_id, internal)
-        overlay = self._overlays.get(table.tablet)
-        return (overlay is not None and internal in overlay.entries) or self.snapshot.existed(table.tablet, internal)
+    def _existed(self, table: TableInfo, document_key: bytes) -> bool:
+        self.reads.add_point(table.by_id, document_key)
+        buffer = self._buffers.get(table.tablet)
+        if buffer is not None and document_key in buffer.entries:
+            return True
+        return self.snapshot.existed(table.tablet, document_key)
 
-    def _entry(self, table: TableInfo, overlay: WriteBuffer, internal: bytes) -> Entry | None:
-        """An entry for a document as the snapshot has it."""
-        self.reads.add_point(table.by_id, internal)
+    def _entry(self, table: TableInfo, buffer: WriteBuffer, document_key: bytes) -> WriteEntry | None:
+        """Return an entry for a document of the snapshot; None if it does not exist there."""
+        self.reads.add_point(table.by_id, document_key)
         base = self._last_read
-        if base is None or base.internal != internal or self._last_tablet != table.tablet:
-            base = self.snapshot.get(table.tablet, internal)
+        if base is None or base.internal != document_key or self._last_tablet != table.tablet:
+            base = self.snapshot.get(table.tablet, document_key)
         if base is None:
             return None
         document = cast("dict[str, Value]", decode_canonical(base.json))
         creation = cast("float", document["_creationTime"])
-        return Entry(len(overlay.entries), internal, creation, base, table.keys(document, internal), document)
+        return WriteEntry(
+            len(buffer.entries), document_key, creation, base, table.keys(document, document_key), document
+        )
 
     def _encode(
-        self, table: TableInfo, entry: Entry, fields: Mapping[str, Any]
+        self, table: TableInfo, entry: WriteEntry, fields: Mapping[str, Any]
     ) -> tuple[StoredDocument, Mapping[str, Value], list[Key]]:
-        """The document with its system fields, stored and decoded, and its keys."""
-        internal = entry.internal
+        """Return the document with its system fields, both stored and decoded, and its index keys."""
+        document_key = entry.document_key
         document = dict(fields)
         document["_creationTime"] = entry.creation_time
-        document["_id"] = DocumentId(table.number, internal).text
+        document["_id"] = DocumentId(table.number, document_key).text
         data = encode(document)
         size = len(data)
         if size > DOCUMENT_BYTES_MAX:
             raise ValueTooLarge(
-                f"a document of table {table.name!r} has {size} bytes; the limit is {DOCUMENT_BYTES_MAX}", path="$"
+                f"a document of table `{table.name}` has {size} bytes; the limit is {DOCUMENT_BYTES_MAX}", path="$"
             )
         self._bytes += size
         if self._bytes > TRANSACTION_BYTES_MAX:
             raise TransactionTooLarge(f"this mutation writes more than {TRANSACTION_BYTES_MAX} bytes")
-        # Keys are those of what is stored. What was given is the same where the indexed fields are scalars;
-        # else it may hold structs, enums, tuples.
+        # Index keys are those of the stored form. The given form has the same keys if its indexed fields are scalars;
+        # otherwise it may contain structs, enums or tuples, and is decoded again.
         for name in table.indexed:
             if name in document and type(document[name]) not in _SCALARS:
                 document = cast("dict[str, Value]", decode_canonical(data))
                 break
         if entry.fields is None:
-            keys = table.keys(document, internal)
+            keys = table.keys(document, document_key)
         else:
-            keys = table.keys_after(entry.fields, entry.keys, document, internal)
-        return StoredDocument(internal, internal, self.ts, data), document, keys
+            keys = table.keys_after(entry.fields, entry.keys, document, document_key)
+        return StoredDocument(document_key, document_key, self.ts, data), document, keys
 
     def _count_document(self) -> None:
         self._documents += 1
         if self._documents > TRANSACTION_DOCUMENTS_MAX:
             raise TransactionTooLarge(f"this mutation writes more than {TRANSACTION_DOCUMENTS_MAX} documents")
 
-    # The outcome.
+    # Committing.
 
     def add_system_change(self, change: Outcome[Any]) -> None:
         """Commit a change of the system along with the writes; at most one."""
@@ -367,17 +380,17 @@ class Transaction:
 
     def record(self, request: RequestRecord | None = None) -> CommitRecord | None:
         """
-        The commit record: the net effect of all writes.
+        Return the commit record: the net effect of all writes.
 
-        A document that was inserted and deleted again, or that is what it was, is not in it.
+        It omits documents that were inserted and deleted again, and documents that are as they were.
 
         Returns:
-            None where there is nothing to commit.
+            The record; None if there is nothing to commit.
         """
         writes = [
             entry.write(tablet)
-            for tablet, overlay in self._overlays.items()
-            for entry in overlay.entries.values()
+            for tablet, buffer in self._buffers.items()
+            for entry in buffer.entries.values()
             if entry.changed()
         ]
         own = None if self.system_change is None else self.system_change.record
