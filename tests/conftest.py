@@ -1,4 +1,4 @@
-"""Puts the repository root on the path, so that tests can import their support code; settings of all property tests."""
+"""Settings of all tests: the repository root is importable, and property tests have one profile."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,6 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-# How long an example takes says more about the machine than about the code. A failure prints how to see it again.
+# The run time of an example depends on the machine, so there is no deadline. A failure prints how to reproduce it.
 settings.register_profile("tests", deadline=None, print_blob=True)
 settings.load_profile("tests")

@@ -27,7 +27,7 @@ FLOORS: dict[str, set[str]] = {
     "server": {"dialects", "sync", "functions", "storage", "wire", "values"},
     "cli": {"server", "dialects", "sync", "functions", "storage", "client", "wire", "values"},
 }
-"""Which floors each floor may import, besides those that are open to all."""
+"""The floors that each floor may import, in addition to those that are open to all."""
 
 OPEN_TO_ALL = {"errors", "limits", "runtime", "version"}
 
@@ -83,12 +83,12 @@ FILE_LINES_MAX = 600
 LARGER_FILES: dict[str, tuple[int, str]] = {
     "tinyvex/errors.py": (660, "one table: every error, its number and its sentence"),
 }
-"""Files that may be larger: by how much, and why. A number here may only be lowered."""
+"""Files that may be larger: their cap and the reason. A number here may only be lowered."""
 
 FUNCTION_LINES_MAX = 70
 
 VIRTUAL_TIME = {"loop", "world", "network", "cluster", "fake_world", "postings"}
-"""Support modules that run on a clock of their own, or are that clock."""
+"""Support modules that run on a virtual clock, or implement it."""
 
 PRINTING_MODULES = {"wire/schema.py": "a generator that people run"}
 
@@ -107,7 +107,7 @@ def name(path: Path) -> str:
 
 
 def floor(module: str) -> str:
-    """The floor of a dotted module: `tinyvex.sync.state` lies on `sync`."""
+    """Return the floor of a dotted module: `tinyvex.sync.state` lies on `sync`."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -116,7 +116,7 @@ def is_for_typing(node: ast.stmt) -> bool:
 
 
 def statements(body: list[ast.stmt], *, executed_only: bool) -> Iterator[ast.stmt]:
-    """Every statement below; with `executed_only` those that run when the module is imported."""
+    """Yield every statement below; with `executed_only`, those that run when the module is imported."""
     for node in body:
         if executed_only and (is_for_typing(node) or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
             continue
@@ -133,7 +133,7 @@ def module_name(path: Path) -> str:
 
 
 def imports(path: Path, *, executed_only: bool = False) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of all that a file imports; `from a import b` gives `a.b`."""
+    """Yield the line and the dotted name of each import; `from a import b` gives `a.b`."""
     package = module_name(path).split(".")[: None if path.name == "__init__.py" else -1]
     for node in statements(tree(path).body, executed_only=executed_only):
         if isinstance(node, ast.Import):
@@ -147,7 +147,7 @@ def imports(path: Path, *, executed_only: bool = False) -> Iterator[tuple[int, s
 
 
 def file_of(module: str) -> Path | None:
-    """The file behind a dotted name inside the package; the name may end in an attribute."""
+    """Return the file of a dotted name inside the package; the name may end in an attribute."""
     parts = module.split(".")
     for length in range(len(parts), 1, -1):
         path = ROOT.joinpath(*parts[:length])
@@ -158,7 +158,7 @@ def file_of(module: str) -> Path | None:
 
 
 def impurities(path: Path, seen: set[Path]) -> Iterator[str]:
-    """Chains of imports that lead from a pure module to an impure one."""
+    """Yield the chains of imports that lead from a pure module to an impure one."""
     seen.add(path)
     for line, imported in imports(path, executed_only=True):
         if imported.split(".")[0] in IMPURE_MODULES:
@@ -183,13 +183,13 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 def dependencies(path: Path) -> set[Path]:
-    """The other files of the package that a file imports, imports for typing and inside functions included."""
+    """Return the other files of the package that a file imports, including imports for typing and inside functions."""
     found = {file_of(imported) for _, imported in imports(path) if imported.split(".")[0] == "tinyvex"}
     return {file for file in found if file is not None and file != path}
 
 
 def circles() -> Iterator[set[str]]:
-    """The largest sets of files that reach each other through imports (Tarjan's strongly connected components)."""
+    """Yield the sets of files that reach each other through imports (Tarjan's strongly connected components)."""
     index: dict[Path, int] = {}
     lowest: dict[Path, int] = {}
     stack: list[Path] = []
@@ -220,7 +220,7 @@ def test_no_files_import_each_other() -> None:
 
 
 def room(path: Path, floor_name: str) -> str | None:
-    """The folder or file directly below a floor; None for a file of another floor."""
+    """Return the folder or file directly below a floor; None for a file of another floor."""
     inside = path.relative_to(PACKAGE).with_suffix("").parts
     return inside[1] if inside[0] == floor_name and len(inside) > 1 else None
 
@@ -249,12 +249,12 @@ def test_every_module_lies_on_a_floor() -> None:
 
 @pytest.mark.parametrize("path", [path for pattern in PURE for path in sources(pattern)], ids=name)
 def test_pure_modules_reach_nothing_impure(path: Path) -> None:
-    """State machines and encodings import no event loop, socket, thread or database, not even through others."""
+    """State machines and encodings import no event loop, socket, thread or database, directly or indirectly."""
     assert list(impurities(path, set())) == []
 
 
 def test_inner_packages_are_empty() -> None:
-    """Importing one pure module pulls in nothing else of its package."""
+    """Importing one module of a package imports no other."""
     assert [name(path) for path in sources("*/**/__init__.py") if path.read_text().strip()] == []
 
 
@@ -266,7 +266,7 @@ def test_files_stay_small(path: Path) -> None:
 
 
 def test_exceptions_to_the_file_size_are_needed() -> None:
-    """An entry of the list that is no longer needed, or much too generous, is taken out."""
+    """An entry that is no longer needed is removed."""
     sizes = {entry: len((ROOT / entry).read_text(encoding="utf-8").splitlines()) for entry in LARGER_FILES}
     assert {entry: size for entry, size in sizes.items() if not FILE_LINES_MAX < size <= LARGER_FILES[entry][0]} == {}
 
@@ -289,7 +289,7 @@ def may_print(path: Path) -> bool:
 
 
 def calls(path: Path) -> Iterator[tuple[int, str, ast.Call]]:
-    """Line, dotted name and node of every call."""
+    """Yield the line, the dotted name and the node of every call."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):
             yield node.lineno, ast.unparse(node.func), node
@@ -308,19 +308,19 @@ def test_every_task_has_an_owner(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in sources() if not may_print(path)], ids=name)
 def test_only_commands_print(path: Path) -> None:
-    """Standard output belongs to the ready line and to what commands were asked for."""
+    """Standard output is reserved for the ready line and the output of commands."""
     assert [line for line, called, _ in calls(path) if called in {"print", "sys.stdout.write"}] == []
 
 
 def runs_on_virtual_time(path: Path) -> bool:
-    """Whether a test, or a part of the world that tests run in, has its own clock: sleeping there takes no time."""
+    """Return whether a test or support module runs on a virtual clock, where sleeping takes no time."""
     imported = {name.removeprefix("tests.support.").split(".")[0] for _, name in imports(path)}
     return bool(VIRTUAL_TIME & imported) or (path.parent.name == "support" and path.stem in VIRTUAL_TIME)
 
 
 @pytest.mark.parametrize("path", sources(root=ROOT / "tests"), ids=name)
 def test_tests_never_sleep(path: Path) -> None:
-    """Tests wait for what they need: on an event, or on a virtual clock; giving way once (`sleep(0)`) is allowed."""
+    """Tests wait for an event, or on a virtual clock; yielding once (`sleep(0)`) is allowed."""
     real = {"time.sleep"} if runs_on_virtual_time(path) else {"time.sleep", "asyncio.sleep", "anyio.sleep"}
     sleeps = [
         f"line {line}: {ast.unparse(node)}"

@@ -1,4 +1,4 @@
-"""The real runtime's second loop, and its listening; everything else of it is used by all that runs on threads."""
+"""The real runtime: its second loop and its listener. Tests with threads cover the rest."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tinyvex.runtime import LoopThread, Runtime
 def start_loop() -> LoopThread:
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
-    return runtime.start_loop("beside")
+    return runtime.start_loop("second")
 
 
-async def test_what_runs_may_clean_up_when_the_loop_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
-    """`finally` runs to its end, also where it awaits, and nothing is said of it."""
+async def test_coroutines_may_clean_up_when_the_loop_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    """`finally` blocks run completely, also if they await, and nothing is logged."""
     thread = start_loop()
     begun, cleaned = threading.Event(), threading.Event()
 
@@ -44,7 +44,7 @@ async def test_what_runs_may_clean_up_when_the_loop_is_stopped(caplog: pytest.Lo
 
 
 async def test_a_task_that_does_not_end_is_left() -> None:
-    """`stop` returns in time, though a task lets no cancellation through."""
+    """`stop` returns in time although a task suppresses its cancellation."""
     thread = start_loop()
     begun, over = threading.Event(), threading.Event()
 
@@ -68,7 +68,7 @@ async def test_a_task_that_does_not_end_is_left() -> None:
 
 
 async def test_cancelling_the_wait_cancels_the_coroutine() -> None:
-    """And is a cancellation here, too."""
+    """The waiting task sees its own cancellation."""
     thread = start_loop()
     begun, cancelled = threading.Event(), threading.Event()
 
@@ -89,16 +89,16 @@ async def test_cancelling_the_wait_cancels_the_coroutine() -> None:
     assert thread.stop()
 
 
-async def test_stopping_twice_is_stopping_once() -> None:
-    """The second time there is nothing to be done."""
+async def test_stopping_is_idempotent() -> None:
+    """The second call finds the thread ended."""
     thread = start_loop()
     assert thread.stop()
     assert thread.stop()
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_a_cancelled_listen_listens_no_more(steps: int) -> None:
-    """At whichever step it was cancelled."""
+async def test_a_cancelled_listen_leaves_the_port_closed(steps: int) -> None:
+    """At any step of `listen` at which it may be cancelled."""
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     port = free_port()

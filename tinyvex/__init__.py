@@ -72,7 +72,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the client and the testing module when they are first used: an app's own modules need neither."""
+    """Import the client and the testing module on first use: the modules of an app need neither."""
     if name in ("Client", "connect"):
         from tinyvex.client import client
 

@@ -1,10 +1,9 @@
 """
-Runtime: the only way to threads, timers, clocks, randomness and sockets.
+The only access to threads, timers, clocks, randomness and sockets.
 
-Everything that could differ between two runs of the same program goes through one object.
-The server and the client get the real one;
-tests give them one whose workers run inline on a virtual-time loop and whose sockets are in memory,
-so that a whole world of server and clients is reproduced by a seed.
+Everything that can differ between two runs of a program goes through one object. The server and the client use the real
+one. Tests use one whose workers run inline on a virtual-time loop and whose sockets are in memory, so that a seed
+reproduces a whole world of servers and clients.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ __all__ = ["Listener", "LoopThread", "Runtime", "Worker"]
 T = TypeVar("T")
 
 Step = Callable[[], bool]
-"""One piece of a worker's work; True when more may be waiting, False to wait for the next `wake`."""
+"""Does a piece of work; returns True if more may be waiting, False to wait for the next `wake`."""
 
 
 class Worker(Protocol):
-    """Something that runs one `Step` again and again, on a thread of its own where the runtime has threads."""
+    """Runs one `Step` repeatedly, on a thread of its own if the runtime has threads."""
 
     def wake(self) -> None:
-        """Run the step again; from any thread; many calls before the step begins count as one."""
+        """Run the step again. Thread-safe; many calls before the step begins count as one."""
 
     def interrupt(self, error: type[BaseException]) -> None:
-        """Raise `error` inside the step as soon as it runs Python code again; nothing when it is idle."""
+        """Raise `error` inside the step when it next executes Python code; no effect on an idle worker."""
 
     def stop(self, timeout_seconds: float = 5.0) -> bool:
-        """End after the step under way; True when the thread has ended in time."""
+        """Stop after the current step; return whether the thread ended in time."""
         ...
 
     def alive(self) -> bool:
-        """Whether the thread still runs."""
+        """Return whether the thread is running."""
         ...
 
 
@@ -56,30 +55,31 @@ class Listener(Protocol):
     port: int
 
     def close(self) -> None:
-        """Accept no more connections; those accepted live on."""
+        """Accept no more connections; open ones are not affected."""
 
 
 class LoopThread(Protocol):
-    """An event loop beside the server's own, for code that may block it."""
+    """An event loop on a thread of its own, for code that may block it."""
 
     async def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """
-        Run a coroutine on this loop and wait for it here.
+        Run a coroutine on this loop and wait for its result on the caller's loop.
 
         Cancelling the wait cancels the coroutine.
 
         Raises:
-            RuntimeError: it was cancelled, though the wait was not, or raised what is no `Exception`.
-            Exception: whatever else it raised.
+            RuntimeError: the coroutine was cancelled although the wait was not, or raised a `BaseException` that is
+                not an `Exception`.
+            Exception: any other exception of the coroutine.
         """
         ...
 
     async def home(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """From this loop: run a coroutine on the server's loop and wait for it."""
+        """Run a coroutine on the home loop, which started this one; the caller waits on this loop."""
         ...
 
     def stop(self, timeout_seconds: float = 5.0) -> bool:
-        """Cancel what runs and end the thread, which need not wait for what `asyncio.to_thread` still does."""
+        """Cancel all coroutines and end the thread; calls in `asyncio.to_thread` are not waited for."""
         ...
 
 
@@ -87,7 +87,7 @@ class Runtime:
     """
     The real runtime.
 
-    `bind` ties it to the running loop, once, before `post`, `listen` or `dial` are used.
+    `bind` ties it to the running loop; call it once, before `post`, `listen` or `dial`.
     """
 
     threaded = True
@@ -99,15 +99,15 @@ class Runtime:
     # Clocks and randomness.
 
     def now_us(self) -> int:
-        """Wall clock, microseconds since the epoch; may step backwards."""
+        """Return the wall clock in microseconds since the epoch; it may step backwards."""
         return time.time_ns() // 1000
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never backwards; safe in any thread."""
+        """Return seconds since an arbitrary start. Never steps backwards; thread-safe."""
         return time.monotonic()
 
     def token(self, size_bytes: int = 24) -> str:
-        """An unguessable URL-safe text, for secrets and session ids."""
+        """Return an unguessable URL-safe text, for secrets and session ids."""
         return secrets.token_urlsafe(size_bytes)
 
     # The loop.
@@ -124,9 +124,10 @@ class Runtime:
 
     def post(self, callback: Callable[..., object], *args: object) -> bool:
         """
-        Call `callback` on the loop soon, from any thread.
+        Call `callback` on the loop soon; thread-safe.
 
-        Returns False when the loop has closed: whoever waited is gone.
+        Returns:
+            False if the loop has closed, in which case no task waits for the callback any more.
         """
         try:
             self.loop.call_soon_threadsafe(callback, *args)
@@ -135,19 +136,19 @@ class Runtime:
         return True
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for a duration on the monotonic clock."""
         await asyncio.sleep(seconds)
 
     async def pause(self, label: str) -> None:
-        """Name a point at which a test may hold a task, or kill it; here nothing happens."""
+        """Mark a point at which a test may pause or kill a task; no effect here."""
 
     def point(self, label: str) -> None:
-        """The same in synchronous code."""
+        """Mark such a point in synchronous code; no effect here."""
 
     # Threads.
 
     def start_worker(self, name: str, step: Step) -> Worker:
-        """Start a thread that runs `step` once now and again after every `wake`."""
+        """Start a thread that runs `step` once now, and again after every `wake`."""
         return _ThreadWorker(name, step)
 
     def start_loop(self, name: str) -> LoopThread:
@@ -155,7 +156,7 @@ class Runtime:
         return _ThreadLoop(name, self.loop)
 
     def give_way(self) -> None:
-        """Let other threads run; a scan calls it between pages."""
+        """Yield to other threads; a scan calls it between pages."""
         time.sleep(0)
 
     # Sockets.
@@ -171,11 +172,11 @@ class Runtime:
         Listen on a TCP port; 0 picks a free one.
 
         Raises:
-            OSError: the port is taken or the address is not this machine's.
+            OSError: the port is in use, or the address does not belong to this machine.
         """
         server = await self.loop.create_server(factory, host, port, ssl=context, backlog=2048, start_serving=False)
         try:
-            await server.start_serving()  # not in the line above: cancelled there, it would go on listening
+            await server.start_serving()  # a separate step, because a cancelled create_server would leave the port open
         except BaseException:
             server.close()
             raise
@@ -192,7 +193,7 @@ class Runtime:
         Connect to a TCP port.
 
         Raises:
-            OSError: nobody answers.
+            OSError: no server accepted the connection.
         """
         loop = asyncio.get_running_loop()
         return await loop.create_connection(factory, host, port, ssl=context)
@@ -211,7 +212,7 @@ class _ThreadWorker:
     def __init__(self, name: str, step: Step) -> None:
         self._step = step
         self._stopping = False
-        # At most one token waits: `wake` puts one only when the last was taken, and the queue is C and cheap.
+        # At most one token is queued: `wake` adds one only after the last was taken. SimpleQueue is in C and cheap.
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._token_waits = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -240,7 +241,7 @@ class _ThreadWorker:
         while not self._stopping:
             if not self._step():
                 self._tokens.get()
-                # Cleared before the step looks for work: a `wake` from here on puts a new token.
+                # Cleared before the step looks for work, so that a later `wake` adds a new token.
                 self._token_waits = False
 
 
@@ -251,15 +252,15 @@ def raise_in_thread(ident: int, error: type[BaseException]) -> None:
 
 class _ThreadLoop:
     """
-    Its coroutines are somebody else's code, and share the loop.
+    A loop shared by coroutines of the app.
 
-    What ends a task may end no other: neither those on this loop, nor the one at home that waits.
+    An exception that ends one of them must not end another: neither one on this loop nor the task that waits at home.
     """
 
     def __init__(self, name: str, home: asyncio.AbstractEventLoop) -> None:
         self._home = home
         self._loop = asyncio.new_event_loop()
-        # One of ours, so that the end need not wait for what it still does: the loop's own one does.
+        # Closing the loop's own executor would wait for its threads; this one is shut down without waiting.
         self._executor = ThreadPoolExecutor(thread_name_prefix=name)
         self._loop.set_default_executor(self._executor)
         self._stopping = False
@@ -270,13 +271,14 @@ class _ThreadLoop:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         while not self._stopping:
-            # asyncio lets these two out of the loop, also from a task that nobody waits for.
+            # asyncio re-raises these two from run_forever, even if they come from a task that is not awaited.
             with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 self._loop.run_forever()
         self._executor.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             self._loop.run_until_complete(self._end_tasks())
-        if not asyncio.all_tasks(self._loop):  # else somebody may yet wish to cancel one
+        # A task that did not end keeps the loop open: cancelling it later would fail on a closed loop.
+        if not asyncio.all_tasks(self._loop):
             self._loop.close()
 
     def _end(self, seconds: float) -> None:
@@ -284,7 +286,7 @@ class _ThreadLoop:
         self._loop.stop()
 
     async def _end_tasks(self) -> None:
-        """Cancel all others, and give them the time in which `stop` waits."""
+        """Cancel all other tasks, and wait for them as long as `stop` waits."""
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -302,7 +304,7 @@ class _ThreadLoop:
             raise RuntimeError("the coroutine was cancelled") from raised
 
     async def _contained(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What is no `Exception` would end whoever it comes to."""
+        """Run a coroutine and convert a `BaseException` into a RuntimeError, so that it does not end the waiting task."""
         task = asyncio.current_task()
         try:
             return await make()
@@ -310,7 +312,7 @@ class _ThreadLoop:
             raise
         except BaseException as raised:
             if asyncio.current_task(self._loop) is not task:
-                raise  # the loop is gone, and this is thrown away
+                raise  # the loop has ended and the coroutine is being closed
             raise RuntimeError(f"the coroutine raised {type(raised).__name__}") from raised
 
     async def home(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:

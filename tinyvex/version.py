@@ -1,3 +1,3 @@
-"""The package's version: the build reads it here, the server and the command report it."""
+"""The version of the package: read by the build, reported by the server and the command."""
 
 __version__ = "0.1.0"

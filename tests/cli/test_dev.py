@@ -27,7 +27,7 @@ def word(ctx: tv.QueryCtx) -> str:
 
 
 class Dev:
-    """`tinyvex dev` in a process of its own, its two streams joined."""
+    """`tinyvex dev` in a process of its own, with standard error on standard output."""
 
     def __init__(self, app: Path) -> None:
         self.app = app
@@ -40,15 +40,15 @@ class Dev:
         )
 
     def line_with(self, part: str) -> str:
-        """Read on to a line that contains this."""
+        """Read up to a line that contains `part`."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if part in line:
                 return line
-        raise AssertionError(f"it ended without {part!r}")
+        raise AssertionError(f"the output ended without {part!r}")
 
     def save(self, text: str) -> None:
-        """As most editors do: another file is put in the place of the old one."""
+        """Move a new file over the old one, as most editors do."""
         new = self.app.with_suffix(".new")
         new.write_text(text)
         new.replace(self.app)
@@ -68,7 +68,7 @@ def dev(tmp_path: Path) -> Iterator[Dev]:
 
 @contextmanager
 def deadline(end: Callable[[], object]) -> Iterator[None]:
-    """Whoever still waits after PATIENCE_SECONDS is told by what `end` ends."""
+    """Call `end` after PATIENCE_SECONDS, so that a test that still waits fails."""
     timer = threading.Timer(PATIENCE_SECONDS, end)
     timer.start()
     try:
@@ -87,7 +87,7 @@ def client(dev: Dev) -> Iterator[BlockingClient]:
 
 
 def test_a_save_runs_live_queries_again(dev: Dev, client: BlockingClient) -> None:
-    """The subscription shows the new code's result without being asked again; no token was needed."""
+    """The open subscription shows the result of the new code; no token was needed."""
     with client.subscribe("app:word") as words:
         assert next(words) == "one"
         dev.save(APP.replace("one", "two"))
@@ -95,7 +95,7 @@ def test_a_save_runs_live_queries_again(dev: Dev, client: BlockingClient) -> Non
 
 
 def test_a_broken_save_keeps_the_last_good_version(dev: Dev, client: BlockingClient) -> None:
-    """The error is shown with file and line, the old code serves on, and the next good save is taken."""
+    """The error is shown with file and line, the old code keeps serving, and the next good save is loaded."""
     dev.save(APP.replace("return", "retrun"))
     assert "app.py:6" in dev.line_with("app.py:")
     dev.line_with("last good version")
@@ -107,13 +107,13 @@ def test_a_broken_save_keeps_the_last_good_version(dev: Dev, client: BlockingCli
 
 
 def test_it_ends_on_control_c(dev: Dev, client: BlockingClient) -> None:
-    """SIGINT stops it in order: exit code 0."""
+    """SIGINT stops it cleanly: exit code 0."""
     dev.process.send_signal(signal.SIGINT)
     assert dev.process.wait(START_SECONDS) == 0
 
 
 def test_the_greeting_says_what_to_do_next(tmp_path: Path) -> None:
-    """App, data and url are shown, and the client beside the app as the first thing to try."""
+    """App, data and URL are shown, and the client next to the app as the first thing to try."""
     (tmp_path / "client.py").touch()
     app = tmp_path / "app.py"
     shown = greeting(Place(app, tmp_path / ".tinyvex"), "ws://127.0.0.1:4800", tmp_path)

@@ -27,7 +27,7 @@ def word(ctx: tv.QueryCtx) -> str:
 
 
 class Serve:
-    """`tinyvex serve` in a process of its own, whose log is read line by line."""
+    """`tinyvex serve` in a process of its own, with a log that is read line by line."""
 
     def __init__(self, app: Path) -> None:
         self.app = app
@@ -48,7 +48,7 @@ class Serve:
             self._records.put(json.loads(line))
 
     def hang_up(self, text: str | None = None) -> dict[str, Any]:
-        """Save the app, send SIGHUP, and wait for what the log says of it."""
+        """Save the app, send SIGHUP, and return the next log record."""
         if text is not None:
             self.app.write_text(text)
         self.process.send_signal(signal.SIGHUP)
@@ -76,7 +76,7 @@ def client(server: Serve) -> Iterator[BlockingClient]:
 
 @needs_sighup
 def test_a_hangup_loads_the_app_again(server: Serve, client: BlockingClient) -> None:
-    """The open subscription shows the new code's result, on the connection it had."""
+    """The open subscription shows the result of the new code, on the same connection."""
     with client.subscribe("app:word") as words:
         assert next(words) == "one"
         assert server.hang_up(APP.replace("one", "two"))["message"] == "reloaded app.py"
@@ -85,7 +85,7 @@ def test_a_hangup_loads_the_app_again(server: Serve, client: BlockingClient) -> 
 
 @needs_sighup
 def test_a_broken_app_keeps_the_last_good_version(server: Serve, client: BlockingClient) -> None:
-    """The log names file and line, the old code serves on, and the next good version is taken."""
+    """The log names file and line, the old code keeps serving, and the next good version is loaded."""
     record = server.hang_up(APP.replace("return", "retrun"))
     assert (record["level"], record["error"]) == ("error", "AppInvalid")
     assert "app.py:6" in record["message"]
@@ -96,7 +96,7 @@ def test_a_broken_app_keeps_the_last_good_version(server: Serve, client: Blockin
 
 @needs_sighup
 def test_an_app_that_is_gone_keeps_the_last_good_version(server: Serve, client: BlockingClient) -> None:
-    """A file that is just being replaced is not missed."""
+    """A file that is being replaced may be missing for a while."""
     server.app.unlink()
     assert server.hang_up()["error"] == "AppNotFound"
     assert client.query("app:word") == "one"
@@ -104,7 +104,7 @@ def test_an_app_that_is_gone_keeps_the_last_good_version(server: Serve, client: 
 
 @needs_sighup
 def test_it_can_be_stopped_after_a_hangup(server: Serve) -> None:
-    """A hangup is not the first of two signals to stop: SIGTERM drains and exits 0."""
+    """A hangup does not count as a stop signal: SIGTERM afterwards drains and exits 0."""
     server.hang_up()
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(START_SECONDS) == 0

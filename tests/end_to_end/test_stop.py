@@ -1,4 +1,4 @@
-"""Stopping has one deadline, whatever functions do."""
+"""Stopping has one deadline, which no function of the app can exceed."""
 
 import asyncio
 import contextlib
@@ -68,7 +68,7 @@ async def test_a_function_that_does_not_end_is_left_at_the_deadline(
 
 
 async def test_after_the_deadline_the_folder_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another server of the same process can own it and write, and nothing of what was left behind is there."""
+    """Another server of the same process can own it and write, and the abandoned mutations have left no data."""
     monkeypatch.setattr(limits, "SHUTDOWN_SECONDS", 0.5)
     (tmp_path / "app.py").write_text(APP, "utf-8")
     options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")
@@ -89,15 +89,15 @@ async def _until_closed(client: tv.Client, name: str) -> None:
         await client.mutation(name)
 
 
-async def test_a_stop_that_nobody_waits_for_goes_on(tmp_path: Path) -> None:
-    """Its wait is cancelled; leaving the server waits for the rest of it, and the folder is free."""
+async def test_a_stop_continues_when_its_wait_is_cancelled(tmp_path: Path) -> None:
+    """Leaving the server waits for the rest of the stop, and the folder is free."""
     (tmp_path / "app.py").write_text(APP, "utf-8")
     options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")
     with anyio.fail_after(20):
         async with Server(options) as server:
             silent = await RawClient.open(server.url, server.runtime)
             await silent.answer(silent.connect())
-            silent.pause()  # so that there is something to wait for
+            silent.pause()  # so that stopping has to wait
             with anyio.move_on_after(0.05) as impatience:
                 await server.stop()
             assert impatience.cancelled_caught

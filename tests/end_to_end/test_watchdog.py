@@ -1,4 +1,4 @@
-"""Functions that nothing can stop end the process, with its documented exit code; a supervisor's new one has everything."""
+"""Functions that cannot be stopped end the process with a documented exit code; a new process has all the data."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ time_limit.FUNCTION_GRACE_SECONDS = 0.1
 from tinyvex.cli.main import main
 main()
 """
-"""`tinyvex`, which loses its patience earlier."""
+"""`tinyvex` with shorter time limits."""
 
 
 @pytest.fixture
@@ -74,21 +74,21 @@ async def connected(server: ServerProcess, session_id: str) -> RawClient:
 
 
 async def call(client: RawClient, kind: str, path: str, **args: Any) -> Any:
-    """The result of a call."""
+    """Return the result of a call."""
     number = {"requestId": client._next_id} if kind == "mutation" else {}
     return (await client.ask(kind, udfPath=path, args=args, **number))["result"]["value"]
 
 
 async def ended(server: ServerProcess, client: RawClient) -> str:
-    """Wait until the process has ended by itself; what it said on stderr."""
+    """Wait until the process has ended by itself; return the content of stderr."""
     await client.end()
     assert await anyio.to_thread.run_sync(server.process.wait, START_SECONDS) == WATCHDOG_EXIT_CODE
     await anyio.to_thread.run_sync(server.kill)
     return b"".join(server.errors).decode()
 
 
-async def is_whole(server: ServerProcess, data: Path) -> None:
-    """The file is sound; a new process has what was acknowledged, nothing of what was stuck, and goes on."""
+async def recovers(server: ServerProcess, data: Path) -> None:
+    """Check that the file is intact, and that a new process has the acknowledged data, and only that, and works."""
     assert check_folder(data) == []
     await anyio.to_thread.run_sync(server.start)
     client = await connected(server, "session-afterwards")
@@ -100,29 +100,29 @@ async def is_whole(server: ServerProcess, data: Path) -> None:
 
 
 async def test_a_call_that_holds_the_interpreter_ends_the_process(server: ServerProcess, tmp_path: Path) -> None:
-    """Nothing else runs meanwhile, so no time limit helps; the trace on stderr names the line."""
+    """No other thread runs meanwhile, so no time limit can act; the trace on stderr names the line."""
     with anyio.fail_after(60):
         client = await connected(server, "session-of-the-watchdog")
         await call(client, "mutation", "app:add", text="acknowledged")
         client.send("mutation", requestId=99, udfPath="app:hold_the_interpreter", args={})
-        said = await ended(server, client)
-        assert re.search(r"app\.py\", line \d+ in hold_the_interpreter", said), said
-        await is_whole(server, tmp_path / "data")
+        output = await ended(server, client)
+        assert re.search(r"app\.py\", line \d+ in hold_the_interpreter", output), output
+        await recovers(server, tmp_path / "data")
 
 
 async def test_too_many_stuck_threads_end_the_process(server: ServerProcess, tmp_path: Path) -> None:
-    """Each is given up and replaced; at the limit only a new process helps."""
+    """Each one is abandoned and replaced, up to the limit."""
     with anyio.fail_after(60):
         client = await connected(server, "session-of-the-watchdog")
         await call(client, "mutation", "app:add", text="acknowledged")
-        asked = [client.send("query", udfPath="app:sleep", args={}) for _ in range(limits.THREADS_ABANDONED_MAX)]
-        for request_id in asked[:4]:
+        request_ids = [client.send("query", udfPath="app:sleep", args={}) for _ in range(limits.THREADS_ABANDONED_MAX)]
+        for request_id in request_ids[:4]:
             assert (await client.answer(request_id))["error"]["data"]["name"] == "TimeLimitExceeded"
         assert f"{limits.THREADS_ABANDONED_MAX} threads are stuck" in await ended(server, client)
-        await is_whole(server, tmp_path / "data")
+        await recovers(server, tmp_path / "data")
 
 
 def test_the_readme_documents_the_exit_code() -> None:
-    """In its table."""
+    """The table of exit codes has it."""
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
     assert re.search(rf"^\| {WATCHDOG_EXIT_CODE} \|.*watchdog", readme, re.MULTILINE)

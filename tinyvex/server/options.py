@@ -15,7 +15,7 @@ __all__ = ["AuthOptions", "ServerOptions", "TlsOptions"]
 @dataclass(frozen=True, slots=True)
 class AuthOptions:
     """
-    How to verify users' JSON Web Tokens.
+    The verification of users' JSON Web Tokens.
 
     Attributes:
         secret_file: file with the secret of tokens signed with HS256.
