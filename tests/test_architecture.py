@@ -75,7 +75,9 @@ PURE = [
     "functions/transaction/index_range.py",
     "functions/run/code_switch.py",
     "functions/run/identity_keys.py",
+    "storage/log/commit_record.py",
     "storage/log/key_ranges.py",
+    "storage/log/operations.py",
 ]
 IMPURE_MODULES = {"asyncio", "anyio", "websockets", "sqlite3", "aiosqlite", "socket", "threading", "subprocess"}
 

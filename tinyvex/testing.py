@@ -38,8 +38,9 @@ from tinyvex.functions.transaction.execution import Execution, FunctionKind, Ide
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER, schema_script
+from tinyvex.storage.log.apply import apply
 from tinyvex.storage.log.catalog import BY_CREATION_TIME, Catalog, IndexInfo, TableInfo
-from tinyvex.storage.log.document_log import Snapshot, apply
+from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.values.timestamps import next_ts
 
 __all__ = ["Database"]

@@ -13,7 +13,7 @@ from bench.harness import Bench
 from bench.workloads import document
 from tinyvex.functions.result.chunked_rows import ChunkedRows
 from tinyvex.functions.result.result_body import Body, RowsPart
-from tinyvex.storage.log.commit_record import StoredDocument
+from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.sync.diff import diff
 from tinyvex.values import codec
 

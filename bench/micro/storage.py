@@ -14,8 +14,10 @@ from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.runtime import Runtime
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.log.catalog import BY_CREATION_TIME
-from tinyvex.storage.log.document_log import Outcome, Snapshot, StoredDocument
+from tinyvex.storage.log.commit_record import Outcome
+from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.storage.schema.schema_change import Declaration, change_schema
 
 if TYPE_CHECKING:

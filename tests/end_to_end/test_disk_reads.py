@@ -27,7 +27,7 @@ from tests.support.postings import SEED, audit, audited, make, post, serve
 from tests.support.raw import RawClient
 from tinyvex import errors
 from tinyvex.server.server import Server
-from tinyvex.storage.engine import group_commit
+from tinyvex.storage.engine import writer
 from tinyvex.storage.file import pragmas
 from tinyvex.storage.maintenance.check import check_folder
 
@@ -49,8 +49,8 @@ STARTS = [(fault, file) for fault in FAULTS for file in FILES if (fault, file) n
 def _little_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages are read again and again, from the log and from the file."""
     monkeypatch.setattr(pragmas, "cache", lambda connection, _: connection.execute("PRAGMA cache_size = 1"))
-    monkeypatch.setattr(group_commit, "WAL_BYTES_CHECKPOINT", 60_000)
-    monkeypatch.setattr(group_commit, "WAL_BYTES_LULL", 120_000)
+    monkeypatch.setattr(writer, "WAL_BYTES_CHECKPOINT", 60_000)
+    monkeypatch.setattr(writer, "WAL_BYTES_LULL", 120_000)
 
 
 class Fault:

@@ -19,7 +19,7 @@ from tests.support.disk import FULL, IOERR_FSYNC, IOERR_TRUNCATE, IOERR_WRITE, O
 from tests.support.postings import SEED, audit, make, post, serve
 from tests.support.raw import RawClient
 from tinyvex.server.server import Server
-from tinyvex.storage.engine import group_commit
+from tinyvex.storage.engine import writer
 from tinyvex.storage.maintenance.check import check_folder
 
 POSTINGS = 40
@@ -29,10 +29,10 @@ UNDER_WAY = 3
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints of every kind happen all the time."""
-    monkeypatch.setattr(group_commit, "WAL_BYTES_CHECKPOINT", 20_000)
-    monkeypatch.setattr(group_commit, "WAL_BYTES_KEPT", 30_000)
-    monkeypatch.setattr(group_commit, "WAL_BYTES_LULL", 60_000)
-    monkeypatch.setattr(group_commit, "WAL_BYTES_MAX", 90_000)
+    monkeypatch.setattr(writer, "WAL_BYTES_CHECKPOINT", 20_000)
+    monkeypatch.setattr(writer, "WAL_BYTES_KEPT", 30_000)
+    monkeypatch.setattr(writer, "WAL_BYTES_LULL", 60_000)
+    monkeypatch.setattr(writer, "WAL_BYTES_MAX", 90_000)
 
 
 def record(folder: Path) -> tuple[Disk, dict[int, Any]]:

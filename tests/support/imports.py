@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from tests.support.storage import MemoryStore
-from tinyvex.storage.log.document_log import CommitRecord, Outcome, Snapshot
+from tinyvex.storage.log.commit_record import CommitRecord, Outcome
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.operations import FillTablet
 from tinyvex.storage.schema import table_replacement
 from tinyvex.storage.schema.table_replacement import Begun, Mode
 from tinyvex.storage.schema.tablets import Tablet, tablets
@@ -40,7 +42,7 @@ def filled(begun: Begun, table: str, *rows: Mapping[str, Any]) -> Unit[list[byte
                 table_replacement.write_of(tablet.table, internal, {**fields, "_id": text, "_creationTime": created})
             )
             created = next_creation_time(created)
-        return Outcome(ids, CommitRecord(ts, tuple(writes)))
+        return Outcome(ids, CommitRecord(ts, (FillTablet(tuple(writes)),)))
 
     return run
 

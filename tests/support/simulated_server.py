@@ -64,9 +64,9 @@ class SimulatedServer:
 
 def kill_store(store: Any) -> None:
     """What the operating system does to a killed process's files: open transactions are gone, the lock is free."""
-    writer = store._writer._thread
-    if writer._connection is not None:
-        writer._connection.close()
+    group_commit = store._writer._thread.group_commit
+    if group_commit is not None:
+        group_commit.connection.close()
     for thread in store._readers._threads:
         if thread.source is not None:
             thread.source.connection.close()

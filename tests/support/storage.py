@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,13 +15,17 @@ from typing import Any, TypeVar
 
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.runtime import Runtime
+from tinyvex.storage.engine.group_commit import GroupCommit, Housework, Member, Participant
 from tinyvex.storage.engine.readers import SnapshotSource
 from tinyvex.storage.engine.store import Store
-from tinyvex.storage.file.database_file import initialise, set_global
-from tinyvex.storage.log.catalog import load_catalog
-from tinyvex.storage.log.document_log import CommitRecord, Outcome, RequestRecord, Snapshot, StoredDocument, apply
+from tinyvex.storage.file.database_file import initialise
+from tinyvex.storage.log.commit_record import CommitRecord, Outcome
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.housekeeping import Housekeeping
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
+from tinyvex.storage.log.operations import RequestRecord
 from tinyvex.storage.log.recent_commits import RecentCommits
+from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.storage.maintenance.check import check_folder
 from tinyvex.storage.schema.schema_change import Declaration, change_schema
 from tinyvex.values.codec import decode
@@ -76,51 +81,46 @@ async def declare(store: Any, tables: Tables, **options: Any) -> None:
 
 class MemoryStore:
     """
-    The log without writer, readers, loop or file.
+    The log without readers, loop, thread or file: a group commit on a connection in memory.
 
-    What the real store does on threads happens here at once; every commit has the next timestamp.
+    Every unit is a group of its own and has the next timestamp.
     `between` is called before every unit, as other mutations would run between the steps of a longer work.
     """
 
     def __init__(self, first_ts: int = 1_000) -> None:
-        runtime = SteppedRuntime()
-        runtime.clock_us = self.last_ts = first_ts
+        self.runtime = SteppedRuntime()
+        self.runtime.clock_us = first_ts
         # Closed with its store, because Python 3.13 warns of connections that are left to the garbage collector;
         # which may do that in any thread.
         self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self.connection.close)
         self.commits: list[CommitRecord] = []
         self.between: Callable[[], None] | None = None
-        initialise(self.connection, runtime)
-        self.tail = RecentCommits()
-        self.tail.begin(self.last_ts)
-        self._source = SnapshotSource(self.connection, self.tail)
+        initialise(self.connection, self.runtime)
+        recent = RecentCommits()
+        self.participants: list[Participant] = [recent]
+        self.group_commit = GroupCommit(self.connection, None, self.runtime, self.participants)
+        self._source = SnapshotSource(self.connection, recent)
+
+    @property
+    def last_ts(self) -> int:
+        return self.group_commit.last_ts
 
     def run(self, work: Callable[[Snapshot, int], Outcome[T]]) -> T:
         """Run a unit and commit it."""
-        ts = self.last_ts + 1
-        self.connection.execute("BEGIN")
-        outcome = None
-        try:
-            outcome = work(Snapshot(self.connection, self.last_ts, load_catalog(self.connection, self.last_ts)), ts)
-            if outcome.record is not None:
-                apply(self.connection, outcome.record)
-                set_global(self.connection, "last_ts", ts)
-                if outcome.record.changes_catalog:
-                    set_global(self.connection, "catalog_ts", ts)
-            if outcome.then is not None:
-                outcome.then(self.connection)
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            if outcome is not None and outcome.undo is not None:
-                outcome.undo()
-            raise
-        self.connection.execute("COMMIT")
-        if outcome.record is not None:
-            self.tail.append([outcome.record])
-            self.last_ts = ts
-            self.commits.append(outcome.record)
-        return outcome.value
+        return self._run(work)
+
+    def keep_house(self, chore: Callable[[Housekeeping], T]) -> T:
+        """Run housekeeping."""
+        return self._run(Housework(chore))
+
+    def _run(self, work: Any) -> Any:
+        member = Member(work, lambda value, error: None)
+        group = self.group_commit.run(deque([member]))
+        self.commits += group.commits
+        if member.error is not None:
+            raise member.error
+        return member.value
 
     def look(self, read: Callable[[Snapshot], T], at: int | None = None) -> T:
         """Read at a timestamp, None for the newest."""
@@ -136,12 +136,22 @@ class MemoryStore:
             self.between = between
         return self.run(work)
 
+    async def housekeep(self, chore: Callable[[Housekeeping], T]) -> T:
+        return self.keep_house(chore)
+
     async def read(self, read: Callable[[Snapshot], T]) -> T:
         return self.look(read)
 
     def declare(self, tables: Tables, **options: Any) -> None:
         """Change the schema."""
         drive(declare(self, tables, **options))
+
+
+def writer_connection(store: Store) -> sqlite3.Connection:
+    """The connection of a store's writer; to be used while it is idle."""
+    writer: Any = store._writer
+    connection: sqlite3.Connection = writer._thread.group_commit.connection
+    return connection
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tinyvex.functions.result.chunked_rows import ChunkedRows
 from tinyvex.functions.result.result_body import Body, RowsPart
-from tinyvex.storage.log.commit_record import StoredDocument
+from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.sync.diff import Difference, diff
 
 INDEX = 7

@@ -12,7 +12,8 @@ from tinyvex.functions.run.call import Call, QueryOutcome
 from tinyvex.functions.transaction.range_cache import CachedRanges, RangeCache
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.runtime import Runtime
-from tinyvex.storage.log.document_log import CommitRecord, Write
+from tinyvex.storage.log.commit_record import CommitRecord
+from tinyvex.storage.log.operations import Write, WriteDocuments
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.live_queries import MISMATCHED_HASHES_MAX, LiveQueries
 from tinyvex.sync.live_query import VERSIONS_RETAINED_MAX, LiveQuery
@@ -96,7 +97,7 @@ class World:
 
     def commit(self, ts: int, key: bytes = b"a1") -> None:
         write = Write(1, b"i", b"{}", None, (), ((INDEX, key),), ())
-        self.live.publish([CommitRecord(ts, (write,))])
+        self.live.publish([CommitRecord(ts, (WriteDocuments((write,)),))])
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from tinyvex.functions.result.result_body import Body, RowsPart
 from tinyvex.functions.run.call import Call, QueryOutcome
 from tinyvex.functions.transaction.range_cache import CachedRanges, Scan
 from tinyvex.functions.transaction.read_set import ReadSet
-from tinyvex.storage.log.commit_record import StoredDocument
+from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.live_query import LiveQuery, LiveQueryKey
 from tinyvex.sync.result_cache import ResultCache

@@ -162,6 +162,7 @@ class Server:
             self.store, self.runtime, app,
             function_seconds=self.options.function_seconds, slow_ms=self.options.slow_ms, reveal=self.options.dev,
         )  # fmt: skip
+        self.store.add_participant(self.executor.code)
         self.live = LiveQueries(self.executor, self.counters)
         self.store.on_commits = self.live.publish
         self.store.on_abandoned = self._thread_abandoned
@@ -322,21 +323,20 @@ class Server:
             AppNotFound, AppInvalid, SchemaRejected: the last good version keeps serving.
         """
         app = load_app(self.options.app)
-        code = self.executor.code
-        await self._change_schema(app, switch=lambda ts: code.switch(app, ts), unswitch=code.revert)
+        self.executor.code.next_app = app
+        try:
+            await self._change_schema(app)
+        finally:
+            self.executor.code.next_app = None
         return app
 
-    async def _change_schema(
-        self, app: App, switch: Callable[[int], None] | None = None, unswitch: Callable[[int], None] | None = None
-    ) -> None:
+    async def _change_schema(self, app: App) -> None:
         await change_schema(
             self.store,
             app.declaration(),
             validators=app.validators(),
             fingerprint=app.fingerprint,
             table_fingerprints=app.table_fingerprints(),
-            switch=switch,
-            unswitch=unswitch,
         )
 
     # Connections (connection.Host).

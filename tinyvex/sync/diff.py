@@ -27,7 +27,7 @@ from tinyvex.sync.array_edits import Move, Remove, edits, longest_increasing
 
 if TYPE_CHECKING:
     from tinyvex.functions.result.chunked_rows import ChunkedRows
-    from tinyvex.storage.log.commit_record import StoredDocument
+    from tinyvex.storage.log.revisions import StoredDocument
 
 __all__ = ["Difference", "diff"]
 

@@ -39,7 +39,7 @@ from tinyvex.sync.results import Result, Version
 if TYPE_CHECKING:
     from tinyvex.functions.run.executor import Executor
     from tinyvex.functions.transaction.range_cache import CachedRanges
-    from tinyvex.storage.log.document_log import CommitRecord
+    from tinyvex.storage.log.commit_record import CommitRecord
     from tinyvex.sync.counters import Counters
     from tinyvex.sync.diff import Difference
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyvex.functions.result.chunked_rows import CUT_MASK, DIGEST_BYTES, ROW_OVERHEAD_BYTES, Chunk, ChunkedRows
-from tinyvex.storage.log.commit_record import StoredDocument
+from tinyvex.storage.log.revisions import StoredDocument
 
 COUNT = 10_000
 

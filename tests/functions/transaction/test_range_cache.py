@@ -14,9 +14,9 @@ from tinyvex import limits
 from tinyvex.functions.transaction.range_cache import CachedRanges, RangeCache
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.functions.transaction.transaction import Transaction
-from tinyvex.storage.log.commit_record import StoredDocument
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
+from tinyvex.storage.log.revisions import StoredDocument
 
 ROWS = 300
 

@@ -16,7 +16,7 @@ BOUND = 200_000
 @pytest.fixture
 def small(monkeypatch):
     """A log that is checkpointed and waited for while it is small."""
-    monkeypatch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_MAX", BOUND // 4)
+    monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", BOUND // 4)
     monkeypatch.setattr(checkpoints, "WAL_BYTES_CHECKPOINT", BOUND // 10)
     monkeypatch.setattr(checkpoints, "WAL_BYTES_WAIT", BOUND // 2)
 

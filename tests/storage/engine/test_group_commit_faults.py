@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from tests.support.storage import Blocker, bound_runtime, insert, numbers, opened, unit
+from tests.support.storage import Blocker, bound_runtime, insert, numbers, opened, unit, writer_connection
 from tinyvex import errors
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file import pragmas
-from tinyvex.storage.log.document_log import Outcome
+from tinyvex.storage.log.commit_record import Outcome
 from tinyvex.storage.maintenance.check import check_folder
 from tinyvex.storage.schema.system_tables import SystemChange, documents, system_tables
 
@@ -31,7 +31,7 @@ async def write_fails(store):
 
 async def locked_out(store, monkeypatch):
     """Another tool has the write lock for longer than the busy timeout: BEGIN IMMEDIATE fails."""
-    pragmas.busy_timeout(store._writer._thread.connection, 0)
+    pragmas.busy_timeout(writer_connection(store), 0)
     other = sqlite3.connect(store.folder.database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -42,10 +42,10 @@ async def locked_out(store, monkeypatch):
 
 async def not_checkpointed(store, monkeypatch):
     """A statement of the same connection that is under way makes the checkpoint before the group fail."""
-    under_way = store._writer._thread.connection.execute("SELECT 1 FROM globals")
+    under_way = writer_connection(store).execute("SELECT 1 FROM globals")
     under_way.fetchone()
     with monkeypatch.context() as patch:
-        patch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_MAX", 0)
+        patch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", 0)
         await write_fails(store)
     under_way.close()
 
@@ -178,7 +178,7 @@ async def test_a_failed_commit_is_what_members_that_raised_are_told_of(store):
         return unit(insert({"n": 1}))(snapshot, ts)
 
     def fail():
-        if store._writer._thread._commits:
+        if store._writer._thread.group_commit._commits:
             raise sqlite3.OperationalError("disk I/O error")
 
     store._runtime.at_point["writer:before-commit"] = fail
@@ -218,7 +218,7 @@ async def test_closing_while_another_tool_holds_the_lock_answers_who_waits(tmp_p
     """BEGIN waits for that lock; at the limit the mutation is told so, and the writer's thread ends in order."""
     async with opened(tmp_path) as store:
         thread = store._writer._thread
-        pragmas.busy_timeout(thread.connection, 300)
+        pragmas.busy_timeout(thread.group_commit.connection, 300)
         other = sqlite3.connect(store.folder.database, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         waiting = asyncio.ensure_future(store.write(unit(insert({"n": 1})), limit_seconds=5))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.storage import declare, insert, numbers, unit
 from tinyvex import errors, limits
-from tinyvex.storage.log.document_log import Outcome
+from tinyvex.storage.log.commit_record import Outcome
 
 
 async def test_a_read_sees_one_state_and_says_which(store):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.loop import run_virtual
 from tests.support.network import Network
-from tests.support.storage import ITEMS, Blocker, bound_runtime, insert, numbers, opened, unit
+from tests.support.storage import ITEMS, Blocker, bound_runtime, insert, numbers, opened, unit, writer_connection
 from tests.support.world import WorldRuntime
 from tinyvex import errors
 from tinyvex.storage.engine.store import Store
@@ -286,7 +286,7 @@ async def test_a_folder_on_a_read_only_file_system_is_unusable():
 async def test_durability_is_a_setting_of_the_connection(tmp_path, durability, level):
     """And `stats` names it."""
     async with opened(tmp_path, durability=durability) as store:
-        connection = store._writer._thread.connection
+        connection = writer_connection(store)
         assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)

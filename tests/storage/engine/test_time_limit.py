@@ -10,7 +10,7 @@ from tests.support.storage import Blocker, insert, numbers, unit
 from tinyvex import errors
 from tinyvex.storage.engine import time_limit as guards
 from tinyvex.storage.engine.time_limit import Guard, Stopped
-from tinyvex.storage.log.document_log import Outcome
+from tinyvex.storage.log.commit_record import Outcome
 
 LIMIT = 0.05
 

@@ -6,9 +6,19 @@ import threading
 
 import pytest
 
-from tests.support.storage import Blocker, SteppedRuntime, bound_runtime, insert, numbers, opened, unit
+from tests.support.storage import (
+    Blocker,
+    SteppedRuntime,
+    bound_runtime,
+    insert,
+    numbers,
+    opened,
+    unit,
+    writer_connection,
+)
 from tinyvex import errors
-from tinyvex.storage.log.document_log import Outcome
+from tinyvex.storage.log.commit_record import CommitRecord, Outcome
+from tinyvex.storage.log.operations import WriteDocuments
 from tinyvex.values.codec import decode
 
 
@@ -22,7 +32,7 @@ def failing(error):
 def breaking(snapshot, ts):
     """A unit whose record breaks a constraint: it has one write twice."""
     outcome = unit(insert({"n": 666}))(snapshot, ts)
-    return Outcome(None, outcome.record._replace(writes=outcome.record.writes * 2))
+    return Outcome(None, CommitRecord(ts, (WriteDocuments(outcome.record.writes * 2),)))
 
 
 async def test_what_waits_together_is_one_group(store):
@@ -101,7 +111,7 @@ async def test_a_failed_commit_fails_every_member_and_publishes_nothing(store):
     store.on_commits = published.append
 
     def fail():
-        if store._writer._thread._commits:
+        if store._writer._thread.group_commit._commits:
             raise sqlite3.OperationalError("disk I/O error")
 
     store._runtime.at_point["writer:before-commit"] = fail
@@ -116,14 +126,14 @@ async def test_a_failed_commit_fails_every_member_and_publishes_nothing(store):
 
 async def test_a_full_disk_is_named_and_survived(store):
     """Nothing of the group is there, and when there is room again the same mutation succeeds."""
-    connection = store._writer._thread.connection
+    connection = writer_connection(store)
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    await store.write(lambda snapshot, ts: Outcome(None, None, lambda c: c.execute(f"PRAGMA max_page_count = {pages}")))
+    connection.execute(f"PRAGMA max_page_count = {pages}")
     large = unit(insert({"n": 1, "text": "x" * 100_000}))
     with pytest.raises(errors.DiskFull):
         await store.write(large)
     assert await store.read(numbers) == []
-    await store.write(lambda snapshot, ts: Outcome(None, None, lambda c: c.execute("PRAGMA max_page_count = 100000")))
+    connection.execute("PRAGMA max_page_count = 100000")
     await store.write(large)
     assert await store.read(numbers) == [1]
 
@@ -214,7 +224,7 @@ async def test_a_long_group_is_cut(store, monkeypatch):
 
 async def test_the_log_is_checkpointed_at_its_bound(store, monkeypatch):
     """Before the next group, when no pause came."""
-    monkeypatch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_MAX", 20_000)
+    monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", 20_000)
     for number in range(20):
         await store.write(unit(insert({"n": number, "text": "x" * 2000})))
     figures = store.statistics()
@@ -226,9 +236,9 @@ async def test_the_log_is_checkpointed_at_its_bound(store, monkeypatch):
 @pytest.mark.parametrize("kept", [1, 1 << 30])
 async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch, kept):
     """A moment after the last mutation; it is cut off only where it has grown long, and in a longer pause."""
-    monkeypatch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_CHECKPOINT", 1)
+    monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_CHECKPOINT", 1)
     monkeypatch.setattr("tinyvex.storage.engine.writer.LOG_CUT_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_KEPT", kept)
+    monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_KEPT", kept)
     checkpointed = threading.Event()
     wanted = ("TRUNCATE",) if kept == 1 else ("PASSIVE",)
     original = type(store._writer._thread).checkpoint
@@ -246,16 +256,16 @@ async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch, kept):
 
 async def test_what_the_engine_itself_writes_counts_for_checkpoints(store, monkeypatch):
     """A long sweep or backfill must not let the log grow without end."""
-    monkeypatch.setattr("tinyvex.storage.engine.group_commit.WAL_BYTES_MAX", 50_000)
+    monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", 50_000)
 
-    def rewrite(connection):
-        connection.execute("UPDATE globals SET json_value = json_value")
+    def rewrite(house):
+        house._connection.execute("UPDATE globals SET json_value = json_value")
 
     for _ in range(2):  # what making the tables has left
-        await store.write(lambda snapshot, ts: Outcome(None, None, rewrite))
+        await store.housekeep(rewrite)
     before = store.statistics().checkpoints
     for _ in range(30):
-        await store.write(lambda snapshot, ts: Outcome(None, None, rewrite))
+        await store.housekeep(rewrite)
     assert store.statistics().checkpoints > before
 
 

@@ -13,8 +13,10 @@ from tests.support.storage import MemoryStore, insert, numbers, scan, unit
 from tests.support.values import same
 from tinyvex import errors, limits
 from tinyvex.functions.transaction.transaction import Transaction
-from tinyvex.storage.log.document_log import RequestRecord, Revision, apply, replay
+from tinyvex.storage.log.apply import apply, replay
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
+from tinyvex.storage.log.operations import RequestRecord
+from tinyvex.storage.log.revisions import Revision
 from tinyvex.storage.maintenance.check import check
 from tinyvex.values.codec import decode
 from tinyvex.values.ids import parse_id
@@ -178,14 +180,14 @@ def test_a_history_is_what_was_committed(history):
 @settings(max_examples=30)
 @given(st.lists(commits, max_size=5), st.lists(st.integers(0, 30), max_size=12))
 def test_records_replayed_in_any_order_a_second_time_change_nothing(history, again):
-    """Overwrite makes applying a record idempotent, also after later ones."""
+    """Replay overwrites what a record contains, also after later ones, and repeats no step."""
     store, model = MemoryStore(), Model()
     store.declare({"items": {"by_n": ("n",)}})
     play(store, model, history)
     tables = ("documents", "indexes", "current", "requests")
     before = [store.connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
     for place in again:
-        apply(store.connection, store.commits[place % len(store.commits)], "overwrite")
+        replay(store.connection, store.commits[place % len(store.commits)])
     assert [store.connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables] == before
 
 

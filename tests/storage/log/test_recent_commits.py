@@ -1,14 +1,16 @@
 """The last commits in memory: all of what is asked for, or the word that it is not known."""
 
 from tinyvex import limits
-from tinyvex.storage.log.commit_record import CommitRecord, StoredDocument, Write
+from tinyvex.storage.log.commit_record import CommitRecord
+from tinyvex.storage.log.operations import Write, WriteDocuments
 from tinyvex.storage.log.recent_commits import RecentCommits
+from tinyvex.storage.log.revisions import StoredDocument
 
 INDEX, OTHER = 7, 8
 
 
 def commit(ts: int, *writes: Write) -> CommitRecord:
-    return CommitRecord(ts, writes)
+    return CommitRecord(ts, (WriteDocuments(writes),))
 
 
 def write(
@@ -21,8 +23,9 @@ def write(
 
 def tail(*commits: CommitRecord) -> RecentCommits:
     made = RecentCommits()
-    made.begin(10)
-    made.append(commits)
+    made.rolled_back(10)
+    for record in commits:
+        made.applied(record)
     return made
 
 
@@ -65,9 +68,10 @@ def test_before_its_beginning_nothing_is_known() -> None:
 def test_a_group_that_did_not_commit_is_taken_back() -> None:
     """And what comes in its place, perhaps with its timestamps, counts."""
     log = tail(commit(11, write(b"a", added=b"k1")))
-    log.append([commit(12, write(b"b", added=b"lost")), commit(13)])
-    log.retract(11)
-    log.append([commit(12, write(b"c", added=b"k2"))])
+    log.applied(commit(12, write(b"b", added=b"lost")))
+    log.applied(commit(13))
+    log.rolled_back(11)
+    log.applied(commit(12, write(b"c", added=b"k2")))
     found = log.changes(INDEX, 10, 12)
     assert found is not None
     assert [key for key, _ in found] == [b"k1", b"k2"]

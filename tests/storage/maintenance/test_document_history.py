@@ -10,6 +10,7 @@ from tests.storage.maintenance.test_retention import retention
 from tests.support.storage import ITEMS, MemoryStore, drive, insert, unit
 from tinyvex.storage.file.database_file import set_global
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
+from tinyvex.storage.log.operations import FillTablet
 from tinyvex.storage.maintenance.document_history import document_history
 from tinyvex.storage.schema.table_replacement import begin, filling, finish, write_of
 from tinyvex.values.codec import decode
@@ -58,7 +59,7 @@ def replace(store: MemoryStore, documents: dict[bytes, int]) -> int:
             write_of(tablet.table, internal, {"_creationTime": 1.0, "_id": "x", "n": n})
             for internal, n in documents.items()
         ]
-        return Outcome(None, CommitRecord(ts, tuple(writes)))
+        return Outcome(None, CommitRecord(ts, (FillTablet(tuple(writes)),)))
 
     store.run(fill)
     store.run(lambda snapshot, ts: finish(snapshot, ts, begun.import_id))

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import sqlite3
 from itertools import pairwise
 
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from tests.support.storage import MemoryStore, declare, insert, numbers, scan, unit
 from tinyvex import errors
 from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
 from tinyvex.storage.maintenance.check import check
-from tinyvex.storage.schema.schema_change import CODE_INTERNAL, CODE_TABLET
 from tinyvex.values.codec import decode
 
 BY_N = {"items": {"by_n": ("n",)}}
@@ -93,39 +94,43 @@ def test_the_code_change_touches_the_document_that_every_query_reads(log):
     assert decode(code.json)["fingerprint"] == "another"
 
 
-def test_switch_is_called_with_the_code_changes_timestamp(log):
+class Fingerprints:
+    """A participant that follows which code is current."""
+
+    def __init__(self):
+        self.current = []
+
+    def applied(self, record):
+        if (fingerprint := record.code_fingerprint) is not None:
+            self.current.append((record.ts, fingerprint))
+
+    def rolled_back(self, ts):
+        self.current = [entry for entry in self.current if entry[0] <= ts]
+
+
+def test_participants_learn_of_the_code_change_with_its_timestamp(log):
     """Before anything later runs."""
-    switched = []
-    log.declare(BY_N, fingerprint="another", switch=switched.append)
-    assert switched == [log.last_ts]
+    log.participants.append(followed := Fingerprints())
+    log.declare(BY_N, fingerprint="another")
+    assert followed.current == [(log.last_ts, "another")]
 
 
-def test_switch_is_taken_back_when_the_commit_fails(log):
+def test_participants_take_the_code_change_back_when_its_commit_fails(log):
     """So that the old code goes on serving."""
-    calls = []
+    log.participants.append(followed := Fingerprints())
+    seen = []
 
-    def fail(connection):
-        raise OSError
+    def fail():
+        seen.extend(followed.current)
+        if followed.current:
+            raise sqlite3.OperationalError("disk I/O error")
 
-    original = log.run
-
-    def run(work):
-        def failing(snapshot, ts):
-            outcome = work(snapshot, ts)
-            then = outcome.then
-            if then is None or outcome.record is None or outcome.record.writes[-1].tablet != CODE_TABLET:
-                return outcome
-            return outcome._replace(then=lambda connection: (then(connection), fail(connection)))
-
-        return original(failing)
-
-    log.run = run
-    with pytest.raises(OSError):
-        log.declare(
-            BY_N, fingerprint="another", switch=lambda ts: calls.append(("on", ts)),
-            unswitch=lambda ts: calls.append(("off", ts)),
-        )  # fmt: skip
-    assert calls == [("on", log.last_ts + 1), ("off", log.last_ts + 1)]
+    log.runtime.at_point["writer:before-commit"] = fail
+    with pytest.raises(errors.StorageFailed):
+        log.declare(BY_N, fingerprint="another")
+    del log.runtime.at_point["writer:before-commit"]
+    assert [fingerprint for _, fingerprint in seen] == ["another"]
+    assert followed.current == []
 
 
 # Beside writers.
@@ -200,7 +205,7 @@ def index_states(log):
 def test_an_index_that_never_became_ready_leaves_no_entries(log):
     """Its number is not used again either."""
     before = index_rows(log)
-    calls = iter(range(3))
+    calls = iter(range(4))
 
     def die():
         if next(calls, None) is None:

@@ -15,7 +15,6 @@ from tinyvex import errors
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.maintenance.check import check
-from tinyvex.storage.schema import table_replacement
 from tinyvex.values.codec import decode
 from tinyvex.values.ids import TABLE_NUMBER_MAX, parse_id
 
@@ -230,7 +229,7 @@ def test_appended_documents_are_copied_some_at_a_time(
     log: MemoryStore, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """All of them, however many that is."""
-    monkeypatch.setattr(table_replacement, "MOVE_STEP_ROWS", step)
+    monkeypatch.setattr("tinyvex.storage.log.apply.MOVE_STEP_ROWS", step)
     imported(log, "append", {"items": [{"n": n} for n in range(4, 11)]})
     for index in ("by_n", "by_creation_time"):
         found = log.look(lambda snapshot, index=index: numbers(snapshot, index=index))

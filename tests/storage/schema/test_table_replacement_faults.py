@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.imports import began, filled, finished, states
-from tests.support.storage import Blocker, bound_runtime, insert, numbers, opened, unit
+from tests.support.storage import Blocker, bound_runtime, insert, numbers, opened, unit, writer_connection
 from tinyvex import errors
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.maintenance.check import check_folder
@@ -27,7 +27,7 @@ async def append_under_way(store: Store) -> Begun:
 
 def room(store: Store, pages: int | None) -> None:
     """Let the file grow by so many pages; by as many as it likes with None."""
-    connection = store._writer._thread.connection
+    connection = writer_connection(store)
     (count,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {1 << 30 if pages is None else count + pages}")
 

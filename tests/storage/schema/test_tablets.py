@@ -270,7 +270,7 @@ async def test_a_backup_has_them_all(folder: Path, tmp_path: Path) -> None:
     async with opened(tmp_path / "restored", TABLES) as store:
         assert await store.read(numbers) == [8, 9]
         (replaced,) = await store.read(
-            lambda s: [t.found.stored.ts for t in module.tablets(s) if t.state == "replaced"]
+            lambda s: [t.document.stored.ts for t in module.tablets(s) if t.state == "replaced"]
         )
         assert await store.read(numbers, at=replaced - 1) == [1]
         assert len(await store.read(states)) == 3

@@ -27,7 +27,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tinyvex.storage.log.commit_record import StoredDocument
+    from tinyvex.storage.log.revisions import StoredDocument
 
 __all__ = ["Chunk", "ChunkedRows"]
 

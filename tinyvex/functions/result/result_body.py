@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from tinyvex.functions.result.chunked_rows import DIGEST_BYTES, Chunk, ChunkedRows
 
 if TYPE_CHECKING:
-    from tinyvex.storage.log.commit_record import StoredDocument
+    from tinyvex.storage.log.revisions import StoredDocument
 
 __all__ = ["Body", "ChunkText", "RowsPart"]
 

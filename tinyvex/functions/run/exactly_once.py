@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from tinyvex.errors import RequestIdReused
 from tinyvex.functions.run.call import MutationOutcome
 from tinyvex.functions.run.identity_keys import session_key
-from tinyvex.storage.log.commit_record import RequestRecord
+from tinyvex.storage.log.operations import RequestRecord
 
 if TYPE_CHECKING:
     from tinyvex.functions.run.call import Call

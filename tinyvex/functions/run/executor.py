@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from tinyvex.functions.transaction.range_cache import RangeCache
     from tinyvex.runtime import Runtime
     from tinyvex.storage.engine.store import Store
-    from tinyvex.storage.log.document_log import Outcome, Snapshot
+    from tinyvex.storage.log.commit_record import Outcome
+    from tinyvex.storage.log.document_log import Snapshot
 
 __all__ = ["Executor"]
 

@@ -21,9 +21,8 @@ from tinyvex.functions.transaction.execution import Execution
 from tinyvex.functions.transaction.range_cache import CachedRanges
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.engine.time_limit import Stopped
-from tinyvex.storage.log.catalog import CODE_TABLET
-from tinyvex.storage.log.document_log import Outcome
-from tinyvex.storage.schema.schema_change import CODE_INTERNAL
+from tinyvex.storage.log.commit_record import Outcome
+from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
 
 if TYPE_CHECKING:
     from tinyvex.functions.app.function_spec import FunctionSpec
@@ -124,8 +123,7 @@ class FunctionRunner:
         value = spec.encode_result(result, snapshot.catalog)
         outcome = MutationOutcome(value, ts, tuple(execution.log_lines), rows_read=transaction.rows_read)
         request = None if key is None else exactly_once.request_record(key, outcome)
-        change = transaction.system_change
-        return Outcome(outcome, transaction.record(request), None if change is None else change.then)
+        return Outcome(outcome, transaction.record(request))
 
     def _run(self, spec: FunctionSpec, context: Any, arguments: dict[str, Any]) -> Any:
         if not self._audit or isinstance(spec, SystemFunctionSpec):

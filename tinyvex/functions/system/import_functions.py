@@ -19,7 +19,8 @@ from tinyvex.functions.schema.table_spec import user_fields
 from tinyvex.functions.system.system_context import SystemMutationCtx
 from tinyvex.limits import DOCUMENT_BYTES_MAX, IMPORT_LINE_PROBLEMS_MAX
 from tinyvex.storage.log.catalog import Catalog
-from tinyvex.storage.log.commit_record import CommitRecord, Outcome, Write
+from tinyvex.storage.log.commit_record import CommitRecord
+from tinyvex.storage.log.operations import FillTablet, Write
 from tinyvex.storage.schema import table_replacement
 from tinyvex.storage.schema.tablets import Tablet
 from tinyvex.values import codec
@@ -62,7 +63,7 @@ def import_begin(
     if len(set(names)) < len(names):
         raise ImportRefused("a table is named twice; name each table once")
     begun = table_replacement.begin(ctx.snapshot, ctx.ts, mode, dict(tables))
-    ctx.commit(begun)
+    ctx.commit(begun.record)
     return {"import": begun.value.import_id, "tablets": list(begun.value.tablets.items())}
 
 
@@ -93,7 +94,7 @@ def import_rows(
             except _RowProblems as error:
                 problems += [(number, problem) for problem in error.reported()]
     if writes:
-        ctx.commit(Outcome(None, CommitRecord(ctx.ts, tuple(writes), unseen=True)))
+        ctx.commit(CommitRecord(ctx.ts, (FillTablet(tuple(writes)),)))
     return problems
 
 
@@ -105,7 +106,7 @@ def import_finish(ctx: SystemMutationCtx, import_id: str) -> None:
         ImportRefused: the import was abandoned, or a table has changed so that the import no longer fits it.
         IdExists: a table has received a document with an id of the import.
     """
-    ctx.commit(table_replacement.finish(ctx.snapshot, ctx.ts, import_id))
+    ctx.commit(table_replacement.finish(ctx.snapshot, ctx.ts, import_id).record)
 
 
 def import_abandon(ctx: SystemMutationCtx, import_id: str) -> None:
@@ -115,7 +116,7 @@ def import_abandon(ctx: SystemMutationCtx, import_id: str) -> None:
     Raises:
         ImportRefused: it was abandoned before, or has finished.
     """
-    ctx.commit(table_replacement.abandon(ctx.snapshot, ctx.ts, import_id))
+    ctx.commit(table_replacement.abandon(ctx.snapshot, ctx.ts, import_id).record)
 
 
 IMPORT_MUTATIONS = (import_begin, import_rows, import_finish, import_abandon)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tinyvex.functions.transaction.execution import Execution, Identity
     from tinyvex.functions.transaction.transaction import Transaction
     from tinyvex.storage.log.catalog import TableInfo
-    from tinyvex.storage.log.commit_record import Outcome
+    from tinyvex.storage.log.commit_record import CommitRecord
     from tinyvex.storage.log.document_log import Snapshot
 
 __all__ = ["SystemFunctionSpec", "SystemMutationCtx", "SystemQueryCtx"]
@@ -92,9 +92,10 @@ class SystemMutationCtx(MutationCtx):
         """Return a fresh document key, from which an id is made."""
         return new_internal(self.ts, self._transaction.random)
 
-    def commit(self, change: Outcome[Any]) -> None:
-        """Commit a change of the system along with the mutation, at the mutation's timestamp; at most one."""
-        self._transaction.add_system_change(change)
+    def commit(self, record: CommitRecord | None) -> None:
+        """Commit the operations of a record along with the mutation, at the mutation's timestamp; at most one record."""
+        if record is not None:
+            self._transaction.add_system_change(record)
 
 
 class SystemFunctionSpec(FunctionSpec):

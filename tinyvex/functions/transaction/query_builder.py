@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tinyvex.functions.transaction.execution import Execution
     from tinyvex.functions.transaction.transaction import Transaction
     from tinyvex.storage.log.catalog import TableInfo
-    from tinyvex.storage.log.document_log import StoredDocument
+    from tinyvex.storage.log.revisions import StoredDocument
 
 __all__ = ["Query", "Source"]
 

@@ -29,7 +29,7 @@ from tinyvex.storage.log.key_ranges import successor
 if TYPE_CHECKING:
     from tinyvex.functions.transaction.transaction import Transaction
     from tinyvex.storage.log.catalog import IndexInfo, TableInfo
-    from tinyvex.storage.log.commit_record import StoredDocument
+    from tinyvex.storage.log.revisions import StoredDocument
 
 __all__ = ["CachedRanges", "RangeCache", "Scan"]
 

@@ -28,15 +28,19 @@ from tinyvex.limits import (
     TRANSACTION_BYTES_MAX,
     TRANSACTION_DOCUMENTS_MAX,
 )
-from tinyvex.storage.log.document_log import CommitRecord, Outcome, RequestRecord, Snapshot, StoredDocument
+from tinyvex.storage.log.commit_record import CommitRecord
+from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import Range, successor
+from tinyvex.storage.log.operations import Operation, RequestRecord, StoreRequest, WriteDocuments
+from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import DocumentId, new_internal
 from tinyvex.values.timestamps import creation_time, next_creation_time
 from tinyvex.values.types import Int64, Value
 
 if TYPE_CHECKING:
-    from tinyvex.storage.log.catalog import IndexInfo, Key, TableInfo
+    from tinyvex.storage.log.catalog import IndexInfo, TableInfo
+    from tinyvex.storage.log.operations import IndexKey
 
 __all__ = ["Transaction"]
 
@@ -88,7 +92,7 @@ class Transaction:
         self.rows_read = 0
         self._documents = 0
         self._bytes = 0
-        self.system_change: Outcome[Any] | None = None
+        self.system_change: CommitRecord | None = None
 
     # Reading.
 
@@ -339,7 +343,7 @@ class Transaction:
 
     def _encode(
         self, table: TableInfo, entry: WriteEntry, fields: Mapping[str, Any]
-    ) -> tuple[StoredDocument, Mapping[str, Value], list[Key]]:
+    ) -> tuple[StoredDocument, Mapping[str, Value], list[IndexKey]]:
         """Return the document with its system fields, both stored and decoded, and its index keys."""
         document_key = entry.document_key
         document = dict(fields)
@@ -373,10 +377,10 @@ class Transaction:
 
     # Committing.
 
-    def add_system_change(self, change: Outcome[Any]) -> None:
-        """Commit a change of the system along with the writes; at most one."""
+    def add_system_change(self, record: CommitRecord) -> None:
+        """Commit the operations of a record along with the writes; at most one record."""
         assert self.system_change is None, "a mutation commits at most one change of the system"
-        self.system_change = change
+        self.system_change = record
 
     def record(self, request: RequestRecord | None = None) -> CommitRecord | None:
         """
@@ -393,7 +397,9 @@ class Transaction:
             for entry in buffer.entries.values()
             if entry.changed()
         ]
-        own = None if self.system_change is None else self.system_change.record
-        if own is None:
-            return CommitRecord(self.ts, tuple(writes), request) if writes or request is not None else None
-        return CommitRecord(self.ts, (*writes, *own.writes), request, own.moves, own.unseen and not writes)
+        operations: tuple[Operation, ...] = (WriteDocuments(tuple(writes)),) if writes else ()
+        if self.system_change is not None:
+            operations += self.system_change.operations
+        if request is not None:
+            operations += (StoreRequest(request),)
+        return CommitRecord(self.ts, operations) if operations else None

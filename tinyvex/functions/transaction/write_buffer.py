@@ -17,12 +17,14 @@ from bisect import bisect_left, insort
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from tinyvex.storage.log.commit_record import StoredDocument, Write
+from tinyvex.storage.log.operations import Write
+from tinyvex.storage.log.revisions import StoredDocument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tinyvex.storage.log.catalog import IndexInfo, Key
+    from tinyvex.storage.log.catalog import IndexInfo
+    from tinyvex.storage.log.operations import IndexKey
     from tinyvex.values.types import Value
 
 __all__ = ["WriteBuffer", "WriteEntry"]
@@ -53,7 +55,7 @@ class WriteEntry:
         document_key: bytes,
         creation_time: float,
         base: StoredDocument | None = None,
-        old_keys: Sequence[Key] = (),
+        old_keys: Sequence[IndexKey] = (),
         fields: Mapping[str, Value] | None = None,
     ) -> None:
         self.number = number
@@ -98,7 +100,7 @@ class WriteBuffer:
                     insort(self._replaced[index_id], key)
 
     def set(
-        self, entry: WriteEntry, stored: StoredDocument | None, fields: Mapping[str, Value] | None, keys: list[Key]
+        self, entry: WriteEntry, stored: StoredDocument | None, fields: Mapping[str, Value] | None, keys: list[IndexKey]
     ) -> None:
         """Set a document's new contents; `stored` is None if it is deleted."""
         if self._sorted:
@@ -107,7 +109,7 @@ class WriteBuffer:
         entry.fields = fields
         entry.keys = keys
 
-    def _reposition(self, entry: WriteEntry, stored: StoredDocument | None, keys: list[Key]) -> None:
+    def _reposition(self, entry: WriteEntry, stored: StoredDocument | None, keys: list[IndexKey]) -> None:
         """Move a document from its old keys to its new ones in the sorted views."""
         for index_id, key in entry.keys:
             documents = self._sorted.get(index_id, [])

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from tinyvex.limits import WAL_BYTES_CHECKPOINT, WAL_BYTES_WAIT, WAL_WAIT_MS, WAL_WAITS
 from tinyvex.storage.file import pragmas
 from tinyvex.storage.log.commit_record import CommitRecord
+from tinyvex.storage.log.operations import FillTablet, WriteDocuments
 
 __all__ = ["CheckpointMode", "WriteAheadLog"]
 
@@ -36,17 +37,25 @@ class WriteAheadLog:
         self._retry_size = 0  # below this a checkpoint would copy little more than the last did
         self._wait_size = 0  # below this the last wait for readers, which was in vain, is not repeated
 
-    def committed(self, record: CommitRecord) -> None:
-        """Count what a commit adds, at most: a page for each row and each entry of a unique index."""
+    def committed(self, record: CommitRecord, rows: int) -> None:
+        """
+        Count what a commit adds, at most: a page for each row of the record and for each entry of a unique index.
+
+        Args:
+            record: the commit.
+            rows: those that it changed; steps change more than the record contains, many at a time in shared pages.
+        """
         pages = 3  # last_ts; the request and its index
         size = 0
-        for write in record.writes:
-            pages += 2 + len(write.kept) + 2 * (len(write.added) + len(write.removed))
-            size += len(write.json or b"")
-        self.size += pages * PAGE_BYTES + size
+        for operation in record.operations:
+            if isinstance(operation, WriteDocuments | FillTablet):
+                for write in operation.writes:
+                    pages += 2 + len(write.kept) + 2 * (len(write.added) + len(write.removed))
+                    size += len(write.json or b"")
+        self.size += max(pages * PAGE_BYTES + size, rows * ROW_BYTES)
 
     def changed(self, rows: int) -> None:
-        """Count rows that the storage engine itself changed."""
+        """Count rows that housekeeping changed."""
         self.size += rows * ROW_BYTES
 
     def is_above(self, limit_bytes: int) -> bool:

@@ -1,14 +1,38 @@
-"""The writer's side of the writer: groups, commits, checkpoints. `writer.py` has the picture."""
+"""
+Group commit: many units of work in one durable transaction.
+
+A COMMIT waits for the disk, so units that wait together share one. Each unit reads the newest state, including what
+members before it in the group wrote, and returns a record; the record is applied before the next member runs::
+
+    BEGIN ─► unit, apply ─► unit, apply ─► … ─► COMMIT ─► acknowledge all
+
+A unit that raises has written nothing, because only its returned record is applied; the group goes on without it.
+Three things can go wrong with more than one unit:
+
+1.  *A record breaks a constraint.* The group is rolled back and begins again without that member. The others run again,
+    with new timestamps. Units must bear being run more than once.
+2.  *SQLite fails* (a full disk, an I/O error), in a statement or at COMMIT. Every member fails with that error. This
+    includes members that raised an error of their own: it may have been caused by a write of this group.
+3.  *SQLite rolls back on its own* inside a unit, even in a SELECT. Anything executed after that would commit alone, so the
+    open transaction is checked after each unit, and its loss counts as case 2.
+
+Memory that depends on the file takes part in the transaction (`Participant`): it follows each record as it is applied, and
+goes back when the group is rolled back.
+
+Everything here is synchronous and runs on the caller's thread. `writer.py` adds the thread, the queue's bound and the time
+limits.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sqlite3
-import threading
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from tinyvex.errors import FileDamaged, InternalError, StorageError, StorageFailed, TinyvexError
 from tinyvex.limits import (
@@ -16,333 +40,343 @@ from tinyvex.limits import (
     GROUP_SECONDS,
     REQUEST_RECORD_SECONDS,
     REQUEST_RECORDS_EXPIRED_STEP,
-    WAL_BYTES_CHECKPOINT,
-    WAL_BYTES_KEPT,
-    WAL_BYTES_LULL,
-    WAL_BYTES_MAX,
 )
-from tinyvex.storage.engine.checkpoints import CheckpointMode, WriteAheadLog
-from tinyvex.storage.engine.time_limit import Abandoned, Guard, Stopped
+from tinyvex.storage.engine.checkpoints import WriteAheadLog
+from tinyvex.storage.engine.time_limit import Abandoned
 from tinyvex.storage.file import pragmas, statements
-from tinyvex.storage.file.database_file import open_writer, read_globals, set_global
+from tinyvex.storage.file.database_file import read_globals
 from tinyvex.storage.file.sqlite_errors import is_fault_of_one, translate
+from tinyvex.storage.log.apply import apply, newest_row
 from tinyvex.storage.log.catalog import Catalog, load_catalog
-from tinyvex.storage.log.document_log import CommitRecord, Outcome, Snapshot, apply, newest_row
+from tinyvex.storage.log.commit_record import CommitRecord, Outcome
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.housekeeping import Housekeeping
 from tinyvex.values.timestamps import next_ts
 
-if TYPE_CHECKING:
-    from tinyvex.runtime import Worker
-    from tinyvex.storage.engine.writer import Writer
-
-__all__ = ["Done", "Member", "Unit", "WriterThread"]
+__all__ = ["Chore", "Done", "Group", "GroupCommit", "Member", "Participant", "Unit", "fail_group"]
 
 log = logging.getLogger("tinyvex.storage")
 
+T = TypeVar("T")
+
 Unit: TypeAlias = Callable[[Snapshot, int], Outcome[Any]]
+"""Work that reads the newest state and returns a record for the timestamp that it is given."""
+
+Chore: TypeAlias = Callable[[Housekeeping], Any]
+"""Local housekeeping; it gets no timestamp and makes no record."""
+
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
+"""Receives a member's value or error."""
+
+
+class Clock(Protocol):
+    """The part of the runtime that a group commit uses."""
+
+    def now_us(self) -> int:
+        """Return the wall clock in microseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return a clock in seconds that never steps back."""
+        ...
+
+    def point(self, label: str) -> None:
+        """Pass a point at which a test may act."""
+
+
+class Participant(Protocol):
+    """State in memory that follows the records of a group inside its transaction; called on the writer's thread."""
+
+    def applied(self, record: CommitRecord) -> None:
+        """Follow a record that was just applied; later members of the group already see it."""
+
+    def rolled_back(self, ts: int) -> None:
+        """Go back to the state as of `ts`: nothing that was applied after it was committed."""
 
 
 class Member:
-    """A unit in the queue or in a group, and what came of it."""
+    """A unit or a chore in the queue or in a group, and its result."""
 
-    __slots__ = ("done", "error", "limit_seconds", "unit", "value")
+    __slots__ = ("done", "error", "limit_seconds", "value", "work")
 
-    def __init__(self, unit: Unit, done: Done, limit_seconds: float | None) -> None:
-        self.unit = unit
+    def __init__(self, work: Unit | Housework, done: Done, limit_seconds: float | None = None) -> None:
+        self.work = work
         self.done = done
         self.limit_seconds = limit_seconds
         self.value: Any = None
         self.error: BaseException | None = None
 
 
-class WriterThread:
+class Housework:
+    """A chore in the place of a unit."""
+
+    __slots__ = ("chore",)
+
+    def __init__(self, chore: Chore) -> None:
+        self.chore = chore
+
+
+@dataclass(slots=True)
+class Group:
     """
-    One thread's time as the writer; another begins only when it was given up.
+    The members of one transaction and what came of it.
+
+    Attributes:
+        members: in the order in which they ran; each has its value or its error.
+        commits: the records that became durable; empty if the group failed.
+        failed: whether all members failed with one error.
+        commit_seconds: the duration of COMMIT.
+    """
+
+    members: list[Member] = field(default_factory=list)
+    commits: list[CommitRecord] = field(default_factory=list)
+    failed: bool = False
+    commit_seconds: float = 0.0
+
+
+class _State(NamedTuple):
+    """The newest state inside the transaction; a roll back restores the one that the file has."""
+
+    last_ts: int
+    next_row: int
+    catalog: Catalog
+
+
+def _run_unlimited(_member: Member, call: Callable[[], T]) -> T:
+    return call()
+
+
+class GroupCommit:
+    """
+    Runs groups on one connection.
 
     Args:
-        connection: open, for the first one; None to open one on the thread, after rolling back what `left` left.
-        left: the thread that was given up.
+        connection: open for writing, without a transaction.
+        database: the file's path, for error messages.
+        clock: the runtime.
+        participants: read again for every record, so more may be added.
+        run_limited: calls a unit that has a time limit.
+
+    Attributes:
+        group: the one that is running, or the last.
+        wal: how much of the write-ahead log is not in the file.
     """
 
-    def __init__(self, writer: Writer, connection: sqlite3.Connection | None, left: WriterThread | None = None) -> None:
-        self.writer = writer
-        self.runtime = writer.runtime
-        self.guard = Guard(self.runtime, self._stop)
-        self.group: list[Member] = []
-        self.running: Member | None = None
-        self._left = left
-        self._connection = connection
-        self._catalog = Catalog(0, ())
-        self.last_ts = 0  # of the newest record applied
-        self._last_allotted = 0
-        self._row = 0  # of the next revision
-        self._base = (self.last_ts, self._row, self._catalog)
-        self._since_expiry = 0
-        self._wal = WriteAheadLog()
-        self._ending = threading.Lock()
-        self._ended = False
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        database: Path | None,
+        clock: Clock,
+        participants: Sequence[Participant] = (),
+        run_limited: Callable[[Member, Callable[[], Outcome[Any]]], Outcome[Any]] = _run_unlimited,
+    ) -> None:
+        self.connection = connection
+        self.group = Group()
+        self.wal = WriteAheadLog()
+        self._database = database
+        self._clock = clock
+        self._participants = participants
+        self._run_limited = run_limited
         self._commits: list[CommitRecord] = []
-        self._undos: list[Callable[[], None]] = []  # of the group's members, for a roll back
-        self.worker: Worker
-        if connection is not None:
-            self._load()
-
-    def start(self) -> None:
-        """Begin."""
-        self.worker = self.runtime.start_worker("tinyvex-writer", self._step)
+        self._commits_since_expiry = 0
+        last_ts: int = read_globals(connection)["last_ts"]
+        self._committed = _State(last_ts, newest_row(connection) + 1, load_catalog(connection, last_ts))
+        self._last_ts = last_ts
+        self._next_row = self._committed.next_row
+        self._catalog = self._committed.catalog
+        self._last_allotted = last_ts
+        for participant in participants:
+            participant.rolled_back(last_ts)
 
     @property
-    def connection(self) -> sqlite3.Connection:
-        """The connection that writes."""
-        assert self._connection is not None
-        return self._connection
+    def last_ts(self) -> int:
+        """The `ts` of the newest record applied, committed or not."""
+        return self._last_ts
 
-    def _stop(self) -> None:
-        self.connection.interrupt()
-        self.worker.interrupt(Stopped)
+    def run(self, queue: deque[Member]) -> Group:
+        """
+        Run a group of members from the queue, and commit it.
 
-    def _load(self) -> None:
-        """What this term remembers of the file."""
-        stored = read_globals(self.connection)
-        self.last_ts = stored["last_ts"]
-        self._last_allotted = max(self._last_allotted, self.last_ts)
-        self._catalog = load_catalog(self.connection, self.last_ts)
-        (newest,) = self.connection.execute(statements.NEWEST_ROW).fetchone()
-        self._row = newest + 1
-        with contextlib.suppress(OSError):  # a process that was killed left it
-            self._wal.size = self.writer.folder.wal.stat().st_size
-        self._base = (self.last_ts, self._row, self._catalog)
-        self.writer.tail.begin(self.last_ts)
+        Returns:
+            The group, durable or failed.
 
-    # On the writer's thread from here on.
-
-    def _step(self) -> bool:
-        writer = self.writer
-        if not writer.queue:
-            self._tidy()
-            return False
+        Raises:
+            Abandoned: this thread was given up inside a unit; another one has taken over.
+        """
+        group = self.group = Group()
         try:
-            self._run_group()
-        except Abandoned:
-            self._end()
-            return False
-        return bool(writer.queue)
-
-    def _run_group(self) -> None:
-        """Run what waits, commit, and tell the loop."""
-        seconds = 0.0
-        self._commits = []
-        try:
-            if self._connection is None:
-                self._take_over()
-            self._checkpoint_if_above(WAL_BYTES_MAX)
-            until = self.runtime.monotonic() + GROUP_SECONDS
-            while not self._run_members(until):
+            until = self._clock.monotonic() + GROUP_SECONDS
+            while not self._run_members(queue, until):
                 pass
-            seconds = self._commit()
-        except sqlite3.Error as error:
-            self._fail(translate(error, self.writer.folder.database))
-        except StorageError as error:
-            self._fail(error)
-        except Exception as error:
-            log.exception("the writer failed")
-            self._fail(InternalError(f"the writer failed: {error!r}"))
-        group, self.group = self.group, []
-        if self._connection is not None and any(isinstance(member.error, FileDamaged) for member in group):
-            pragmas.forget_pages(self._connection)
-        self.runtime.post(self.writer.finished, self._commits, group, seconds)
+            group.commit_seconds = self._commit()
+            group.commits = self._commits
+        except Abandoned:
+            raise
+        except Exception as error:  # noqa: BLE001 - `fail_group` logs what it does not expect
+            self._fail(queue, error)
+        self._forget_damaged_pages()
+        return group
 
-    def _take_over(self) -> None:
-        assert self._left is not None
-        self._left.roll_back_from_outside()
-        self._connection = open_writer(self.writer.folder.database, self.writer.durability)
-        self._load()
-        self._left = None
+    def fail_next(self, queue: deque[Member], error: Exception) -> Group:
+        """Fail the next queued member, because no group can begin."""
+        self.group = Group()
+        self._fail(queue, error)
+        self._forget_damaged_pages()
+        return self.group
 
-    def roll_back_from_outside(self) -> None:
-        """Called by the thread that takes over: end the transaction of this one, which does not come back."""
-        with self._ending:
-            if not self._ended:
-                with contextlib.suppress(sqlite3.Error):  # there may be no transaction
-                    self.connection.execute("ROLLBACK")
-            self._undo()
+    def _fail(self, queue: deque[Member], error: Exception) -> None:
+        self.roll_back()
+        fail_group(self.group, queue, error, self._database)
 
-    def _end(self) -> None:
-        """It came back after all; another has taken over, and may be rolling back just now."""
-        with self._ending:
-            self._ended = True
-            self.connection.close()
+    def _forget_damaged_pages(self) -> None:
+        if any(isinstance(member.error, FileDamaged) for member in self.group.members):
+            pragmas.forget_pages(self.connection)
 
-    def _run_members(self, until: float) -> bool:
-        """Run the group's members, then what waits; False when one must be left out and the group begins anew."""
-        self._begin()
-        for member in self.group:
+    def roll_back(self) -> None:
+        """Return to the state that the file has; SQLite may have rolled back on its own."""
+        self._commits = []
+        committed = self._committed
+        self._last_ts, self._next_row, self._catalog = committed.last_ts, committed.next_row, committed.catalog
+        for participant in self._participants:
+            participant.rolled_back(committed.last_ts)
+        if self.connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # the error that made this necessary is being reported
+                self.connection.execute("ROLLBACK")
+
+    def _run_members(self, queue: deque[Member], until: float) -> bool:
+        """Run the group's members, then queued ones; return False if the group must begin again without one of them."""
+        members = self.group.members
+        self._commits = []
+        self.connection.execute("BEGIN IMMEDIATE")
+        for member in members:
             if member.error is None and not self._run_member(member):
                 return False
-        queue = self.writer.queue
-        while queue and len(self.group) < GROUP_MUTATIONS_MAX:
+        while queue and len(members) < GROUP_MUTATIONS_MAX:
             try:
                 member = queue.popleft()
             except IndexError:
-                break  # closing took what waited
-            self.group.append(member)
+                break  # closing took it
+            members.append(member)
             if not self._run_member(member):
                 return False
-            if self.runtime.monotonic() > until:
+            if self._clock.monotonic() > until:
                 break
         return True
 
-    def _begin(self) -> None:
-        self.connection.execute("BEGIN IMMEDIATE")
-
-    def _roll_back(self) -> None:
-        """Back to what the file has; SQLite may have rolled back itself."""
-        self._commits = []
-        self._undo()
-        self.last_ts, self._row, self._catalog = self._base
-        if self._connection is not None and self._connection.in_transaction:
-            with contextlib.suppress(sqlite3.Error):  # what made this necessary is being reported
-                self._connection.execute("ROLLBACK")
-
-    def _undo(self) -> None:
-        """Take back what the group did outside the database, the last first."""
-        while self._undos:
-            self._undos.pop()()
-
     def _run_member(self, member: Member) -> bool:
-        """Run one unit and apply its record; False when that broke something and the group was rolled back."""
-        ts = self._last_allotted = next_ts(self._last_allotted, self.runtime.now_us())
-        snapshot = Snapshot(self.connection, self.last_ts, self._catalog)
-        unit = member.unit
-        outcome: Outcome[Any] = Outcome(None)
-        try:
-            if member.limit_seconds is None:
-                outcome = unit(snapshot, ts)
-            else:
-                self.running = member
-                outcome = self.guard.run(lambda: unit(snapshot, ts), member.limit_seconds)
-        except Abandoned:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever a unit raises is its caller's, not this thread's
-            member.error = error
-        finally:
-            snapshot.end()
+        """Run one unit and apply its record; return False if that broke something and the group was rolled back."""
+        outcome = self._call(member)
         if not self.connection.in_transaction:
-            # SQLite itself rolls back where a statement, be it a SELECT, meets a full disk, an I/O error or no memory;
-            # whatever came next would commit on its own.
-            if isinstance(member.error, StorageError):
+            # SQLite rolls back on its own when a statement meets a full disk, an I/O error or no memory.
+            if isinstance(member.error, StorageError | sqlite3.Error):
                 raise member.error  # it names the fault: a full disk, a damaged file
             raise StorageFailed("SQLite rolled the transaction back after a fault") from member.error
         if member.error is not None:
-            return True
+            return not isinstance(member.work, Housework) or self._leave_out(member, member.error)
         try:
-            self._apply(outcome)
-        except Exception as error:
-            if isinstance(error, sqlite3.Error) and not is_fault_of_one(error):
-                raise
-            member.error = translate(error) if isinstance(error, sqlite3.Error) else error
-            self._roll_back()
-            return False
+            if outcome.record is not None:
+                self._apply(outcome.record)
+        except Exception as error:  # noqa: BLE001 - raised again if it is not this member's
+            return self._leave_out(member, error)
         member.value = outcome.value
         return True
 
-    def _apply(self, outcome: Outcome[Any]) -> None:
-        record = outcome.record
-        if record is not None:
-            assert self.last_ts < record.ts <= self._last_allotted, (self.last_ts, record.ts, self._last_allotted)
-            self._row = apply(self.connection, record, log_row=self._row)
-            self.last_ts = record.ts
-            self._wal.committed(record)
-            self._commits.append(record)
-        if outcome.undo is not None:
-            self._undos.append(outcome.undo)
-        if outcome.then is not None:
-            changes = self.connection.total_changes
-            outcome.then(self.connection)
-            self._wal.changed(self.connection.total_changes - changes)
-            if record is not None and record.moves:
-                self._row = newest_row(self.connection) + 1
-        if record is not None and record.changes_catalog:
-            set_global(self.connection, "catalog_ts", record.ts)
+    def _call(self, member: Member) -> Outcome[Any]:
+        """Call the member's work; an error that it raises becomes the member's."""
+        ts = self._last_allotted = next_ts(self._last_allotted, self._clock.now_us())
+        snapshot = Snapshot(self.connection, self._last_ts, self._catalog)
+        work = member.work
+        try:
+            if isinstance(work, Housework):
+                return self._keep_house(work.chore, snapshot)
+            if member.limit_seconds is None:
+                return work(snapshot, ts)
+            return self._run_limited(member, lambda: work(snapshot, ts))
+        except Abandoned:
+            raise
+        except BaseException as error:  # noqa: BLE001 - an error of a unit is for its caller, not for this thread
+            member.error = error
+            return Outcome(None)
+        finally:
+            snapshot.end()
+
+    def _keep_house(self, chore: Chore, snapshot: Snapshot) -> Outcome[Any]:
+        changes = self.connection.total_changes
+        value = chore(Housekeeping(self.connection, snapshot))
+        self.wal.changed(self.connection.total_changes - changes)
+        return Outcome(value)
+
+    def _leave_out(self, member: Member, error: BaseException) -> bool:
+        """Roll the group back because of one member; raise the error if it concerns the whole file."""
+        if isinstance(error, sqlite3.Error):
+            if not is_fault_of_one(error):
+                raise error
+            error = translate(error, self._database)
+        member.error = error
+        self.roll_back()
+        return False
+
+    def _apply(self, record: CommitRecord) -> None:
+        assert self._last_ts < record.ts <= self._last_allotted, (self._last_ts, record.ts, self._last_allotted)
+        changes = self.connection.total_changes
+        self._next_row = apply(self.connection, record, log_row=self._next_row)
+        self._last_ts = record.ts
+        self._commits.append(record)
+        self.wal.committed(record, self.connection.total_changes - changes)
+        if record.changes_catalog:
             self._catalog = load_catalog(self.connection, record.ts)
+        for participant in self._participants:
+            participant.applied(record)
 
     def _commit(self) -> float:
-        """Make the group durable; seconds that it took."""
+        """Make the group durable; return the seconds that it took."""
         if self._commits:
-            self.connection.execute(statements.SET_LAST_TS, (self.last_ts,))
             self._expire_requests()
-            # Before the COMMIT: from then on a reader may see them.
-            self._undos.append(partial(self.writer.tail.retract, self._base[0]))
-            self.writer.tail.append(self._commits)
-        self.runtime.point("writer:before-commit")
-        started = self.runtime.monotonic()
+            self.connection.execute(statements.SET_LAST_TS, (self._last_ts,))
+        self._clock.point("writer:before-commit")
+        started = self._clock.monotonic()
         self.connection.execute("COMMIT")
-        seconds = self.runtime.monotonic() - started
-        self._base = (self.last_ts, self._row, self._catalog)  # what a roll back goes back to, also one before BEGIN
-        self._undos.clear()
-        self.runtime.point("writer:after-commit")
+        seconds = self._clock.monotonic() - started
+        # The state to which a roll back returns from here on, also one before BEGIN.
+        self._committed = _State(self._last_ts, self._next_row, self._catalog)
+        self._clock.point("writer:after-commit")
         return seconds
 
     def _expire_requests(self) -> None:
         """
-        Delete request records past their time, now and then, and faster than new ones come.
+        Commit the expiry of old request records, from time to time, and faster than new ones come.
 
-        By the clock: where it was set back, the newest `ts` is ahead of it, and by that one records would go too early.
-        Where it jumps ahead, so does the next `ts`; then the oldest go first, a few for each commit, as long as that lasts.
+        The limit is by the wall clock: if it was set back, the newest `ts` is ahead of it, and a limit by `ts` would
+        expire records too early. If it jumps ahead, so does the next `ts`, and the oldest records expire a step at a time.
         """
-        self._since_expiry += len(self._commits)
-        if self._since_expiry * 2 >= REQUEST_RECORDS_EXPIRED_STEP:
-            self._since_expiry = 0
-            before = self.runtime.now_us() - int(REQUEST_RECORD_SECONDS * 1e6)
-            self.connection.execute(statements.EXPIRE_REQUESTS, (before, REQUEST_RECORDS_EXPIRED_STEP))
+        self._commits_since_expiry += len(self._commits)
+        if self._commits_since_expiry * 2 < REQUEST_RECORDS_EXPIRED_STEP:
+            return
+        self._commits_since_expiry = 0
+        before = self._clock.now_us() - int(REQUEST_RECORD_SECONDS * 1e6)
+        snapshot = Snapshot(self.connection, self._last_ts, self._catalog)
+        step = snapshot.expiry_step(before, REQUEST_RECORDS_EXPIRED_STEP)
+        if step is not None:
+            ts = self._last_allotted = next_ts(self._last_allotted, self._clock.now_us())
+            self._apply(CommitRecord(ts, (step,)))
 
-    def _fail(self, error: TinyvexError) -> None:
-        """Nobody of the group has anything, nor has whoever would have been its first."""
-        self._roll_back()
-        self.writer.statistics.failed_groups += 1
-        if not self.group:
-            with contextlib.suppress(IndexError):  # closing gave up on those that waited
-                self.group.append(self.writer.queue.popleft())
-        for member in self.group:
-            # Also those that raised: what they objected to may have been a write of this group.
-            member.value, member.error = None, error
 
-    # Checkpoints: never beside a commit, because this thread makes both.
+def fail_group(group: Group, queue: deque[Member], error: Exception, database: Path | None) -> None:
+    """Fail every member of the group, or the next queued one if the group never started."""
+    group.failed = True
+    group.commits = []
+    if not group.members:
+        with contextlib.suppress(IndexError):  # closing took those that waited
+            group.members.append(queue.popleft())
+    reported = _storage_error(error, database)
+    for member in group.members:
+        member.value, member.error = None, reported
 
-    def _tidy(self) -> None:
-        """
-        Nothing waits: checkpoint a long log now, if only for a moment nothing waits, and any log in a pause.
 
-        In a long pause, cut off a log that has grown.
-        """
-        pause, self.writer.checkpoint_wanted = self.writer.checkpoint_wanted, None
-        with contextlib.suppress(sqlite3.Error, OSError):  # housekeeping: a fault that matters shows at the next commit
-            if pause == "TRUNCATE":
-                if self.writer.folder.wal.stat().st_size > WAL_BYTES_KEPT:
-                    self.checkpoint("TRUNCATE")
-            elif pause == "PASSIVE":
-                self._checkpoint_if_above(WAL_BYTES_CHECKPOINT)
-            else:
-                self._checkpoint_if_above(WAL_BYTES_LULL)
-
-    def _checkpoint_if_above(self, limit_bytes: int) -> None:
-        if self._wal.is_above(limit_bytes):
-            self.checkpoint("PASSIVE")
-
-    def checkpoint(self, mode: CheckpointMode = "TRUNCATE") -> None:
-        """Copy the write-ahead log into the file; see `WriteAheadLog.checkpoint`."""
-        if self._connection is not None:
-            self._wal.checkpoint(self._connection, mode)
-            self.writer.statistics.checkpoints += 1
-
-    # On the loop again.
-
-    def close(self) -> None:
-        """Stop the thread, checkpoint, close."""
-        self.worker.stop()
-        if self._left is not None:
-            self._left.roll_back_from_outside()  # nothing came after it that would have
-        if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # the log stays beside the file and is read at the next open
-                self.checkpoint()
-            self._connection.close()
+def _storage_error(error: Exception, database: Path | None) -> TinyvexError:
+    if isinstance(error, sqlite3.Error):
+        return translate(error, database)
+    if isinstance(error, StorageError):
+        return error
+    log.error("the writer failed", exc_info=error)
+    return InternalError(f"the writer failed: {error!r}")

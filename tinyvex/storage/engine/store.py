@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinyvex.errors import DataFolderUnusable, FileDamaged, ServerStopping
+from tinyvex.storage.engine.group_commit import Done, Housework, Participant, Unit
 from tinyvex.storage.engine.readers import Job, Readers
 from tinyvex.storage.engine.store_statistics import StoreStatistics
 from tinyvex.storage.engine.writer import Writer
 from tinyvex.storage.file import database_file
 from tinyvex.storage.file.data_folder import DataFolder, FolderLock
 from tinyvex.storage.file.sqlite_errors import translate
-from tinyvex.storage.log.document_log import CommitRecord, Outcome, Snapshot
+from tinyvex.storage.log.commit_record import CommitRecord, Outcome
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.housekeeping import Housekeeping
 from tinyvex.storage.log.recent_commits import RecentCommits
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime, Worker
-    from tinyvex.storage.engine.group_commit import Done
     from tinyvex.storage.file.pragmas import Durability
 
 __all__ = ["Store"]
@@ -60,15 +62,17 @@ class Store:
         self._statistics = StoreStatistics(durability=durability)
         self._closing = False
         self._stuck: list[Worker] = []
-        # Another process's commits are not heard of, so a reader beside it has no tail.
-        tail = None if lock is None else RecentCommits()
-        self._readers = Readers(runtime, folder, self._statistics, self._abandoned, tail)
+        self._participants: list[Participant] = []
+        # A read-only store does not learn of the other process's commits, so it has no recent ones.
+        recent = None if lock is None else RecentCommits()
+        self._readers = Readers(runtime, folder, self._statistics, self._abandoned, recent)
         try:
-            self._writer = (
-                None
-                if tail is None
-                else Writer(runtime, folder, durability, self._statistics, self._publish, self._abandoned, tail)
-            )
+            self._writer = None
+            if recent is not None:
+                self._participants.append(recent)
+                self._writer = Writer(
+                    runtime, folder, durability, self._statistics, self._publish, self._abandoned, self._participants
+                )
         except BaseException:
             self._readers.close()
             raise
@@ -130,9 +134,7 @@ class Store:
 
     # Writing.
 
-    def write_nowait(
-        self, unit: Callable[[Snapshot, int], Outcome[Any]], done: Done, *, limit_seconds: float | None = None
-    ) -> None:
+    def write_nowait(self, unit: Unit, done: Done, *, limit_seconds: float | None = None) -> None:
         """
         Run a unit of work on the writer's thread.
 
@@ -146,11 +148,14 @@ class Store:
             ServerStopping: the store is closing.
             DataFolderUnusable: it was opened read-only.
         """
+        self._open_writer().submit(unit, done, limit_seconds)
+
+    def _open_writer(self) -> Writer:
         if self._closing:
             raise ServerStopping("the store is closing")
         if self._writer is None:
             raise DataFolderUnusable(f"{self.folder.path} was opened read-only")
-        self._writer.submit(unit, done, limit_seconds)
+        return self._writer
 
     def write(self, unit: Callable[[Snapshot, int], Outcome[T]], *, limit_seconds: float | None = None) -> Awaitable[T]:
         """
@@ -161,6 +166,23 @@ class Store:
         future: asyncio.Future[T] = self._runtime.loop.create_future()
         self.write_nowait(unit, _resolve(future), limit_seconds=limit_seconds)
         return future
+
+    def housekeep(self, chore: Callable[[Housekeeping], T]) -> Awaitable[T]:
+        """
+        Run local housekeeping on the writer's thread and wait until it is durable; see `housekeeping.py`.
+
+        Raises:
+            Overloaded: too many wait already.
+            ServerStopping: the store is closing.
+            DataFolderUnusable: it was opened read-only.
+        """
+        future: asyncio.Future[T] = self._runtime.loop.create_future()
+        self._open_writer().submit(Housework(chore), _resolve(future), None)
+        return future
+
+    def add_participant(self, participant: Participant) -> None:
+        """Let state in memory follow records inside the writer's transaction, from the next record on."""
+        self._participants.append(participant)
 
     def _publish(self, commits: list[CommitRecord]) -> None:
         self.last_ts = commits[-1].ts
@@ -248,7 +270,9 @@ class Store:
                 async with asyncio.timeout(limit_seconds):
                     await drained.wait()
             except TimeoutError:
-                self._writer.give_up(ServerStopping("the store closed before this was done; nothing of it was written"))
+                self._writer.cancel_pending(
+                    ServerStopping("the store closed before this was done; nothing of it was written")
+                )
                 await drained.wait()
         self._readers.close()
         if self._writer is not None:

@@ -96,7 +96,8 @@ UPSERT_REQUEST = INSERT_REQUEST.replace("INSERT INTO", "INSERT OR REPLACE INTO")
 REQUEST = (
     "SELECT session_id, request_id, digest, result, log_lines, ts FROM requests WHERE session_id = ? AND request_id = ?"
 )
-EXPIRE_REQUESTS = "DELETE FROM requests WHERE ts IN (SELECT ts FROM requests WHERE ts < ? ORDER BY ts LIMIT ?)"
+FIRST_REQUESTS = "SELECT COUNT(*), MAX(ts) FROM (SELECT ts FROM requests WHERE ts < ? ORDER BY ts LIMIT ?)"
+EXPIRE_REQUESTS = "DELETE FROM requests WHERE ts < ?"
 
 # Building and dropping an index.
 
@@ -109,12 +110,34 @@ BACKFILL_CURRENT = (
     "INSERT OR IGNORE INTO current(index_id, key, log_row)"
     " SELECT :index, :key, log_row FROM documents WHERE table_id = :tablet AND id = :internal AND ts = :ts"
 )
-DROP_CURRENT_STEP = (
+FIRST_CURRENT = "SELECT MAX(key) FROM (SELECT key FROM current WHERE index_id = ? ORDER BY key LIMIT ?)"
+FIRST_ENTRIES = "SELECT MAX(key) FROM (SELECT key FROM indexes WHERE index_id = ? ORDER BY key, ts LIMIT ?)"
+COUNT_CURRENT_TO = "SELECT COUNT(*) FROM current WHERE index_id = ? AND key <= ?"
+DROP_CURRENT_BELOW = "DELETE FROM current WHERE index_id = ? AND key < ?"
+DROP_ENTRIES_BELOW = "DELETE FROM indexes WHERE index_id = ? AND key < ?"
+
+# Upgrading documents: the staged contents (s) of documents that have not changed since (t).
+
+_STAGED = (
+    " FROM documents AS s CROSS JOIN documents AS t ON t.table_id = :target AND t.id = s.id AND t.ts ="
+    " (SELECT MAX(ts) FROM documents WHERE table_id = :target AND id = s.id AND ts < :ts)"
+    " WHERE s.table_id = :source AND t.ts < s.ts AND s.ts ="
+    " (SELECT MAX(ts) FROM documents WHERE table_id = :source AND id = s.id)"
+)
+STAGED_PAGE = f"SELECT s.id, s.json_value, t.ts, t.json_value {_STAGED} AND s.id > :after ORDER BY s.id LIMIT :limit"
+COUNT_STAGED = f"SELECT COUNT(*) {_STAGED}"
+
+# Clearing tablets; housekeeping.
+
+CLEAR_CURRENT_STEP = (
     "DELETE FROM current WHERE index_id = ?1 AND key IN (SELECT key FROM current WHERE index_id = ?1 LIMIT ?2)"
 )
-DROP_INDEX_STEP = (
+CLEAR_ENTRIES_STEP = (
     "DELETE FROM indexes WHERE (index_id, key, ts) IN"
     " (SELECT index_id, key, ts FROM indexes WHERE index_id = ?1 LIMIT ?2)"
+)
+CLEAR_TABLET_STEP = (
+    "DELETE FROM documents WHERE log_row IN (SELECT log_row FROM documents WHERE table_id = ?1 LIMIT ?2)"
 )
 
 # Replacing a table's contents, and appending to them.
@@ -145,9 +168,6 @@ MOVE_CURRENT = (
     " SELECT :target, i.key, d.log_row FROM indexes AS i CROSS JOIN documents AS d"
     " ON d.table_id = :tablet AND d.id = i.document_id AND d.ts = :ts WHERE i.index_id = :source ORDER BY i.key"
 )
-CLEAR_TABLET_STEP = (
-    "DELETE FROM documents WHERE log_row IN (SELECT log_row FROM documents WHERE table_id = ?1 LIMIT ?2)"
-)
 
 # Forgetting.
 
@@ -157,7 +177,7 @@ USED_BYTES = (
 )
 LOG_AFTER = "SELECT log_row, ts FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
 DELETED_BETWEEN = "SELECT 1 FROM documents WHERE log_row > ? AND log_row <= ? AND deleted AND table_id = ? LIMIT 1"
-REVISIONS_OF = "SELECT json_value FROM documents WHERE table_id = ? AND NOT deleted"
+REVISIONS_OF = "SELECT id, id, ts, json_value FROM documents WHERE table_id = ? AND NOT deleted ORDER BY id, ts"
 DELETE_REPLACED = (
     "DELETE FROM documents WHERE log_row IN (SELECT p.log_row FROM documents AS d CROSS JOIN documents AS p"
     " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ? AND d.log_row <= ?)"

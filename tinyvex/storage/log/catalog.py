@@ -23,6 +23,8 @@ from typing import Any, Literal, cast
 
 from tinyvex.errors import UnknownIndex, UnknownTable
 from tinyvex.storage.file import statements
+from tinyvex.storage.log.operations import IndexFields, IndexKey
+from tinyvex.storage.log.system_tablets import CODE_TABLET, INDEXES_TABLET, TABLES_TABLET, TABLETS_TABLET
 from tinyvex.values.codec import decode_canonical
 from tinyvex.values.key_encoding import encode_part
 from tinyvex.values.types import MISSING, Int64, Missing, Value
@@ -30,31 +32,20 @@ from tinyvex.values.types import MISSING, Int64, Missing, Value
 __all__ = [
     "BY_CREATION_TIME",
     "BY_ID",
-    "CODE_TABLET",
-    "INDEXES_TABLET",
-    "TABLES_TABLET",
-    "TABLETS_TABLET",
     "Catalog",
     "IndexInfo",
     "IndexState",
-    "Key",
     "TableInfo",
     "load_catalog",
 ]
 
 BY_ID = "by_id"
 BY_CREATION_TIME = "by_creation_time"
-TABLES_TABLET = 1
-INDEXES_TABLET = 2
-CODE_TABLET = 3
-TABLETS_TABLET = 4
 
 _COMPARABLE = frozenset((str, int, bool, bytes, type(None), Int64, Missing))
 """Types whose equal values have equal keys; floats are not among them, because -0.0 == 0.0."""
 
 IndexState = Literal["building", "ready", "dropping"]
-Key = tuple[int, bytes]
-"""An index and a key in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +67,11 @@ class IndexInfo:
     def __post_init__(self) -> None:
         names = self.fields[:-1] if self.fields[-1:] == ("_creationTime",) else self.fields
         object.__setattr__(self, "_paths", tuple(tuple(name.split(".")) for name in names))
+
+    @property
+    def as_fields(self) -> IndexFields:
+        """Return what an operation needs to compute keys of this index."""
+        return self.id, self.fields
 
     def key(self, document: Mapping[str, Value], internal: bytes) -> bytes:
         """The document's key: its fields, its creation time, and its own 16 bytes, which make it unique."""
@@ -137,6 +133,11 @@ class TableInfo:
         object.__setattr__(self, "indexed", tuple(sorted(roots)))
 
     @property
+    def building(self) -> tuple[IndexInfo, ...]:
+        """Return the indexes that mutations maintain and that do not yet have all documents."""
+        return tuple(index for index in self.maintained if not index.ready)
+
+    @property
     def by_id(self) -> int:
         """The pseudo index of ids: it has no rows, but read sets and touched keys use it."""
         return -self.tablet
@@ -155,14 +156,14 @@ class TableInfo:
             raise UnknownIndex(f"the index `{name}` of table `{self.name}` {reason}", table=self.name, index=name)
         return found
 
-    def keys(self, document: Mapping[str, Value], internal: bytes) -> list[Key]:
+    def keys(self, document: Mapping[str, Value], internal: bytes) -> list[IndexKey]:
         """The document's key in every maintained index."""
         ending = encode_part(document["_creationTime"]) + internal
         return [(index.id, index.key_before(document, ending)) for index in self.maintained]
 
     def keys_after(
-        self, before: Mapping[str, Value], keys: list[Key], document: Mapping[str, Value], internal: bytes
-    ) -> list[Key]:
+        self, before: Mapping[str, Value], keys: list[IndexKey], document: Mapping[str, Value], internal: bytes
+    ) -> list[IndexKey]:
         """The keys of a document's new revision, given the revision before it and its keys; most stay the same."""
         return [
             known if index.same_key(before, document) else (index.id, index.key(document, internal))

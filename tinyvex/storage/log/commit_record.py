@@ -1,147 +1,125 @@
-"""What is stored and committed, as plain values."""
+"""
+Commit records: everything that a commit does, as one value.
+
+A unit of work on the writer returns an `Outcome`: a value for its caller, and the record to commit.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from tinyvex.storage.log.catalog import INDEXES_TABLET, TABLES_TABLET, Key
+from tinyvex.storage.log.operations import (
+    FillTablet,
+    IndexKey,
+    MoveTablet,
+    Operation,
+    StoreRequest,
+    UpgradeDocuments,
+    Write,
+    WriteDocuments,
+)
+from tinyvex.storage.log.system_tablets import CODE_TABLET, INDEXES_TABLET
+from tinyvex.values.codec import decode_canonical
 
-__all__ = [
-    "CommitRecord",
-    "CountPage",
-    "Outcome",
-    "RequestRecord",
-    "Revision",
-    "ScanPage",
-    "StoredDocument",
-    "Write",
-]
+__all__ = ["WRITE_OVERHEAD_BYTES", "CommitRecord", "Outcome", "memory_bytes"]
 
 T = TypeVar("T")
 
+WRITE_OVERHEAD_BYTES = 600
+"""Memory of a `Write` in addition to its JSON: tuples, keys, ids."""
 
-class StoredDocument(NamedTuple):
-    """A revision as it is stored."""
-
-    key: bytes
-    """In the index it was read through; the internal id when it was read by id."""
-    internal: bytes
-    ts: int
-    json: bytes
-    """Canonical, with `_id` and `_creationTime`."""
-
-
-class Revision(NamedTuple):
-    """One entry of a document's history."""
-
-    ts: int
-    prev_ts: int | None
-    json: bytes | None
-    """None where the document was deleted."""
-
-
-class ScanPage(list[StoredDocument]):
-    """Some documents in key order; `complete` when the range has no more."""
-
-    __slots__ = ("complete",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.complete = False
-
-
-class CountPage(NamedTuple):
-    """How many keys a piece of a range has, and the last of them when the range has more."""
-
-    total: int
-    last_key: bytes | None
-
-
-class Write(NamedTuple):
-    """What one commit does to one document, self-contained."""
-
-    tablet: int
-    internal: bytes
-    json: bytes | None
-    """None deletes."""
-    prev_ts: int | None
-    removed: tuple[Key, ...]
-    added: tuple[Key, ...]
-    kept: tuple[Key, ...]
-
-    @classmethod
-    def between(
-        cls, tablet: int, internal: bytes, json: bytes | None, prev_ts: int | None, old: list[Key], new: list[Key]
-    ) -> Write:
-        """Of a document that had some keys, or none, and has others now, or none."""
-        if old == new:
-            return cls(tablet, internal, json, prev_ts, (), (), tuple(old))
-        if not old:
-            return cls(tablet, internal, json, prev_ts, (), tuple(new), ())
-        kept = set(old) & set(new)
-        return cls(
-            tablet,
-            internal,
-            json,
-            prev_ts,
-            tuple(key for key in old if key not in kept),
-            tuple(key for key in new if key not in kept),
-            tuple(key for key in old if key in kept),
-        )
-
-
-class RequestRecord(NamedTuple):
-    """What a mutation answered, kept so that a resent one is answered the same and not run again."""
-
-    session_id: str
-    request_id: int
-    digest: bytes
-    result: bytes
-    log_lines: tuple[str, ...]
-    ts: int
+_UNLISTED = (MoveTablet, UpgradeDocuments)
+"""Operations that change documents which the record does not contain."""
 
 
 class CommitRecord(NamedTuple):
-    """Everything a commit does; it could be replayed elsewhere."""
+    """
+    A timestamp, and the operations that are applied at it, in order.
+
+    Operations on documents with one `ts` must concern different documents.
+    """
 
     ts: int
-    writes: tuple[Write, ...]
-    request: RequestRecord | None = None
-    moves: bool = False
-    """Its outcome's `then` appends rows beside `writes`: what is in memory cannot be brought up across it."""
-    unseen: bool = False
-    """All of `writes` is in tablets that no table leads to yet: nobody has read them, so nobody needs to hear of them."""
+    operations: tuple[Operation, ...]
 
-    def touched(self) -> Iterator[Key]:
-        """Every key whose document changed, appeared or went, old keys and new, and the ids themselves."""
-        if self.unseen:
-            return
-        for write in self.writes:
-            yield -write.tablet, write.internal
-            yield from write.removed
-            yield from write.added
-            yield from write.kept
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """Return the revisions that the record contains, of documents that readers can see."""
+        writes: tuple[Write, ...] = ()
+        for operation in self.operations:
+            if type(operation) is WriteDocuments:
+                writes += operation.writes  # no copy if there is one such operation
+        return writes
+
+    def touched(self) -> Iterator[IndexKey]:
+        """
+        Yield every key whose document changed, appeared or disappeared: old and new keys, and document ids.
+
+        A record with an operation that changes other documents (`lists_all_writes`) also writes the code document, which
+        every query reads, so no subscriber misses the change.
+        """
+        for operation in self.operations:
+            if type(operation) is WriteDocuments:
+                for write in operation.writes:
+                    yield -write.tablet, write.internal
+                    yield from write.removed
+                    yield from write.added
+                    yield from write.kept
+
+    @property
+    def lists_all_writes(self) -> bool:
+        """Return whether `writes` yields every revision that readers can see after this commit and not before."""
+        for operation in self.operations:  # noqa: SIM110 - each commit comes here; a generator costs half a microsecond
+            if type(operation) in _UNLISTED:
+                return False
+        return True
 
     @property
     def changes_catalog(self) -> bool:
-        """Whether tables or indexes are among the documents written."""
-        return any(write.tablet in (TABLES_TABLET, INDEXES_TABLET) for write in self.writes)
+        """Return whether the record writes `_tables` or `_indexes`, whose tablets are the lowest."""
+        for operation in self.operations:
+            if type(operation) is WriteDocuments:
+                for write in operation.writes:
+                    if write.tablet <= INDEXES_TABLET:
+                        return True
+        return False
+
+    @property
+    def code_fingerprint(self) -> str | None:
+        """Return the fingerprint of the code that this commit makes current; None if it does not write the code document."""
+        for write in self.writes:
+            if write.tablet == CODE_TABLET and write.json is not None:
+                fields: Any = decode_canonical(write.json)
+                fingerprint: str = fields["fingerprint"]
+                return fingerprint
+        return None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return about how much memory the record takes."""
+        size = WRITE_OVERHEAD_BYTES
+        for operation in self.operations:
+            if isinstance(operation, WriteDocuments | FillTablet):
+                size += memory_bytes(operation.writes)
+            elif type(operation) is StoreRequest:
+                size += len(operation.request.result)
+        return size
+
+
+def memory_bytes(writes: Iterable[Write]) -> int:
+    """Return about how much memory some writes take."""
+    return sum([WRITE_OVERHEAD_BYTES + len(write.json or b"") for write in writes])
 
 
 class Outcome(NamedTuple, Generic[T]):
     """
-    What a unit of work on the writer gives back.
+    The result of a unit of work on the writer.
 
     Attributes:
-        value: for whoever waits.
-        record: what to commit; None for nothing.
-        then: further statements of the storage engine itself, run right after the record is applied.
-        undo: takes back what `then` did outside the database; called when the group is rolled back.
+        value: for the caller.
+        record: to be committed; None if nothing is.
     """
 
     value: T
     record: CommitRecord | None = None
-    then: Callable[[sqlite3.Connection], None] | None = None
-    undo: Callable[[], None] | None = None

@@ -15,45 +15,23 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from tinyvex.errors import SnapshotUnavailable
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.database_file import read_globals
 from tinyvex.storage.file.sqlite_errors import translate
-from tinyvex.storage.log.catalog import Catalog, IndexInfo, Key
-from tinyvex.storage.log.commit_record import (
-    CommitRecord,
-    CountPage,
-    Outcome,
-    RequestRecord,
-    Revision,
-    ScanPage,
-    StoredDocument,
-    Write,
-)
+from tinyvex.storage.log.catalog import Catalog, IndexInfo
+from tinyvex.storage.log.key_ranges import successor
+from tinyvex.storage.log.operations import DropIndexEntries, ExpireRequests, RequestRecord
+from tinyvex.storage.log.revisions import CountPage, Revision, ScanPage, StoredDocument
 from tinyvex.values.codec import decode_canonical
 
 if TYPE_CHECKING:
     from tinyvex.storage.log.recent_commits import RecentCommits
 
-__all__ = [
-    "CommitRecord",
-    "CountPage",
-    "Outcome",
-    "RequestRecord",
-    "Revision",
-    "ScanPage",
-    "Snapshot",
-    "StoredDocument",
-    "Write",
-    "apply",
-    "newest_row",
-    "replay",
-]
-
-Conflict = Literal["error", "overwrite"]
+__all__ = ["Snapshot"]
 
 _document = partial(tuple.__new__, StoredDocument)  # what NamedTuple's own constructor does, without its Python frame
 
@@ -212,13 +190,18 @@ class Snapshot:
         """What commits after `after` did to an index; None when that is not known in memory. See `RecentCommits.changes`."""
         return None if self._tail is None else self._tail.changes(index.id, after, self.ts)
 
-    def all_revisions(self, tablet: int) -> Iterator[dict[str, Any]]:
-        """Every document that a system tablet ever had and that is not forgotten, in no order."""
+    def stored_revisions(self, tablet: int) -> Iterator[StoredDocument]:
+        """Yield every revision of a system tablet that retention has not deleted, by id, the oldest first."""
         try:
-            for (data,) in self._execute(statements.REVISIONS_OF, (tablet,)):
-                yield cast("dict[str, Any]", decode_canonical(data))
+            for row in self._execute(statements.REVISIONS_OF, (tablet,)):
+                yield _document(row)
         except sqlite3.Error as error:
             raise translate(error) from error
+
+    def all_revisions(self, tablet: int) -> Iterator[dict[str, Any]]:
+        """Yield the fields of every revision of a system tablet that retention has not deleted."""
+        for stored in self.stored_revisions(tablet):
+            yield cast("dict[str, Any]", decode_canonical(stored.json))
 
     def globals(self) -> Mapping[str, Any]:
         """All global values."""
@@ -231,6 +214,30 @@ class Snapshot:
         """How much of the file holds something; the rest is used again."""
         used: int = self._one(statements.USED_BYTES, ())[0]
         return used
+
+    def count_revisions(self, tablet: int) -> int:
+        """Return how many revisions a tablet has, at any timestamp."""
+        count: int = self._one(statements.COUNT_REVISIONS_OF, (tablet,))[0]
+        return count
+
+    def count_staged(self, source: int, target: int, ts: int) -> int:
+        """Return how many documents of `target` an `UpgradeDocuments` from `source` at `ts` would change."""
+        count: int = self._one(statements.COUNT_STAGED, {"source": source, "target": target, "ts": ts})[0]
+        return count
+
+    def drop_step(self, index_id: int, *, history: bool, limit: int) -> DropIndexEntries | None:
+        """Return the next step of dropping an index, of about `limit` rows; None if the index has no entries left."""
+        statement = statements.FIRST_ENTRIES if history else statements.FIRST_CURRENT
+        (last,) = self._one(statement, (index_id, limit))
+        if last is None:
+            return None
+        (rows,) = self._one(statements.COUNT_CURRENT_TO, (index_id, last))
+        return DropIndexEntries(index_id, successor(last), history, rows)
+
+    def expiry_step(self, before: int, limit: int) -> ExpireRequests | None:
+        """Return the operation that deletes the oldest request records before a `ts`; None if there are none."""
+        rows, last = self._one(statements.FIRST_REQUESTS, (before, limit))
+        return ExpireRequests(last + 1, rows) if rows else None
 
     def newest_row(self) -> int:
         """The number of the newest revision in the log; see `rows_since`."""
@@ -248,7 +255,7 @@ class Snapshot:
         """The transaction is over: any further read is a defect of the caller and says so."""
         self._execute = _ended
 
-    def _one(self, statement: str, parameters: tuple[object, ...]) -> Any:
+    def _one(self, statement: str, parameters: tuple[object, ...] | dict[str, object]) -> Any:
         """The first row of a statement, None where there is none."""
         try:
             return self._execute(statement, parameters).fetchone()
@@ -258,105 +265,3 @@ class Snapshot:
 
 def _ended(*_: object) -> NoReturn:
     raise RuntimeError("this snapshot's transaction is over; a function must not keep its context or its rows' source")
-
-
-def apply(
-    connection: sqlite3.Connection, record: CommitRecord, conflict: Conflict = "error", *, log_row: int | None = None
-) -> int:
-    """
-    Append a commit to the log and bring `current` up to it, in the caller's transaction.
-
-    Args:
-        connection: with a transaction open.
-        record: later than everything in the log, unless it is replayed with `overwrite`.
-        conflict: `error` for live commits; `overwrite` for replay, where the record may be there already.
-        log_row: the number of the first new row, where the caller knows it.
-
-    Returns:
-        The number after the last new row.
-
-    Raises:
-        sqlite3.Error: as it came; with `error`, an `IntegrityError` if a revision or an entry is there already.
-    """
-    if conflict == "overwrite":
-        return replay(connection, record)
-    if log_row is None:
-        log_row = newest_row(connection) + 1
-    documents, entries, removed, added, kept = _rows_of(record, log_row)
-    # One call per statement and not per row: about a microsecond less for each row.
-    many = connection.executemany
-    if documents:
-        many(statements.INSERT_DOCUMENT, documents)
-    if entries:
-        many(statements.INSERT_INDEX, entries)
-    if removed:
-        many(statements.DELETE_CURRENT, removed)
-    if added:
-        many(statements.INSERT_CURRENT, added)
-    if kept:
-        # An UPDATE and no upsert: a key that an index being built does not have yet is left to its backfill.
-        many(statements.UPDATE_CURRENT, kept)
-    if record.request is not None:
-        connection.execute(statements.INSERT_REQUEST, _request_row(record.request))
-    return log_row + len(documents)
-
-
-Rows = list[tuple[Any, ...]]
-
-
-def _rows_of(record: CommitRecord, log_row: int) -> tuple[Rows, Rows, list[Key], Rows, Rows]:
-    """A record as rows: documents, index entries, and what goes from, comes to and stays in `current`."""
-    ts = record.ts
-    documents: Rows = []
-    entries: Rows = []
-    removed: list[Key] = []
-    added: Rows = []
-    kept: Rows = []
-    for tablet, internal, json_value, prev_ts, old_keys, new_keys, same_keys in record.writes:
-        documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts))
-        for index_id, key in old_keys:
-            entries.append((index_id, key, ts, 1, tablet, internal))
-            removed.append((index_id, key))
-        for index_id, key in new_keys:
-            entries.append((index_id, key, ts, 0, tablet, internal))
-            added.append((index_id, key, log_row))
-        for index_id, key in same_keys:
-            kept.append((log_row, index_id, key))
-        log_row += 1
-    return documents, entries, removed, added, kept
-
-
-def replay(connection: sqlite3.Connection, record: CommitRecord) -> int:
-    """
-    Apply a record that may have been applied before, and that later ones may have followed.
-
-    Afterwards the log holds exactly what the record says for its `ts`;
-    `current` is changed only for documents without a later revision.
-    """
-    ts = record.ts
-    for write in record.writes:
-        identity = (write.tablet, write.internal, ts)
-        values = (ts, write.tablet, write.internal, write.json, write.json is None, write.prev_ts)
-        connection.execute(statements.UPSERT_DOCUMENT, values)
-        (log_row,) = connection.execute(statements.LOG_ROW, identity).fetchone()
-        for deleted, keys in ((1, write.removed), (0, write.added)):
-            rows = [(index_id, key, ts, deleted, write.tablet, write.internal) for index_id, key in keys]
-            connection.executemany(statements.UPSERT_INDEX, rows)
-        if connection.execute(statements.LATER_REVISION, identity).fetchone() is None:
-            connection.executemany(statements.DELETE_CURRENT, write.removed)
-            newest = [(index_id, key, log_row) for index_id, key in write.added + write.kept]
-            connection.executemany(statements.UPSERT_CURRENT, newest)
-    if record.request is not None:
-        connection.execute(statements.UPSERT_REQUEST, _request_row(record.request))
-    return newest_row(connection) + 1
-
-
-def newest_row(connection: sqlite3.Connection) -> int:
-    """The number of the newest revision that the log ever had."""
-    (row,) = connection.execute(statements.NEWEST_ROW).fetchone()
-    return int(row)
-
-
-def _request_row(request: RequestRecord) -> tuple[object, ...]:
-    log_lines = json.dumps(request.log_lines) if request.log_lines else "[]"
-    return request.ts, request.session_id, request.request_id, request.digest, request.result, log_lines

@@ -1,68 +1,74 @@
 """
-The tail of the log, in memory: what the last commits did to an index.
+The last commits in memory, by the changes that they made to each index.
 
-A live query that kept the rows of a range asks here what has happened to them since,
-instead of reading the range again.
+A live query that cached the rows of a range asks here what has changed since, instead of reading the range again.
 
-The writer adds a group *before* its COMMIT and takes it back if that fails.
-So whatever a reader's snapshot shows is here, and what is here before its time has a later `ts` than any snapshot.
-The writer's thread changes it and readers' threads look, without a lock:
-the list only grows at its end, and is replaced by another when its beginning is cut off.
+`RecentCommits` takes part in the writer's transaction: a record is added when it is applied, *before* its COMMIT, and
+removed if the group is rolled back. So every commit that a reader's snapshot shows is here, and a record that is here
+too early has a later `ts` than any snapshot.
+
+The writer's thread changes the list and readers' threads read it, without a lock: it only grows at its end, and is
+replaced by a new list when its beginning is cut off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import NamedTuple
 
 from tinyvex.limits import TAIL_BYTES_MAX
-from tinyvex.storage.log.commit_record import CommitRecord, StoredDocument
+from tinyvex.storage.log.commit_record import WRITE_OVERHEAD_BYTES, CommitRecord, memory_bytes
+from tinyvex.storage.log.operations import Write
+from tinyvex.storage.log.revisions import StoredDocument
 
 __all__ = ["RecentCommits"]
 
-WRITE_OVERHEAD_BYTES = 600
-"""What Python needs for a write beside its JSON: the tuples, the keys, the ids."""
+
+class _Commit(NamedTuple):
+    ts: int
+    writes: tuple[Write, ...]
+    size: int
 
 
 class RecentCommits:
     """The last commits, as many as TAIL_BYTES_MAX holds."""
 
     def __init__(self) -> None:
-        self._commits: list[CommitRecord] = []  # the first says only from where on all are here
+        self._commits = [_Commit(0, (), 0)]  # of the first, only the `ts` counts: all later commits are here
         self._bytes = 0
 
     def __len__(self) -> int:
-        return max(0, len(self._commits) - 1)
+        return len(self._commits) - 1
 
-    def begin(self, ts: int) -> None:
-        """Nothing is known of what came before and at `ts`."""
-        self._commits = [CommitRecord(ts, ())]
-        self._bytes = 0
-
-    def append(self, commits: Iterable[CommitRecord]) -> None:
-        """Add commits that are about to become durable."""
-        for commit in commits:
-            if commit.moves:
-                self.begin(commit.ts)
-                continue
-            kept = CommitRecord(commit.ts, () if commit.unseen else commit.writes)
-            self._commits.append(kept)
-            self._bytes += _size(kept)
+    def applied(self, record: CommitRecord) -> None:
+        """Add a commit that is about to become durable."""
+        if not record.lists_all_writes:
+            self._restart(record.ts)
+            return
+        writes = record.writes
+        commit = _Commit(record.ts, writes, WRITE_OVERHEAD_BYTES + memory_bytes(writes))
+        self._commits.append(commit)
+        self._bytes += commit.size
         if self._bytes > TAIL_BYTES_MAX:
             self._cut()
 
-    def retract(self, ts: int) -> None:
-        """Forget the commits after `ts`: they did not become durable."""
-        kept = [commit for commit in self._commits if commit.ts <= ts]
-        self._bytes = sum(map(_size, kept))
-        self._commits = kept or [CommitRecord(ts, ())]
+    def rolled_back(self, ts: int) -> None:
+        """Remove the commits after `ts`: they did not become durable."""
+        if self._commits[-1].ts == ts:
+            return
+        commits = [commit for commit in self._commits if commit.ts <= ts]
+        if commits and commits[-1].ts == ts:
+            self._commits = commits
+            self._bytes = sum(commit.size for commit in commits)
+        else:
+            self._restart(ts)  # the store was just opened, or the commit at `ts` was cut off
 
     def changes(self, index_id: int, after: int, until: int) -> list[tuple[bytes, StoredDocument | None]] | None:
         """
-        What the commits with after < ts <= until did to an index.
+        Return what the commits with after < ts <= until did to an index.
 
         Returns:
-            In order: keys, and the document that is there since, or None where none is any more.
-            None when not all of those commits are known.
+            In order: keys, and the document that has the key from then on, or None if no document has it.
+            None if some of those commits are no longer in memory.
         """
         commits = self._commits
         first = len(commits)
@@ -70,29 +76,30 @@ class RecentCommits:
             first -= 1
         if first == 0:
             return None
-        found: list[tuple[bytes, StoredDocument | None]] = []
-        for ts, writes, *_ in commits[first:]:
+        changes: list[tuple[bytes, StoredDocument | None]] = []
+        for ts, writes, _ in commits[first:]:
             if ts > until:
                 break
             for write in writes:
-                found += [(key, None) for index, key in write.removed if index == index_id]
+                changes += [(key, None) for index, key in write.removed if index == index_id]
                 if write.json is not None:
                     for index, key in (*write.added, *write.kept):
                         if index == index_id:
-                            found.append((key, StoredDocument(key, write.internal, ts, write.json)))
-        return found
+                            changes.append((key, StoredDocument(key, write.internal, ts, write.json)))
+        return changes
+
+    def _restart(self, ts: int) -> None:
+        """Forget all commits: what happened at or before `ts` is not known."""
+        self._commits = [_Commit(ts, (), 0)]
+        self._bytes = 0
 
     def _cut(self) -> None:
         """Drop the older half."""
         size = 0
-        place = len(self._commits)
-        while place > 1 and size < TAIL_BYTES_MAX // 2:
-            place -= 1
-            size += _size(self._commits[place])
-        # Of the one before it only the time is of use.
-        self._commits = [CommitRecord(self._commits[place - 1].ts, ()), *self._commits[place:]]
+        first = len(self._commits)
+        while first > 1 and size < TAIL_BYTES_MAX // 2:
+            first -= 1
+            size += self._commits[first].size
+        # Of the commit before, only the `ts` is needed.
+        self._commits = [_Commit(self._commits[first - 1].ts, (), 0), *self._commits[first:]]
         self._bytes = size
-
-
-def _size(commit: CommitRecord) -> int:
-    return sum([WRITE_OVERHEAD_BYTES + len(write.json or b"") for write in commit.writes], WRITE_OVERHEAD_BYTES)

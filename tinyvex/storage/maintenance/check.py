@@ -32,12 +32,13 @@ from tinyvex.storage.file import statements
 from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.database_file import open_reader, read_globals
 from tinyvex.storage.file.sqlite_errors import translate
-from tinyvex.storage.log.catalog import INDEXES_TABLET, TABLES_TABLET, Catalog, IndexInfo, TableInfo, load_catalog
+from tinyvex.storage.log.catalog import Catalog, IndexInfo, TableInfo, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLES_TABLET
 from tinyvex.storage.maintenance.check_indexes import PastEntries
 from tinyvex.storage.maintenance.check_rows import SWEPT, shape_problems
 from tinyvex.storage.schema.system_tables import documents
-from tinyvex.storage.schema.tablets import tablets
+from tinyvex.storage.schema.tablets import past_tablets
 from tinyvex.values.codec import decode, encode
 from tinyvex.values.ids import DocumentId
 
@@ -110,7 +111,7 @@ class _Check:
         self._catalog: Catalog = load_catalog(connection, self._last_ts)
         self._past = PastEntries(connection, self._floor, self._catalog)
         self._swept_row: int = self._globals.get(SWEPT, 0)
-        others = list(tablets(Snapshot(connection, self._last_ts, Catalog(self._last_ts, ()))))
+        others = list(past_tablets(Snapshot(connection, self._last_ts, Catalog(self._last_ts, ()))))
         self._tablets = {other.table.tablet: replace(other.table, indexes={}, maintained=()) for other in others}
         self._filled = {index_id: other.table.tablet for other in others for index_id in other.index_ids}
         self._indexes: dict[int, tuple[TableInfo, IndexInfo]] = {

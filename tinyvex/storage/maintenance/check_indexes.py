@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from tinyvex.storage.file import statements
-from tinyvex.storage.log.catalog import INDEXES_TABLET, Catalog, IndexInfo
+from tinyvex.storage.log.catalog import Catalog, IndexInfo
+from tinyvex.storage.log.system_tablets import INDEXES_TABLET
 from tinyvex.values.codec import decode_canonical
 
 __all__ = ["PastEntries", "Trail"]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from tinyvex.storage.log.catalog import TABLES_TABLET
-from tinyvex.storage.log.commit_record import Revision
+from tinyvex.storage.log.revisions import Revision
+from tinyvex.storage.log.system_tablets import TABLES_TABLET
 from tinyvex.storage.schema.system_tables import documents, system_tables
 from tinyvex.values.codec import decode_canonical
 

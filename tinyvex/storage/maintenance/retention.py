@@ -18,23 +18,19 @@ SQLite uses the pages again: the file does not shrink, and does not grow (`compa
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING
 
 from tinyvex import limits
-from tinyvex.storage.file import statements
-from tinyvex.storage.file.database_file import FIRST_INDEX_ID, set_global
-from tinyvex.storage.log.catalog import INDEXES_TABLET, TABLETS_TABLET
-from tinyvex.storage.log.commit_record import Outcome
 from tinyvex.storage.schema.index_backfill import drop_unfinished
 from tinyvex.storage.schema.tablets import abandon_all, clear_tablets
 
 if TYPE_CHECKING:
     from tinyvex.storage.engine.store import Store
     from tinyvex.storage.log.document_log import Snapshot
+    from tinyvex.storage.log.housekeeping import Housekeeping, KnownIndexes
 
 __all__ = ["Policy", "Retention"]
 
@@ -119,10 +115,10 @@ class Retention:
         Raises:
             TinyvexError: the store is closing, or cannot write now; the next sweep goes on where this one ended.
         """
-        state = await self._store.write(_look)
+        state = await self._store.housekeep(_look)
         floor = self._policy.floor(self._now_us(), state.last_ts, state.floor, state.used_bytes)
         if floor > state.floor:
-            await self._store.write(_change(lambda connection: set_global(connection, "floor_ts", floor)))
+            await self._store.housekeep(partial(_raise_floor, floor))
         # Nobody may come back who filled these; what is in them takes room.
         await abandon_all(self._store, self._now_us() - int(limits.IMPORT_SECONDS * 1_000_000))
         await drop_unfinished(self._store, building=False)
@@ -130,7 +126,7 @@ class Retention:
         deleted, row, dropped = await clear_tablets(self._store, floor, self._pause), state.last_row, False
         while True:
             step = _Revisions(row, floor, pace)
-            await self._store.write(step.unit)
+            await self._store.housekeep(step.run)
             deleted += step.deleted
             self._replaced += step.deleted
             dropped = dropped or step.dropped_index
@@ -144,24 +140,24 @@ class Retention:
 
     async def _walk_indexes(self, floor: int) -> None:
         self._replaced = self._entries = 0
-        known, pace = await self._store.write(_look_at_indexes), _Pace()
+        known, pace = await self._store.housekeep(lambda house: house.known_indexes()), _Pace()
         place: tuple[int, bytes] | None = (-1, b"")
         while place is not None:
             step = _Entries(place, floor, known, pace)
-            await self._store.write(step.unit)
+            await self._store.housekeep(step.run)
             self._entries += step.size
             place = step.end
             await self._pause()
 
 
-def _look(snapshot: Snapshot, _ts: int) -> Outcome[_State]:
-    stored = snapshot.globals()
-    used = snapshot.used_bytes()
-    return Outcome(_State(stored["floor_ts"], stored.get("swept_row", 0), stored["last_ts"], used))
+def _look(house: Housekeeping) -> _State:
+    stored = house.snapshot.globals()
+    used = house.snapshot.used_bytes()
+    return _State(stored["floor_ts"], stored.get("swept_row", 0), stored["last_ts"], used)
 
 
-def _change(then: Callable[[sqlite3.Connection], None]) -> Callable[[Snapshot, int], Outcome[None]]:
-    return lambda _snapshot, _ts: Outcome(None, None, then)
+def _raise_floor(floor: int, house: Housekeeping) -> None:
+    house.raise_floor(floor)
 
 
 class _Pace:
@@ -200,45 +196,10 @@ class _Revisions:
         self.deleted = 0
         self.dropped_index = False
 
-    def unit(self, snapshot: Snapshot, _ts: int) -> Outcome[None]:
-        """The step, on the writer; run again, it is as large as it was."""
-        self._size = self._size or self._pace.rows(snapshot)
-        return Outcome(None, None, self._run)
-
-    def _run(self, connection: sqlite3.Connection) -> None:
-        # A group that is rolled back runs its units again: nothing may be left of the first time.
-        self.last_row, self.deleted, self.dropped_index = self._after, 0, False
-        rows = connection.execute(statements.LOG_AFTER, (self._after, self._size)).fetchall()
-        readable = [row for row in rows if row[1] <= self._floor]
-        if not readable:
-            return
-        self.last_row = readable[-1][0]
-        span = self._after, self.last_row
-        self.dropped_index = (
-            connection.execute(statements.DELETED_BETWEEN, (*span, INDEXES_TABLET)).fetchone() is not None
-        )
-        self.deleted += connection.execute(statements.DELETE_REPLACED, span).rowcount
-        self.deleted += connection.execute(statements.DELETE_DELETIONS, span).rowcount
-        set_global(connection, "swept_row", self.last_row)
-
-
-class _KnownIndexes(NamedTuple):
-    """
-    The indexes there were when a walk began.
-
-    Attributes:
-        ids: of all that some moment knows, and of those that an import fills; JSON.
-        next_id: those from it on are younger than the walk.
-    """
-
-    ids: str
-    next_id: int
-
-
-def _look_at_indexes(snapshot: Snapshot, _ts: int) -> Outcome[_KnownIndexes]:
-    ids = [document["indexId"] for document in snapshot.all_revisions(INDEXES_TABLET)]
-    ids += [index["id"] for document in snapshot.all_revisions(TABLETS_TABLET) for index in document["indexes"]]
-    return Outcome(_KnownIndexes(json.dumps(sorted(set(ids))), snapshot.globals()["next_index_id"]))
+    def run(self, house: Housekeeping) -> None:
+        """Do the step, on the writer; run again after a roll back, it has the same size."""
+        self._size = self._size or self._pace.rows(house.snapshot)
+        self.last_row, self.deleted, self.dropped_index = house.sweep_revisions(self._after, self._size, self._floor)
 
 
 class _Entries:
@@ -250,21 +211,12 @@ class _Entries:
         size: how many entries it looked at, about.
     """
 
-    def __init__(self, after: tuple[int, bytes], floor: int, known: _KnownIndexes, pace: _Pace) -> None:
+    def __init__(self, after: tuple[int, bytes], floor: int, known: KnownIndexes, pace: _Pace) -> None:
         self._after, self._floor, self._known, self._pace = after, floor, known, pace
         self.size = 0
         self.end: tuple[int, bytes] | None = None
 
-    def unit(self, snapshot: Snapshot, _ts: int) -> Outcome[None]:
-        """The step, on the writer; run again, it is as large as it was."""
-        self.size = self.size or ENTRIES_PER_ROW * self._pace.rows(snapshot)
-        return Outcome(None, None, self._run)
-
-    def _run(self, connection: sqlite3.Connection) -> None:
-        self.end = connection.execute(statements.ENTRY_AFTER, (*self._after, self.size)).fetchone()
-        last = self.end if self.end is not None else connection.execute(statements.LAST_ENTRY).fetchone()
-        if last is not None:
-            known = self._known
-            connection.execute(
-                statements.DELETE_ENTRIES, (*self._after, *last, self._floor, FIRST_INDEX_ID, known.next_id, known.ids)
-            )
+    def run(self, house: Housekeeping) -> None:
+        """Do the step, on the writer; run again after a roll back, it has the same size."""
+        self.size = self.size or ENTRIES_PER_ROW * self._pace.rows(house.snapshot)
+        self.end = house.sweep_entries(self._after, self.size, self._floor, self._known)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER, file_uri, open_reader, read_globals
 from tinyvex.storage.file.sqlite_errors import translate
-from tinyvex.storage.log.catalog import BY_CREATION_TIME, TABLES_TABLET, load_catalog
+from tinyvex.storage.log.catalog import BY_CREATION_TIME, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.system_tablets import TABLES_TABLET
 from tinyvex.storage.schema.tablets import tablets
 
 if TYPE_CHECKING:

@@ -1,17 +1,22 @@
-"""Building an index over documents that are older than it, and dropping one; in short units beside the mutations."""
+"""
+Build an index over existing documents, and drop one, in short units between mutations.
+
+A new index begins as *building*: mutations maintain it for the documents that they write, and `backfill_step` enters the
+documents that are older. A dropped index is *dropping*: mutations no longer maintain it, and its entries are deleted in
+steps before its document in `_indexes` is.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tinyvex.limits import BACKFILL_STEP_ROWS
-from tinyvex.storage.file import statements
 from tinyvex.storage.log.catalog import BY_CREATION_TIME
-from tinyvex.storage.log.commit_record import Outcome
+from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.key_ranges import KEY_MAX, successor
-from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, fields_of, system_tables
+from tinyvex.storage.log.operations import BackfillIndex
+from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, system_tables
 
 if TYPE_CHECKING:
     from tinyvex.storage.engine.store import Store
@@ -20,76 +25,65 @@ if TYPE_CHECKING:
 __all__ = ["backfill_step", "drop_unfinished"]
 
 
-def backfill_step(name: str, lo: bytes, snapshot: Snapshot, _ts: int) -> Outcome[bytes | None]:
+def backfill_step(name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
     """
-    Enter some documents into the indexes being built; where to go on, None at the end.
+    Enter some documents into the indexes being built; a unit.
 
-    A document that was written since the index began has its entry already.
-    An entry gets the `ts` of its document's revision: there is no older one that could be read through this index.
+    Args:
+        name: the table.
+        lo: the first key, in `by_creation_time`.
+        snapshot: the newest state.
+        ts: of this commit.
+
+    Returns:
+        The key to continue from; None at the end.
     """
     table = snapshot.catalog.table(name)
-    building = [index for index in table.maintained if not index.ready]
-    page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
-    entries = []
-    for stored in page:
-        document = fields_of(stored)
-        for index in building:
-            key = index.key(document, stored.internal)
-            entries.append(
-                {"index": index.id, "key": key, "ts": stored.ts, "tablet": table.tablet, "internal": stored.internal}
-            )
-
-    def enter(connection: sqlite3.Connection) -> None:
-        connection.executemany(statements.BACKFILL_INDEX, entries)
-        connection.executemany(statements.BACKFILL_CURRENT, entries)
-
-    return Outcome(None if page.complete else successor(page[-1].key), None, enter)
+    by_creation_time = table.indexes[BY_CREATION_TIME]
+    page = snapshot.page(by_creation_time, lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
+    if not page:
+        return Outcome(None)
+    hi = successor(page[-1].key)
+    indexes = tuple(index.as_fields for index in table.building)
+    step = BackfillIndex(table.tablet, by_creation_time.id, lo, hi, indexes, len(page))
+    return Outcome(None if page.complete else hi, CommitRecord(ts, (step,)))
 
 
 async def drop_unfinished(store: Store, *, building: bool = True) -> None:
     """
-    Drop the indexes whose time is over: those that are *dropping*, and with `building` those whose building was interrupted.
+    Drop the indexes that are *dropping*, and with `building` those whose building was interrupted.
 
-    Of a dropped index the log keeps its entries, so that reads at an older `ts` can use it;
-    one that was never ready leaves nothing.
+    The log keeps the entries of an index that was once ready, for reads at older timestamps.
+    An index that was never ready leaves no entries.
     """
-    for found in await store.write(partial(_stop_building, building)):
-        index_id = found.fields["indexId"]
-        steps = [statements.DROP_CURRENT_STEP]
-        if not found.fields["everReady"]:
-            steps.append(statements.DROP_INDEX_STEP)
-        for statement in steps:
-            while await _delete_step(store, statement, index_id) == BACKFILL_STEP_ROWS:
-                pass
-        await store.write(partial(_forget_index, index_id))
+    for document in await store.write(partial(_stop_building, building)):
+        index_id = document.fields["indexId"]
+        history = not document.fields["everReady"]
+        while await store.write(partial(_drop_step, index_id, history)):
+            pass
+        await store.write(partial(_delete_index, index_id))
 
 
 def _stop_building(building: bool, snapshot: Snapshot, ts: int) -> Outcome[list[SystemDocument]]:
     change = SystemChange(snapshot, ts)
     _, indexes = system_tables(snapshot.catalog)
     states = ("dropping", "building") if building else ("dropping",)
-    over = [found for found in documents(snapshot, indexes) if found.fields["state"] in states]
-    for found in over:
-        if found.fields["state"] == "building":
-            change.update(indexes, found, state="dropping")
-    return Outcome(over, change.record())
+    dropped = [document for document in documents(snapshot, indexes) if document.fields["state"] in states]
+    for document in dropped:
+        if document.fields["state"] == "building":
+            change.update(indexes, document, state="dropping")
+    return Outcome(dropped, change.record())
 
 
-async def _delete_step(store: Store, statement: str, index_id: int) -> int:
-    deleted = 0
-
-    def delete(connection: sqlite3.Connection) -> None:
-        nonlocal deleted
-        deleted = connection.execute(statement, (index_id, BACKFILL_STEP_ROWS)).rowcount
-
-    await store.write(lambda _snapshot, _ts: Outcome(None, None, delete))
-    return deleted
+def _drop_step(index_id: int, history: bool, snapshot: Snapshot, ts: int) -> Outcome[bool]:
+    step = snapshot.drop_step(index_id, history=history, limit=BACKFILL_STEP_ROWS)
+    return Outcome(False) if step is None else Outcome(True, CommitRecord(ts, (step,)))
 
 
-def _forget_index(index_id: int, snapshot: Snapshot, ts: int) -> Outcome[None]:
+def _delete_index(index_id: int, snapshot: Snapshot, ts: int) -> Outcome[None]:
     change = SystemChange(snapshot, ts)
     _, indexes = system_tables(snapshot.catalog)
-    for found in documents(snapshot, indexes):
-        if found.fields["indexId"] == index_id:
-            change.delete(indexes, found)
+    for document in documents(snapshot, indexes):
+        if document.fields["indexId"] == index_id:
+            change.delete(indexes, document)
     return Outcome(None, change.record())

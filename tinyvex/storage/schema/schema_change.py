@@ -1,42 +1,52 @@
 """
-Changing tables, indexes and code while the old ones go on serving.
+Change tables, indexes and code while the old ones keep serving.
 
 ::
 
     1. drop what an interrupted change left unfinished
-    2. validate existing documents of tables whose class changed      reading, page by page
+    2. validate existing documents of tables whose class changed      reads, page by page
     3. commit: new tables, new indexes as *building*                  mutations maintain them from here on
     4. backfill the new indexes                                       one short unit after another
-    5. commit: new indexes *ready*, removed ones *dropping*, the code's fingerprint; documents written since 2 fit too,
-       and those that the new class stores otherwise are stored anew
-    6. delete the entries of removed indexes                          one short unit after another
+    5. stage the documents that the new classes store otherwise       one short unit after another
+    6. walk the log for documents written since 2: validate them, and stage them if necessary
+    7. commit: new indexes *ready*, removed ones *dropping*, staged documents visible, the code's fingerprint
+    8. delete the entries of removed indexes                          one short unit after another
 
-A change that is refused, or interrupted before 5, changes nothing that is served.
-Commit 5 is the code change: every query's read set has the one document of `_code`, so all live queries run again.
+A change that is refused, or interrupted before 7, changes nothing that is served.
+Commit 7 is the code change. Every query's read set contains the one document of `_code`, so all live queries run again;
+and a participant of the group commit that serves functions switches to the new code when it sees that document written.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tinyvex.errors import SchemaRejected
-from tinyvex.limits import BACKFILL_STEP_ROWS, DOCUMENT_BYTES_MAX, SCAN_PAGE_ROWS, SCHEMA_VIOLATIONS_MAX
-from tinyvex.storage.file.database_file import set_global
-from tinyvex.storage.log.catalog import (
-    BY_CREATION_TIME,
-    CODE_TABLET,
-    Catalog,
-    IndexInfo,
-    IndexState,
-    TableInfo,
+from tinyvex.limits import (
+    BACKFILL_STEP_ROWS,
+    DOCUMENT_BYTES_MAX,
+    SCAN_PAGE_BYTES,
+    SCAN_PAGE_ROWS,
+    SCHEMA_VIOLATIONS_MAX,
 )
-from tinyvex.storage.log.document_log import Outcome, Snapshot, StoredDocument
+from tinyvex.storage.log.catalog import BY_CREATION_TIME, Catalog, IndexInfo, IndexState, TableInfo
+from tinyvex.storage.log.commit_record import CommitRecord, Outcome
+from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN, successor
-from tinyvex.storage.schema.document_upgrade import Validator, renew
+from tinyvex.storage.log.operations import SetNumbers
+from tinyvex.storage.log.revisions import StoredDocument
+from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
+from tinyvex.storage.schema.document_upgrade import (
+    Upgrade,
+    Validator,
+    abandon_staged,
+    is_staged,
+    stage,
+    upgrade_operations,
+)
 from tinyvex.storage.schema.index_backfill import backfill_step, drop_unfinished
 from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, fields_of, system_tables
 from tinyvex.values.ids import DocumentId
@@ -44,10 +54,7 @@ from tinyvex.values.ids import DocumentId
 if TYPE_CHECKING:
     from tinyvex.storage.engine.store import Store
 
-__all__ = ["CODE_INTERNAL", "CODE_TABLET", "Declaration", "change_code", "change_schema"]
-
-CODE_INTERNAL = b"the served code."
-"""The internal id of the one document of `_code`."""
+__all__ = ["Declaration", "change_code", "change_schema"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ class _Plan:
     fingerprints: dict[str, str | None] = field(default_factory=dict)
     outdated: set[str] = field(default_factory=set)
     """Tables with documents that the new class stores otherwise."""
+    staged: dict[int, int] = field(default_factory=dict)
+    """For the tablet of a table, the one with the staged contents of its documents."""
     code: bool = False
     newest_row: int = 0
     tablets: Mapping[str, int] = field(default_factory=dict)
@@ -83,8 +92,6 @@ async def change_schema(
     validators: Mapping[str, Validator],
     fingerprint: str,
     table_fingerprints: Mapping[str, str],
-    switch: Callable[[int], None] | None = None,
-    unswitch: Callable[[int], None] | None = None,
 ) -> Catalog:
     """
     Make the database fit an app; one call at a time.
@@ -98,8 +105,6 @@ async def change_schema(
         validators: for each table with a class: a document's JSON to what is wrong with it, or to be stored of it.
         fingerprint: of the app's code.
         table_fingerprints: of each table's class; documents are validated only where it changed.
-        switch: called on the writer's thread with the code change's `ts`, so that units after it run the new code.
-        unswitch: called there too, to take a `switch` back that did not commit.
 
     Returns:
         The catalog afterwards.
@@ -108,7 +113,7 @@ async def change_schema(
         SchemaRejected: existing documents do not fit; `violations` lists up to 100 of `total`, with id and problem.
         StorageError: the file cannot be written.
     """
-    change = _SchemaChange(store, declaration, validators, fingerprint, table_fingerprints, switch, unswitch)
+    change = _SchemaChange(store, declaration, validators, fingerprint, table_fingerprints)
     return await change.run()
 
 
@@ -120,20 +125,17 @@ class _SchemaChange:
         validators: Mapping[str, Validator],
         fingerprint: str,
         table_fingerprints: Mapping[str, str],
-        switch: Callable[[int], None] | None,
-        unswitch: Callable[[int], None] | None,
     ) -> None:
         self._store = store
         self._declaration = declaration
         self._validators = validators
         self._fingerprint = fingerprint
         self._table_fingerprints = table_fingerprints
-        self._switch = switch
-        self._unswitch = unswitch
 
     async def run(self) -> Catalog:
         store = self._store
         await drop_unfinished(store)
+        await store.write(_abandon_staged)
         plan = await store.read(self._plan)
         if not plan.empty():
             await self._validate_existing(plan)
@@ -141,6 +143,7 @@ class _SchemaChange:
                 plan = await store.read(self._plan)
                 await self._validate_existing(plan)
             await self._backfill()
+            await self._stage(plan)
             await self._switch_over(plan, tablets)
             await drop_unfinished(store)
         return await store.read(lambda snapshot: snapshot.catalog)
@@ -220,84 +223,105 @@ class _SchemaChange:
             fields = self._declaration.tables[name][index_name]
             add_index(catalog.table(name).tablet, index_name, fields, "building")
 
-        def store_numbers(connection: sqlite3.Connection) -> None:
-            set_global(connection, "next_table_number", number)
-            set_global(connection, "next_tablet", tablet)
-            set_global(connection, "next_index_id", index_id)
-
         record = change.record()
-        return Outcome(dict(plan.tablets) | created, record, None if record is None else store_numbers)
+        if record is not None:
+            record = change.record(SetNumbers(number, tablet, index_id))
+        return Outcome(dict(plan.tablets) | created, record)
 
     # 4. Documents that are older than an index.
 
     async def _backfill(self) -> None:
         catalog = await self._store.read(lambda snapshot: snapshot.catalog)
         for table in catalog.tables():
-            if not all(index.ready for index in table.maintained):
+            if table.building:
                 lo: bytes | None = KEY_MIN
                 while lo is not None:
                     lo = await self._store.write(partial(backfill_step, table.name, lo))
 
-    # 5. The code change.
+    # 5. Documents that the new classes store otherwise.
+
+    async def _stage(self, plan: _Plan) -> None:
+        for name in sorted(plan.outdated):
+            lo: bytes | None = KEY_MIN
+            while lo is not None:
+                lo = await self._store.write(partial(self._stage_page, plan, name, lo))
+
+    def _stage_page(self, plan: _Plan, name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
+        """Stage some documents of a table; the value is where to go on, None at the end."""
+        table = snapshot.catalog.table(name)
+        page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
+        upgrades = []
+        for stored in page:
+            problems, json = self._validators[name](stored.json)
+            if not problems and json != stored.json:
+                upgrades.append(Upgrade(table, stored, json))
+        return Outcome(None if page.complete else successor(page[-1].key), stage(snapshot, ts, plan.staged, upgrades))
+
+    # 6 and 7. The code change.
 
     async def _switch_over(self, plan: _Plan, tablets: Mapping[str, int]) -> None:
-        place: tuple[int, Mapping[str, int]] | None = plan.newest_row, tablets
-        while place is not None:
-            place = await self._store.write(partial(self._code_change, plan, *place))
+        position: tuple[int, Mapping[str, int]] | None = plan.newest_row, tablets
+        while position is not None:
+            position = await self._store.write(partial(self._code_change, plan, *position))
 
     def _code_change(
         self, plan: _Plan, validated: int, known: Mapping[str, int], snapshot: Snapshot, ts: int
     ) -> Outcome[tuple[int, Mapping[str, int]] | None]:
         """
-        The commit that makes all of it current.
+        Make the commit that makes all of it current, or take one more step of the walk through the log.
 
-        Its value says where to go on where more is to be validated: after which row of the log, for which tablets.
-        A table that got another tablet has other documents, which may be older in the log than the plan is.
+        The value is the position from which to go on: the last log row that was validated, and the tablet of each table.
+        If an import gave a table another tablet, its documents may be older in the log than the plan, so the walk restarts.
         """
         now = {name: tablet for name, tablet in _tablets(snapshot).items() if name in known}
         if now != known:
             return Outcome((0, now))
-        more = self._validate_since(plan, validated, snapshot)
-        if more is not None:
-            return Outcome((more, known))
+        rows = snapshot.rows_since(validated, BACKFILL_STEP_ROWS)
+        upgrades = self._validate_rows(plan, rows, snapshot)
+        if len(rows) == BACKFILL_STEP_ROWS or sum(len(upgrade.json) for upgrade in upgrades) > SCAN_PAGE_BYTES:
+            return Outcome((rows[-1][0], known), stage(snapshot, ts, plan.staged, upgrades))
+        return Outcome(None, self._final_record(plan, upgrades, snapshot, ts))
+
+    def _final_record(self, plan: _Plan, upgrades: list[Upgrade], snapshot: Snapshot, ts: int) -> CommitRecord:
         change = SystemChange(snapshot, ts)
         _carry_out(plan, snapshot, change)
+        abandon_staged(change, snapshot)
         code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
         if code is None:
             change.insert(snapshot.catalog.table("_code"), {"fingerprint": self._fingerprint}, CODE_INTERNAL)
         else:
             change_code(change, code, fingerprint=self._fingerprint)
 
-        def switch(connection: sqlite3.Connection) -> None:
-            for name in sorted(plan.outdated):
-                table = snapshot.catalog.table(name)
-                kept = [index for index in table.maintained if not _is_dropped(plan, table, index)]
-                renew(connection, snapshot.catalog, table, kept, self._validators[name], ts)
-            if self._switch is not None:
-                self._switch(ts)
+        def maintained(table: TableInfo) -> list[IndexInfo]:
+            return [index for index in table.maintained if not _is_dropped(plan, table, index)]
 
-        def unswitch() -> None:
-            if self._unswitch is not None:
-                self._unswitch(ts)
-
-        record = change.record()
+        record = change.record(*upgrade_operations(snapshot, ts, plan.staged, upgrades, maintained))
         assert record is not None
-        return Outcome(None, record._replace(moves=bool(plan.outdated)), switch, unswitch)
+        return record
 
-    def _validate_since(self, plan: _Plan, validated: int, snapshot: Snapshot) -> int | None:
-        """Look at what the old code wrote after a row of the log, some of it at a time; None when that was all."""
+    def _validate_rows(self, plan: _Plan, rows: list[tuple[int, int, bytes]], snapshot: Snapshot) -> list[Upgrade]:
+        """Validate documents that were written after the plan was made; return those to be upgraded."""
         violations = _Violations(self._validators, plan.outdated)
         tablets = {
             table.tablet: table
             for table in snapshot.catalog.tables()
             if table.name in plan.fingerprints and table.name in self._validators
         }
-        rows = snapshot.rows_since(validated, BACKFILL_STEP_ROWS)
+        upgrades = {}
         for _, tablet, internal in rows:
             if tablet in tablets and (stored := snapshot.get(tablet, internal)) is not None:
-                violations.look(tablets[tablet], stored)
+                table = tablets[tablet]
+                json = violations.look(table, stored)
+                if json != stored.json and not is_staged(snapshot, plan.staged, table, stored):
+                    upgrades[tablet, internal] = Upgrade(table, stored, json)
         violations.refuse()
-        return None if len(rows) < BACKFILL_STEP_ROWS else rows[-1][0]
+        return list(upgrades.values())
+
+
+def _abandon_staged(snapshot: Snapshot, ts: int) -> Outcome[None]:
+    change = SystemChange(snapshot, ts)
+    abandon_staged(change, snapshot)
+    return Outcome(None, change.record())
 
 
 def _is_dropped(plan: _Plan, table: TableInfo, index: IndexInfo) -> bool:
@@ -347,8 +371,8 @@ class _Violations:
         self._listed: list[dict[str, Any]] = []
         self._total = 0
 
-    def look(self, table: TableInfo, stored: StoredDocument) -> None:
-        """Validate one document."""
+    def look(self, table: TableInfo, stored: StoredDocument) -> bytes:
+        """Validate one document; return the JSON that is to be stored of it."""
         problems, json = self._validators[table.name](stored.json)
         if not problems and json != stored.json:
             self._outdated.add(table.name)
@@ -359,6 +383,7 @@ class _Violations:
             if len(self._listed) < SCHEMA_VIOLATIONS_MAX:
                 text = DocumentId(table.number, stored.internal).text
                 self._listed.append({"table": table.name, "id": text, "problem": problem})
+        return json
 
     def refuse(self) -> None:
         """

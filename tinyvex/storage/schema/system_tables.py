@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tinyvex.limits import SCAN_PAGE_ROWS
-from tinyvex.storage.log.catalog import BY_CREATION_TIME, INDEXES_TABLET, TABLES_TABLET, Catalog, TableInfo
-from tinyvex.storage.log.document_log import CommitRecord, Snapshot, StoredDocument, Write
+from tinyvex.storage.log.catalog import BY_CREATION_TIME, Catalog, TableInfo
+from tinyvex.storage.log.commit_record import CommitRecord
+from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.storage.log.operations import Operation, Write, WriteDocuments
+from tinyvex.storage.log.revisions import StoredDocument
+from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLES_TABLET
 from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import DocumentId, new_internal
 from tinyvex.values.timestamps import creation_time, next_creation_time
@@ -79,9 +83,11 @@ class SystemChange:
         keys = tuple(table.keys(found.fields, stored.internal))
         self._writes.append(Write(table.tablet, stored.internal, None, stored.ts, keys, (), ()))
 
-    def record(self) -> CommitRecord | None:
-        """The commit; None where nothing was written."""
-        return CommitRecord(self.ts, tuple(self._writes)) if self._writes else None
+    def record(self, *operations: Operation) -> CommitRecord | None:
+        """Return the commit: the writes, then further operations; None if there are neither."""
+        writes = (WriteDocuments(tuple(self._writes)),) if self._writes else ()
+        operations = (*writes, *operations)
+        return CommitRecord(self.ts, operations) if operations else None
 
 
 def fields_of(stored: StoredDocument) -> dict[str, Any]:

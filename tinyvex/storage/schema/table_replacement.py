@@ -13,20 +13,20 @@ Live queries find the new contents because the commit counts as a change of the 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from tinyvex.errors import IdExists, ImportRefused
-from tinyvex.storage.file import statements
-from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER, set_global
-from tinyvex.storage.log.catalog import BY_CREATION_TIME, CODE_TABLET, IndexInfo, TableInfo
-from tinyvex.storage.log.commit_record import CommitRecord, Outcome, Write
+from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER
+from tinyvex.storage.log.catalog import BY_CREATION_TIME, IndexInfo, TableInfo
+from tinyvex.storage.log.commit_record import Outcome
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
-from tinyvex.storage.schema.schema_change import CODE_INTERNAL, change_code
+from tinyvex.storage.log.operations import MoveTablet, SetNumbers, Write
+from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
+from tinyvex.storage.schema.schema_change import change_code
 from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, system_tables
-from tinyvex.storage.schema.tablets import Tablet, add_tablet, change_state, tablets
+from tinyvex.storage.schema.tablets import UPGRADE, Tablet, add_tablet, change_state, tablets
 from tinyvex.values.codec import encode
 from tinyvex.values.ids import TABLE_NUMBER_MAX, DocumentId
 from tinyvex.values.types import Value
@@ -42,10 +42,6 @@ Mode: TypeAlias = Literal["empty", "append", "replace", "replaceAll"]
 
 CLAIMED_NUMBER_END = TABLE_NUMBER_MAX // 2
 """Later tables get numbers above those of any import; so many are left to them that there are always some."""
-
-
-MOVE_STEP_ROWS = 256
-"""Copied at once: so many documents an import's last commit holds in memory."""
 
 
 class Begun(NamedTuple):
@@ -70,7 +66,7 @@ def begin(snapshot: Snapshot, ts: int, mode: Mode, wanted: Mapping[str, int | No
     """
     change = SystemChange(snapshot, ts)
     for tablet in tablets(snapshot):
-        if tablet.state == "filling":
+        if tablet.state == "filling" and tablet.import_id != UPGRADE:
             change_state(change, tablet, "abandoned")
     plan = _plan(snapshot, mode, wanted)
     stored = snapshot.globals()
@@ -93,12 +89,7 @@ def begin(snapshot: Snapshot, ts: int, mode: Mode, wanted: Mapping[str, int | No
         begun.tablets[target.name] = tablet_number
         tablet_number += 1
 
-    def store_numbers(connection: sqlite3.Connection) -> None:
-        set_global(connection, "next_table_number", plan.next_number)
-        set_global(connection, "next_tablet", tablet_number)
-        set_global(connection, "next_index_id", index_id)
-
-    return Outcome(begun, change.record(), store_numbers)
+    return Outcome(begun, change.record(SetNumbers(plan.next_number, tablet_number, index_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +201,7 @@ def filling(snapshot: Snapshot, import_id: str) -> list[Tablet]:
         ImportRefused: there is no such import any more.
     """
     found = [tablet for tablet in tablets(snapshot) if tablet.state == "filling" and tablet.import_id == import_id]
-    if not found:
+    if not found or import_id == UPGRADE:
         raise ImportRefused(
             "this import was given up: another one began, the server was started anew, or a day has passed"
         )
@@ -257,7 +248,7 @@ def finish(snapshot: Snapshot, ts: int, import_id: str) -> Outcome[None]:
         IdExists: a table got a document with an id of the import meanwhile.
     """
     change = SystemChange(snapshot, ts)
-    moves: list[tuple[Tablet, TableInfo]] = []
+    moves: list[MoveTablet] = []
     by_name = {name: snapshot.catalog.table(name) for name in snapshot.catalog.names()}
     system = _SystemDocuments(snapshot)
     for tablet in filling(snapshot, import_id):
@@ -266,23 +257,14 @@ def finish(snapshot: Snapshot, ts: int, import_id: str) -> Outcome[None]:
         if tablet.append:
             assert table is not None, tablet
             _check_ids(snapshot, tablet, table)
-            moves.append((tablet, table))
+            moves.append(_move(snapshot, tablet, table))
             change_state(change, tablet, "abandoned")
         else:
             _change_over(change, system, tablet, table)
     code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
     assert code is not None, "a store that serves has its code"
     change_code(change, code)
-    record = change.record()
-    assert record is not None
-    if not moves:
-        return Outcome(None, record)
-
-    def move(connection: sqlite3.Connection) -> None:
-        for tablet, table in moves:
-            _move(connection, ts, tablet, table)
-
-    return Outcome(None, CommitRecord(ts, record.writes, moves=True), move)
+    return Outcome(None, change.record(*moves))
 
 
 class _SystemDocuments:
@@ -319,7 +301,7 @@ def _check_ids(snapshot: Snapshot, tablet: Tablet, table: TableInfo) -> None:
 def _change_over(change: SystemChange, system: _SystemDocuments, tablet: Tablet, table: TableInfo | None) -> None:
     """The table leads to the tablet, whose indexes are its indexes."""
     new = tablet.table
-    change.delete(change.catalog.table("_tablets"), tablet.found)
+    change.delete(change.catalog.table("_tablets"), tablet.document)
     if table is None:
         fields: dict[str, Any] = {"name": new.name, "number": new.number, "tablet": new.tablet, "fingerprint": None}
         change.insert(system.tables, fields)
@@ -340,21 +322,9 @@ def _change_over(change: SystemChange, system: _SystemDocuments, tablet: Tablet,
         )  # fmt: skip
 
 
-def _move(connection: sqlite3.Connection, ts: int, tablet: Tablet, table: TableInfo) -> None:
-    """Copy a tablet's documents into a table's tablet, as revisions of this commit."""
-    numbers = {"ts": ts, "source": tablet.table.tablet, "target": table.tablet}
-    _in_steps(connection, statements.MOVE_DOCUMENTS_STEP, statements.LAST_OF_DOCUMENTS_STEP, numbers)
-    for index in table.maintained:
-        (source,) = [own.id for own in tablet.table.maintained if own.name == index.name]
-        numbers = {"ts": ts, "source": source, "target": index.id, "tablet": table.tablet}
-        _in_steps(connection, statements.MOVE_ENTRIES_STEP, statements.LAST_OF_ENTRIES_STEP, numbers)
-        connection.execute(statements.MOVE_CURRENT, numbers)
-
-
-def _in_steps(connection: sqlite3.Connection, statement: str, last: str, numbers: Mapping[str, int]) -> None:
-    after: bytes | None = b""  # less than any id or key
-    while after is not None:
-        parameters = {**numbers, "after": after, "limit": MOVE_STEP_ROWS}
-        connection.execute(statement, parameters)
-        found = connection.execute(last, parameters).fetchone()
-        after = None if found is None else found[0]
+def _move(snapshot: Snapshot, tablet: Tablet, table: TableInfo) -> MoveTablet:
+    """Return the operation that copies a tablet's documents into a table's tablet."""
+    own = {index.name: index.id for index in tablet.table.maintained}
+    indexes = tuple((own[index.name], index.id) for index in table.maintained)
+    source = tablet.table.tablet
+    return MoveTablet(source, table.tablet, indexes, snapshot.count_revisions(source))

@@ -1,37 +1,55 @@
 """
-Tablets that are no table's: those an import fills, and those that tables left behind.
+Tablets that no table leads to: those that are being filled, and those that tables left behind.
 
 ::
 
              begin               finish
-    (none) ─────────► filling ────────────► a table's; the tablet it had before: replaced ──► cleared,
+    (none) ─────────► filling ────────────► a table's; the tablet that it had before: replaced ──► cleared,
                          │                                             when the floor has passed the change
-                         └────► abandoned ──► cleared, at once
+                         └────► abandoned ──► cleared, immediately
                      on request; another import begins; a server starts; after IMPORT_SECONDS
 
-Each has a document in `_tablets`. Its rows are revisions and index entries like any others,
-but no table of any moment leads to an abandoned or filling one, so nobody sees them.
+A tablet is filled by an import (`table_replacement.py`) or with upgraded documents (`document_upgrade.py`).
+Each of them has a document in `_tablets`. Its rows are revisions and index entries like any others, but at no readable
+timestamp does a table lead to a filling or abandoned tablet, so no reader sees them.
+
+Clearing is local housekeeping. Which tablets to clear is read from the history of `_tablets`, not from its newest state:
+a replica learns that a tablet was cleared elsewhere when its document disappears, and must still clear its own.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from tinyvex.limits import BACKFILL_STEP_ROWS
-from tinyvex.storage.file import statements
-from tinyvex.storage.log.catalog import TABLETS_TABLET, IndexInfo, TableInfo
+from tinyvex.storage.log.catalog import IndexInfo, TableInfo
 from tinyvex.storage.log.commit_record import Outcome
+from tinyvex.storage.log.revisions import StoredDocument
+from tinyvex.storage.log.system_tablets import TABLETS_TABLET
 from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents
 from tinyvex.values.ids import INTERNAL_BYTES
 
 if TYPE_CHECKING:
     from tinyvex.storage.engine.store import Store
     from tinyvex.storage.log.document_log import Snapshot
+    from tinyvex.storage.log.housekeeping import Housekeeping
 
-__all__ = ["Tablet", "TabletState", "abandon_all", "add_tablet", "change_state", "clear_tablets", "tablets"]
+__all__ = [
+    "UPGRADE",
+    "Tablet",
+    "TabletState",
+    "abandon_all",
+    "add_tablet",
+    "change_state",
+    "clear_tablets",
+    "past_tablets",
+    "tablets",
+]
+
+UPGRADE = "upgrade"
+"""In the place of an import's id: the tablet is filled with upgraded documents by a schema change."""
 
 TabletState: TypeAlias = Literal["filling", "abandoned", "replaced"]
 Pause: TypeAlias = Callable[[], Awaitable[None]]
@@ -39,18 +57,18 @@ Pause: TypeAlias = Callable[[], Awaitable[None]]
 
 class Tablet(NamedTuple):
     """
-    One of them.
+    A tablet without a table.
 
     Attributes:
-        found: its document.
-        table: the table it is for, or was.
+        document: in `_tablets`.
+        table: the table that it is for, or was of.
         state: see above.
         import_id: of the import that fills it.
-        append: whether its rows go into the table's own tablet in the end.
+        append: whether its rows are copied into the table's own tablet in the end.
         empty: whether the table must have no documents until then.
     """
 
-    found: SystemDocument
+    document: SystemDocument
     table: TableInfo
     state: TabletState
     import_id: str
@@ -59,18 +77,27 @@ class Tablet(NamedTuple):
 
     @property
     def index_ids(self) -> list[int]:
-        """Of the indexes that are its own; those of a replaced one are in `_indexes`."""
+        """Return the indexes that belong to it; those of a replaced tablet are in `_indexes`."""
         return [index.id for index in self.table.maintained]
 
 
 def tablets(snapshot: Snapshot) -> Iterator[Tablet]:
-    """All of them."""
-    for found in documents(snapshot, snapshot.catalog.table("_tablets")):
-        yield _read(found)
+    """Yield all of them."""
+    for document in documents(snapshot, snapshot.catalog.table("_tablets")):
+        yield _tablet(document)
 
 
-def _read(found: SystemDocument) -> Tablet:
-    fields = found.fields
+def past_tablets(snapshot: Snapshot) -> Iterator[Tablet]:
+    """Yield all of them, including those whose documents were deleted but are still in the log, as they last were."""
+    last: dict[bytes, StoredDocument] = {}
+    for stored in snapshot.stored_revisions(TABLETS_TABLET):
+        last[stored.internal] = stored
+    for stored in last.values():
+        yield _tablet(SystemDocument.of(stored))
+
+
+def _tablet(document: SystemDocument) -> Tablet:
+    fields = document.fields
     indexes = [IndexInfo(index["id"], index["name"], tuple(index["fields"])) for index in fields["indexes"]]
     table = TableInfo(
         name=fields["table"],
@@ -80,7 +107,7 @@ def _read(found: SystemDocument) -> Tablet:
         maintained=tuple(indexes),
         fingerprint=fields["fingerprint"],
     )
-    return Tablet(found, table, fields["state"], fields["import"], fields["append"], fields["empty"])
+    return Tablet(document, table, fields["state"], fields["import"], fields["append"], fields["empty"])
 
 
 def add_tablet(
@@ -92,7 +119,7 @@ def add_tablet(
     append: bool = False,
     empty: bool = False,
 ) -> None:
-    """Note a tablet; `table` has its indexes, where they are its own."""
+    """Add a tablet; `table` has the indexes that belong to it."""
     fields: dict[str, Any] = {
         "tablet": table.tablet,
         "table": table.name,
@@ -108,72 +135,74 @@ def add_tablet(
 
 
 def change_state(change: SystemChange, tablet: Tablet, state: TabletState) -> None:
-    """From now on it is something else."""
-    change.update(change.catalog.table("_tablets"), tablet.found, state=state)
+    """Change the state of a tablet."""
+    change.update(change.catalog.table("_tablets"), tablet.document, state=state)
 
 
 def _internal(tablet: int, state: TabletState) -> bytes:
-    """A tablet may come here twice, filled and later replaced; a document's id only once."""
+    """Return a document id: one tablet may need two, because it can be filled and later replaced."""
     return tablet.to_bytes(INTERNAL_BYTES - 1, "big") + (b"\1" if state == "replaced" else b"\0")
 
 
 async def abandon_all(store: Store, begun_before: int | None = None) -> None:
-    """Give up every import, because the server that took them is gone; or those that began before a `ts`."""
+    """Abandon everything that is being filled, because its server is gone; or the imports that began before a `ts`."""
     await store.write(partial(_abandon_all, begun_before))
 
 
 def _abandon_all(before: int | None, snapshot: Snapshot, ts: int) -> Outcome[None]:
     change = SystemChange(snapshot, ts)
     for tablet in tablets(snapshot):
-        if tablet.state == "filling" and (before is None or tablet.found.stored.ts < before):
+        is_old = before is None or (tablet.document.stored.ts < before and tablet.import_id != UPGRADE)
+        if tablet.state == "filling" and is_old:
             change_state(change, tablet, "abandoned")
     return Outcome(None, change.record())
 
 
 async def clear_tablets(store: Store, floor: int, pause: Pause) -> int:
     """
-    Delete what is in tablets that can be read no more; the number of revisions deleted.
+    Delete the contents of tablets that no readable timestamp sees, and then their documents in `_tablets`.
 
-    The entries of a replaced one's indexes are not deleted here, but with all others that no moment can see.
+    Index entries of a replaced tablet are not deleted here, but by the walk that deletes unreadable entries.
+
+    Returns:
+        The number of revisions deleted.
     """
     deleted = 0
-    for tablet in await store.write(partial(_over, floor)):
+    for tablet in await store.housekeep(lambda house: _unreadable(house.snapshot, floor)):
         if tablet.state == "abandoned":
             for index_id in tablet.index_ids:
-                await _delete(store, statements.DROP_CURRENT_STEP, index_id, pause)
-                await _delete(store, statements.DROP_INDEX_STEP, index_id, pause)
-        deleted += await _delete(store, statements.CLEAR_TABLET_STEP, tablet.table.tablet, pause)
-        await store.write(partial(_forget, tablet.found.stored.internal))
+                await _repeat(store, partial(_clear_index, index_id), pause)
+        deleted += await _repeat(store, partial(_clear_tablet, tablet.table.tablet), pause)
+        await store.write(partial(_remove, tablet.document.stored.internal))
     return deleted
 
 
-def _over(floor: int, snapshot: Snapshot, _ts: int) -> Outcome[list[Tablet]]:
-    return Outcome(
-        [
-            tablet
-            for tablet in tablets(snapshot)
-            if tablet.state == "abandoned" or (tablet.state == "replaced" and tablet.found.stored.ts <= floor)
-        ]
-    )
+def _unreadable(snapshot: Snapshot, floor: int) -> list[Tablet]:
+    return [
+        tablet
+        for tablet in past_tablets(snapshot)
+        if tablet.state == "abandoned" or (tablet.state == "replaced" and tablet.document.stored.ts <= floor)
+    ]
 
 
-async def _delete(store: Store, statement: str, number: int, pause: Pause) -> int:
-    """Repeat a statement that deletes some rows of an index or a tablet, until there are no more."""
-    total = step = 0
+def _clear_index(index_id: int, house: Housekeeping) -> int:
+    return house.clear_index(index_id, BACKFILL_STEP_ROWS)
 
-    def run(connection: sqlite3.Connection) -> None:
-        nonlocal step
-        step = connection.execute(statement, (number, BACKFILL_STEP_ROWS)).rowcount
 
-    while True:
-        await store.write(lambda _snapshot, _ts: Outcome(None, None, run))
-        total += step
-        if step < BACKFILL_STEP_ROWS:
-            return total
+def _clear_tablet(tablet: int, house: Housekeeping) -> int:
+    return house.clear_tablet(tablet, BACKFILL_STEP_ROWS)
+
+
+async def _repeat(store: Store, chore: Callable[[Housekeeping], int], pause: Pause) -> int:
+    """Repeat a chore that deletes some rows, until there are none left; return how many there were."""
+    total = 0
+    while (deleted := await store.housekeep(chore)) > 0:
+        total += deleted
         await pause()
+    return total
 
 
-def _forget(internal: bytes, snapshot: Snapshot, ts: int) -> Outcome[None]:
+def _remove(internal: bytes, snapshot: Snapshot, ts: int) -> Outcome[None]:
     change = SystemChange(snapshot, ts)
     stored = snapshot.get(TABLETS_TABLET, internal)
     if stored is not None:

@@ -1,0 +1,302 @@
+"""
+Execute commit records: the only code that writes what a reader can see.
+
+Everything runs on one connection, inside the caller's transaction.
+
+The log (`documents`, `indexes`) is the truth. `current` is derived from it in the same transaction and serves reads of
+the newest state. See `document_log.py` for how both are read.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+from tinyvex.errors import FileDamaged
+from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
+from tinyvex.storage.file import statements
+from tinyvex.storage.file.database_file import set_global
+from tinyvex.storage.log.catalog import IndexInfo
+from tinyvex.storage.log.commit_record import CommitRecord
+from tinyvex.storage.log.operations import (
+    BackfillIndex,
+    DropIndexEntries,
+    ExpireRequests,
+    FillTablet,
+    IndexFields,
+    IndexKey,
+    MoveTablet,
+    Operation,
+    RequestRecord,
+    SetNumbers,
+    StoreRequest,
+    UpgradeDocuments,
+    Write,
+    WriteDocuments,
+)
+from tinyvex.values.codec import decode_canonical
+from tinyvex.values.types import Value
+
+__all__ = ["apply", "newest_row", "replay"]
+
+MOVE_STEP_ROWS = 256
+"""Copied by one statement: SQLite materialises the rows of an INSERT … SELECT into the same table, in memory."""
+
+Rows = list[tuple[Any, ...]]
+
+
+def apply(connection: sqlite3.Connection, record: CommitRecord, *, log_row: int | None = None) -> int:
+    """
+    Append a commit to the log and bring `current` up to it.
+
+    The caller stores `last_ts`, once for a group of commits.
+
+    Args:
+        connection: with a transaction open.
+        record: later than everything in the log.
+        log_row: of the next revision, if the caller knows it.
+
+    Returns:
+        The log row of the revision after this commit's.
+
+    Raises:
+        sqlite3.Error: as raised by SQLite; an `IntegrityError` if a revision or an entry exists already.
+        FileDamaged: a step found another number of rows than the record says.
+    """
+    if log_row is None:
+        log_row = newest_row(connection) + 1
+    for operation in record.operations:
+        log_row = _EXECUTE[type(operation)](connection, record.ts, log_row, operation)
+    if record.changes_catalog:
+        set_global(connection, "catalog_ts", record.ts)
+    return log_row
+
+
+def replay(connection: sqlite3.Connection, record: CommitRecord) -> None:
+    """
+    Apply a record that may have been applied before, and that later ones may have followed.
+
+    Afterwards the log holds what the record says for its `ts`: documents, index entries and requests of that `ts` are
+    overwritten. `current` changes only for documents without a later revision.
+    Steps run only if the record is later than `last_ts`: a file contains every step up to its `last_ts`, because commits
+    are atomic and in order.
+
+    Raises:
+        sqlite3.Error: as raised by SQLite.
+        FileDamaged: a step found another number of rows than the record says.
+    """
+    (last_ts, _, _) = connection.execute(statements.SNAPSHOT).fetchone()
+    if record.ts > last_ts:
+        apply(connection, record)
+        set_global(connection, "last_ts", record.ts)
+        return
+    for operation in record.operations:
+        if isinstance(operation, WriteDocuments | FillTablet):
+            for write in operation.writes:
+                _overwrite(connection, record.ts, write)
+        elif isinstance(operation, StoreRequest):
+            connection.execute(statements.UPSERT_REQUEST, _request_row(operation.request))
+
+
+def newest_row(connection: sqlite3.Connection) -> int:
+    """Return the log row of the newest revision that the log ever had."""
+    (row,) = connection.execute(statements.NEWEST_ROW).fetchone()
+    return int(row)
+
+
+# Data.
+
+
+def _write_documents(
+    connection: sqlite3.Connection, ts: int, log_row: int, operation: WriteDocuments | FillTablet
+) -> int:
+    return _write(connection, ts, log_row, operation.writes)
+
+
+def _write(connection: sqlite3.Connection, ts: int, log_row: int, writes: Iterable[Write]) -> int:
+    documents, entries, removed, added, kept = _rows_of(ts, writes, log_row)
+    # One call per statement and not per row: about a microsecond less for each row.
+    many = connection.executemany
+    if documents:
+        many(statements.INSERT_DOCUMENT, documents)
+    if entries:
+        many(statements.INSERT_INDEX, entries)
+    if removed:
+        many(statements.DELETE_CURRENT, removed)
+    if added:
+        many(statements.INSERT_CURRENT, added)
+    if kept:
+        # An UPDATE and not an upsert: a key that a building index does not have yet is left to its backfill.
+        many(statements.UPDATE_CURRENT, kept)
+    return log_row + len(documents)
+
+
+def _rows_of(ts: int, writes: Iterable[Write], log_row: int) -> tuple[Rows, Rows, list[IndexKey], Rows, Rows]:
+    """Return rows of `documents` and `indexes`, and what is removed from, added to and kept in `current`."""
+    documents: Rows = []
+    entries: Rows = []
+    removed: list[IndexKey] = []
+    added: Rows = []
+    kept: Rows = []
+    for tablet, internal, json_value, prev_ts, old_keys, new_keys, same_keys in writes:
+        documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts))
+        for index_id, key in old_keys:
+            entries.append((index_id, key, ts, 1, tablet, internal))
+            removed.append((index_id, key))
+        for index_id, key in new_keys:
+            entries.append((index_id, key, ts, 0, tablet, internal))
+            added.append((index_id, key, log_row))
+        for index_id, key in same_keys:
+            kept.append((log_row, index_id, key))
+        log_row += 1
+    return documents, entries, removed, added, kept
+
+
+def _overwrite(connection: sqlite3.Connection, ts: int, write: Write) -> None:
+    identity = (write.tablet, write.internal, ts)
+    values = (ts, write.tablet, write.internal, write.json, write.json is None, write.prev_ts)
+    connection.execute(statements.UPSERT_DOCUMENT, values)
+    (log_row,) = connection.execute(statements.LOG_ROW, identity).fetchone()
+    for deleted, keys in ((1, write.removed), (0, write.added)):
+        rows = [(index_id, key, ts, deleted, write.tablet, write.internal) for index_id, key in keys]
+        connection.executemany(statements.UPSERT_INDEX, rows)
+    if connection.execute(statements.LATER_REVISION, identity).fetchone() is None:
+        connection.executemany(statements.DELETE_CURRENT, write.removed)
+        newest = [(index_id, key, log_row) for index_id, key in write.added + write.kept]
+        connection.executemany(statements.UPSERT_CURRENT, newest)
+
+
+def _store_request(connection: sqlite3.Connection, _ts: int, log_row: int, operation: StoreRequest) -> int:
+    connection.execute(statements.INSERT_REQUEST, _request_row(operation.request))
+    return log_row
+
+
+def _request_row(request: RequestRecord) -> tuple[object, ...]:
+    log_lines = json.dumps(request.log_lines) if request.log_lines else "[]"
+    return request.ts, request.session_id, request.request_id, request.digest, request.result, log_lines
+
+
+def _set_numbers(connection: sqlite3.Connection, _ts: int, log_row: int, operation: SetNumbers) -> int:
+    set_global(connection, "next_table_number", operation.next_table_number)
+    set_global(connection, "next_tablet", operation.next_tablet)
+    set_global(connection, "next_index_id", operation.next_index_id)
+    return log_row
+
+
+# Steps.
+
+
+def _require_rows(operation: Operation, expected: int, actual: int) -> None:
+    if actual != expected:
+        raise FileDamaged(
+            f"a {type(operation).__name__} step found {actual} rows where {expected} were expected;"
+            " run `tinyvex check` and restore a backup"
+        )
+
+
+def _expire_requests(connection: sqlite3.Connection, _ts: int, log_row: int, operation: ExpireRequests) -> int:
+    deleted = connection.execute(statements.EXPIRE_REQUESTS, (operation.before,)).rowcount
+    _require_rows(operation, operation.rows, deleted)
+    return log_row
+
+
+def _backfill_index(connection: sqlite3.Connection, _ts: int, log_row: int, operation: BackfillIndex) -> int:
+    """
+    Enter documents into indexes being built.
+
+    A document that was written since the index was created has its entry already.
+    A new entry gets the `ts` of its document's revision, because no older revision can be read through this index.
+    """
+    indexes = _index_infos(operation.indexes)
+    parameters = (operation.by_creation_time, operation.lo, operation.hi, -1)
+    entries = []
+    rows = 0
+    for _, internal, ts, data in connection.execute(statements.PAGE, parameters):
+        rows += 1
+        document = _fields(data)
+        for index in indexes:
+            key = index.key(document, internal)
+            entries.append({"index": index.id, "key": key, "ts": ts, "tablet": operation.tablet, "internal": internal})
+    _require_rows(operation, operation.rows, rows)
+    connection.executemany(statements.BACKFILL_INDEX, entries)
+    connection.executemany(statements.BACKFILL_CURRENT, entries)
+    return log_row
+
+
+def _drop_index_entries(connection: sqlite3.Connection, _ts: int, log_row: int, operation: DropIndexEntries) -> int:
+    parameters = (operation.index_id, operation.hi)
+    deleted = connection.execute(statements.DROP_CURRENT_BELOW, parameters).rowcount
+    _require_rows(operation, operation.rows, deleted)
+    if operation.history:
+        connection.execute(statements.DROP_ENTRIES_BELOW, parameters)
+    return log_row
+
+
+def _move_tablet(connection: sqlite3.Connection, ts: int, _log_row: int, operation: MoveTablet) -> int:
+    tablets = {"ts": ts, "source": operation.source, "target": operation.target}
+    # SQLite numbers these rows, from the newest on: a record with this operation writes the code document before it.
+    moved = _copy_in_steps(connection, statements.MOVE_DOCUMENTS_STEP, statements.LAST_OF_DOCUMENTS_STEP, tablets)
+    _require_rows(operation, operation.rows, moved)
+    for source, target in operation.indexes:
+        indexes = {"ts": ts, "source": source, "target": target, "tablet": operation.target}
+        _copy_in_steps(connection, statements.MOVE_ENTRIES_STEP, statements.LAST_OF_ENTRIES_STEP, indexes)
+        connection.execute(statements.MOVE_CURRENT, indexes)
+    return newest_row(connection) + 1
+
+
+def _copy_in_steps(connection: sqlite3.Connection, statement: str, last: str, numbers: Mapping[str, int]) -> int:
+    copied = 0
+    after: bytes | None = b""  # less than any id or key
+    while after is not None:
+        parameters = {**numbers, "after": after, "limit": MOVE_STEP_ROWS}
+        copied += connection.execute(statement, parameters).rowcount
+        row = connection.execute(last, parameters).fetchone()
+        after = None if row is None else row[0]
+    return copied
+
+
+def _upgrade_documents(connection: sqlite3.Connection, ts: int, log_row: int, operation: UpgradeDocuments) -> int:
+    indexes = _index_infos(operation.indexes)
+    tablets = {"ts": ts, "source": operation.source, "target": operation.target}
+    after: bytes | None = b""
+    rows = 0
+    while after is not None:
+        writes: list[Write] = []
+        size = 0
+        parameters = {**tablets, "after": after, "limit": SCAN_PAGE_ROWS}
+        for internal, staged, prev_ts, data in connection.execute(statements.STAGED_PAGE, parameters):
+            before, document = _fields(data), _fields(staged)
+            old = [(index.id, index.key(before, internal)) for index in indexes]
+            new = [(index.id, index.key(document, internal)) for index in indexes]
+            writes.append(Write.between(operation.target, internal, staged, prev_ts, old, new))
+            size += len(staged) + len(data)
+            if size >= SCAN_PAGE_BYTES:
+                break
+        log_row = _write(connection, ts, log_row, writes)
+        rows += len(writes)
+        after = writes[-1].internal if writes else None
+    _require_rows(operation, operation.rows, rows)
+    return log_row
+
+
+def _index_infos(indexes: Iterable[IndexFields]) -> list[IndexInfo]:
+    return [IndexInfo(index_id, "", fields) for index_id, fields in indexes]
+
+
+def _fields(data: bytes) -> dict[str, Value]:
+    return cast("dict[str, Value]", decode_canonical(data))
+
+
+_EXECUTE: Mapping[type, Callable[[sqlite3.Connection, int, int, Any], int]] = {
+    WriteDocuments: _write_documents,
+    FillTablet: _write_documents,
+    StoreRequest: _store_request,
+    ExpireRequests: _expire_requests,
+    SetNumbers: _set_numbers,
+    BackfillIndex: _backfill_index,
+    DropIndexEntries: _drop_index_entries,
+    MoveTablet: _move_tablet,
+    UpgradeDocuments: _upgrade_documents,
+}

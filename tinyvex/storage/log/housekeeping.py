@@ -1,0 +1,137 @@
+"""
+Local housekeeping: changes of the file that are in no commit record.
+
+A file may do these on its own, whenever it likes, because they touch only what no readable timestamp sees:
+
+-   revisions and index entries that a later one at or below the floor has replaced;
+-   entries of indexes that no readable timestamp knows;
+-   everything in tablets that no table leads to, at any readable timestamp.
+
+How much of it a file has done is its own affair: two files that applied the same records answer every read in the same
+way at every timestamp that is readable in both, though one keeps more history than the other.
+Everything that a reader can see is an operation (`operations.py`).
+
+The one exception is the floor itself: raising it makes timestamps unreadable. It is stored, and durable, before anything
+below it is deleted, so a read below it is refused instead of answered in part.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import NamedTuple
+
+from tinyvex.storage.file import statements
+from tinyvex.storage.file.database_file import FIRST_INDEX_ID, set_global
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLETS_TABLET
+
+__all__ = ["Housekeeping", "KnownIndexes", "SweptRevisions"]
+
+
+class SweptRevisions(NamedTuple):
+    """
+    The result of one step along the log.
+
+    Attributes:
+        last_row: the last log row inspected; the step's start if there was nothing left to inspect.
+        deleted: revisions deleted.
+        dropped_index: whether the last trace of an index was deleted, so that its entries can be deleted too.
+    """
+
+    last_row: int
+    deleted: int
+    dropped_index: bool
+
+
+class KnownIndexes(NamedTuple):
+    """
+    The indexes that some readable timestamp knows, or that an import fills.
+
+    Attributes:
+        ids: as a JSON array.
+        next_id: indexes from this id on are younger than the list.
+    """
+
+    ids: str
+    next_id: int
+
+
+class Housekeeping:
+    """
+    The changes that housekeeping may make; used inside the writer's transaction.
+
+    Attributes:
+        snapshot: the newest state.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._connection = connection
+
+    def raise_floor(self, ts: int) -> None:
+        """Make timestamps below `ts` unreadable."""
+        set_global(self._connection, "floor_ts", ts)
+
+    def sweep_revisions(self, after: int, limit: int, floor: int) -> SweptRevisions:
+        """
+        Delete unreadable revisions among the next rows of the log.
+
+        A revision at or below the floor makes the one before it unreadable; a deletion makes itself unreadable too.
+
+        Args:
+            after: the last log row inspected before.
+            limit: rows to inspect.
+            floor: the lowest readable timestamp.
+        """
+        execute = self._connection.execute
+        rows = execute(statements.LOG_AFTER, (after, limit)).fetchall()
+        below = [log_row for log_row, ts in rows if ts <= floor]
+        if not below:
+            return SweptRevisions(after, 0, dropped_index=False)
+        span = after, below[-1]
+        dropped_index = execute(statements.DELETED_BETWEEN, (*span, INDEXES_TABLET)).fetchone() is not None
+        deleted = execute(statements.DELETE_REPLACED, span).rowcount
+        deleted += execute(statements.DELETE_DELETIONS, span).rowcount
+        set_global(self._connection, "swept_row", below[-1])
+        return SweptRevisions(below[-1], deleted, dropped_index)
+
+    def known_indexes(self) -> KnownIndexes:
+        """Return the indexes whose entries a walk with `sweep_entries` must keep."""
+        ids = [document["indexId"] for document in self.snapshot.all_revisions(INDEXES_TABLET)]
+        ids += [
+            index["id"] for document in self.snapshot.all_revisions(TABLETS_TABLET) for index in document["indexes"]
+        ]
+        return KnownIndexes(json.dumps(sorted(set(ids))), self.snapshot.globals()["next_index_id"])
+
+    def sweep_entries(
+        self, after: tuple[int, bytes], limit: int, floor: int, known: KnownIndexes
+    ) -> tuple[int, bytes] | None:
+        """
+        Delete unreadable index entries among the next ones, whole keys at a time.
+
+        Args:
+            after: the index and key with which the step before ended.
+            limit: about how many entries to inspect.
+            floor: the lowest readable timestamp.
+            known: as of the beginning of the walk.
+
+        Returns:
+            The index and key with which this step ended; None after the last.
+        """
+        end: tuple[int, bytes] | None = self._connection.execute(statements.ENTRY_AFTER, (*after, limit)).fetchone()
+        last = end if end is not None else self._connection.execute(statements.LAST_ENTRY).fetchone()
+        if last is not None:
+            self._connection.execute(
+                statements.DELETE_ENTRIES, (*after, *last, floor, FIRST_INDEX_ID, known.next_id, known.ids)
+            )
+        return end
+
+    def clear_tablet(self, tablet: int, limit: int) -> int:
+        """Delete revisions of a tablet that no readable timestamp leads to; return how many."""
+        return self._connection.execute(statements.CLEAR_TABLET_STEP, (tablet, limit)).rowcount
+
+    def clear_index(self, index_id: int, limit: int) -> int:
+        """Delete entries of an index that no readable timestamp knows; return how many."""
+        deleted = self._connection.execute(statements.CLEAR_CURRENT_STEP, (index_id, limit)).rowcount
+        return deleted + self._connection.execute(statements.CLEAR_ENTRIES_STEP, (index_id, limit)).rowcount

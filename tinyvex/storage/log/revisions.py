@@ -1,0 +1,56 @@
+"""Plain values that a snapshot returns: documents, revisions and pages of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["CountPage", "Revision", "ScanPage", "StoredDocument"]
+
+
+class StoredDocument(NamedTuple):
+    """
+    A document's newest revision at a snapshot, as stored.
+
+    Attributes:
+        key: in the index through which it was read; the internal id if it was read by id.
+        internal: the document's own 16 bytes of its id.
+        ts: the commit that wrote this revision.
+        json: canonical, including `_id` and `_creationTime`.
+    """
+
+    key: bytes
+    internal: bytes
+    ts: int
+    json: bytes
+
+
+class Revision(NamedTuple):
+    """
+    One entry of a document's history.
+
+    Attributes:
+        ts: the commit that wrote it.
+        prev_ts: of the revision that it replaced; None for the first.
+        json: None if the document was deleted.
+    """
+
+    ts: int
+    prev_ts: int | None
+    json: bytes | None
+
+
+class ScanPage(list[StoredDocument]):
+    """Documents in key order; `complete` if the range has no more."""
+
+    __slots__ = ("complete",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.complete = False
+
+
+class CountPage(NamedTuple):
+    """The number of keys in part of a range, and the last of them if the range has more."""
+
+    total: int
+    last_key: bytes | None
