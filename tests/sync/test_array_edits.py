@@ -33,15 +33,15 @@ def applied(old: str, new: str, steps: Steps) -> str:
     coming = iter([letter for letter in new if letter not in old])
     for step in steps:
         if isinstance(step, Remove):
-            del array[step.place]
+            del array[step.position]
         elif isinstance(step, Move):
             assert step.origin < len(array)
             letter = array.pop(step.origin)
-            assert step.place <= len(array)
-            array.insert(step.place, letter)
+            assert step.position <= len(array)
+            array.insert(step.position, letter)
         else:
-            assert step.place <= len(array)
-            array.insert(step.place, next(coming))
+            assert step.position <= len(array)
+            array.insert(step.position, next(coming))
     assert next(coming, None) is None, "all that came were added"
     return "".join(array)
 

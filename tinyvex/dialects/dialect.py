@@ -26,7 +26,7 @@ __all__ = ["Dialect", "Farewell", "Outlet"]
 
 
 class Farewell(NamedTuple):
-    """How a connection ends: the last message, if there is one, and the close frame."""
+    """The end of a connection: its last message and the close frame."""
 
     message: bytes
     close_code: int

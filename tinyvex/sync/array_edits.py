@@ -1,14 +1,12 @@
 """
-One array to another by removing, moving and adding elements, with the indices that each step sees. (pure)
+The edits that turn one array into another, each with the indices that apply when it is executed. (pure)
 
-JSON Patch applies its operations one after another, so an index means a place in the array as it is by then.
-The steps are made in this order:
+JSON Patch applies its operations one after another, so an index refers to the array as the operations before it left it.
+Elements that are neither removed, added nor moved stay in their relative order. The edits come in this order:
 
-1.  Removals, the last element first: none moves the place of another.
-2.  Elements that come or move, in the order of their places in the new array.
-    Before the place of each are the elements that stay, those already put there, and those that are still to move away.
-
-Elements that are neither removed, added nor moved stay, in the order they have.
+1.  Removals, from the last element to the first: none shifts the index of another.
+2.  Additions and moves, in the order of their indices in the new array. Before the index of each there are the elements
+    that stay, those already put there, and those that are still waiting to be moved away.
 """
 
 from __future__ import annotations
@@ -21,22 +19,22 @@ __all__ = ["Add", "Edit", "Move", "Remove", "edits", "longest_increasing"]
 
 
 class Remove(NamedTuple):
-    """Remove the element at `place`."""
+    """Remove the element at `position`."""
 
-    place: int
+    position: int
 
 
 class Move(NamedTuple):
-    """Take the element at `origin` out, then put it at `place`."""
+    """Remove the element at `origin`, then insert it at `position`."""
 
     origin: int
-    place: int
+    position: int
 
 
 class Add(NamedTuple):
-    """Put the next element that the new array has and the old has not at `place`."""
+    """Insert the next added element, in the order of the new array, at `position`."""
 
-    place: int
+    position: int
 
 
 Edit: TypeAlias = Remove | Move | Add
@@ -44,49 +42,49 @@ Edit: TypeAlias = Remove | Move | Add
 
 def edits(removed: Sequence[int], added: Sequence[int], moved: Sequence[tuple[int, int]]) -> Iterator[Edit]:
     """
-    The steps, in the order in which they are to be taken.
+    Yield the edits in the order in which they must be executed.
 
     Args:
-        removed: places in the old array.
-        added: places in the new array.
-        moved: for each element that does not stay: its places in both.
+        removed: indices in the old array.
+        added: indices in the new array.
+        moved: the old and the new index of each element that does not stay.
     """
-    for index in sorted(removed, reverse=True):
-        yield Remove(index)
+    for old in sorted(removed, reverse=True):
+        yield Remove(old)
     leaving = sorted([*removed, *[old for old, _ in moved]])
-    # How many of those that stay are before an element that still has to move, and where it was: in order.
+    # Elements still to be moved: the number of staying elements before each, and its old index; sorted.
     waiting = sorted([(old - bisect_left(leaving, old), old) for old, _ in moved])
     origin_of = {new: old for old, new in moved}
-    put: list[int] = []  # for each element put already: how many of those that stay are before it
-    for count, index in enumerate(sorted([*added, *origin_of])):
-        staying = index - count
-        old = origin_of.get(index)
-        if old is None:
-            yield Add(index + bisect_left(waiting, (staying, -1)))
+    put: list[int] = []  # the number of staying elements before each element that is in its new place
+    for count, new in enumerate(sorted([*added, *origin_of])):
+        staying = new - count
+        old_index = origin_of.get(new)
+        if old_index is None:
+            yield Add(new + bisect_left(waiting, (staying, -1)))
         else:
-            before = old - bisect_left(leaving, old)
-            place = bisect_left(waiting, (before, old))
-            del waiting[place]
-            origin = before + bisect_right(put, before) + place
-            target = index + bisect_left(waiting, (staying, -1))
+            before = old_index - bisect_left(leaving, old_index)
+            waiting_before = bisect_left(waiting, (before, old_index))
+            del waiting[waiting_before]
+            origin = before + bisect_right(put, before) + waiting_before
+            target = new + bisect_left(waiting, (staying, -1))
             if origin != target:
                 yield Move(origin, target)
         put.append(staying)
 
 
 def longest_increasing(numbers: Sequence[int]) -> list[int]:
-    """The places of a longest strictly increasing subsequence."""
-    tails: list[int] = []  # the least last number of an increasing run of each length
-    tail_places: list[int] = []
-    before: list[int] = []
-    for place, number in enumerate(numbers):
+    """Return the indices of a longest strictly increasing subsequence."""
+    tails: list[int] = []  # the least last number of the increasing runs of each length
+    tail_indices: list[int] = []
+    predecessors: list[int] = []
+    for index, number in enumerate(numbers):
         length = bisect_left(tails, number)
-        before.append(tail_places[length - 1] if length else -1)
+        predecessors.append(tail_indices[length - 1] if length else -1)
         tails[length : length + 1] = [number]
-        tail_places[length : length + 1] = [place]
-    found: list[int] = []
-    place = tail_places[-1] if tail_places else -1
-    while place >= 0:
-        found.append(place)
-        place = before[place]
-    return found[::-1]
+        tail_indices[length : length + 1] = [index]
+    indices: list[int] = []
+    index = tail_indices[-1] if tail_indices else -1
+    while index >= 0:
+        indices.append(index)
+        index = predecessors[index]
+    return indices[::-1]

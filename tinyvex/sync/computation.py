@@ -1,5 +1,5 @@
 """
-One execution of a live query's function, from its start to its result.
+Computations: the executions of a live query's function, each from its start to its result.
 
 `prepare` runs on the reader's thread, before the outcome returns to the loop: hashing a result and comparing two of
 them takes time that the loop must not spend. `LiveQueries` starts computations and handles their outcomes on the loop.
@@ -22,7 +22,7 @@ __all__ = ["Computation", "Recomputation", "Reconstruction", "SnapshotComputatio
 
 class Computation:
     """
-    What all computations have in common.
+    A computation of a live query; the base of the three kinds below.
 
     Attributes:
         live: the query.

@@ -1,4 +1,4 @@
-"""What the server counts; plain integers on the hot path, read by `/metrics` and by tests."""
+"""Counters of the server: plain integers on the hot path, read by `/metrics`, the dashboard and tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ __all__ = ["Counters"]
 
 @dataclass(slots=True)
 class Counters:
-    """Totals since the server started, except the gauges: connections, live queries and what they keep, running actions, waiting bytes."""
+    """
+    Totals since the server started.
+
+    The gauges are the exception: `connections`, `live_queries`, `kept_bytes`, `actions_running` and
+    `long_arguments_bytes`.
+    """
 
     connections: int = 0
     live_queries: int = 0
@@ -19,31 +24,31 @@ class Counters:
     bytes_sent: int = 0
     transitions_sent: int = 0
     kept_bytes: int = 0
-    """About how much memory live queries' results, their ranges and older versions take."""
+    """About how many bytes live queries use for results, cached ranges and older versions."""
     transitions_skipped: int = 0
-    """Times a slow client went past a state without being sent it."""
+    """Results that a slow client was not sent, because a newer one replaced them first."""
     recomputations: int = 0
     recomputations_unchanged: int = 0
-    """Recomputations whose hash was the old one, so nothing was sent."""
+    """Recomputations with the same hash as before; nothing was sent for them."""
     rows_read: int = 0
-    """Rows that live queries fetched from the database."""
+    """Rows that live queries read from the database."""
     rows_applied: int = 0
-    """Rows that live queries took from commits instead, because they had kept the range."""
+    """Rows that live queries took from commits instead, because the range was cached."""
     rows_decoded: int = 0
     """Rows that were decoded to be compared."""
     diffs: int = 0
-    """Comparisons of two versions of a result; each serves all who hold the older one."""
+    """Comparisons of two versions of a result; each serves all clients that hold the older one."""
     patches_sent: int = 0
     values_sent: int = 0
-    """Results sent whole."""
+    """Results sent as full values."""
     unchanged_sent: int = 0
-    """Results offered in `resume` that were still right."""
+    """Results offered in `resume` that were current."""
     results_found_again: int = 0
-    """Older results computed again so that a client that resumes is sent a patch."""
+    """Older results that were reconstructed, so that a resuming client is sent a patch."""
     results_evicted: int = 0
-    """Times a live query's kept state was given up because the memory was needed."""
+    """Evictions of a live query's cached state."""
     revisions_forgotten: int = 0
-    """Revisions deleted because the retention policy does not keep them."""
+    """Revisions deleted by the retention policy."""
     mutations: int = 0
     mutations_failed: int = 0
     mutations_replayed: int = 0
@@ -51,5 +56,5 @@ class Counters:
     actions: int = 0
     actions_running: int = 0
     long_arguments_bytes: int = 0
-    """Of calls that wait for an answer."""
+    """Long arguments of unanswered calls."""
     queries: int = 0

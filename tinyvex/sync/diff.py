@@ -1,15 +1,18 @@
 """
-What changed between two versions of a result, as JSON Patch (RFC 6902). (pure)
+The difference between two versions of a result, as JSON Patch (RFC 6902). (pure)
 
-Rows that nobody looked at are compared chunk by chunk: equal chunks are passed over, the rows of others are matched by id.
-A row that came is spliced from its stored JSON; only rows that were modified are decoded, and compared field by field.
-What a function made itself is decoded, with a hole `{"$rows": digest}` where its rows are, and compared as a tree:
-objects by key, arrays by `_id` where all their elements have one, else by equal elements.
-`$` wrappers are atomic.
+A result consists of literal JSON, which the function built, and of rows that it returned without inspecting them. The two
+kinds are compared in different ways:
+
+- *Rows* are compared by chunk. Chunks with the same digest are skipped; the rows of all others are matched by id. An added
+  row is spliced from its stored JSON. Only modified rows are decoded, and compared field by field.
+- *Literal JSON* is decoded into a tree, in which a hole `{"$rows": digest}` stands for each group of rows. Objects are
+  compared by key; arrays by `_id` if all their elements have one, otherwise by equal elements. `$` wrappers are atomic.
 
 The operations are `add`, `remove`, `replace` and `move`.
-A patch that would not be smaller than the new value is not made: the search ends as soon as that is sure,
-and also when it has looked at so much that to send the value is the better use of the time.
+
+Comparing stops early in two cases, and the full value is sent instead: as soon as the patch is certain not to be shorter
+than the new value, and after `steps_max` fields and elements, when sending the value costs less than looking further.
 """
 
 from __future__ import annotations
@@ -32,24 +35,24 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "diff"]
 
 _BYTES_PER_STEP = 64
-"""Of JSON that is encoded only to be measured."""
+"""JSON that is encoded only to measure it counts as one step for this many bytes."""
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
-_ROWS = "$rows"  # users' keys never begin with `$`
-_HOLE = re.compile(rb'\{"\$rows":"(\w+)"\}')  # in no string: there a quote has a backslash before it
+_ROWS = "$rows"  # no key of a user begins with `$`
+_HOLE = re.compile(rb'\{"\$rows":"(\w+)"\}')  # never inside a string, in which a quote follows a backslash
 
 Tree: TypeAlias = Any
-"""Decoded JSON, with holes for rows."""
+"""Decoded JSON with holes for rows."""
 
 
 class Difference(NamedTuple):
     """
-    What a comparison found, and what it took.
+    The outcome of a comparison and its cost.
 
     Attributes:
-        patch: a JSON array of operations; None where the whole value is not longer.
-        rows_opened: rows that were looked at.
+        patch: a JSON array of operations; None if it would not be shorter than the full value.
+        rows_opened: rows in chunks that differ.
         rows_decoded: rows that were decoded.
     """
 
@@ -60,17 +63,17 @@ class Difference(NamedTuple):
 
 def diff(old: Body, new: Body, *, steps_max: int = limits.DIFF_STEPS_MAX) -> Difference:
     """
-    The operations that make the new result of the old one.
+    Return the operations that turn the old result into the new one.
 
     Args:
-        old: what the client holds.
-        new: what it is to hold.
-        steps_max: how many fields and elements are looked at, before the search is given up.
+        old: the result that the client holds.
+        new: the result that it needs.
+        steps_max: fields and elements to compare before abandoning the patch.
     """
     comparison = _Comparison(old, new, steps_max)
     try:
         comparison.compare_bodies()
-    except (_TooLong, _TooMuch):
+    except (_PatchTooLong, _StepsExhausted):
         return Difference(None, comparison.rows_opened, comparison.rows_decoded)
     patch = b"[%b]" % b",".join(comparison.operations)
     return Difference(
@@ -78,16 +81,16 @@ def diff(old: Body, new: Body, *, steps_max: int = limits.DIFF_STEPS_MAX) -> Dif
     )  # fmt: skip
 
 
-class _TooLong(Exception):
+class _PatchTooLong(Exception):
     """The operations are as long as the value already."""
 
 
-class _TooMuch(Exception):
-    """The search has taken its time."""
+class _StepsExhausted(Exception):
+    """The comparison has taken `steps_max` steps."""
 
 
 class _Comparison:
-    """The operations found so far."""
+    """A comparison in progress, with the operations so far."""
 
     def __init__(self, old: Body, new: Body, steps_max: int) -> None:
         self._steps_left = steps_max
@@ -109,7 +112,7 @@ class _Comparison:
     def _spend(self, steps: int) -> None:
         self._steps_left -= steps
         if self._steps_left < 0:
-            raise _TooMuch
+            raise _StepsExhausted
 
     # Operations.
 
@@ -117,7 +120,7 @@ class _Comparison:
         self.operations.append(operation)
         self._size += len(operation) + 1
         if self._size >= self._new.size:
-            raise _TooLong
+            raise _PatchTooLong
 
     def _remove(self, path: str) -> None:
         self._add(b'{"op":"remove","path":%b}' % _encode(path))
@@ -131,23 +134,23 @@ class _Comparison:
     # Trees.
 
     def _tree(self, body: Body) -> Tree:
-        """The result decoded, with holes that are equal where the rows are."""
+        """Decode a result, with a hole for each group of rows; equal rows have equal holes."""
         pieces = []
         for piece in body.pieces:
             if isinstance(piece, bytes):
                 pieces.append(piece)
                 continue
-            name = piece.rows.digest.hex() + ("d" if piece.reverse else "a")
-            self._parts[name] = piece
-            pieces.append(b'{"%b":"%b"}' % (_ROWS.encode(), name.encode()))
+            hole = piece.rows.digest.hex() + ("d" if piece.reverse else "a")
+            self._parts[hole] = piece
+            pieces.append(b'{"%b":"%b"}' % (_ROWS.encode(), hole.encode()))
         return _decode(b"".join(pieces))
 
     def _text(self, tree: Tree) -> bytes:
-        """A part of the new result as JSON."""
+        """Encode a subtree of the new result, with its rows."""
         return _HOLE.sub(lambda hole: self._part(hole).json(), _encode(tree))
 
     def _text_size(self, tree: Tree) -> int:
-        """Bytes of its JSON, without a look at the rows."""
+        """Return the length of that JSON in bytes, without encoding rows."""
         text = _encode(tree)
         self._spend(len(text) // _BYTES_PER_STEP)
         return len(text) + sum([self._part(hole).size - len(hole[0]) for hole in _HOLE.finditer(text)])
@@ -173,14 +176,14 @@ class _Comparison:
         self._put(b"replace", path, self._text(new))
 
     def _unless_shorter(self, new: Tree, path: str, compare: Callable[[], None]) -> None:
-        """Compare parts; where it is shorter to replace the whole, do that instead."""
-        if not path:  # nothing is longer than an operation with the whole result in it
+        """Compare parts of a subtree; replace the whole subtree instead if that is shorter."""
+        if not path:  # an operation that replaces the whole result is longer than sending the value
             compare()
             return
         count, size = len(self.operations), self._size
         try:
             compare()
-        except _TooLong:  # which the whole need not be: what is beside it may be large
+        except _PatchTooLong:  # replacing this subtree may still be short enough, if its siblings are large
             pass
         else:
             if self._size - size <= len(_encode(path)) + self._text_size(new) + 34:
@@ -211,12 +214,12 @@ class _Comparison:
     def _compare_by_id(
         self, old: list[Tree], old_ids: dict[str, int], new: list[Tree], new_ids: dict[str, int], path: str
     ) -> None:
-        pairs = [(place, new_ids[name]) for name, place in old_ids.items() if name in new_ids]
+        pairs = [(index, new_ids[name]) for name, index in old_ids.items() if name in new_ids]
         staying = set(longest_increasing([target for _, target in pairs]))
         self._rearrange(
-            [place for name, place in old_ids.items() if name not in new_ids],
-            [place for name, place in new_ids.items() if name not in old_ids],
-            [pair for at, pair in enumerate(pairs) if at not in staying],
+            [index for name, index in old_ids.items() if name not in new_ids],
+            [index for name, index in new_ids.items() if name not in old_ids],
+            [pair for number, pair in enumerate(pairs) if number not in staying],
             path,
             lambda index: self._text(new[index]),
         )
@@ -224,34 +227,34 @@ class _Comparison:
             self._compare(old[origin], new[target], f"{path}/{target}")
 
     def _compare_by_content(self, old: list[Tree], new: list[Tree], path: str) -> None:
-        """Equal elements that occur once are anchors; what is between two of them is compared place by place."""
-        # From the last gap to the first: what happens in one moves nothing before it.
+        """Compare arrays between anchors, which are equal elements that occur once in each array."""
+        # From the last gap to the first: edits in one gap shift no index before it.
         for (start, stop), (new_start, new_stop) in reversed(_gaps(old, new)):
             both = min(stop - start, new_stop - new_start)
-            for place in range(stop - 1, start + both - 1, -1):
-                self._remove(f"{path}/{place}")
-            for place in range(both):
-                self._compare(old[start + place], new[new_start + place], f"{path}/{start + place}")
-            for place in range(both, new_stop - new_start):
-                self._put(b"add", f"{path}/{start + place}", self._text(new[new_start + place]))
+            for index in range(stop - 1, start + both - 1, -1):
+                self._remove(f"{path}/{index}")
+            for offset in range(both):
+                self._compare(old[start + offset], new[new_start + offset], f"{path}/{start + offset}")
+            for offset in range(both, new_stop - new_start):
+                self._put(b"add", f"{path}/{start + offset}", self._text(new[new_start + offset]))
 
     def _rearrange(
         self, removed: Sequence[int], added: Sequence[int], moved: Sequence[tuple[int, int]], path: str, value: Any
     ) -> None:
-        ordered = iter(sorted(added))  # `edits` adds in the order of the new array, at places that may differ by then
+        ordered = iter(sorted(added))  # `edits` adds in the order of the new array, but at other indices
         for edit in edits(removed, added, moved):
             if isinstance(edit, Remove):
-                self._remove(f"{path}/{edit.place}")
+                self._remove(f"{path}/{edit.position}")
             elif isinstance(edit, Move):
-                self._move(f"{path}/{edit.origin}", f"{path}/{edit.place}")
+                self._move(f"{path}/{edit.origin}", f"{path}/{edit.position}")
             else:
-                self._put(b"add", f"{path}/{edit.place}", value(next(ordered)))
+                self._put(b"add", f"{path}/{edit.position}", value(next(ordered)))
 
     # Rows.
 
     def _compare_parts(self, old: RowsPart, new: RowsPart, path: str) -> None:
         if (old.index_id, old.reverse) != (new.index_id, new.reverse):
-            # Read in another order: nothing is known of where the rows that stay are.
+            # The rows are in another order, so those that both versions contain cannot be matched cheaply.
             self._put(b"replace", path, new.json())
             return
         old_rows, new_rows = _opened(old.rows, new.rows), _opened(new.rows, old.rows)
@@ -260,8 +263,8 @@ class _Comparison:
         if old.reverse:
             old_rows, new_rows = _from_the_end(old_rows, len(old)), _from_the_end(new_rows, len(new))
         shared = old_rows.keys() & new_rows.keys()
-        removed = [place for name, (place, _) in old_rows.items() if name not in shared]
-        added = {place: row for name, (place, row) in new_rows.items() if name not in shared}
+        removed = [index for name, (index, _) in old_rows.items() if name not in shared]
+        added = {index: row for name, (index, row) in new_rows.items() if name not in shared}
         moved = _moved(
             [
                 (old_rows[name][0], new_rows[name][0])
@@ -273,50 +276,52 @@ class _Comparison:
         )
         self._rearrange(removed, list(added), moved, path, lambda index: added[index].json)
         for name in sorted(shared, key=lambda name: new_rows[name][0]):
-            place, row = new_rows[name]
+            index, row = new_rows[name]
             before = old_rows[name][1]
             if before.json != row.json:
-                self._compare_rows(before.json, row.json, f"{path}/{place}")
+                self._compare_rows(before.json, row.json, f"{path}/{index}")
 
     def _compare_rows(self, old: bytes, new: bytes, path: str) -> None:
-        """One row that was modified: its fields, or the whole where that is shorter."""
+        """Compare the fields of a modified row; replace the whole row if that is shorter."""
         self.rows_decoded += 2
         before, after = _decode(old), _decode(new)
         self._unless_shorter(msgspec.Raw(new), path, lambda: self._compare_objects(before, after, path))
 
 
 Opened: TypeAlias = "dict[bytes, tuple[int, StoredDocument]]"
-"""Rows by id, each with its place."""
+"""Rows by document key, each with its index."""
 
 
 def _opened(rows: ChunkedRows, others: ChunkedRows) -> Opened:
-    """The rows of the chunks that the other version does not have."""
-    known = {chunk.digest for chunk in others.chunks}
-    found: Opened = {}
+    """Return the rows of the chunks that the other version does not contain."""
+    shared = {chunk.digest for chunk in others.chunks}
+    opened: Opened = {}
     start = 0
     for chunk in rows.chunks:
-        if chunk.digest not in known:
-            for place, row in enumerate(chunk.rows, start):
-                found[row.internal] = (place, row)
+        if chunk.digest not in shared:
+            for index, row in enumerate(chunk.rows, start):
+                opened[row.internal] = (index, row)
         start += len(chunk.rows)
-    return found
+    return opened
 
 
 def _from_the_end(rows: Opened, count: int) -> Opened:
-    return {name: (count - 1 - place, row) for name, (place, row) in rows.items()}
+    return {name: (count - 1 - index, row) for name, (index, row) in rows.items()}
 
 
 def _moved(pairs: list[tuple[int, int]], removed: list[int], added: list[int]) -> list[tuple[int, int]]:
     """
-    Of the rows whose key is another now, those that are in another place among the rows.
+    Return the rows that must move.
 
-    All others have kept their keys, and so their order.
+    `pairs` are the old and new indices of the rows whose index key has changed; some of them may stay in place. Rows with
+    the same key stay in their relative order.
     """
     leaving = sorted([*removed, *[old for old, _ in pairs]])
     coming = sorted([*added, *[new for _, new in pairs]])
     pairs = sorted(pairs)
-    same_place = [(old, new) for old, new in pairs if old - bisect_left(leaving, old) == new - bisect_left(coming, new)]
-    staying = {same_place[at] for at in longest_increasing([new for _, new in same_place])}
+    # Between the same rows as before.
+    in_place = [(old, new) for old, new in pairs if old - bisect_left(leaving, old) == new - bisect_left(coming, new)]
+    staying = {in_place[number] for number in longest_increasing([new for _, new in in_place])}
     return [pair for pair in pairs if pair not in staying]
 
 
@@ -324,13 +329,12 @@ def _moved(pairs: list[tuple[int, int]], removed: list[int], added: list[int]) -
 
 
 def _same(old: Tree, new: Tree) -> bool:
-    """Whether both are the same JSON; to Python True is 1."""
+    """Return whether both are the same JSON; to Python, True equals 1."""
     if old != new:
         return False
-    kind = type(old)
-    if kind is dict or kind is list:
+    if type(old) is dict or type(old) is list:
         return _encode(old) == _encode(new)
-    return kind is type(new)
+    return type(old) is type(new)
 
 
 def _is_wrapper(tree: dict[str, Tree]) -> bool:
@@ -338,22 +342,22 @@ def _is_wrapper(tree: dict[str, Tree]) -> bool:
 
 
 def _ids(array: list[Tree]) -> dict[str, int] | None:
-    """The places of the elements by their `_id`; None unless all have one, and each another."""
-    places: dict[str, int] = {}
-    for place, element in enumerate(array):
+    """Return the indices of the elements by `_id`; None unless every element has a unique one."""
+    indices: dict[str, int] = {}
+    for index, element in enumerate(array):
         name = element.get("_id") if type(element) is dict else None
-        if type(name) is not str or name in places:
+        if type(name) is not str or name in indices:
             return None
-        places[name] = place
-    return places
+        indices[name] = index
+    return indices
 
 
 def _gaps(old: list[Tree], new: list[Tree]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """The ranges of both arrays that differ, between anchors: elements that occur once in each, in the same order."""
+    """Return the ranges of both arrays that differ, between anchors: elements that occur once in each, in the same order."""
     old_texts, new_texts = [_encode(element) for element in old], [_encode(element) for element in new]
-    new_places = _once(new_texts)
-    pairs = [(place, new_places[text]) for text, place in _once(old_texts).items() if text in new_places]
-    anchors = [pairs[at] for at in longest_increasing([target for _, target in pairs])]
+    new_indices = _unique(new_texts)
+    pairs = [(index, new_indices[text]) for text, index in _unique(old_texts).items() if text in new_indices]
+    anchors = [pairs[number] for number in longest_increasing([target for _, target in pairs])]
     gaps = []
     start = new_start = 0
     for anchor, new_anchor in [*anchors, (len(old), len(new))]:
@@ -368,14 +372,14 @@ def _gaps(old: list[Tree], new: list[Tree]) -> list[tuple[tuple[int, int], tuple
     return gaps
 
 
-def _once(texts: list[bytes]) -> dict[bytes, int]:
-    """The places of the elements that occur once, by their text, in order."""
-    places: dict[bytes, int] = {}
-    for place, text in enumerate(texts):
-        places[text] = -1 if text in places else place
-    return {text: place for text, place in places.items() if place >= 0}
+def _unique(texts: list[bytes]) -> dict[bytes, int]:
+    """Return the indices of the elements that occur once, by their text, in order."""
+    indices: dict[bytes, int] = {}
+    for index, text in enumerate(texts):
+        indices[text] = -1 if text in indices else index
+    return {text: index for text, index in indices.items() if index >= 0}
 
 
 def _below(path: str, key: str) -> str:
-    """A JSON pointer one step further (RFC 6901)."""
+    """Return the JSON Pointer (RFC 6901) of a child."""
     return f"{path}/{key.replace('~', '~0').replace('/', '~1')}"

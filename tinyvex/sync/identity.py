@@ -9,7 +9,7 @@ The identity of one connection: an administrator, a user with a token, or anonym
         └─────────── the token expires (version + 1) ────────┘
     refused: identity and version stay
 
-A token may take a while to check, if keys have to be fetched first. Commands received meanwhile are held back, in order:
+A token may take a while to check, if keys have to be fetched first. Commands received meanwhile are queued:
 they belong to the identity that the token will turn out to name.
 
 One race has to be resolved, when a client renews its token while the server expires the old one:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tinyvex.sync.transitions import SyncState
     from tinyvex.values.types import Value
 
-__all__ = ["CheckUserToken", "ConnectionIdentity", "Credentials", "HeldCommand", "UserIdentity"]
+__all__ = ["CheckUserToken", "ConnectionIdentity", "Credentials", "QueuedCommand", "UserIdentity"]
 
 
 class UserIdentity(NamedTuple):
@@ -52,7 +52,7 @@ class UserIdentity(NamedTuple):
 CheckUserToken: TypeAlias = Callable[[str, Callable[[UserIdentity | errors.TinyvexError], None]], None]
 """Check a token, then call back on the loop, immediately or later, with the identity or the reason for refusing it."""
 
-HeldCommand: TypeAlias = "tuple[Command, int]"
+QueuedCommand: TypeAlias = "tuple[Command, int]"
 """A command and the length of its message in bytes."""
 
 
@@ -74,12 +74,12 @@ class ConnectionIdentity:
         is_admin: whether the connection was opened with the admin token.
         peer: receives answers and reports.
         changed: called after every change of identity.
-        resume: called with the commands that were held back, once the token was checked.
+        resume: called with the queued commands once the token was checked.
 
     Attributes:
         claims: what functions see as `ctx.auth`.
         is_admin: whether internal functions may be called.
-        is_checking: whether a token is being checked, so that commands must be held back.
+        is_checking: whether a token is being checked, so that commands must be queued.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ConnectionIdentity:
         is_admin: bool,
         peer: Peer,
         changed: Callable[[], None],
-        resume: Callable[[list[HeldCommand]], None],
+        resume: Callable[[list[QueuedCommand]], None],
     ) -> None:
         self.claims: Identity = None
         self.is_admin = is_admin
@@ -102,8 +102,8 @@ class ConnectionIdentity:
         self._expires_us: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._version_before_expiry: int | None = None  # until the client continues from a later one
-        self._held: list[HeldCommand] = []
-        self._held_bytes = 0
+        self._queued: list[QueuedCommand] = []
+        self._queued_bytes = 0
         self._closed = False
 
     # Changes.
@@ -151,9 +151,9 @@ class ConnectionIdentity:
             self._refuse(command, outcome)
         else:
             self._accept(command, outcome.claims, expires_us=outcome.expires_us)
-        held, self._held, self._held_bytes = self._held, [], 0
-        if held:
-            self._resume(held)
+        queued, self._queued, self._queued_bytes = self._queued, [], 0
+        if queued:
+            self._resume(queued)
 
     def _accept(
         self, command: SetIdentity, claims: Identity, *, is_admin: bool = False, expires_us: int | None = None
@@ -186,14 +186,16 @@ class ConnectionIdentity:
 
     # While a token is checked.
 
-    def hold(self, command: Command, size: int) -> None:
-        """Hold a command back until the token was checked; above the bounds, end the connection."""
-        self._held_bytes += size
-        if len(self._held) >= limits.AUTH_HELD_MAX or self._held_bytes > limits.MESSAGE_BYTES_MAX:
-            error = errors.Overloaded(f"{len(self._held)} messages wait for a token to be checked, which is the limit")
+    def enqueue(self, command: Command, size: int) -> None:
+        """Queue a command until the token was checked; above the bounds, end the connection."""
+        self._queued_bytes += size
+        if len(self._queued) >= limits.AUTH_HELD_MAX or self._queued_bytes > limits.MESSAGE_BYTES_MAX:
+            error = errors.Overloaded(
+                f"{len(self._queued)} messages wait for a token to be checked, which is the limit"
+            )
             self._peer.emit(Fatal(error))
         else:
-            self._held.append((command, size))
+            self._queued.append((command, size))
 
     # Expiry.
 
@@ -225,7 +227,7 @@ class ConnectionIdentity:
         self._changed()
 
     def close(self) -> None:
-        """Release the timer and the commands held back."""
+        """Release the timer and the queued commands."""
         self._closed = True
-        self._held.clear()
+        self._queued.clear()
         self._cancel_timer()

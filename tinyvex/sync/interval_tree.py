@@ -1,17 +1,17 @@
 """
-Half-open ranges of keys: which of them contain a key? (pure)
+An interval tree of half-open key ranges: find the ranges that contain a key. (pure)
 
-A B-tree sorted by low end, in which every entry knows the largest upper end in it.
-A node is opened only when it may hold a range that contains the key,
-so the cost follows the ranges found, times the tree's few levels, and not the ranges kept::
+A B-tree sorted by lower end, in which every entry also stores the largest upper end below it. A search visits a node only
+if the node may contain a hit, so its cost depends on the number of hits, times the few levels of the tree, and not on the
+number of ranges::
 
-    lows   [a,c)    [f,g)          what each child begins with
-    highs   z        l             the largest upper end in each
+    lows   [a,c)    [f,g)          the first range of each child
+    highs   z        l             the largest upper end in each child
             │        └── [f,g) [g,l) [h,k)
             └── [a,c) [a,d) [b,z)
 
-Nodes split when they are full and go when they are empty; they are never merged,
-for the ranges of live queries come back as fast as they go.
+A full node is split and an empty one is removed. Nodes are never merged, because a live query that is recomputed adds
+about the ranges that it removed before.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from itertools import accumulate, compress
 __all__ = ["IntervalTree", "Range"]
 
 Range = tuple[bytes, bytes]
-"""From the first key up to before the second."""
+"""From the first key to just before the second."""
 
 RANGES_MAX = 24
-"""In a leaf: about half of them are compared. Both measured with `bench invalidate`, 16 to 256."""
+"""In a leaf; a search compares about half of them. Both bounds measured with `bench invalidate`, from 16 to 256."""
 CHILDREN_MAX = 64
-"""Of an inner node: most are skipped by bisection."""
+"""In an inner node; bisection skips most of them."""
 
 
 class IntervalTree:
@@ -35,7 +35,7 @@ class IntervalTree:
     A set of ranges.
 
     Attributes:
-        probes: how many nodes `containing` has opened.
+        probes: the number of nodes that `containing` has visited.
     """
 
     def __init__(self) -> None:
@@ -43,60 +43,60 @@ class IntervalTree:
         self._root = _Node([], [], [])
         self._levels = 1
 
-    def add(self, pair: Range) -> None:
-        """Put in a range that is not in it."""
-        right = self._root.add(pair)
+    def add(self, key_range: Range) -> None:
+        """Add a range that is not in the set."""
+        right = self._root.add(key_range)
         if right is not None:
             halves = [self._root, right]
             self._root = _Node([half.lows[0] for half in halves], [max(half.highs) for half in halves], halves)
             self._levels += 1
 
-    def remove(self, pair: Range) -> None:
-        """Take out a range that is in it."""
-        self._root.remove(pair)
+    def remove(self, key_range: Range) -> None:
+        """Remove a range that is in the set."""
+        self._root.remove(key_range)
         while len(self._root.children) == 1:
             self._root = self._root.children[0]
             self._levels -= 1
 
     def containing(self, key: bytes) -> list[Range]:
-        """The ranges that contain `key`, in order."""
-        # A one-tuple sorts before every range that begins with the same bytes: this is after all that begin at `key`.
+        """Return the ranges that contain `key`, in order."""
+        # A one-tuple sorts before every range with the same lower end, so this sorts after all ranges that start at `key`.
         after = (key + b"\0",)
-        # Bisection, comparison and choice run in C; of what is compared, each costs a cache miss.
+        # Bisection, comparison and selection run in C; every comparison costs a cache miss.
         ends_later = key.__lt__
         nodes = [self._root]
-        opened = 1
+        visited = 1
         for _ in range(self._levels - 1):
             below: list[_Node] = []
             for node in nodes:
                 begin, end = bisect_right(node.reach or node.compute_reach(), key), bisect_left(node.lows, after)
                 below += compress(node.children[begin:end], map(ends_later, node.highs[begin:end]))
             nodes = below
-            opened += len(nodes)
-        self.probes += opened
-        found: list[Range] = []
+            visited += len(nodes)
+        self.probes += visited
+        hits: list[Range] = []
         for node in nodes:
-            found += compress(node.lows[: bisect_left(node.lows, after)], map(ends_later, node.highs))
-        return found
+            hits += compress(node.lows[: bisect_left(node.lows, after)], map(ends_later, node.highs))
+        return hits
 
     def validate(self) -> list[Range]:
-        """Assert the structure's invariants; the ranges, in order."""
+        """Assert the invariants; return the ranges, in order."""
         pairs = self._root.validate(self._levels)
-        assert pairs == sorted(set(pairs)), "ranges are in order, and each is there once"
-        assert len(self._root.children) != 1, "no level without need"
+        assert pairs == sorted(set(pairs)), "ranges are sorted and unique"
+        assert len(self._root.children) != 1, "the root has several children or none"
         return pairs
 
 
 class _Node:
     """
-    A run of ranges, or of children that hold them.
+    A leaf with ranges, or an inner node with children.
 
     Attributes:
-        lows: the ranges; of an inner node the first range of each child.
-        highs: the upper end of each; of an inner node the largest in each child.
+        lows: the ranges; in an inner node, the first range of each child.
+        highs: the upper end of each range; in an inner node, the largest upper end in each child.
         children: empty in a leaf.
-        reach: of an inner node the largest of `highs` up to each child, so it is sorted;
-            empty after a change, until somebody looks.
+        reach: in an inner node, the running maximum of `highs`, which is sorted; empty after a change, until a search
+            needs it.
     """
 
     __slots__ = ("children", "highs", "lows", "reach")
@@ -108,28 +108,28 @@ class _Node:
         self.reach: list[bytes] = []
 
     def compute_reach(self) -> list[bytes]:
-        """Make `reach` anew."""
+        """Recompute `reach`."""
         self.reach = list(accumulate(self.highs, max))
         return self.reach
 
-    def add(self, pair: Range) -> _Node | None:
-        """Put in a range; returns the right half when this was too much."""
+    def add(self, key_range: Range) -> _Node | None:
+        """Add a range; return the new right half if the node was split, else None."""
         if not self.children:
-            at = bisect_left(self.lows, pair)
-            self.lows.insert(at, pair)
-            self.highs.insert(at, pair[1])
+            position = bisect_left(self.lows, key_range)
+            self.lows.insert(position, key_range)
+            self.highs.insert(position, key_range[1])
             return self._split() if len(self.lows) > RANGES_MAX else None
-        at = max(bisect_right(self.lows, pair) - 1, 0)
-        child = self.children[at]
-        right = child.add(pair)
-        self.lows[at] = child.lows[0]
+        position = max(bisect_right(self.lows, key_range) - 1, 0)
+        child = self.children[position]
+        right = child.add(key_range)
+        self.lows[position] = child.lows[0]
         if right is not None:
-            self.children.insert(at + 1, right)
-            self.lows.insert(at + 1, right.lows[0])
-            self.highs[at : at + 1] = max(child.highs), max(right.highs)
+            self.children.insert(position + 1, right)
+            self.lows.insert(position + 1, right.lows[0])
+            self.highs[position : position + 1] = max(child.highs), max(right.highs)
             self.reach = []
-        elif pair[1] > self.highs[at]:
-            self.highs[at] = pair[1]
+        elif key_range[1] > self.highs[position]:
+            self.highs[position] = key_range[1]
             self.reach = []
         return self._split() if len(self.children) > CHILDREN_MAX else None
 
@@ -139,27 +139,27 @@ class _Node:
         del self.lows[half:], self.highs[half:], self.children[half:], self.reach[:]
         return right
 
-    def remove(self, pair: Range) -> None:
-        """Take out a range."""
+    def remove(self, key_range: Range) -> None:
+        """Remove a range."""
         if not self.children:
-            at = bisect_left(self.lows, pair)
-            assert self.lows[at] == pair, "the range is in the tree"
-            del self.lows[at], self.highs[at]
+            position = bisect_left(self.lows, key_range)
+            assert self.lows[position] == key_range, "the range is in the tree"
+            del self.lows[position], self.highs[position]
             return
-        at = bisect_right(self.lows, pair) - 1
-        child = self.children[at]
-        child.remove(pair)
+        position = bisect_right(self.lows, key_range) - 1
+        child = self.children[position]
+        child.remove(key_range)
         if not child.lows:
-            del self.lows[at], self.highs[at], self.children[at]
+            del self.lows[position], self.highs[position], self.children[position]
             self.reach = []
             return
-        self.lows[at] = child.lows[0]
-        if self.highs[at] == pair[1]:
-            self.highs[at] = max(child.highs)
+        self.lows[position] = child.lows[0]
+        if self.highs[position] == key_range[1]:
+            self.highs[position] = max(child.highs)
             self.reach = []
 
     def validate(self, levels: int) -> list[Range]:
-        """Assert what holds of a node this many levels above the bottom; its ranges, in order."""
+        """Assert the invariants of a node on this level, 1 being the leaves; return its ranges, in order."""
         assert len(self.lows) == len(self.highs)
         if not self.children:
             assert levels == 1, "all leaves are on one level"

@@ -56,7 +56,7 @@ class LiveQueries:
         self.executor = executor
         self.counters = counters
         self._live: dict[LiveQueryKey, LiveQuery] = {}
-        self._split_paths: set[str] = set()  # functions of which an execution has read the identity
+        self._split_paths: set[str] = set()  # functions that were seen reading the identity
         self._index: ReadSetIndex[LiveQuery] = ReadSetIndex()
         self._volatile: dict[LiveQuery, None] = {}
         self.published = executor.store.last_ts
@@ -190,7 +190,7 @@ class LiveQueries:
         Args:
             live: the query.
             client_hash: the hash offered.
-            ts: a time at which the client says that it was right.
+            ts: a time at which it was right, according to the client.
             subscriber: called when the reconstruction has finished, whatever its result.
 
         Returns:

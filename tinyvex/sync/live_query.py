@@ -1,5 +1,5 @@
 """
-One live query: its newest result, the older versions that clients hold, and results as of older snapshots.
+A live query: its newest result, the older versions that clients hold, and results as of older snapshots.
 
 A live query is shared by all subscriptions to the same function with the same arguments (`LiveQueryKey`).
 """
@@ -27,7 +27,7 @@ class LiveQueryKey(NamedTuple):
     args: bytes
     """Canonical arguments."""
     admin: bool
-    """Whether internal functions may be called."""
+    """Set if internal functions may be called."""
     identity: bytes | None
     """The identity, if an execution of this function has read it; see `LiveQueries`."""
 
@@ -63,7 +63,7 @@ class SnapshotResult:
 
 class LiveQuery:
     """
-    One query with subscribers.
+    A query with subscribers.
 
     Attributes:
         key: decides which subscriptions share it.
@@ -73,7 +73,7 @@ class LiveQuery:
         cached_ranges: the ranges that the newest result read, for the next computation; None if they were evicted.
         versions: the newest version, those that subscribers hold, and those reconstructed for `resume`; by hash.
         generation: the number of finished computations of the newest state.
-        unchanged: the number of those that gave the same hash as before.
+        unchanged: the number of those with the same hash as before.
         seconds: the duration of the last one, including the wait for a reader.
         computing: whether one is running; at most one is.
         snapshots: results as of older snapshots, by `ts`, while a subscriber waits for them.
@@ -119,13 +119,13 @@ class LiveQuery:
 
     def hold(self, version: Version) -> Version:
         """Record that a version was sent to a subscription; return the one to `release` later."""
-        held = self.versions.get(version.hash)
-        if held is None:
+        existing = self.versions.get(version.hash)
+        if existing is None:
             # A separate object: a snapshot's result retains its body for the subscribers that still wait for it.
-            held = self.versions[version.hash] = Version(version.hash, None)
-        held.body = held.body or version.body
-        held.holders += 1
-        return held
+            existing = self.versions[version.hash] = Version(version.hash, None)
+        existing.body = existing.body or version.body
+        existing.holders += 1
+        return existing
 
     def release(self, version: Version) -> None:
         """Record that a subscription no longer holds this version."""

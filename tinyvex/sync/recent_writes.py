@@ -30,7 +30,7 @@ class RecentWrites:
 
     def __init__(self, since: int) -> None:
         self.since = since
-        self._writes: dict[int, tuple[list[int], list[bytes]]] = {}  # by index: timestamps, and the keys beside them
+        self._writes: dict[int, tuple[list[int], list[bytes]]] = {}  # by index: timestamps and keys, in parallel
         self._count = 0
 
     def __len__(self) -> int:

@@ -30,7 +30,7 @@ __all__ = ["Result", "Version"]
 
 class Version:
     """
-    One value of a live query.
+    A value of a live query.
 
     Attributes:
         hash: the token that clients store and send back in `resume`.

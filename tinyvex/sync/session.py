@@ -1,5 +1,5 @@
 """
-One connection's session: commands in, events out.
+The session of a connection: commands in, events out.
 
 The session executes what `SyncState.plan` decides. Everything here runs in callbacks on the loop and never waits, so a
 turn is atomic: commands first, then finished calls, then the steps of the plan. Invalidation only marks a query as dirty
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
     from tinyvex.sync.counters import Counters
     from tinyvex.sync.events import Peer
-    from tinyvex.sync.identity import Credentials, HeldCommand
+    from tinyvex.sync.identity import Credentials, QueuedCommand
     from tinyvex.sync.live_queries import LiveQueries
     from tinyvex.sync.live_query import LiveQuery
 
@@ -85,7 +85,7 @@ class Session:
             is_admin=is_admin,
             peer=peer,
             changed=self._identity_changed,
-            resume=self._receive_held,
+            resume=self._receive_queued,
         )
         self._peer = peer
         self._live = live
@@ -107,7 +107,7 @@ class Session:
             size: the length of its message in bytes.
         """
         if self.identity.is_checking:
-            self.identity.hold(command, size)
+            self.identity.enqueue(command, size)
             return
         self.identity.expire_if_due()  # the timer may be late, and this command must not run under an expired token
         try:
@@ -129,8 +129,8 @@ class Session:
             if error.fatal:
                 self._peer.emit(Fatal(error))
 
-    def _receive_held(self, held: Sequence[HeldCommand]) -> None:
-        for command, size in held:
+    def _receive_queued(self, queued: Sequence[QueuedCommand]) -> None:
+        for command, size in queued:
             if not self._closed:
                 self.receive(command, size)
 

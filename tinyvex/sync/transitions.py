@@ -1,5 +1,5 @@
 """
-When a transition is sent, and what it says of each query. (pure)
+The decisions about transitions: when one is sent, and what it contains for each query. (pure)
 
 `SyncState` holds the state of one connection. The session (`sync.session`) executes its decisions; no other file decides.
 
@@ -69,14 +69,14 @@ __all__ = ["WAIT", "ComputeAt", "Plan", "Reconstruct", "Refresh", "Send", "SyncS
 
 @dataclass(slots=True, eq=False)
 class SyncedQuery:
-    """One query of the query set."""
+    """A query of the query set."""
 
     query_id: int
     live: LiveQuery
     client_hash: str | None = None
     """The hash of the result that the client holds; None until one was sent or offered in `resume`."""
     is_sent: bool = False
-    """Whether a transition of this connection contained the query: one must, even if the offered hash is right."""
+    """Set when a transition of this connection contained the query: one must, even if the offered hash is right."""
     version: Version | None = None
     """The version that the client holds, from the first transition with the query on."""
     resume_ts: int | None = None
@@ -84,7 +84,7 @@ class SyncedQuery:
     snapshot_ts: int | None = None
     """The older snapshot that was requested from the live query in this round (step 4)."""
     is_reconstructing: bool = False
-    """Whether the reconstruction of the offered result was requested."""
+    """Set when the reconstruction of the offered result was requested."""
     refreshed_from: int | None = None
     """The live query's generation when this round requested a refresh (step 1); None if it did not."""
 
@@ -164,7 +164,7 @@ class SyncState:
     """The query set, the versions, and the changes that are still to be sent."""
 
     takes_patches: bool = False
-    """Whether the client applies patches."""
+    """Set if the client applies patches."""
     counters: Counters = field(default_factory=Counters)
     sent: SyncVersion = SyncVersion(query_set=0, identity=0, ts=0)
     """The client's version once it has read everything sent; grows with every transition."""
