@@ -55,7 +55,6 @@ UNREVISED: set[str] = {
     "tinyvex/storage/log",
     "tinyvex/storage/maintenance",
     "tinyvex/storage/schema",
-    "tinyvex/sync",
 }
 """Folders whose texts do not follow these rules yet. Entries may only be removed."""
 
