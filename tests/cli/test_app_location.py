@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tinyvex.cli.app_location import Place, find_data, find_place
+from tinyvex.cli.app_location import AppLocation, find_app, find_data_folder
 from tinyvex.errors import AppNotFound
 
 
@@ -20,12 +20,12 @@ def project(tmp_path: Path) -> Path:
 
 def test_the_argument_comes_first(project: Path) -> None:
     """An app that is named is taken, whatever pyproject.toml says."""
-    assert find_place(Path("other.py"), None, start=project).app == project / "other.py"
+    assert find_app(Path("other.py"), None, start=project).app == project / "other.py"
 
 
 def test_the_project_file_names_the_app(project: Path) -> None:
     """Without an argument, `[tool.tinyvex] app` decides."""
-    assert find_place(None, None, start=project).app == project / "chat.py"
+    assert find_app(None, None, start=project).app == project / "chat.py"
 
 
 def test_the_project_file_is_found_from_below(project: Path) -> None:
@@ -33,61 +33,61 @@ def test_the_project_file_is_found_from_below(project: Path) -> None:
     below = project / "a" / "b"
     below.mkdir(parents=True)
     (below / "pyproject.toml").write_text("[project]\nname = 'x'\n")
-    assert find_place(None, None, start=below).app == project / "chat.py"
+    assert find_app(None, None, start=below).app == project / "chat.py"
 
 
 def test_a_project_folder_stands_for_its_app(project: Path) -> None:
     """Naming a folder whose pyproject.toml names an app means that app."""
-    assert find_place(Path(project.name), None, start=project.parent).app == project / "chat.py"
+    assert find_app(Path(project.name), None, start=project.parent).app == project / "chat.py"
 
 
 def test_a_package_folder_is_an_app(tmp_path: Path) -> None:
     """A folder without such an entry is the app itself, and its data lies beside it."""
     (tmp_path / "chat").mkdir()
-    assert find_place(Path("chat"), None, start=tmp_path) == Place(tmp_path / "chat", tmp_path / ".tinyvex")
+    assert find_app(Path("chat"), None, start=tmp_path) == AppLocation(tmp_path / "chat", tmp_path / ".tinyvex")
 
 
 def test_the_one_served_last_comes_last(tmp_path: Path) -> None:
     """Without argument and project file, the data folder remembers its app."""
     (tmp_path / "chat.py").touch()
-    Place(tmp_path / "chat.py", tmp_path / ".tinyvex").remember()
-    assert find_place(None, None, start=tmp_path).app == tmp_path / "chat.py"
+    AppLocation(tmp_path / "chat.py", tmp_path / ".tinyvex").save()
+    assert find_app(None, None, start=tmp_path).app == tmp_path / "chat.py"
 
 
 def test_a_named_data_folder_remembers_its_own_app(tmp_path: Path) -> None:
     """With `--data` and nothing else, the app is the one served from that folder."""
     (tmp_path / "chat.py").touch()
-    Place(tmp_path / "chat.py", tmp_path / "elsewhere").remember()
-    assert find_place(None, Path("elsewhere"), start=tmp_path).app == tmp_path / "chat.py"
+    AppLocation(tmp_path / "chat.py", tmp_path / "elsewhere").save()
+    assert find_app(None, Path("elsewhere"), start=tmp_path).app == tmp_path / "chat.py"
 
 
 def test_data_lies_beside_the_app(project: Path) -> None:
     """The default data folder is `.tinyvex` next to the app."""
-    assert find_place(None, None, start=project).data == project / ".tinyvex"
+    assert find_app(None, None, start=project).data == project / ".tinyvex"
 
 
 def test_data_can_be_elsewhere(project: Path) -> None:
     """`--data` is relative to the working directory."""
-    assert find_place(None, Path("d"), start=project).data == project / "d"
+    assert find_app(None, Path("d"), start=project).data == project / "d"
 
 
 def test_no_app_is_an_error(tmp_path: Path) -> None:
     """Nothing named and nothing found: the error says how to name one."""
     with pytest.raises(AppNotFound, match="pyproject"):
-        find_place(None, None, start=tmp_path)
+        find_app(None, None, start=tmp_path)
 
 
 def test_a_missing_app_is_an_error(tmp_path: Path) -> None:
     """A named file that does not exist is told with its path."""
     with pytest.raises(AppNotFound, match=r"nothing\.py"):
-        find_place(Path("nothing.py"), None, start=tmp_path)
+        find_app(Path("nothing.py"), None, start=tmp_path)
 
 
 def test_a_broken_project_file_is_an_error(tmp_path: Path) -> None:
     """A pyproject.toml that does not parse is named."""
     (tmp_path / "pyproject.toml").write_text("[tool")
     with pytest.raises(click.UsageError, match=r"pyproject\.toml"):
-        find_place(None, None, start=tmp_path)
+        find_app(None, None, start=tmp_path)
 
 
 def test_data_is_found_without_an_app(tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_data_is_found_without_an_app(tmp_path: Path) -> None:
     (tmp_path / ".tinyvex").mkdir()
     below = tmp_path / "a"
     below.mkdir()
-    assert find_data(None, start=below) == tmp_path / ".tinyvex"
+    assert find_data_folder(None, start=below) == tmp_path / ".tinyvex"
 
 
 def test_an_unwritable_data_folder_is_not_remembered(tmp_path: Path) -> None:
     """Being unable to note the app is no reason to fail."""
     (tmp_path / "file").touch()
-    Place(tmp_path / "chat.py", tmp_path / "file" / "data").remember()
+    AppLocation(tmp_path / "chat.py", tmp_path / "file" / "data").save()

@@ -13,7 +13,7 @@ import pytest
 import tinyvex as tv
 from tests.support.process import ENVIRONMENT, START_SECONDS, ServerProcess
 from tests.support.tokens import ISSUER, SECRET, claims, signed
-from tinyvex.cli.options import auth_from
+from tinyvex.cli.serve_options import auth_from
 from tinyvex.errors import StartError
 from tinyvex.runtime import Runtime
 from tinyvex.server.options import AuthOptions

@@ -252,7 +252,7 @@ def test_a_dry_run_restores_nothing(folder: Path, tmp_path: Path, capsys: pytest
     capsys.readouterr()
     assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--dry-run"]) == 0
     told = capsys.readouterr().err
-    assert "its database will be set aside" in told
+    assert "the current database will be renamed" in told
     assert "nothing was changed" in told
     assert (folder / "data.sqlite3").read_bytes() == before
     (tmp_path / "copy").write_bytes(b"no database")
@@ -265,7 +265,7 @@ def test_a_dry_run_compacts_nothing(folder: Path, capsys: pytest.CaptureFixture[
     assert run(["compact", "--data", str(folder), "--dry-run"]) == 0
     with ServerProcess(APP, folder):
         assert run(["compact", "--data", str(folder), "--dry-run"]) == 0
-    assert capsys.readouterr().err.count("0 revisions would be forgotten") == 2
+    assert capsys.readouterr().err.count("0 revisions would be purged") == 2
     assert (folder / "data.sqlite3").read_bytes() == before
 
 

@@ -86,7 +86,7 @@ def test_a_network_that_does_not_multicast_is_said(
 
     monkeypatch.setattr(mdns, "browse", refuse)
     assert run(["browse"]) == 10
-    assert capsys.readouterr().err == "tinyvex: multicast DNS does not work here: No such device (StartError)\n"
+    assert capsys.readouterr().err == "tinyvex: multicast DNS is not available here: No such device (StartError)\n"
 
 
 def test_without_the_library_the_extra_is_named(

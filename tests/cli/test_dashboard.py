@@ -15,7 +15,7 @@ import pytest
 from tests.support.certificates import Certificates
 from tests.support.dashboard import APP, get
 from tests.support.process import ServerProcess
-from tinyvex.cli.dashboard import PAGE
+from tinyvex.cli.dashboard import REDIRECT_FILE
 from tinyvex.cli.main import run
 from tinyvex.errors import ConnectionLost, ServerUntrusted
 from tinyvex.server.services import discovery
@@ -63,7 +63,7 @@ def test_the_link_is_printed_and_opened(
     out, err = capsys.readouterr()
     assert re.fullmatch(rf"http://127\.0\.0\.1:{server.ready['port']}/_dashboard#code=[\w-]{{20,}}\n", out)
     assert leads_to(opened) == out.strip()
-    assert err == "good once, for 60 seconds\n"
+    assert err == "valid once, for 60 seconds\n"
 
 
 def test_no_program_is_started_with_the_code(
@@ -125,7 +125,7 @@ def test_a_machine_without_a_browser_is_told(
     out, err = capsys.readouterr()
     assert "#code=" in out
     assert "open the link yourself" in err
-    assert not (Path(data_of(server)) / PAGE).exists()
+    assert not (Path(data_of(server)) / REDIRECT_FILE).exists()
 
 
 def test_each_link_has_a_code_of_its_own(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.process import ServerProcess
 from tinyvex.cli.main import run
 from tinyvex.cli.output import time_text
-from tinyvex.cli.session import _Local, _Remote
+from tinyvex.cli.session import _LocalSession, _RemoteSession
 from tinyvex.errors import InvalidResult
 from tinyvex.runtime import Runtime
 from tinyvex.storage.maintenance import table_statistics
@@ -184,14 +184,14 @@ def test_large_documents_come_in_smaller_pages(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a page is too large to be a result, a shorter one is asked for."""
-    ask = _Local.query
+    ask = _LocalSession.query
 
-    async def refuse_long(session: _Local, path: str, arguments: Mapping[str, Any], **at: Any) -> bytes:
+    async def refuse_long(session: _LocalSession, path: str, arguments: Mapping[str, Any], **at: Any) -> bytes:
         if arguments.get("size", 0) > 20:
             raise InvalidResult("too large")
         return await ask(session, path, arguments, **at)
 
-    monkeypatch.setattr(_Local, "query", refuse_long)
+    monkeypatch.setattr(_LocalSession, "query", refuse_long)
     capsys.readouterr()
     assert run(["data", "books", "--format", "jsonl", "--limit", "0", "--data", str(folder)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == BOOKS
@@ -280,7 +280,7 @@ def test_below_the_floor_the_error_says_what_can_be_read(
         connection.execute("UPDATE globals SET json_value = ? WHERE key = 'floor_ts'", (between + 1,))
     connection.close()
     assert run(["data", "notes", "--data", str(tmp_path), "--at", str(between)]) == 3
-    assert f"states can be read from {time_text(between + 1)} on" in capsys.readouterr().err
+    assert f"history begins at {time_text(between + 1)}" in capsys.readouterr().err
 
 
 def test_a_whole_number_finds_what_the_documents_have(
@@ -319,7 +319,7 @@ def test_there_was_nothing_before_all_time(fail: Callable[..., tuple[int, str]],
     """Also where there is no date for it."""
     code, shown = fail("books", "--at", at)
     assert code == 3
-    assert "older than what is kept" in shown
+    assert "no longer retained" in shown
 
 
 @pytest.mark.parametrize("text", ["yesterday", "10", "10 parsecs ago", "2026-13-01", "9" * 17, "9" * 5000])
@@ -335,9 +335,9 @@ def test_all_pages_are_of_one_moment(
 ) -> None:
     """A document that comes while pages are read is on none of them."""
     options = ["--data", str(tmp_path)]
-    ask = _Remote.query
+    ask = _RemoteSession.query
 
-    async def write_after(session: _Remote, path: str, arguments: Mapping[str, Any], **at: Any) -> bytes:
+    async def write_after(session: _RemoteSession, path: str, arguments: Mapping[str, Any], **at: Any) -> bytes:
         page = await ask(session, path, arguments, **at)
         await session._client.mutation("shelf:add", {"title": "Between"})
         return page
@@ -345,7 +345,7 @@ def test_all_pages_are_of_one_moment(
     with ServerProcess(APP, tmp_path):
         assert run(["run", "shelf:add_many", '{"count": 5}', *options]) == 0
         capsys.readouterr()
-        monkeypatch.setattr(_Remote, "query", write_after)
+        monkeypatch.setattr(_RemoteSession, "query", write_after)
         monkeypatch.setattr("tinyvex.cli.data.SCAN_PAGE_ROWS", 2)
         assert run(["data", "books", "--limit", "0", "--format", "jsonl", "--order", "asc", *options]) == 0
         assert titles(capsys.readouterr().out) == [f"Volume {number:04}" for number in range(5)]

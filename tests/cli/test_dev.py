@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import ENVIRONMENT, START_SECONDS
-from tinyvex.cli.app_location import Place
+from tinyvex.cli.app_location import AppLocation
 from tinyvex.cli.dev import greeting
 from tinyvex.client.blocking import BlockingClient, connect_blocking
 
@@ -116,7 +116,7 @@ def test_the_greeting_says_what_to_do_next(tmp_path: Path) -> None:
     """App, data and URL are shown, and the client next to the app as the first thing to try."""
     (tmp_path / "client.py").touch()
     app = tmp_path / "app.py"
-    shown = greeting(Place(app, tmp_path / ".tinyvex"), "ws://127.0.0.1:4800", tmp_path)
+    shown = greeting(AppLocation(app, tmp_path / ".tinyvex"), "ws://127.0.0.1:4800", tmp_path)
     assert "client.py" in shown
     assert "ws://127.0.0.1:4800" in shown
     assert "app.py" in shown

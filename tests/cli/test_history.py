@@ -102,7 +102,7 @@ def test_the_table_may_be_named(notebook: Notebook) -> None:
     assert notebook.history("notes", note) == notebook.history(note)
     code, shown = notebook.fail("history", "books", note)
     assert code == 3
-    assert "'notes'" in shown
+    assert "`notes`" in shown
 
 
 def test_what_is_no_id_is_an_error(notebook: Notebook) -> None:
@@ -117,7 +117,7 @@ def test_an_id_that_never_was_is_an_error(notebook: Notebook) -> None:
     never = DocumentId(parse_id(notebook.write("A")).table, bytes(16)).text
     code, shown = notebook.fail("history", never)
     assert code == 3
-    assert f"no revision of {never} is kept" in shown
+    assert f"no revision of `{never}` is retained" in shown
 
 
 def test_too_many_words_are_a_usage_error(notebook: Notebook) -> None:
@@ -164,7 +164,7 @@ def test_what_is_below_the_floor_is_not_told(
         (moments[2], "changed"),
     ]
     assert run(["history", note, "--data", str(notebook.folder)]) == 0
-    assert capsys.readouterr().err == "(older revisions are forgotten)\n"
+    assert capsys.readouterr().err == "(older revisions have expired)\n"
 
 
 def test_changes_look_into_objects() -> None:

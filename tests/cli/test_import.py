@@ -125,7 +125,7 @@ def test_unasked_a_table_with_documents_is_left_as_it_is(shelf: Shelf) -> None:
 def test_appended_documents_come_beside_the_others(shelf: Shelf) -> None:
     """Nobody is asked, since nothing goes; defaults are filled in."""
     assert shelf.bring("new.jsonl", lines("C"), "--append") == 0
-    assert "  books  1 created beside 2\n" in shelf.said
+    assert "  books  1 created in addition to 2\n" in shelf.said
     assert shelf.titles() == ["A", "B", "C"]
     assert shelf.exported()["books"][2]["pages"] == 100
 
@@ -139,7 +139,7 @@ def test_replacing_asks_first(shelf: Shelf, options: tuple[str, ...], answer: st
     """With what will go; without a yes nothing is changed, and the next import works."""
     assert shelf.bring("new.jsonl", lines("C", "D"), "--replace", *options, answer=answer) == code
     assert "  books  2 deleted, 2 created\n" in shelf.said
-    assert ("All of it fits. Go on?" in shelf.said) == (options == ())
+    assert ("All documents are valid. Import them?" in shelf.said) == (options == ())
     changed = code == 0 and "--dry-run" not in options
     assert shelf.titles() == (["C", "D"] if changed else ["A", "B"])
     assert shelf.bring("more.jsonl", lines("E"), "--append") == 0
@@ -182,7 +182,7 @@ def test_every_bad_line_is_named(shelf: Shelf) -> None:
     expected = ["3: $.titel:", "3: $.title:", "4: a document must be a JSON object", "5: $.pages:", "7: "]
     assert len(named) == len(expected)
     assert [line.startswith(f"new.jsonl:{part}") for line, part in zip(named, expected, strict=True)] == [True] * 5
-    assert "tinyvex: 5 problems; nothing was changed (ImportRefused)" in shelf.said
+    assert "tinyvex: the file has 5 invalid rows; nothing was changed (ImportRefused)" in shelf.said
     assert shelf.titles() == ["A", "B"]
 
 
@@ -203,15 +203,15 @@ def test_a_bad_line_far_into_the_file_has_its_number(alone: Shelf) -> None:
 def test_a_file_that_breaks_off_changes_nothing(alone: Shelf) -> None:
     """It is read to its end before anything is sent."""
     assert alone.bring("new.json", '[{"title": "C"},\n{"title": ', "--replace", "--yes") == 3
-    assert "new.json:2: this is not JSON" in alone.said
+    assert "new.json:2: invalid JSON" in alone.said
     assert alone.titles() == ["A", "B"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["new.txt", "--table", "books"], "its name does not tell what it is; say --format zip|jsonl|json|csv"),
-        (["new.jsonl"], "--table says whose documents are in new.jsonl"),
+        (["new.txt", "--table", "books"], "does not name a format; pass --format zip|jsonl|json|csv"),
+        (["new.jsonl"], "`new.jsonl` does not name a table; pass --table TABLE"),
         (["none.jsonl", "--table", "books"], "does not exist"),
         (["new.jsonl", "--table", "books", "--format", "xml"], "'xml' is not one of"),
     ],
@@ -235,7 +235,7 @@ def test_many_problems_are_counted_and_the_first_listed(alone: Shelf, monkeypatc
     monkeypatch.setattr("tinyvex.cli.import_session.IMPORT_PROBLEMS_MAX", 10)
     assert alone.bring("new.jsonl", "{}\n" * 2000, "--append") == 3
     assert alone.said.count("$.title: missing") == 10
-    assert "tinyvex: 2,000 problems; nothing was changed" in alone.said
+    assert "tinyvex: the file has 2,000 invalid rows; nothing was changed" in alone.said
 
 
 # Formats.

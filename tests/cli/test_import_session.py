@@ -7,8 +7,8 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from tinyvex.cli.document_files import Row, Table
-from tinyvex.cli.import_session import Import
+from tinyvex.cli.document_files import SourceRow, SourceTable
+from tinyvex.cli.import_session import ImportSession
 from tinyvex.errors import ImportRefused, RemoteError
 
 
@@ -35,8 +35,8 @@ class Administrator:
 
 async def run(client: Administrator) -> bool:
     """Import one document."""
-    work = Import(cast("Any", client), "append")
-    return await work.run([Table("items", None, "items")], lambda _: iter([Row(1, "{}")]), lambda _: None)
+    work = ImportSession(cast("Any", client), "append")
+    return await work.run([SourceTable("items", None, "items")], lambda _: iter([SourceRow(1, "{}")]), lambda _: None)
 
 
 async def test_an_import_begins_adds_and_finishes() -> None:
@@ -49,7 +49,7 @@ async def test_an_import_begins_adds_and_finishes() -> None:
 async def test_where_there_are_no_tables_there_is_nothing_to_finish() -> None:
     """Wiping a database without tables, or importing an export of one, is no error."""
     client = Administrator(tables=0)
-    work = Import(cast("Any", client), "replaceAll")
+    work = ImportSession(cast("Any", client), "replaceAll")
     assert await work.run([], lambda _: iter(()), lambda _: None)
     assert client.steps == ["begin"]
 

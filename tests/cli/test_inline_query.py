@@ -139,7 +139,7 @@ def test_what_is_no_python_is_a_usage_error(fail: Callable[..., tuple[int, str]]
     """Told before the file is opened."""
     code, shown = fail(source)
     assert code == 2
-    assert "no Python" in shown
+    assert "not valid Python" in shown
 
 
 def test_it_stands_instead_of_a_function(fail: Callable[..., tuple[int, str]]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tinyvex.cli import main
-from tinyvex.cli.logs import FIELDS, FORMATS, log_to_stderr
+from tinyvex.cli.logs import FIELDS, LOG_FORMATS, log_to_stderr
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +123,7 @@ def chained() -> BaseException:
     raise AssertionError
 
 
-@pytest.mark.parametrize("log_format", FORMATS)
+@pytest.mark.parametrize("log_format", LOG_FORMATS)
 def test_texts_of_exceptions_are_left_out(capsys: pytest.CaptureFixture[str], log_format: Any) -> None:
     """Of causes, groups and notes too; what they are and where they come from is there."""
     log_to_stderr("info", log_format)

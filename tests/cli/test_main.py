@@ -119,7 +119,7 @@ LATER = [
         "tinyvex.storage.maintenance.document_history",
     ),
     *("tinyvex.storage.maintenance.table_statistics", "tinyvex.server.transport.tls", "tinyvex.server.services.mdns"),
-    *("tinyvex.client.client", "aiosqlite", "prometheus_client", "watchfiles", "zeroconf", "webbrowser"),
+    *("tinyvex.client.client", "aiosqlite", "prometheus_client", "rich", "watchfiles", "zeroconf", "webbrowser"),
 ]
 
 
@@ -145,4 +145,4 @@ def test_a_full_disk_under_the_output_is_no_defect() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 23
-    assert done.stderr == "tinyvex: what this prints cannot be written: the disk is full (DiskFull)\n"
+    assert done.stderr == "tinyvex: the output cannot be written because the disk is full; free some space (DiskFull)\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import ENVIRONMENT
-from tinyvex.cli.app_location import find_place
+from tinyvex.cli.app_location import find_app
 from tinyvex.cli.main import run
-from tinyvex.cli.new import FILES
+from tinyvex.cli.new import TEMPLATES
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_makes_every_file(project: Path) -> None:
     """App, test, client, project file and .gitignore are there."""
-    assert {path.name for path in project.iterdir()} == set(FILES)
+    assert {path.name for path in project.iterdir()} == set(TEMPLATES)
 
 
 def test_its_app_is_found(project: Path) -> None:
     """Inside the new folder no command needs to be told the app."""
-    assert find_place(None, None, start=project).app == project / "app.py"
+    assert find_app(None, None, start=project).app == project / "app.py"
 
 
 def test_its_files_are_python(project: Path) -> None:

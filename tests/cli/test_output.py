@@ -7,7 +7,7 @@ import pytest
 from tinyvex.cli import output
 
 
-def shown(printer: output.Printer, rows: list[dict[str, object]], capsys: pytest.CaptureFixture[str]) -> str:
+def shown(printer: output.RowPrinter, rows: list[dict[str, object]], capsys: pytest.CaptureFixture[str]) -> str:
     for row in rows:
         printer.add(row)
     printer.end()
@@ -18,12 +18,12 @@ def shown(printer: output.Printer, rows: list[dict[str, object]], capsys: pytest
 def test_an_array_is_json_whatever_its_length(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows are separated, and nothing else is."""
     rows: list[dict[str, object]] = [{"n": n} for n in range(count)]
-    assert json.loads(shown(output.JsonArray(), rows, capsys)) == rows
+    assert json.loads(shown(output.JsonArrayPrinter(), rows, capsys)) == rows
 
 
 def test_lines_have_no_spaces_and_keep_letters(capsys: pytest.CaptureFixture[str]) -> None:
     """One document per line, as short as JSON can be, readable."""
-    assert shown(output.JsonLines(), [{"word": "größe", "n": 1}], capsys) == '{"word":"größe","n":1}\n'
+    assert shown(output.JsonLinesPrinter(), [{"word": "größe", "n": 1}], capsys) == '{"word":"größe","n":1}\n'
 
 
 def test_a_table_has_every_field_of_every_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_a_table_has_every_field_of_every_row(capsys: pytest.CaptureFixture[str]
         {"_id": "a", "x": 1, "_creationTime": 1.5},
         {"_id": "b", "y": [], "_creationTime": 2},
     ]
-    assert shown(output.Table(), rows, capsys).splitlines() == [
+    assert shown(output.TablePrinter(), rows, capsys).splitlines() == [
         "_id  x  y   _creationTime",
         "---  -  --  -------------",
         "a    1      1.5",
@@ -42,25 +42,25 @@ def test_a_table_has_every_field_of_every_row(capsys: pytest.CaptureFixture[str]
 
 def test_a_long_cell_is_cut_and_marked(capsys: pytest.CaptureFixture[str]) -> None:
     """One large field does not push the others away."""
-    cell = shown(output.Table(["text"]), [{"text": "x" * 1000}], capsys).splitlines()[-1]
+    cell = shown(output.TablePrinter(["text"]), [{"text": "x" * 1000}], capsys).splitlines()[-1]
     assert len(cell) == output.CELL_WIDTH_MAX
     assert cell.endswith("…")
 
 
 def test_a_cell_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A text with line breaks is shown escaped."""
-    assert shown(output.Table(["text"]), [{"text": "a\nb"}], capsys).splitlines()[-1] == r'"a\nb"'
+    assert shown(output.TablePrinter(["text"]), [{"text": "a\nb"}], capsys).splitlines()[-1] == r'"a\nb"'
 
 
 def test_a_long_table_is_aligned_in_parts(capsys: pytest.CaptureFixture[str]) -> None:
     """Memory is bounded: after so many rows the heading comes again."""
     rows: list[dict[str, object]] = [{"n": n} for n in range(output.ALIGNED_ROWS + 1)]
-    lines = shown(output.Table(["n"]), rows, capsys).splitlines()
+    lines = shown(output.TablePrinter(["n"]), rows, capsys).splitlines()
     assert lines.count("n") == 2
     assert len(lines) == len(rows) + 4
 
 
 def test_an_empty_table_says_so_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output stays empty for programs."""
-    output.Table().end()
+    output.TablePrinter().end()
     assert capsys.readouterr() == ("", "(empty)\n")

@@ -20,7 +20,7 @@ def test_one_is_nothing_without_the_other(
 ) -> None:
     """Exit code 2."""
     assert run([command, str(APP), "--data", str(tmp_path / "data"), option, "file.pem"]) == 2
-    assert "--tls-cert and --tls-key need each other" in capsys.readouterr().err
+    assert "--tls-cert and --tls-key are only valid together" in capsys.readouterr().err
 
 
 def test_pair_tells_the_fingerprint_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_it_asks_first(
     assert wipe(data, *options) == code
     said = capsys.readouterr().err
     assert "  books    2 deleted\n  readers  1 deleted\n" in said
-    assert ("Go on?" in said) == (options == [])
+    assert ("Delete them?" in said) == (options == [])
     wiped = code == 0 and options != ["--dry-run"]
     assert counts(data) == ({"books": 0, "readers": 0} if wiped else {"books": 2, "readers": 1})
     assert ("3 documents deleted" in said) == wiped
@@ -82,7 +82,7 @@ def test_one_table_can_be_named(data: Path) -> None:
 def test_a_table_that_is_not_there(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2, with those that are."""
     assert wipe(data, "--table", "nope", "--yes") == 2
-    assert "there is no table nope; there are: books, readers" in capsys.readouterr().err
+    assert "there is no table `nope`; the tables are `books`, `readers`" in capsys.readouterr().err
     assert counts(data) == {"books": 2, "readers": 1}
 
 

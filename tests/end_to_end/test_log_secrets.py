@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import ServerProcess
-from tinyvex.cli.logs import LEVELS
+from tinyvex.cli.logs import LOG_LEVELS
 from tinyvex.client.blocking import BlockingClient, connect_blocking
 from tinyvex.errors import RemoteError
 
@@ -92,7 +92,7 @@ def app(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=LOG_LEVELS)
 def level(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

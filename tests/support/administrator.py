@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import anyio
 
 from tests.support.board import Board
-from tinyvex.cli.document_files import Row, Table
-from tinyvex.cli.import_session import Import
+from tinyvex.cli.document_files import SourceRow, SourceTable
+from tinyvex.cli.import_session import ImportSession
 from tinyvex.client.client import Client
 from tinyvex.errors import TinyvexError
 
@@ -42,15 +42,15 @@ async def try_import(client: Client, board: Board, source: random.Random, mark: 
     names = source.sample(sorted(board.tables), source.randint(1, len(board.tables)))
     contents = {name: [board.document(source) for _ in range(source.randint(0, DOCUMENTS_MAX))] for name in names}
 
-    def rows(table: Table) -> Iterator[Row]:
+    def rows(table: SourceTable) -> Iterator[SourceRow]:
         for line, document in enumerate(contents[table.name], 1):
-            yield Row(line, json.dumps({**document, "mark": mark}))
+            yield SourceRow(line, json.dumps({**document, "mark": mark}))
 
     acknowledged = False
     try:
         with anyio.move_on_after(PATIENCE_SECONDS):
-            tables = [Table(name, None, name) for name in names]
-            acknowledged = await Import(client, mode, "written").run(tables, rows, lambda _: None)  # type: ignore[arg-type]
+            tables = [SourceTable(name, None, name) for name in names]
+            acknowledged = await ImportSession(client, mode, "written").run(tables, rows, lambda _: None)  # type: ignore[arg-type]
     except TinyvexError as error:
         name = getattr(error, "name", "")
         assert name in EXPECTED, error

@@ -1,8 +1,13 @@
 """
-Which app and which data folder a command is about.
+Find the app and the data folder that a command is about.
 
-APP is looked for in this order: the argument; `[tool.tinyvex] app` of the nearest `pyproject.toml`;
-the app that was served last from the nearest `.tinyvex` folder, going up from the working directory.
+The app is the first of these:
+
+1.  the argument APP;
+2.  `[tool.tinyvex] app` of the nearest `pyproject.toml`;
+3.  the app that was last served from the nearest `.tinyvex` folder.
+
+"Nearest" is upwards from the working directory.
 """
 
 from __future__ import annotations
@@ -18,61 +23,68 @@ import click
 from tinyvex.errors import AppNotFound
 
 DATA_FOLDER = ".tinyvex"
-SERVED_FILE = "served.json"
-"""In the data folder: which app was served from it last."""
+LAST_SERVED_FILE = "served.json"
+"""A file in the data folder that names the app last served from it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AppLocation:
     """An app and its data folder."""
 
     app: Path
     data: Path
 
-    def remember(self) -> None:
-        """Note in the data folder that this app was served last; without right to write there nothing is noted."""
+    def save(self) -> None:
+        """Record in the data folder that this app was served from it; a folder that is not writable is left as it is."""
         try:
             self.data.mkdir(parents=True, exist_ok=True)
-            (self.data / SERVED_FILE).write_text(json.dumps({"app": str(self.app)}) + "\n", encoding="utf-8")
+            (self.data / LAST_SERVED_FILE).write_text(json.dumps({"app": str(self.app)}) + "\n", encoding="utf-8")
         except OSError:
             return
 
 
-def find_place(app: Path | None, data: Path | None, *, start: Path | None = None) -> Place:
+def find_app(app: Path | None, data: Path | None, *, start: Path | None = None) -> AppLocation:
     """
-    The app and data folder meant by a command's arguments.
+    Return the app and data folder for a command's arguments.
 
     Args:
-        app: the APP argument: a file, a package folder, or a project folder whose `pyproject.toml` names the app.
-        data: the `--data` option.
-        start: where to look from; the working directory when left out.
+        app: the argument APP: a file, a package folder, or a project folder whose `pyproject.toml` names the app.
+        data: the option `--data`.
+        start: the folder from which to search; by default the working directory.
 
     Raises:
-        AppNotFound: no app was named or found, or what was found does not exist.
+        AppNotFound: no app was named or found, or it does not exist.
     """
     start = (start or Path.cwd()).resolve()
-    found = _argument(start / app) if app is not None else _configured(start) or _served_last(start, data)
-    if found is None:
-        raise AppNotFound("no app: name a file or folder, or set app under [tool.tinyvex] in pyproject.toml")
-    if not found.exists():
-        raise AppNotFound(f"no app at {found}")
-    return Place(found, (start / data).resolve() if data is not None else found.parent / DATA_FOLDER)
+    path = _argument(start / app) if app is not None else _configured(start) or _last_served(start, data)
+    if path is None:
+        raise AppNotFound("no app given; name a file or folder, or set `app` under [tool.tinyvex] in pyproject.toml")
+    if not path.exists():
+        raise AppNotFound(f"the app `{path}` does not exist")
+    return AppLocation(path, (start / data).resolve() if data is not None else path.parent / DATA_FOLDER)
 
 
-def find_data(data: Path | None, *, start: Path | None = None) -> Path:
+def find_data_folder(data: Path | None, app: Path | None = None, *, start: Path | None = None) -> Path:
     """
-    The data folder meant by a command that needs no app; an app's own when one can be found.
+    Return the data folder for a command that can do without an app.
+
+    Args:
+        data: the option `--data`.
+        app: the option `--app`.
+        start: the folder from which to search; by default the working directory.
 
     Raises:
-        AppNotFound: neither a data folder nor an app is near.
+        AppNotFound: there is neither a data folder nor an app.
     """
     start = (start or Path.cwd()).resolve()
+    if app is not None:
+        return find_app(app, data, start=start).data
     if data is not None:
         return (start / data).resolve()
     for folder in _upwards(start):
         if (folder / DATA_FOLDER).is_dir():
             return folder / DATA_FOLDER
-    return find_place(None, None, start=start).data
+    return find_app(None, None, start=start).data
 
 
 def _argument(path: Path) -> Path:
@@ -97,16 +109,16 @@ def _app_in(project_file: Path) -> Path | None:
     try:
         project: dict[str, Any] = tomllib.loads(project_file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise click.UsageError(f"{project_file}: {error}") from None
+        raise click.UsageError(f"`{project_file}` is not valid TOML: {error}") from None
     app = project.get("tool", {}).get("tinyvex", {}).get("app")
     return (project_file.parent / app).resolve() if isinstance(app, str) else None
 
 
-def _served_last(start: Path, data: Path | None) -> Path | None:
+def _last_served(start: Path, data: Path | None) -> Path | None:
     folders = [start / data] if data is not None else [folder / DATA_FOLDER for folder in _upwards(start)]
     for folder in folders:
         try:
-            return Path(json.loads((folder / SERVED_FILE).read_text(encoding="utf-8"))["app"])
+            return Path(json.loads((folder / LAST_SERVED_FILE).read_text(encoding="utf-8"))["app"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None

@@ -1,4 +1,4 @@
-"""`tinyvex backup` makes a copy of the database while it is used."""
+"""`tinyvex backup`: copy the database while a server may be using it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from pathlib import Path
 
 import click
 
-from tinyvex.cli.app_location import find_data
+from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
-from tinyvex.cli.output import progress_bar, size_text, time_text
+from tinyvex.cli.output import size_text, time_text
+from tinyvex.cli.terminal import progress_bar
 
 
-@click.command("backup", short_help="Copy the database into a file, also while it is served.")
+@click.command("backup", short_help="Copy the database into a file, even while it is served.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
-@click.option("--replace", is_flag=True, help="Put the copy in the place of a file that is there.")
+@click.option("--replace", is_flag=True, help="Replace FILE if it exists.")
 def command(file: Path, data: Path | None, replace: bool) -> None:
     """
-    Copy the database into FILE, as it is at this moment.
+    Copy the database into FILE as a consistent snapshot.
 
-    A server may go on serving and writing.
-    FILE appears when the copy is whole and on the disk; `tinyvex restore FILE` takes it back.
+    A server can keep serving and writing.
+    FILE appears only when it is complete and on disk. To restore it, run `tinyvex restore FILE`.
 
     \b
     tinyvex backup before.sqlite3
     """
     from tinyvex.storage.maintenance.backup import back_up
 
-    folder = find_data(data)
+    folder = find_data_folder(data)
     with progress_bar("Copying") as progress:
-        copy = back_up(folder, file.absolute(), progress, replace=replace)
-    click.echo(f"{file}: {size_text(copy.size_bytes)}, as of {time_text(copy.ts)}", err=True)
+        backup = back_up(folder, file.absolute(), progress, replace=replace)
+    click.echo(f"{file}: {size_text(backup.size_bytes)}, as of {time_text(backup.ts)}", err=True)

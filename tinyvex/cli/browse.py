@@ -1,4 +1,4 @@
-"""`tinyvex browse` lists the servers that announce themselves on the local network."""
+"""`tinyvex browse`: list the servers that announce themselves on the local network."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import json
 import click
 import msgspec
 
-from tinyvex.cli.output import JsonArray
+from tinyvex.cli.output import JsonArrayPrinter
 from tinyvex.errors import StartError
 
-SECONDS = 3.0
+LISTEN_SECONDS = 3.0
 
 
 @click.command("browse", short_help="List the servers that announce themselves on the local network.")
@@ -19,7 +19,7 @@ SECONDS = 3.0
     "--seconds",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True, max=600),
-    default=SECONDS,
+    default=LISTEN_SECONDS,
     show_default=True,
     help="How long to listen.",
 )
@@ -29,13 +29,13 @@ SECONDS = 3.0
     type=click.Choice(["pretty", "json"]),
     default="pretty",
     show_default=True,
-    help="For people, or JSON.",
+    help="pretty: lines for people. json: one array.",
 )
 def command(seconds: float, output: str) -> None:
     """
     List the servers that announce themselves with `tinyvex serve --advertise`.
 
-    The list is what they say of themselves: compare a fingerprint with the one that `tinyvex pair` prints there.
+    Announcements are not authenticated: compare the fingerprint with the output of `tinyvex pair` on that machine.
 
     \b
     tinyvex browse
@@ -43,23 +43,23 @@ def command(seconds: float, output: str) -> None:
     from tinyvex.server.services.mdns import browse
 
     try:
-        found = asyncio.run(browse(seconds))
+        servers = asyncio.run(browse(seconds))
     except OSError as error:
-        raise StartError(f"multicast DNS does not work here: {error.strerror or error}") from error
+        raise StartError(f"multicast DNS is not available here: {error.strerror or error}") from error
     if output == "json":
-        printer = JsonArray()
-        for server in found:
+        printer = JsonArrayPrinter()
+        for server in servers:
             printer.add(msgspec.to_builtins(server))
         printer.end()
         return
-    for server in found:
-        click.echo(f"{shown(server.name)}\n  url  {server.url}\n  db   {shown(server.database_id)}")
+    for server in servers:
+        click.echo(f"{printable(server.name)}\n  url  {server.url}\n  db   {printable(server.database_id)}")
         if server.tls_fingerprint is not None:
             click.echo(f"  tls  {server.tls_fingerprint}")
-    if not found:
-        click.echo("nobody announces a server here", err=True)
+    if not servers:
+        click.echo("no server announces itself on this network", err=True)
 
 
-def shown(text: str) -> str:
-    """A stranger's text, so that it cannot write over the terminal."""
+def printable(text: str) -> str:
+    """Escape text from the network that could control the terminal."""
     return text if text.isprintable() else json.dumps(text)

@@ -6,31 +6,34 @@ from pathlib import Path
 
 import click
 
-from tinyvex.cli.app_location import find_data
+from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
-from tinyvex.errors import DataFolderUnusable, FileDamaged
+from tinyvex.cli.output import counted
+from tinyvex.cli.session import require_data_folder
+from tinyvex.cli.terminal import progress_bar
+from tinyvex.errors import FileDamaged
 
 
 @click.command("check", short_help="Verify the database file.")
 @data_option
 def command(data: Path | None) -> None:
     """
-    Verify the database file against the storage invariants.
+    Verify the storage invariants of the database file.
 
-    It only reads, and may run beside a server.
-    Each problem is a line on stdout; with any, the exit code is 24.
+    The check only reads, and can run alongside a server.
+    It prints each problem as a line on stdout. If there are problems, the exit code is 24.
 
     \b
     tinyvex check --data data
     """
     from tinyvex.storage.maintenance.check import check_folder
 
-    folder = find_data(data)
-    if not folder.is_dir():
-        raise DataFolderUnusable(f"there is no data folder {folder}")
-    problems = check_folder(folder)
+    folder = find_data_folder(data)
+    require_data_folder(folder)
+    with progress_bar("Checking", terminal_only=True) as progress:
+        problems = check_folder(folder, progress)
     for problem in problems:
         click.echo(problem)
     if problems:
-        raise FileDamaged(f"{folder}: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+        raise FileDamaged(f"`{folder}` has {counted(len(problems), 'problem')}; keep a copy and restore a backup")
     click.echo(f"{folder}: no problems", err=True)

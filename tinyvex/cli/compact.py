@@ -1,47 +1,53 @@
-"""`tinyvex compact` makes the database file as small as what is in it."""
+"""`tinyvex compact`: purge expired history and shrink the database file."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from tinyvex.cli.app_location import find_data
+from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option, retention_options
 from tinyvex.cli.output import counted, size_text, time_text
+from tinyvex.cli.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from tinyvex.storage.maintenance.compaction import Compaction
 
 
-@click.command("compact", short_help="Forget old revisions now, and make the file small.")
+@click.command("compact", short_help="Purge expired revisions now, and shrink the file.")
 @data_option
 @retention_options
-@click.option("--dry-run", is_flag=True, help="Say what would be forgotten; forget nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be purged; change nothing.")
 def command(data: Path | None, retention_seconds: float, retention_bytes: int | None, dry_run: bool) -> None:
     """
-    Forget the revisions that are not kept any more, then write the file anew without the room they took.
+    Purge expired revisions, then rewrite the file without the space that they occupied.
 
-    No server may run: it forgets by itself, and uses the room again.
+    Stop the server first. A running server purges expired revisions itself, and reuses their space.
 
     \b
     tinyvex compact --retention 1h
     """
     from tinyvex.runtime import Runtime
-    from tinyvex.storage.maintenance.compaction import compact, look_ahead
+    from tinyvex.storage.maintenance.compaction import compact, preview
     from tinyvex.storage.maintenance.retention import Policy
 
-    folder = find_data(data)
+    folder = find_data_folder(data)
     policy = Policy(retention_seconds, retention_bytes)
     if dry_run:
-        floor, revisions = look_ahead(folder, policy, Runtime().now_us())
-        told = f"{counted(revisions, 'revision')} would be forgotten: states before {time_text(floor)}"
-        click.echo(f"{folder}: {told}; nothing was changed", err=True)
+        floor, revisions = preview(folder, policy, Runtime().now_us())
+        purged = f"{counted(revisions, 'revision')} would be purged: states before {time_text(floor)}"
+        click.echo(f"{folder}: {purged}; nothing was changed", err=True)
         return
 
-    async def run() -> tuple[int, int, int]:
+    async def run() -> Compaction:
         runtime = Runtime()
         runtime.bind(asyncio.get_running_loop())
-        return await compact(folder, runtime, policy)
+        with progress_bar("Compacting", terminal_only=True) as progress:
+            return await compact(folder, runtime, policy, progress)
 
-    forgotten, before, after = asyncio.run(run())
-    sizes = f"{size_text(before)} before, {size_text(after)} now"
-    click.echo(f"{folder}: {counted(forgotten, 'revision')} forgotten; {sizes}", err=True)
+    done = asyncio.run(run())
+    sizes = f"{size_text(done.bytes_before)} before, {size_text(done.bytes_after)} now"
+    click.echo(f"{folder}: {counted(done.purged_revisions, 'revision')} purged; {sizes}", err=True)

@@ -1,4 +1,4 @@
-"""`tinyvex data`: the tables, or the documents of one."""
+"""`tinyvex data`: list the tables, or the documents of one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from tinyvex.cli.app_location import find_data
+from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
-from tinyvex.cli.output import JsonArray, JsonLines, Printer, Table, size_text
-from tinyvex.cli.session import Session, open_session
-from tinyvex.cli.time_argument import moment, resolve
+from tinyvex.cli.output import JsonArrayPrinter, JsonLinesPrinter, RowPrinter, TablePrinter, size_text
+from tinyvex.cli.session import Session, open_session, require_data_folder
+from tinyvex.cli.time_argument import parse_time, resolve
 from tinyvex.errors import InvalidResult, RemoteError, TinyvexError
 from tinyvex.limits import SCAN_PAGE_ROWS
 from tinyvex.runtime import Runtime
@@ -24,26 +24,30 @@ from tinyvex.values import codec
 
 Rows = AsyncGenerator[dict[str, Any], None]
 
-FORMATS = {"pretty": Table, "json": JsonArray, "jsonArray": JsonArray, "jsonl": JsonLines, "jsonLines": JsonLines}
+PRINTERS = {
+    "pretty": TablePrinter,
+    "json": JsonArrayPrinter, "jsonArray": JsonArrayPrinter,
+    "jsonl": JsonLinesPrinter, "jsonLines": JsonLinesPrinter,
+}  # fmt: skip
 OPERATORS = {
-    "eq": "Only documents whose field of the index equals this; repeatable.",
-    "gt": "Only documents whose next field of the index is greater.",
-    "gte": "Only documents whose next field of the index is at least this.",
-    "lt": "Only documents whose next field of the index is less.",
-    "lte": "Only documents whose next field of the index is at most this.",
+    "eq": "Show documents whose next index field equals this value; repeatable.",
+    "gt": "Show documents whose next index field is greater than this value.",
+    "gte": "Show documents whose next index field is at least this value.",
+    "lt": "Show documents whose next index field is less than this value.",
+    "lte": "Show documents whose next index field is at most this value.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """
-    Which documents.
+    The documents to show.
 
     Attributes:
-        index: None for by time of creation.
-        conditions: for each operator that was given: what the index's fields are compared with.
-        at: the moment; None for now.
-        limit: at most so many; 0 for all.
+        index: the index to read along; None for the creation time.
+        conditions: by operator, the values that index fields are compared with.
+        at: read as of this time, in microseconds since the epoch; None for the newest state.
+        limit: the largest number of documents; 0 for all.
     """
 
     index: str | None = None
@@ -53,36 +57,46 @@ class Selection:
     limit: int = 0
 
     def arguments(self, table: str) -> dict[str, Any]:
-        """For `_system:rows`."""
+        """Return the arguments of `_system:rows`."""
         named = {} if self.index is None else {"index": self.index}
         return {"table": table, "order": self.order, **named, **self.conditions}
 
 
 def _conditions(_: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in given:
         name, equals, json_value = text.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"`{text}` does not have the form FIELD=JSON", param=option)
+        if name in values:
+            raise click.BadParameter(f"the field `{name}` is given twice", param=option)
         try:
-            if not name or not equals or name in found:
-                raise click.BadParameter(f"{text!r} is not FIELD=JSON, with each field once", param=option)
-            found[name] = codec.decode(json_value)
+            values[name] = codec.decode(json_value)
         except TinyvexError as error:
             raise click.BadParameter(
-                f"{json_value!r} is no JSON; text is in quotes: '{name}=\"text\"' ({error})", param=option
+                f"`{json_value}` is not JSON; put strings in quotes: '{name}=\"text\"' ({error})", param=option
             ) from None
-    return found
+    return values
 
 
-def _moment(_: click.Context, __: click.Parameter, given: str | None) -> int | None:
-    return None if given is None else moment(given, Runtime().now_us())
+def _parse_at(_: click.Context, __: click.Parameter, given: str | None) -> int | None:
+    return None if given is None else parse_time(given, Runtime().now_us())
 
 
 @click.command("data", short_help="List the tables, or the documents of one.")
 @click.argument("table", required=False)
 @data_option
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="How many; 0 for all.")
-@click.option("--order", type=click.Choice(["asc", "desc"]), default="desc", show_default=True, help="Along the index.")
-@click.option("--index", metavar="NAME", help="Along this index.  [default: by time of creation]")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Show at most so many documents; 0 for all.",
+)
+@click.option(
+    "--order", type=click.Choice(["asc", "desc"]), default="desc", show_default=True, help="Order by the index."
+)
+@click.option("--index", metavar="NAME", help="Read along this index.  [default: the creation time]")
 @click.option("--eq", metavar="FIELD=JSON", multiple=True, callback=_conditions, help=OPERATORS["eq"])
 @click.option("--gt", metavar="FIELD=JSON", multiple=True, callback=_conditions, help=OPERATORS["gt"])
 @click.option("--gte", metavar="FIELD=JSON", multiple=True, callback=_conditions, help=OPERATORS["gte"])
@@ -90,15 +104,15 @@ def _moment(_: click.Context, __: click.Parameter, given: str | None) -> int | N
 @click.option("--lte", metavar="FIELD=JSON", multiple=True, callback=_conditions, help=OPERATORS["lte"])
 @click.option(
     "--at",
-    metavar="MOMENT",
-    callback=_moment,
-    help="As it was then: 10m ago (or s, h, d), 2026-01-31T09:30, or a ts in microseconds.",
+    metavar="TIME",
+    callback=_parse_at,
+    help="Read as of this time: 10m ago (or s, h, d), 2026-01-31T09:30, or a ts in microseconds.",
 )
 @click.option(
     "--format",
     "output",
     metavar="FORMAT",
-    type=click.Choice(list(FORMATS)),
+    type=click.Choice(list(PRINTERS)),
     default="pretty",
     show_default=True,
     help="pretty: a table. jsonArray or json: one array. jsonLines or jsonl: a document per line.",
@@ -116,22 +130,22 @@ def command(
     """
     List all tables, or the documents of TABLE.
 
-    Works beside a running server and without one; what is shown is as of one moment.
+    Works with or without a running server. The output is one consistent snapshot.
 
-    Of each table are shown the documents, their size, and the revisions kept.
-    All are counted, but only 5,000 of a table are read: the size of a larger one is an estimate.
+    The list of tables has the number of documents, their size, and the number of retained revisions.
+    Sizes of tables with more than 5,000 documents are estimates from a sample.
 
     \b
     tinyvex data messages --limit 5
     tinyvex data messages --index by_channel --eq 'channel="general"' --gte _creationTime=1767225600000
     tinyvex data messages --at '10m ago' --format jsonl --limit 0
     """
-    conditions = {name: given for name, given in operators.items() if given}
-    folder = find_data(data)
+    conditions = {name: values for name, values in operators.items() if values}
+    folder = find_data_folder(data)
     if table is not None:
         asyncio.run(_show(folder, table, Selection(index, conditions, order, at, limit), output))
     elif index is not None or conditions:
-        raise click.UsageError("--index and conditions need a TABLE")
+        raise click.UsageError("--index and the conditions require a TABLE")
     elif at is not None:
         asyncio.run(_show_tables_at(folder, at, output))
     else:
@@ -139,18 +153,17 @@ def command(
 
 
 def _show_tables(folder: Path, output: str) -> None:
-    from tinyvex.cli.session import require
     from tinyvex.storage.file.data_folder import DataFolder
     from tinyvex.storage.maintenance.table_statistics import table_sizes
 
-    require(folder)
+    require_data_folder(folder)
     files = DataFolder(folder)
     files.require_database()
     printer = _printer(output, ["table", "documents", "size", "revisions"])
-    for found in table_sizes(files):
-        row = found._asdict()
+    for table in table_sizes(files):
+        row = table._asdict()
         if output == "pretty":
-            row["size"] = f"{'' if found.size_is_exact else 'about '}{size_text(found.size_bytes)}"
+            row["size"] = f"{'' if table.size_is_exact else 'about '}{size_text(table.size_bytes)}"
         printer.add(row)
     printer.end()
 
@@ -162,8 +175,8 @@ async def _show_tables_at(folder: Path, at: int, output: str) -> None:
 
 async def _show(folder: Path, table: str, selection: Selection, output: str) -> None:
     async with open_session(folder) as session:
-        more = await _print(_documents(session, table, selection), _printer(output), selection.limit)
-    if more and output == "pretty":
+        has_more = await _print(_documents(session, table, selection), _printer(output), selection.limit)
+    if has_more and output == "pretty":
         which = "first" if selection.index is not None else "newest" if selection.order == "desc" else "oldest"
         click.echo(f"(the {which} {selection.limit}; --limit 0 shows all)", err=True)
 
@@ -186,27 +199,27 @@ async def _documents(session: Session, table: str, selection: Selection) -> Rows
         except (InvalidResult, RemoteError) as error:
             if size == 1 or error.name != InvalidResult.__name__:
                 raise
-            size = max(size // 4, 1)  # of large documents fewer fit into one result
+            size = max(size // 4, 1)  # fewer large documents fit into one result
             continue
         for document in page["items"]:
             yield document
         cursor, is_done = page["cursor"], page["isDone"]
 
 
-async def _print(rows: Rows, printer: Printer, limit: int) -> bool:
-    """Print at most `limit` rows, 0 meaning all, as they come; returns whether there were more."""
-    shown, more = 0, False
+async def _print(rows: Rows, printer: RowPrinter, limit: int) -> bool:
+    """Print at most `limit` rows as they arrive, 0 meaning all; return whether there are more."""
+    printed, has_more = 0, False
     async with aclosing(rows):
         async for row in rows:
-            more = shown == limit > 0
-            if more:
+            has_more = printed == limit > 0
+            if has_more:
                 break
             printer.add(row)
-            shown += 1
+            printed += 1
     printer.end()
-    return more
+    return has_more
 
 
-def _printer(output: str, columns: list[str] | None = None) -> Printer:
-    printer = FORMATS[output]
-    return Table(columns) if printer is Table else printer()
+def _printer(output: str, columns: list[str] | None = None) -> RowPrinter:
+    printer = PRINTERS[output]
+    return TablePrinter(columns) if printer is TablePrinter else printer()

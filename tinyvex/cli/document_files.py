@@ -1,7 +1,7 @@
 """
-Documents in files: an export's zip, JSON lines, one JSON array, CSV.
+Read documents from files: an export's zip, JSON lines, one JSON array, or CSV.
 
-Read as they are needed, a line at a time: memory does not grow with the file.
+Every format is streamed one row at a time, so memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -18,287 +18,207 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
+from tinyvex.cli.json_array import read_array
 from tinyvex.errors import ImportRefused
 from tinyvex.functions.schema.document import is_identifier
 from tinyvex.limits import IMPORT_LINE_BYTES_MAX
 
-__all__ = ["FORMATS", "DocumentFile", "Format", "Row", "Table", "format_of", "open_documents"]
+__all__ = ["FILE_FORMATS", "DocumentFile", "FileFormat", "SourceRow", "SourceTable", "format_of", "open_documents"]
 
-Format: TypeAlias = Literal["zip", "jsonl", "json", "csv"]
-FORMATS = ("zip", "jsonl", "json", "csv")
-SUFFIXES: dict[str, Format] = {
+FileFormat: TypeAlias = Literal["zip", "jsonl", "json", "csv"]
+FILE_FORMATS = ("zip", "jsonl", "json", "csv")
+SUFFIXES: dict[str, FileFormat] = {
     ".zip": "zip", ".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonlines": "jsonl", ".json": "json", ".csv": "csv",
 }  # fmt: skip
-READ_CHARACTERS = 1 << 16
-EXPONENT_CHARACTERS = 3
-"""What of `1e-5` makes it more than `1`."""
 UNREADABLE = (
     OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
-    NotImplementedError, RuntimeError,  # a method of compression that Python does not have; a password
+    NotImplementedError, RuntimeError,  # zipfile: an unsupported compression method; an encrypted entry
 )  # fmt: skip
+NOT_UTF8 = "the file is not valid UTF-8; convert it to UTF-8"
 
 
-class Row(NamedTuple):
-    """A document as JSON on one line, and the line of the file it begins on, from 1."""
+class SourceRow(NamedTuple):
+    """A document as one line of JSON, and the line of the file on which it begins, from 1."""
 
     line: int
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SourceTable:
     """
-    The documents of one table.
+    The documents that a file has for one table.
 
     Attributes:
-        name: the table's.
-        number: that the ids of its documents have; None where the file does not say.
-        place: where they are, for messages.
-        entry: in a zip.
+        name: the table.
+        number: the table number in the documents' ids; None if the file does not contain it.
+        path: the file, or the file and its zip entry, for messages.
+        entry: the zip entry; empty in other formats.
     """
 
     name: str
     number: int | None
-    place: str
+    path: str
     entry: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentFile:
     """
-    A file with documents.
+    An open file of documents.
 
     Attributes:
-        tables: what is in it for us.
-        left_out: what else is in it.
+        tables: the tables to import.
+        skipped: the other folders of a zip.
     """
 
     path: Path
-    format: Format
-    tables: tuple[Table, ...]
-    left_out: tuple[str, ...]
+    format: FileFormat
+    tables: tuple[SourceTable, ...]
+    skipped: tuple[str, ...]
     archive: zipfile.ZipFile | None
 
-    def rows(self, table: Table) -> Iterator[Row]:
+    def rows(self, table: SourceTable) -> Iterator[SourceRow]:
         """
-        A table's documents, in the file's order.
+        Yield a table's documents in the file's order.
 
         Raises:
-            ImportRefused: the file cannot be read, with the line where that is so.
+            ImportRefused: the file cannot be read; the message has the line.
         """
-        with _complaints(table.place), self._open(table) as file:
+        with _refusing_unreadable(table.path), self._open(table) as file:
             if self.format == "json":
-                yield from _array(file, table.place)
+                yield from map(SourceRow._make, read_array(file, table.path))
             elif self.format == "csv":
-                yield from _csv(file, table.place)
+                yield from _csv_rows(file, table.path)
             else:
-                yield from _lines(file, table.place)
+                yield from _lines(file, table.path)
 
-    def _open(self, table: Table) -> IO[bytes]:
+    def _open(self, table: SourceTable) -> IO[bytes]:
         return self.path.open("rb") if self.archive is None else self.archive.open(table.entry)
 
 
-def format_of(path: Path) -> Format | None:
-    """The format that a file's name tells; None where it tells none."""
+def format_of(path: Path) -> FileFormat | None:
+    """Return the format of a file by its suffix; None for an unknown suffix."""
     return SUFFIXES.get(path.suffix.lower())
 
 
 @contextmanager
-def open_documents(path: Path, file_format: Format, table: str | None) -> Iterator[DocumentFile]:
+def open_documents(path: Path, file_format: FileFormat, table: str | None) -> Iterator[DocumentFile]:
     """
-    Open a file.
+    Open a file of documents.
 
     Args:
         path: the file.
-        file_format: what it is.
-        table: whose documents they are; of a zip, the only table to take, None for all.
+        file_format: its format.
+        table: the documents' table; for a zip the only table to import, or None for all.
 
     Raises:
-        ImportRefused: it cannot be read, or is not what it should be.
+        ImportRefused: the file cannot be read or does not have this format.
     """
     if file_format != "zip":
         assert table is not None
-        yield DocumentFile(path, file_format, (Table(table, None, path.name),), (), None)
+        yield DocumentFile(path, file_format, (SourceTable(table, None, path.name),), (), None)
         return
     with ExitStack() as stack:
-        with _complaints(path.name):
+        with _refusing_unreadable(path.name):
             archive = stack.enter_context(zipfile.ZipFile(path))
-        tables, left_out = _tables(archive, path.name, table)
-        yield DocumentFile(path, file_format, tables, left_out, archive)
+        tables, skipped = _zip_tables(archive, path.name, table)
+        yield DocumentFile(path, file_format, tables, skipped, archive)
 
 
-def _tables(archive: zipfile.ZipFile, name: str, only: str | None) -> tuple[tuple[Table, ...], tuple[str, ...]]:
-    """The tables that a zip has, and its folders that are none of ours."""
+def _zip_tables(
+    archive: zipfile.ZipFile, name: str, only: str | None
+) -> tuple[tuple[SourceTable, ...], tuple[str, ...]]:
+    """Return the tables of a zip, and the folders that are not tables."""
     has_numbers = "_tables/documents.jsonl" in archive.namelist()
-    numbers = _numbers(archive, name) if has_numbers else {}
-    tables: list[Table] = []
-    left_out: list[str] = []
+    numbers = _table_numbers(archive, name) if has_numbers else {}
+    tables: list[SourceTable] = []
+    skipped: list[str] = []
     for entry in archive.namelist():
         folder, _, file = entry.rpartition("/")
         if file != "documents.jsonl" or folder == "_tables":
             continue
         if folder.startswith("_") or "/" in folder or not folder:
-            left_out.append((folder or entry) if entry.isprintable() else ascii(folder or entry))
+            skipped.append((folder or entry) if entry.isprintable() else ascii(folder or entry))
         elif only is None or folder == only:
             if not is_identifier(folder):
-                raise ImportRefused(f"{name}: {folder!r} cannot be a table's name", table=folder)
-            tables.append(Table(folder, numbers.get(folder), f"{name}/{entry}", entry))
+                shown = folder if folder.isprintable() else ascii(folder)[1:-1]
+                raise ImportRefused(f"`{name}`: the folder `{shown}` is not a valid table name", table=folder)
+            tables.append(SourceTable(folder, numbers.get(folder), f"{name}/{entry}", entry))
     if only is not None and not tables:
-        raise ImportRefused(f"{name} has no table {only!r}", table=only)
+        raise ImportRefused(f"`{name}` does not contain the table `{only}`", table=only)
     if not tables and not has_numbers:
-        raise ImportRefused(f"{name} is no export: it has no _tables/documents.jsonl and no TABLE/documents.jsonl")
-    return tuple(tables), tuple(left_out)
+        raise ImportRefused(
+            f"`{name}` is not an export: it contains neither `_tables/documents.jsonl` nor `TABLE/documents.jsonl`"
+        )
+    return tuple(tables), tuple(skipped)
 
 
-def _numbers(archive: zipfile.ZipFile, name: str) -> dict[str, int]:
-    place = f"{name}/_tables/documents.jsonl"
+def _table_numbers(archive: zipfile.ZipFile, name: str) -> dict[str, int]:
+    path = f"{name}/_tables/documents.jsonl"
     numbers = {}
-    with _complaints(place), archive.open("_tables/documents.jsonl") as file:
-        for line, text in _lines(file, place):
+    with _refusing_unreadable(path), archive.open("_tables/documents.jsonl") as file:
+        for line, text in _lines(file, path):
             try:
-                entry = json.loads(text)
-                table, number = entry["name"], entry["id"]
+                fields = json.loads(text)
+                table, number = fields["name"], fields["id"]
             except (ValueError, KeyError, TypeError):
                 table = number = None
             if not isinstance(table, str) or not isinstance(number, int | float) or number != number // 1:
-                raise ImportRefused(f"{place}:{line}: needs a name and an id, which is a whole number")
+                raise ImportRefused(f"{path}:{line}: expected an object with a string `name` and a whole number `id`")
             numbers[table] = int(number)
     return numbers
 
 
 @contextmanager
-def _complaints(place: str) -> Iterator[None]:
+def _refusing_unreadable(path: str) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
-        raise ImportRefused(f"{place} cannot be read: {reason}") from error
+        raise ImportRefused(f"`{path}` cannot be read: {reason}") from error
 
 
-def _lines(file: IO[bytes], place: str) -> Iterator[Row]:
-    number = 0
+def _lines(file: IO[bytes], path: str) -> Iterator[SourceRow]:
+    line = 0
     while data := file.readline(IMPORT_LINE_BYTES_MAX + 1):
-        number += 1
-        if number == 1:
+        line += 1
+        if line == 1:
             data = data.removeprefix(codecs.BOM_UTF8)
         if len(data) > IMPORT_LINE_BYTES_MAX:
-            raise ImportRefused(f"{place}:{number}: the line is longer than {IMPORT_LINE_BYTES_MAX} bytes")
+            raise ImportRefused(f"{path}:{line}: the line is longer than {IMPORT_LINE_BYTES_MAX:,} bytes")
         try:
             text = data.decode().strip()
         except UnicodeDecodeError as error:
-            raise ImportRefused(f"{place}:{number}: this is not UTF-8: {error.reason}") from error
+            raise ImportRefused(f"{path}:{line}: {NOT_UTF8}") from error
         if text:
-            yield Row(number, text)
+            yield SourceRow(line, text)
 
 
-def _array(file: IO[bytes], place: str) -> Iterator[Row]:
-    """The elements of one JSON array, found one after another in a window that moves along the text."""
-    with io.TextIOWrapper(file, "utf-8-sig") as text:
-        yield from _elements(_Window(text, place))
-
-
-def _elements(window: _Window) -> Iterator[Row]:
-    if window.next() != "[":
-        raise window.fault("the file is not a JSON array")
-    window.skip()
-    mark = window.next()
-    while mark != "]":
-        yield window.element()
-        mark = window.next()
-        if mark == ",":
-            window.skip()
-        elif mark != "]":
-            raise window.fault("expected `,` or `]` after an element")
-    window.skip()
-    if window.next():
-        raise window.fault("something follows the array")
-
-
-class _Window:
-    """The part of a text that is being looked at."""
-
-    def __init__(self, file: io.TextIOWrapper, place: str) -> None:
-        self._file = file
-        self._place = place
-        self._text = ""
-        self._at = 0
-        self._line = 1
-        self._decode = json.JSONDecoder().raw_decode
-
-    def next(self) -> str:
-        """The next character that is no white space; empty at the end."""
-        while True:
-            while self._at < len(self._text):
-                character = self._text[self._at]
-                if not character.isspace():
-                    return character
-                self._line += character == "\n"
-                self._at += 1
-            if not self._more():
-                return ""
-
-    def skip(self) -> None:
-        """Go past a character."""
-        self._at += 1
-
-    def element(self) -> Row:
-        """The JSON value that begins here, on one line."""
-        self.next()
-        while True:
-            try:
-                _, end = self._decode(self._text, self._at)
-            except (ValueError, RecursionError):
-                # It is cut off by the end of the window, or wrong: more text tells.
-                if len(self._text) - self._at > IMPORT_LINE_BYTES_MAX or not self._more():
-                    raise self.fault("this is not JSON, or longer than a document can be") from None
-                continue
-            length = end - self._at  # because more text lets go of what was before it
-            if len(self._text) - end < EXPONENT_CHARACTERS and self._more():
-                continue  # a number may go on
-            text = self._text[self._at : self._at + length]
-            row = Row(self._line, text.replace("\n", " "))
-            self._line += text.count("\n")
-            self._at += length
-            return row
-
-    def fault(self, problem: str) -> ImportRefused:
-        """What is wrong, with the line."""
-        return ImportRefused(f"{self._place}:{self._line}: {problem}")
-
-    def _more(self) -> bool:
-        try:
-            text = self._file.read(max(READ_CHARACTERS, len(self._text) - self._at))
-        except UnicodeDecodeError as error:
-            raise self.fault(f"this is not UTF-8: {error.reason}") from error
-        self._text = self._text[self._at :] + text
-        self._at = 0
-        return bool(text)
-
-
-def _csv(file: IO[bytes], place: str) -> Iterator[Row]:
-    """Rows under a header, as objects with text; a row with fewer or more cells than the header is a mistake."""
+def _csv_rows(file: IO[bytes], path: str) -> Iterator[SourceRow]:
+    """Yield the rows below the header as objects of strings; every row must have as many cells as the header."""
     csv.field_size_limit(IMPORT_LINE_BYTES_MAX)
     with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
         reader = csv.reader(text, strict=True)
         try:
-            yield from _cells(reader, place)
+            yield from _csv_objects(reader, path)
         except csv.Error as error:
-            raise ImportRefused(f"{place}:{reader.line_num}: {error}") from error
+            raise ImportRefused(f"{path}:{reader.line_num}: invalid CSV: {error}") from error
         except UnicodeDecodeError as error:
-            raise ImportRefused(f"{place}:{reader.line_num + 1}: this is not UTF-8: {error.reason}") from error
+            raise ImportRefused(f"{path}:{reader.line_num + 1}: {NOT_UTF8}") from error
 
 
-def _cells(reader: Any, place: str) -> Iterator[Row]:
+def _csv_objects(reader: Any, path: str) -> Iterator[SourceRow]:
     header = next(reader, None)
     if header is None:
-        raise ImportRefused(f"{place}:1: the first line names the fields")
+        raise ImportRefused(f"{path}:1: the file is empty; its first line must name the fields")
     if len(set(header)) < len(header) or not all(header):
-        raise ImportRefused(f"{place}:1: the fields' names must be there and be different")
-    before = reader.line_num
+        raise ImportRefused(f"{path}:1: the header has an empty or duplicate field name")
+    last_line = reader.line_num
     for cells in reader:
-        line, before = before + 1, reader.line_num
+        line, last_line = last_line + 1, reader.line_num
         if not cells:
             continue
         if len(cells) != len(header):
-            raise ImportRefused(f"{place}:{line}: {len(cells)} cells; the header has {len(header)}")
-        yield Row(line, json.dumps(dict(zip(header, cells, strict=True)), ensure_ascii=False))
+            raise ImportRefused(f"{path}:{line}: the row has {len(cells)} cells, the header has {len(header)}")
+        yield SourceRow(line, json.dumps(dict(zip(header, cells, strict=True)), ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`tinyvex function-spec`: what an app offers."""
+"""`tinyvex function-spec`: list an app's functions with their schemas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tinyvex.cli.app_location import Place, find_place
+from tinyvex.cli.app_location import AppLocation, find_app
 from tinyvex.cli.options import app_argument, data_option
 
 
@@ -22,19 +22,19 @@ from tinyvex.cli.options import app_argument, data_option
     type=click.Choice(["pretty", "json"]),
     default="pretty",
     show_default=True,
-    help="One line per function, or JSON with the schemas of arguments and results.",
+    help="pretty: one line per function. json: the schemas of arguments and results as well.",
 )
 def command(app: Path | None, data: Path | None, output: str) -> None:
     """
     List the functions of APP: path, kind, and the JSON schemas of arguments and result.
 
-    A running server tells what it serves, and which queries looked at the time when they ran;
-    without one the app is loaded and described.
+    A running server also reports which queries have read the current time.
+    Without a server, the app is loaded and described.
 
     \b
     tinyvex function-spec notes.py --format json
     """
-    functions = _functions(find_place(app, data))
+    functions = _functions(find_app(app, data))
     if output == "json":
         click.echo(json.dumps({"functions": functions}, indent=2, ensure_ascii=False))
         return
@@ -42,17 +42,17 @@ def command(app: Path | None, data: Path | None, output: str) -> None:
         click.echo(f"{_kind(function):<17} {function['path']}({_arguments(function['arguments'])}){_note(function)}")
 
 
-def _functions(place: Place) -> list[dict[str, Any]]:
+def _functions(location: AppLocation) -> list[dict[str, Any]]:
     from tinyvex.cli.session import running_server
 
-    if running_server(place.data) is not None:
-        return asyncio.run(_ask(place.data))
+    if running_server(location.data) is not None:
+        return asyncio.run(_query_functions(location.data))
     from tinyvex.functions.app.loader import load_app
 
-    return [spec.describe() for spec in load_app(place.app).functions.values()]
+    return [spec.describe() for spec in load_app(location.app).functions.values()]
 
 
-async def _ask(data: Path) -> list[dict[str, Any]]:
+async def _query_functions(data: Path) -> list[dict[str, Any]]:
     from tinyvex.cli.session import open_session
 
     async with open_session(data) as session:
@@ -65,7 +65,7 @@ def _kind(function: dict[str, Any]) -> str:
 
 
 def _arguments(schema: dict[str, Any]) -> str:
-    """The arguments' names; those that may be left out in brackets."""
+    """Return the arguments' names; optional arguments in brackets."""
     required = schema.get("required", [])
     return ", ".join(name if name in required else f"[{name}]" for name in schema["properties"])
 

@@ -1,4 +1,4 @@
-"""`tinyvex import` brings documents in from a file."""
+"""`tinyvex import`: import documents from a file."""
 
 from __future__ import annotations
 
@@ -7,43 +7,46 @@ from pathlib import Path
 import anyio
 import click
 
-from tinyvex.cli.document_files import FORMATS, DocumentFile, Format, format_of, open_documents
-from tinyvex.cli.import_session import Import, Mode, Style, administrator, show_changes
+from tinyvex.cli.document_files import FILE_FORMATS, DocumentFile, FileFormat, format_of, open_documents
+from tinyvex.cli.import_session import ImportMode, ImportSession, RowStyle, administrator, show_changes
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
-from tinyvex.cli.output import confirm, counted, progress_bar
+from tinyvex.cli.output import confirm, counted
+from tinyvex.cli.terminal import progress_bar
 from tinyvex.errors import ImportRefused
 
-STYLES: dict[Format, Style] = {"zip": "stored", "jsonl": "written", "json": "written", "csv": "text"}
+STYLES: dict[FileFormat, RowStyle] = {"zip": "stored", "jsonl": "written", "json": "written", "csv": "text"}
 
 
-@click.command("import", short_help="Bring documents in from a file.")
+@click.command("import", short_help="Import documents from a file.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--table", metavar="TABLE", help="Whose documents they are; of a zip, the only table to take.")
-@click.option("--format", "file_format", type=click.Choice(FORMATS), help="What FILE is, where its name does not tell.")
-@click.option("--append", "mode", flag_value="append", help="Add to the documents that are there.")
+@click.option("--table", metavar="TABLE", help="Import into this table; for a zip, import only this table.")
+@click.option(
+    "--format", "file_format", type=click.Choice(FILE_FORMATS), help="The format of FILE.  [default: by its suffix]"
+)
+@click.option("--append", "mode", flag_value="append", help="Add to the existing documents.")
 @click.option("--replace", "mode", flag_value="replace", help="Replace the documents of the tables in FILE.")
-@click.option("--replace-all", "mode", flag_value="replaceAll", help="And empty all other tables.")
-@click.option("--dry-run", is_flag=True, help="Check every document and say what would happen; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask before documents are deleted.")
+@click.option("--replace-all", "mode", flag_value="replaceAll", help="Like --replace, and delete all other documents.")
+@click.option("--dry-run", is_flag=True, help="Validate every document and report what would happen; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation before documents are deleted.")
 @app_option
 @data_option
 def command(
     file: Path,
     table: str | None,
-    file_format: Format | None,
-    mode: Mode | None,
+    file_format: FileFormat | None,
+    mode: ImportMode | None,
     dry_run: bool,
     yes: bool,
     app: Path | None,
     data: Path | None,
 ) -> None:
     """
-    Bring the documents of FILE in: a zip that `tinyvex export` or Convex made, JSON lines, a JSON array, or CSV.
+    Import the documents of FILE: a zip made by `tinyvex export` or Convex, JSON lines, a JSON array, or CSV.
 
-    The tables must be empty, unless you say --append, --replace or --replace-all.
-    Every document is checked before anything changes, and then all tables change at once:
-    clients see the old documents, then the new ones. A running server goes on serving.
+    The tables must be empty unless you pass --append, --replace or --replace-all.
+    Every document is validated before anything changes. Then all tables change in one commit:
+    clients see the old documents, then the new ones. A running server keeps serving.
 
     \b
     tinyvex import snapshot.zip --replace-all
@@ -52,48 +55,44 @@ def command(
     log_to_stderr("warning")
     file_format = file_format or format_of(file)
     if file_format is None:
-        raise click.UsageError(f"{file}: its name does not tell what it is; say --format {'|'.join(FORMATS)}")
+        formats = "|".join(FILE_FORMATS)
+        raise click.UsageError(f"the suffix of `{file}` does not name a format; pass --format {formats}")
     if table is None and file_format != "zip":
-        raise click.UsageError(f"--table says whose documents are in {file.name}")
+        raise click.UsageError(f"`{file.name}` does not name a table; pass --table TABLE")
     with open_documents(file, file_format, table) as documents:
-        for name in documents.left_out:
-            click.echo(f"{file.name}: {name} is left out", err=True)
-        counts = {found.name: sum(1 for _ in documents.rows(found)) for found in documents.tables}
+        for name in documents.skipped:
+            click.echo(f"{file.name}: skipped {name}", err=True)
+        counts = {source.name: sum(1 for _ in documents.rows(source)) for source in documents.tables}
         anyio.run(_import, documents, counts, mode or "empty", dry_run, yes, app, data)
 
 
 async def _import(
     file: DocumentFile,
     counts: dict[str, int],
-    mode: Mode,
-    dry: bool,
+    mode: ImportMode,
+    dry_run: bool,
     yes: bool,
     app: Path | None,
     data: Path | None,
 ) -> None:
     async with administrator(app, data) as client:
-        work = Import(client, mode, STYLES[file.format])
-        changes = await work.changes(counts)
+        session = ImportSession(client, mode, STYLES[file.format])
+        changes = await session.changes(counts)
         show_changes(changes)
         total = sum(counts.values())
-        done = 0
-        with progress_bar("Importing") as show:
 
-            def progress(more: int) -> None:
-                nonlocal done
-                done += more
-                show(done, total)
+        def should_finish() -> bool:
+            if any(change.deleted for change in changes) and not yes and not dry_run:
+                confirm("All documents are valid. Import them?")
+            return not dry_run
 
-            def go_on() -> bool:
-                if any(change.deleted for change in changes) and not yes and not dry:
-                    confirm("All of it fits. Go on?")
-                return not dry
-
-            try:
-                await work.run(file.tables, file.rows, progress, go_on)
-            except ImportRefused:
-                for place, line, text in sorted(work.problems):
-                    click.echo(f"{place}:{line}: {text}", err=True)
-                raise
-    said = "would be imported; nothing was changed" if dry else "imported"
-    click.echo(f"{file.path.name}: {counted(total, 'document')} of {counted(len(counts), 'table')} {said}", err=True)
+        try:
+            with progress_bar("Importing") as progress:
+                await session.run(file.tables, file.rows, lambda done: progress(done, total), should_finish)
+        except ImportRefused:
+            for path, line, text in sorted(session.problems):
+                click.echo(f"{path}:{line}: {text}", err=True)
+            raise
+    outcome = "would be imported; nothing was changed" if dry_run else "imported"
+    counts_text = f"{counted(total, 'document')} of {counted(len(counts), 'table')}"
+    click.echo(f"{file.path.name}: {counts_text} {outcome}", err=True)

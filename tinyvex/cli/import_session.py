@@ -1,4 +1,9 @@
-"""Bringing documents into a database through a server: what `import` and `wipe` have in common."""
+"""
+Import documents into a database through a server, for `import` and `wipe`.
+
+An import is four kinds of calls: `import_begin`, `import_rows` for each step of rows, and `import_finish` or
+`import_abandon`. The server stores the rows where no query sees them; `import_finish` publishes all of them in one commit.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import anyio
 import click
 
-from tinyvex.cli.app_location import find_data, find_place
-from tinyvex.cli.document_files import Row, Table
-from tinyvex.cli.session import connect, running_server, server_in_here
+from tinyvex.cli.app_location import find_app, find_data_folder
+from tinyvex.cli.document_files import SourceRow, SourceTable
+from tinyvex.cli.session import connect, local_server, running_server
 from tinyvex.errors import ImportRefused, RemoteError
 from tinyvex.limits import IMPORT_PROBLEMS_MAX, IMPORT_STEP_BYTES, IMPORT_STEP_ROWS
 
@@ -21,37 +26,37 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 
-__all__ = ["Change", "Import", "Mode", "Problem", "Style", "administrator", "show_changes"]
+__all__ = ["ImportMode", "ImportSession", "RowProblem", "RowStyle", "TableChange", "administrator", "show_changes"]
 
-Mode: TypeAlias = Literal["empty", "append", "replace", "replaceAll"]
-Style: TypeAlias = Literal["stored", "written", "text"]
-Rows: TypeAlias = Callable[[Table], Iterator[Row]]
-Progress: TypeAlias = Callable[[int], None]
+ImportMode: TypeAlias = Literal["empty", "append", "replace", "replaceAll"]
+RowStyle: TypeAlias = Literal["stored", "written", "text"]
+RowSource: TypeAlias = Callable[[SourceTable], Iterator[SourceRow]]
+ImportStep: TypeAlias = tuple[SourceTable, list[SourceRow]]
 
 INTERRUPTED = {
     True: "nothing was changed",
-    False: "too late, everything was changed",
-    None: "the server did not say whether anything was changed; `tinyvex data` shows it",
+    False: "the import had already finished, so everything was changed",
+    None: "the server did not report whether anything was changed; check with `tinyvex data`",
 }
-"""By whether the import was given up."""
+"""The message for an interrupted import, by whether it was abandoned."""
 
-STEPS_UNDER_WAY = 2
-"""The server adds one while the next is read and sent."""
+STEPS_IN_FLIGHT = 2
+"""While the server stores a step, the next is read and sent."""
 
 
-class Problem(NamedTuple):
-    """A line that is no document of its table."""
+class RowProblem(NamedTuple):
+    """A row that is not a valid document of its table."""
 
-    place: str
+    path: str
     line: int
     text: str
 
 
-class Change(NamedTuple):
-    """What an import does to a table."""
+class TableChange(NamedTuple):
+    """The effect of an import on a table."""
 
     table: str
-    before: int | None  # there is no such table yet
+    before: int | None  # None: the table does not exist yet
     deleted: int
     created: int
 
@@ -59,151 +64,160 @@ class Change(NamedTuple):
 @asynccontextmanager
 async def administrator(app: Path | None, data: Path | None) -> AsyncIterator[Any]:
     """
-    A client that may do everything: of the running server, else of one that runs in this process for as long as it takes.
+    Connect a client with the admin token: to the running server, else to a server inside this process.
 
     Raises:
-        ConnectionLost: the server is gone.
-        TinyvexError: there is no app, the server cannot start, or does not answer.
+        ConnectionLost: the server does not answer.
+        TinyvexError: there is no app, or the server cannot start.
     """
-    folder = find_data(data) if app is None else find_place(app, data).data
-    found = running_server(folder)
-    if found is not None:
-        async with connect(found) as client:
+    server = running_server(find_data_folder(data, app))
+    if server is not None:
+        async with connect(server) as client:
             yield client
         return
 
-    place = find_place(app, data)
-    place.remember()
-    async with server_in_here(place):
-        here = running_server(place.data)
-        assert here is not None, place
-        async with connect(here) as client:
+    location = find_app(app, data)
+    location.save()
+    async with local_server(location):
+        local = running_server(location.data)
+        assert local is not None, location
+        async with connect(local) as client:
             yield client
 
 
 @dataclass(slots=True)
-class Import:
+class ImportSession:
     """
     One import.
 
     Attributes:
-        client: an administrator's.
-        mode: what becomes of the documents that are there.
-        style: how the server is to take rows; see `functions/system/import_functions.py`.
-        problems: lines that are no documents, as many as are listed.
-        problems_total: all of them.
+        client: a client with the admin token.
+        mode: what happens to existing documents.
+        style: how the server reads rows; see `functions/system/import_functions.py`.
+        problems: the first IMPORT_PROBLEMS_MAX invalid rows.
+        problems_total: the number of all invalid rows.
+        rows_sent: the number of rows that the server has validated.
     """
 
     client: Any
-    mode: Mode
-    style: Style = "stored"
-    problems: list[Problem] = field(default_factory=list)
+    mode: ImportMode
+    style: RowStyle = "stored"
+    problems: list[RowProblem] = field(default_factory=list)
     problems_total: int = 0
+    rows_sent: int = 0
 
-    async def changes(self, counts: dict[str, int]) -> list[Change]:
+    async def changes(self, counts: dict[str, int]) -> list[TableChange]:
         """
-        What the import would do.
+        Return the effect that the import would have on each table.
 
         Args:
-            counts: how many documents each table is to get.
+            counts: the number of documents for each table.
         """
-        there = await self.client.query("_system:tables")
+        existing = await self.client.query("_system:tables")
         changes = []
-        for table in sorted({*counts, *(there if self.mode == "replaceAll" else ())}):
-            before = await self.client.query("_system:count", {"table": table}) if table in there else None
+        for table in sorted({*counts, *(existing if self.mode == "replaceAll" else ())}):
+            before = await self.client.query("_system:count", {"table": table}) if table in existing else None
             deleted = 0 if self.mode in {"append", "empty"} else before or 0
-            changes.append(Change(table, before, deleted, counts.get(table, 0)))
+            changes.append(TableChange(table, before, deleted, counts.get(table, 0)))
         return changes
 
     async def run(
-        self, tables: Sequence[Table], rows: Rows, progress: Progress, go_on: Callable[[], bool] = lambda: True
+        self,
+        tables: Sequence[SourceTable],
+        rows: RowSource,
+        progress: Callable[[int], None],
+        should_finish: Callable[[], bool] = lambda: True,
     ) -> bool:
         """
-        Check and send everything, then let all tables change at once; where anything is wrong, nothing is changed.
+        Send and validate all rows, then change all tables in one commit. If any row is invalid, nothing changes.
 
         Args:
-            tables: the tables to be filled.
-            rows: gives the documents of one.
-            progress: told how many more were sent.
-            go_on: asked before the last step; False leaves the database as it was.
+            tables: the tables to fill.
+            rows: returns the rows of a table.
+            progress: called with the number of rows sent so far.
+            should_finish: called before the last step; False leaves the database unchanged.
 
         Returns:
-            Whether it was changed.
+            Whether the database was changed.
 
         Raises:
-            ImportRefused: it does not fit; `problems` has the lines that are the reason.
-            TinyvexError: the server.
+            ImportRefused: the import does not fit; `problems` lists the invalid rows.
+            TinyvexError: the server failed.
         """
         names = [(table.name, table.number) for table in tables]
         begun = await self.client.mutation("_system:import_begin", {"mode": self.mode, "tables": names})
-        name = begun["import"]
-        if not begun["tablets"]:  # no table was named, and there is none: nothing to finish
-            return go_on()
+        import_id = begun["import"]
+        if not begun["tablets"]:  # no table was named and none exists: there is nothing to finish
+            return should_finish()
         try:
-            await self._send(name, tables, rows, progress)
+            await self._send(import_id, tables, rows, progress)
             if self.problems_total:
-                raise ImportRefused(f"{self.problems_total:,} problems; nothing was changed")
-            wanted = go_on()
-            if wanted:
-                await self.client.mutation("_system:import_finish", {"import_id": name})
+                raise ImportRefused(f"the file has {self.problems_total:,} invalid rows; nothing was changed")
+            is_wanted = should_finish()
+            if is_wanted:
+                await self.client.mutation("_system:import_finish", {"import_id": import_id})
         except BaseException as error:
-            # Also where it is not known whether it was finished: then there is nothing left to give up.
-            given_up = None
+            # `import_finish` may have committed although its response was lost. Abandoning is then refused, harmlessly.
+            is_abandoned = None
             with anyio.CancelScope(shield=True):
-                given_up = await self._abandon(name)
+                is_abandoned = await self._abandon(import_id)
             if isinstance(error, anyio.get_cancelled_exc_class()):
-                click.echo(f"interrupted: {INTERRUPTED[given_up]}", err=True)
+                click.echo(f"interrupted: {INTERRUPTED[is_abandoned]}", err=True)
             raise
-        if not wanted:
-            await self._abandon(name)
-        return wanted
+        if not is_wanted:
+            await self._abandon(import_id)
+        return is_wanted
 
-    async def _abandon(self, name: str) -> bool | None:
-        """False where it had finished; None where the server does not answer any more, which gives it up itself then."""
+    async def _abandon(self, import_id: str) -> bool | None:
+        """Return False if it had finished, None if the server does not answer; a server abandons stale imports itself."""
         with anyio.move_on_after(1):
             try:
-                await self.client.mutation("_system:import_abandon", {"import_id": name})
+                await self.client.mutation("_system:import_abandon", {"import_id": import_id})
             except RemoteError:
                 return False
             return True
         return None
 
-    async def _send(self, name: str, tables: Sequence[Table], rows: Rows, progress: Progress) -> None:
-        sender, receiver = anyio.create_memory_object_stream[tuple[Table, list[Row]]](0)
+    async def _send(
+        self, import_id: str, tables: Sequence[SourceTable], rows: RowSource, progress: Callable[[int], None]
+    ) -> None:
+        sender, receiver = anyio.create_memory_object_stream[ImportStep](0)
         try:
             async with anyio.create_task_group() as group:
-                for _ in range(STEPS_UNDER_WAY):
-                    group.start_soon(self._add, name, receiver, progress)
-                await _read(tables, rows, sender)
+                for _ in range(STEPS_IN_FLIGHT):
+                    group.start_soon(self._send_steps, import_id, receiver, progress)
+                await _read_steps(tables, rows, sender)
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         finally:
             receiver.close()
 
-    async def _add(
-        self, name: str, receiver: MemoryObjectReceiveStream[tuple[Table, list[Row]]], progress: Progress
+    async def _send_steps(
+        self, import_id: str, receiver: MemoryObjectReceiveStream[ImportStep], progress: Callable[[int], None]
     ) -> None:
-        """Send steps until there are no more."""
         async for table, rows in receiver:
             lines = "\n".join([row.text for row in rows])
-            arguments = {"import_id": name, "table": table.name, "lines": lines, "style": self.style}
-            found = await self.client.mutation("_system:import_rows", arguments)
-            self.problems_total += len(found)
+            arguments = {"import_id": import_id, "table": table.name, "lines": lines, "style": self.style}
+            invalid = await self.client.mutation("_system:import_rows", arguments)
+            self.problems_total += len(invalid)
             room = IMPORT_PROBLEMS_MAX - len(self.problems)
-            self.problems += [Problem(table.place, rows[place].line, text) for place, text in found[:room]]
-            progress(len(rows))
+            self.problems += [RowProblem(table.path, rows[number].line, text) for number, text in invalid[:room]]
+            self.rows_sent += len(rows)
+            progress(self.rows_sent)
 
 
-async def _read(tables: Sequence[Table], rows: Rows, sender: MemoryObjectSendStream[tuple[Table, list[Row]]]) -> None:
+async def _read_steps(
+    tables: Sequence[SourceTable], rows: RowSource, sender: MemoryObjectSendStream[ImportStep]
+) -> None:
     async with sender:
         for table in tables:
             for step in _steps(rows(table)):
                 await sender.send((table, step))
 
 
-def _steps(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Rows in the portions in which they are sent."""
-    step: list[Row] = []
+def _steps(rows: Iterator[SourceRow]) -> Iterator[list[SourceRow]]:
+    """Group rows into the steps in which they are sent."""
+    step: list[SourceRow] = []
     size = 0
     for row in rows:
         step.append(row)
@@ -215,17 +229,17 @@ def _steps(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield step
 
 
-def show_changes(changes: list[Change]) -> None:
-    """Say what will be deleted and created, for people, on stderr."""
+def show_changes(changes: list[TableChange]) -> None:
+    """Print how many documents will be deleted and created in each table, on stderr."""
     width = max([len(change.table) for change in changes], default=0)
     for change in changes:
-        told = f"{change.created:,} created"
+        text = f"{change.created:,} created"
         if change.before is None:
-            told = f"{told} in a new table"
+            text = f"{text} in a new table"
         elif change.deleted:
-            told = f"{change.deleted:,} deleted" + (f", {told}" if change.created else "")
+            text = f"{change.deleted:,} deleted" + (f", {text}" if change.created else "")
         elif not change.created and not change.before:
-            told = "empty"
+            text = "empty"
         elif change.before:
-            told = f"{told} beside {change.before:,}"
-        click.echo(f"  {change.table:<{width}}  {told}", err=True)
+            text = f"{text} in addition to {change.before:,}"
+        click.echo(f"  {change.table:<{width}}  {text}", err=True)

@@ -1,8 +1,8 @@
 """
-Python written on the command line, as a query of its own.
+Compile Python from the command line into an app with one query.
 
-It becomes the body of a function with `ctx`: an expression is returned, statements return what they say.
-Whatever goes wrong in it is told with its own line, and never with a traceback through Tinyvex.
+The text becomes the body of a function with the argument `ctx`. An expression is its result; statements use `return`.
+Errors are reported with the line of that text, without a traceback through Tinyvex.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ _NAME = "query"
 
 def inline_app(source: str) -> App:
     """
-    An app whose one query, `PATH`, is this; its tables are the database's, by name.
+    Return an app with one query, `PATH`, that runs this source; it addresses tables by name.
 
     Raises:
-        click.UsageError: it is no Python.
+        click.UsageError: the source is not valid Python.
     """
     from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec
     from tinyvex.functions.app.registry import App
 
     return App(
-        [FunctionSpec(PATH, _telling(_compiled(source), source), FunctionDeclaration("query", internal=True))], []
+        [FunctionSpec(PATH, _reporting_lines(_compiled(source), source), FunctionDeclaration("query", internal=True))],
+        [],
     )
 
 
@@ -51,34 +52,34 @@ def _compiled(source: str) -> Callable[[Any], Any]:
         assert isinstance(function, ast.FunctionDef)
         function.body = _body(lines)
         scope: dict[str, Any] = {"tv": tinyvex, "__name__": "inline"}
-        exec(compile(module, _FILE, "exec"), scope)  # noqa: S102 - running what was typed is what this is for
+        exec(compile(module, _FILE, "exec"), scope)  # noqa: S102 - running the given source is the purpose
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        raise click.UsageError(f"--inline-query is no Python: {error}{_quoted(lines, line)}") from None
-    found: Callable[[Any], Any] = scope[_NAME]
-    return found
+        raise click.UsageError(f"--inline-query is not valid Python: {error}{_quoted(lines, line)}") from None
+    compiled: Callable[[Any], Any] = scope[_NAME]
+    return compiled
 
 
 def _body(source: str) -> list[ast.stmt]:
     try:
         value = ast.parse(source.strip(), _FILE, "eval").body
     except SyntaxError:
-        # Statements: as they would stand inside a function, so that `return` is one of them.
+        # Not an expression: parse statements as a function body, in which `return` is allowed.
         body = ast.parse(source, _FILE).body
         if not body:
-            raise ValueError("there is nothing in it") from None
+            raise ValueError("it is empty") from None
         return body
     return [ast.copy_location(ast.Return(value), value)]
 
 
-def _telling(function: Callable[[Any], Any], source: str) -> Callable[[Any], Any]:
+def _reporting_lines(function: Callable[[Any], Any], source: str) -> Callable[[Any], Any]:
     def query(ctx: Any) -> Any:
         try:
             return function(ctx)
         except TinyvexError as error:
             click.echo(f"inline query{_where(error, source)}", err=True)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever was typed may raise anything
+        except Exception as error:  # noqa: BLE001 - the given source may raise anything
             summary = "".join(traceback.format_exception_only(error)).strip()
             click.echo(f"inline query{_where(error, source)}", err=True)
             raise FunctionFailed(summary) from None

@@ -1,7 +1,7 @@
 """
-Logs go to stderr: for people one line per record and its traceback indented below, for programs one JSON object per line.
+Write log records to stderr, as lines for people or as JSON objects for programs.
 
-What a record says, and what no record says, is in `server.log_records`.
+`server/log_redaction.py` decides what a record contains and what it must never contain.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from typing import Literal, TypeAlias
 
 from tinyvex.server.log_redaction import FIELDS, describe, message_of, traceback_of
 
-__all__ = ["FIELDS", "FORMATS", "LEVELS", "Format", "log_to_stderr"]
+__all__ = ["FIELDS", "LOG_FORMATS", "LOG_LEVELS", "LogFormat", "log_to_stderr"]
 
-LEVELS = ["debug", "info", "warning", "error"]
-FORMATS = ["human", "json"]
-Format: TypeAlias = Literal["human", "json"]
+LOG_LEVELS = ["debug", "info", "warning", "error"]
+LOG_FORMATS = ["human", "json"]
+LogFormat: TypeAlias = Literal["human", "json"]
 
 
-def log_to_stderr(level: str, log_format: Format = "human", *, reveal: bool = False) -> None:
+def log_to_stderr(level: str, log_format: LogFormat = "human", *, reveal: bool = False) -> None:
     """
-    Show records of `level` and above, from Tinyvex and from the app alike.
+    Log the records of Tinyvex and of the app.
 
     Args:
-        level: one of LEVELS.
-        log_format: one of FORMATS.
-        reveal: show the text of exceptions, too.
+        level: the lowest level to log; one of LOG_LEVELS.
+        log_format: one of LOG_FORMATS.
+        reveal: include the messages of exceptions, which may contain users' data.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Objects(reveal=reveal) if log_format == "json" else _Lines(reveal=reveal))
+    handler.setFormatter(_JsonFormatter(reveal=reveal) if log_format == "json" else _HumanFormatter(reveal=reveal))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # The file watcher reports every look it takes.
+    # The file watcher logs every poll.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
-class _Formatter(logging.Formatter):
-    """What both have in common; `record.exc_text` is left alone, where formatters of other handlers keep theirs."""
+class _RedactingFormatter(logging.Formatter):
+    """Leaves `record.exc_text` unset, because the formatters of other handlers cache their own text in it."""
 
     def __init__(self, *, reveal: bool) -> None:
         super().__init__()
         self._reveal = reveal
 
 
-class _Lines(_Formatter):
-    """Indents what follows the first line, so that one record is seen as one."""
+class _HumanFormatter(_RedactingFormatter):
+    """Indents every line after the first, so that a record reads as one."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone()
@@ -55,8 +55,8 @@ class _Lines(_Formatter):
         return (line if trace is None else f"{line}\n{trace}").replace("\n", "\n    ")
 
 
-class _Objects(_Formatter):
-    """One JSON object per record, in one line."""
+class _JsonFormatter(_RedactingFormatter):
+    """Formats a record as one JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(describe(record, reveal=self._reveal), default=str)

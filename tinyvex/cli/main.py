@@ -1,7 +1,7 @@
 """
-The `tinyvex` command: finds the command's file, runs it, and turns every error into one line and an exit code.
+The `tinyvex` command: import one command's file, run it, and turn every error into one line and an exit code.
 
-A command is imported only when it is called, so that `tinyvex serve` starts as fast as its own imports allow.
+Only the called command is imported, so that each starts as fast as its own imports allow.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ COMMANDS = {
     "restore": "tinyvex.cli.restore",
     "compact": "tinyvex.cli.compact",
 }
-"""Each command's module, in the order in which `--help` lists them; its `command` is what runs."""
+"""The module of each command, in the order of `--help`. The module's `command` is run."""
 
 EXIT_CRASH = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-LEFT_THREADS_SECONDS = 2.0
-"""How long threads that a command leaves behind may keep its process."""
+THREAD_EXIT_SECONDS = 2.0
+"""How long threads that outlive a command may delay the end of its process."""
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands are imported when they are looked up."""
+    """Imports a command when it is looked up."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -65,8 +65,8 @@ class _LazyGroup(click.Group):
         return command
 
 
-def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _print_version(context: click.Context, _parameter: click.Parameter, is_set: bool) -> None:
+    if is_set:
         from tinyvex.version import __version__
 
         click.echo(f"tinyvex {__version__}")
@@ -75,20 +75,20 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print it and exit."
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
 )
 def group() -> None:
     """
     A realtime document database that starts with your app.
 
     \b
-    Begin with:   tinyvex new notes
-                  cd notes
-                  tinyvex dev
+    To begin:   tinyvex new notes
+                cd notes
+                tinyvex dev
 
-    APP is a Python file or a folder of them.
-    Left out, it is the one that [tool.tinyvex] in pyproject.toml names, else the one served last.
-    The data lies in .tinyvex beside the app unless --data names another folder.
+    APP is a Python file or a folder of Python files.
+    By default it is the app named by [tool.tinyvex] in pyproject.toml, else the app served last.
+    Data is stored in .tinyvex next to the app unless --data names another folder.
     """
 
 
@@ -96,82 +96,84 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     Run one command and end the process.
 
-    Exit codes are documented in the README; `tinyvex.errors` has each error's own.
+    The README lists the exit codes; `tinyvex.errors` defines the code of each error.
     """
     code = run(arguments)
-    _end_in_time(code)
+    _bound_thread_exit(code)
     sys.exit(code)
 
 
-def _end_in_time(code: int) -> None:
+def _bound_thread_exit(code: int) -> None:
     """
-    End the process soon, also where threads go on that an app or a library began.
+    End the process within THREAD_EXIT_SECONDS even if the app or a library left threads running.
 
-    Python waits for them, however long: one that an action began may fetch something from a server that does not answer.
+    Python waits for threads without a limit, and a thread started by an action may wait for a server that never answers.
     """
 
-    def cut() -> None:
+    def end() -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
 
-    if threading.active_count() > 1:  # daemons, too: those of an executor are waited for all the same
-        timer = threading.Timer(LEFT_THREADS_SECONDS, cut)
+    if threading.active_count() > 1:  # daemon threads count: Python waits for those of an executor
+        timer = threading.Timer(THREAD_EXIT_SECONDS, end)
         timer.daemon = True
         timer.start()
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; errors go to stderr as one line; returns the exit code."""
+    """Run one command, print errors as one line on stderr, and return the exit code."""
     try:
-        # Not `group.main`: it takes a reader that has enough of our output for a failure.
+        # Not `group.main`, which treats a closed output pipe as a failure.
         with group.make_context("tinyvex", list(sys.argv[1:] if arguments is None else arguments)) as context:
             group.invoke(context)
         return 0
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
+    except click.exceptions.Exit as finished:
+        return finished.exit_code
     except click.UsageError as error:
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
-        _complain(f"{error.format_message()}{hint}")
+        _print_error(f"{error.format_message()}{hint}")
         return EXIT_USAGE
     except click.ClickException as error:
-        _complain(error.format_message())
+        _print_error(error.format_message())
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except TinyvexError as error:
         for violation in violation_lines(error):
             click.echo(violation, err=True)
-        _complain(f"{error.message} ({error.name})")
+        _print_error(f"{error.message} ({error.name})")
         return exit_code(error)
     except BrokenPipeError:
-        # Whoever read our output has enough of it, or is gone: nothing is said any more, not even by the last flush.
-        _drop_output()
+        # The reader of stdout closed the pipe, as `head` does. Discard the rest, including the flush at exit.
+        _discard_output()
         return 0
-    except Exception as error:  # noqa: BLE001 - the last frame: a defect is reported with its traceback
+    except Exception as error:  # noqa: BLE001 - the outermost frame: report a defect with its traceback
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            # Storage has its own error for a full disk: this is where our output goes.
-            _complain("what this prints cannot be written: the disk is full (DiskFull)")
-            _drop_output()
+            # Storage raises DiskFull itself. This is the disk that stdout is redirected to.
+            _print_error("the output cannot be written because the disk is full; free some space (DiskFull)")
+            _discard_output()
             return DiskFull.exit_code
         traceback.print_exc()
-        _complain(f"internal error, please report it with the lines above: {error!r}")
+        _print_error("internal error; please report it with the traceback above")
         return EXIT_CRASH
 
 
-def _drop_output() -> None:
+def _discard_output() -> None:
     assert sys.__stdout__ is not None
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
 
 
 def exit_code(error: TinyvexError) -> int:
-    """The process's exit code for an error; an error that a server answered with counts as if raised here."""
+    """Return the exit code for an error; an error returned by a server has the code of the same error raised locally."""
     if isinstance(error, RemoteError):
         codes = {cls.number: cls.exit_code for cls in error_classes()}
         return codes.get(error.remote_number, error.exit_code)
     return error.exit_code
 
 
-def _complain(message: str) -> None:
-    click.echo(f"tinyvex: {message}", err=True)
+def _print_error(message: str) -> None:
+    from tinyvex.cli.terminal import echo_error
+
+    echo_error(message)

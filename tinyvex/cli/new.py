@@ -1,4 +1,4 @@
-"""`tinyvex new`: the beginning of an app, in a folder of its own."""
+"""`tinyvex new`: create a folder with a first app."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ from pathlib import Path
 
 import click
 
-FILES = {
+TEMPLATES = {
     "app.py": "app.py.template",
     "test_app.py": "test_app.py.template",
     "client.py": "client.py.template",
     "pyproject.toml": "pyproject.toml.template",
     ".gitignore": "gitignore.template",
 }
-"""What the new folder holds, and the template each file comes from."""
+"""The files of the new folder, each with its template."""
 
 
-@click.command("new", short_help="Make a folder with an app, its test and a client.")
+@click.command("new", short_help="Create a folder with an app, its test and a client.")
 @click.argument("folder", type=click.Path(path_type=Path))
 def command(folder: Path) -> None:
     """
-    Make FOLDER with a small app, a test of it, and a client to try it with.
+    Create FOLDER with a small app, its test, and a client to try it.
 
-    Nothing that exists is overwritten.
+    Existing files are never overwritten.
 
     \b
     tinyvex new notes
     """
-    present = [name for name in FILES if (folder / name).exists()]
-    if present:
-        raise click.UsageError(f"{folder} has {', '.join(present)} already; nothing was written")
+    existing = [name for name in TEMPLATES if (folder / name).exists()]
+    if existing:
+        names = ", ".join(f"`{name}`" for name in existing)
+        raise click.UsageError(f"`{folder}` already contains {names}; nothing was written")
     folder.mkdir(parents=True, exist_ok=True)
     name = folder.resolve().name
     templates = files("tinyvex.cli") / "scaffold"
-    for target, template in FILES.items():
+    for target, template in TEMPLATES.items():
         text = (templates / template).read_text(encoding="utf-8").format(name=name, package=_package_name(name))
         (folder / target).write_text(text, encoding="utf-8", newline="\n")
     click.echo(
-        f"Made {folder}: {', '.join(FILES)}\n\n"
+        f"Created {folder}: {', '.join(TEMPLATES)}\n\n"
         f"  cd {shlex.quote(str(folder))}\n"
         "  tinyvex dev                          # serves app.py and reloads it on save\n"
-        '  python client.py "Water the plants"  # in another terminal, or in several'
+        '  python client.py "Water the plants"  # in one or more other terminals'
     )
 
 
 def _package_name(name: str) -> str:
-    """A name that a `pyproject.toml` accepts: letters, digits and inner hyphens."""
+    """Return a name that `pyproject.toml` accepts: letters, digits and inner hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app"

@@ -1,50 +1,58 @@
-"""How commands print: JSON and tables, sizes and times, and how far they are."""
+"""Format what commands print: JSON, tables, counts, sizes and times."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import click
 
+from tinyvex.cli.terminal import console_of, print_table
 from tinyvex.values import codec
 from tinyvex.values.types import Int64
 
 CELL_WIDTH_MAX = 48
 ALIGNED_ROWS = 200
-"""So many rows of a table are aligned with each other: memory is bounded by them, not by the table."""
+"""Rows of a table that are aligned with each other. They are held in memory, the rest of the table is not."""
+HIGHLIGHTED_CHARACTERS_MAX = 1 << 16
+"""A longer value is printed without colours: highlighting takes 2.5 µs a character."""
 
 _MISSING = object()
 
 
 def print_value(value: bytes) -> None:
-    """A value for people: indented, letters as they are."""
-    click.echo(json.dumps(json.loads(value), indent=2, ensure_ascii=False))
+    """Print a JSON value, indented; in colours on a terminal."""
+    text = json.dumps(json.loads(value), indent=2, ensure_ascii=False)
+    console = console_of(sys.stdout) if len(text) <= HIGHLIGHTED_CHARACTERS_MAX else None
+    if console is None:
+        click.echo(text)
+        return
+    from rich.highlighter import JSONHighlighter
+
+    console.print(JSONHighlighter()(text), soft_wrap=True)
 
 
 def one_line(value: Any) -> str:
-    """A value on one line, without spaces."""
+    """Encode a value as JSON on one line, without spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def value_text(value: Any) -> str:
-    """A value of decoded JSON for people, on one line; an `Int64` as the number it is."""
+    """Format a decoded JSON value for people, on one line; an `Int64` is shown as a plain number."""
     if isinstance(value, dict) and value.keys() == {"$integer"}:
         return f"{int(cast('Int64', codec.unwrap(dict(value))))}"
     return json.dumps(value, ensure_ascii=False)
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something, for people."""
+    """Format a number with its noun: `1 table`, `1,200 tables`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def size_text(size_bytes: int) -> str:
-    """A size for people."""
+    """Format a size in decimal units: `1.2 MB`."""
     size, unit = float(size_bytes), "bytes"
     for unit in ("bytes", "KB", "MB", "GB"):
         if size < 1000 or unit == "GB":
@@ -54,7 +62,7 @@ def size_text(size_bytes: int) -> str:
 
 
 def time_text(ts: int) -> str:
-    """A time for people, where they are, with the `ts` itself; that alone where there are no years of its like."""
+    """Format a `ts` as local time followed by the `ts`; only the `ts` if it is beyond the calendar's range."""
     try:
         return f"{dt.datetime.fromtimestamp(ts / 1e6).astimezone():%Y-%m-%d %H:%M:%S} (ts {ts})"
     except (ValueError, OverflowError, OSError):
@@ -63,48 +71,38 @@ def time_text(ts: int) -> str:
 
 def confirm(question: str) -> None:
     """
-    Ask on stderr, and go on only after a yes.
+    Ask a yes-or-no question on stderr and return only after a yes.
 
     Raises:
-        UsageError: nobody is there to answer.
+        UsageError: stdin ended without an answer and is not a terminal.
         Abort: the answer is no.
     """
     try:
-        sure = click.confirm(question, err=True)
+        is_confirmed = click.confirm(question, err=True)
     except click.Abort:
         click.echo(err=True)
         if sys.stdin is None or not sys.stdin.isatty():
-            raise click.UsageError("nobody answered, so nothing was changed; --yes goes on without asking") from None
+            raise click.UsageError(
+                "no answer on stdin, so nothing was changed; to skip the question, pass --yes"
+            ) from None
         raise
-    if not sure:
+    if not is_confirmed:
         click.echo("nothing was changed", err=True)
         raise click.Abort
 
 
-@contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, where that is a terminal; gives what is to be called with done and total."""
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield progress
-
-
-class Printer(Protocol):
-    """Prints rows as they come."""
+class RowPrinter(Protocol):
+    """Prints rows as they arrive."""
 
     def add(self, row: dict[str, Any]) -> None:
-        """One more."""
+        """Print a row, now or with later ones."""
 
     def end(self) -> None:
-        """That was the last."""
+        """Print what is left after the last row."""
 
 
-class JsonLines:
-    """One row per line."""
+class JsonLinesPrinter:
+    """Prints one row per line."""
 
     def add(self, row: dict[str, Any]) -> None:
         click.echo(one_line(row))
@@ -113,35 +111,35 @@ class JsonLines:
         pass
 
 
-class JsonArray:
-    """One array, a row per line."""
+class JsonArrayPrinter:
+    """Prints one JSON array, with a row per line."""
 
     def __init__(self) -> None:
-        self._before = "[\n"
+        self._separator = "[\n"
 
     def add(self, row: dict[str, Any]) -> None:
-        click.echo(self._before + one_line(row), nl=False)
-        self._before = ",\n"
+        click.echo(self._separator + one_line(row), nl=False)
+        self._separator = ",\n"
 
     def end(self) -> None:
-        click.echo("[]" if self._before == "[\n" else "\n]")
+        click.echo("[]" if self._separator == "[\n" else "\n]")
 
 
-class Table:
+class TablePrinter:
     """
-    Aligned columns; what is too long for a cell is cut, and marked.
+    Prints aligned columns; a cell that is too long is cut and marked.
 
     Args:
-        columns: their names; when left out, the id, every field that some row has, and the time of creation.
+        columns: their names; by default `_id`, every field of the rows, and `_creationTime`.
     """
 
     def __init__(self, columns: list[str] | None = None) -> None:
         self._columns = columns
         self._rows: list[dict[str, Any]] = []
-        self._found_any = False
+        self._is_empty = True
 
     def add(self, row: dict[str, Any]) -> None:
-        self._found_any = True
+        self._is_empty = False
         self._rows.append(row)
         if len(self._rows) == ALIGNED_ROWS:
             self._print()
@@ -149,16 +147,24 @@ class Table:
     def end(self) -> None:
         if self._rows:
             self._print()
-        elif not self._found_any:
+        elif self._is_empty:
             click.echo("(empty)", err=True)
 
     def _print(self) -> None:
         columns = self._columns or _columns(self._rows)
-        cells = [[_cell(row.get(column, _MISSING)) for column in columns] for row in self._rows]
-        widths = [max(map(len, texts)) for texts in zip(columns, *cells, strict=True)]
-        for texts in (columns, ["-" * width for width in widths], *cells):
-            click.echo("  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip())
+        rows = [[_cell(row.get(column, _MISSING)) for column in columns] for row in self._rows]
+        console = console_of(sys.stdout)
+        if console is not None:
+            print_table(console, columns, rows)
+        else:
+            _print_plain(columns, rows)
         self._rows = []
+
+
+def _print_plain(columns: list[str], rows: list[list[str]]) -> None:
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for cells in (columns, ["-" * width for width in widths], *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:

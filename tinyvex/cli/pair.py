@@ -1,4 +1,4 @@
-"""`tinyvex pair` lets one more program in."""
+"""`tinyvex pair`: issue a one-time code with which a program gets a token of its own."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 
 import click
 
-from tinyvex.cli.app_location import find_data
+from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.limits import PAIRING_SECONDS, PAIRING_TRIES_MAX
 
 
-@click.command("pair", short_help="Make a one-time code with which a program gets a token of its own.")
-@click.option("--name", default="unnamed", show_default=True, help="What the token is called in `tinyvex tokens`.")
+@click.command("pair", short_help="Issue a one-time code with which a program gets its own token.")
+@click.option("--name", default="unnamed", show_default=True, help="The token's name in `tinyvex tokens`.")
 @data_option
 def command(name: str, data: Path | None) -> None:
     """
-    Print a code that a program connects with, once, and gets a token of its own for.
+    Print a code with which a program connects once and receives a token of its own.
 
-    The program gives it where a token goes, as pairing:CODE.
-    The code is good for five minutes; a few wrong ones end that. A newer code takes the place of an older one.
-    Where the server has TLS, its certificate's fingerprint is told too, for the program to pin.
+    The program passes `pairing:CODE` instead of a token.
+    The code is valid for five minutes and expires after a few failed attempts. A new code replaces the previous one.
+    If the server uses TLS, its certificate's fingerprint is printed as well, for the program to pin.
 
     \b
     tinyvex pair --name tablet
@@ -30,11 +30,11 @@ def command(name: str, data: Path | None) -> None:
     from tinyvex.server.access.pairing import Pairing
     from tinyvex.server.services.discovery import find_server
 
-    folder = find_data(data)
+    folder = find_data_folder(data)
     code = Pairing(folder, lambda: time.time_ns() // 1000, secrets.token_hex).offer(name)
     click.echo(code)
     click.echo(
-        f"good once, for {PAIRING_SECONDS / 60:g} minutes and {PAIRING_TRIES_MAX} tries: pairing:{code}", err=True
+        f"valid once, for {PAIRING_SECONDS / 60:g} minutes and {PAIRING_TRIES_MAX} attempts: pairing:{code}", err=True
     )
     server = find_server(folder)
     if server is not None and server.tls_fingerprint is not None:

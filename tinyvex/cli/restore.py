@@ -1,4 +1,4 @@
-"""`tinyvex restore` makes a backup the database again."""
+"""`tinyvex restore`: replace the database with a backup."""
 
 from __future__ import annotations
 
@@ -7,39 +7,41 @@ from pathlib import Path
 
 import click
 
-from tinyvex.cli.app_location import find_place
+from tinyvex.cli.app_location import find_app
 from tinyvex.cli.options import data_option
-from tinyvex.cli.output import confirm, progress_bar, size_text, time_text
+from tinyvex.cli.output import confirm, size_text, time_text
+from tinyvex.cli.terminal import progress_bar
 from tinyvex.errors import DataFolderLocked
 
 
-@click.command("restore", short_help="Make a backup the database again.")
+@click.command("restore", short_help="Replace the database with a backup.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
-@click.option("--dry-run", is_flag=True, help="Read the backup through and say what would happen; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Verify the backup and report what would happen; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
     """
-    Make FILE, which `tinyvex backup` made, the database again.
+    Replace the database with FILE, a backup made by `tinyvex backup`.
 
-    No server may run. The database that is there now, also a damaged one, is kept under another name beside it.
-    Clients that come back hold nothing of it for the one they knew: the restored database has a new epoch.
+    Stop the server first. The current database, even a damaged one, is renamed and stays in the data folder.
+    The restored database gets a new epoch, so that returning clients discard cached results of the old one.
 
     \b
     tinyvex restore before.sqlite3
     """
     from tinyvex.runtime import Runtime
     from tinyvex.storage.file.data_folder import DataFolder, lock_holder
-    from tinyvex.storage.maintenance.backup import look_at, restore
+    from tinyvex.storage.maintenance.backup import inspect_backup, restore
 
-    folder = data.absolute() if data is not None else find_place(None, None).data
+    folder = data.absolute() if data is not None else find_app(None, None).data
     if (holder := lock_holder(folder)) is not None:
-        raise DataFolderLocked(f"process {holder} uses {folder}; stop it first", pid=holder)
+        raise DataFolderLocked(f"process {holder} uses the data folder `{folder}`; stop it first", pid=holder)
     source = file.absolute()
-    copy = look_at(source)
-    there = DataFolder(folder).database.exists()
-    click.echo(f"{file}: {size_text(copy.size_bytes)}, as of {time_text(copy.ts)}", err=True)
-    click.echo(f"{folder}: {'its database will be set aside' if there else 'has no database yet'}", err=True)
+    with progress_bar("Verifying", terminal_only=True) as progress:
+        backup = inspect_backup(source, progress)
+    exists = DataFolder(folder).database.exists()
+    click.echo(f"{file}: {size_text(backup.size_bytes)}, as of {time_text(backup.ts)}", err=True)
+    click.echo(f"{folder}: {'the current database will be renamed' if exists else 'has no database yet'}", err=True)
     if dry_run:
         click.echo("nothing was changed", err=True)
         return
@@ -52,6 +54,6 @@ def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
         with progress_bar("Restoring") as progress:
             return restore(source, folder, runtime, progress)
 
-    before = asyncio.run(run())
-    if before is not None:
-        click.echo(f"what was there is now {before}", err=True)
+    replaced = asyncio.run(run())
+    if replaced is not None:
+        click.echo(f"the previous database is now {replaced}", err=True)

@@ -1,4 +1,4 @@
-"""`tinyvex run`: call one function by name, or a query written on the command line."""
+"""`tinyvex run`: call a function, or run a query given on the command line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tinyvex.cli.app_location import find_data, find_place
+from tinyvex.cli.app_location import find_app, find_data_folder
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import one_line, print_value
-from tinyvex.cli.session import connect, open_file, running_server, server_in_here, show_log_lines
+from tinyvex.cli.session import connect, local_server, open_file, running_server, show_log_lines
 from tinyvex.errors import FunctionNotFound, RemoteError, TinyvexError, WrongFunctionKind
 from tinyvex.values import codec
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _FunctionCall:
     """
-    What to call.
+    A call from the command line.
 
     Attributes:
-        identity: claims of the user to act as; None for nobody.
-        lines: print results as one line of JSON each.
+        identity: claims of the user to act as; None acts as no user.
+        compact: print each result as one line of JSON.
     """
 
     function: str
     arguments: dict[str, Any]
     identity: Mapping[str, Any] | None
-    lines: bool
+    compact: bool
 
-    def show(self, value: bytes) -> None:
-        if self.lines:
+    def print_result(self, value: bytes) -> None:
+        if self.compact:
             click.echo(one_line(json.loads(value)))
         else:
             print_value(value)
@@ -49,19 +49,19 @@ class _Request:
 @click.command("run", short_help="Call a function and print its result.")
 @click.argument("function", required=False)
 @click.argument("args", default="{}")
-@click.option("--watch", is_flag=True, help="Print a query's result again whenever it changes.")
-@click.option("--identity", metavar="JSON", help='Act as a user with these claims, as \'{"subject": "ada"}\'.')
+@click.option("--watch", is_flag=True, help="Subscribe to a query and print every new result.")
+@click.option("--identity", metavar="JSON", help='Act as a user with these claims, for example \'{"subject": "ada"}\'.')
 @click.option(
     "--inline-query",
     "source",
     metavar="PYTHON",
-    help="Run this instead of a FUNCTION: an expression, or statements with `return`, with `ctx` and `tv`.",
+    help="Run this query instead of a FUNCTION: an expression, or statements with `return`, using `ctx` and `tv`.",
 )
 @click.option(
     "--format",
     "output",
     type=click.Choice(["pretty", "json"]),
-    help="Indented, or one line of JSON.  [default: pretty; json with --watch]",
+    help="pretty: indented. json: one line.  [default: pretty; json with --watch]",
 )
 @app_option
 @data_option
@@ -78,14 +78,14 @@ def command(
     """
     Call FUNCTION with ARGS and print its result.
 
-    FUNCTION is a path such as messages:send; internal functions can be called too.
-    ARGS is a JSON object with the arguments by name. What the function logs goes to stderr.
+    FUNCTION is a path such as messages:send. Internal functions can be called as well.
+    ARGS is a JSON object with the arguments by name. The function's log lines go to stderr.
 
-    Without a running server a query reads the file, and a mutation or action
-    starts the app in this process for as long as it takes.
+    Without a running server, a query reads the database file,
+    and a mutation or action starts the app inside this process for the time of the call.
 
-    An inline query always runs in this process, on the file, which it cannot change, at one moment,
-    within the time limit of queries; it needs no app, and the tables go by their names.
+    An inline query always runs inside this process, on a read-only snapshot of the file,
+    within the time limit of queries. It needs no app, and addresses tables by name.
 
     \b
     tinyvex run messages:send '{"channel": "general", "body": "Hello"}'
@@ -97,87 +97,88 @@ def command(
     claims = None if identity is None else _object("--identity", identity, '{"subject": "ada"}')
     if source is not None:
         if function is not None or watch:
-            raise click.UsageError("--inline-query is run instead of a FUNCTION, once")
-        folder = find_data(data) if app is None else find_place(app, data).data
-        asyncio.run(_run_inline(folder, source, claims, lines=output == "json"))
+            raise click.UsageError("--inline-query cannot be combined with a FUNCTION or --watch")
+        asyncio.run(_run_inline(find_data_folder(data, app), source, claims, compact=output == "json"))
         return
     if function is None:
-        raise click.UsageError("name a FUNCTION, or give an --inline-query")
-    lines = output == "json" or (output is None and watch)
-    request = _Request(function, _object("ARGS", args, '{"limit": 10}'), claims, lines)
-    _run(request, watch=watch, app=app, data=data)
+        raise click.UsageError("missing FUNCTION; name one, or pass --inline-query")
+    compact = output == "json" or (output is None and watch)
+    call = _FunctionCall(function, _object("ARGS", args, '{"limit": 10}'), claims, compact)
+    _run(call, watch=watch, app=app, data=data)
 
 
-def _object(what: str, text: str, example: str) -> dict[str, Any]:
+def _object(name: str, text: str, example: str) -> dict[str, Any]:
     try:
-        found = codec.decode(text.encode())
+        value = codec.decode(text.encode())
     except TinyvexError as error:
-        raise click.UsageError(f"{what} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise click.UsageError(f"{what} is a JSON object, such as {example}; not {text}")
-    return found
+        raise click.UsageError(f"{name} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise click.UsageError(f"{name} must be a JSON object such as {example}, not `{text}`")
+    return value
 
 
-def _run(request: _Request, *, watch: bool, app: Path | None, data: Path | None) -> None:
-    folder = find_data(data) if app is None else find_place(app, data).data
-    found = running_server(folder)
-    if found is not None:
-        asyncio.run(_watch(found, request) if watch else _call(found, request))
+def _run(call: _FunctionCall, *, watch: bool, app: Path | None, data: Path | None) -> None:
+    folder = find_data_folder(data, app)
+    server = running_server(folder)
+    if server is not None:
+        asyncio.run(_watch(server, call) if watch else _call_remote(server, call))
     elif watch:
-        raise click.UsageError(f"--watch needs a running server, and none owns {folder}: nothing would change")
+        raise click.UsageError(f"--watch requires a running server, and none owns the data folder `{folder}`")
     else:
-        asyncio.run(_call_here(app, data, request))
+        asyncio.run(_call_local(app, data, call))
 
 
-async def _call(found: Discovery, request: _Request) -> None:
-    """A call's kind is the server's to know: asking for the wrong one runs nothing."""
-    async with connect(found, request.identity) as client:
-        for call in (client.query, client.mutation, client.action):
+async def _call_remote(server: Discovery, call: _FunctionCall) -> None:
+    """Call a function of unknown kind: a request of the wrong kind is refused without running anything."""
+    async with connect(server, call.identity) as client:
+        for request in (client.query, client.mutation, client.action):
             try:
-                value = await call(request.function, request.arguments)
+                value = await request(call.function, call.arguments)
             except RemoteError as error:
-                if error.remote_number != WrongFunctionKind.number or call == client.action:
+                if error.remote_number != WrongFunctionKind.number or request == client.action:
                     raise
             else:
-                request.show(codec.encode(value))
+                call.print_result(codec.encode(value))
                 return
 
 
-async def _watch(found: Discovery, request: _Request) -> None:
-    async with connect(found, request.identity) as client:
-        async for value in client.subscribe(request.function, request.arguments):
-            request.show(codec.encode(value))
+async def _watch(server: Discovery, call: _FunctionCall) -> None:
+    async with connect(server, call.identity) as client:
+        async for value in client.subscribe(call.function, call.arguments):
+            call.print_result(codec.encode(value))
 
 
-async def _call_here(app: Path | None, data: Path | None, request: _Request) -> None:
+async def _call_local(app: Path | None, data: Path | None, call: _FunctionCall) -> None:
     from tinyvex.functions.app.loader import load_app
 
-    place = find_place(app, data)
-    loaded = load_app(place.app)
-    spec = loaded.functions.get(request.function)
+    location = find_app(app, data)
+    loaded = load_app(location.app)
+    spec = loaded.functions.get(call.function)
     if spec is None:
-        raise FunctionNotFound(f"{place.app} has no function {request.function!r}; `tinyvex function-spec` lists them")
+        raise FunctionNotFound(
+            f"`{location.app}` has no function `{call.function}`; `tinyvex function-spec` lists its functions"
+        )
     if spec.kind == "query":
-        async with open_file(place.data, loaded, acting_as=request.identity) as session:
-            request.show(await session.query(request.function, request.arguments))
+        async with open_file(location.data, loaded, acting_as=call.identity) as session:
+            call.print_result(await session.query(call.function, call.arguments))
         return
 
     from tinyvex.functions.run.call import Call
 
-    call = Call(request.function, codec.encode(request.arguments), request.identity, admin=True)
-    async with server_in_here(place, reveal=True) as server:
+    request = Call(call.function, codec.encode(call.arguments), call.identity, admin=True)
+    async with local_server(location, reveal=True) as server:
         if spec.kind == "mutation":
-            outcome = await server.executor.mutation(call)
+            outcome = await server.executor.mutation(request)
             value, log_lines = outcome.value, outcome.log_lines
         else:
-            value, log_lines = await server.executor.action(call)
-    show_log_lines(request.function, log_lines)
-    request.show(value)
+            value, log_lines = await server.executor.action(request)
+    show_log_lines(call.function, log_lines)
+    call.print_result(value)
 
 
-async def _run_inline(folder: Path, source: str, identity: Mapping[str, Any] | None, *, lines: bool) -> None:
+async def _run_inline(folder: Path, source: str, identity: Mapping[str, Any] | None, *, compact: bool) -> None:
     from tinyvex.cli.inline_query import PATH, inline_app
 
-    request = _Request(PATH, {}, identity, lines)
+    call = _FunctionCall(PATH, {}, identity, compact)
     async with open_file(folder, inline_app(source), acting_as=identity) as session:
-        request.show(await session.query(request.function, request.arguments))
+        call.print_result(await session.query(call.function, call.arguments))

@@ -1,32 +1,21 @@
-"""`tinyvex serve`: the sidecar of a desktop app."""
+"""`tinyvex serve`: run an app as the sidecar of another program."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from tinyvex.cli.app_location import find_place
-from tinyvex.cli.logs import Format, log_to_stderr
-from tinyvex.cli.options import (
-    app_argument,
-    auth_from,
-    auth_options,
-    data_option,
-    execution_options,
-    log_options,
-    network_options,
-    retention_options,
-    tls_from,
-)
+from tinyvex.cli.app_location import find_app
+from tinyvex.cli.logs import log_to_stderr
+from tinyvex.cli.serve_options import ServeSettings, serve_options
 
 if TYPE_CHECKING:
     from tinyvex.server.server import Server
-    from tinyvex.storage.file.pragmas import Durability
 
 
 @click.command(
@@ -34,87 +23,39 @@ if TYPE_CHECKING:
     epilog="tinyvex serve notes.py --data data --exit-with-parent",
     short_help="Serve an app as the sidecar of a program.",
 )
-@app_argument
-@data_option
-@network_options(default_port=0, port_note="The port; 0 takes a free one and tells it in the ready line.")
-@click.option("--exit-with-parent", is_flag=True, help="Stop when the process that started this one has ended.")
-@click.option("--no-token", is_flag=True, help="Let every process of this machine connect.")
+@click.option("--exit-with-parent", is_flag=True, help="Stop when the parent process ends.")
+@click.option("--no-token", is_flag=True, help="Accept every process of this machine without a token.")
 @click.option(
     "--advertise",
     is_flag=False,
     flag_value="",
     metavar="[NAME]",
-    help="Announce the server on the local network, under this name or the machine's, for `tinyvex browse`.",
+    help="Announce the server on the local network for `tinyvex browse`, as NAME or the machine's name.",
 )
-@auth_options
-@execution_options
-@retention_options
-@log_options
-def command(
-    app: Path | None,
-    data: Path | None,
-    host: str,
-    port: int,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    allowed_origins: tuple[str, ...],
-    allowed_hosts: tuple[str, ...],
-    exit_with_parent: bool,
-    no_token: bool,
-    advertise: str | None,
-    auth_secret_file: Path | None,
-    auth_jwks: str | None,
-    auth_issuer: str | None,
-    auth_audience: str | None,
-    durability: Durability,
-    function_seconds: float,
-    retention_seconds: float,
-    retention_bytes: int | None,
-    log_level: str,
-    log_format: Format,
-    slow_ms: int,
-) -> None:
+@serve_options(default_port=0, port_help="The port; 0 picks a free port and reports it in the ready line.")
+def command(settings: ServeSettings, exit_with_parent: bool, no_token: bool, advertise: str | None) -> None:
     """
     Serve APP as the sidecar of a desktop app.
 
-    When it can serve, one JSON line appears on stdout:
+    When it accepts connections, it prints one JSON line on stdout:
     {"event": "ready", "url": ..., "port": ..., "pid": ..., "token": ..., "version": ...}.
-    Nothing else ever appears there; logs go to stderr.
-    SIGTERM drains and exits 0; SIGHUP loads the app and the certificate again.
+    It prints nothing else there; logs go to stderr.
+    SIGTERM drains connections and exits with 0; SIGHUP reloads the app and the certificate.
     """
-    # What the app prints must not be taken for the ready line.
-    output, sys.stdout = sys.stdout, sys.stderr
-    log_to_stderr(log_level, log_format)
-    place = find_place(app, data)
+    # The app must not print to stdout, where the parent reads the ready line.
+    stdout, sys.stdout = sys.stdout, sys.stderr
+    log_to_stderr(settings.log_level, settings.log_format)
+    location = find_app(settings.app, settings.data)
 
     from tinyvex.cli.serve_process import serve_until_stopped
     from tinyvex.runtime import Runtime
-    from tinyvex.server.server import ServerOptions
-    from tinyvex.storage.maintenance.retention import Policy
-
-    options = ServerOptions(
-        app=place.app,
-        data=place.data,
-        host=host,
-        port=port,
-        tls=tls_from(tls_cert, tls_key),
-        client_token=None if no_token else Runtime().token(),
-        auth=auth_from(auth_secret_file, auth_jwks, auth_issuer, auth_audience),
-        dev=False,
-        durability=durability,
-        allowed_origins=allowed_origins,
-        allowed_hosts=allowed_hosts,
-        function_seconds=function_seconds,
-        retention=Policy(retention_seconds, retention_bytes),
-        slow_ms=slow_ms,
-        watchdog=True,
-        exit_with_parent=exit_with_parent,
-        advertise=advertise,
-    )
 
     def announce(server: Server) -> None:
-        place.remember()
-        # Not through a buffer: it would try again when the process ends, if nobody reads the line.
-        os.write(output.fileno(), json.dumps(server.ready_record()).encode() + b"\n")
+        location.save()
+        # Unbuffered: if the parent closed the pipe, a buffer would be flushed again, and fail again, at exit.
+        os.write(stdout.fileno(), json.dumps(server.ready_record()).encode() + b"\n")
 
+    client_token = None if no_token else Runtime().token()
+    options = settings.server_options(location, client_token=client_token, dev=False)
+    options = replace(options, exit_with_parent=exit_with_parent, advertise=advertise)
     serve_until_stopped(options, announce, reload_on_hangup=True)

@@ -1,7 +1,7 @@
 """
-Where a command's calls go: to the server that owns the data folder, or to the file itself when none runs.
+Run a command's queries: on the server that owns the data folder, or on the database file if no server runs.
 
-A `Session` answers with JSON as it is stored, so that what a command prints is what the database holds.
+A `Session` returns JSON as it is stored, so that a command prints exactly what the database holds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tinyvex.runtime import Runtime
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
-    from tinyvex.cli.app_location import Place
+    from tinyvex.cli.app_location import AppLocation
     from tinyvex.functions.app.registry import App
     from tinyvex.functions.run.executor import Executor
     from tinyvex.server.server import Server
@@ -32,7 +32,7 @@ Arguments = Mapping[str, Any]
 Claims = Mapping[str, Any]
 
 CONNECT_SECONDS = 10.0
-FOR_EVER = 100 * 365 * 86_400.0
+UNLIMITED_SECONDS = 100 * 365 * 86_400.0
 
 logger = logging.getLogger(__name__)
 
@@ -41,66 +41,67 @@ class Session(Protocol):
     """Runs queries."""
 
     async def query(self, path: str, arguments: Arguments, *, at: int | None = None) -> bytes:
-        """A query's result as JSON, internal queries included; as of `at`, a `ts`, where it is given."""
+        """Return the result of a query, internal ones included, as JSON; as of the timestamp `at` if it is given."""
         ...
 
 
 def show_log_lines(path: str, lines: Iterable[str]) -> None:
-    """What a function logged that ran in this process, as the client shows what one on a server did."""
+    """Log what a function in this process logged, in the form in which the client logs a server's function."""
     for line in lines:
         logger.info("%s: %s", path, line)
 
 
 def running_server(data: Path) -> Discovery | None:
     """
-    The server that owns the folder; None when nobody does.
+    Return the server that owns a data folder; None if no process owns it.
 
     Raises:
-        DataFolderLocked: someone does, but it does not serve (yet).
+        DataFolderLocked: a process owns the folder but does not serve, or does not serve yet.
     """
     from tinyvex.server.services.discovery import find_server
     from tinyvex.storage.file.data_folder import lock_holder
 
-    found = find_server(data)
-    if found is None and (holder := lock_holder(data)) is not None:
+    server = find_server(data)
+    if server is None and (holder := lock_holder(data)) is not None:
         raise DataFolderLocked(
-            f"process {holder} owns the data folder {data} but does not serve; try again", pid=holder
+            f"process {holder} owns the data folder `{data}` but does not serve it; try again later", pid=holder
         )
-    return found
+    return server
 
 
-def server_in_here(place: Place, *, reveal: bool = False) -> Server:
+def local_server(location: AppLocation, *, reveal: bool = False) -> Server:
     """
-    A server in this process, for as long as one command takes; nobody else is let in.
+    Return a server inside this process for the time of one command; no other process can connect to it.
 
-    It forgets nothing: how much history is kept is for whoever serves the database to say.
+    It retains all history: only the process that serves the database decides what expires.
 
     Args:
-        place: what to serve.
+        location: the app and its data folder.
         reveal: errors carry tracebacks.
     """
     from tinyvex.server.options import ServerOptions
     from tinyvex.server.server import Server
     from tinyvex.storage.maintenance.retention import Policy
 
+    retention = Policy(UNLIMITED_SECONDS)
     return Server(
-        ServerOptions(place.app, place.data, client_token=Runtime().token(), dev=reveal, retention=Policy(FOR_EVER))
+        ServerOptions(location.app, location.data, client_token=Runtime().token(), dev=reveal, retention=retention)
     )
 
 
 @asynccontextmanager
 async def open_session(data: Path) -> AsyncIterator[Session]:
     """
-    A session for reading what is in a data folder; needs no app.
+    Open a session for reading a data folder; needs no app.
 
     Raises:
-        StorageError: the folder or its file.
-        ConnectionLost, RemoteError: the server.
+        StorageError: the folder or its file is unusable.
+        ConnectionLost, RemoteError: the server does not answer, or answers with an error.
     """
-    found = running_server(data)
-    if found is not None:
-        async with connect(found) as client:
-            yield _Remote(client)
+    server = running_server(data)
+    if server is not None:
+        async with connect(server) as client:
+            yield _RemoteSession(client)
         return
     from tinyvex.functions.app.registry import App
 
@@ -109,46 +110,46 @@ async def open_session(data: Path) -> AsyncIterator[Session]:
 
 
 @asynccontextmanager
-async def connect(found: Discovery, acting_as: Claims | None = None) -> AsyncIterator[Any]:
+async def connect(server: Discovery, acting_as: Claims | None = None) -> AsyncIterator[Any]:
     """
-    A client with the admin token, connected.
+    Connect a client with the admin token.
 
     Args:
-        found: the server.
-        acting_as: claims of the user to act as; None for nobody.
+        server: the server's discovery file.
+        acting_as: claims of the user to act as; None acts as no user.
 
     Raises:
-        ConnectionLost: the server does not answer, or is lost and does not come back.
-        TinyvexError: it does not take these claims.
+        ConnectionLost: the server does not answer, or the connection is lost and cannot be restored.
+        TinyvexError: the server refuses the claims.
     """
     from tinyvex.client.client import connect as connect_client
     from tinyvex.client.identity import ActingAs
 
-    auth = None if acting_as is None else partial(ActingAs, found.admin_token, acting_as)
-    async with connect_client(found.url, found.admin_token, auth=auth, tls=found.tls_fingerprint) as client:
+    auth = None if acting_as is None else partial(ActingAs, server.admin_token, acting_as)
+    async with connect_client(server.url, server.admin_token, auth=auth, tls=server.tls_fingerprint) as client:
         with anyio.move_on_after(CONNECT_SECONDS) as waiting:
             await client.wait_connected()
         if waiting.cancelled_caught:
-            raise ConnectionLost(f"the server at {found.url}, process {found.pid}, does not answer")
+            raise ConnectionLost(f"the server at {server.url}, process {server.pid}, does not answer")
         if acting_as is not None:
-            await _authenticated(client)
-        async with _while_it_lasts(client, found):
+            await _require_identity(client)
+        async with _failing_when_lost(client, server):
             yield client
 
 
 @asynccontextmanager
-async def _while_it_lasts(client: Any, found: Discovery) -> AsyncIterator[None]:
-    """A client waits for its server for ever; a command does not."""
+async def _failing_when_lost(client: Any, server: Discovery) -> AsyncIterator[None]:
+    """Raise ConnectionLost inside the block if the server stays away. A client alone would reconnect without end."""
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(_end_when_lost, client, found)
+            group.start_soon(_watch_connection, client, server)
             yield
             group.cancel_scope.cancel()
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
 
 
-async def _end_when_lost(client: Any, found: Discovery) -> None:
+async def _watch_connection(client: Any, server: Discovery) -> None:
     while True:
         async with aclosing(client.connection_states()) as states:
             async for state in states:
@@ -157,17 +158,17 @@ async def _end_when_lost(client: Any, found: Discovery) -> None:
         with anyio.move_on_after(CONNECT_SECONDS) as waiting:
             await client.wait_connected()
         if waiting.cancelled_caught:
-            raise ConnectionLost(f"the server at {found.url}, process {found.pid}, does not answer any more")
+            raise ConnectionLost(f"the server at {server.url}, process {server.pid}, stopped answering")
 
 
-async def _authenticated(client: Any) -> None:
-    """Nothing must be called as nobody that was meant for somebody: see that the server took the claims."""
-    await client.query("_system:span")  # held back until it is known who asks
+async def _require_identity(client: Any) -> None:
+    """Check that the server accepted the claims, so that a call meant for a user never runs anonymously."""
+    await client.query("_system:span")  # the client sends no request before the server has answered the claims
     if client.connection_state.auth_error is not None:
         raise client.connection_state.auth_error
 
 
-class _Remote:
+class _RemoteSession:
     def __init__(self, client: Any) -> None:
         self._client = client
 
@@ -180,43 +181,43 @@ async def open_file(
     data: Path, app: App, *, acting_as: Claims | None = None, function_seconds: float = FUNCTION_SECONDS
 ) -> AsyncIterator[Session]:
     """
-    A session on the file itself, read-only, with the queries of `app` beside the system's.
+    Open a read-only session on the database file, for the queries of `app` and of the system.
 
     Args:
         data: the data folder.
-        app: its queries can be run.
+        app: the app whose queries can be run.
         acting_as: claims of the user whom queries see as `ctx.auth`.
         function_seconds: time limit of one query.
 
     Raises:
-        StorageError: the folder or its file.
+        StorageError: the folder or its file is unusable.
     """
     from tinyvex.functions.run.executor import Executor
     from tinyvex.storage.engine.store import Store
 
-    require(data)
+    require_data_folder(data)
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     store = Store.open(data, runtime, read_only=True)
     try:
         executor = Executor(store, runtime, app, function_seconds=function_seconds, reveal=True)
-        yield _Local(executor, acting_as)
+        yield _LocalSession(executor, acting_as)
     finally:
         await store.close()
 
 
-def require(data: Path) -> None:
+def require_data_folder(data: Path) -> None:
     """
-    Refuse to look into a folder that is not there.
+    Refuse a data folder that does not exist.
 
     Raises:
-        DataFolderUnusable: it is not.
+        DataFolderUnusable: it does not exist.
     """
     if not data.is_dir():
-        raise DataFolderUnusable(f"there is no data folder {data}; `tinyvex dev` makes it")
+        raise DataFolderUnusable(f"the data folder `{data}` does not exist; `tinyvex dev` creates it")
 
 
-class _Local:
+class _LocalSession:
     def __init__(self, executor: Executor, acting_as: Claims | None) -> None:
         self._executor = executor
         self._acting_as = acting_as

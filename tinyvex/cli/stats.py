@@ -1,4 +1,4 @@
-"""`tinyvex stats`: what is in the database file, in numbers."""
+"""`tinyvex stats`: count what the database file holds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from tinyvex.cli.app_location import find_data
+from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
-from tinyvex.cli.output import Table, size_text, time_text
+from tinyvex.cli.output import TablePrinter, size_text, time_text
 
 
-@click.command("stats", short_help="Say how large the database is, and what it keeps.")
+@click.command("stats", short_help="Report the size of the database and of its history.")
 @data_option
 @click.option(
     "--format",
@@ -20,13 +20,13 @@ from tinyvex.cli.output import Table, size_text, time_text
     type=click.Choice(["pretty", "json"]),
     default="pretty",
     show_default=True,
-    help="For people, or one JSON object with sizes in bytes.",
+    help="pretty: tables for people. json: one object, with sizes in bytes.",
 )
 def command(data: Path | None, output: str) -> None:
     """
-    Count tables, documents, revisions and bytes, and say how far back states can be read.
+    Count tables, documents, revisions and bytes, and report how far back history is retained.
 
-    It only reads, and may run beside a server; it looks at every revision once.
+    The command only reads, and can run alongside a server. It reads every revision once.
 
     \b
     tinyvex stats --format json
@@ -34,20 +34,18 @@ def command(data: Path | None, output: str) -> None:
     from tinyvex.storage.file.data_folder import DataFolder
     from tinyvex.storage.maintenance.table_statistics import count
 
-    files = DataFolder(find_data(data))
-    files.require_database()
-    counted = count(files)
+    folder = DataFolder(find_data_folder(data))
+    folder.require_database()
+    facts = count(folder)
     if output == "json":
-        click.echo(json.dumps(counted.record(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(facts.record(), indent=2, ensure_ascii=False))
         return
-    table = Table(["table", "documents", "revisions", "bytes"])
-    for row in counted.tables:
-        table.add({**row._asdict(), "bytes": size_text(row.bytes)})
-    table.end()
+    printer = TablePrinter(["table", "documents", "revisions", "bytes"])
+    for table in facts.tables:
+        printer.add({**table._asdict(), "bytes": size_text(table.bytes)})
+    printer.end()
     click.echo()
-    click.echo(
-        f"file        {size_text(counted.file_bytes)}, of which {size_text(counted.free_bytes)} will be used again"
-    )
-    click.echo(f"log         {size_text(counted.wal_bytes)} not yet in it")
-    click.echo(f"newest      {time_text(counted.last_ts)}")
-    click.echo(f"oldest      {time_text(counted.floor_ts) if counted.floor_ts else 'everything is kept so far'}")
+    click.echo(f"file        {size_text(facts.file_bytes)}, of which {size_text(facts.free_bytes)} are free for reuse")
+    click.echo(f"log         {size_text(facts.wal_bytes)} not yet copied into the file")
+    click.echo(f"newest      {time_text(facts.last_ts)}")
+    click.echo(f"oldest      {time_text(facts.floor_ts) if facts.floor_ts else 'all history is still retained'}")

@@ -1,11 +1,11 @@
 """
-Moments of the past, as people write them.
+Parse timestamps as people write them, and resolve them to a snapshot that can be read.
 
 ::
 
     1767225600000000        a `ts`: microseconds since the epoch
-    2026-01-01T09:30        a time where you are; with Z or +02:00 one of that zone; the day alone is its midnight
-    10m, 10m ago            so long ago: seconds s, minutes m, hours h, days d
+    2026-01-01T09:30        a local time; with Z or +02:00 a time of that zone; a date alone means its midnight
+    10m, 10m ago            a duration before now: seconds s, minutes m, hours h, days d
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from tinyvex.cli.session import Session
 from tinyvex.errors import SnapshotUnavailable
 from tinyvex.values.timestamps import TS_MAX
 
-__all__ = ["moment", "resolve"]
+__all__ = ["parse_time", "resolve"]
 
 _TS_DIGITS = 12
-"""A shorter number is no `ts` of this age, and more likely a slip."""
+"""A `ts` has at least this many digits; a shorter number is probably a typing error."""
 _TS_DIGITS_MAX = len(str(TS_MAX))
 
 
-def moment(text: str, now_us: int) -> int:
+def parse_time(text: str, now_us: int) -> int:
     """
-    The moment that a text names, in microseconds since the epoch.
+    Parse a time; return microseconds since the epoch.
 
     Raises:
-        click.BadParameter: it is none of the three.
+        click.BadParameter: the text is in none of the three forms.
     """
     text = text.strip()
     if text.isdecimal() and _TS_DIGITS <= len(text) <= _TS_DIGITS_MAX:
@@ -46,22 +46,22 @@ def moment(text: str, now_us: int) -> int:
         return int(dt.datetime.fromisoformat(text).timestamp() * 1_000_000)
     except (ValueError, OverflowError, OSError):
         raise click.BadParameter(
-            f"{text!r} is no moment: write 10m ago (or s, h, d), a time such as 2026-01-31T09:30,"
+            f"`{text}` is not a time; write 10m ago (or s, h, d), a time such as 2026-01-31T09:30,"
             " or a ts in microseconds"
         ) from None
 
 
 async def resolve(session: Session, wanted: int | None, now_us: int) -> int:
     """
-    The `ts` to read at so that the state of a moment is seen, and stays the same from page to page.
+    Return the `ts` to pass to every query, so that all pages are of one snapshot.
 
     Args:
-        session: where to read.
-        wanted: the moment; None for the newest state.
-        now_us: by the clock.
+        session: the session to read from.
+        wanted: the time to read as of; None for the newest state.
+        now_us: the current time.
 
     Raises:
-        SnapshotUnavailable: it is in the future, or older than what is kept; the message says what can be read.
+        SnapshotUnavailable: the time is in the future or no longer retained; the message has the retained range.
     """
     span = json.loads(await session.query("_system:span", {}))
     last, floor = int(span["lastTs"]), int(span["floorTs"])
@@ -71,7 +71,6 @@ async def resolve(session: Session, wanted: int | None, now_us: int) -> int:
         raise SnapshotUnavailable(f"{time_text(wanted)} is in the future", lastTs=last)
     if wanted < floor:
         raise SnapshotUnavailable(
-            f"{time_text(wanted)} is older than what is kept: states can be read from {time_text(floor)} on",
-            floorTs=floor,
+            f"{time_text(wanted)} is no longer retained; history begins at {time_text(floor)}", floorTs=floor
         )
     return min(wanted, last)

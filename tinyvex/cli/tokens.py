@@ -1,4 +1,4 @@
-"""`tinyvex tokens` lists the tokens that were handed out by pairing, and takes them back."""
+"""`tinyvex tokens`: list and revoke the tokens issued by pairing."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from pathlib import Path
 
 import click
 
-from tinyvex.cli.app_location import find_data
+from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
-from tinyvex.cli.output import Table, time_text
+from tinyvex.cli.output import TablePrinter, time_text
 
 
-@click.command("tokens", short_help="List tokens that were handed out by pairing, or revoke one.")
-@click.option("--revoke", metavar="ID", help="Make this token worthless; its connections are closed.")
+@click.command("tokens", short_help="List the tokens issued by pairing, or revoke one.")
+@click.option("--revoke", metavar="ID", help="Revoke this token and close its connections.")
 @data_option
 def command(revoke: str | None, data: Path | None) -> None:
     """
-    List the tokens that were handed out by `tinyvex pair`, or revoke one.
+    List the tokens that were issued through `tinyvex pair`, or revoke one.
 
-    The tokens themselves only their programs have: here are their ids, names and times.
+    The list has their ids, names and creation times. The tokens themselves are known only to their programs.
 
     \b
     tinyvex tokens
     """
     from tinyvex.server.access.pairing import Pairing
 
-    pairing = Pairing(find_data(data), lambda: time.time_ns() // 1000, secrets.token_hex)
+    pairing = Pairing(find_data_folder(data), lambda: time.time_ns() // 1000, secrets.token_hex)
     if revoke is not None:
         if not pairing.revoke(revoke):
-            raise click.UsageError(f"there is no token with the id {revoke}")
-        click.echo(f"{revoke} is worthless now", err=True)
+            raise click.UsageError(f"no token has the id `{revoke}`; `tinyvex tokens` lists the ids")
+        click.echo(f"{revoke} is revoked", err=True)
         return
-    table = Table(["id", "name", "created"])
+    printer = TablePrinter(["id", "name", "created"])
     for token in pairing.tokens():
-        table.add({"id": token.id, "name": token.name, "created": time_text(token.created_us)})
-    table.end()
+        printer.add({"id": token.id, "name": token.name, "created": time_text(token.created_us)})
+    printer.end()

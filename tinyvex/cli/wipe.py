@@ -1,4 +1,4 @@
-"""`tinyvex wipe` deletes all documents and keeps everything else."""
+"""`tinyvex wipe`: delete all documents and nothing else."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from pathlib import Path
 import anyio
 import click
 
-from tinyvex.cli.document_files import Table
-from tinyvex.cli.import_session import Import, administrator, show_changes
+from tinyvex.cli.document_files import SourceTable
+from tinyvex.cli.import_session import ImportSession, administrator, show_changes
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import confirm, counted
 
 
 @click.command("wipe", short_help="Delete all documents; keep tables, indexes and functions.")
-@click.option("--table", "tables", metavar="TABLE", multiple=True, help="Only of this table; repeatable.")
-@click.option("--dry-run", is_flag=True, help="Say what would be deleted; delete nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--table", "tables", metavar="TABLE", multiple=True, help="Delete only the documents of this table; repeatable."
+)
+@click.option("--dry-run", is_flag=True, help="Report what would be deleted; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @app_option
 @data_option
 def command(tables: tuple[str, ...], dry_run: bool, yes: bool, app: Path | None, data: Path | None) -> None:
     """
-    Delete the documents of all tables, all at once; tables, indexes and functions stay.
+    Delete the documents of all tables in one commit. Tables, indexes and functions remain.
 
-    Export them first, to have them back: the way back is an import of that file with --replace-all.
+    To be able to undo it, export the documents first, and import that file with --replace-all.
 
     \b
     tinyvex export --path before.zip
@@ -35,20 +37,21 @@ def command(tables: tuple[str, ...], dry_run: bool, yes: bool, app: Path | None,
     anyio.run(_wipe, tables, dry_run, yes, app, data)
 
 
-async def _wipe(tables: tuple[str, ...], dry: bool, yes: bool, app: Path | None, data: Path | None) -> None:
+async def _wipe(tables: tuple[str, ...], dry_run: bool, yes: bool, app: Path | None, data: Path | None) -> None:
     async with administrator(app, data) as client:
-        work = Import(client, "replace" if tables else "replaceAll")
-        there = await client.query("_system:tables")
+        session = ImportSession(client, "replace" if tables else "replaceAll")
+        existing = await client.query("_system:tables")
         for table in tables:
-            if table not in there:
-                raise click.UsageError(f"there is no table {table}; there are: {', '.join(there)}")
-        changes = await work.changes(dict.fromkeys(tables, 0))
+            if table not in existing:
+                names = ", ".join(f"`{name}`" for name in existing)
+                raise click.UsageError(f"there is no table `{table}`; the tables are {names}")
+        changes = await session.changes(dict.fromkeys(tables, 0))
         show_changes(changes)
         deleted = sum(change.deleted for change in changes)
-        if dry:
+        if dry_run:
             click.echo(f"{counted(deleted, 'document')} would be deleted; nothing was changed", err=True)
             return
         if deleted and not yes:
-            confirm("Go on?")
-        await work.run([Table(table, None, table) for table in tables], lambda _: iter(()), lambda _: None)
+            confirm("Delete them?")
+        await session.run([SourceTable(table, None, table) for table in tables], lambda _: iter(()), lambda _: None)
     click.echo(f"{counted(deleted, 'document')} deleted", err=True)

@@ -99,4 +99,4 @@ def test_two_tables_with_one_name_number_or_tablet_are_found(name: str) -> None:
         " WHERE table_id = 1",
         (f"$.{name}",),
     )
-    assert f"two tables have one {name}" in check(store.connection)
+    assert f"two tables share a {name}" in check(store.connection)

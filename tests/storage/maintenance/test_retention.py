@@ -19,7 +19,7 @@ from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.maintenance.check import check
-from tinyvex.storage.maintenance.compaction import look_ahead
+from tinyvex.storage.maintenance.compaction import preview
 from tinyvex.storage.maintenance.retention import Policy, Retention
 
 
@@ -269,7 +269,7 @@ async def test_what_would_be_forgotten_is_what_is(tmp_path: Any) -> None:
                 await store.write(unit(lambda t, s=stored: t.put(t.catalog.table("items"), s.internal, None)))
             floors.append(store.last_ts)
         for floor in (floors[7], floors[7], floors[-1]):
-            expected = look_ahead(tmp_path, Until(floor), 0)  # type: ignore[arg-type]
+            expected = preview(tmp_path, Until(floor), 0)  # type: ignore[arg-type]
             assert expected == (floor, await retention(store, floor).sweep())
 
 

@@ -1,16 +1,17 @@
 """
-Copying a database while it is used, and putting a copy in a database's place.
+Back up a database while a server uses it, and restore a backup.
 
-A backup is one file, a database like any other, of one moment: it is read in one read transaction.
-It appears under its name when it is whole and synced.
-A restored database has another epoch, so that clients do not take its history for the one they knew.
+A backup is one file, itself a database. It is consistent although a server keeps writing: all of it is read in one read
+transaction, which sees the database as of one commit. Later commits go to the write-ahead log, and SQLite keeps the pages
+that the transaction needs until it ends. A backup appears under its name only when it is complete and synced.
+
+A restored database gets a new epoch, so that clients do not continue from results of the database it replaces.
 """
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,101 +21,103 @@ from tinyvex.storage.file import database_file
 from tinyvex.storage.file.data_folder import DataFolder, whole_file
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.maintenance.check import check
+from tinyvex.storage.maintenance.progress import Progress
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
 
-__all__ = ["Copy", "back_up", "look_at", "restore"]
+__all__ = ["Backup", "back_up", "inspect_backup", "restore"]
 
 PAGES_PER_STEP = 512
-"""2 MiB: how often progress is told, and Control-C heard."""
-
-Progress = Callable[[int, int], None]
-"""Called with how many pages are done, and how many there are."""
+"""2 MiB: between two steps, progress is reported and Control-C is handled."""
 
 
-class Copy(NamedTuple):
-    """What a database file holds."""
+class Backup(NamedTuple):
+    """A backup's newest commit and its size."""
 
     ts: int
-    """Its newest commit."""
     size_bytes: int
 
 
-def back_up(folder: Path, target: Path, progress: Progress | None = None, *, replace: bool = False) -> Copy:
+def back_up(folder: Path, target: Path, progress: Progress | None = None, *, replace: bool = False) -> Backup:
     """
     Copy the database of a data folder into a file; a server may be using it.
 
     Args:
         folder: the data folder.
-        target: the file to make.
-        progress: told between steps.
-        replace: put it in the place of a file that is there.
+        target: the file to create.
+        progress: called with the pages done and in total.
+        replace: replace an existing file.
 
     Raises:
-        DataFolderUnusable: there is no database, the target is there already or the database's own, or cannot be written.
-        DiskFull: there is no room for it.
+        DataFolderUnusable: there is no database; the target exists, belongs to the database, or cannot be written.
+        DiskFull: the disk has no room for the copy.
         StorageError: the database cannot be read.
     """
     source = DataFolder(folder)
     source.require_database()
     source.refuse_own(target)
-    _refuse_leftovers(target)
+    _refuse_stale_logs(target)
     with (
         whole_file(target, replace=replace) as unfinished,
         closing(database_file.open_reader(source.database)) as connection,
     ):
         connection.execute("BEGIN")
-        ts = int(database_file.read_globals(connection)["last_ts"])  # the first read: the moment that is copied
+        # The first read of the transaction fixes the snapshot.
+        ts = int(database_file.read_globals(connection)["last_ts"])
         _copy(connection, unfinished, progress)
-    return Copy(ts, target.stat().st_size)
+    return Backup(ts, target.stat().st_size)
 
 
-def _refuse_leftovers(target: Path) -> None:
-    """SQLite would take another file's log for the copy's, and put into the copy what was never in it."""
+def _refuse_stale_logs(target: Path) -> None:
+    """Refuse a target next to the log of another database: SQLite would replay that log into the copy."""
     for suffix in ("-wal", "-journal"):
-        beside = target.with_name(target.name + suffix)
-        if beside.exists():
+        log = target.with_name(target.name + suffix)
+        if log.exists():
             raise DataFolderUnusable(
-                f"{beside} is there, of another database or one in use; choose another file for the copy"
+                f"`{log}` exists and belongs to another database, or to one in use; choose another file for the copy"
             )
 
 
-def look_at(file: Path) -> Copy:
+def inspect_backup(file: Path, progress: Progress | None = None) -> Backup:
     """
-    What a backup holds, when it is one and whole.
+    Verify a backup; return its newest commit and its size.
+
+    Args:
+        file: the backup.
+        progress: called with the rows checked and in total.
 
     Raises:
-        FileDamaged: it is no database of Tinyvex, or is damaged; the message has the first problem.
-        FileTooNew: a newer Tinyvex made it.
-        DataFolderUnusable: it cannot be read.
+        FileDamaged: the file is not a Tinyvex database or is damaged; the message has the first problem.
+        FileTooNew: a newer Tinyvex made the backup.
+        DataFolderUnusable: the file does not exist or cannot be read.
     """
     if not file.is_file():
-        raise DataFolderUnusable(f"there is no file {file}")
+        raise DataFolderUnusable(f"the backup `{file}` does not exist")
     with closing(database_file.open_reader(file)) as connection:
-        problems = check(connection)
+        problems = check(connection, progress)
         if problems:
-            raise FileDamaged(f"{file} is damaged: {problems[0]}")
-        return Copy(int(database_file.read_globals(connection)["last_ts"]), file.stat().st_size)
+            raise FileDamaged(f"the backup `{file}` is damaged: {problems[0]}")
+        return Backup(int(database_file.read_globals(connection)["last_ts"]), file.stat().st_size)
 
 
 def restore(file: Path, folder: Path, runtime: Runtime, progress: Progress | None = None) -> Path | None:
     """
-    Make a backup the database of a data folder that nobody uses.
+    Make a backup the database of a data folder that no process uses.
 
     Args:
-        file: the backup, which `look_at` has found whole.
-        folder: the data folder; made if it does not exist.
-        runtime: for the clock, and the randomness of the new epoch.
-        progress: told between steps.
+        file: the backup, which `inspect_backup` has verified.
+        folder: the data folder; created if it does not exist.
+        runtime: the clock, and the randomness of the new epoch.
+        progress: called with the pages done and in total.
 
     Returns:
-        Where the database is that was there before; None where there was none.
+        The new path of the replaced database; None if there was none.
 
     Raises:
-        DataFolderLocked: a server uses it.
-        DataFolderUnusable: it cannot be written.
-        StorageError: one of the files.
+        DataFolderLocked: a process uses the folder.
+        DataFolderUnusable: the folder cannot be written.
+        StorageError: one of the files is unusable.
     """
     data = DataFolder(folder)
     data.prepare()
@@ -126,27 +129,27 @@ def restore(file: Path, folder: Path, runtime: Runtime, progress: Progress | Non
 
 
 def _replace(data: DataFolder, file: Path, runtime: Runtime, progress: Progress | None) -> Path | None:
-    aside = _Aside(data, data.database.with_name(f"replaced-{runtime.now_us()}.sqlite3"))
+    replaced = _ReplacedDatabase(data, data.database.with_name(f"replaced-{runtime.now_us()}.sqlite3"))
     try:
         with whole_file(data.database, replace=True) as unfinished:
             with closing(database_file.open_reader(file)) as connection:
                 _copy(connection, unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
-            aside.put()
+            replaced.move_aside()
     except BaseException:
-        aside.take_back()
+        replaced.move_back()
         raise
-    return aside.file
+    return replaced.file
 
 
-class _Aside:
+class _ReplacedDatabase:
     """
-    What was in a database's place, under a second name.
+    The database that a backup replaces, under a second name.
 
-    It keeps its first until the new one takes that: at no moment is there a folder without a database,
-    in which a server would begin an empty one.
+    It keeps its first name until the new database takes it over. So the folder has a database at all times; a server
+    that started on an empty folder would create an empty database.
 
     Attributes:
-        file: where it is, once it is; None where there was nothing.
+        file: the second name, once the database has it; None if there was no database.
     """
 
     def __init__(self, data: DataFolder, name: Path) -> None:
@@ -155,18 +158,18 @@ class _Aside:
         self._moved: list[tuple[Path, Path]] = []
         self.file: Path | None = None
 
-    def put(self) -> None:
+    def move_aside(self) -> None:
         """
-        Give it the second name.
+        Give the database its second name, and move its logs to match.
 
         Raises:
-            StorageError: somebody uses it, or its log cannot be emptied into it.
-            OSError: as it came.
+            StorageError: a process uses it, or its log cannot be copied into it.
+            OSError: the file system refused.
         """
         if self._data.database.exists():
-            self._end_log()
+            self._fold_log()
             self._link()
-        # The new database must not meet the old one's log: SQLite would put what is in it into the new one.
+        # A log that stayed under the old name would be replayed into the new database.
         for path in self._data.beside:
             if path.exists():
                 aside = path.with_name(path.name.replace(self._data.database.name, self._name.name))
@@ -174,45 +177,45 @@ class _Aside:
                 self._moved.append((path, aside))
                 self.file = self.file or aside
 
-    def _end_log(self) -> None:
-        """Make one file of it; what is damaged, or too new to be read, stays as it is, with its log."""
+    def _fold_log(self) -> None:
+        """Copy the log into the database; a damaged database, or one of a newer format, stays as it is, with its log."""
         try:
-            database_file.open_reader(self._data.database).close()  # which changes nothing
+            database_file.open_reader(self._data.database).close()  # identifies the file without changing it
             with closing(database_file.open_writer(self._data.database, "full")) as connection:
                 database_file.end_log(connection)
         except (FileDamaged, FileTooNew):
             return
         except sqlite3.Error as error:
-            told = translate(error, self._data.database)
-            if not isinstance(told, FileDamaged):
-                raise told from error
+            translated = translate(error, self._data.database)
+            if not isinstance(translated, FileDamaged):
+                raise translated from error
 
     def _link(self) -> None:
         self.file = self._name
         try:
             self._name.hardlink_to(self._data.database)
-        except OSError:  # a file system without links
+        except OSError:  # a file system without hard links
             shutil.copy2(self._data.database, self._name)
 
-    def take_back(self) -> None:
-        """The new database did not come: everything is as it was."""
+    def move_back(self) -> None:
+        """Undo `move_aside` after the new database could not be put in place."""
         for path, aside in self._moved:
             aside.replace(path)
         self._name.unlink(missing_ok=True)
 
 
 def _copy(source: sqlite3.Connection, target: Path, progress: Progress | None, *, epoch: str | None = None) -> None:
-    """Copy what a connection sees into an empty file, which is whole and synced afterwards."""
+    """Copy the snapshot of a connection into an empty file, as a complete database of one file."""
 
-    def told(_: int, remaining: int, total: int) -> None:
+    def report(_: int, remaining: int, total: int) -> None:
         if progress is not None:
             progress(total - remaining, total)
 
     try:
         with closing(sqlite3.connect(target, isolation_level=None)) as copy:
             copy.execute("PRAGMA synchronous = FULL")
-            source.backup(copy, pages=PAGES_PER_STEP, progress=told)
-            copy.execute("PRAGMA journal_mode = DELETE")  # a copy is one file; it gets its log where it is used
+            source.backup(copy, pages=PAGES_PER_STEP, progress=report)
+            copy.execute("PRAGMA journal_mode = DELETE")  # a backup has no log; it gets one when a server opens it
             if epoch is not None:
                 database_file.set_global(copy, "epoch", epoch)
     except sqlite3.Error as error:

@@ -1,122 +1,209 @@
 """
-The storage invariants, as one function.
+Verify the storage invariants of a database.
 
-Run at the end of every storage test, and by `tinyvex check`.
+The check runs at the end of every storage test, and as `tinyvex check`. It goes from the file to its meaning; each stage
+relies on the one before:
 
-- SQLite finds the file whole, and every row is of the right shape (`check_shape.py`).
-- Revisions of a document form one chain by `prev_ts`, begin with a document and end at its deletion;
-  at or below the floor the chain may end, since what is beneath is forgotten.
-- Timestamps increase with the log; none is later than `last_ts`.
-- A document's JSON carries its own id and creation time, which never changes.
-- Every index entry above the floor has its revision, and its key is the one computed from that revision.
-- `current` holds exactly the newest entries of the log, pointing at the newest revisions.
-- At every moment from the floor on, the indexes that were ready have the documents of that moment (`check_past.py`).
-- No two tables have one name, one number or one tablet.
+1.  *File*: SQLite's own integrity check.
+2.  *Rows*: the schema is ours, and every row has the types, lengths and signs that its table requires. SQLite stores any
+    type in any column, so a file edited by hand may hold values that no code of ours expects.
+3.  *Log*: timestamps increase with the log and none exceeds `last_ts`; counters are above every number in use; no two
+    tables share a name, a number or a tablet.
+4.  *Documents*: the revisions of a document form one chain by `prev_ts`, from its first revision to its deletion. At or
+    below the floor the chain may begin late, since older revisions were purged. A document's JSON is canonical and
+    has its own id and a creation time that never changes.
+5.  *Indexes*: every entry above the floor has its revision, and the key computed from it. `current` has exactly the newest
+    entries, pointing at the newest revisions. At every timestamp from the floor on, every index that was ready has the
+    documents of that timestamp (`check_indexes.py`).
+6.  *Requests*: the stored result and log lines of every request can be decoded.
 
-Memory is bounded: everything is read in order, once, and compared with what it must agree with.
+Memory is bounded: every table is read once, in order, and compared with what it must agree with.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tinyvex.errors import InvalidValue
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.data_folder import DataFolder
-from tinyvex.storage.file.database_file import open_reader, read_globals
+from tinyvex.storage.file.database_file import open_reader, read_globals, schema_script
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import Catalog, IndexInfo, TableInfo, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLES_TABLET
-from tinyvex.storage.maintenance.check_indexes import PastEntries
-from tinyvex.storage.maintenance.check_rows import SWEPT, shape_problems
+from tinyvex.storage.maintenance.check_indexes import IndexHistory
+from tinyvex.storage.maintenance.progress import Progress
 from tinyvex.storage.schema.system_tables import documents
 from tinyvex.storage.schema.tablets import past_tablets
 from tinyvex.values.codec import decode, encode
-from tinyvex.values.ids import DocumentId
+from tinyvex.values.ids import TABLE_NUMBER_MAX, DocumentId
+from tinyvex.values.timestamps import TS_MAX
 
 __all__ = ["check", "check_folder"]
 
 PROBLEMS_MAX = 100
-Row = tuple[Any, ...]
+INVALID_ROWS_MAX = 10
+"""Invalid rows reported for each table."""
+ROWS_PER_REPORT = 4096
+
+ROW_CONDITIONS = {
+    "documents": """
+        typeof(log_row) = 'integer' AND log_row > 0 AND typeof(ts) = 'integer' AND ts > 0
+        AND typeof(table_id) = 'integer' AND typeof(id) = 'blob' AND LENGTH(id) = 16
+        AND typeof(json_value) IN ('blob', 'null') AND typeof(deleted) = 'integer' AND deleted IN (0, 1)
+        AND (prev_ts IS NULL OR typeof(prev_ts) = 'integer' AND prev_ts > 0)""",
+    "indexes": """
+        typeof(index_id) = 'integer' AND index_id > 0 AND typeof(key) = 'blob' AND typeof(ts) = 'integer' AND ts > 0
+        AND typeof(deleted) = 'integer' AND deleted IN (0, 1) AND typeof(table_id) = 'integer'
+        AND typeof(document_id) = 'blob' AND LENGTH(document_id) = 16 AND SUBSTR(key, -16) = document_id""",
+    "current": "typeof(index_id) = 'integer' AND index_id > 0 AND typeof(key) = 'blob' AND typeof(log_row) = 'integer'",
+    "requests": """
+        typeof(ts) = 'integer' AND ts > 0 AND typeof(session_id) = 'text' AND typeof(request_id) = 'integer'
+        AND typeof(digest) = 'blob' AND typeof(result) = 'blob' AND typeof(log_lines) = 'text'""",
+}
+ROW_NAMES = {
+    "documents": "'log row ' || log_row",
+    "indexes": "'index ' || index_id || ', key ' || HEX(key) || ' at ' || ts",
+    "current": "'index ' || index_id || ', key ' || HEX(key)",
+    "requests": "'request at ' || ts",
+}
+STRING_GLOBALS = ("database_id", "epoch")
+NUMBER_GLOBALS = {
+    "created_us": TS_MAX, "last_ts": TS_MAX, "catalog_ts": TS_MAX, "floor_ts": TS_MAX,
+    "next_table_number": TABLE_NUMBER_MAX + 1, "next_tablet": TS_MAX, "next_index_id": TS_MAX,
+}  # fmt: skip
+"""Each global number with its largest valid value."""
+SWEPT_ROW = "swept_row"
+"""A global number that exists only after the first purge."""
+
+Row: TypeAlias = tuple[Any, ...]
 
 
-def check_folder(path: Path) -> list[str]:
+def check_folder(path: Path, progress: Progress | None = None) -> list[str]:
     """
     Check the database of a data folder; a server may be using it.
 
+    Args:
+        path: the data folder.
+        progress: called with the rows checked and in total.
+
     Returns:
-        Problems, at most 100; empty when all is well.
+        The first PROBLEMS_MAX problems.
 
     Raises:
         StorageError: there is no database, or it cannot be opened.
     """
     folder = DataFolder(path)
     folder.require_database()
-    connection = open_reader(folder.database)
-    try:
-        return check(connection)
-    finally:
-        connection.close()
+    with closing(open_reader(folder.database)) as connection:
+        return check(connection, progress)
 
 
-def check(connection: sqlite3.Connection) -> list[str]:
+def check(connection: sqlite3.Connection, progress: Progress | None = None) -> list[str]:
     """
-    Check a database through a connection without a transaction.
+    Check a database through a connection that has no open transaction.
 
     Returns:
-        Problems, at most 100; empty when all is well.
+        The first PROBLEMS_MAX problems.
     """
     problems: list[str] = []
     connection.execute("BEGIN")
     try:
-        for problem in _problems(connection):
+        for problem in _problems(connection, progress):
             problems.append(problem)
             if len(problems) == PROBLEMS_MAX:
                 break
     except sqlite3.DatabaseError as error:
         problems.append(str(translate(error)))
     except (ValueError, LookupError, TypeError) as error:
-        problems.append(f"the catalog cannot be read: {error!r}")
+        problems.append(f"the catalog cannot be read: {error}")
     finally:
         connection.execute("ROLLBACK")
     return problems
 
 
-def _problems(connection: sqlite3.Connection) -> Iterator[str]:
+def _problems(connection: sqlite3.Connection, progress: Progress | None) -> Iterator[str]:
+    if progress is not None:
+        progress(0, 0)
     for (line,) in connection.execute("PRAGMA integrity_check(20)"):
         if line != "ok":
             yield f"SQLite: {line}"
-    has_shape = True
-    for problem in shape_problems(connection, read_globals(connection)):
-        has_shape = False
+    are_rows_valid = True
+    for problem in _row_problems(connection, read_globals(connection)):
+        are_rows_valid = False
         yield problem
-    if has_shape:  # else comparing makes no sense
-        yield from _Check(connection).problems()
+    if are_rows_valid:  # the later stages rely on it
+        yield from _Check(connection, progress).problems()
+
+
+# Rows: every value by itself.
+
+
+def _row_problems(connection: sqlite3.Connection, stored: Mapping[str, Any]) -> Iterator[str]:
+    """Yield problems of global values, of the schema and of single rows."""
+    for name in STRING_GLOBALS:
+        if not isinstance(stored.get(name), str):
+            yield f"the global value {name} is not a string: {stored.get(name)}"
+    for name, largest in {**NUMBER_GLOBALS, **({SWEPT_ROW: TS_MAX} if SWEPT_ROW in stored else {})}.items():
+        value = stored.get(name)
+        if not isinstance(value, int) or not 0 <= value <= largest:
+            yield f"the global value {name} is not a whole number from 0 to {largest}: {value}"
+    with closing(sqlite3.connect(":memory:")) as reference:
+        reference.executescript(schema_script())
+        expected, actual = _schema_objects(reference), _schema_objects(connection)
+    for name in sorted(expected.keys() | actual.keys()):
+        if name not in actual:
+            yield f"the {name} is missing"
+        elif name not in expected:
+            yield f"the {name} does not belong to Tinyvex"
+        elif expected[name] != actual[name]:
+            yield f"the {name} has different columns than it should"
+    for table, condition in ROW_CONDITIONS.items():
+        if f"table {table}" in actual:
+            statement = statements.CHECK_SHAPE.format(name=ROW_NAMES[table], table=table, shape=condition)
+            for (row,) in connection.execute(statement, (INVALID_ROWS_MAX,)):
+                yield f"{table} has an invalid row: {row}"
+
+
+def _schema_objects(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Return the columns of every table, trigger, view and index, except those of SQLite itself."""
+    return {
+        f"{kind} {name}": connection.execute(statements.CHECK_COLUMNS, (name,)).fetchall()
+        for kind, name in connection.execute(statements.CHECK_OBJECTS)
+    }
+
+
+# The later stages: rows against each other.
 
 
 class _Check:
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, progress: Progress | None) -> None:
         self._connection = connection
         self._globals = read_globals(connection)
         self._last_ts: int = self._globals["last_ts"]
         self._floor: int = self._globals["floor_ts"]
+        self._swept_row: int = self._globals.get(SWEPT_ROW, 0)
         self._catalog: Catalog = load_catalog(connection, self._last_ts)
-        self._past = PastEntries(connection, self._floor, self._catalog)
-        self._swept_row: int = self._globals.get(SWEPT, 0)
+        self._history = IndexHistory(connection, self._floor, self._catalog)
+        # Tablets that no table names any more, or that an import is filling.
         others = list(past_tablets(Snapshot(connection, self._last_ts, Catalog(self._last_ts, ()))))
         self._tablets = {other.table.tablet: replace(other.table, indexes={}, maintained=()) for other in others}
         self._filled = {index_id: other.table.tablet for other in others for index_id in other.index_ids}
         self._indexes: dict[int, tuple[TableInfo, IndexInfo]] = {
             index.id: (table, index) for table in self._catalog.tables() for index in table.maintained
         }
+        self._progress = progress
+        self._rows_done = 0
+        self._rows_total = 0 if progress is None else sum(map(self._count, ("documents", "indexes", "current")))
 
     def problems(self) -> Iterator[str]:
         yield from self._timestamps()
@@ -125,135 +212,173 @@ class _Check:
         yield from self._entries()
         yield from self._current()
         yield from self._requests()
+        if self._progress is not None:
+            total = max(self._rows_total, 1)  # 0 would mean that it is not known
+            self._progress(total, total)
 
     def _rows(self, statement: str, *parameters: object) -> Iterator[Row]:
         return self._connection.execute(statement, parameters)
 
+    def _count(self, table: str) -> int:
+        ((count,),) = self._rows(f"SELECT COUNT(*) FROM {table}")  # noqa: S608 - names from above
+        return int(count)
+
+    def _reported(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """Report progress while rows are read."""
+        for row in rows:
+            self._rows_done += 1
+            if self._progress is not None and self._rows_done % ROWS_PER_REPORT == 0:
+                self._progress(self._rows_done, self._rows_total)
+            yield row
+
     def _timestamps(self) -> Iterator[str]:
-        last = 0
+        previous = 0
         for log_row, ts in self._rows(statements.CHECK_LOG_ORDER):
-            if ts < last:
-                yield f"log row {log_row} has ts {ts}, after {last}"
+            if ts < previous:
+                yield f"log row {log_row} has ts {ts}, which is before {previous} of the row before it"
             if ts > self._floor and log_row <= self._swept_row:
-                yield f"log row {log_row} will never be forgotten: those up to {self._swept_row} count as looked at"
-            last = ts
+                yield f"log row {log_row} will never be purged: rows up to {self._swept_row} count as swept"
+            previous = ts
         for table in ("documents", "indexes", "requests"):
             ((newest,),) = self._rows(f"SELECT COALESCE(MAX(ts), 0) FROM {table}")  # noqa: S608 - names from above
             if newest > self._last_ts:
-                yield f"{table} has ts {newest}, later than last_ts {self._last_ts}"
+                yield f"{table} has ts {newest}, which is after last_ts {self._last_ts}"
         for name in ("catalog_ts", "floor_ts"):
             if self._globals[name] > self._last_ts:
-                yield f"{name} {self._globals[name]} is later than last_ts {self._last_ts}"
+                yield f"{name} {self._globals[name]} is after last_ts {self._last_ts}"
         ((newest,),) = self._rows(statements.CHECK_CATALOG_TS, TABLES_TABLET, INDEXES_TABLET)
         if newest > self._globals["catalog_ts"]:
-            yield f"tables changed at {newest}, later than catalog_ts {self._globals['catalog_ts']}"
+            yield f"tables changed at {newest}, which is after catalog_ts {self._globals['catalog_ts']}"
 
     def _counters(self) -> Iterator[str]:
         for table in (*self._catalog.tables(), *self._tablets.values()):
             if table.number >= self._globals["next_table_number"]:
-                yield f"table number {table.number} will be given again"
+                yield f"table number {table.number} is in use and will be assigned again"
             if table.tablet >= self._globals["next_tablet"]:
-                yield f"tablet {table.tablet} will be given again"
-        for name in ("name", "number", "tablet"):
-            given = [fields[name] for fields in _fields_of_tables(self._connection, self._last_ts)]
-            if len(set(given)) < len(given):
-                yield f"two tables have one {name}"
+                yield f"tablet {table.tablet} is in use and will be assigned again"
         for index_id in self._indexes:
             if index_id >= self._globals["next_index_id"]:
-                yield f"index id {index_id} will be given again"
+                yield f"index id {index_id} is in use and will be assigned again"
+        for name in ("name", "number", "tablet"):
+            values = [fields[name] for fields in self._table_fields()]
+            if len(set(values)) < len(values):
+                yield f"two tables share a {name}"
+
+    def _table_fields(self) -> list[Mapping[str, Any]]:
+        catalog = Catalog(self._last_ts, ())
+        snapshot = Snapshot(self._connection, self._last_ts, catalog)
+        return [document.fields for document in documents(snapshot, catalog.table("_tables"))]
 
     def _documents(self) -> Iterator[str]:
-        for (tablet, internal), revisions in groupby(self._rows(statements.CHECK_DOCUMENTS), key=itemgetter(0, 1)):
+        rows = self._reported(self._rows(statements.CHECK_DOCUMENTS))
+        for (tablet, key), revisions in groupby(rows, key=itemgetter(0, 1)):
             table = self._catalog.tablet(tablet) or self._tablets.get(tablet)
             if table is None:
                 yield f"tablet {tablet} belongs to no table"
                 continue
-            text = f"{table.name} {DocumentId(table.number, internal).text}"
-            before: Row | None = None
-            creation: Any = None
-            document: Any = None
-            trail = self._past.trail(tablet, internal)
-            for row in revisions:
-                _, _, ts, _, data, deleted, prev_ts = row
-                is_forgotten = before is None and prev_ts is not None and prev_ts <= self._floor
-                if prev_ts != (None if before is None else before[2]) and not is_forgotten:
-                    yield f"{text}: revision {ts} has prev_ts {prev_ts}, not {None if before is None else before[2]}"
-                if bool(deleted) != (data is None) or (deleted and (before is None or before[5])):
-                    yield f"{text}: revision {ts} is a deletion of nothing, or half a deletion"
-                if before is not None and before[5]:
-                    yield f"{text}: revision {ts} follows its deletion"
-                before = row
-                document = None
-                if data is not None:
-                    document, problem = _read(data, DocumentId(table.number, internal).text, creation)
-                    if problem is not None:
-                        yield f"{text}: revision {ts}: {problem}"
-                        break
-                    creation = document["_creationTime"]
-                for problem in trail.add(ts, document):
-                    yield f"{text}: {problem}"
-            else:
-                assert before is not None
-                for problem in trail.end():
-                    yield f"{text}: {problem}"
-                if document is not None:
-                    yield from self._is_current(table, internal, document, before[3])
+            name = f"{table.name} {DocumentId(table.number, key).text}"
+            for problem in self._revisions(table, tablet, key, revisions):
+                yield f"{name}: {problem}"
 
-    def _is_current(self, table: TableInfo, internal: bytes, document: Any, log_row: int) -> Iterator[str]:
-        """A newest revision is what every index that is ready points at."""
+    def _revisions(self, table: TableInfo, tablet: int, key: bytes, revisions: Iterable[Row]) -> Iterator[str]:
+        """Check one document; stops at a revision that cannot be decoded."""
+        previous: Row | None = None
+        creation: Any = None
+        document: Any = None
+        walk = self._history.walk(tablet, key)
+        for row in revisions:
+            yield from self._chain(previous, row)
+            _, _, ts, _, data, _, _ = previous = row
+            document = None
+            if data is not None:
+                document, problem = _decoded(data, DocumentId(table.number, key).text, creation)
+                if problem is not None:
+                    yield f"revision {ts}: {problem}"
+                    return
+                creation = document["_creationTime"]
+            yield from walk.add(ts, document)
+        assert previous is not None
+        yield from walk.end()
+        if document is not None:
+            yield from self._is_current(table, key, document, previous[3])
+
+    def _chain(self, previous: Row | None, row: Row) -> Iterator[str]:
+        """Check that a revision continues the one before it."""
+        _, _, ts, _, data, deleted, prev_ts = row
+        previous_ts = None if previous is None else previous[2]
+        is_purged = previous is None and prev_ts is not None and prev_ts <= self._floor
+        if prev_ts != previous_ts and not is_purged:
+            yield f"revision {ts} has prev_ts {prev_ts}, not {previous_ts}"
+        if bool(deleted) != (data is None):
+            yield f"revision {ts} is marked as deleted but has a value, or the reverse"
+        if deleted and (previous is None or previous[5]):
+            yield f"revision {ts} deletes a document that does not exist"
+        if previous is not None and previous[5]:
+            yield f"revision {ts} follows the document's deletion"
+
+    def _is_current(self, table: TableInfo, key: bytes, document: Any, log_row: int) -> Iterator[str]:
+        """Check that every ready index points at a newest revision."""
         for index in table.maintained:
-            key = index.key(document, internal)
-            found = self._connection.execute(statements.CHECK_CURRENT_ENTRY, (index.id, key)).fetchone()
-            if found is None and index.ready:
-                yield f"index {index.name} of {table.name} lacks the key {key.hex()}"
-            elif found is not None and found[0] != log_row:
-                yield f"index {index.name} of {table.name}: the key {key.hex()} points at row {found[0]}, not {log_row}"
+            index_key = index.key(document, key)
+            entry = self._connection.execute(statements.CHECK_CURRENT_ENTRY, (index.id, index_key)).fetchone()
+            name = f"index {index.name} ({index.id})"
+            if entry is None and index.ready:
+                yield f"{name} lacks the key {index_key.hex()}"
+            elif entry is not None and entry[0] != log_row:
+                yield f"{name}: the key {index_key.hex()} points at row {entry[0]}, not {log_row}"
 
     def _entries(self) -> Iterator[str]:
-        """The log of each index: revisions are there, keys fit them, and keys begin and end in turn."""
-        for (index_id, key), entries in groupby(self._rows(statements.CHECK_ENTRIES), key=itemgetter(0, 1)):
-            name = f"index {index_id}, key {key.hex()}"
-            _, index = self._indexes.get(index_id, (None, None))
-            owner = self._owner(index_id)
-            last_deleted: int | None = None
-            for _, _, ts, deleted, tablet, internal, log_row, data in entries:
-                if log_row is None and ts > self._floor:
-                    yield f"{name}: no revision of its document at {ts}"
-                elif owner is not None and owner != tablet:
-                    yield f"{name}: it belongs to tablet {tablet}, not {owner}"
-                elif not deleted and data is None and log_row is not None:
-                    yield f"{name}: it begins at {ts}, where its document was deleted"
-                elif index is not None and data is not None and (_key(index, data, internal) == key) == bool(deleted):
-                    yield f"{name}: at {ts} it does not agree with its document"
-                if deleted == last_deleted:
-                    yield f"{name}: it {'ends' if deleted else 'begins'} twice, at {ts} the second time"
-                last_deleted = deleted
-            if index is not None:
-                found = self._connection.execute(statements.CHECK_CURRENT_ENTRY, (index_id, key)).fetchone()
-                if (found is not None) == bool(last_deleted):
-                    yield f"{name}: log and current disagree"
+        """Check the log of each index: revisions exist, keys match them, and a key begins and ends in turn."""
+        rows = self._reported(self._rows(statements.CHECK_ENTRIES))
+        for (index_id, key), entries in groupby(rows, key=itemgetter(0, 1)):
+            for problem in self._key_entries(index_id, key, entries):
+                yield f"index {index_id}, key {key.hex()}: {problem}"
+
+    def _key_entries(self, index_id: int, key: bytes, entries: Iterable[Row]) -> Iterator[str]:
+        _, index = self._indexes.get(index_id, (None, None))
+        owner = self._owner(index_id)
+        previous_deleted: int | None = None
+        for _, _, ts, deleted, tablet, document_key, log_row, data in entries:
+            if log_row is None and ts > self._floor:
+                yield f"the entry at {ts} has no revision"
+            elif owner is not None and owner != tablet:
+                yield f"the entry at {ts} belongs to tablet {tablet}, not {owner}"
+            elif not deleted and data is None and log_row is not None:
+                yield f"the key begins at {ts}, at which its document is deleted"
+            elif index is not None and data is not None and (_key(index, data, document_key) == key) == bool(deleted):
+                yield f"the entry at {ts} does not agree with its document"
+            if deleted == previous_deleted:
+                yield f"the key {'ends' if deleted else 'begins'} twice, the second time at {ts}"
+            previous_deleted = deleted
+        if index is not None:
+            is_current = (
+                self._connection.execute(statements.CHECK_CURRENT_ENTRY, (index_id, key)).fetchone() is not None
+            )
+            if is_current == bool(previous_deleted):
+                yield "`indexes` and `current` disagree"
 
     def _owner(self, index_id: int) -> int | None:
-        """The tablet that an index is or was of, also one that an import fills; None where there is no such index."""
-        return self._past.owner(index_id) or self._filled.get(index_id)
+        """Return the tablet of an index that some retained timestamp has, or that an import fills; None if unknown."""
+        return self._history.owner(index_id) or self._filled.get(index_id)
 
     def _current(self) -> Iterator[str]:
-        """Every row of `current` has an entry in the log and points at the newest revision, whose key it is."""
-        for index_id, key, ts, data, internal, has_entry, has_later in self._rows(statements.CHECK_CURRENT):
+        """Check that every row of `current` has an entry in the log, and the key of the newest revision."""
+        rows = self._reported(self._rows(statements.CHECK_CURRENT))
+        for index_id, key, ts, data, document_key, has_entry, has_later in rows:
             name = f"index {index_id}, key {key.hex()}"
             _, index = self._indexes.get(index_id, (None, None))
             if ts is None:
-                yield f"{name}: current points at no revision"
+                yield f"{name}: `current` points at a revision that does not exist"
             elif index is None:
                 if self._owner(index_id) is None:
-                    yield f"{name}: current has it, but there is no such index"
-                # else it is being dropped
+                    yield f"{name}: `current` has an index that does not exist"
+                # Otherwise the index is being dropped.
             elif not has_entry:
-                yield f"{name}: current has it, the log does not"
+                yield f"{name}: `current` has it, `indexes` does not"
             elif has_later or data is None:
-                yield f"{name}: current points at revision {ts}, which is not the newest"
-            elif _key(index, data, internal) != key:
-                yield f"{name}: current points at a revision with another key"
+                yield f"{name}: `current` points at revision {ts}, which is not the newest"
+            elif _key(index, data, document_key) != key:
+                yield f"{name}: `current` points at a revision with another key"
 
     def _requests(self) -> Iterator[str]:
         for ts, log_lines, result in self._rows(statements.CHECK_REQUESTS):
@@ -273,21 +398,16 @@ def _json(text: str | bytes) -> object:
         return _UNREADABLE
 
 
-def _fields_of_tables(connection: sqlite3.Connection, ts: int) -> list[dict[str, Any]]:
-    catalog = Catalog(ts, ())
-    return [found.fields for found in documents(Snapshot(connection, ts, catalog), catalog.table("_tables"))]
-
-
-def _read(data: bytes, text: str, creation: Any) -> tuple[Any, str | None]:
-    """A stored document, and what is wrong with it."""
+def _decoded(data: bytes, id_text: str, creation: Any) -> tuple[Any, str | None]:
+    """Return a stored document and None, or None and its problem."""
     try:
         document: Any = decode(data)
     except InvalidValue as error:
         return None, f"its JSON is damaged: {error}"
     if not isinstance(document, dict) or encode(document) != data:
         return None, "its JSON is not in canonical form"
-    if document.get("_id") != text:
-        return None, f"its JSON has the id {document.get('_id')!r}"
+    if document.get("_id") != id_text:
+        return None, f"its JSON has the id `{document.get('_id')}`"
     if not isinstance(document.get("_creationTime"), int | float):
         return None, "its JSON has no creation time"
     if creation is not None and document["_creationTime"] != creation:
@@ -295,10 +415,10 @@ def _read(data: bytes, text: str, creation: Any) -> tuple[Any, str | None]:
     return document, None
 
 
-def _key(index: IndexInfo, data: bytes, internal: bytes) -> bytes | None:
-    """The key of a stored document; None where it cannot be read, which is reported with the documents."""
+def _key(index: IndexInfo, data: bytes, document_key: bytes) -> bytes | None:
+    """Return the index key of a stored document; None if it cannot be decoded, which is reported with the documents."""
     try:
         document: Any = decode(data)
-        return index.key(document, internal)
+        return index.key(document, document_key)
     except (InvalidValue, TypeError, KeyError):
         return None

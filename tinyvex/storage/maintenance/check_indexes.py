@@ -1,9 +1,12 @@
 """
-What older moments see through indexes, compared with the documents that they have.
+Check that past snapshots see the right documents through their indexes.
 
-An index can be read at the moments at which it was ready, from the floor on; its table may have left it behind since.
-At each of them the newest entry of a key must be a beginning if a document has that key then, and else an end, or nothing.
-So only the revisions at which a key changes are looked up, and the one that the first of those moments sees.
+An index can be read at every timestamp, from the floor on, at which it was ready. It may have been dropped since, or its
+table may have moved to another tablet. At each of these timestamps a key's newest entry must be a beginning if a document
+has that key then; otherwise it must be an end, or there is no entry.
+
+Checking every timestamp is not necessary. Entries change only at revisions that change a key, so the check visits those
+revisions, and the revision that the first readable timestamp sees.
 """
 
 from __future__ import annotations
@@ -18,115 +21,115 @@ from tinyvex.storage.log.catalog import Catalog, IndexInfo
 from tinyvex.storage.log.system_tablets import INDEXES_TABLET
 from tinyvex.values.codec import decode_canonical
 
-__all__ = ["PastEntries", "Trail"]
+__all__ = ["IndexHistory", "RevisionWalk"]
 
-END = 2**63 - 1
-"""Later than every moment."""
+NO_END = 2**63 - 1
+"""After every timestamp."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Readable:
-    """An index, and the moments at which it can be read: from `since` on, before `until`."""
+class _ReadablePeriod:
+    """An index, and the timestamps at which it can be read: from `since` on, before `until`."""
 
     index: IndexInfo
     since: int
     until: int
 
 
-class PastEntries:
+class IndexHistory:
     """
-    The entries that older moments read.
+    The periods in which each index can be read.
 
     Args:
-        connection: with a transaction.
-        floor: the first moment that can be read.
-        catalog: the newest; what its indexes have of newest revisions is not looked up again.
+        connection: a connection with an open transaction.
+        floor: the first readable timestamp.
+        catalog: the newest catalog.
     """
 
     def __init__(self, connection: sqlite3.Connection, floor: int, catalog: Catalog) -> None:
         self._connection = connection
         self._newest = {index.id for table in catalog.tables() for index in table.indexes.values()}
-        self._readable: dict[int, list[_Readable]] = {}
+        self._periods: dict[int, list[_ReadablePeriod]] = {}
         self._owners = {index.id: table.tablet for table in catalog.tables() for index in table.maintained}
         for table in catalog.tables():
             if table.name.startswith("_"):
-                self._readable[table.tablet] = [_Readable(table.maintained[0], floor, END)]
+                self._periods[table.tablet] = [_ReadablePeriod(table.maintained[0], floor, NO_END)]
         self._read_periods(floor)
 
     def _read_periods(self, floor: int) -> None:
-        opened: dict[bytes, int] = {}
-        last: dict[bytes, dict[str, Any]] = {}
-        for internal, ts, data in self._connection.execute(statements.CHECK_INDEXES, (INDEXES_TABLET,)):
+        ready_since: dict[bytes, int] = {}
+        last_fields: dict[bytes, dict[str, Any]] = {}
+        for key, ts, data in self._connection.execute(statements.CHECK_INDEXES, (INDEXES_TABLET,)):
             fields = None if data is None else cast("dict[str, Any]", decode_canonical(data))
             is_ready = fields is not None and fields["state"] == "ready"
             if fields is not None:
-                last[internal] = fields
+                last_fields[key] = fields
                 self._owners[fields["indexId"]] = fields["tablet"]
             if is_ready:
-                opened.setdefault(internal, ts)
-            elif internal in opened:
-                self._add(last[internal], max(opened.pop(internal), floor), ts)
-        for internal, ts in opened.items():
-            self._add(last[internal], max(ts, floor), END)
+                ready_since.setdefault(key, ts)
+            elif key in ready_since:
+                self._add_period(last_fields[key], max(ready_since.pop(key), floor), ts)
+        for key, ts in ready_since.items():
+            self._add_period(last_fields[key], max(ts, floor), NO_END)
 
-    def _add(self, fields: Mapping[str, Any], since: int, until: int) -> None:
+    def _add_period(self, fields: Mapping[str, Any], since: int, until: int) -> None:
         if since < until:
             index = IndexInfo(fields["indexId"], fields["name"], tuple(fields["fields"]))
-            self._readable.setdefault(fields["tablet"], []).append(_Readable(index, since, until))
+            self._periods.setdefault(fields["tablet"], []).append(_ReadablePeriod(index, since, until))
 
     def owner(self, index_id: int) -> int | None:
-        """The tablet of an index that some moment knows; None where none does."""
+        """Return the tablet of an index that any retained timestamp has; None for other indexes."""
         return self._owners.get(index_id)
 
-    def trail(self, tablet: int, internal: bytes) -> Trail:
-        """To be told the revisions of a document, oldest first."""
-        return Trail(self, self._readable.get(tablet, []), internal)
+    def walk(self, tablet: int, document_key: bytes) -> RevisionWalk:
+        """Begin to check a document."""
+        return RevisionWalk(self, self._periods.get(tablet, []), document_key)
 
-    def has_beginning(self, index_id: int, key: bytes, ts: int) -> bool:
-        """Whether somebody who reads at `ts` finds the key."""
+    def has_key(self, index_id: int, key: bytes, ts: int) -> bool:
+        """Return whether a reader at `ts` sees the key."""
         row = self._connection.execute(statements.CHECK_PAST_ENTRY, (index_id, key, ts)).fetchone()
         return row is not None and not row[0]
 
-    def is_looked_at(self, index_id: int) -> bool:
-        """Whether the newest entries of an index are compared with the newest revisions anyway."""
+    def is_newest(self, index_id: int) -> bool:
+        """Return whether an index is of the newest catalog; `check.py` compares its entries with the newest revisions."""
         return index_id in self._newest
 
 
-class Trail:
-    """One document's revisions, and its keys in each index."""
+class RevisionWalk:
+    """Checks one document's keys in each index, revision by revision."""
 
-    def __init__(self, past: PastEntries, readable: list[_Readable], internal: bytes) -> None:
-        self._past = past
-        self._readable = readable
-        self._internal = internal
+    def __init__(self, history: IndexHistory, periods: list[_ReadablePeriod], document_key: bytes) -> None:
+        self._history = history
+        self._periods = periods
+        self._document_key = document_key
         self._last_ts = 0
         self._document: Mapping[str, Any] | None = None
 
     def add(self, ts: int, document: Mapping[str, Any] | None) -> Iterator[str]:
-        """The next revision, None for a deletion; what is wrong."""
-        for readable in self._readable:
-            index, since = readable.index, readable.since
+        """Visit the next revision, oldest first; None for a deletion. Yield its problems."""
+        for period in self._periods:
+            index, since = period.index, period.since
             if ts <= since:
                 continue
             before = self._key(index, self._document)
             if self._last_ts <= since < ts:
-                yield from self._find(index, before, since)
+                yield from self._require_key(index, before, since)
             after = self._key(index, document)
-            if ts < readable.until and after != before:
-                yield from self._find(index, after, ts)
-                if before is not None and self._past.has_beginning(index.id, before, ts):
-                    yield f"index {index.name} ({index.id}) has the key {before.hex()} at {ts}, no document has"
+            if ts < period.until and after != before:
+                yield from self._require_key(index, after, ts)
+                if before is not None and self._history.has_key(index.id, before, ts):
+                    yield f"index {index.name} ({index.id}) has the key {before.hex()} at {ts}, the document does not"
         self._last_ts, self._document = ts, document
 
     def end(self) -> Iterator[str]:
-        """That was the newest; what is wrong."""
-        for readable in self._readable:
-            if self._last_ts <= readable.since and not self._past.is_looked_at(readable.index.id):
-                yield from self._find(readable.index, self._key(readable.index, self._document), readable.since)
+        """Finish after the newest revision; yield the problems of periods that begin after it."""
+        for period in self._periods:
+            if self._last_ts <= period.since and not self._history.is_newest(period.index.id):
+                yield from self._require_key(period.index, self._key(period.index, self._document), period.since)
 
-    def _find(self, index: IndexInfo, key: bytes | None, ts: int) -> Iterator[str]:
-        if key is not None and not self._past.has_beginning(index.id, key, ts):
+    def _require_key(self, index: IndexInfo, key: bytes | None, ts: int) -> Iterator[str]:
+        if key is not None and not self._history.has_key(index.id, key, ts):
             yield f"index {index.name} ({index.id}) lacks the key {key.hex()} at {ts}"
 
     def _key(self, index: IndexInfo, document: Mapping[str, Any] | None) -> bytes | None:
-        return None if document is None else index.key(document, self._internal)
+        return None if document is None else index.key(document, self._document_key)

@@ -1,69 +1,93 @@
-"""Making the file as small as what is in it."""
+"""
+Shrink the database file to what it holds.
+
+1.  Abandon unfinished imports, and purge the revisions that the retention policy no longer retains.
+2.  Write the database into a new file with `VACUUM INTO`, next to the old one; the disk needs room for both.
+3.  Replace the old file by the new one when that is complete and synced. A process that dies before leaves the old file.
+
+A plain `VACUUM` is not used: it builds its copy in memory, where our temporary tables are, and writes all of it through
+the write-ahead log.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file import database_file, statements
 from tinyvex.storage.file.data_folder import DataFolder, whole_file
 from tinyvex.storage.file.sqlite_errors import translate
+from tinyvex.storage.maintenance.progress import Progress
 from tinyvex.storage.maintenance.retention import Policy, Retention
 from tinyvex.storage.schema.tablets import abandon_all
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
 
-__all__ = ["compact", "look_ahead"]
+__all__ = ["Compaction", "compact", "preview"]
+
+OPERATIONS_PER_REPORT = 100_000
+"""Operations of SQLite's virtual machine between two reports: some milliseconds."""
 
 
-async def compact(folder: Path, runtime: Runtime, policy: Policy) -> tuple[int, int, int]:
+class Compaction(NamedTuple):
+    """The result of a compaction."""
+
+    purged_revisions: int
+    bytes_before: int
+    bytes_after: int
+
+
+async def compact(folder: Path, runtime: Runtime, policy: Policy, progress: Progress | None = None) -> Compaction:
     """
-    Forget what a policy does not keep, and write the file anew.
+    Purge expired revisions and rewrite the file.
 
-    The new file is written beside the old one, so there must be room for both, and takes its place when it is whole:
-    a process that dies leaves the old one.
-
-    Returns:
-        How many revisions were forgotten; the size of the file before and after, in bytes.
+    Args:
+        folder: the data folder.
+        runtime: the clock.
+        policy: which revisions are retained.
+        progress: called with the bytes written and in total; from another thread.
 
     Raises:
-        DataFolderLocked: somebody uses it.
+        DataFolderLocked: a process uses the folder.
         DataFolderUnusable: there is no database.
-        DiskFull: there is no room.
-        StorageError: the file.
+        DiskFull: the disk has no room for the new file.
+        StorageError: the file cannot be read or written.
     """
     data = DataFolder(folder)
     data.require_database()
     before = data.database.stat().st_size
+    if progress is not None:
+        progress(0, 0)
     store = Store.open(folder, runtime)
     try:
-        await abandon_all(store)  # whoever was importing is gone
-        forgotten = await Retention(store, policy, runtime.now_us, _no_pause).sweep(thorough=True)
+        await abandon_all(store)  # the clients that were importing are disconnected
+        purged = await Retention(store, policy, runtime.now_us, _no_pause).sweep(thorough=True)
     finally:
         await store.close()
     lock = data.lock()
     try:
-        await asyncio.to_thread(_write_anew, data)
+        await asyncio.to_thread(_rewrite, data, progress)
     finally:
         lock.release()
-    return forgotten, before, data.database.stat().st_size
+    return Compaction(purged, before, data.database.stat().st_size)
 
 
-def look_ahead(folder: Path, policy: Policy, now_us: int) -> tuple[int, int]:
+def preview(folder: Path, policy: Policy, now_us: int) -> tuple[int, int]:
     """
-    What a policy would forget now; a server may be using the database.
+    Return what a policy would purge now; a server may be using the database.
 
     Returns:
-        The floor below which nothing could be read any more, and how many revisions would go.
+        The floor, before which no timestamp could be read any more, and the number of revisions to purge.
 
     Raises:
         DataFolderUnusable: there is no database.
-        StorageError: it cannot be read.
+        StorageError: the database cannot be read.
     """
     data = DataFolder(folder)
     data.require_database()
@@ -82,17 +106,37 @@ def look_ahead(folder: Path, policy: Policy, now_us: int) -> tuple[int, int]:
 
 
 async def _no_pause() -> None:
-    """Nobody else writes."""
+    """Return without pausing: no other writer waits."""
 
 
-def _write_anew(data: DataFolder) -> None:
-    # Not a VACUUM in place: that makes the copy in memory, where temporary tables are, and writes all of it to the log.
+def _rewrite(data: DataFolder, progress: Progress | None) -> None:
     try:
         with (
-            whole_file(data.database.resolve(), replace=True) as unfinished,  # where it is, should this be a link
+            whole_file(data.database.resolve(), replace=True) as unfinished,  # a symbolic link stays one
             closing(database_file.open_writer(data.database, "full")) as connection,
         ):
-            connection.execute("VACUUM INTO ?", (str(unfinished),))
+            with _reporting_growth(connection, unfinished, progress):
+                connection.execute("VACUUM INTO ?", (str(unfinished),))
             database_file.end_log(connection)
     except sqlite3.Error as error:
         raise translate(error, data.database) from error
+
+
+@contextmanager
+def _reporting_growth(connection: sqlite3.Connection, file: Path, progress: Progress | None) -> Iterator[None]:
+    """Report the size of the new file while SQLite writes it."""
+    if progress is None:
+        yield
+        return
+    (total,) = connection.execute(statements.USED_BYTES).fetchone()
+
+    def report() -> int:
+        progress(min(file.stat().st_size, total - 1), total)  # SQLite's cache still holds the last pages
+        return 0  # continue
+
+    connection.set_progress_handler(report, OPERATIONS_PER_REPORT)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
+    progress(total, total)
