@@ -44,6 +44,9 @@ KNOWN_CIRCLES: list[set[str]] = [
 ]
 """Files that import each other, directly or through others. Entries may only be removed."""
 
+SHARED_CLASS_NAMES = {"Failed", "Lines", "Query", "Session", "State", "Table", "Tokens"}
+"""Class names that several files define. Entries may only be removed."""
+
 PURE = [
     "values/*.py",
     "wire/*.py",
@@ -258,6 +261,16 @@ def test_pure_modules_reach_nothing_impure(path: Path) -> None:
 def test_inner_packages_are_empty() -> None:
     """Importing one module of a package imports no other."""
     assert [name(path) for path in sources("*/**/__init__.py") if path.read_text().strip()] == []
+
+
+def test_a_class_name_means_one_class() -> None:
+    """No two files define classes of the same name, with or without an underscore: a name leads to one file."""
+    files: dict[str, set[Path]] = {}
+    for path in sources():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef):
+                files.setdefault(node.name.lstrip("_"), set()).add(path)
+    assert {shared for shared, paths in files.items() if len(paths) > 1} <= SHARED_CLASS_NAMES
 
 
 @pytest.mark.parametrize("path", sources(), ids=name)
