@@ -45,6 +45,9 @@ WRITER_QUEUE_MAX = 4096  # waiting mutations; Overloaded
 READER_QUEUE_MAX = 65_536  # waiting queries; Overloaded
 READER_THREADS = 2
 TAIL_BYTES_MAX = 4 << 20  # recent commits in memory; a live query older than these reads its ranges again
+COMMIT_RECORD_BYTES_MAX = 256 << 20  # of an encoded commit: its documents, and index keys made from them
+LISTENER_RECORDS_MAX = 4096  # that wait for a listener; then it has fallen behind and reads the log instead
+LISTENER_BYTES_MAX = 32 << 20  # the same, by memory
 WAL_BYTES_CHECKPOINT = 4 << 20  # the writer checkpoints once it is idle for CHECKPOINT_PAUSE_SECONDS
 WAL_BYTES_KEPT = 16 << 20  # a longer log is truncated once the writer is idle for LOG_CUT_PAUSE_SECONDS
 # Above this the writer checkpoints whenever its queue is empty, however briefly. With 500 mutations/s and one subscriber
@@ -175,6 +178,8 @@ assert (IMPORT_LINE_PROBLEMS_MAX + 1) * IMPORT_STEP_ROWS < ARRAY_ELEMENTS_MAX
 assert DOCUMENT_BYTES_MAX < ARGUMENT_BYTES_MAX < MESSAGE_BYTES_MAX
 assert LONG_ARGUMENTS_BYTES < MESSAGE_BYTES_MAX < LONG_ARGUMENTS_BYTES_MAX
 assert TRANSACTION_BYTES_MAX >= 16 * DOCUMENT_BYTES_MAX
+assert COMMIT_RECORD_BYTES_MAX >= 4 * TRANSACTION_BYTES_MAX
+assert LISTENER_RECORDS_MAX > GROUP_MUTATIONS_MAX
 assert WAL_BYTES_CHECKPOINT <= WAL_BYTES_LULL < WAL_BYTES_MAX < WAL_BYTES_WAIT
 assert GROUP_SECONDS < FUNCTION_SECONDS
 assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS
