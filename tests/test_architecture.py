@@ -78,9 +78,11 @@ PURE = [
     "functions/transaction/index_range.py",
     "functions/run/code_switch.py",
     "functions/run/identity_keys.py",
+    "storage/log/commit_feed.py",
     "storage/log/commit_record.py",
     "storage/log/key_ranges.py",
     "storage/log/operations.py",
+    "storage/log/record_codec.py",
 ]
 IMPURE_MODULES = {"asyncio", "anyio", "websockets", "sqlite3", "aiosqlite", "socket", "threading", "subprocess"}
 

@@ -20,6 +20,7 @@ from tinyvex.storage.engine.writer import Writer
 from tinyvex.storage.file import database_file
 from tinyvex.storage.file.data_folder import DataFolder, FolderLock
 from tinyvex.storage.file.sqlite_errors import translate
+from tinyvex.storage.log.commit_feed import CommitFeed
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.housekeeping import Housekeeping
@@ -44,14 +45,16 @@ class Store:
         last_ts: the newest commit that was published.
         database_id: of this database, for good.
         epoch: changes when the database is restored from a backup.
-        on_commits: called on the loop with the commits of every group, in order, before anyone is told of them.
-        on_abandoned: called on the loop when a thread was given up, with how many are stuck now;
-            above THREADS_ABANDONED_MAX a process does better to end.
+        on_commits: called on the loop with the commits of every group, in order, before their members are answered.
+        feed: the same commits after that, for listeners that take them at their own pace.
+        on_abandoned: called on the loop when a thread was abandoned, with the number of those that are still stuck;
+            above THREADS_ABANDONED_MAX the process should end.
     """
 
     last_ts: int
     database_id: str
     epoch: str
+    feed: CommitFeed
 
     def __init__(self, folder: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> None:
         self.folder = folder
@@ -127,6 +130,7 @@ class Store:
         finally:
             connection.close()
         store.last_ts = stored["last_ts"]
+        store.feed = CommitFeed(store.last_ts, store._listener_failed)
         store.database_id = stored["database_id"]
         store.epoch = stored["epoch"]
         store._statistics.sqlite_version = sqlite_version
@@ -186,8 +190,14 @@ class Store:
 
     def _publish(self, commits: list[CommitRecord]) -> None:
         self.last_ts = commits[-1].ts
-        if self.on_commits is not None:
-            self.on_commits(commits)
+        try:
+            if self.on_commits is not None:
+                self.on_commits(commits)
+        finally:
+            self.feed.publish(commits)
+
+    def _listener_failed(self, error: Exception) -> None:
+        self._runtime.loop.call_exception_handler({"message": "a listener of commits", "exception": error})
 
     def _abandoned(self, worker: Worker) -> None:
         self._stuck = [known for known in self._stuck if known.alive()] + [worker]

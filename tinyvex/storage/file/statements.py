@@ -42,6 +42,12 @@ NEWEST_ROW = (
 COUNT_TABLES = (
     "SELECT COUNT(*) FROM current AS c JOIN documents AS d USING (log_row) WHERE d.table_id = ?1 AND c.index_id = ?1"
 )
+FIRST_ROW = "SELECT log_row, ts FROM documents WHERE log_row >= ? ORDER BY log_row LIMIT 1"
+LAST_ROW = "SELECT MAX(log_row) FROM documents"
+REVISIONS_SINCE = (
+    "SELECT log_row, ts, table_id, id, prev_ts, json_value FROM documents"
+    " WHERE log_row > ? AND ts > ? AND ts <= ? ORDER BY log_row LIMIT ?"
+)
 ROWS_SINCE = "SELECT log_row, table_id, id FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
 
 # Scanning an index: newest state, and the state at an older ts.

@@ -25,7 +25,7 @@ from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import Catalog, IndexInfo
 from tinyvex.storage.log.key_ranges import successor
 from tinyvex.storage.log.operations import DropIndexEntries, ExpireRequests, RequestRecord
-from tinyvex.storage.log.revisions import CountPage, Revision, ScanPage, StoredDocument
+from tinyvex.storage.log.revisions import CountPage, LogRevision, Revision, ScanPage, StoredDocument
 from tinyvex.values.codec import decode_canonical
 
 if TYPE_CHECKING:
@@ -181,9 +181,12 @@ class Snapshot:
         Raises:
             SnapshotUnavailable: the floor of what is kept has passed `ts`.
         """
-        if self._floor is not None and self.ts < self._floor():
+        self._require_retained(self.ts)
+
+    def _require_retained(self, ts: int) -> None:
+        if self._floor is not None and ts < self._floor():
             raise SnapshotUnavailable(
-                f"ts {self.ts} is older than what is kept, {self._floor()}", floorTs=self._floor()
+                f"ts {ts} is older than the retained history, which begins at {self._floor()}", floorTs=self._floor()
             )
 
     def changes(self, index: IndexInfo, after: int) -> list[tuple[bytes, StoredDocument | None]] | None:
@@ -250,6 +253,47 @@ class Snapshot:
             return self._execute(statements.ROWS_SINCE, (log_row, limit)).fetchall()
         except sqlite3.Error as error:
             raise translate(error) from error
+
+    def revisions_since(self, after: int) -> Iterator[LogRevision]:
+        """
+        Yield every revision with after < ts <= the snapshot's, in the order of commits, read a page at a time.
+
+        It is complete if `after` is at or above the floor.
+
+        Raises:
+            SnapshotUnavailable: `after` is below the floor, so revisions may be missing.
+        """
+        self._require_retained(after)
+        position = self._last_row_at(after)
+        while True:
+            size = fetched = 0
+            try:
+                parameters = (position, after, self.ts, SCAN_PAGE_ROWS)
+                for row in self._execute(statements.REVISIONS_SINCE, parameters):
+                    revision = LogRevision(*row)
+                    yield revision
+                    position = revision.log_row
+                    fetched += 1
+                    size += len(revision.json or b"")
+                    if size >= SCAN_PAGE_BYTES:
+                        break
+            except sqlite3.Error as error:
+                raise translate(error) from error
+            if fetched < SCAN_PAGE_ROWS and size < SCAN_PAGE_BYTES:
+                return
+            self._require_retained(after)
+
+    def _last_row_at(self, ts: int) -> int:
+        """Return a log row that is below the first revision after `ts`, by bisection: rows grow with `ts`."""
+        low, high = 0, (self._one(statements.LAST_ROW, ())[0] or 0) + 1
+        while low + 1 < high:
+            middle = (low + high) // 2
+            row = self._one(statements.FIRST_ROW, (middle,))
+            if row is not None and row[1] <= ts:
+                low = row[0]
+            else:
+                high = middle
+        return low
 
     def end(self) -> None:
         """The transaction is over: any further read is a defect of the caller and says so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CountPage", "Revision", "ScanPage", "StoredDocument"]
+__all__ = ["CountPage", "LogRevision", "Revision", "ScanPage", "StoredDocument"]
 
 
 class StoredDocument(NamedTuple):
@@ -35,6 +35,27 @@ class Revision(NamedTuple):
     """
 
     ts: int
+    prev_ts: int | None
+    json: bytes | None
+
+
+class LogRevision(NamedTuple):
+    """
+    One entry of the log, of any document.
+
+    Attributes:
+        log_row: its position; grows with `ts`.
+        ts: the commit that wrote it.
+        tablet: of the document's table at `ts`, or one that no table leads to.
+        internal: the document key.
+        prev_ts: of the revision that it replaced; None for the first.
+        json: None if the document was deleted.
+    """
+
+    log_row: int
+    ts: int
+    tablet: int
+    internal: bytes
     prev_ts: int | None
     json: bytes | None
 
