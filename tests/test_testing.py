@@ -53,7 +53,7 @@ def test_three_lines() -> None:
 
 
 def test_results_are_typed() -> None:
-    """A result is what its annotation says, as another function would get it."""
+    """A result has the annotated type, as another function would receive it."""
     with tv.testing.Database() as db:
         message = db.mutation(send, "general", "Hello")
         rows = db.query(recent, channel="general")
@@ -83,8 +83,8 @@ async def test_actions_beside_a_running_loop() -> None:
         assert db.action(post, body="Hello") == db.query(recent, "general")[0].id
 
 
-async def test_failing_actions_beside_a_running_loop() -> None:
-    """What it raises arrives."""
+async def test_failing_actions_inside_a_running_loop() -> None:
+    """The exception reaches the test."""
 
     async def failing(ctx: tv.ActionCtx) -> None:
         raise tv.AppError("no")
@@ -106,13 +106,13 @@ def test_results_are_checked() -> None:
 
 
 def test_kinds_are_checked() -> None:
-    """A mutation is no query."""
+    """A mutation cannot be run as a query."""
     with tv.testing.Database() as db, pytest.raises(WrongFunctionKind):
         db.query(send, "general", "Hello")  # type: ignore[arg-type]
 
 
-def test_exceptions_arrive_as_they_are() -> None:
-    """What a function raises is what the test gets; nothing was written."""
+def test_exceptions_arrive_unchanged() -> None:
+    """The test receives the function's exception; nothing was written."""
 
     def failing(ctx: tv.MutationCtx) -> None:
         send(ctx, "general", "Hello")
@@ -132,7 +132,7 @@ def test_undecorated_functions() -> None:
 
 
 def test_time_stands_still() -> None:
-    """Time is what the test says; each mutation is later than the one before all the same."""
+    """The clock shows what the test has set; each mutation is still later than the one before."""
     with tv.testing.Database() as db:
         db.mutation(send, "general", "one")
         db.mutation(send, "general", "two")
@@ -161,7 +161,7 @@ def test_identity_can_change() -> None:
 
 
 def test_log_lines() -> None:
-    """The lines that the last function logged can be looked at."""
+    """The log lines of the last function are available."""
     with tv.testing.Database() as db:
         db.mutation(send, "general", "Hello")
         assert db.log_lines == ["[INFO] sending"]

@@ -43,8 +43,8 @@ def spec(function: Callable[..., Any], kind: FunctionKind = "query") -> Function
         (tv.internal_action, "action", True),
     ],
 )
-def test_decorators_attach_a_note(decorate: Any, kind: FunctionKind, internal: bool) -> None:
-    """A decorator returns the function itself, with kind and visibility noted."""
+def test_decorators_attach_a_declaration(decorate: Any, kind: FunctionKind, internal: bool) -> None:
+    """A decorator returns the function itself, with kind and visibility declared."""
 
     def function(ctx: Any) -> None: ...
 
@@ -53,8 +53,8 @@ def test_decorators_attach_a_note(decorate: Any, kind: FunctionKind, internal: b
 
 
 @pytest.mark.parametrize("value", [len, 3, Thing, lambda: 0])
-def test_other_things_have_no_note(value: object) -> None:
-    """What no decorator saw is no function of the app."""
+def test_other_objects_have_no_declaration(value: object) -> None:
+    """Objects without a decorator are not functions of the app."""
     assert function_declaration(value) is None
 
 
@@ -147,12 +147,12 @@ def take(
 
 
 def test_defaults_are_python_s_own() -> None:
-    """What is not sent is not passed, so the function's own defaults apply."""
+    """An argument that was not sent is not passed, so the function's own default applies."""
     assert spec(take).decode_arguments(b'{"name":"a"}', CATALOG) == {"name": "a"}
 
 
 def test_arguments_are_converted() -> None:
-    """Arguments arrive as their annotations say."""
+    """Arguments arrive in the annotated types."""
     raw = b'{"name":"a","limit":2.0,"ratio":2,"big":5,"data":{"$bytes":"aGk="},"tags":[]}'
     found = spec(take).decode_arguments(raw, CATALOG)
     assert found == {"name": "a", "limit": 2, "ratio": 2.0, "big": tv.Int64(5), "data": b"hi", "tags": []}
@@ -193,7 +193,7 @@ def test_ids_are_checked() -> None:
     ],
 )
 def test_wrong_arguments(raw: bytes, message: str, path: str | None) -> None:
-    """What does not fit is refused with function, path, expected and got."""
+    """An argument that does not fit is refused; the error names function, path, expected and actual type."""
     with pytest.raises(InvalidArguments) as caught:
         spec(take).decode_arguments(raw, CATALOG)
     assert str(caught.value).startswith(message)
@@ -229,7 +229,7 @@ def test_a_large_number_is_an_int64_where_the_argument_is() -> None:
     ],
 )
 def test_wrong_arguments_from_other_functions(args: tuple[Any, ...], kwargs: dict[str, Any], message: str) -> None:
-    """Too many arguments, one given twice, and what is no value are refused."""
+    """Too many arguments, an argument given twice, and objects that are not values are refused."""
 
     def one(ctx: Any, a: int) -> None: ...
 
@@ -267,7 +267,7 @@ def returning(annotation: Any) -> FunctionSpec:
     ],
 )
 def test_results(annotation: Any, value: Any, expected: bytes) -> None:
-    """A result that fits becomes canonical JSON, as its annotation says."""
+    """A result that fits its annotation becomes canonical JSON."""
     assert returning(annotation).encode_result(value, CATALOG) == expected
 
 
@@ -286,7 +286,7 @@ def test_results(annotation: Any, value: Any, expected: bytes) -> None:
     ],
 )
 def test_wrong_results(annotation: Any, value: Any, message: str) -> None:
-    """A result that does not fit its annotation, or is no value, is refused."""
+    """A result that does not fit its annotation, or is not a value, is refused."""
     with pytest.raises(InvalidResult) as caught:
         returning(annotation).encode_result(value, CATALOG)
     assert str(caught.value).startswith(message)
@@ -305,14 +305,14 @@ def unreadable(stored: bytes) -> Any:
 
 
 @pytest.mark.parametrize("annotation", [tv.Rows[Thing], Any])
-def test_unobserved_rows_are_spliced(annotation: Any) -> None:
-    """Rows that nobody looked at are neither decoded nor validated; their stored JSON is the result."""
+def test_uninspected_rows_are_spliced(annotation: Any) -> None:
+    """Rows that the function did not inspect are neither decoded nor validated; their stored JSON is the result."""
     rows = Rows([b'{"name":"a"}', b'{"name":5}'], unreadable, Thing)
     assert returning(annotation).encode_result(rows, CATALOG) == b'[{"name":"a"},{"name":5}]'
 
 
 def test_rows_inside_results_are_spliced() -> None:
-    """Also where they are part of something else."""
+    """Rows inside a larger result are spliced too."""
     rows = Rows([b'{"name":5}'], unreadable, Thing)
     page = tv.Page(rows, "c", is_done=False)
     assert returning(dict[str, tv.Rows[Thing]]).encode_result({"x": rows}, CATALOG) == b'{"x":[{"name":5}]}'
@@ -320,7 +320,7 @@ def test_rows_inside_results_are_spliced() -> None:
 
 
 def test_results_come_back_typed() -> None:
-    """Whoever called the function gets what its annotation says."""
+    """The caller receives the annotated type."""
     found = returning(tv.Rows[Thing]).decode_result(b'[{"name":"a"}]')
     assert found == [Thing(name="a")]
 
@@ -353,7 +353,7 @@ def test_the_schema_of_results() -> None:
 
 
 def test_definitions_are_shared() -> None:
-    """Classes that several arguments use are described once, beside them."""
+    """Classes that several arguments use are described once, in `$defs`."""
 
     def function(ctx: Any, one: Thing, two: list[Thing]) -> None: ...
 

@@ -69,7 +69,7 @@ def test_a_package(tmp_path: Path) -> None:
 
 
 def test_tests_and_hidden_folders_are_left_out(tmp_path: Path) -> None:
-    """What is there for tests and tools is no part of the app."""
+    """Files for tests and tools do not belong to the app."""
     broken = dict.fromkeys(("test_x.py", "conftest.py", "tests/x.py", ".venv/x.py", "a-b.py"), "raise SystemExit")
     write(tmp_path, {"messages.py": function(), **broken})
     assert list(load_app(tmp_path).functions) == ["messages:answer"]
@@ -199,8 +199,8 @@ def test_old_modules_go(tmp_path: Path) -> None:
     assert set(loader._finder._generations) <= generations
 
 
-def test_an_import_elsewhere_finds_its_module_while_an_app_goes(tmp_path: Path) -> None:
-    """It walks along `sys.meta_path`; taking a finder out of that would make it miss the next one."""
+def test_an_import_elsewhere_finds_its_module_while_an_app_is_unloaded(tmp_path: Path) -> None:
+    """The import iterates over `sys.meta_path`; removing a finder from it would make the import skip the next one."""
     write(tmp_path, {"main.py": function()})
     app: App | None = load_app(tmp_path)
     expected = list(sys.meta_path)
@@ -214,7 +214,7 @@ def test_an_import_elsewhere_finds_its_module_while_an_app_goes(tmp_path: Path) 
 
 
 def test_a_failed_load_leaves_nothing(tmp_path: Path) -> None:
-    """Modules of a load that failed are gone at once."""
+    """Modules of a failed load are removed immediately."""
     write(tmp_path, {"a.py": function(), "b.py": "1 / 0"})
     before = set(sys.modules)
     with pytest.raises(AppInvalid):
@@ -226,15 +226,15 @@ def test_a_failed_load_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.py", "text.txt"])
-def test_not_there(tmp_path: Path, name: str) -> None:
-    """A file or folder that does not exist, or is no Python, is no app."""
+def test_a_missing_app(tmp_path: Path, name: str) -> None:
+    """A file or folder that does not exist, or is not Python, is not an app."""
     (tmp_path / "text.txt").touch()
     with pytest.raises(AppNotFound, match="there is no app at"):
         load_app(tmp_path / name)
 
 
-def test_nothing_in_it(tmp_path: Path) -> None:
-    """A folder without modules is no app."""
+def test_an_empty_folder(tmp_path: Path) -> None:
+    """A folder without modules is not an app."""
     with pytest.raises(AppNotFound, match="has no Python modules"):
         load_app(tmp_path)
 
@@ -262,7 +262,7 @@ TABLE = "import tinyvex as tv\n@tv.table('things'{options})\nclass Thing(tv.Docu
     ],
 )
 def test_errors_have_file_and_line(tmp_path: Path, text: str, line: int, message: str) -> None:
-    """Whatever is wrong with a module, the error says where and what."""
+    """The error of a broken module names file, line and problem."""
     write(tmp_path, {"main.py": text})
     with pytest.raises(AppInvalid) as caught:
         load_app(tmp_path)
@@ -279,7 +279,7 @@ def test_the_line_is_the_app_s(tmp_path: Path) -> None:
 
 
 def test_errors_in_helpers(tmp_path: Path) -> None:
-    """An error in a module that another one imports is shown where it is."""
+    """An error in an imported module names that module's file and line."""
     write(tmp_path, {"main.py": "import helpers\n", "helpers.py": "\n\n1 / 0\n"})
     with pytest.raises(AppInvalid, match=r"helpers\.py:3: ZeroDivisionError"):
         load_app(tmp_path / "main.py")

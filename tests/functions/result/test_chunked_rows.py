@@ -1,4 +1,4 @@
-"""Chunks: cut where the rows say so, shared by versions, and equal to those made anew of the same rows."""
+"""Chunked rows: the rows decide the cuts, versions share chunks, and changing equals building from scratch."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_changes_are_what_building_anew_gives(
 
 @given(st.sets(numbers), st.sets(numbers), st.dictionaries(numbers, st.none() | texts, max_size=8))
 def test_a_version_does_not_change(at_first: set[int], cuts: set[int], batch: dict[int, str | None]) -> None:
-    """What was sent stays as it was; the next version shares its chunks."""
+    """A sent version stays the same; the next version shares its chunks."""
     rows = ChunkedRows.of([row(number, cut=number in cuts) for number in sorted(at_first)])
     before, digest = list(rows), rows.digest
     rows.changed(
@@ -86,13 +86,13 @@ def test_a_version_does_not_change(at_first: set[int], cuts: set[int], batch: di
 
 class TestOneChange:
     def test_a_changed_row(self, many: ChunkedRows) -> None:
-        """One chunk is new; all others are the very same objects."""
+        """One chunk is new; all others are the same objects."""
         after = many.changed({row(50_000).key: row(50_000, "new")})
         assert len(new_chunks(after, many)) == 1
         assert len(gone(after, many)) == 1
 
-    def test_a_row_that_came(self, many: ChunkedRows) -> None:
-        """One chunk is new, where it is no cut."""
+    def test_an_added_row(self, many: ChunkedRows) -> None:
+        """One chunk is new if the row is not a cut."""
         after = many.changed({row(50_005).key: row(50_005, cut=False)})
         assert (len(new_chunks(after, many)), len(gone(after, many))) == (1, 1)
 
@@ -195,7 +195,7 @@ def test_no_rows() -> None:
     ],
     ids=["not ascending", "cut too early", "not cut"],
 )
-def test_validate_sees_wrong_chunks(chunks: list[Chunk]) -> None:
-    """It is what the other tests rely on."""
+def test_validate_detects_wrong_chunks(chunks: list[Chunk]) -> None:
+    """The other tests rely on it."""
     with pytest.raises(AssertionError):
         ChunkedRows(chunks).validate()

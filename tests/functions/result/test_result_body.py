@@ -1,4 +1,4 @@
-"""Bodies: in whatever pieces a result is, it is the same JSON; and its token says whether it is the same result."""
+"""Result bodies: the JSON does not depend on the pieces, and the token tells whether two results are the same."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def row(number: int, text: str = "") -> StoredDocument:
 
 
 def part(*numbers: int, reverse: bool = False, text: str = "") -> RowsPart:
-    """What a scan found, in the order it was read."""
+    """Return the rows of a scan, in reading order."""
     found = [row(number, text) for number in sorted(numbers, reverse=reverse)]
     return RowsPart(found, INDEX, reverse=reverse)
 
 
 def chunked(*numbers: int, reverse: bool = False) -> RowsPart:
-    """The same, kept from an execution before."""
+    """Return the same rows as an earlier execution left them."""
     rows = ChunkedRows()
     for number in numbers:
         rows = rows.changed({row(number).key: row(number)})
@@ -41,8 +41,8 @@ numbers = st.sets(st.integers(0, 300), max_size=100)
 @pytest.mark.parametrize("reverse", [False, True], ids=["ascending", "descending"])
 class TestRowsPart:
     @given(numbers=numbers)
-    def test_read_and_kept_are_the_same(self, reverse: bool, numbers: set[int]) -> None:
-        """Rows that a scan has just read, and rows kept in chunks: in text, in pieces, in size and in order."""
+    def test_scanned_and_cached_rows_are_the_same(self, reverse: bool, numbers: set[int]) -> None:
+        """In text, pieces, size and order."""
         read, kept = part(*numbers, reverse=reverse), chunked(*numbers, reverse=reverse)
         expected = [row(number) for number in sorted(numbers, reverse=reverse)]
         for some in (read, kept):
@@ -60,8 +60,8 @@ class TestRowsPart:
         assert max(map(len, some.pieces())) == max(chunk.size for chunk in some.rows.chunks)
         assert len(some.pieces()) == 2 * len(some.rows.chunks) + 1
 
-    def test_chunks_are_taken_as_they_are(self, reverse: bool) -> None:
-        """So that a body shares them with the kept range."""
+    def test_chunks_are_shared(self, reverse: bool) -> None:
+        """A body shares its chunks with the cached range."""
         rows = ChunkedRows.of([row(number) for number in range(100)])
         assert RowsPart(rows, INDEX, reverse=reverse).rows is rows
 
@@ -81,7 +81,7 @@ def test_a_body_of_several_pieces() -> None:
 
 
 def test_a_body_of_text() -> None:
-    """A function that looked at everything itself."""
+    """A function may have inspected all its rows."""
     body = Body([b'{"n":1}'])
     assert (body.json(), body.flat(), body.parts) == (b'{"n":1}', [b'{"n":1}'], [])
     assert body.size == body.literal_size == 7
@@ -102,20 +102,20 @@ def body(*made: bytes | tuple[tuple[int, ...], bool], kept: bool = False) -> Bod
 
 
 @given(pieces, pieces)
-def test_a_token_is_of_one_series_of_pieces(first: list[object], second: list[object]) -> None:
-    """Equal exactly where the pieces are: no text can look like rows or like the border between two pieces."""
+def test_a_token_belongs_to_one_series_of_pieces(first: list[object], second: list[object]) -> None:
+    """Tokens are equal exactly if the pieces are: text cannot imitate rows, or the border of two pieces."""
     assert (body(*first).token == body(*second).token) == (first == second)  # type: ignore[arg-type]
 
 
 @given(pieces)
-def test_a_token_does_not_depend_on_how_the_rows_came_about(made: list[object]) -> None:
-    """Read at once, or kept and changed row by row."""
+def test_a_token_does_not_depend_on_the_origin_of_the_rows(made: list[object]) -> None:
+    """Rows read by one scan and rows changed one by one have the same token."""
     assert body(*made).token == body(*made, kept=True).token  # type: ignore[arg-type]
 
 
 @given(pieces, pieces)
 def test_equal_tokens_are_equal_results(first: list[object], second: list[object]) -> None:
-    """What has another JSON has another token; a client that holds one with this token needs nothing."""
+    """Results with other JSON have other tokens; a client with the same token needs no update."""
     if body(*first).json() != body(*second).json():  # type: ignore[arg-type]
         assert body(*first).token != body(*second).token  # type: ignore[arg-type]
 
@@ -144,7 +144,7 @@ def test_unshared_rows_another() -> None:
 
 
 def test_unshared_rows_count_every_part() -> None:
-    """Of both bodies."""
+    """Rows of all parts of both bodies are compared."""
     one, two = part(*range(10)), part(*range(20, 40))
     both = Body([b"[", one, b",", two, b"]"])
     assert both.unshared_rows(Body([]))[0] == 30

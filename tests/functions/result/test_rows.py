@@ -69,7 +69,7 @@ def test_equal_to_lists() -> None:
 
 
 def test_stored_json_is_spliced() -> None:
-    """Encoding takes the stored JSON as it is, even if it is not ours."""
+    """Encoding copies the stored JSON unchanged, even if it is not canonical."""
     assert codec.encode({"rows": Rows([b"1e2", b"[ ]"], codec.decode)}) == b'{"rows":[1e2,[ ]]}'
 
 

@@ -10,7 +10,7 @@ from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
 
 
 def app(name: str) -> Any:
-    """An app whose fingerprint is its name."""
+    """Stand for an app whose fingerprint is its name."""
     return SimpleNamespace(name=name, fingerprint=name)
 
 
@@ -18,13 +18,13 @@ FIRST, SECOND = app("first"), app("second")
 
 
 def commit_of(fingerprint: str, ts: int) -> CommitRecord:
-    """The commit that makes code current."""
+    """Return the commit that makes code current."""
     write = Write(CODE_TABLET, CODE_INTERNAL, b'{"fingerprint":"%s"}' % fingerprint.encode(), None, (), (), ())
     return CommitRecord(ts, (WriteDocuments((write,)),))
 
 
 def switched() -> CodeSwitch:
-    """A switch from the first app to the second at 20."""
+    """Return a history in which the second app follows the first at 20."""
     code = CodeSwitch(FIRST)
     code.next_app = SECOND
     code.applied(commit_of("second", 20))

@@ -1,4 +1,4 @@
-"""Dev mode's warnings: what a query or mutation does outside the database is named once."""
+"""Dev mode's warnings: each side effect of a query or mutation is reported once."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_deed_is_named(caplog: pytest.LogCaptureFixture, path: str, deed: Call
     """With the function that did it, and what to do instead."""
     with purity_audit.running(path):
         deed()
-    assert any(text.startswith(f"{path} {words}: that belongs into an action") for text in caplog.messages)
+    assert any(text.startswith(f"{path} {words}: move this to an action") for text in caplog.messages)
 
 
 def test_a_deed_is_named_once(caplog: pytest.LogCaptureFixture, path: str) -> None:

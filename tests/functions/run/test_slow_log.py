@@ -1,4 +1,6 @@
-"""Slow calls are told in the log: which, how long, how many rows; so many in a minute, and how many more."""
+"""
+The log of slow calls: function, run time and rows read; a bounded number of lines a minute, and the count of the rest.
+"""
 
 import asyncio
 import logging
@@ -43,7 +45,7 @@ def fail(ctx: tv.MutationCtx, seconds: float) -> None:
 
 
 class Clock(SteppedRuntime):
-    """A runtime whose monotonic clock goes when a test or a function says so."""
+    """A runtime whose monotonic clock advances when a test or a function advances it."""
 
     seconds = 0.0
 
@@ -78,8 +80,8 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names if hasattr(record, name)}
 
 
-async def test_a_slow_query_is_told(executor: Executor, caplog: pytest.LogCaptureFixture) -> None:
-    """One warning with path, time, rows and request."""
+async def test_a_slow_query_is_logged(executor: Executor, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning has path, time, rows and request id."""
     await executor.mutation(call("add", 0))
     await executor.query(call("take", 1.5))
     (record,) = caplog.records
@@ -98,10 +100,10 @@ async def test_a_quick_call_is_not(executor: Executor, caplog: pytest.LogCapture
     assert len(caplog.records) == 1
 
 
-async def test_a_wait_for_the_writer_is_told_but_makes_nothing_slow(
+async def test_a_wait_for_the_writer_is_logged_but_makes_no_call_slow(
     executor: Executor, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two mutations wait 5 s for another's; of them only the one that itself runs long is told, with both times."""
+    """Two mutations wait 5 s for another one; only the one that itself runs long is logged, with both times."""
     blocker = Blocker(executor.store)
     slow, quick = (executor.runtime.loop.create_future() for _ in range(2))
     executor.mutation_nowait(call("add", 2), None, lambda outcome, error: slow.set_result(error))
@@ -112,8 +114,8 @@ async def test_a_wait_for_the_writer_is_told_but_makes_nothing_slow(
     assert (record.duration_ms, record.waited_ms) == (2000.0, 5000.0)  # type: ignore[attr-defined]
 
 
-async def test_a_slow_failure_is_told_with_its_name(executor: Executor, caplog: pytest.LogCaptureFixture) -> None:
-    """How many rows it had read is not known."""
+async def test_a_slow_failure_is_logged_with_its_name(executor: Executor, caplog: pytest.LogCaptureFixture) -> None:
+    """The number of rows that it read is unknown."""
     with pytest.raises(errors.AppError):
         await executor.mutation(call("fail", 3))
     (record,) = caplog.records
@@ -123,8 +125,8 @@ async def test_a_slow_failure_is_told_with_its_name(executor: Executor, caplog: 
     }  # fmt: skip
 
 
-async def test_with_0_every_call_is_told(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """Except of functions that do not exist, whose names are whatever a client says."""
+async def test_with_0_every_call_is_logged(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Unknown functions are not, because their names are arbitrary text from a client."""
     log = SlowLog(clock, 0)
     watch = Stopwatch(clock, "query", call("take", 0))
     log.ran(watch, 0, None)
@@ -141,7 +143,7 @@ def slow_call(clock: Any) -> Stopwatch:
 
 
 def test_lines_of_a_minute_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """The rest is counted, and told when the minute is over; the next minute begins anew."""
+    """The rest is counted, and the count is logged at the end of the minute; the next minute starts at zero."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -162,8 +164,8 @@ def test_lines_of_a_minute_are_bounded(caplog: pytest.LogCaptureFixture) -> None
     run_virtual(run())
 
 
-async def test_what_was_left_out_is_told_at_the_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """A server that stops within the minute still says how many there were."""
+async def test_the_count_is_logged_on_close(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that stops within the minute still logs the count."""
     log = SlowLog(clock)
     for _ in range(limits.SLOW_LINES_PER_MINUTE + 1):
         log.ran(slow_call(clock), 0, None)
@@ -172,7 +174,7 @@ async def test_what_was_left_out_is_told_at_the_end(clock: Clock, caplog: pytest
 
 
 async def test_a_run_that_does_not_end_counts_up_to_now(clock: Clock) -> None:
-    """Its thread was given up, and is perhaps still running."""
+    """Its thread was abandoned and may still be running."""
     watch = Stopwatch(clock, "mutation", call("add", 0))
     clock.seconds += 1
     watch.__enter__()

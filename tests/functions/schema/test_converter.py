@@ -95,7 +95,7 @@ def test_the_fast_path_makes_int64() -> None:
     ],
 )
 def test_converts(kind: Any, value: Any, expected: Any) -> None:
-    """What fits comes out as the annotation says."""
+    """A value that fits is converted to the annotated type."""
     found = converter(kind).check(value, CATALOG)
     assert found == expected
     assert type(found) is type(expected) or isinstance(found, (tv.Id, tv.Rows))
@@ -122,14 +122,14 @@ def test_converts(kind: Any, value: Any, expected: Any) -> None:
     ],
 )
 def test_mismatches(kind: Any, value: Any, message: str) -> None:
-    """What does not fit is refused, with where, what was expected and what was found."""
+    """A value that does not fit is refused with path, expected and actual type."""
     with pytest.raises(Mismatch) as caught:
         converter(kind).check(value)
     assert str(caught.value) == message
 
 
 def test_ids_of_other_tables() -> None:
-    """An id of another table than the annotation's is refused, also where the class is in quotes."""
+    """An id of a table other than the annotated one is refused, also if the class is in quotes."""
     with pytest.raises(Mismatch, match="expected an id of table `letters`, got one of table `parcels`") as caught:
         converter(Letter).check({"text": "a", "answer": PARCEL_ID}, CATALOG)
     assert isinstance(caught.value.error, WrongTable)
@@ -138,15 +138,15 @@ def test_ids_of_other_tables() -> None:
 
 
 def test_ids_of_several_tables() -> None:
-    """An id may be one of several tables' when the annotation says so."""
+    """An id may belong to any of the annotated tables."""
     several = converter(tv.Id[Letter | Card])
     assert several.check(LETTER_ID, CATALOG) == LETTER_ID
     with pytest.raises(Mismatch, match="expected an id of table `letters` or `cards`, got one of table `parcels`"):
         several.check(PARCEL_ID, CATALOG)
 
 
-def test_texts_that_are_no_ids() -> None:
-    """A text that is no id is refused, with the reason."""
+def test_malformed_ids() -> None:
+    """A malformed id is refused with the reason."""
     with pytest.raises(Mismatch, match="is not a document id") as caught:
         converter(tv.Id[Letter]).check("abc", CATALOG)
     assert isinstance(caught.value.error, InvalidId)
@@ -158,7 +158,7 @@ def test_without_a_catalog_tables_are_not_compared() -> None:
 
 
 def test_reading_trusts_ids() -> None:
-    """What the database wrote is not parsed again."""
+    """Ids that the database stored are not parsed again."""
     assert converter(tv.Id[Letter]).read(b'"anything"') == "anything"
 
 
@@ -182,7 +182,7 @@ def test_rows_of_another_class() -> None:
 
 
 def test_rows_from_json_are_lazy() -> None:
-    """Rows that come as JSON are decoded when they are looked at."""
+    """Rows from JSON are decoded on first access."""
     rows = converter(tv.Rows[Letter]).read(b'[{"text":3}]')
     assert len(rows) == 1
     with pytest.raises(Mismatch, match=r"\$\.text: expected str, got int"):
@@ -241,7 +241,7 @@ def test_schema_of_a_page() -> None:
 
 
 def test_schema_of_int64() -> None:
-    """An Int64 is described as its wrapper, also where a field has one as its default."""
+    """An `Int64` is described by its wrapper, also as the default of a field."""
     assert json_schema(Letter)["$defs"]["Letter"]["properties"]["stars"]["required"] == ["$integer"]
 
 

@@ -56,7 +56,7 @@ def test_repr_shows_what_was_given() -> None:
 
 
 def test_no_id_before_insert() -> None:
-    """A document that was not inserted yet says so when it is asked for its id."""
+    """A document has no id before it is inserted; the error says so."""
     with pytest.raises(AttributeError, match="this `Note` has no id before it is inserted"):
         Note(title="One").id  # noqa: B018
 
@@ -80,7 +80,7 @@ def test_reserved_names(field: str) -> None:
 
 
 def test_classes_can_share_fields() -> None:
-    """A table's class may be below another one, whose fields it has too; class variables are nobody's business."""
+    """A table's class may inherit fields from another class; class variables are ignored."""
 
     class Timed(tv.Document):
         _unit: ClassVar[str] = "s"
@@ -140,12 +140,12 @@ def test_mapping_is_read_only() -> None:
 
 
 def test_mapping_equals_a_dict() -> None:
-    """It compares like any mapping."""
+    """A document mapping compares like any mapping."""
     assert DocumentMapping(b'{"n":{"$integer":"BQAAAAAAAAA="}}') == {"n": 5}
 
 
 def test_mapping_prints_its_fields() -> None:
-    """It prints what it holds."""
+    """The representation shows the fields."""
     assert repr(DocumentMapping(b'{"a":1}')) == "DocumentMapping({'a': 1})"
 
 
@@ -176,8 +176,8 @@ def test_the_line_of_an_error_is_the_apps_last_one() -> None:
     [((Note,), r'write `@tv\.table\("notes"\)`'), (("notes", ["text"]), r'write \{"by_author": \["author"\]\}')],
     ids=["no name", "no index names"],
 )
-def test_a_table_says_how_it_is_written(arguments: Any, message: str) -> None:
-    """Where the name was left out, or those of the indexes."""
+def test_a_table_without_names_is_refused(arguments: Any, message: str) -> None:
+    """The error shows how to write the name of the table or of its indexes."""
     name, *indexes = arguments
     with pytest.raises(TypeError, match=message):
         tv.table(name, indexes=indexes[0] if indexes else None)

@@ -50,8 +50,8 @@ def kinds(value: Any) -> Any:
         (str, [1], [(int, 1)]),
     ],
 )
-def test_a_number_is_what_is_annotated(annotation: Any, value: Any, expected: Any) -> None:
-    """Deep inside, too; what does not fit stays as it is, and is refused by whoever compares."""
+def test_a_number_has_the_annotated_type(annotation: Any, value: Any, expected: Any) -> None:
+    """Deep inside too; a value that does not fit stays unchanged and is refused later."""
     assert kinds(as_annotated(value, types_of(annotation))) == expected
 
 

@@ -102,7 +102,7 @@ def test_annotations_that_are_no_values() -> None:
 
 
 def test_an_undecorated_class() -> None:
-    """A class without the decorator is no table."""
+    """A class without the decorator is not a table."""
     with pytest.raises(TypeError, match=r"decorate its class with `@tv\.table"):
         class_spec(Thing)
 
@@ -137,7 +137,7 @@ def test_same_class_same_fingerprint() -> None:
 
 
 def test_other_indexed_fields_other_fingerprint() -> None:
-    """Documents are looked at, whether they are found by what is read of them."""
+    """Documents are validated again, so that an index finds them by the values that are read."""
     assert spec(indexes={"by_name": ["name"]}).fingerprint != spec(indexes={"by_size": ["size"]}).fingerprint
 
 
@@ -201,14 +201,14 @@ def test_anything_fits_without_a_class() -> None:
     assert spec(cls=None).validate(b'{"x":1}')[0] == []
 
 
-def test_reading_what_does_not_fit() -> None:
-    """A stored document that does not fit its class is an error that says where."""
+def test_reading_a_document_that_does_not_fit() -> None:
+    """A stored document that does not fit its class is an error with the path."""
     with pytest.raises(SchemaViolation, match=r"table `things`: \$\.name: expected str, got int"):
         spec().read(b'{"name":3}')
 
 
 def test_checks_of_the_class_itself() -> None:
-    """What a class checks in `__post_init__` counts."""
+    """Checks in `__post_init__` of the class apply."""
 
     class Positive(Document):
         size: int

@@ -82,11 +82,11 @@ class Imports:
         return self.call("rows", import_id=name, table=table, lines="\n".join(lines), style=style)  # type: ignore[no-any-return]
 
     def problems(self, table: str, *documents: Any, style: str = "stored", mode: str = "replace") -> list[list[Any]]:
-        """What is wrong with these."""
+        """Return the problems of these documents."""
         return self.rows(self.begin(mode, **{table: None}), table, *documents, style=style)
 
     def imported(self, table: str, *documents: Any, style: str = "stored") -> list[Any]:
-        """What the table has afterwards, by creation time, without ids and times."""
+        """Import documents and return the table's contents by creation time, without ids and times."""
         name = self.begin(**{table: None})
         assert self.rows(name, table, *documents, style=style) == []
         self.call("finish", import_id=name)
@@ -126,12 +126,12 @@ def test_stored_documents_are_taken_as_they_are(work: Imports) -> None:
 
 
 def test_stored_documents_get_the_defaults_of_indexed_fields_only(work: Imports) -> None:
-    """What an export has is what was there; but an index must find a document by the value that is read."""
+    """An export has the documents as stored; but an index must find a document by the values that are read."""
     assert work.imported("books", {"title": "A"}) == [{"title": "A", "n": Int64(5)}]
 
 
-def test_stored_numbers_are_made_to_fit_where_they_are_indexed(work: Imports) -> None:
-    """A plain number in the place of an Int64 stays one elsewhere, as it does where a class changes over documents."""
+def test_stored_numbers_are_coerced_in_indexed_fields(work: Imports) -> None:
+    """In other fields, a plain number stays one, as it does when a class changes."""
     (book,) = work.imported("books", {"title": "A", "n": 7, "size": {"width": 1, "depth": 2}})
     assert isinstance(book["n"], Int64)
     assert not isinstance(book["size"]["depth"], Int64)
@@ -173,8 +173,8 @@ def test_without_a_class_documents_are_taken_as_written(work: Imports) -> None:
         ({"title": "A", "cover": '{"$bytes": "AAE="}'}, {"title": "A", "n": 5, "cover": b"\0\1"}),
     ],
 )
-def test_cells_of_text_become_what_their_field_takes(work: Imports, cells: Any, expected: Any) -> None:
-    """The text itself, else what it says as JSON, else nothing."""
+def test_cells_of_text_are_parsed_by_their_field(work: Imports, cells: Any, expected: Any) -> None:
+    """The text itself if the field accepts it, otherwise the text as JSON; an empty cell is omitted."""
     (book,) = work.imported("books", cells, style="text")
     defaults = {"author": None, "authors": [], "size": None, "pages": None, "cover": None}
     assert book == defaults | expected
@@ -266,7 +266,7 @@ def test_text_must_be_text(work: Imports) -> None:
 
 
 def test_an_id_twice_in_one_step(work: Imports) -> None:
-    """Is told at the second."""
+    """The second occurrence is reported."""
     row = {"_id": id_of(LOOSE)}
     assert work.problems("loose", row, row) == [[1, f"$._id: `{row['_id']}` occurs twice"]]
 
@@ -279,7 +279,7 @@ def test_an_id_twice_in_two_steps(work: Imports) -> None:
 
 
 def test_an_id_of_a_line_that_was_left_out_is_free(work: Imports) -> None:
-    """It is in no document."""
+    """No document has it."""
     name = work.begin(books=None)
     found = work.rows(name, "books", {"_id": id_of(BOOKS)}, {"_id": id_of(BOOKS), "title": "A"})
     assert [line for line, _ in found] == [0]
@@ -312,7 +312,7 @@ def test_references_are_compared_with_the_numbers_that_the_tables_will_have(work
 
 
 def test_a_step_sent_again_adds_nothing(work: Imports) -> None:
-    """Who lost its connection gets the first answer."""
+    """A client that lost its connection receives the first answer."""
     name = work.begin(loose=None)
     lines = '{"n":1}\n{'
     arguments = {"import_id": name, "table": "loose", "lines": lines, "style": "stored"}
@@ -385,13 +385,13 @@ def test_given_up_it_changed_nothing(work: Imports) -> None:
     assert work.store.look(lambda snapshot: numbers(snapshot, table="loose")) == [1]
 
 
-def test_rows_of_an_unfinished_import_touch_no_query(work: Imports) -> None:
-    """Live queries are not compared with them, and they push nothing out of the commits kept in memory."""
+def test_unpublished_rows_invalidate_nothing(work: Imports) -> None:
+    """Live queries are not compared with them, and they evict no recent commits from memory."""
     recent: Any = work.store.participants[0]
     name = work.begin(loose=None)
     before = recent._bytes
     work.rows(name, "loose", *({"n": n} for n in range(50)))
-    (filled,) = [one for one in work.store.commits[-1].operations if isinstance(one, FillTablet)]
+    (filled,) = [operation for operation in work.store.commits[-1].operations if isinstance(operation, FillTablet)]
     assert len(filled.writes) == 50
     assert list(work.store.commits[-1].touched()) == []
     assert recent._bytes - before < 2_000
@@ -399,8 +399,10 @@ def test_rows_of_an_unfinished_import_touch_no_query(work: Imports) -> None:
     assert work.store.look(lambda snapshot: numbers(snapshot, table="loose")) == list(range(50))
 
 
-def test_a_step_whose_lines_are_wrong_in_every_field_says_so(work: Imports) -> None:
-    """A line tells some of its problems and the number of the others: all of a step's fit into its result."""
+def test_a_step_with_problems_in_every_field_is_answered(work: Imports) -> None:
+    """
+    Each line reports some of its problems and the count of the others, so that those of a step fit into its result.
+    """
     name = work.begin(books=BOOKS)
     line = json.dumps({f"field{number}": 1 for number in range(100)})
     found = work.call(

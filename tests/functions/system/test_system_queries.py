@@ -1,4 +1,4 @@
-"""The queries that every app has beside its own."""
+"""The queries of the system."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def test_a_page_of_the_largest_documents_is_one_result() -> None:
 
 
 async def test_a_history_depends_on_its_document(tmp_path: Path) -> None:
-    """Watched, it is told anew when the document changes, and not when others do."""
+    """A subscribed history is computed again when its document changes, and not when others do."""
     runtime = bound_runtime()
     async with opened(tmp_path, runtime=runtime) as store:
         stored = await store.write(unit(insert({"n": 1})))
@@ -78,7 +78,7 @@ OPERATORS: dict[str, Callable[[bytes, bytes], bool]] = {
 
 
 def as_meant(value: Any, documents: list[dict[str, Any]], field: str) -> Any:
-    """A whole number: an Int64 where there is one, else a number."""
+    """Coerce an integer to an `Int64` if the documents have one."""
     held = any(isinstance(document.get(field), Int64) for document in documents)
     is_whole = type(value) is int or (type(value) is float and value in (0.0, 1.0))
     return Int64(int(value)) if is_whole and held else value

@@ -41,7 +41,7 @@ async def add_twice(ctx: tv.ActionCtx, name: str) -> int:
 
 
 def execution_of(db: Database, work: Callable[[tv.QueryCtx], object]) -> Execution:
-    """What a query's execution leaves behind."""
+    """Run a query and return its execution."""
     found: list[Execution] = []
 
     def run(ctx: tv.QueryCtx) -> None:
@@ -53,7 +53,7 @@ def execution_of(db: Database, work: Callable[[tv.QueryCtx], object]) -> Executi
 
 
 def test_auth() -> None:
-    """The context has the identity, and remembers that it was looked at."""
+    """The context has the identity, and records the access."""
     with Database(identity={"name": "Ann"}) as db:
         assert db.query(lambda ctx: ctx.auth["name"]) == "Ann"
         assert execution_of(db, lambda ctx: ctx.auth is None).read_auth
@@ -94,7 +94,7 @@ def test_random_numbers_of_mutations_differ() -> None:
 
 
 def test_log_lines() -> None:
-    """What is logged is joined as `print` does it."""
+    """Values are joined as by `print`."""
     with Database() as db:
         db.query(lambda ctx: ctx.log("one", 2, {"three": 3}))
         assert db.log_lines == ["[INFO] one 2 {'three': 3}"]
@@ -177,8 +177,8 @@ def test_a_query_that_writes_hears_what_it_lacks(name: str) -> None:
         execution_of(db, work)
 
 
-def test_an_action_hears_how_to_reach_the_database() -> None:
-    """It has no transaction, and so no `ctx.db`."""
+def test_an_action_has_no_database() -> None:
+    """It has no transaction; the error names `run_query` and `run_mutation`."""
     ctx: Any = tv.ActionCtx.__new__(tv.ActionCtx)
     with pytest.raises(AttributeError, match=r"await ctx\.run_query"):
         _ = ctx.db

@@ -53,7 +53,7 @@ def db() -> Iterator[Database]:
 
 
 def do(db: Database, work: Callable[[tv.MutationCtx], Any]) -> Any:
-    """What `work` gives inside a mutation, as it is."""
+    """Run `work` in a mutation and return its result unconverted."""
     found: list[Any] = []
 
     def run(ctx: tv.MutationCtx) -> None:
@@ -100,7 +100,7 @@ def test_get_nothing(db: Database) -> None:
 
 
 def test_get_bad_id(db: Database) -> None:
-    """A text that is no id is refused."""
+    """A malformed id is refused."""
     with pytest.raises(InvalidId, match="'ann' is not a document id"):
         get(db, "ann")
 
@@ -112,7 +112,7 @@ def test_get_unknown_table(db: Database) -> None:
 
 
 def test_a_mutation_reads_its_own_writes(db: Database) -> None:
-    """What was inserted is found before the mutation has committed."""
+    """An inserted document is found before the mutation has committed."""
 
     def work(ctx: tv.MutationCtx) -> Any:
         ann = ctx.db.insert(Person(name="Ann"))
@@ -204,7 +204,7 @@ def test_too_large(db: Database) -> None:
 
 
 def test_a_failed_mutation_leaves_nothing(db: Database) -> None:
-    """What a mutation wrote before it raised is not there."""
+    """Writes of a mutation that raises are discarded."""
 
     def work(ctx: tv.MutationCtx) -> None:
         ctx.db.insert(Person(name="Ann"))
@@ -241,7 +241,7 @@ def test_patch_removes_a_field(db: Database) -> None:
     ],
 )
 def test_patch_is_validated(db: Database, fields: dict[str, Any], message: str) -> None:
-    """What a patch makes of the document must fit its class."""
+    """The patched document must fit its class."""
     ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
     with pytest.raises(SchemaViolation, match=message):
         do(db, lambda ctx: ctx.db.patch(ann, **fields))
@@ -344,8 +344,8 @@ def test_untyped_documents_can_be_changed(db: Database) -> None:
         ([1], "a document must be a mapping"),
     ],
 )
-def test_no_documents(db: Database, document: Any, message: str) -> None:
-    """What cannot be stored is refused with its path."""
+def test_objects_that_cannot_be_stored(db: Database, document: Any, message: str) -> None:
+    """They are refused with the path."""
     with pytest.raises(InvalidValue, match=message):
         do(db, lambda ctx: ctx.db.insert("notes", document))
 
@@ -361,7 +361,7 @@ def test_a_typed_table_by_name(db: Database) -> None:
 
 @pytest.mark.parametrize("table", ["nothing", "Person"])
 def test_unknown_tables(db: Database, table: str) -> None:
-    """A table that nobody declared is refused."""
+    """An undeclared table is refused."""
     with pytest.raises(UnknownTable, match=table):
         do(db, lambda ctx: ctx.db.query(table))
 

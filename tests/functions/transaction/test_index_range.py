@@ -36,7 +36,7 @@ def test_the_whole_index(a: Any, b: Any) -> None:
 
 @given(values, values, values)
 def test_equal_fields(a: Any, b: Any, wanted: Any) -> None:
-    """It has exactly the keys whose field equals the value."""
+    """The range has exactly the keys whose field equals the value."""
     assert has(whole().equals("a", wanted), key(a, b)) == (encode_key([a]) == encode_key([wanted]))
 
 
@@ -53,7 +53,7 @@ def test_bounds(a: Any, b: Any, bound: Any, inclusive: bool) -> None:
 
 
 def test_the_next_field() -> None:
-    """One field after the other can be narrowed, creation time last."""
+    """Fields are narrowed in order, creation time last."""
     narrowed = whole()
     assert narrowed.next_field() == "a"
     narrowed = narrowed.equals("a", 1)

@@ -44,7 +44,7 @@ def pairs(rows: Any) -> list[tuple[int, float]]:
 
 
 def result(db: Database, ask: Any) -> Any:
-    """What `ask` makes of a fresh query over points."""
+    """Return the result of `ask` on a fresh query over points."""
     found: list[Any] = []
 
     def run(ctx: tv.QueryCtx) -> None:
@@ -216,7 +216,7 @@ def test_the_annotation_decides_by_name_too(db: Database) -> None:
     ],
 )
 def test_impossible_ranges(db: Database, ask: Any, message: str) -> None:
-    """What an index cannot do is refused in words that name the index and its next field."""
+    """A range that the index cannot serve is refused; the error names the index and its next field."""
     with pytest.raises(UnknownIndex, match=message):
         result(db, ask)
 
@@ -235,14 +235,14 @@ def test_impossible_calls(db: Database, ask: Any) -> None:
         result(db, ask)
 
 
-def test_no_value(db: Database) -> None:
-    """What is no value cannot be compared with; the message names the field."""
+def test_objects_that_are_not_values(db: Database) -> None:
+    """They cannot be compared with; the error names the field."""
     with pytest.raises(tv.TinyvexError, match=r"field `x`.*object"):
         result(db, lambda q: q.with_index("by_x", x=object()))
 
 
 def test_every_step_is_a_new_query(db: Database) -> None:
-    """A query can be kept and narrowed in two ways."""
+    """One query can be narrowed in two ways."""
 
     def ask(query: Query[Point]) -> list[int]:
         base = query.with_index("by_x_y", x=1)
@@ -277,7 +277,7 @@ def reads_of(db: Database, read: Callable[[Query[Point]], object]) -> list[tuple
 
 
 def test_a_page_knows_its_end(db: Database) -> None:
-    """The last page says so, and there is nothing after it."""
+    """The last page is marked as such, and nothing follows it."""
     found = pages(db, lambda q: q, 3)
     assert [len(page.items) for page in found] == [3, 3, 3]
     assert [page.is_done for page in found] == [False, False, True]
@@ -301,7 +301,7 @@ def test_insertions_do_not_shift_pages(db: Database) -> None:
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_page_keeps_its_end(db: Database, reverse: bool) -> None:
-    """Run again with its journal, a page has what was inserted into it, and ends where it ended."""
+    """Run again with its journal, a page includes rows inserted into it and ends at the same row."""
     order: Any = "desc" if reverse else "asc"
 
     def page(journal: str | None) -> tuple[tv.Page[Point], str | None]:
@@ -342,7 +342,7 @@ def test_the_last_page_stays_the_last(db: Database) -> None:
 
 @pytest.mark.parametrize("cursor", ["", "nonsense", "AAAAAAAAAAA=", "ä"])
 def test_bad_cursors(db: Database, cursor: str) -> None:
-    """A text that is no cursor of this query is refused."""
+    """A cursor of another query, or other text, is refused."""
     with pytest.raises(InvalidCursor, match="start from the first page"):
         result(db, lambda q: q.paginate(cursor, 3))
 

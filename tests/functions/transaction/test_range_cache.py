@@ -1,4 +1,4 @@
-"""Kept ranges: whatever was committed since, they are what a plain scan finds, at the cost of what changed."""
+"""The range cache: after any commits, its rows equal those of a plain scan, at the cost of what changed."""
 
 import random
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def filled(count: int) -> MemoryStore:
 
 
 class Range:
-    """One scan, kept from one look to the next, and compared with a plain one each time."""
+    """One scan whose rows are handed from one look to the next, compared with a plain scan each time."""
 
     def __init__(
         self, store: MemoryStore, lo: bytes = KEY_MIN, hi: bytes = KEY_MAX, *, limit: int | None = None,
@@ -95,7 +95,7 @@ def change(store: MemoryStore, place: int, fields: dict[str, object] | None) -> 
 
 
 def test_the_first_look_reads_all(store: MemoryStore) -> None:
-    """Nothing was kept yet."""
+    """Nothing is cached yet."""
     items = Range(store)
     items.look()
     assert (items.read, items.applied) == (ROWS, 0)
@@ -138,7 +138,7 @@ def test_what_is_known_to_be_untouched_is_not_looked_through(store: MemoryStore)
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["first", "last"])
 def test_a_take_that_lost_a_row_reads_one(store: MemoryStore, reverse: bool) -> None:
-    """The row that moves up is read; the others are kept."""
+    """The row that moves up is read; the others come from the cache."""
     items = Range(store, limit=100, reverse=reverse)
     items.look()
     change(store, -5 if reverse else 5, None)
@@ -155,8 +155,10 @@ def test_a_take_that_won_a_row_reads_none(store: MemoryStore) -> None:
     assert (items.read, items.applied) == (0, 1)
 
 
-def test_a_range_older_than_the_tail_is_read_again(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the tail has forgotten is not guessed."""
+def test_a_range_older_than_the_recent_commits_is_read_again(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changes that memory no longer has are not guessed."""
     items = Range(store)
     items.look()
     monkeypatch.setattr("tinyvex.storage.log.recent_commits.TAIL_BYTES_MAX", 2_000)
@@ -222,6 +224,6 @@ def transaction_rows(snapshot: Snapshot) -> list[StoredDocument]:
     return list(transaction(snapshot).scan(table, table.index("by_n"), KEY_MIN, KEY_MAX))
 
 
-def test_the_tail_is_bounded_by_what_a_group_may_write() -> None:
-    """A kept range can survive at least one largest document."""
+def test_the_recent_commits_hold_the_largest_document() -> None:
+    """A cached range survives at least one document of the maximum size."""
     assert limits.TAIL_BYTES_MAX >= 2 * limits.DOCUMENT_BYTES_MAX

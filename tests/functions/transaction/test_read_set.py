@@ -19,7 +19,7 @@ def filled(entries):
 
 @given(reads, st.integers(-2, 2), keys)
 def test_a_key_overlaps_exactly_when_a_range_of_its_index_has_it(entries, index_id, key):
-    """What was added decides, index by index, frozen or not."""
+    """The added ranges decide, index by index, frozen or not."""
     expected = any(index == index_id and lo <= key < hi for index, lo, hi in entries)
     read_set = filled(entries)
     assert read_set.overlaps(index_id, key) == expected

@@ -227,7 +227,7 @@ def test_a_whole_scan_reads_the_whole_range(log):
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_limited_scan_reads_up_to_its_last_document(log, reverse):
-    """What lies behind the last document taken was not observed."""
+    """Keys after the last document were not observed."""
 
     def work(transaction):
         taken = list(scan(transaction, reverse=reverse, limit=3))
@@ -315,7 +315,7 @@ def test_a_scan_gives_way_and_validates_between_pages(log, monkeypatch):
 
 
 def test_an_index_that_is_being_built_cannot_be_read(log):
-    """Whoever has it in hand is told so."""
+    """A scan or count of it is refused."""
 
     def work(transaction):
         index = type(by_n(transaction))(99, "by_n", ("n",), ready=False)
@@ -386,7 +386,7 @@ def test_writing_what_is_there_already_is_nothing(log):
 
 
 def test_many_writes_to_one_document_are_one_revision(log):
-    """One revision per document and timestamp, from the snapshot's state to the last."""
+    """A document has one revision for each timestamp: the net change from the snapshot."""
 
     def work(transaction):
         internal = at(transaction, 10).internal

@@ -36,25 +36,25 @@ class Rows(Sequence[T_co]):
     their stored JSON is spliced into the message.
     """
 
-    __slots__ = ("_decoded", "_part", "_read", "_stored", "kind")
+    __slots__ = ("_decoded", "_part", "_read", "_stored", "row_class")
 
     def __init__(
         self,
         stored: Sequence[bytes] | RowsPart,
         read: Callable[[bytes], T_co],
-        kind: type | None = None,
+        row_class: type | None = None,
         decoded: dict[int, T_co] | None = None,
     ) -> None:
         """
         Args:
             stored: the canonical JSON of each row, or the rows of a scan.
             read: decodes a row from its JSON.
-            kind: the rows' class; None if they are mappings.
+            row_class: the rows' class; None if they are mappings.
             decoded: the rows that were decoded already, by position.
         """
         self._part = stored if isinstance(stored, RowsPart) else None
         self._stored = None if isinstance(stored, RowsPart) else tuple(stored)
-        self.kind = kind
+        self.row_class = row_class
         self._read = read
         self._decoded: dict[int, T_co] = {} if decoded is None else decoded
 
@@ -91,7 +91,7 @@ class Rows(Sequence[T_co]):
         if isinstance(position, slice):
             positions = range(*position.indices(len(self)))
             decoded = {new: self._decoded[old] for new, old in enumerate(positions) if old in self._decoded}
-            return Rows(self.stored[position], self._read, self.kind, decoded)
+            return Rows(self.stored[position], self._read, self.row_class, decoded)
         row = position + len(self) if position < 0 else position
         if not 0 <= row < len(self):
             raise IndexError(f"row {position} is out of range; there are {len(self)} rows")
@@ -127,7 +127,7 @@ def _undecoded(_json: bytes) -> NoReturn:
 
 class Page(msgspec.Struct, Generic[T], frozen=True, rename="camel", forbid_unknown_fields=True):
     """
-    One page of a query.
+    A page of a query.
 
     Attributes:
         items: the rows.

@@ -40,7 +40,7 @@ RunFunction: TypeAlias = Callable[[FunctionKind, Call], Coroutine[Any, Any, byte
 """Runs a function of any kind on the server's loop and returns its result as JSON."""
 
 JOIN_SECONDS = 0.5
-"""How long `close` waits for an action that blocks its loop."""
+"""The longest wait of `close` for an action that blocks its loop."""
 
 
 class Actions:
@@ -105,7 +105,7 @@ class Actions:
 
 
 class _ActionRun:
-    """One run of an action, on the actions' loop."""
+    """A single run of an action, on the actions' loop."""
 
     def __init__(self, spec: FunctionSpec, context: ActionCtx, arguments: dict[str, Any], catalog: Catalog) -> None:
         self._spec = spec

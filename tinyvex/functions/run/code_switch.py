@@ -9,7 +9,8 @@ back, the app before it returns (`Participant` of the group commit)::
     ts      10        20        30
     app     first ─── first ──► second          at(19) is the first app, at(20) the second
 
-Executions that began with the old app finish with it. The history is replaced and never changed in place, so that other threads always see a complete history.
+Executions that began with the old app finish with it. The history is replaced and never changed in place,
+so that other threads always see a complete one.
 """
 
 from __future__ import annotations

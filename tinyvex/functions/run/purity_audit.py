@@ -1,9 +1,9 @@
 """
-Dev mode's eye on queries and mutations: they should compute, and not touch the world outside the database.
+Warnings in dev mode about queries and mutations with side effects.
 
-A mutation that waits for a socket keeps every other writer waiting; a query that reads a file is not run again
-when the file changes. Nothing forbids it, but in dev mode the log says so, once for each function and deed.
-Python's audit events (PEP 578) tell; a hook cannot be removed, so production never installs it.
+A mutation that waits for a socket blocks every other writer; a query that reads a file does not run again when the file
+changes. Nothing forbids either, but in dev mode the log warns, once for each function and kind of side effect.
+The warnings come from Python's audit events (PEP 578). An audit hook cannot be removed, so production never installs it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["install", "running"]
 
 log = logging.getLogger("tinyvex.functions")
 
-DEEDS = {
+SIDE_EFFECTS = {
     "open": "opens a file",
     "os.listdir": "lists a folder",
     "os.remove": "removes a file",
@@ -32,37 +32,40 @@ DEEDS = {
 }
 
 
-class _Here(threading.local):
+class _Running(threading.local):
     path: str | None = None
+    """The path of the function that this thread runs."""
 
 
-_here = _Here()
+_running = _Running()
 
 
 @contextmanager
 def running(path: str) -> Iterator[None]:
-    """While inside, this thread runs the function `path`."""
-    _here.path = path
+    """Attribute this thread's side effects to the function `path`."""
+    _running.path = path
     try:
         yield
     finally:
-        _here.path = None
+        _running.path = None
 
 
 @cache
 def install() -> None:
-    """Watch from now on; once per process."""
+    """Install the audit hook; once per process."""
     warned: set[tuple[str, str]] = set()
 
     def hook(event: str, _args: tuple[object, ...]) -> None:
-        path = _here.path
-        if path is None or event not in DEEDS or (path, event) in warned:
+        path = _running.path
+        if path is None or event not in SIDE_EFFECTS or (path, event) in warned:
             return
         warned.add((path, event))
-        _here.path = None  # the log handler may open files itself
+        _running.path = None  # a log handler may open files itself
         log.warning(
-            "%s %s: that belongs into an action; others wait meanwhile, and no re-run sees it", path, DEEDS[event]
+            "%s %s: move this to an action; it blocks other calls, and its changes do not run a query again",
+            path,
+            SIDE_EFFECTS[event],
         )
-        _here.path = path
+        _running.path = path
 
     sys.addaudithook(hook)

@@ -1,9 +1,9 @@
 """
-Slow calls in the log: which function, how long it ran, what it read; never what it was called with.
+The log of slow calls: the function, its run time, the rows it read; never its arguments.
 
-The clock is the runtime's monotonic one, and runs while the function does:
-a mutation's wait for the writer is told beside it, but makes nothing slow, since it is another one's doing.
-Above SLOW_LINES_PER_MINUTE calls are only counted, and one line tells the count when the minute is over.
+The run time is measured by the runtime's monotonic clock while the function runs. A mutation's wait for the writer is
+logged with it, but never makes a call slow: other mutations caused it. Beyond SLOW_LINES_PER_MINUTE lines, calls are
+counted, and one line reports the count at the end of the minute.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ MINUTE_SECONDS = 60.0
 
 class SlowLog:
     """
-    Where finished calls are reported, on the loop.
+    Logs finished calls that were slow, on the loop.
 
     ::
 
-        quiet ──slow call──► a minute runs, lines are counted ──it is over──► quiet
+        idle ── a slow call ──► a minute, in which lines are counted ── its end ──► idle
 
     Args:
         runtime: bound to the loop before a call is reported.
-        slow_ms: a call that ran this long is slow; 0 for every one.
+        slow_ms: the run time from which a call is slow; 0 logs every call.
     """
 
     def __init__(self, runtime: Runtime, slow_ms: int = limits.SLOW_MS) -> None:
@@ -47,13 +47,13 @@ class SlowLog:
         self._minute: TimerHandle | None = None
 
     def ran(self, watch: Stopwatch, rows_read: int | None, error: errors.TinyvexError | None) -> None:
-        """A call ended, well or not."""
+        """Report a finished or failed call."""
         run_ms = round(watch.run_seconds() * 1000, 1)
-        # The path of a function that does not exist is whatever the client says.
+        # The path of an unknown function is arbitrary text from a client.
         if run_ms < self._slow_ms or isinstance(error, errors.FunctionNotFound):
             return
         if self._minute is None:
-            self._minute = self.runtime.loop.call_later(MINUTE_SECONDS, self._tell)
+            self._minute = self.runtime.loop.call_later(MINUTE_SECONDS, self._end_minute)
         if self._lines >= limits.SLOW_LINES_PER_MINUTE:
             self._left_out += 1
             return
@@ -79,53 +79,54 @@ class SlowLog:
             "slow %s %s: %s (request %s)", watch.kind, call.path, ", ".join(parts), call.request_id or "-", extra=fields
         )
 
-    def _tell(self) -> None:
+    def _end_minute(self) -> None:
+        """Log the count of the calls that were left out."""
         self._minute = None
         self._lines, left_out, self._left_out = 0, self._left_out, 0
         if left_out:
             log.warning("%d more slow calls in the same minute", left_out, extra={"left_out": left_out})
 
     def close(self) -> None:
-        """Tell at once what was only counted."""
+        """Log the count of this minute without waiting for its end."""
         if self._minute is not None:
             self._minute.cancel()
-            self._tell()
+            self._end_minute()
 
 
 class Stopwatch:
     """
-    The times of one call; entered around the function's run, on the thread that runs it.
+    The times of one call: its wait, and its run, which is a `with` block on the thread that runs it.
 
-    Entered again when a group is run again: then the last run counts, and the wait is that for the first.
+    The writer may run a unit of work more than once. The last run counts; the wait ends with the first.
     """
 
-    __slots__ = ("_asked", "_began", "_ended", "_waited", "call", "clock", "kind")
+    __slots__ = ("_created", "_ended", "_started", "_waited", "call", "clock", "kind")
 
     def __init__(self, runtime: Runtime, kind: Literal["query", "mutation"], call: Call) -> None:
         self.kind = kind
         self.call = call
         self.clock = runtime.monotonic
-        self._asked = self.clock()
+        self._created = self.clock()
         self._waited: float | None = None
-        self._began: float | None = None
+        self._started: float | None = None
         self._ended: float | None = None
 
     def __enter__(self) -> Self:
-        self._began = self.clock()
+        self._started = self.clock()
         self._ended = None
         if self._waited is None:
-            self._waited = self._began - self._asked
+            self._waited = self._started - self._created
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended = self.clock()
 
     def run_seconds(self) -> float:
-        """How long the function ran; up to now where its thread was given up, nothing where it never began."""
-        if self._began is None:
+        """Return the run time: up to now if the thread was abandoned, 0 if the function never started."""
+        if self._started is None:
             return 0.0
-        return (self.clock() if self._ended is None else self._ended) - self._began
+        return (self.clock() if self._ended is None else self._ended) - self._started
 
     def waited_seconds(self) -> float:
-        """From the call to the beginning of its run."""
-        return self.clock() - self._asked if self._waited is None else self._waited
+        """Return the time from the call to the start of its run."""
+        return self.clock() - self._created if self._waited is None else self._waited

@@ -188,8 +188,8 @@ def _table_names(cls: Any) -> tuple[str, ...]:
 def _rows(value: Any, argument: Any) -> Any:
     if isinstance(value, Rows):
         declared = argument if isinstance(argument, type) and issubclass(argument, Document) else None
-        if declared is not None and value.kind is not declared:
-            actual = "mappings" if value.kind is None else value.kind.__name__
+        if declared is not None and value.row_class is not declared:
+            actual = "mappings" if value.row_class is None else value.row_class.__name__
             raise ValueError(f"Expected rows of `{declared.__name__}`, got rows of `{actual}`")
         return value
     if not isinstance(value, list):
@@ -226,7 +226,7 @@ T_item = TypeVar("T_item")
 
 
 class _PageSchema(msgspec.Struct, Generic[T_item], rename="camel", forbid_unknown_fields=True):
-    """One page of a query; pass its cursor to the next call."""
+    """A page of a query; pass its cursor to the next call."""
 
     items: list[T_item]
     cursor: str

@@ -1,4 +1,4 @@
-"""Source locations: where a declaration stands, or which line of the app an exception came from."""
+"""Source locations: the line of a declaration, or the line of the app that an exception came from."""
 
 from __future__ import annotations
 

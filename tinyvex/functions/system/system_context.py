@@ -95,7 +95,7 @@ class SystemMutationCtx(MutationCtx):
     def commit(self, record: CommitRecord | None) -> None:
         """Commit the operations of a record along with the mutation, at the mutation's timestamp; at most one record."""
         if record is not None:
-            self._transaction.add_system_change(record)
+            self._transaction.add_system_record(record)
 
 
 class SystemFunctionSpec(FunctionSpec):

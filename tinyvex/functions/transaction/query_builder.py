@@ -49,10 +49,10 @@ class Source(Generic[T]):
         table: the table in the database.
         spec: the table as the app declares it; None if it does not.
         read: decodes a row from stored JSON.
-        kind: the rows' class; None if they are mappings.
+        row_class: the rows' class; None if they are mappings.
     """
 
-    __slots__ = ("execution", "kind", "read", "spec", "table", "transaction")
+    __slots__ = ("execution", "read", "row_class", "spec", "table", "transaction")
 
     def __init__(
         self,
@@ -61,14 +61,14 @@ class Source(Generic[T]):
         table: TableInfo,
         spec: TableSpec | None,
         read: Callable[[bytes], T],
-        kind: type | None,
+        row_class: type | None,
     ) -> None:
         self.transaction = transaction
         self.execution = execution
         self.table = table
         self.spec = spec
         self.read = read
-        self.kind = kind
+        self.row_class = row_class
 
     def index_range(self, index: str) -> IndexRange:
         """
@@ -84,7 +84,7 @@ class Source(Generic[T]):
 
     def rows(self, part: RowsPart) -> Rows[T]:
         """Return undecoded rows."""
-        return Rows(part, self.read, self.kind)
+        return Rows(part, self.read, self.row_class)
 
 
 class Query(Generic[T]):
@@ -262,7 +262,7 @@ class Query(Generic[T]):
         """Return rows that a filter or a page has decoded already."""
         decoded = {position: row for position, (_, row) in enumerate(pairs)}
         part = self._part([stored for stored, _ in pairs])
-        return Rows(part, self._source.read, self._source.kind, decoded)
+        return Rows(part, self._source.read, self._source.row_class, decoded)
 
     def _part(self, stored: Sequence[StoredDocument]) -> RowsPart:
         return RowsPart(stored, self._range.index.id, reverse=self._reverse)

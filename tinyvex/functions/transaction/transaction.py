@@ -64,7 +64,7 @@ class Transaction:
 
     Attributes:
         rows_read: the number of rows fetched from the database.
-        system_change: a change of the system that commits along with the writes.
+        system_record: a record of the system whose operations commit along with the writes.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Transaction:
         self.rows_read = 0
         self._documents = 0
         self._bytes = 0
-        self.system_change: CommitRecord | None = None
+        self.system_record: CommitRecord | None = None
 
     # Reading.
 
@@ -377,10 +377,10 @@ class Transaction:
 
     # Committing.
 
-    def add_system_change(self, record: CommitRecord) -> None:
+    def add_system_record(self, record: CommitRecord) -> None:
         """Commit the operations of a record along with the writes; at most one record."""
-        assert self.system_change is None, "a mutation commits at most one change of the system"
-        self.system_change = record
+        assert self.system_record is None, "a mutation commits at most one record of the system"
+        self.system_record = record
 
     def record(self, request: RequestRecord | None = None) -> CommitRecord | None:
         """
@@ -398,8 +398,8 @@ class Transaction:
             if entry.changed()
         ]
         operations: tuple[Operation, ...] = (WriteDocuments(tuple(writes)),) if writes else ()
-        if self.system_change is not None:
-            operations += self.system_change.operations
+        if self.system_record is not None:
+            operations += self.system_record.operations
         if request is not None:
             operations += (StoreRequest(request),)
         return CommitRecord(self.ts, operations) if operations else None
