@@ -1,4 +1,4 @@
-"""How arguments become the key of a live query."""
+"""Canonical arguments, which decide whether two subscriptions share a live query."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tinyvex.values import codec
 
 
 def test_equal_arguments_are_equal_bytes() -> None:
-    """However a client writes them."""
+    """White space, order and number formats do not matter."""
     one, other = b'{"a": 1, "b": [1.0]}', b'{"b":[1],"a":1}'
     assert Arguments().canonical(one) == Arguments().canonical(other)
 
 
-def test_what_is_no_value_stays_as_it_is() -> None:
-    """The function's own check says what is wrong with it."""
+def test_invalid_arguments_stay_as_they_are() -> None:
+    """The function's call reports the error."""
     assert Arguments().canonical(b'{"$bytes": 1}') == b'{"$bytes": 1}'
 
 
-def test_only_so_much_of_a_message_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is longer than what is left of CANONICAL_BYTES_MAX is taken as it is, unread; shorter ones are not."""
+def test_the_decoding_of_one_message_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments longer than the rest of CANONICAL_BYTES_MAX stay as they are, without being decoded."""
     monkeypatch.setattr(limits, "CANONICAL_BYTES_MAX", 20)
     read: list[bytes] = []
     decode = codec.decode

@@ -1,4 +1,4 @@
-"""One array to another: each step sees the array as it is by then, and there are no more steps than needed."""
+"""Array edits: each edit applies to the array as the ones before it left it, and none is superfluous."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Steps = list[Edit]
 
 
 def steps_between(old: str, new: str) -> Steps:
-    """The steps that leave as many letters where they are as can stay."""
+    """The edits that leave as many letters in place as possible."""
     both = [letter for letter in old if letter in new]
     staying = {both[at] for at in longest_increasing([new.index(letter) for letter in both])}
     return list(
@@ -28,7 +28,7 @@ def steps_between(old: str, new: str) -> Steps:
 
 
 def applied(old: str, new: str, steps: Steps) -> str:
-    """What the steps make of the old letters; letters that come are taken in the order of the new."""
+    """Execute the edits on the old letters; added letters come in the order of the new ones."""
     array = list(old)
     coming = iter([letter for letter in new if letter not in old])
     for step in steps:
@@ -50,14 +50,14 @@ letters = st.lists(st.sampled_from("abcdefghijkl"), unique=True).map("".join)
 
 
 @given(letters, letters)
-def test_the_steps_make_the_new_array(old: str, new: str) -> None:
-    """Whatever was removed, came and moved."""
+def test_the_edits_produce_the_new_array(old: str, new: str) -> None:
+    """For any removals, additions and moves."""
     assert applied(old, new, steps_between(old, new)) == new
 
 
 @given(st.data(), letters, letters)
 def test_more_may_move_than_must(data: st.DataObject, old: str, new: str) -> None:
-    """Also when elements that could stay are given as moved, or all of them."""
+    """Elements that could stay may be given as moved, even all of them."""
     both = [letter for letter in old if letter in new]
     staying = {both[at] for at in longest_increasing([new.index(letter) for letter in both])}
     if staying:
@@ -75,7 +75,7 @@ def test_more_may_move_than_must(data: st.DataObject, old: str, new: str) -> Non
 @pytest.mark.parametrize("old_count", range(5))
 @pytest.mark.parametrize("new_count", range(5))
 def test_all_small_arrays(old_count: int, new_count: int) -> None:
-    """The small space is exhausted, and each array is reached in no more than one step for each change."""
+    """Every pair of small arrays, with at most one edit for each change."""
     old = "abcde"[:old_count]
     for new in map("".join, itertools.permutations("abcdef", new_count)):
         steps = steps_between(old, new)
@@ -112,7 +112,7 @@ def test_all_small_arrays(old_count: int, new_count: int) -> None:
     ],
 )
 def test_steps(old: str, new: str, expected: Steps) -> None:
-    """A change is one step, last removals first, then what comes or moves in the order of its places."""
+    """Each change is one edit: removals from the last to the first, then additions and moves by new index."""
     steps = steps_between(old, new)
     assert len(steps) == len(expected)
     assert applied(old, new, expected) == new
@@ -121,15 +121,15 @@ def test_steps(old: str, new: str, expected: Steps) -> None:
         assert steps == expected  # a neighbour may move instead
 
 
-def test_a_move_to_where_it_is_is_no_step() -> None:
-    """What is given as moved, and is in its place by then, needs nothing."""
+def test_a_move_in_place_needs_no_edit() -> None:
+    """An element that is given as moved and is in its new place already needs no edit."""
     assert list(edits([0], [], [(1, 0)])) == [Remove(0)]
     assert list(edits([], [], [(place, place) for place in range(5)])) == []
 
 
 @given(st.lists(st.integers(0, 9), max_size=9))
 def test_longest_increasing(numbers: list[int]) -> None:
-    """It is increasing, and no longer one is."""
+    """The subsequence is increasing, and no longer one exists."""
     found = longest_increasing(numbers)
     assert found == sorted(set(found))
     taken = [numbers[at] for at in found]
@@ -145,8 +145,8 @@ def test_longest_increasing(numbers: list[int]) -> None:
     assert len(found) == longest
 
 
-def test_an_array_turned_round_keeps_one() -> None:
-    """The worst order: all but one element move, in a number of steps that is linear."""
+def test_a_reversed_array_keeps_one_element_in_place() -> None:
+    """In the worst order all elements but one move, in a linear number of edits."""
     count = 20_000
     steps = list(edits([], [], [(place, count - 1 - place) for place in range(1, count)]))
     assert len(steps) == count - 1

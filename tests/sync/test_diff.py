@@ -1,4 +1,4 @@
-"""Comparing results: the patch makes the new one of the old, is shorter than it, and costs what changed."""
+"""Comparison of results: a patch produces the new result, is shorter than it, and costs in proportion to the change."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def text(value: object) -> Body:
 
 
 def strictly(value: object) -> str:
-    """Python says that 1 is True; JSON does not."""
+    """Compare as JSON does: to Python, 1 equals True."""
     return json.dumps(value, sort_keys=True)
 
 
 def compared(old: Body, new: Body) -> Difference:
-    """The difference, after what holds for every one."""
+    """Return the difference, after checking the properties of every difference."""
     difference = diff(old, new)
     if difference.patch is not None:
         operations = json.loads(difference.patch)
@@ -75,16 +75,16 @@ trees = st.recursive(scalars, containers, max_leaves=25)
 
 @st.composite
 def edited(draw: st.DrawFn, tree: Any) -> Any:
-    """A tree with some of its nodes changed, taken out, put in or in another order."""
+    """A tree with some nodes changed, removed, added or reordered."""
     if draw(st.integers(0, 9)) == 0:
         return draw(trees)
     if isinstance(tree, list):
-        kept = [draw(edited(child)) if draw(st.booleans()) else child for child in tree if draw(st.integers(0, 5))]
+        children = [draw(edited(child)) if draw(st.booleans()) else child for child in tree if draw(st.integers(0, 5))]
         if draw(st.integers(0, 3)) == 0:
-            kept = draw(st.permutations(kept))
+            children = draw(st.permutations(children))
         for value in draw(st.lists(trees, max_size=2)):
-            kept.insert(draw(st.integers(0, len(kept))), value)
-        return kept
+            children.insert(draw(st.integers(0, len(children))), value)
+        return children
     if isinstance(tree, dict) and not any(key.startswith("$") for key in tree):
         kept_fields = {
             key: child if key == "_id" or draw(st.booleans()) else draw(edited(child))
@@ -105,15 +105,15 @@ def pairs(draw: st.DrawFn) -> tuple[Any, Any]:
 
 
 @given(pairs(), st.booleans())
-def test_a_patch_makes_the_new_tree(pair: tuple[Any, Any], beside: bool) -> None:
-    """Objects, arrays, arrays of rows, wrappers, any keys; also where any patch is worth it."""
+def test_a_patch_produces_the_new_tree(pair: tuple[Any, Any], beside: bool) -> None:
+    """Objects, arrays, arrays of rows, wrappers, any keys; also if any patch is short enough."""
     old, new = [{"tree": tree, "long": LONG} if beside else tree for tree in pair]
     compared(text(old), text(new))
 
 
 @given(pairs(), st.integers(0, 300))
 def test_no_patch_is_longer_than_replacing_what_changed(pair: tuple[Any, Any], size: int) -> None:
-    """Nowhere in the tree does the comparison cost more than the value put in place of the old one."""
+    """A patch is never longer than one that replaces the changed subtree."""
     old, new = [{"tree": tree, "long": LONG[:size]} for tree in pair]
     simple = canonical([{"op": "replace", "path": "/tree", "value": new["tree"]}])
     found = compared(text(old), text(new)).patch
@@ -124,7 +124,7 @@ def test_no_patch_is_longer_than_replacing_what_changed(pair: tuple[Any, Any], s
 
 
 def beside(value: object) -> Body:
-    """A result in which any patch is shorter than the whole."""
+    """A result so long that any patch is shorter."""
     return text({"it": value, "long": LONG})
 
 
@@ -155,23 +155,23 @@ def beside(value: object) -> Body:
     ],
 )  # fmt: skip
 def test_trees(old: object, new: object, expected: list[dict[str, Any]]) -> None:
-    """What a change in a tree comes to."""
+    """The operations for a change in a tree."""
     assert strictly(operations(beside(old), beside(new))) == strictly(expected)
 
 
-def test_what_is_shorter_as_a_whole_goes_whole_also_where_its_operations_are_too_many() -> None:
-    """The operations for an array may be longer than the result, and the array itself not."""
+def test_a_subtree_is_replaced_if_its_operations_are_longer() -> None:
+    """The operations for an array may be longer than the result although the array itself is short."""
     old, new = {"it": list(range(100)), "x": "x" * 500}, {"it": list(range(100, 200)), "x": "x" * 500}
     assert operations(text(old), text(new)) == [{"op": "replace", "path": "/it", "value": new["it"]}]
 
 
-def test_another_root_is_no_patch() -> None:
-    """Replacing everything is longer than sending it."""
+def test_another_root_gives_no_patch() -> None:
+    """Replacing the root is longer than sending the value."""
     assert compared(text([1, 2, 3]), text(None)).patch is None
     assert compared(text({"a": LONG}), text([LONG])).patch is None
 
 
-# Rows that nobody looked at.
+# Rows that the function did not inspect.
 
 
 def row(number: int, rank: int | None = None, **fields: object) -> StoredDocument:
@@ -206,7 +206,7 @@ def chunk_rows(found: Table) -> int:
 @pytest.mark.parametrize("reverse", [False, True], ids=["ascending", "descending"])
 class TestRows:
     def test_an_insert_at_the_head(self, reverse: bool) -> None:
-        """One add of the row, which is spliced as it is stored; nothing is decoded."""
+        """One `add`, spliced from the stored JSON; no row is decoded."""
         old = table()
         new = {**old, 5: row(5)}
         difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
@@ -215,7 +215,7 @@ class TestRows:
         assert difference.rows_decoded == 0
 
     def test_a_delete(self, reverse: bool) -> None:
-        """One remove."""
+        """One `remove`."""
         old = table()
         new = {number: found for number, found in old.items() if number != 500}
         difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
@@ -223,7 +223,7 @@ class TestRows:
         assert difference.rows_decoded == 0
 
     def test_a_field(self, reverse: bool) -> None:
-        """One replace of that field; only that row is decoded, only its chunk opened."""
+        """One `replace` of the field; only that row is decoded and only its chunk opened."""
         old = table()
         new = {**old, 500: row(500, text="new")}
         difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
@@ -233,7 +233,7 @@ class TestRows:
         assert 0 < difference.rows_opened <= 2 * chunk_rows(old)
 
     def test_a_row_that_moves(self, reverse: bool) -> None:
-        """One move, and the field that made it move."""
+        """One `move`, and a `replace` of the field that caused it."""
         old = table()
         new = {**old, 500: row(500, rank=900)}
         assert names(body(old, reverse=reverse), body(new, reverse=reverse)) == ["move", "replace"]
@@ -251,7 +251,7 @@ class TestRows:
         assert names(body(old, reverse=reverse), body(new, reverse=reverse)) == ["replace"] * 100
 
     def test_a_tenth_changes(self, reverse: bool) -> None:
-        """One operation for each of 100 rows of 1000."""
+        """One operation for each of 100 rows out of 1000."""
         old = table()
         new = {**old, **{number: row(number, text="new") for number in range(10, 1010, 10)}}
         difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
@@ -261,13 +261,13 @@ class TestRows:
         assert difference.rows_decoded == 200
 
     def test_every_row_is_another(self, reverse: bool) -> None:
-        """No patch; and none of the rows was decoded to see it."""
+        """No patch, and no row was decoded."""
         old, new = table(), {number: row(number) for number in range(5000, 6000)}
         difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
         assert difference == Difference(None, 2 * COUNT, 0)
 
     def test_every_row_is_rewritten(self, reverse: bool) -> None:
-        """No patch; the search ends before all rows are decoded."""
+        """No patch; comparing stops before all rows are decoded."""
         old = {number: row(number, x=1, y=1, z=1, text="") for number in range(COUNT)}
         new = {number: row(number, x=2, y=2, z=2, text="") for number in range(COUNT)}
         difference = compared(body(old, reverse=reverse), body(new, reverse=reverse))
@@ -275,12 +275,12 @@ class TestRows:
         assert 0 < difference.rows_decoded < 2 * COUNT
 
     def test_the_same_rows_in_chunks_of_their_own(self, reverse: bool) -> None:
-        """Nothing is opened where the digests are equal."""
+        """Chunks with equal digests are not opened."""
         assert compared(body(table(), reverse=reverse), body(table(), reverse=reverse)) == Difference(b"[]", 0, 0)
 
 
-def test_a_row_that_is_rewritten_goes_whole() -> None:
-    """Where its fields would be longer than itself, and only that row."""
+def test_a_rewritten_row_is_replaced() -> None:
+    """If operations on its fields would be longer than the row; other rows are not replaced."""
     old = {**table(), 500: row(500, **dict.fromkeys("abcdefgh", 1))}
     new = {**table(), 500: row(500, **dict.fromkeys("abcdefgh", 2))}
     found = operations(body(old), body(new))
@@ -288,8 +288,8 @@ def test_a_row_that_is_rewritten_goes_whole() -> None:
 
 
 @pytest.mark.parametrize("other", [{"reverse": True}, {"index": INDEX + 1}], ids=["order", "index"])
-def test_rows_read_in_another_order_go_whole(other: dict[str, Any]) -> None:
-    """Their keys say nothing about each other; what is beside them is still compared."""
+def test_rows_read_in_another_order_are_replaced(other: dict[str, Any]) -> None:
+    """Rows in different orders cannot be matched; the rest of the result is still compared."""
     old, new = rows(table(20)), rows({**table(20), 5: row(5)}, **other)
     assert compared(Body([old]), Body([new])).patch is None
     long = b',"long":"%b","n":' % (LONG * 9).encode()
@@ -298,7 +298,7 @@ def test_rows_read_in_another_order_go_whole(other: dict[str, Any]) -> None:
 
 
 def test_rows_in_an_object() -> None:
-    """They are compared as rows, and what is beside them as a tree; neither is replaced."""
+    """The rows are compared as rows and the rest as a tree; neither is replaced."""
     old, new = table(), {**table(), 5: row(5)}
     before = Body([b'{"items":', rows(old), b',"total":1000}'])
     after = Body([b'{"items":', rows(new), b',"total":1001}'])
@@ -308,8 +308,8 @@ def test_rows_in_an_object() -> None:
     assert difference.rows_opened <= 2 * chunk_rows(new) + 1
 
 
-def test_rows_are_not_made_text_to_measure_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How long a whole would be is known of its chunks."""
+def test_rows_are_measured_without_encoding_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks know their length, so rows are measured without being encoded."""
     old, new = table(), {**table(), 5: row(5), 2000: row(2000)}
     before = Body([b'{"page":{"items":', rows(old), b',"total":1000}}'])
     after = Body([b'{"page":{"items":', rows(new), b',"total":1002}}'])
@@ -317,8 +317,8 @@ def test_rows_are_not_made_text_to_measure_them(monkeypatch: pytest.MonkeyPatch)
     assert len(json.loads(diff(before, after).patch or b"[]")) == 3
 
 
-def test_rewritten_rows_beside_a_long_text_are_one_replace() -> None:
-    """Where their operations would be longer than all of them."""
+def test_rewritten_rows_next_to_a_long_text_are_one_replace() -> None:
+    """If the operations would be longer than all rows together."""
     old = {number: row(number, a=1, b=1, text="") for number in range(100)}
     new = {number: row(number + 500, a=2, b=2, text="") for number in range(100)}
     long = b',"long":"%b"}' % (LONG * 20).encode()
@@ -327,15 +327,15 @@ def test_rewritten_rows_beside_a_long_text_are_one_replace() -> None:
 
 
 def test_rows_to_null() -> None:
-    """What was rows and is none any more is replaced."""
+    """A value that is no longer made of rows is replaced."""
     long = b',"long":"%b"}' % LONG.encode()
     found = operations(Body([b'{"items":', rows(table()), long]), Body([b'{"items":null' + long]))
     assert found == [{"op": "replace", "path": "/items", "value": None}]
     assert compared(body(table()), text(None)).patch is None
 
 
-def test_texts_that_look_like_a_hole_are_texts() -> None:
-    """A string may have anything in it, also what stands for rows while trees are compared."""
+def test_strings_that_look_like_a_hole_are_strings() -> None:
+    """A string may contain the text that stands for rows while trees are compared."""
     part = rows(table(30))
     fake = '{"$rows":"' + part.rows.digest.hex() + 'a"}'
     old = Body([b'{"a":', part, b',"b":"","long":"%b"}' % LONG.encode()])
@@ -344,7 +344,7 @@ def test_texts_that_look_like_a_hole_are_texts() -> None:
 
 
 def test_the_worst_order_is_compared_in_linear_steps() -> None:
-    """Ten thousand rows that turn round: each is opened once on either side, and decoded at most once."""
+    """Ten thousand rows in reverse order: each is opened once on either side and decoded at most once."""
     count = 10_000
     old = {number: row(number, rank=number) for number in range(count)}
     new = {number: row(number, rank=count - number) for number in range(count)}
@@ -374,7 +374,7 @@ def changed(found: Table, steps: list[tuple[str, int, int]]) -> Table:
 
 
 def cut_often(found: Table) -> Table:
-    """Ids of which one in four ends a chunk."""
+    """Ids chosen so that one in four ends a chunk."""
     made = {}
     for number, document in found.items():
         internal = document.internal[:-1] + bytes([document.internal[-1] & 3])
@@ -383,10 +383,10 @@ def cut_often(found: Table) -> Table:
 
 
 @given(st.sets(st.integers(0, 60)), changes, st.booleans(), st.none() | st.integers(0, 30), st.booleans())
-def test_a_patch_makes_the_new_rows(
+def test_a_patch_produces_the_new_rows(
     numbers: set[int], steps: list[tuple[str, int, int]], reverse: bool, limit: int | None, often: bool
 ) -> None:
-    """After any inserts, deletes, moves and changes; both orders; with a limit; alone, in an object, or two."""
+    """After any inserts, deletes, moves and changes; in both orders; with a limit; alone, in an object, or two groups of rows."""
     found = {number: row(number) for number in numbers}
     parts = []
     for plain in (found, changed(found, steps)):
@@ -402,8 +402,8 @@ def test_a_patch_makes_the_new_rows(
     compared(Body([b"[", old, b",", old_all, long]), Body([b"[", new_all, b",", new, long]))
 
 
-def test_a_search_ends_when_it_has_looked_at_too_much() -> None:
-    """Many small changes in a large tree: the whole value goes."""
+def test_comparing_stops_after_the_maximum_of_steps() -> None:
+    """After many small changes in a large tree, the full value is sent."""
     old = {str(number): [number, number + 1, "text"] for number in range(1_000)}
     new = {str(number): [number, number + 2, "text"] for number in range(1_000)}
     long = "x" * 200_000

@@ -1,4 +1,4 @@
-"""Who a connection speaks for: signing in, renewing, expiring; on a server in virtual time, message by message."""
+"""The identity of a connection: signing in, renewing, expiring; on a server in virtual time, message by message."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_user_signs_in(play: Callable[..., None]) -> None:
 
 
 def test_functions_are_called_by_the_user(play: Callable[..., None]) -> None:
-    """S-83: what is called after signing in is called by who signed in."""
+    """S-83: calls after signing in run under the user's identity."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -131,8 +131,8 @@ def test_functions_are_called_by_the_user(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_user_is_no_administrator(play: Callable[..., None]) -> None:
-    """S-83: who was an administrator and signs in as a user calls internal functions no more."""
+def test_a_user_is_not_an_administrator(play: Callable[..., None]) -> None:
+    """S-83: an administrator who signs in as a user can no longer call internal functions."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -145,16 +145,16 @@ def test_a_user_is_no_administrator(play: Callable[..., None]) -> None:
 
 
 def test_a_refused_token_changes_nothing(play: Callable[..., None]) -> None:
-    """S-84: the answer and `tinyvex/authError` say why; identity and version stay, and the connection goes on."""
+    """S-84: the answer and `tinyvex/authError` carry the reason; identity, version and connection stay."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         await sign_in(client, signed(claims(runtime.now_us())))
         refused = await sign_in(client, signed(claims(runtime.now_us(), subject="eve"), OTHER_SECRET), 1)
         assert refused["error"]["data"]["name"] == "Unauthenticated"
-        told = {"error": refused["error"], "baseVersion": 1, "authUpdateAttempted": True}
+        expected = {"error": refused["error"], "baseVersion": 1, "authUpdateAttempted": True}
         await client.notification("authError")
-        assert auth_errors(client) == [told]
+        assert auth_errors(client) == [expected]
         answer = await client.ask("query", udfPath="app:me", args={})
         assert answer["result"]["value"] == "ada"
         assert "result" in await client.ask("authenticate", baseVersion=1, kind="none")
@@ -162,8 +162,8 @@ def test_a_refused_token_changes_nothing(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_server_without_keys_says_what_it_lacks(play: Callable[..., None]) -> None:
-    """S-84: where no user can sign in, the answer names the options."""
+def test_a_server_without_keys_reports_the_missing_options(play: Callable[..., None]) -> None:
+    """S-84: the answer names the options that a server needs for users to sign in."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -185,8 +185,8 @@ def test_a_huge_token_is_refused(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_token_ends_while_connected(play: Callable[..., None]) -> None:
-    """S-85: then the connection speaks for nobody: an authError and a transition say so, and it goes on."""
+def test_a_token_expires_while_connected(play: Callable[..., None]) -> None:
+    """S-85: the connection becomes anonymous, reports it by an authError and a transition, and stays open."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -196,9 +196,9 @@ def test_a_token_ends_while_connected(play: Callable[..., None]) -> None:
             assert runtime.now_us() < began_us + int((3602 + limits.AUTH_LEEWAY_SECONDS) * 1e6), "it should have ended"
             await asyncio.sleep(0.5)
         assert runtime.now_us() >= began_us + int((3599 + limits.AUTH_LEEWAY_SECONDS) * 1e6), "too early"
-        (told,) = auth_errors(client)
-        assert (told["baseVersion"], told["authUpdateAttempted"]) == (2, False)
-        assert told["error"]["data"]["name"] == "Unauthenticated"
+        (expected,) = auth_errors(client)
+        assert (expected["baseVersion"], expected["authUpdateAttempted"]) == (2, False)
+        assert expected["error"]["data"]["name"] == "Unauthenticated"
         assert await transition_to(client, 2) == {0: None}
         assert (await sign_in(client, signed(claims(runtime.now_us())), 2))["result"] == {}
         assert await transition_to(client, 3) == {0: "ada"}
@@ -206,8 +206,8 @@ def test_a_token_ends_while_connected(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_nothing_is_done_by_who_has_expired(play: Callable[..., None]) -> None:
-    """S-85: a mutation that comes when the token has ended is nobody's, also where the timer is late."""
+def test_no_call_runs_under_an_expired_token(play: Callable[..., None]) -> None:
+    """S-85: a mutation that arrives after the expiry runs anonymously, even if the timer is late."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -220,8 +220,8 @@ def test_nothing_is_done_by_who_has_expired(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_wall_clock_that_is_set_moves_the_end(play: Callable[..., None]) -> None:
-    """S-85: the end is a moment of the wall clock, which is looked at every AUTH_CLOCK_SECONDS."""
+def test_setting_the_wall_clock_moves_the_expiry(play: Callable[..., None]) -> None:
+    """S-85: the expiry is a time of the wall clock, which is read every AUTH_CLOCK_SECONDS."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -234,8 +234,8 @@ def test_a_wall_clock_that_is_set_moves_the_end(play: Callable[..., None]) -> No
     play(scenario)
 
 
-def test_a_renewed_token_goes_on(play: Callable[..., None]) -> None:
-    """S-86: another token of the same subject is taken by the session, and the end of the first means nothing more."""
+def test_a_renewed_token_continues_the_session(play: Callable[..., None]) -> None:
+    """S-86: the session accepts another token of the same subject, and the first token's expiry has no effect."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -250,8 +250,8 @@ def test_a_renewed_token_goes_on(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_session_is_one_subjects(play: Callable[..., None]) -> None:
-    """S-86: another subject, and the same one of another issuer, need a session of their own."""
+def test_a_session_belongs_to_one_subject(play: Callable[..., None]) -> None:
+    """S-86: another subject, or the same one of another issuer, needs a session of its own."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -266,7 +266,7 @@ def test_a_session_is_one_subjects(play: Callable[..., None]) -> None:
 
 
 def test_a_mutation_is_resent_with_a_renewed_token(play: Callable[..., None]) -> None:
-    """S-86: exactly-once records are the subject's, whichever token it had when it wrote."""
+    """S-86: exactly-once records belong to the subject, whatever its token was."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -281,7 +281,7 @@ def test_a_mutation_is_resent_with_a_renewed_token(play: Callable[..., None]) ->
     play(scenario)
 
 
-def test_nobody_else_gets_the_answer_of_a_mutation(play: Callable[..., None]) -> None:
+def test_no_other_user_gets_the_answer_of_a_mutation(play: Callable[..., None]) -> None:
     """S-86: with the same session and request id, another subject is refused."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
@@ -296,8 +296,8 @@ def test_nobody_else_gets_the_answer_of_a_mutation(play: Callable[..., None]) ->
     play(scenario)
 
 
-def test_a_renewal_may_cross_the_end(play: Callable[..., None]) -> None:
-    """S-87: a token sent before the client could know that the last one has ended is taken."""
+def test_a_renewal_may_cross_the_expiry(play: Callable[..., None]) -> None:
+    """S-87: the server accepts a token that was sent before the client could learn of the expiry."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -312,8 +312,8 @@ def test_a_renewal_may_cross_the_end(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_what_is_said_while_keys_are_fetched_waits(play: Callable[..., None]) -> None:
-    """S-83: messages behind a token that is still checked are of who it names, in their order."""
+def test_messages_wait_while_keys_are_fetched(play: Callable[..., None]) -> None:
+    """S-83: messages that arrive while a token is checked run afterwards, in order, under the identity that it names."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -336,8 +336,8 @@ def test_what_is_said_while_keys_are_fetched_waits(play: Callable[..., None]) ->
     play(scenario)
 
 
-def test_too_much_behind_a_token_ends_the_connection(play: Callable[..., None]) -> None:
-    """What waits for a token is bounded: the connection is Overloaded."""
+def test_too_many_messages_behind_a_token_end_the_connection(play: Callable[..., None]) -> None:
+    """The queue behind a token is bounded; above the bound the connection ends with `Overloaded`."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -351,8 +351,8 @@ def test_too_much_behind_a_token_ends_the_connection(play: Callable[..., None]) 
     play(scenario)
 
 
-def test_a_connection_that_has_ended_has_no_timer(play: Callable[..., None]) -> None:
-    """Nothing of a user remains when the socket is gone."""
+def test_a_closed_connection_has_no_timer(play: Callable[..., None]) -> None:
+    """The expiry timer is cancelled with the socket."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -365,24 +365,24 @@ def test_a_connection_that_has_ended_has_no_timer(play: Callable[..., None]) -> 
     play(scenario)
 
 
-def test_an_administrator_acts_as_somebody(play: Callable[..., None]) -> None:
+def test_an_administrator_acts_as_a_user(play: Callable[..., None]) -> None:
     """S-53: functions see the claims as values, and internal functions can be called."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
-        somebody = {"subject": "ada", "age": {"$integer": "BwAAAAAAAAA="}}
-        acting = {"kind": "admin", "token": server.admin_token, "actingAs": somebody}
+        claims_to_act_with = {"subject": "ada", "age": {"$integer": "BwAAAAAAAAA="}}
+        acting = {"kind": "admin", "token": server.admin_token, "actingAs": claims_to_act_with}
         assert (await client.ask("authenticate", baseVersion=0, **acting))["result"] == {}
         assert await transition_to(client, 1) == {0: "ada"}
-        assert (await client.ask("query", udfPath="app:age", args={}))["result"]["value"] == somebody["age"]
+        assert (await client.ask("query", udfPath="app:age", args={}))["result"]["value"] == claims_to_act_with["age"]
         assert "result" in await client.ask("query", udfPath="_system:tables", args={})
 
     play(scenario)
 
 
 @pytest.mark.parametrize("wrong", [{"subject": "ada", "$no": 1}, {"$bytes": ""}, {"$integer": "BwAAAAAAAAA="}])
-def test_claims_that_are_no_values_are_refused(play: Callable[..., None], wrong: dict[str, Any]) -> None:
-    """S-54: the answer is InvalidValue, also to an object that stands for something else; the connection goes on."""
+def test_claims_that_are_not_values_are_refused(play: Callable[..., None], wrong: dict[str, Any]) -> None:
+    """S-54: the answer is `InvalidValue`, also for an object that encodes another value; the connection stays open."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -396,8 +396,8 @@ def test_claims_that_are_no_values_are_refused(play: Callable[..., None], wrong:
     play(scenario)
 
 
-def test_nobody_else_acts_as_somebody(play: Callable[..., None]) -> None:
-    """S-54: a guess, a user's token and none do not let a connection choose who it is."""
+def test_no_other_client_acts_as_a_user(play: Callable[..., None]) -> None:
+    """S-54: without the admin token, a connection cannot choose its identity."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
@@ -412,8 +412,8 @@ def test_nobody_else_acts_as_somebody(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_what_a_function_makes_of_its_claims_is_its_own(play: Callable[..., None]) -> None:
-    """The next call, and who watches, still speak for whom the token names."""
+def test_a_function_cannot_change_the_claims_of_others(play: Callable[..., None]) -> None:
+    """The next call and the live queries still run under the identity that the token names."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)

@@ -1,4 +1,4 @@
-"""What may wait for an answer."""
+"""The bounds of unanswered requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHORT = LONG[1:]
 
 
 def test_each_connection_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above it TooManyRequests; what was answered makes room."""
+    """Above it, `TooManyRequests`; an answer makes room."""
     monkeypatch.setattr(limits, "REQUESTS_PER_CONNECTION_MAX", 1)
     counters = Counters()
     one, other = InFlight(counters), InFlight(counters)
@@ -27,7 +27,7 @@ def test_each_connection_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_long_arguments_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sent them; and who sends short ones does not suffer for it."""
+    """For all connections; short arguments are not affected."""
     monkeypatch.setattr(limits, "LONG_ARGUMENTS_BYTES_MAX", len(LONG))
     counters = Counters()
     one, other = InFlight(counters), InFlight(counters)
@@ -41,7 +41,7 @@ def test_long_arguments_are_bounded_together(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_actions_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other calls are none of them."""
+    """Other calls do not count as actions."""
     monkeypatch.setattr(limits, "ACTIONS_MAX", 1)
     counters = Counters()
     one, other = InFlight(counters), InFlight(counters)
@@ -54,8 +54,8 @@ def test_actions_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counters.actions_running == 1
 
 
-def test_what_is_refused_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refusal leaves everything as it was."""
+def test_refused_requests_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused request leaves every counter unchanged."""
     monkeypatch.setattr(limits, "ACTIONS_MAX", 0)
     counters = Counters()
     requests = InFlight(counters)

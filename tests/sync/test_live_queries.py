@@ -1,4 +1,4 @@
-"""Live queries: shared, valid for an interval, computed once, and never told before they are published."""
+"""Live queries: shared, valid for an interval, computed once, and never visible before they are published."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class FakeStore:
 
 @dataclass
 class FakeExecutor:
-    """Keeps computations until the test ends them."""
+    """Collects computations until the test finishes them."""
 
     store: FakeStore = field(default_factory=FakeStore)
     runtime: Runtime = field(default_factory=Runtime)
@@ -63,17 +63,17 @@ class FakeExecutor:
 
 @dataclass(eq=False)
 class FakeSubscriber:
-    """Notes what it is told."""
+    """Records its callbacks."""
 
     willing: bool = True
-    told: list[str] = field(default_factory=list)
+    callbacks: list[str] = field(default_factory=list)
 
     def invalidated(self, live: LiveQuery) -> bool:
-        self.told.append("invalidated")
+        self.callbacks.append("invalidated")
         return self.willing
 
     def computed(self, live: LiveQuery, changed: bool) -> None:
-        self.told.append("changed" if changed else "unchanged")
+        self.callbacks.append("changed" if changed else "unchanged")
 
 
 class World:
@@ -106,13 +106,13 @@ def world() -> World:
 
 
 def test_equal_calls_share_one_live_query(world: World) -> None:
-    """Two subscribers of the same function and arguments watch one live query."""
+    """Two subscribers with the same function and arguments share one live query."""
     assert world.watch() is world.watch(subscriber=FakeSubscriber())
     assert world.counters.live_queries == 1
 
 
-def test_the_last_subscriber_forgets_the_query(world: World) -> None:
-    """After as many unsubscribes as subscribes nothing is kept."""
+def test_the_last_unsubscribe_discards_the_query(world: World) -> None:
+    """After as many unsubscribes as subscribes, no state is left."""
     live = world.computed()
     world.watch()
     world.live.unsubscribe(live, world.subscriber)
@@ -123,15 +123,15 @@ def test_the_last_subscriber_forgets_the_query(world: World) -> None:
 
 
 def test_a_commit_that_does_not_touch_it_leaves_a_result_open(world: World) -> None:
-    """Keys outside what was read change nothing."""
+    """Keys outside the read set change nothing."""
     live = world.computed()
     world.commit(11, b"z")
     assert live.covers(11)
-    assert world.subscriber.told == ["changed"]
+    assert world.subscriber.callbacks == ["changed"]
 
 
 def test_a_commit_that_touches_it_ends_the_result_and_computes_once(world: World) -> None:
-    """The old result holds up to the commit; several commits ask for one computation."""
+    """The old result holds up to the commit; several commits start one computation."""
     live = world.computed()
     world.commit(11)
     world.commit(12)
@@ -140,17 +140,17 @@ def test_a_commit_that_touches_it_ends_the_result_and_computes_once(world: World
     assert len(world.executor.pending) == 1
 
 
-def test_an_unchanged_hash_is_told_as_unchanged(world: World) -> None:
-    """A re-run with the same value tells subscribers that nothing changed."""
+def test_an_unchanged_hash_is_reported_as_unchanged(world: World) -> None:
+    """Subscribers learn that a recomputation returned the same value."""
     world.computed()
     world.commit(11)
     world.executor.finish(11)
-    assert world.subscriber.told == ["changed", "invalidated", "unchanged"]
+    assert world.subscriber.callbacks == ["changed", "invalidated", "unchanged"]
     assert world.counters.recomputations_unchanged == 1
 
 
 def test_nothing_is_computed_for_subscribers_that_cannot_send(world: World) -> None:
-    """A query whose only subscriber is full waits until it asks."""
+    """A query whose only subscriber is full is computed when the subscriber asks."""
     live = world.computed()
     world.subscriber.willing = False
     world.commit(11)
@@ -160,7 +160,7 @@ def test_nothing_is_computed_for_subscribers_that_cannot_send(world: World) -> N
 
 
 def test_a_result_from_a_commit_that_is_not_published_yet_waits(world: World) -> None:
-    """A reader may see commit 12 before the loop has heard of it; its result counts only then."""
+    """A reader may see commit 12 before the loop hears of it; its result counts from then on."""
     live = world.watch()
     world.live.compute(live)
     world.executor.finish(12)
@@ -190,7 +190,7 @@ def test_commits_up_to_the_snapshot_do_not_count_against_it(world: World) -> Non
     assert live.covers(12)
 
 
-def test_a_computation_older_than_what_is_remembered_counts_as_overtaken(
+def test_a_computation_older_than_recent_writes_counts_as_overtaken(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When too many commits passed, the result holds at its own `ts` only."""
@@ -204,8 +204,8 @@ def test_a_computation_older_than_what_is_remembered_counts_as_overtaken(
     assert not live.covers(11)
 
 
-def test_nothing_is_remembered_without_computations(world: World) -> None:
-    """Commits are kept only for computations under way."""
+def test_commits_are_not_stored_without_computations(world: World) -> None:
+    """Commits are stored only while computations run."""
     world.computed()
     world.commit(11, b"z")
     assert len(world.live._recent) == 0
@@ -217,7 +217,7 @@ def test_nothing_is_remembered_without_computations(world: World) -> None:
     assert len(world.live._recent) == 0
 
 
-def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
+def test_a_snapshot_result_holds_at_its_ts_only(world: World) -> None:
     """A computation at an older `ts` answers for that `ts` only, and leaves the newest result alone."""
     live = world.computed()
     world.live.compute_at(live, 5, world.subscriber)
@@ -229,8 +229,8 @@ def test_a_pinned_result_holds_at_its_ts_alone(world: World) -> None:
     assert live.covers(10)
 
 
-def test_a_pin_is_kept_until_all_who_wait_were_told(world: World) -> None:
-    """Whatever else is computed meanwhile; then it goes at once."""
+def test_a_snapshot_result_is_retained_until_all_waiting_queries_release_it(world: World) -> None:
+    """Other computations do not discard it; the last release does."""
     live, other = world.computed(), FakeSubscriber()
     for subscriber in (world.subscriber, world.subscriber, other):
         world.live.compute_at(live, 5, subscriber)
@@ -244,8 +244,8 @@ def test_a_pin_is_kept_until_all_who_wait_were_told(world: World) -> None:
     assert not live.snapshots
 
 
-def test_a_pin_that_nobody_waits_for_any_more_goes_when_it_has_ended(world: World) -> None:
-    """A connection was closed meanwhile."""
+def test_a_snapshot_result_without_waiting_queries_is_discarded(world: World) -> None:
+    """Its subscriber released it before the computation finished."""
     live = world.computed()
     world.live.compute_at(live, 5, world.subscriber)
     world.live.release_snapshot(live, 5, world.subscriber)
@@ -254,17 +254,17 @@ def test_a_pin_that_nobody_waits_for_any_more_goes_when_it_has_ended(world: Worl
 
 
 def test_an_overtaken_result_wakes_even_when_its_hash_is_the_old_one(world: World) -> None:
-    """Nobody watches it any more, so whoever wants it must ask again."""
+    """It is not in the index any more, so subscribers must ask again."""
     live = world.computed()
     world.commit(11)
     world.commit(12)
     world.executor.finish(11)
     assert not live.covers(12)
-    assert world.subscriber.told[-1] == "changed"
+    assert world.subscriber.callbacks[-1] == "changed"
 
 
-def test_an_execution_that_looks_at_the_identity_splits_its_query(world: World) -> None:
-    """Until it does, identities share; afterwards each has its own."""
+def test_an_execution_that_reads_the_identity_splits_its_query(world: World) -> None:
+    """Before that, identities share one; afterwards each has its own."""
     live = world.watch(identity={"name": "a"})
     other = Call("m:f", b"{}", {"name": "b"})
     assert world.live.is_current(live, other)
@@ -274,7 +274,7 @@ def test_an_execution_that_looks_at_the_identity_splits_its_query(world: World) 
     assert world.watch(identity={"name": "a"}) is not world.watch(identity={"name": "b"})
 
 
-def test_a_failure_outside_the_database_is_tried_again_at_any_commit(world: World) -> None:
+def test_a_failure_outside_the_database_is_retried_at_any_commit(world: World) -> None:
     """A volatile failure does not depend on keys."""
     world.computed(volatile=True, error=errors.Overloaded("full"))
     world.commit(11, b"z")
@@ -290,21 +290,21 @@ def test_a_failure_outside_the_database_is_watched_even_without_a_read(world: Wo
 
 
 def test_an_error_and_a_value_are_different_results(world: World) -> None:
-    """Error to success and back are changes; the same error twice is none."""
+    """From an error to a value and back is a change; the same error twice is not."""
     world.computed(error=errors.AppError("no"))
     for ts, outcome in ((11, {"error": errors.AppError("no")}), (12, {}), (13, {"error": errors.AppError("no")})):
         world.commit(ts)
         world.executor.finish(ts, **outcome)
-    assert [told for told in world.subscriber.told if told != "invalidated"] == [
+    assert [callback for callback in world.subscriber.callbacks if callback != "invalidated"] == [
         "changed", "unchanged", "changed", "changed",
     ]  # fmt: skip
 
 
-# What is kept.
+# Caches, and results of older snapshots.
 
 
-def test_the_next_computation_gets_what_was_kept(world: World) -> None:
-    """With the time up to which nothing has touched it: just before the commit that did."""
+def test_the_next_computation_gets_the_cached_ranges(world: World) -> None:
+    """With the `ts` just before the commit that touched them."""
     live = world.computed(cached_ranges=CachedRanges(10, {}))
     world.commit(11, b"z")
     world.commit(15)
@@ -314,8 +314,8 @@ def test_the_next_computation_gets_what_was_kept(world: World) -> None:
     assert live.computing
 
 
-def test_nothing_is_kept_of_a_failure(world: World) -> None:
-    """The next computation reads everything."""
+def test_a_failure_caches_no_ranges(world: World) -> None:
+    """The next computation reads everything from the database."""
     world.computed(cached_ranges=CachedRanges(10, {}))
     world.commit(11)
     world.executor.finish(11, error=errors.AppError("no"))
@@ -323,20 +323,20 @@ def test_nothing_is_kept_of_a_failure(world: World) -> None:
     assert world.executor.range_caches[-1] == RangeCache(None)
 
 
-def test_an_older_state_is_computed_without_what_was_kept(world: World) -> None:
-    """That is of another time."""
+def test_a_snapshot_is_computed_without_cached_ranges(world: World) -> None:
+    """They belong to another snapshot."""
     live = world.computed(cached_ranges=CachedRanges(10, {}))
     world.live.compute_at(live, 5, world.subscriber)
     assert world.executor.range_caches[-1] == RangeCache(None)
 
 
 def old_hash(value: bytes) -> str:
-    """What a client offers for a result."""
+    """The hash that a client offers for a result."""
     return Body((value,)).token
 
 
-def test_what_is_offered_in_resume_is_found_again_once(world: World) -> None:
-    """For all who offer the same, whenever theirs was right; each of them is told, and nobody else."""
+def test_an_offered_result_is_reconstructed_once(world: World) -> None:
+    """For all clients that offer the same hash, with any `ts`; each of them is notified, and no other."""
     live, other, stranger = world.computed(), FakeSubscriber(), FakeSubscriber()
     world.watch(subscriber=other), world.watch(subscriber=stranger)
     assert world.live.reconstruct(live, old_hash(b'"old"'), 5, world.subscriber)
@@ -345,11 +345,11 @@ def test_what_is_offered_in_resume_is_found_again_once(world: World) -> None:
     assert at == 5
     world.executor.finish(5, b'"old"')
     assert [version.body.json() for version in live.versions.values() if version.body] == [b"1", b'"old"']
-    assert (world.subscriber.told[-1], other.told, stranger.told) == ("changed", ["changed"], [])
+    assert (world.subscriber.callbacks[-1], other.callbacks, stranger.callbacks) == ("changed", ["changed"], [])
 
 
-def test_what_was_not_found_is_not_kept(world: World) -> None:
-    """Another result than the one offered is of no use to anybody, and is remembered as such."""
+def test_a_mismatched_reconstruction_is_discarded(world: World) -> None:
+    """A result other than the one offered is discarded, and its hash is remembered."""
     live = world.computed()
     world.live.reconstruct(live, old_hash(b'"old"'), 5, world.subscriber)
     world.executor.finish(5, b'"something else"')
@@ -358,15 +358,15 @@ def test_what_was_not_found_is_not_kept(world: World) -> None:
     assert not live.reconstructions
 
 
-def test_only_a_few_are_looked_for_at_once(world: World) -> None:
-    """The others are told so at once, and are sent the whole value."""
+def test_few_reconstructions_run_at_the_same_time(world: World) -> None:
+    """The others are refused immediately and sent the full value."""
     live = world.computed()
     found = [world.live.reconstruct(live, str(number), number, world.subscriber) for number in range(10)]
     assert found == [True] * limits.FINDING_MAX + [False] * (10 - limits.FINDING_MAX)
 
 
-def test_few_that_were_not_found_are_remembered(world: World) -> None:
-    """Whatever clients offer."""
+def test_few_mismatched_hashes_are_remembered(world: World) -> None:
+    """The number of remembered hashes is bounded."""
     live = world.computed()
     for number in range(2 * MISMATCHED_HASHES_MAX):
         world.live.reconstruct(live, str(number), 5, world.subscriber)
@@ -374,17 +374,17 @@ def test_few_that_were_not_found_are_remembered(world: World) -> None:
     assert len(live.mismatched_hashes) == MISMATCHED_HASHES_MAX
 
 
-def test_a_time_in_the_future_is_answered_too(world: World) -> None:
-    """A client may name any; nothing waits for it to come."""
+def test_a_ts_in_the_future_does_not_wait(world: World) -> None:
+    """A client may name any `ts`; the server does not wait for it."""
     live = world.computed()
     world.live.reconstruct(live, "offered", 99, world.subscriber)
     world.executor.finish(99, error=errors.SnapshotUnavailable("in the future"))
     assert not live.reconstructions
-    assert world.subscriber.told[-1] == "changed"
+    assert world.subscriber.callbacks[-1] == "changed"
 
 
-def test_a_result_whose_body_was_given_up_is_computed_again(world: World) -> None:
-    """Also while it is right still, and registered."""
+def test_a_result_with_an_evicted_body_is_computed_again(world: World) -> None:
+    """Even while the result is right and registered."""
     live = world.computed()
     assert live.result is not None
     live.result.version.body = None
@@ -392,11 +392,11 @@ def test_a_result_whose_body_was_given_up_is_computed_again(world: World) -> Non
     world.executor.finish(10)
     assert live.covers(10)
     world.commit(11)
-    assert world.subscriber.told[-1] == "invalidated"
+    assert world.subscriber.callbacks[-1] == "invalidated"
 
 
-def test_a_pinned_result_outlives_those_who_were_told_it(world: World) -> None:
-    """Whoever waits for it still can be told, when others have gone on."""
+def test_a_snapshot_result_outlives_its_versions(world: World) -> None:
+    """Subscribers that still wait for it can be sent it after others have moved on."""
     live = world.computed()
     world.live.compute_at(live, 5, world.subscriber)
     world.executor.finish(5, b'"old"')
@@ -406,18 +406,18 @@ def test_a_pinned_result_outlives_those_who_were_told_it(world: World) -> None:
     assert pinned.body().json() == b'"old"'
 
 
-def test_others_look_again_when_a_function_turns_out_to_look_at_the_identity(world: World) -> None:
-    """Their results may be others, although this one has not changed."""
+def test_other_subscribers_are_notified_of_a_split(world: World) -> None:
+    """Their results may differ although this one has not changed."""
     world.computed()
     other = FakeSubscriber()
     world.watch(identity={"name": "b"}, subscriber=other)
     world.commit(11)
     world.executor.finish(11, read_auth=True)
-    assert other.told[-1] == "changed"
+    assert other.callbacks[-1] == "changed"
 
 
-def test_a_version_that_was_cut_off_does_not_take_its_namesake_along(world: World) -> None:
-    """The value has come back; whoever held the old one lets go of that."""
+def test_a_discarded_version_does_not_affect_a_later_one_with_its_hash(world: World) -> None:
+    """The value has come back; releasing the old version leaves the new one alone."""
     live = world.computed()
     assert live.result is not None
     cut_off = live.hold(live.result.version)
@@ -429,8 +429,8 @@ def test_a_version_that_was_cut_off_does_not_take_its_namesake_along(world: Worl
     assert live.versions == {live.result.hash: live.result.version}
 
 
-def test_a_pinned_result_counts_as_kept_memory(world: World) -> None:
-    """So that others make room for it."""
+def test_a_snapshot_result_counts_as_memory(world: World) -> None:
+    """So that it counts towards eviction."""
     live = world.computed()
     before = world.counters.kept_bytes
     world.live.compute_at(live, 5, world.subscriber)
@@ -438,23 +438,23 @@ def test_a_pinned_result_counts_as_kept_memory(world: World) -> None:
     assert world.counters.kept_bytes > before + 5_000
 
 
-def test_what_nobody_holds_is_forgotten(world: World) -> None:
-    """When a newer result comes, versions without a holder go, and those that are held stay."""
+def test_versions_without_a_holder_are_discarded(world: World) -> None:
+    """A newer result discards the versions without a holder; the others stay."""
     live = world.computed()
     assert live.result is not None
-    held = live.hold(live.result.version)
+    held_version = live.hold(live.result.version)
     for ts in (11, 12, 13):
         world.commit(ts)
         world.executor.finish(ts, b"%d" % ts)
     assert live.result is not None
-    assert set(live.versions.values()) == {held, live.result.version}
-    live.release(held)
-    assert held.body is None
+    assert set(live.versions.values()) == {held_version, live.result.version}
+    live.release(held_version)
+    assert held_version.body is None
     assert set(live.versions.values()) == {live.result.version}
 
 
-def test_versions_for_those_behind_are_few(world: World) -> None:
-    """However many different ones slow clients hold; the oldest goes."""
+def test_few_older_versions_are_retained(world: World) -> None:
+    """However many different ones slow clients hold; the oldest is discarded."""
     live = world.computed()
     assert live.result is not None
     first = live.hold(live.result.version)

@@ -1,4 +1,4 @@
-"""What an update costs: in rows read, rows decoded, comparisons, messages and bytes; on a real server, frame by frame."""
+"""The cost of an update: rows read, rows decoded, comparisons, messages and bytes; on a real server, frame by frame."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def retext_many(ctx: tv.MutationCtx, list: str, below: int) -> None:
 
 
 class Viewer:
-    """A client that holds what it was told, by a published JSON Patch library."""
+    """A client that applies what it is sent, with a published JSON Patch library."""
 
     def __init__(self, raw: RawClient) -> None:
         self.raw = raw
-        self.held: dict[int, Any] = {}
+        self.results: dict[int, Any] = {}
         self.hashes: dict[int, str] = {}
         self.kinds: list[str] = []
         """How each result came: value, patch or unchanged."""
@@ -89,17 +89,17 @@ class Viewer:
         self._applied = 0
 
     async def subscribe(self, path: str, *, query_id: int = 0, resume: Any = None, **args: Any) -> Any:
-        """Watch one more query; its first result."""
+        """Subscribe to one more query and return its first result."""
         add = {"type": "Add", "queryId": query_id, "udfPath": f"app:{path}", "args": args, "resume": resume}
         base, self._query_set = self._query_set, self._query_set + 1
         if resume is not None:
             self.hashes[query_id] = resume["hash"]
         await self.raw.ask("modifyQuerySet", baseVersion=base, newVersion=self._query_set, modifications=[add])
         await self.reached("querySet", self._query_set)
-        return self.held.get(query_id)
+        return self.results.get(query_id)
 
     async def mutate(self, path: str, **args: Any) -> int:
-        """Run a mutation and wait until its effects have been told; its `ts`."""
+        """Run a mutation, wait for its transition, and return its `ts`."""
         self._requests += 1
         answer = await self.raw.ask("mutation", requestId=self._requests, udfPath=f"app:{path}", args=args)
         assert "result" in answer, answer
@@ -107,7 +107,7 @@ class Viewer:
         return int(answer["result"]["ts"])
 
     async def ask(self, path: str, **args: Any) -> Any:
-        """A query, once."""
+        """Run a query once."""
         answer = await self.raw.ask("query", udfPath=f"app:{path}", args=args)
         return answer["result"]["value"]
 
@@ -116,7 +116,7 @@ class Viewer:
         assert not self.raw.ended
 
     def _take_in(self) -> bool:
-        """Apply the transitions that came."""
+        """Apply the transitions received."""
         for message in self.raw.messages[self._applied :]:
             self._applied += 1
             if message.get("method") == "tinyvex/transition":
@@ -135,15 +135,15 @@ class Viewer:
         assert change["type"] == "QueryUpdated", change
         if "patch" in change:
             self.kinds.append("patch")
-            self.held[query_id] = jsonpatch.apply_patch(self.held[query_id], change["patch"])
+            self.results[query_id] = jsonpatch.apply_patch(self.results[query_id], change["patch"])
         else:
             self.kinds.append("value")
-            self.held[query_id] = change["value"]
+            self.results[query_id] = change["value"]
         self.hashes[query_id] = change["hash"]
 
     @property
     def patches(self) -> list[Any]:
-        """All patches so far."""
+        """Return all patches so far."""
         return [
             change["patch"]
             for message in self.raw.messages
@@ -187,7 +187,7 @@ class World:
 
 
 class Costs:
-    """How much counters have grown."""
+    """The growth of counters."""
 
     def __init__(self, counters: Any) -> None:
         self._counters = counters
@@ -199,7 +199,7 @@ class Costs:
 
 @asynccontextmanager
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """A server whose every wait has a deadline."""
+    """A server on which every wait has a deadline."""
     (tmp_path / "app.py").write_text(APP)
     with anyio.fail_after(PATIENCE_SECONDS):
         async with AsyncExitStack() as stack:
@@ -216,7 +216,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_one_changed_row_of_many_is_one_row_of_work(tmp_path: Path) -> None:
-    """Nothing is read again, one row is applied, two are decoded: what it was and what it is."""
+    """No row is read again, one is applied, and two are decoded: the old and the new one."""
     async with world(tmp_path) as here:
         viewer = await here.viewer()
         await viewer.mutate("fill", list="a", count=3_000)
@@ -225,7 +225,7 @@ async def test_one_changed_row_of_many_is_one_row_of_work(tmp_path: Path) -> Non
         await viewer.mutate("retext", list="a", rank=1_234, text="changed")
         assert (costs.recomputations, costs.rows_read, costs.rows_applied) == (1, 0, 1)
         assert costs.rows_decoded <= 2
-        assert viewer.held[0] == await viewer.ask("rows")
+        assert viewer.results[0] == await viewer.ask("rows")
         assert viewer.kinds == ["value", "patch"]
 
 
@@ -254,28 +254,28 @@ async def test_one_changed_row_of_a_thousand_is_a_few_bytes(tmp_path: Path) -> N
     ],
     ids=["head", "tail", "deleted", "reordered", "left", "changed"],
 )
-async def test_a_change_is_told_by_the_fewest_operations(
+async def test_a_change_is_sent_as_the_fewest_operations(
     tmp_path: Path, mutation: str, args: dict[str, Any], operations: list[str]
 ) -> None:
-    """Whatever happens to one row of a thousand."""
+    """For every kind of change of one row out of a thousand."""
     async with world(tmp_path) as here:
         viewer = await here.viewer()
         await viewer.mutate("fill", list="a", count=1_000)
         await viewer.subscribe("rows")
         await viewer.mutate(mutation, list="a", **args)
-        assert viewer.held[0] == await viewer.ask("rows")
+        assert viewer.results[0] == await viewer.ask("rows")
         [patch] = viewer.patches
         assert [operation["op"] for operation in patch] == operations
 
 
-async def test_a_hundred_rows_of_a_thousand_are_less_than_the_whole(tmp_path: Path) -> None:
-    """And come in one patch, which is right."""
+async def test_a_hundred_rows_of_a_thousand_are_shorter_than_the_full_value(tmp_path: Path) -> None:
+    """They arrive in one correct patch."""
     async with world(tmp_path) as here:
         viewer = await here.viewer()
         await viewer.mutate("fill", list="a", count=1_000)
         whole = len(json.dumps(await viewer.subscribe("rows")))
         await viewer.mutate("retext_many", list="a", below=100)
-        assert viewer.held[0] == await viewer.ask("rows")
+        assert viewer.results[0] == await viewer.ask("rows")
         assert len(json.dumps(viewer.patches[0])) < whole / 4
 
 
@@ -287,38 +287,38 @@ async def test_rows_inside_an_object_are_compared_as_rows(tmp_path: Path) -> Non
         await viewer.subscribe("counted")
         costs = here.costs()
         await viewer.mutate("add", list="a", rank=1_000)
-        assert viewer.held[0] == await viewer.ask("counted")
+        assert viewer.results[0] == await viewer.ask("counted")
         assert sorted(operation["path"] for operation in viewer.patches[0]) == ["/info/total", "/items/500"]
         assert (costs.rows_read, costs.rows_applied) == (0, 1)
 
 
 async def test_a_result_that_becomes_null_is_sent_as_such(tmp_path: Path) -> None:
-    """From a list to null and back, of a function that looks at its rows."""
+    """From a list to null and back, in a function that inspects its rows."""
     async with world(tmp_path) as here:
         viewer = await here.viewer()
         await viewer.mutate("add", list="a", rank=0, text="x" * 1_000)
         await viewer.subscribe("texts")
         await viewer.mutate("delete", list="a", rank=0)
-        assert viewer.held[0] is None
+        assert viewer.results[0] is None
         await viewer.mutate("add", list="a", rank=0, text="again")
-        assert viewer.held[0] == ["again"]
+        assert viewer.results[0] == ["again"]
 
 
-async def test_a_take_goes_on_where_a_row_was_lost(tmp_path: Path) -> None:
-    """The newest ten of many: one leaves, and one row is read to take its place."""
+async def test_a_take_refills_after_a_deletion(tmp_path: Path) -> None:
+    """Of the newest ten rows one is deleted, and one row is read to replace it."""
     async with world(tmp_path) as here:
         viewer = await here.viewer()
         await viewer.mutate("fill", list="a", count=300)
         await viewer.subscribe("last", count=10)
         costs = here.costs()
         await viewer.mutate("delete", list="a", rank=295)
-        assert viewer.held[0] == await viewer.ask("last", count=10)
-        assert [row["rank"] for row in viewer.held[0]] == [299, 298, 297, 296, 294, 293, 292, 291, 290, 289]
+        assert viewer.results[0] == await viewer.ask("last", count=10)
+        assert [row["rank"] for row in viewer.results[0]] == [299, 298, 297, 296, 294, 293, 292, 291, 290, 289]
         assert (costs.rows_read, costs.rows_applied) == (1, 1)
 
 
 async def test_a_client_without_the_capability_is_sent_values(tmp_path: Path) -> None:
-    """Beside one with it, both right."""
+    """Next to a client with the capability; both are right."""
     async with world(tmp_path) as here:
         new, old = await here.viewer(), await here.viewer(patches=False)
         await new.mutate("fill", list="a", count=100)
@@ -327,14 +327,14 @@ async def test_a_client_without_the_capability_is_sent_values(tmp_path: Path) ->
         ts = await new.mutate("retext", list="a", rank=50, text="changed")
         await old.reached("ts", ts)
         assert (new.kinds, old.kinds) == (["value", "patch"], ["value", "value"])
-        assert new.held[0] == old.held[0]
+        assert new.results[0] == old.results[0]
 
 
 # Many clients.
 
 
 async def test_many_subscribers_share_one_comparison(tmp_path: Path) -> None:
-    """The patch is made once and sent fifty times."""
+    """The patch is computed once and sent fifty times."""
     async with world(tmp_path) as here:
         viewers = [await here.viewer() for _ in range(50)]
         await viewers[0].mutate("fill", list="a", count=200)
@@ -362,7 +362,7 @@ async def test_a_commit_elsewhere_computes_nothing(tmp_path: Path) -> None:
 
 
 async def test_an_unchanged_result_is_not_sent_again(tmp_path: Path) -> None:
-    """A client that comes back is told in a few bytes, however large the result is."""
+    """A reconnecting client is sent a few bytes, however large the result is."""
     async with world(tmp_path) as here:
         first = await here.viewer()
         await first.mutate("fill", list="a", count=2_000)
@@ -375,12 +375,12 @@ async def test_an_unchanged_result_is_not_sent_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same server", "restarted"])
-async def test_a_changed_result_comes_as_a_patch_from_what_the_client_held(tmp_path: Path, restarted: bool) -> None:
-    """Changed, deleted, new and gone from the range, found again in the log; computed once for all who ask."""
+async def test_a_resumed_result_arrives_as_a_patch(tmp_path: Path, restarted: bool) -> None:
+    """Changed, deleted, added and moved rows are reconstructed from the log, once for all clients."""
     async with world(tmp_path) as here:
         first = await here.viewer()
         await first.mutate("fill", list="a", count=1_000)
-        held = await first.subscribe("rows")
+        offered = await first.subscribe("rows")
         token, ts = first.hashes[0], first.ts
         first.raw.cut()
         writer = await here.viewer()
@@ -395,10 +395,10 @@ async def test_a_changed_result_comes_as_a_patch_from_what_the_client_held(tmp_p
         costs = here.costs()
         for _ in range(3):
             back = await here.viewer()
-            back.held[0] = held
+            back.results[0] = offered
             await back.subscribe("rows", resume={"ts": ts, "hash": token})
             assert back.kinds == ["patch"]
-            assert back.held[0] == await back.ask("rows")
+            assert back.results[0] == await back.ask("rows")
             assert len(json.dumps(back.patches[0])) < 1_000
         assert costs.results_found_again <= 3
 
@@ -406,8 +406,10 @@ async def test_a_changed_result_comes_as_a_patch_from_what_the_client_held(tmp_p
 @pytest.mark.parametrize(
     "wrong", [{"hash": "nonsense"}, {"ts": 0}, {"ts": 1}, {"ts": 2**52}], ids=["hash", "zero", "early", "future"]
 )
-async def test_what_cannot_be_found_again_is_sent_whole(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    """A wrong hash, or a time that is not in the log."""
+async def test_a_result_that_cannot_be_reconstructed_is_sent_as_full_value(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    """After a wrong hash, or a `ts` that is not in the log."""
     async with world(tmp_path) as here:
         first = await here.viewer()
         await first.mutate("fill", list="a", count=100)
@@ -419,16 +421,16 @@ async def test_what_cannot_be_found_again_is_sent_whole(tmp_path: Path, wrong: d
         back = await here.viewer()
         await back.subscribe("rows", resume=resume)
         assert back.kinds == ["value"]
-        assert back.held[0] == await back.ask("rows")
+        assert back.results[0] == await back.ask("rows")
 
 
 # Memory.
 
 
-async def test_kept_memory_is_bounded_and_what_is_given_up_is_found_again(
+async def test_memory_is_bounded_and_evicted_results_are_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With room for little, older queries give up theirs, and everybody is still told what is right."""
+    """With little room, older queries are evicted, and every client still receives the right result."""
     monkeypatch.setattr(limits, "KEPT_BYTES_MAX", 300_000)
     async with world(tmp_path) as here:
         viewer = await here.viewer()
@@ -441,11 +443,11 @@ async def test_kept_memory_is_bounded_and_what_is_given_up_is_found_again(
         late = await here.viewer()
         for number, name in enumerate("abcdefgh"):
             await viewer.mutate("retext", list=name, rank=5, text="changed")
-            assert viewer.held[number] == await late.subscribe("rows", query_id=number, list=name)
+            assert viewer.results[number] == await late.subscribe("rows", query_id=number, list=name)
 
 
-async def test_nothing_is_kept_for_nobody(tmp_path: Path) -> None:
-    """When the last subscriber leaves, so does what was kept."""
+async def test_no_memory_is_used_without_subscribers(tmp_path: Path) -> None:
+    """The last unsubscribe frees the memory."""
     async with world(tmp_path) as here:
         viewer, other = await here.viewer(), await here.viewer()
         await viewer.mutate("fill", list="a", count=200)

@@ -1,4 +1,4 @@
-"""The index of read sets agrees with looking at every range, and its cost does not follow their number."""
+"""The index of read sets agrees with a linear scan of all ranges, at a cost that does not depend on their number."""
 
 import random
 
@@ -17,15 +17,15 @@ reads = st.dictionaries(st.integers(0, 2), st.lists(ranges | points, max_size=4)
 
 @pytest.fixture(autouse=True)
 def _small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes of four, so that splitting and emptying happen all the time."""
+    """Nodes of four, so that nodes are split and emptied often."""
     monkeypatch.setattr(interval_tree, "RANGES_MAX", 4)
     monkeypatch.setattr(interval_tree, "CHILDREN_MAX", 4)
 
 
 def overlapping(registered: dict[int, dict[int, list[tuple[bytes, bytes]]]], index_id: int, key: bytes) -> set[int]:
-    """The oracle: look at every range."""
+    """The oracle: a linear scan."""
     return {
-        owner for owner, held in registered.items() if any(low <= key < high for low, high in held.get(index_id, ()))
+        owner for owner, reads in registered.items() if any(low <= key < high for low, high in reads.get(index_id, ()))
     }
 
 
@@ -33,22 +33,22 @@ def overlapping(registered: dict[int, dict[int, list[tuple[bytes, bytes]]]], ind
 def test_touched_finds_exactly_the_owners_whose_ranges_contain_the_key(
     steps: list[tuple[int, dict[int, list[tuple[bytes, bytes]]]]], probes: list[tuple[int, bytes]]
 ) -> None:
-    """After any adds and removes, `touched` equals looking at every range."""
+    """After any additions and removals, `touched` agrees with a linear scan."""
     index: ReadSetIndex[int] = ReadSetIndex()
     registered: dict[int, dict[int, list[tuple[bytes, bytes]]]] = {}
-    for owner, held in steps:
+    for owner, reads in steps:
         if owner in registered:
             index.remove(owner)
             del registered[owner]
         else:
-            index.add(owner, {index_id: sorted(set(pairs)) for index_id, pairs in held.items()})
-            registered[owner] = held
+            index.add(owner, {index_id: sorted(set(pairs)) for index_id, pairs in reads.items()})
+            registered[owner] = reads
         index.validate()
     for index_id, key in probes:
         assert set(index.touched(index_id, key)) == overlapping(registered, index_id, key)
 
 
-def test_an_emptied_index_keeps_nothing() -> None:
+def test_an_emptied_index_is_empty() -> None:
     """Removing the last owner frees every structure."""
     index: ReadSetIndex[str] = ReadSetIndex()
     index.add("a", {1: [(b"a", b"b"), (b"k", b"k\x00")], 2: [(b"", b"\xff")]})
@@ -57,15 +57,15 @@ def test_an_emptied_index_keeps_nothing() -> None:
     assert not index._by_index
 
 
-def test_removing_a_stranger_does_nothing() -> None:
-    """`remove` of an owner that is not registered is no error: a stale query has no ranges."""
+def test_removing_an_unregistered_owner_does_nothing() -> None:
+    """`remove` accepts an owner that is not registered: an invalidated query has no ranges."""
     index: ReadSetIndex[str] = ReadSetIndex()
-    index.remove("nobody")
+    index.remove("unregistered")
     assert len(index) == 0
 
 
 def disjoint(count: int) -> ReadSetIndex[int]:
-    """One range per owner, none touching another."""
+    """One range for each owner, disjoint from the others."""
     index: ReadSetIndex[int] = ReadSetIndex()
     numbers = list(range(count))
     random.Random(1).shuffle(numbers)
@@ -76,8 +76,8 @@ def disjoint(count: int) -> ReadSetIndex[int]:
 
 
 @pytest.mark.parametrize("wide", [0, 1, 10])
-def test_nodes_opened_follow_the_hits_and_the_levels(wide: int) -> None:
-    """A hundred times the ranges are a few levels more, also under ranges that contain them all."""
+def test_visited_nodes_depend_on_hits_and_levels(wide: int) -> None:
+    """A hundred times as many ranges cost a few more levels, also below ranges that contain them all."""
     costs = []
     for count in (100, 10_000):
         index = disjoint(count)
@@ -89,8 +89,8 @@ def test_nodes_opened_follow_the_hits_and_the_levels(wide: int) -> None:
     assert costs[1] <= (costs[0] + 8) * (1 + wide), costs
 
 
-def test_probes_are_counted_after_the_index_is_gone() -> None:
-    """What was done does not become undone."""
+def test_probes_include_dropped_trees() -> None:
+    """The count includes trees that were dropped."""
     index = disjoint(10)
     index.touched(1, b"x")
     before = index.probes

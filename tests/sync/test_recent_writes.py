@@ -1,4 +1,4 @@
-"""The commits that a computation may not have seen."""
+"""The recent commits that a running computation may not have seen."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ ranges = st.lists(st.tuples(st.integers(0, 2), keys, keys), max_size=4)
 
 
 def read_set(pairs: list[tuple[int, bytes, bytes]]) -> ReadSet:
-    """Ranges, whichever way round they were drawn."""
+    """A read set of the drawn ranges, with their ends in order."""
     reads = ReadSet()
     for index_id, one, other in pairs:
         reads.add(index_id, min(one, other), max(one, other))
@@ -22,10 +22,10 @@ def read_set(pairs: list[tuple[int, bytes, bytes]]) -> ReadSet:
 
 
 @given(commits, ranges, st.integers(0, 12), st.integers(0, 12))
-def test_the_first_touching_commit_is_what_looking_at_all_finds(
+def test_the_first_touching_commit_is_that_of_a_linear_scan(
     history: list[list[tuple[int, bytes]]], pairs: list[tuple[int, bytes, bytes]], forgotten: int, after: int
 ) -> None:
-    """Whatever was forgotten before `after`, the answer is the earliest commit behind it that a range contains."""
+    """Whatever was discarded up to `after`, the answer is the first later commit with a key in a range."""
     recent, reads = RecentWrites(0), read_set(pairs)
     for ts, touched in enumerate(history, start=1):
         recent.add(ts, touched)
@@ -37,8 +37,8 @@ def test_the_first_touching_commit_is_what_looking_at_all_finds(
     assert recent.first_touching(reads, after) == min(expected, default=None)
 
 
-def test_the_bound_drops_the_older_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above KEYS_MAX, `since` moves forward and what is left is complete."""
+def test_the_bound_discards_the_older_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above KEYS_MAX, `since` moves forward, and the rest is complete."""
     monkeypatch.setattr(recent_writes, "KEYS_MAX", 10)
     recent = RecentWrites(0)
     for ts in range(1, 12):
@@ -48,15 +48,15 @@ def test_the_bound_drops_the_older_half(monkeypatch: pytest.MonkeyPatch) -> None
     recent.validate()
 
 
-def test_asking_behind_what_was_forgotten_is_a_defect() -> None:
-    """An answer could be wrong, so there is none."""
+def test_asking_for_discarded_commits_is_a_defect() -> None:
+    """The answer could be wrong, so an assertion fails."""
     recent = RecentWrites(5)
     with pytest.raises(AssertionError):
         recent.first_touching(ReadSet(), 4)
 
 
-def test_forgetting_everything_keeps_nothing() -> None:
-    """Nothing is kept when no computation is under way."""
+def test_discarding_everything_leaves_nothing() -> None:
+    """No memory is used while no computation runs."""
     recent = RecentWrites(0)
     recent.add(3, [(1, b"a"), (2, b"b")])
     recent.discard(3)

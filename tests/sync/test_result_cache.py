@@ -1,4 +1,4 @@
-"""Kept memory: bounded, the one computed longest ago gives up first, and nobody who waits is made to wait again."""
+"""The memory of live queries: bounded, evicted oldest first, and never taken from a result that a subscriber waits for."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def computed(memory: ResultCache, name: str, size: int = 40_000, *, held: bool = True) -> LiveQuery:
-    """A live query with one subscriber and a result of about that size, which the subscriber holds, or waits for."""
+    """A live query with one subscriber and a result of about that size, which the subscriber holds or waits for."""
     live = LiveQuery(LiveQueryKey(name, b"{}", False, None), Call(name, b"{}"))
     live.subscribers[object()] = 1  # type: ignore[index]
     row = StoredDocument(b"k", b"\1" * 16, 1, b'"%s%s"' % (name.encode(), b"x" * size))
@@ -41,14 +41,14 @@ def computed(memory: ResultCache, name: str, size: int = 40_000, *, held: bool =
 
 
 def test_a_range_that_is_the_result_is_weighed_once() -> None:
-    """The rows of both are the same."""
+    """The range and the result share their rows."""
     counters = Counters()
     computed(ResultCache(counters), "a")
     assert 40_000 < counters.kept_bytes < 45_000
 
 
-def test_the_one_computed_longest_ago_gives_up_first() -> None:
-    """Its ranges and its body go; the others keep theirs."""
+def test_the_one_computed_longest_ago_is_evicted_first() -> None:
+    """Its ranges and its body are evicted; the others are not."""
     counters = Counters()
     memory = ResultCache(counters)
     first, second, third = (computed(memory, name) for name in "abc")
@@ -60,8 +60,8 @@ def test_the_one_computed_longest_ago_gives_up_first() -> None:
     assert counters.kept_bytes <= 100_000
 
 
-def test_one_computed_again_is_the_last_to_give_up() -> None:
-    """What is in use stays."""
+def test_one_computed_again_is_evicted_last() -> None:
+    """A live query in use is not evicted."""
     memory = ResultCache(Counters())
     first, second = (computed(memory, name) for name in "ab")
     memory.update(first)
@@ -70,8 +70,8 @@ def test_one_computed_again_is_the_last_to_give_up() -> None:
     assert second.cached_ranges is None
 
 
-def test_what_somebody_waits_for_is_not_given_up() -> None:
-    """To compute it again for them would only begin this anew."""
+def test_a_result_with_waiting_subscribers_is_not_evicted() -> None:
+    """Evicting it would trigger an immediate recomputation."""
     memory = ResultCache(Counters())
     waited = computed(memory, "a", held=False)
     for name in "bc":
@@ -80,8 +80,8 @@ def test_what_somebody_waits_for_is_not_given_up() -> None:
     assert waited.result.is_sendable(None)
 
 
-def test_a_forgotten_query_weighs_nothing() -> None:
-    """Nobody watches it any more."""
+def test_a_discarded_query_weighs_nothing() -> None:
+    """Without a subscriber, it uses no memory."""
     counters = Counters()
     memory = ResultCache(counters)
     live = computed(memory, "a")

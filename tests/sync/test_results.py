@@ -37,8 +37,8 @@ def result(made: Body, **flags: object) -> Result:
     return Result(outcome, None, Version(outcome.hash, made), "q1")
 
 
-def test_a_patch_is_made_once_for_all_who_hold_the_same() -> None:
-    """The second who asks gets the same bytes."""
+def test_a_patch_is_computed_once_for_all_holders_of_a_version() -> None:
+    """Each caller gets the same bytes."""
     before, counters = rows(200), Counters()
     base = Version("old", body(before))
     new = result(body(changed(before, 100)))
@@ -49,12 +49,12 @@ def test_a_patch_is_made_once_for_all_who_hold_the_same() -> None:
 
 
 def test_a_version_without_its_body_gives_no_patch() -> None:
-    """The whole value is sent then."""
+    """The full value is sent instead."""
     assert result(body(rows(3))).patch_from(Version("old", None), Counters()) is None
 
 
 def test_large_texts_are_not_compared_on_the_loop() -> None:
-    """What a function made itself is text as a whole; beyond the bound nobody waits for its comparison."""
+    """Literal JSON above the bound is not compared on the loop."""
     size = limits.DIFF_ON_LOOP_BYTES_MAX + 1
     base = Version("old", Body([b'["%s"]' % (b"x" * size)]))
     counters = Counters()
@@ -63,7 +63,7 @@ def test_large_texts_are_not_compared_on_the_loop() -> None:
 
 
 def test_many_changed_rows_are_not_compared_on_the_loop() -> None:
-    """Where most of the chunks are others, the whole value is sent."""
+    """If most chunks differ, the full value is sent."""
     counters = Counters()
     assert (
         result(body(rows(2_000, "b" * 300))).patch_from(Version("old", body(rows(2_000, "a" * 300))), counters) is None
@@ -72,7 +72,7 @@ def test_many_changed_rows_are_not_compared_on_the_loop() -> None:
 
 
 def test_what_versions_share_is_weighed_once() -> None:
-    """An older version weighs only the chunks that the newest does not have."""
+    """An older version weighs only the chunks that the newest one lacks."""
     before = rows(2_000)
     old = Version("old", body(before))
     new = Version("new", body(changed(before, 1_000)))
@@ -80,24 +80,24 @@ def test_what_versions_share_is_weighed_once() -> None:
 
 
 def test_a_failure_needs_no_body() -> None:
-    """It can be told to anybody."""
+    """It can be sent to every client."""
     error = errors.AppError("no")
     outcome = QueryOutcome(5, None, error, ReadSet())
     failed = Result(outcome, None, Version(outcome.hash, None), "q1")
     assert failed.is_sendable(None)
 
 
-@pytest.mark.parametrize(("held", "tellable"), [("other", False), (None, False), ("same", True)])
-def test_a_result_without_its_body_is_told_only_to_who_holds_it(held: str | None, tellable: bool) -> None:
-    """All others need the value."""
-    given_up = result(body(rows(3)))
-    given_up.version.body = None
-    assert given_up.is_sendable(given_up.hash if held == "same" else held) is tellable
+@pytest.mark.parametrize(("client_hash", "sendable"), [("other", False), (None, False), ("same", True)])
+def test_a_result_without_its_body_is_sendable_only_to_its_holders(client_hash: str | None, sendable: bool) -> None:
+    """Every other client needs the value."""
+    evicted = result(body(rows(3)))
+    evicted.version.body = None
+    assert evicted.is_sendable(evicted.hash if client_hash == "same" else client_hash) is sendable
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_large_rows_are_not_compared_on_the_loop(reverse: bool) -> None:
-    """Be they those that came or those that went."""
+    """Whether they were added or removed."""
     counters = Counters()
     some, large = body(rows(10)), body(rows(10, text="x" * limits.DIFF_ON_LOOP_ROWS_BYTES_MAX))
     before, after = (large, some) if reverse else (some, large)
@@ -105,8 +105,8 @@ def test_large_rows_are_not_compared_on_the_loop(reverse: bool) -> None:
     assert counters.diffs == 0
 
 
-def test_few_patches_are_kept() -> None:
-    """The one from the oldest version goes first; what is kept is weighed."""
+def test_few_patches_are_cached() -> None:
+    """The one from the oldest version is evicted first; the others count as memory."""
     new = result(body(rows(200)))
     new.fragments["of a dialect"] = b"12345"
     for number in range(2 * limits.PATCHES_KEPT_MAX):

@@ -1,4 +1,4 @@
-"""The shell of a session; what it does with commands is shown on real servers."""
+"""The shell of a session; tests on real servers cover its commands."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def session(peer: FakePeer, executor: Any = None) -> Session:
     "command", [RunMutation(1, "a:b", b"{}", 0), RunQuery(1, "a:b", b"{}"), RunAction(1, "a:b", b"{}", 0)]
 )
 def test_a_pending_call_does_not_hold_its_command(command: Command) -> None:
-    """A command may be held for long otherwise, and its arguments may be megabytes."""
+    """The call may be pending for long, and its arguments may be megabytes."""
     pending: list[Any] = []
     executor = SimpleNamespace(
         mutation_nowait=lambda *args: pending.append(args), query_nowait=lambda *args, at: pending.append(args)

@@ -1,4 +1,4 @@
-"""Who shares a computation, who hears of a commit, and who never sees whose result; on a real server, frame by frame."""
+"""Sharing: one computation for many clients, no message for untouched ones, no result for another identity; on a real server."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def only(ctx: tv.QueryCtx, room: str) -> str:
 
 @tv.query
 def mine(ctx: tv.QueryCtx) -> list[object]:
-    name = "nobody" if ctx.auth is None else ctx.auth["name"]
+    name = "anonymous" if ctx.auth is None else ctx.auth["name"]
     return [name, [note.text for note in ctx.db.query(Note).with_index("by_room", room=name)]]
 
 @tv.query
 def mine_if_anything(ctx: tv.QueryCtx) -> list[object]:
     if ctx.db.query(Note).with_index("by_room", room="switch").first() is None:
         return ["for all"]
-    return ["nobody" if ctx.auth is None else ctx.auth["name"]]
+    return ["anonymous" if ctx.auth is None else ctx.auth["name"]]
 
 @tv.mutation
 def add(ctx: tv.MutationCtx, room: str, text: str = "") -> tv.Id[Note]:
@@ -85,7 +85,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 class Person:
-    """A client that notes, for each of its queries, every result it was told."""
+    """A client that records every result of each of its queries."""
 
     def __init__(self, raw: RawClient) -> None:
         self.raw = raw
@@ -99,7 +99,7 @@ class Person:
         return answer["result"]
 
     async def change(self, *modifications: dict[str, Any]) -> None:
-        """Change the query set and wait until a transition has told about it."""
+        """Change the query set and wait for its transition."""
         base, self.query_set = self.query_set, self.query_set + 1
         await self.ask("modifyQuerySet", baseVersion=base, newVersion=self.query_set, modifications=modifications)
         await self.reached("querySet", self.query_set)
@@ -108,21 +108,21 @@ class Person:
         await self.change({"type": "Add", "queryId": query_id, "udfPath": f"app:{path}", "args": args})
 
     async def mutate(self, path: str, **args: Any) -> int:
-        """Run a mutation and wait for the transition that covers it; its `ts`."""
+        """Run a mutation, wait for its transition, and return its `ts`."""
         self._requests += 1
         result = await self.ask("mutation", requestId=self._requests, udfPath=f"app:{path}", args=args)
         await self.reached("ts", result["ts"])
         return int(result["ts"])
 
     async def become(self, server: Server, name: str | None) -> None:
-        """Speak for somebody from now on; None for nobody."""
+        """Act as a user; None for anonymous."""
         acting_as = None if name is None else {"name": name}
         base, self.identity = self.identity, self.identity + 1
         await self.ask("authenticate", baseVersion=base, kind="admin", token=server.admin_token, actingAs=acting_as)
         await self.reached("identity", self.identity)
 
     async def reached(self, part: str, number: int) -> None:
-        """Wait until a transition has led this far."""
+        """Wait until a transition has reached this version."""
         await self.raw.until(lambda: self.raw.ended or any(end[part] >= number for end in self.versions()))
         assert not self.raw.ended
 
@@ -132,8 +132,8 @@ class Person:
     def versions(self) -> list[dict[str, int]]:
         return [params["endVersion"] for params in self.transitions()]
 
-    def told(self, query_id: int) -> list[Any]:
-        """Values, and failures by their name, in order."""
+    def results(self, query_id: int) -> list[Any]:
+        """Return the values, and failures by name, in order."""
         changes = [change for params in self.transitions() for change in params["modifications"]]
         return [
             change["error"]["data"]["name"] if change["type"] == "QueryFailed" else change.get("value", change["type"])
@@ -144,7 +144,7 @@ class Person:
 
 @asynccontextmanager
 async def people(server: Server, count: int) -> AsyncIterator[list[Person]]:
-    """So many clients, connected; everything has a deadline."""
+    """Connected clients; every wait has a deadline."""
     with anyio.fail_after(PATIENCE_SECONDS):
         async with AsyncExitStack() as stack:
             found = []
@@ -161,7 +161,7 @@ async def people(server: Server, count: int) -> AsyncIterator[list[Person]]:
 
 
 async def test_a_hundred_clients_cost_one_computation_per_commit(server: Server) -> None:
-    """All are told the same value at the same version."""
+    """All clients receive the same value at the same version."""
     async with people(server, 100) as crowd:
         for person in crowd:
             await person.subscribe(0, "texts", room="a")
@@ -173,7 +173,7 @@ async def test_a_hundred_clients_cost_one_computation_per_commit(server: Server)
             for person in crowd:
                 await person.reached("ts", ts)
             assert server.counters.recomputations == before + number
-        assert {tuple(map(tuple, person.told(0))) for person in crowd} == {((), ("1",), ("1", "2"), ("1", "2", "3"))}
+        assert {tuple(map(tuple, person.results(0))) for person in crowd} == {((), ("1",), ("1", "2"), ("1", "2", "3"))}
 
 
 async def test_arguments_written_differently_are_the_same_query(server: Server) -> None:
@@ -196,7 +196,7 @@ SUBSCRIPTION = (
 
 
 async def test_a_commit_that_touches_nothing_sends_nothing(server: Server) -> None:
-    """No transition, no computation: what was read is a range of one index, and the commit lies outside it."""
+    """The commit lies outside the range that was read, so nothing is computed or sent."""
     async with people(server, 2) as (reader, writer):
         await reader.subscribe(0, "texts", room="a")
         before = (server.counters.recomputations, len(reader.raw.messages))
@@ -207,7 +207,7 @@ async def test_a_commit_that_touches_nothing_sends_nothing(server: Server) -> No
 
 
 async def test_a_commit_that_changes_no_result_sends_nothing(server: Server) -> None:
-    """It is computed, since what was read was written, but an equal result is no news."""
+    """The query is recomputed, because the commit touched its read set, but an equal result is not sent."""
     async with people(server, 2) as (reader, writer):
         await writer.mutate("add", room="a")
         await reader.subscribe(0, "is_empty", room="a")
@@ -217,11 +217,11 @@ async def test_a_commit_that_changes_no_result_sends_nothing(server: Server) -> 
         await reader.reached("ts", await writer.mutate("add", room="b", text="news"))
         assert server.counters.recomputations == before + 2
         assert server.counters.recomputations_unchanged == 1
-        assert (reader.told(0), reader.told(1)) == ([False], [[], ["news"]])
+        assert (reader.results(0), reader.results(1)) == ([False], [[], ["news"]])
 
 
 async def test_a_later_commit_in_the_same_range_sends_nothing(server: Server) -> None:
-    """`first` read one document; another one behind it is outside of what was read."""
+    """`first` reads one document; a later one is outside its read set."""
     async with people(server, 2) as (reader, writer):
         await writer.mutate("add", room="a")
         await reader.subscribe(0, "is_empty", room="a")
@@ -230,14 +230,14 @@ async def test_a_later_commit_in_the_same_range_sends_nothing(server: Server) ->
             await writer.mutate("add", room="a")
         await reader.ask("ping")
         assert len(reader.raw.messages) == before + 1
-        assert reader.told(0) == [False]
+        assert reader.results(0) == [False]
 
 
 # What a query goes through.
 
 
 async def test_from_error_to_success_and_back(server: Server) -> None:
-    """Each is told once, and a failing query goes on being watched."""
+    """Each result is sent once, and a failing query stays live."""
     async with people(server, 1) as (person,):
         await person.subscribe(0, "only", room="a")
         await person.mutate("add", room="a", text="one")
@@ -245,36 +245,36 @@ async def test_from_error_to_success_and_back(server: Server) -> None:
         await person.mutate("add", room="b")
         await person.mutate("clear", room="a")
         await person.mutate("add", room="a", text="three")
-        assert person.told(0) == ["AppError", "one", "AppError", "AppError", "three"]
+        assert person.results(0) == ["AppError", "one", "AppError", "AppError", "three"]
 
 
 async def test_an_empty_result_is_a_result(server: Server) -> None:
-    """It is told at first, and again when everything was deleted."""
+    """It is sent first, and again when every document was deleted."""
     async with people(server, 1) as (person,):
         await person.subscribe(0, "rows", room="a")
         await person.mutate("add", room="a", text="one")
         await person.mutate("clear", room="a")
-        empty, (row,), again = person.told(0)
+        empty, (row,), again = person.results(0)
         assert (empty, row["text"], again) == ([], "one", [])
 
 
 async def test_a_query_added_and_removed_in_one_step(server: Server) -> None:
-    """The version moves on, nothing is told of it but that it is gone, and nothing is kept."""
+    """The version moves on, only its removal is sent, and no state is left."""
     add = {"type": "Add", "queryId": 0, "udfPath": "app:texts", "args": {"room": "a"}}
     async with people(server, 1) as (person,):
         await person.change(add, {"type": "Remove", "queryId": 0})
-        assert person.told(0) in ([], ["QueryRemoved"])
+        assert person.results(0) in ([], ["QueryRemoved"])
         assert server.counters.live_queries == 0
         heard = len(person.transitions())
         await person.mutate("add", room="a")
-        assert person.told(0) in ([], ["QueryRemoved"])
+        assert person.results(0) in ([], ["QueryRemoved"])
         assert len(person.transitions()) == heard + 1
         await person.change(add)
-        assert person.told(0)[-1] == [""]
+        assert person.results(0)[-1] == [""]
 
 
 async def test_a_query_replaced_in_one_step(server: Server) -> None:
-    """The same id with other arguments: the new one's value, never the old one's again."""
+    """The same id with other arguments: only values of the new query follow."""
     async with people(server, 1) as (person,):
         await person.mutate("add", room="b", text="of b")
         await person.subscribe(0, "texts", room="a")
@@ -283,13 +283,13 @@ async def test_a_query_replaced_in_one_step(server: Server) -> None:
             {"type": "Add", "queryId": 0, "udfPath": "app:texts", "args": {"room": "b"}},
         )
         await person.mutate("add", room="a", text="of a")
-        assert person.told(0)[0] == []
-        assert person.told(0)[-1] == ["of b"]
-        assert [""] not in person.told(0)
+        assert person.results(0)[0] == []
+        assert person.results(0)[-1] == ["of b"]
+        assert [""] not in person.results(0)
         assert server.counters.live_queries == 1
 
 
-async def test_all_queries_of_a_connection_show_one_moment(server: Server) -> None:
+async def test_all_queries_of_a_connection_show_one_snapshot(server: Server) -> None:
     """Two queries over the same documents never differ, whatever commits between their computations."""
     async with people(server, 2) as (reader, writer):
         await reader.change(
@@ -310,60 +310,60 @@ async def test_all_queries_of_a_connection_show_one_moment(server: Server) -> No
 
 
 async def test_two_identities_never_see_each_others_result(server: Server) -> None:
-    """The same query with the same arguments: each is told its own, at first and after every commit."""
-    async with people(server, 3) as (ada, eve, nobody):
+    """For the same query with the same arguments, each identity receives its own result, at first and after every commit."""
+    async with people(server, 3) as (ada, eve, anonymous):
         await ada.become(server, "ada")
         await eve.become(server, "eve")
-        for person in (ada, eve, nobody):
+        for person in (ada, eve, anonymous):
             await person.subscribe(0, "mine")
-        for room in ("eve", "ada", "nobody"):
-            ts = await nobody.mutate("add", room=room, text=f"for {room}")
-        for person, name in ((ada, "ada"), (eve, "eve"), (nobody, "nobody")):
+        for room in ("eve", "ada", "anonymous"):
+            ts = await anonymous.mutate("add", room=room, text=f"for {room}")
+        for person, name in ((ada, "ada"), (eve, "eve"), (anonymous, "anonymous")):
             await person.mutate("add", room="elsewhere")
-            assert all(value[0] == name for value in person.told(0))
-            await person.raw.until(lambda told=person.told: told(0)[-1][1] != [])
-            assert person.told(0)[-1] == [name, [f"for {name}"]]
+            assert all(value[0] == name for value in person.results(0))
+            await person.raw.until(lambda results=person.results: results(0)[-1][1] != [])
+            assert person.results(0)[-1] == [name, [f"for {name}"]]
         assert ts
         assert server.counters.live_queries == 3
 
 
-async def test_a_shared_query_splits_when_it_begins_to_look(server: Server) -> None:
-    """While no execution looks at the identity one result serves all; from the one that does on, each has its own."""
-    async with people(server, 4) as (ada, eve, other_eve, nobody):
+async def test_a_shared_query_splits_when_it_reads_the_identity(server: Server) -> None:
+    """One result serves all identities until an execution reads the identity; from then on each has its own."""
+    async with people(server, 4) as (ada, eve, other_eve, anonymous):
         await ada.become(server, "ada")
         await eve.become(server, "eve")
         await other_eve.become(server, "eve")
-        await nobody.become(server, None)
-        everybody = {"ada": ada, "eve": eve, "other eve": other_eve, "nobody": nobody}
+        await anonymous.become(server, None)
+        everybody = {"ada": ada, "eve": eve, "other eve": other_eve, "anonymous": anonymous}
         for person in everybody.values():
             await person.subscribe(0, "mine_if_anything")
         assert server.counters.live_queries == 1
-        ts = await nobody.mutate("add", room="switch")
+        ts = await anonymous.mutate("add", room="switch")
         for name, person in everybody.items():
             await person.reached("ts", ts)
-            assert person.told(0) == [["for all"], [name.removeprefix("other ")]]
+            assert person.results(0) == [["for all"], [name.removeprefix("other ")]]
         assert server.counters.live_queries == 3
 
 
-async def test_a_change_of_identity_is_seen_at_once(server: Server) -> None:
-    """The transition to the new identity has its results, and none of the old one's come after it."""
+async def test_a_change_of_identity_takes_effect_immediately(server: Server) -> None:
+    """The transition to the new identity contains its results, and no result of the old identity follows."""
     async with people(server, 2) as (person, writer):
         await person.subscribe(0, "mine")
         await person.become(server, "ada")
-        ts = await writer.mutate("add", room="nobody", text="of nobody")
+        ts = await writer.mutate("add", room="anonymous", text="of anonymous")
         ts = await writer.mutate("add", room="ada", text="of ada")
         await person.reached("ts", ts)
-        assert person.told(0) == [["nobody", []], ["ada", []], ["ada", ["of ada"]]]
+        assert person.results(0) == [["anonymous", []], ["ada", []], ["ada", ["of ada"]]]
         place = next(number for number, end in enumerate(person.versions()) if end["identity"] == 1)
         assert person.transitions()[place]["modifications"][0]["value"] == ["ada", []]
 
 
-async def test_nobody_can_act_as_another_without_the_admin_token(server: Server) -> None:
-    """The request is refused, and the results stay one's own."""
+async def test_no_client_acts_as_another_without_the_admin_token(server: Server) -> None:
+    """The request is refused, and the results stay those of the connection's identity."""
     async with people(server, 1) as (person,):
         await person.subscribe(0, "mine")
         ada = {"name": "ada"}
         answer = await person.raw.ask("authenticate", baseVersion=0, kind="admin", token="a guess", actingAs=ada)
         assert answer["error"]["data"]["name"] == "Unauthenticated"
         await person.mutate("add", room="ada", text="of ada")
-        assert all(value[0] == "nobody" for value in person.told(0))
+        assert all(value[0] == "anonymous" for value in person.results(0))

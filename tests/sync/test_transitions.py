@@ -15,7 +15,7 @@ from tinyvex.sync.transitions import WAIT, ComputeAt, Reconstruct, Refresh, Send
 
 @dataclass
 class FakeResult:
-    """A result valid from `since` up to before `until`."""
+    """A result valid from `since` to just before `until`."""
 
     since: int
     until: int | None = None
@@ -117,7 +117,7 @@ def test_versions_chain() -> None:
 
 
 def test_an_unchanged_hash_is_no_change() -> None:
-    """A re-run with the same hash changes nothing and owes nothing."""
+    """After a recomputation with the same hash, the transition is skipped."""
     live = FakeLive(FakeResult(1))
     state = watching(live)
     send(state, 10, 10)
@@ -129,7 +129,7 @@ def test_an_unchanged_hash_is_no_change() -> None:
     assert not state.dirty
 
 
-def test_a_response_owes_a_transition_even_without_queries() -> None:
+def test_an_answer_makes_a_transition_due_even_without_queries() -> None:
     """After `answered`, a transition at or past its `ts` is planned."""
     state = SyncState()
     state.answered(7)
@@ -137,8 +137,8 @@ def test_a_response_owes_a_transition_even_without_queries() -> None:
     assert state.must_send()
 
 
-def test_a_transition_before_the_response_ts_leaves_another_owed() -> None:
-    """Until a transition reaches `must_reach`, there is work."""
+def test_a_transition_before_the_ts_of_an_answer_leaves_another_due() -> None:
+    """Until a transition reaches `must_reach`, one stays due."""
     live = FakeLive(FakeResult(1, until=5))
     state = watching(live)
     state.answered(8)
@@ -157,7 +157,7 @@ def test_overtaken_results_meet_at_the_largest_shared_ts() -> None:
     assert state.plan(20) == Send(8)
 
 
-def test_results_that_share_no_ts_are_pinned_at_the_newest_start() -> None:
+def test_results_that_share_no_ts_are_computed_at_the_newest_start() -> None:
     """[3, 5) and [7, 9) share nothing: the first is computed at 7."""
     one, two = FakeLive(), FakeLive()
     state = watching(one, two)
@@ -175,7 +175,7 @@ def test_results_that_share_no_ts_are_pinned_at_the_newest_start() -> None:
 
 
 def test_a_skipped_transition_still_moves_what_is_known() -> None:
-    """After an unchanged run at 20, no transition may claim 15, when the result could have differed."""
+    """After an unchanged computation at 20, no transition may go to 15, when the result could have differed."""
     steady, other = FakeLive(FakeResult(1)), FakeLive(FakeResult(1))
     state = watching(steady, other)
     send(state, 10, 10)
@@ -193,7 +193,7 @@ def test_a_skipped_transition_still_moves_what_is_known() -> None:
     assert plan.ts == 20
 
 
-def test_added_and_removed_in_one_step_is_told_as_removed() -> None:
+def test_a_query_added_and_removed_in_one_step_is_sent_as_removed() -> None:
     """A query added and removed before a transition yields its removal and no result."""
     state = watching(FakeLive())
     state.remove(0)
@@ -201,8 +201,8 @@ def test_added_and_removed_in_one_step_is_told_as_removed() -> None:
     assert send(state, 3, 3).changes == [Removed(0)]
 
 
-def test_a_resumed_query_is_told_even_if_its_hash_is_held() -> None:
-    """The first transition names every added query, also the unchanged ones."""
+def test_a_resumed_query_is_sent_even_if_its_hash_is_right() -> None:
+    """The first transition contains every added query, also an unchanged one."""
     state = SyncState()
     live = FakeLive(FakeResult(1, hash="same"))
     state.add(0, live, ResumeOffer(3, "same"))  # type: ignore[arg-type]
@@ -238,7 +238,7 @@ def test_a_query_may_be_removed_and_added_in_one_message() -> None:
 
 
 def test_a_full_query_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit, the message is refused whole."""
+    """Above the limit, the whole change is refused."""
     monkeypatch.setattr(limits, "QUERIES_PER_CONNECTION_MAX", 2)
     with pytest.raises(errors.TooManyQueries):
         watching(FakeLive()).check_modify(1, 2, [add(1), add(2)])
@@ -250,8 +250,8 @@ def test_a_gap_in_the_identity_version_is_fatal() -> None:
         SyncState().check_identity(1)
 
 
-def test_a_query_told_from_a_pin_stays_dirty() -> None:
-    """Its newest result is later than the transition, so the client has not heard of it."""
+def test_a_query_sent_as_of_a_snapshot_stays_dirty() -> None:
+    """Its newest result is later than the transition, so the client lacks it."""
     one, two = FakeLive(), FakeLive()
     state = watching(one, two)
     state.plan(5)
@@ -306,7 +306,7 @@ class Commits:
         live.computed(ts, min(later, default=None), self.truth(number, ts))
 
     def turn(self) -> None:
-        """What the worker does, and then: everything the client holds is true at its version."""
+        """Do what the session does, then check that every result that the client holds is true at its version."""
         while True:
             match self.state.plan(self.published):
                 case Refresh(queries):
@@ -349,7 +349,7 @@ def test_whatever_overtakes_what_the_client_holds_is_true_at_its_version(seed: i
 
 @dataclass
 class Case:
-    """What the client holds, and what is the answer now."""
+    """The result that the client holds, and the answer now."""
 
     answer: FakeResult
     sent: str | None = None
@@ -416,7 +416,7 @@ def test_a_query_that_left_is_removed_once() -> None:
     assert send(state, 7, 7).changes == []
 
 
-def test_what_a_transition_says_is_counted() -> None:
+def test_the_changes_of_a_transition_are_counted() -> None:
     """As patches, values and unchanged results."""
     counters = Counters()
     state = SyncState(takes_patches=True, counters=counters)
@@ -455,15 +455,15 @@ class ReleasingLive(FakeLive):
 
 
 def resuming(live: FakeLive, token: str = "old", ts: int = 5) -> SyncState:
-    """A state with one query that offers a result of before."""
+    """A state with one query that offers an older result."""
     state = SyncState(takes_patches=True)
     state.add(0, live, ResumeOffer(ts, token))  # type: ignore[arg-type]
     state.query_set = 1
     return state
 
 
-def test_a_changed_result_is_found_again_before_it_is_sent() -> None:
-    """Once; then the transition goes, whatever came of it, even where that is forgotten already."""
+def test_the_offered_result_is_reconstructed_before_a_changed_one_is_sent() -> None:
+    """Once; then the transition is sent, whatever the outcome, even if it was evicted already."""
     live = FakeLive(FakeResult(1, hash="new"))
     state = resuming(live)
     plan = state.plan(10)
@@ -474,38 +474,38 @@ def test_a_changed_result_is_found_again_before_it_is_sent() -> None:
     assert state.plan(10) == Send(10)
 
 
-def test_what_was_looked_for_in_vain_is_not_looked_for_again() -> None:
-    """By whoever offers it next."""
+def test_a_mismatched_hash_is_not_reconstructed_again() -> None:
+    """Also if another client offers the same hash."""
     live = FakeLive(FakeResult(1, hash="new"), mismatched_hashes={"old": None})
     assert resuming(live).plan(10) == Send(10)
 
 
-def test_each_who_offers_the_same_waits_for_the_one_search() -> None:
-    """And says so, to be told."""
+def test_clients_with_the_same_offer_wait_for_one_reconstruction() -> None:
+    """Each asks for it, to be notified."""
     live = FakeLive(FakeResult(1, hash="new"), reconstructions={"old": None})
     assert isinstance(resuming(live).plan(10), Reconstruct)
 
 
-def test_an_unchanged_result_is_not_found_again() -> None:
+def test_an_unchanged_result_is_not_reconstructed() -> None:
     """There is nothing to compare."""
     state = resuming(FakeLive(FakeResult(1, hash="old")))
     assert state.plan(10) == Send(10)
 
 
-def test_a_version_that_is_known_is_not_found_again() -> None:
-    """Another client may hold it still."""
+def test_a_cached_version_is_not_reconstructed() -> None:
+    """Another client may still hold it."""
     live = FakeLive(FakeResult(1, hash="new"), versions={"old": "old"})
     assert resuming(live).plan(10) == Send(10)
 
 
 @pytest.mark.parametrize("result", [FakeResult(1, error="no"), FakeResult(1, hash="new", read_now=True)])
-def test_what_cannot_be_compared_is_not_found_again(result: FakeResult) -> None:
-    """A failure, or a function that looks at the clock."""
+def test_a_result_that_cannot_be_compared_is_not_reconstructed(result: FakeResult) -> None:
+    """A failure, or a function that reads the clock."""
     assert resuming(FakeLive(result)).plan(10) == Send(10)
 
 
-def test_a_query_that_was_told_is_not_found_again() -> None:
-    """The offer is of use once."""
+def test_a_query_that_was_sent_is_not_reconstructed() -> None:
+    """An offer counts for the first transition only."""
     live = FakeLive(FakeResult(1, hash="old"))
     state = resuming(live)
     send(state, 10, 10)

@@ -14,7 +14,7 @@ from tinyvex.functions.result.chunked_rows import ChunkedRows
 from tinyvex.functions.result.result_body import Body, RowsPart
 from tinyvex.functions.run.call import QueryOutcome
 from tinyvex.functions.transaction.read_set import ReadSet
-from tinyvex.storage.log.commit_record import StoredDocument
+from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.sync.events import (
     Failed,
     FullValue,
