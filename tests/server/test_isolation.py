@@ -1,4 +1,4 @@
-"""Promise 6: what one client or one function does ends nothing for the others."""
+"""Promise 6: no client and no function can end anything for the others."""
 
 import urllib.request
 from collections.abc import AsyncIterator
@@ -103,7 +103,7 @@ def big(ctx: tv.QueryCtx, size: int) -> str:
 
 @asynccontextmanager
 async def serving(tmp_path: Path) -> AsyncIterator[Server]:
-    """A real server on a real socket; no fixture, because a task group is left in the task that entered it."""
+    """Run a real server on a real socket. Not a fixture: a task group must be left in the task that entered it."""
     (tmp_path / "app.py").write_text(APP, "utf-8")
     async with Server(ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")) as running:
         yield running
@@ -113,7 +113,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[Server]:
     "name", ["is_cancelled", "cancels_itself", "exits", "raises_what_is_no_exception", "times_out_itself"]
 )
 async def test_an_action_fails_alone(tmp_path: Path, name: str) -> None:
-    """Whatever it raises, its caller is told FunctionFailed, and the next action runs."""
+    """Whatever it raises, its caller gets FunctionFailed, and the next action runs."""
     async with serving(tmp_path) as server, tv.connect(server.url) as client:
         with anyio.fail_after(10):
             with pytest.raises(errors.RemoteError) as caught:
@@ -122,7 +122,7 @@ async def test_an_action_fails_alone(tmp_path: Path, name: str) -> None:
             assert await client.action("app:fine") == "fine"
 
 
-async def test_what_an_action_leaves_behind_exits_alone(tmp_path: Path) -> None:
+async def test_a_task_that_an_action_leaves_behind_exits_alone(tmp_path: Path) -> None:
     """A task that raises SystemExit does not end the loop of all actions."""
     async with serving(tmp_path) as server, tv.connect(server.url) as client:
         with anyio.fail_after(10):
@@ -139,10 +139,10 @@ async def test_what_an_action_leaves_behind_exits_alone(tmp_path: Path) -> None:
         ("no value", "AppError"),
     ],
 )
-async def test_an_error_of_the_apps_own_is_told(tmp_path: Path, which: str, name: str) -> None:
-    """Whatever it lacks, nobody waits for ever: not who asks once, and not who subscribed."""
+async def test_an_error_class_of_the_app_reaches_every_caller(tmp_path: Path, which: str, name: str) -> None:
+    """However malformed the class is, no caller and no subscriber waits forever."""
     async with serving(tmp_path) as server, tv.connect(server.url) as client:
-        told = []
+        names = []
         with anyio.fail_after(10):
             for call in (
                 client.query("app:ask_for_error", {"which": which}),
@@ -152,12 +152,12 @@ async def test_an_error_of_the_apps_own_is_told(tmp_path: Path, which: str, name
             ):
                 with pytest.raises(errors.RemoteError) as caught:
                     await call
-                told.append(caught.value.name)
-        assert told == [name] * 4
+                names.append(caught.value.name)
+        assert names == [name] * 4
 
 
-async def test_actions_of_clients_that_left_count_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They outlive their connections, so ACTIONS_MAX is a bound of the server: one more is refused as Overloaded."""
+async def test_actions_of_clients_that_left_still_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actions outlive their connections, so ACTIONS_MAX bounds the whole server; one more is Overloaded."""
     monkeypatch.setattr(limits, "ACTIONS_MAX", 2)
     async with serving(tmp_path) as server:
         for _ in range(2):
@@ -173,8 +173,8 @@ async def test_actions_of_clients_that_left_count_still(tmp_path: Path, monkeypa
         assert server.counters.actions_running == 2
 
 
-async def test_actions_that_ended_count_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether they failed or not."""
+async def test_actions_that_ended_no_longer_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failed ones included."""
     monkeypatch.setattr(limits, "ACTIONS_MAX", 1)
     async with serving(tmp_path) as server, tv.connect(server.url) as client:
         with anyio.fail_after(10):
@@ -185,7 +185,7 @@ async def test_actions_that_ended_count_no_more(tmp_path: Path, monkeypatch: pyt
 
 
 async def test_a_log_line_with_half_a_character_is_answered(tmp_path: Path) -> None:
-    """A lone surrogate cannot be sent, so it is written out."""
+    """A lone surrogate cannot be sent, so it is escaped."""
     async with serving(tmp_path) as server, tv.connect(server.url) as client:
         with anyio.fail_after(10):
             assert await client.action("app:logs_half_a_character") == "logged"
@@ -193,7 +193,7 @@ async def test_a_log_line_with_half_a_character_is_answered(tmp_path: Path) -> N
 
 
 async def test_metrics_that_cannot_be_made_are_a_500(tmp_path: Path) -> None:
-    """The file is gone for a moment; the server is not."""
+    """The file is missing for a while, and the server continues."""
     async with serving(tmp_path) as server:
         database = server.store.folder.database
         elsewhere = database.rename(database.with_suffix(".away"))
@@ -211,10 +211,10 @@ async def test_metrics_that_cannot_be_made_are_a_500(tmp_path: Path) -> None:
         assert await anyio.to_thread.run_sync(scrape) == 200
 
 
-async def test_a_transition_that_cannot_be_made_ends_its_connection(
+async def test_a_transition_that_cannot_be_encoded_ends_its_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its client is told and comes again, rather than to wait for what is owed to it; others are served."""
+    """Its client gets an error and reconnects instead of waiting for the transition; others are served."""
     async with serving(tmp_path) as server:
         unlucky = await RawClient.open(server.url, server.runtime)
         await unlucky.answer(unlucky.connect(sessionId="one-without-luck"))
@@ -223,15 +223,15 @@ async def test_a_transition_that_cannot_be_made_ends_its_connection(
             add = {"type": "Add", "queryId": 0, "udfPath": "app:nothing", "args": {}}
             unlucky.send("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
             with anyio.fail_after(10):
-                last_word = await unlucky.notification("fatalError")
-                assert last_word["params"]["error"]["data"]["name"] == "InternalError"
+                fatal_error = await unlucky.notification("fatalError")
+                assert fatal_error["params"]["error"]["data"]["name"] == "InternalError"
                 assert await unlucky.end() == 1011
         async with tv.connect(server.url) as client:
             assert await client.action("app:fine") == "fine"
 
 
-async def test_results_that_are_too_much_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client would refuse the transition, and come again for the same."""
+async def test_results_that_are_too_long_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client would refuse the transition and reconnect for the same one, again and again."""
     monkeypatch.setattr(limits, "TRANSITION_BYTES_MAX", 1 << 20)
     async with serving(tmp_path) as server:
         greedy = await RawClient.open(server.url, server.runtime)
@@ -242,12 +242,14 @@ async def test_results_that_are_too_much_together_are_refused(tmp_path: Path, mo
         ]
         greedy.send("modifyQuerySet", baseVersion=0, newVersion=1, modifications=add)
         with anyio.fail_after(10):
-            last_word = await greedy.notification("fatalError")
-        assert last_word["params"]["error"]["data"]["name"] == "MessageTooLarge"
-        assert "together" in last_word["params"]["error"]["message"]
+            fatal_error = await greedy.notification("fatalError")
+        assert fatal_error["params"]["error"]["data"]["name"] == "MessageTooLarge"
+        assert "together" in fatal_error["params"]["error"]["message"]
 
 
-async def test_a_client_that_never_reads_is_cut_at_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_never_reads_is_closed_at_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Above OUTBOX_BYTES_MAX the connection ends; others are served."""
     monkeypatch.setattr(limits, "RESPONSES_UNSENT_BYTES_MAX", 1 << 20)
     monkeypatch.setattr(limits, "OUTBOX_BYTES_MAX", 8 << 20)

@@ -1,4 +1,4 @@
-"""An asyncio loop whose clock jumps to the next timer when nothing is ready: no test waits, and none depends on speed."""
+"""An asyncio loop whose clock jumps to the next timer when nothing is ready: tests neither wait nor depend on speed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Deadlock(AssertionError):
-    """Every task waits and no timer is set: nothing could ever happen again."""
+    """Every task waits and no timer is set, so nothing can happen any more."""
 
 
 class VirtualSelector(selectors.BaseSelector):
@@ -21,7 +21,7 @@ class VirtualSelector(selectors.BaseSelector):
         self.now = 0.0
         self.turns = 0
         self.at_turn: dict[int, Callable[[], object]] = {}
-        """What is to happen between two turns of the loop, by turn: at any point where a task may wait."""
+        """Callbacks between two turns of the loop, by turn: at any point where a task may wait."""
         self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -50,14 +50,14 @@ class VirtualSelector(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """The loop; `time()` is virtual seconds since it was made."""
+    """The loop; `time()` counts virtual seconds since its creation."""
 
     def __init__(self) -> None:
         self._virtual = VirtualSelector()
         super().__init__(self._virtual)
 
     def in_turns(self, turns: int, callback: Callable[[], object]) -> None:
-        """Call after so many more turns, in between two of them."""
+        """Call `callback` after this many more turns, between two of them."""
         self._virtual.at_turn[self._virtual.turns + turns] = callback
 
     def time(self) -> float:
@@ -65,6 +65,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end on a fresh virtual loop, then cancel what it left behind."""
+    """Run a coroutine on a new virtual loop, then cancel the tasks that it left."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)

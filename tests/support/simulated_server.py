@@ -1,4 +1,4 @@
-"""A server process of a world: it runs the product's server, and can be killed in the middle of anything."""
+"""A server process of a world: it runs the real server, and can be killed at any step."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class SimulatedServer:
     def __init__(self, network: Network, source: random.Random, options: ServerOptions, counted: Counter[str]) -> None:
         self.network = network
         self.runtime = WorldRuntime(network, source)
-        self.runtime.bind(asyncio.get_running_loop())  # it may be killed before it does anything
+        self.runtime.bind(asyncio.get_running_loop())  # it may be killed before its first step
         self.server = Server(options, self.runtime)
         self._counted = counted
         self.died = anyio.Event()
         self.runtime.on_kill = self._die
 
     async def run(self) -> None:
-        """Serve until killed; what is left of a killed process stays as it is, for it runs no `finally`."""
+        """Serve until killed. A killed process runs no `finally`, so its state stays as it is."""
         try:
             if not self.runtime.killed:
                 await self.server.__aenter__()
@@ -42,12 +42,12 @@ class SimulatedServer:
         await asyncio.get_running_loop().create_future()
 
     def kill(self) -> None:
-        """As SIGKILL does: in the middle of anything."""
+        """End the process at any step, as SIGKILL does."""
         if not self.runtime.killed:
             self.runtime.kill()
 
     def count(self) -> None:
-        """Add what this process has done to what all have done."""
+        """Add the counters of this process to those of all processes."""
         counters = getattr(self.server, "counters", None)
         self._counted.update(asdict(counters) if counters is not None else {})
 
@@ -63,7 +63,7 @@ class SimulatedServer:
 
 
 def kill_store(store: Any) -> None:
-    """What the operating system does to a killed process's files: open transactions are gone, the lock is free."""
+    """Treat the files as the operating system does after a kill: roll back open transactions, free the lock."""
     group_commit = store._writer._thread.group_commit
     if group_commit is not None:
         group_commit.connection.close()
@@ -71,4 +71,4 @@ def kill_store(store: Any) -> None:
         if thread.source is not None:
             thread.source.connection.close()
     store._lock.release()
-    store._closing = True  # so that nothing of the killed process waits for its writer when the world ends
+    store._closing = True  # no task of the killed process waits for its writer when the world ends

@@ -1,8 +1,8 @@
 """
 A runtime without threads: server and clients on one virtual-time loop, reproducible by a seed.
 
-Workers' steps run as callbacks after a delay that the seed chooses, so that every order of events that threads could
-bring about is brought about by some seed. A killed process is a runtime that does nothing any more.
+The steps of workers run as callbacks after a delay that the seed chooses, so that some seed produces every order of
+events that threads could produce. A killed process is a runtime that does nothing any more.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class WorldRuntime(Runtime):
         self.network = network
         self.killed = False
         self.stepped_us = 0
-        """How far somebody has set the wall clock."""
+        """How far the wall clock was set forward or back."""
         self.crash_points: dict[str, int] = {}
-        """How many more times a labelled point is passed before it kills."""
+        """By label, the number of times that a crash point is still passed before it kills."""
         self.on_kill: Callable[[], None] | None = None
         self._posted_until = 0.0
         self._schedule = random.Random(source.getrandbits(64))
@@ -66,7 +66,7 @@ class WorldRuntime(Runtime):
             callback(*args)
 
     def delay_seconds(self) -> float:
-        """How long a thread takes to get the processor."""
+        """Return the time after which a thread gets the processor."""
         return self._schedule.choice((0.0, 0.0001, 0.001, 0.01))
 
     async def sleep(self, seconds: float) -> None:
@@ -88,7 +88,7 @@ class WorldRuntime(Runtime):
             raise Killed(label)
 
     def kill(self) -> None:
-        """From here on this process does nothing."""
+        """End the process: from now on it does nothing."""
         self.killed = True
         if self.on_kill is not None:
             self.loop.call_soon(self.on_kill)
@@ -102,7 +102,7 @@ class WorldRuntime(Runtime):
         return InlineLoop()
 
     def give_way(self) -> None:
-        """There is nobody to give way to."""
+        """Do nothing: there are no other threads."""
 
     # Sockets.
 
@@ -144,7 +144,7 @@ class InlineWorker:
             self._stopped = True
 
     def interrupt(self, error: type[BaseException]) -> None:
-        """Nothing runs beside the loop, so nothing can be interrupted."""
+        """Do nothing: no step runs while another one could interrupt it."""
 
     def stop(self, timeout_seconds: float = 5.0) -> bool:
         while not self._stopped and not self._runtime.killed and self._step():
@@ -157,7 +157,7 @@ class InlineWorker:
 
 
 class InlineLoop:
-    """The one loop there is."""
+    """The same loop, as there is only one."""
 
     async def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await make()
