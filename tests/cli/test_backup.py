@@ -346,7 +346,7 @@ def test_compacting_leaves_whoever_reads_alone(
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM globals").fetchall()
     assert run(["compact", "--data", str(folder)]) == 20
-    assert "another program uses the database file" in capsys.readouterr().err
+    assert "another program is using the database file" in capsys.readouterr().err
     reader.close()
     assert titles(folder, capsys) == ["A", "B"]
 

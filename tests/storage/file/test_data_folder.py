@@ -1,4 +1,4 @@
-"""The data folder's lock."""
+"""The data folder's lock, and the atomic creation of files in it."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinyvex import errors
-from tinyvex.storage.file.data_folder import DataFolder, lock_holder, whole_file
+from tinyvex.storage.file.data_folder import DataFolder, atomic_file, lock_holder
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def folder(tmp_path):
 
 
 def test_the_lock_excludes_and_is_released(folder):
-    """One owner at a time."""
+    """A folder has one owner at a time."""
     lock = folder.lock()
     with pytest.raises(errors.DataFolderLocked):
         folder.lock()
@@ -24,7 +24,7 @@ def test_the_lock_excludes_and_is_released(folder):
 
 
 def test_releasing_twice_is_harmless(folder):
-    """And does not take the lock from the next owner."""
+    """It does not release the lock of the next owner."""
     first = folder.lock()
     first.release()
     second = folder.lock()
@@ -35,7 +35,7 @@ def test_releasing_twice_is_harmless(folder):
 
 
 def test_the_holder_is_known_while_there_is_one(folder):
-    """Looking does not disturb it."""
+    """Looking at the lock does not disturb its holder."""
     assert lock_holder(folder.path) is None
     lock = folder.lock()
     assert [lock_holder(folder.path) for _ in range(2)] == [os.getpid()] * 2
@@ -44,7 +44,7 @@ def test_the_holder_is_known_while_there_is_one(folder):
 
 
 def test_a_holder_without_a_name_is_still_a_holder(folder):
-    """The text is only for messages; the lock decides."""
+    """The lock decides; the text is only used in messages."""
     lock = folder.lock()
     folder.lock_file.write_text("not a number")
     assert lock_holder(folder.path) == 0
@@ -54,18 +54,18 @@ def test_a_holder_without_a_name_is_still_a_holder(folder):
 
 
 def test_text_left_by_a_crash_holds_nothing(folder):
-    """A process id in the file is no lock."""
+    """A process id in the file is not a lock."""
     folder.lock_file.write_text("1\n")
     assert lock_holder(folder.path) is None
     folder.lock().release()
 
 
-def test_of_two_that_write_one_file_one_does(tmp_path):
-    """The first is told; what is there in the end is whole, and nothing is left beside it."""
+def test_only_the_last_of_two_writers_creates_a_file(tmp_path):
+    """The first writer is refused; the file of the second is complete, and files of a third are left alone."""
     target = tmp_path / "copy"
-    with pytest.raises(errors.DataFolderUnusable, match="another process"), whole_file(target, replace=False) as first:
+    with pytest.raises(errors.DataFolderUnusable, match="another process"), atomic_file(target, replace=False) as first:
         first.write_text("the fir")
-        with whole_file(target, replace=True) as second:
+        with atomic_file(target, replace=True) as second:
             second.write_text("the sec")
             second.write_text("the second")
         (tmp_path / "copy.unfinished").write_text("of a third")
@@ -75,22 +75,22 @@ def test_of_two_that_write_one_file_one_does(tmp_path):
     assert not target.exists()
 
 
-def test_a_file_that_came_meanwhile_is_not_replaced_unasked(tmp_path):
-    """It is somebody's, as one that was there before."""
+def test_a_file_created_meanwhile_is_not_replaced(tmp_path):
+    """It is treated like a file that existed before."""
     target = tmp_path / "copy"
-    with pytest.raises(errors.DataFolderUnusable, match="already"), whole_file(target, replace=False) as unfinished:
+    with pytest.raises(errors.DataFolderUnusable, match="already"), atomic_file(target, replace=False) as unfinished:
         unfinished.write_text("ours")
         target.write_text("theirs")
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
     assert target.read_text() == "theirs"
 
 
-def test_a_file_is_synced_before_it_has_its_name(tmp_path, monkeypatch):
-    """After a power failure it is whole, or not there."""
+def test_a_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
+    """After a power failure it is complete or absent."""
     happened = []
     replace = Path.replace
     monkeypatch.setattr("tinyvex.storage.file.data_folder._sync_file", lambda path: happened.append(path.read_text()))
     monkeypatch.setattr(Path, "replace", lambda path, target: happened.append("named") or replace(path, target))
-    with whole_file(tmp_path / "copy", replace=False) as unfinished:
+    with atomic_file(tmp_path / "copy", replace=False) as unfinished:
         unfinished.write_text("all of it")
     assert happened == ["all of it", "named"]

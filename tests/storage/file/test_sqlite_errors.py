@@ -1,4 +1,4 @@
-"""SQLite's errors as ours."""
+"""The translation of SQLite's errors to storage errors."""
 
 import sqlite3
 
@@ -8,15 +8,15 @@ from tinyvex import errors
 from tinyvex.storage.file.sqlite_errors import is_fault_of_one, translate
 
 
-def reported(code, kind=sqlite3.OperationalError):
-    error = kind("what SQLite says")
+def reported(code, cls=sqlite3.OperationalError):
+    error = cls("the text of SQLite")
     error.sqlite_errorcode = code
     error.sqlite_errorname = "SQLITE_NAME"
     return error
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"),
+    ("code", "cls"),
     [
         (sqlite3.SQLITE_FULL, errors.DiskFull),
         (sqlite3.SQLITE_CORRUPT, errors.FileDamaged),
@@ -29,21 +29,21 @@ def reported(code, kind=sqlite3.OperationalError):
         (sqlite3.SQLITE_BUSY, errors.StorageFailed),
     ],
 )
-def test_each_code_has_its_error(code, kind):
-    """Extended codes count as the code that they extend; the text and the name stay."""
+def test_each_code_has_its_error(code, cls):
+    """Extended codes count as the code that they extend; the message has SQLite's text, the data its name."""
     error = translate(reported(code), "the file")
-    assert type(error) is kind
-    assert "what SQLite says" in error.message
+    assert type(error) is cls
+    assert "the text of SQLite" in error.message
     assert "the file" in error.message
     assert error.data == {"sqlite": "SQLITE_NAME"}
 
 
 def test_an_error_without_a_code_is_a_failure():
-    """Python's own errors of the binding have none."""
+    """Errors of Python's binding have no code."""
     assert type(translate(sqlite3.ProgrammingError("closed"))) is errors.StorageFailed
 
 
-def test_only_constraints_are_one_records_fault():
-    """Everything else concerns the file that all share."""
+def test_only_constraints_are_the_fault_of_one_record():
+    """All other errors concern the shared file."""
     assert is_fault_of_one(reported(sqlite3.SQLITE_CONSTRAINT, sqlite3.IntegrityError))
     assert not is_fault_of_one(reported(sqlite3.SQLITE_FULL))

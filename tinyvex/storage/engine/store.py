@@ -109,7 +109,7 @@ class Store:
             if not data.database.exists():
                 database_file.create(data, runtime)
             data.remove_unfinished()
-            data.keep_to_owner()
+            data.restrict_to_owner()
             return cls._opened(data, runtime, lock, durability)
         except BaseException:
             lock.release()

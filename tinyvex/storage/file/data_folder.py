@@ -1,8 +1,11 @@
 """
-The data folder: what is in it, and who owns it.
+Own a data folder, and create files in it atomically.
 
-The operating system's lock on `lock` decides; it goes when its process goes, however that ends.
-The text in the file, the owner's process id, is only for messages.
+A process owns the folder while it holds the operating system's lock on the file `lock`. The system releases the lock
+when the process ends, however it ends. The text of the file, the owner's process id, is used only in messages.
+
+A file is created atomically (`atomic_file`): written under another name, synced, and renamed. A file with the right name is
+therefore complete, whenever the process or the machine stopped.
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ from pathlib import Path
 
 from tinyvex.errors import DataFolderLocked, DataFolderUnusable
 
-__all__ = ["DataFolder", "FolderLock", "lock_holder", "sync_folder", "whole_file"]
+__all__ = ["DataFolder", "FolderLock", "atomic_file", "lock_holder", "sync_folder"]
 
 if sys.platform == "win32":
     import msvcrt
 
-    _LOCKED_BYTE = 1 << 30  # far behind the text: Windows forbids reading what is locked
+    _LOCKED_BYTE = 1 << 30  # far beyond the text, because Windows forbids reading a locked byte
 
     def _try_lock(descriptor: int) -> bool:
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
@@ -35,7 +38,7 @@ else:
     import fcntl
 
     def _try_lock(descriptor: int) -> bool:
-        # flock and not lockf: it belongs to the descriptor, so a second start in one process is refused too.
+        # flock rather than lockf: it belongs to the descriptor, so that a second start in one process is refused as well.
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -43,8 +46,8 @@ else:
         return True
 
 
-def _try_soon(descriptor: int) -> bool:
-    """Whoever only looks at the lock holds it for an instant, which must not be taken for an owner."""
+def _try_lock_repeatedly(descriptor: int) -> bool:
+    """Take the lock, allowing for `lock_holder` in another process, which holds it for an instant."""
     for _ in range(5):
         if _try_lock(descriptor):
             return True
@@ -53,33 +56,33 @@ def _try_soon(descriptor: int) -> bool:
 
 
 class DataFolder:
-    """Where everything is."""
+    """The paths of a data folder's files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.database = path / "data.sqlite3"
         self.wal = path / "data.sqlite3-wal"
         self.logs = (self.wal, path / "data.sqlite3-journal")
-        """What SQLite takes for a part of the database, whichever that is."""
-        self.beside = (*self.logs, path / "data.sqlite3-shm")
+        """Files next to the database that SQLite replays into it."""
+        self.side_files = (*self.logs, path / "data.sqlite3-shm")
         self.unfinished = path / "data.sqlite3.new"
         self.lock_file = path / "lock"
 
     def prepare(self) -> None:
         """
-        Make the folder, readable by its owner alone.
+        Create the folder, readable only by its owner.
 
         Raises:
-            DataFolderUnusable: it cannot be made, or something else is there.
+            DataFolderUnusable: it cannot be created, or the path is another file.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise DataFolderUnusable(f"the data folder {self.path} cannot be made: {error.strerror}") from error
+            raise DataFolderUnusable(f"the data folder `{self.path}` cannot be created: {error.strerror}") from error
 
     def remove_unfinished(self) -> None:
-        """Delete what a restore or a compaction left that was killed; the caller owns the folder."""
-        with contextlib.suppress(OSError):  # it only takes room
+        """Delete the unfinished file of a killed restore or compaction; the caller owns the folder."""
+        with contextlib.suppress(OSError):  # it only occupies space
             _remove(_unfinished(self.database))
 
     def require_database(self) -> None:
@@ -87,82 +90,86 @@ class DataFolder:
         Refuse a folder without a database.
 
         Raises:
-            DataFolderUnusable: there is none.
+            DataFolderUnusable: it has none.
         """
         if not self.database.is_file():
-            raise DataFolderUnusable(f"there is no database in {self.path}")
+            raise DataFolderUnusable(f"the data folder `{self.path}` has no database")
 
     def refuse_own(self, target: Path) -> None:
         """
-        Refuse to write a copy of the database, or an export, where the database itself is.
+        Refuse to write a backup or an export over a file of this folder.
 
         Raises:
-            DataFolderUnusable: the target is a file that this folder lives by.
+            DataFolderUnusable: the target is one of the folder's own files.
         """
-        for own in (self.database, *self.beside, self.unfinished, self.lock_file):
-            is_there = target.exists() and own.exists() and target.samefile(own)
-            if is_there or (target.name == own.name and target.parent.resolve() == self.path.resolve()):
-                raise DataFolderUnusable(f"{target} belongs to the database itself; choose another file")
+        for own in (self.database, *self.side_files, self.unfinished, self.lock_file):
+            is_same_file = target.exists() and own.exists() and target.samefile(own)
+            if is_same_file or (target.name == own.name and target.parent.resolve() == self.path.resolve()):
+                raise DataFolderUnusable(f"`{target}` belongs to the database itself; choose another file")
 
-    def keep_to_owner(self) -> None:
+    def restrict_to_owner(self) -> None:
         """
-        Take the database from everybody else, wherever it came from.
+        Remove the access of other users from the database's files.
 
-        A folder that somebody made beforehand may be open to all; Windows has its own rules and is left to them.
+        The folder may have been created by another program and be open to all. On Windows, its own access rules apply.
         """
         if sys.platform == "win32":
             return
-        for path in (self.database, *self.beside):
-            with contextlib.suppress(OSError):  # not there, or another's: then it is not ours to open up either
+        for path in (self.database, *self.side_files):
+            with contextlib.suppress(OSError):  # it does not exist, or belongs to another user
                 if path.stat().st_mode & 0o077:
                     path.chmod(0o600)
 
     def lock(self) -> FolderLock:
         """
-        Become the folder's owner.
+        Take ownership of the folder.
 
         Raises:
-            DataFolderLocked: another process is; the message says which.
-            DataFolderUnusable: the lock file cannot be made or written.
+            DataFolderLocked: another process owns it; the message names the process.
+            DataFolderUnusable: the lock file cannot be created or written.
         """
         try:
             return FolderLock(self.lock_file)
         except OSError as error:
-            raise DataFolderUnusable(f"the data folder {self.path} cannot be written: {error.strerror}") from error
+            raise DataFolderUnusable(f"the data folder `{self.path}` cannot be written: {error.strerror}") from error
 
 
 class FolderLock:
-    """The ownership of a data folder, until `release` or the end of the process."""
+    """Ownership of a data folder, until `release` or the end of the process."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        if not _try_soon(self._descriptor):
+        if not _try_lock_repeatedly(self._descriptor):
             holder = _read_holder(path)
             os.close(self._descriptor)
-            whom = f"process {holder}" if holder is not None else "another process"
-            raise DataFolderLocked(f"{whom} owns the data folder {path.parent}; stop it first", pid=holder)
+            owner = f"process {holder}" if holder is not None else "another process"
+            raise DataFolderLocked(f"{owner} owns the data folder `{path.parent}`; stop it first", pid=holder)
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Let others have the folder; idempotent."""
+        """Release the folder; idempotent."""
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):  # the text is only for messages
+            with contextlib.suppress(OSError):  # the text is only used in messages
                 os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 
 
 @contextlib.contextmanager
-def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
+def atomic_file(target: Path, *, replace: bool) -> Iterator[Path]:
     """
-    A file that appears under its name when it is whole, and not at all when making it fails.
+    Create a file that appears under its name only when it is complete and synced.
 
-    Gives the path to write to; what is there afterwards is synced.
+    Yields the path to write to. If the block raises, the target is unchanged.
+
+    Args:
+        target: the file to create.
+        replace: replace an existing file.
 
     Raises:
-        DataFolderUnusable: the target is there already and is not to be replaced, or it cannot be written.
+        DataFolderUnusable: the target exists and `replace` is False, or it cannot be written.
     """
     unfinished = _unfinished(target)
     own: os.stat_result | None = None
@@ -175,12 +182,12 @@ def whole_file(target: Path, *, replace: bool) -> Iterator[Path]:
         yield unfinished
         _refuse_present(target, replace=replace)
         if not _is_same(unfinished, own):
-            raise DataFolderUnusable(f"another process writes {target} as well")
+            raise DataFolderUnusable(f"another process is writing `{target}` as well; choose another file")
         _sync_file(unfinished)
         unfinished.replace(target)
         sync_folder(target.parent)
     except OSError as error:
-        raise DataFolderUnusable(f"{target} cannot be written: {error.strerror or error}") from error
+        raise DataFolderUnusable(f"`{target}` cannot be written: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             if own is not None and _is_same(unfinished, own):
@@ -192,31 +199,31 @@ def _unfinished(target: Path) -> Path:
 
 
 def _remove(unfinished: Path) -> None:
-    """With what SQLite put beside it."""
+    """Delete an unfinished file, and the files that SQLite created next to it."""
     for suffix in ("", "-journal", "-wal", "-shm"):
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
 
 
 def _refuse_present(target: Path, *, replace: bool) -> None:
     if target.exists() and not replace:
-        raise DataFolderUnusable(f"{target} is there already")
+        raise DataFolderUnusable(f"`{target}` already exists; choose another file, or pass --replace")
 
 
 def _is_same(path: Path, known: os.stat_result) -> bool:
-    """Whether a file is still the one that was made, and not another's of the same name."""
+    """Return whether a path still leads to the file that was created, and not to one of another process."""
     return os.path.samestat(path.stat(), known)
 
 
 def _sync_file(path: Path) -> None:
     with path.open("r+b") as file:
-        if sys.platform == "darwin":  # where fsync leaves it to the drive when it writes
+        if sys.platform == "darwin":  # fsync leaves data in the drive's cache
             fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
         else:
             os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Make names in a folder durable; Windows has no such call and needs none."""
+    """Make the names in a folder durable; Windows needs no such call."""
     if sys.platform != "win32":
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -227,9 +234,9 @@ def sync_folder(path: Path) -> None:
 
 def lock_holder(folder: Path) -> int | None:
     """
-    Who owns a data folder: its process id, 0 for an owner that cannot be named, None for nobody.
+    Return the process id of a data folder's owner: 0 if it is unknown, None if no process owns the folder.
 
-    Looking takes the lock for an instant where it is free.
+    If the lock is free, this function holds it for an instant.
     """
     path = DataFolder(folder).lock_file
     try:

@@ -1,8 +1,8 @@
 """
-The database file: made, recognised, connected to.
+Create, identify and open the database file.
 
-A file is made under another name and moved into place when it is whole and synced,
-so a file with the right name always says what it is, whenever the process or the machine stopped.
+A new file is written under another name, and renamed when it is complete and synced. A file with the right name is
+therefore a valid database, whenever the process or the machine stopped.
 """
 
 from __future__ import annotations
@@ -44,16 +44,17 @@ FIRST_INDEX_ID = 101
 
 def create(folder: DataFolder, runtime: Runtime) -> None:
     """
-    Make an empty database where there is none; the caller owns the folder.
+    Create an empty database in a folder without one; the caller owns the folder.
 
     Raises:
-        FileDamaged: a write-ahead log is there without its file; it may hold acknowledged commits.
+        FileDamaged: a write-ahead log exists without its database; it may hold acknowledged commits.
         StorageError: the file cannot be written.
     """
     for log in folder.logs:
         if log.exists() and log.stat().st_size > 0:
             raise errors.FileDamaged(
-                f"{log.name} is there but {folder.database.name} is not; restore it beside its log, or move the log away"
+                f"`{log}` exists but `{folder.database.name}` does not; restore the database next to its log,"
+                " or move the log away"
             )
     try:
         folder.unfinished.unlink(missing_ok=True)
@@ -63,11 +64,13 @@ def create(folder: DataFolder, runtime: Runtime) -> None:
     except sqlite3.Error as error:
         raise translate(error, folder.path) from error
     except OSError as error:
-        raise errors.DataFolderUnusable(f"the data folder {folder.path} cannot be written: {error.strerror}") from error
+        raise errors.DataFolderUnusable(
+            f"the data folder `{folder.path}` cannot be written: {error.strerror}"
+        ) from error
 
 
 def _write_new(path: Path, runtime: Runtime) -> None:
-    # Its owner's alone from the first moment; SQLite gives the log beside it the same permissions.
+    # Readable only by its owner from the start. SQLite gives its log the same permissions.
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
     try:
@@ -83,7 +86,7 @@ def schema_script() -> str:
 
 
 def initialise(connection: sqlite3.Connection, runtime: Runtime) -> None:
-    """Make the tables and first global values of an empty database."""
+    """Create the tables and the initial global values of an empty database."""
     now_us = runtime.now_us()
     values: dict[str, str | int] = {
         "database_id": f"{runtime.random.getrandbits(128):032x}",
@@ -104,10 +107,10 @@ def initialise(connection: sqlite3.Connection, runtime: Runtime) -> None:
 
 def identify(connection: sqlite3.Connection, path: Path) -> None:
     """
-    Refuse what is no database of ours, before anything is written.
+    Refuse a file that is not a Tinyvex database, before anything is written to it.
 
     Raises:
-        FileDamaged: it is no SQLite file, is damaged, or belongs to another program.
+        FileDamaged: the file is not an SQLite database, is damaged, or belongs to another program.
         FileTooNew: a newer Tinyvex wrote it.
     """
     try:
@@ -116,20 +119,20 @@ def identify(connection: sqlite3.Connection, path: Path) -> None:
     except sqlite3.Error as error:
         raise translate(error, path) from error
     if application_id != pragmas.APPLICATION_ID:
-        raise errors.FileDamaged(f"{path} is no Tinyvex database; move it away or choose another data folder")
+        raise errors.FileDamaged(f"`{path}` is not a Tinyvex database; move it away, or choose another data folder")
     if version > pragmas.FORMAT_VERSION:
         raise errors.FileTooNew(
-            f"{path} has format {version}; this Tinyvex knows {pragmas.FORMAT_VERSION}: use a newer one",
+            f"`{path}` has format {version}, and this version of Tinyvex reads {pragmas.FORMAT_VERSION}; install a newer version",
             format=version,
         )
 
 
 def open_writer(path: Path, durability: pragmas.Durability) -> sqlite3.Connection:
     """
-    The connection that writes; `identify` the file with a reader first, which cannot touch it.
+    Open the connection that writes. First `identify` the file with a reader, which cannot change it.
 
-    It is used by one thread at a time, but not always the same:
-    the loop interrupts it, and a new writer thread rolls back what a stuck one left.
+    One thread at a time uses the connection, but not always the same thread: the event loop interrupts it, and a new
+    writer thread rolls back the transaction of a stuck one.
 
     Raises:
         StorageError: the file is damaged, too new, or cannot be opened for writing.
@@ -139,7 +142,9 @@ def open_writer(path: Path, durability: pragmas.Durability) -> sqlite3.Connectio
         pragmas.for_writer(connection, durability)
         read_globals(connection)
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            raise errors.DataFolderUnusable(f"{path} cannot be switched to write-ahead logging")
+            raise errors.DataFolderUnusable(
+                f"`{path}` cannot be switched to write-ahead logging; move the data folder to a local disk"
+            )
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error):
@@ -150,7 +155,7 @@ def open_writer(path: Path, durability: pragmas.Durability) -> sqlite3.Connectio
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """
-    A connection that only reads.
+    Open a connection that only reads.
 
     Raises:
         StorageError: the file is missing, damaged, too new, or cannot be opened.
@@ -169,7 +174,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 
 def file_uri(path: Path, mode: str) -> str:
-    """A database file as SQLite wants it named to be opened as `ro` or `rw`, and never made by accident."""
+    """Return the URI with which SQLite opens a database as `ro` or `rw`, and never creates it."""
     return f"{path.absolute().as_uri()}?mode={mode}"
 
 
@@ -188,17 +193,17 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def end_log(connection: sqlite3.Connection) -> None:
     """
-    Copy the write-ahead log into the file and remove it: the database is one file from now on, until it is opened again.
+    Copy the write-ahead log into the database and delete it. Until it is opened again, the database is one file.
 
     Raises:
-        sqlite3.Error: somebody reads; nothing is lost.
+        sqlite3.Error: a reader is active; nothing is lost.
     """
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def read_globals(connection: sqlite3.Connection) -> Mapping[str, Any]:
-    """All global values."""
+    """Return all global values."""
     return {
         key: json.loads(value) if isinstance(value, str) else value
         for key, value in connection.execute(statements.GLOBALS)

@@ -1,10 +1,10 @@
 """
-Every pragma, one function each, and why.
+Set SQLite's pragmas: one function each, with its reason.
 
-Pragmas are settings of a connection unless a docstring says that they are written into the file.
+A pragma is a setting of its connection unless its docstring says that it is stored in the file.
 
-The page size stays SQLite's own 4096:
-with 8192 a commit of one mutation writes nearly twice as much and takes half as long again.
+The page size is SQLite's default of 4096 bytes. With 8192, a commit of one mutation writes nearly twice as much and
+takes 1.5 times as long.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ READER_CACHE_KIB = 4_096
 
 
 def for_creation(connection: sqlite3.Connection) -> None:
-    """What a new file gets before its first table."""
+    """Prepare a new file, before its first table."""
     identity(connection)
     journal_mode_wal(connection)
     full_fsync(connection)
 
 
 def for_writer(connection: sqlite3.Connection, durability: Durability) -> None:
-    """Everything for the one connection that writes."""
+    """Prepare the connection that writes."""
     busy_timeout(connection)
     journal_mode_wal(connection)
     synchronous(connection, durability)
@@ -45,7 +45,7 @@ def for_writer(connection: sqlite3.Connection, durability: Durability) -> None:
 
 
 def for_reader(connection: sqlite3.Connection) -> None:
-    """Everything for a connection that only reads."""
+    """Prepare a connection that only reads."""
     busy_timeout(connection)
     query_only(connection)
     no_automatic_checkpoint(connection)
@@ -55,67 +55,68 @@ def for_reader(connection: sqlite3.Connection) -> None:
 
 
 def identity(connection: sqlite3.Connection) -> None:
-    """In the file. What it is, and which format; readable in the header without opening it."""
+    """Store the application and the format in the header of the file, where programs read them without opening it."""
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
 
 
 def journal_mode_wal(connection: sqlite3.Connection) -> None:
-    """In the file. Readers keep their snapshot while the writer appends, and a commit is one sequential write."""
+    """Stored in the file. Readers keep their snapshot while the writer appends; a commit is one sequential write."""
     connection.execute("PRAGMA journal_mode = WAL")
 
 
 def synchronous(connection: sqlite3.Connection, durability: Durability) -> None:
     """
-    FULL syncs the write-ahead log at every commit: what was acknowledged survives power loss.
+    Set when SQLite syncs the write-ahead log.
 
-    NORMAL syncs at checkpoints only: the file stays whole, but the last commits may be lost with the power.
+    FULL syncs at every commit, so acknowledged commits survive power loss. NORMAL syncs only at checkpoints: the file
+    stays consistent, but power loss may lose the last commits.
     """
     connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
 
 
 def full_fsync(connection: sqlite3.Connection) -> None:
-    """macOS: its plain fsync leaves data in the drive's cache."""
+    """Sync through the drive's cache on macOS, where a plain fsync leaves data in it."""
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
 
 
 def no_automatic_checkpoint(connection: sqlite3.Connection) -> None:
     """
-    The writer checkpoints in its pauses.
+    Leave checkpoints to the writer thread, which runs them between commits.
 
-    An automatic checkpoint happens inside a commit and makes it take 9 to 21 ms;
-    and SQLite before 3.51.3 can lose data when a checkpoint runs beside a commit.
+    An automatic checkpoint runs inside a commit, which then takes 9 to 21 ms. Before version 3.51.3, SQLite can also lose
+    data if a checkpoint runs concurrently with a commit.
     """
     connection.execute("PRAGMA wal_autocheckpoint = 0")
 
 
 def busy_timeout(connection: sqlite3.Connection, milliseconds: int = BUSY_MS) -> None:
-    """Somebody's command line tool may hold a lock for a moment."""
+    """Wait for locks that another program, such as the `sqlite3` shell, holds briefly."""
     connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
 
 def query_only(connection: sqlite3.Connection) -> None:
-    """Nobody but the writer writes, not even by mistake."""
+    """Prevent writes through a connection that only reads."""
     connection.execute("PRAGMA query_only = ON")
 
 
 def cache(connection: sqlite3.Connection, kibibytes: int) -> None:
-    """An upper bound: pages are kept only once read. Fixed, so that memory does not grow with the file."""
+    """Bound the page cache, which fills as pages are read, so that memory does not grow with the file."""
     connection.execute(f"PRAGMA cache_size = -{kibibytes}")
 
 
 def memory_for_temporary_tables(connection: sqlite3.Connection) -> None:
-    """A sort never leaves a file behind; pages bound what is sorted."""
+    """Sort in memory, so that no temporary file is left behind; queries are paged, which bounds a sort."""
     connection.execute("PRAGMA temp_store = MEMORY")
 
 
 def forget_pages(connection: sqlite3.Connection) -> None:
-    """Between transactions. Read everything anew, where a page was read that makes no sense: the disk may do better next time."""
-    with contextlib.suppress(sqlite3.Error):  # what made this necessary is being reported
+    """Drop cached pages between transactions, after reading a damaged page: the next read of the disk may be correct."""
+    with contextlib.suppress(sqlite3.Error):  # the original error is being reported
         connection.execute("PRAGMA shrink_memory")
 
 
 def untrusted_schema(connection: sqlite3.Connection) -> None:
-    """A file from elsewhere cannot run functions through views or triggers hidden in its schema."""
+    """Prevent views and triggers of a foreign file from running functions."""
     connection.execute("PRAGMA trusted_schema = OFF")

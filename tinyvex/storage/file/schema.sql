@@ -1,20 +1,20 @@
 -- Format 1 of the database file.
--- `documents` and `indexes` are the log: rows are appended, and nothing in them is ever changed.
+-- `documents` and `indexes` are the log: rows are appended and never changed.
 
 -- Every revision of every document.
--- `log_row` grows with every revision and is what `current` points at.
+-- `log_row` grows with every revision; `current` points at it.
 CREATE TABLE documents (
     log_row    INTEGER PRIMARY KEY,
     ts         INTEGER NOT NULL,
-    table_id   INTEGER NOT NULL,   -- the tablet, which is never used again
-    id         BLOB    NOT NULL,   -- 16 bytes; the document's own part of its id
-    json_value BLOB,               -- canonical JSON with `_id` and `_creationTime`; NULL where deleted
+    table_id   INTEGER NOT NULL,   -- the tablet; its number is never reused
+    id         BLOB    NOT NULL,   -- the document key: 16 bytes of its id
+    json_value BLOB,               -- canonical JSON with `_id` and `_creationTime`; NULL if deleted
     deleted    INTEGER NOT NULL,
-    prev_ts    INTEGER,            -- the revision before; NULL for the first
+    prev_ts    INTEGER,            -- the previous revision; NULL for the first
     UNIQUE (table_id, id, ts)
 );
 
--- An entry wherever a key begins or ceases to exist; a revision that leaves a key as it was writes none.
+-- An entry for each revision at which a key begins or ends; a revision that does not change a key adds none.
 CREATE TABLE indexes (
     index_id    INTEGER NOT NULL,
     key         BLOB    NOT NULL,  -- fields, creation time, and the document's 16 bytes
@@ -30,8 +30,8 @@ CREATE TABLE globals (
     json_value NOT NULL            -- a number as an INTEGER, anything else as JSON text
 ) WITHOUT ROWID;
 
--- Derived from the log, in the same transaction: the newest entry of every index, pointing at the newest revision.
--- With it, reading the newest state does not cost more because documents have many revisions.
+-- Derived from the log in the same transaction: the newest entries of every index, pointing at the newest revisions.
+-- With it, the cost of reading the newest state does not depend on the number of revisions.
 CREATE TABLE current (
     index_id INTEGER NOT NULL,
     key      BLOB    NOT NULL,
@@ -39,8 +39,8 @@ CREATE TABLE current (
     PRIMARY KEY (index_id, key)
 ) WITHOUT ROWID;
 
--- What happened to every mutation that a client may send again.
--- One commit has at most one, so `ts` identifies it, and the oldest are found without another index.
+-- The results of mutations that a client may resend.
+-- A commit has at most one, so `ts` identifies it, and the oldest are found without another index.
 CREATE TABLE requests (
     ts         INTEGER PRIMARY KEY,
     session_id TEXT    NOT NULL,

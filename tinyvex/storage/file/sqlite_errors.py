@@ -1,4 +1,4 @@
-"""SQLite's errors as ours."""
+"""Translate SQLite's errors to storage errors that say what to do."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ _PRIMARY = 0xFF
 """The low byte of an extended result code is the code itself."""
 
 _BY_CODE: dict[int, tuple[type[errors.StorageError], str]] = {
-    sqlite3.SQLITE_FULL: (errors.DiskFull, "the disk is full; free some space, then try again"),
+    sqlite3.SQLITE_FULL: (errors.DiskFull, "the disk is full; free some space, then retry"),
     sqlite3.SQLITE_CORRUPT: (
         errors.FileDamaged,
-        "the database file is damaged; keep a copy, run `tinyvex check`, and restore a backup",
+        "the database file is damaged; keep a copy of it, run `tinyvex check`, and restore a backup",
     ),
-    sqlite3.SQLITE_NOTADB: (errors.FileDamaged, "the file is no Tinyvex database, or its first page is damaged"),
+    sqlite3.SQLITE_NOTADB: (errors.FileDamaged, "the file is not a Tinyvex database, or its first page is damaged"),
     sqlite3.SQLITE_READONLY: (errors.DataFolderUnusable, "the database file or its folder cannot be written"),
     sqlite3.SQLITE_CANTOPEN: (errors.DataFolderUnusable, "the database file cannot be opened"),
     sqlite3.SQLITE_BUSY: (
         errors.StorageFailed,
-        "another program uses the database file; close it there, then try again",
+        "another program is using the database file; close it there, then retry",
     ),
-    sqlite3.SQLITE_IOERR: (errors.StorageFailed, "the disk failed to read or write; the system's log may say why"),
+    sqlite3.SQLITE_IOERR: (errors.StorageFailed, "the disk failed to read or write; see the system log for the cause"),
     sqlite3.SQLITE_PERM: (errors.DataFolderUnusable, "the database file cannot be accessed"),
 }
 
 
 def translate(error: sqlite3.Error, path: object = None) -> errors.StorageError:
-    """The storage error for what SQLite reported."""
+    """Return the storage error for an error of SQLite; the message has SQLite's text at its end."""
     code = getattr(error, "sqlite_errorcode", None)
-    place = "" if path is None else f" ({path})"
-    kind, advice = _BY_CODE.get(0 if code is None else code & _PRIMARY, (errors.StorageFailed, "SQLite failed"))
-    return kind(f"{advice}{place}: {error}", sqlite=getattr(error, "sqlite_errorname", type(error).__name__))
+    file = "" if path is None else f" (`{path}`)"
+    cls, advice = _BY_CODE.get(0 if code is None else code & _PRIMARY, (errors.StorageFailed, "SQLite failed"))
+    return cls(f"{advice}{file}: {error}", sqlite=getattr(error, "sqlite_errorname", type(error).__name__))
 
 
 def is_fault_of_one(error: sqlite3.Error) -> bool:
-    """Whether one commit record is to blame (it breaks a constraint), and not the file that all of them share."""
+    """Return whether one commit record caused the error by violating a constraint, rather than the shared file."""
     return isinstance(error, sqlite3.IntegrityError)

@@ -1,4 +1,4 @@
-"""Every statement that is not DDL or a pragma, named."""
+"""Name every SQL statement that is neither DDL nor a pragma."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TABLET_AT = (
     "SELECT d.json_value FROM documents AS d WHERE d.table_id = ?1 AND d.deleted = 0 AND d.ts ="
     " (SELECT MAX(ts) FROM documents WHERE table_id = ?1 AND id = d.id AND ts <= ?2)"
 )
-# Of all that ever were: the last ones may have been deletions, which are forgotten as a whole.
+# Includes purged rows: the last rows may have been deletions, of which no revision is retained.
 NEWEST_ROW = (
     "SELECT MAX(COALESCE((SELECT MAX(log_row) FROM documents), 0),"
     " COALESCE((SELECT json_value FROM globals WHERE key = 'swept_row'), 0))"
@@ -50,8 +50,8 @@ REVISIONS_SINCE = (
 )
 ROWS_SINCE = "SELECT log_row, table_id, id FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
 
-# Scanning an index: newest state, and the state at an older ts.
-# Beside MAX(ts), SQLite takes the other columns from the row that has the maximum.
+# Scanning an index: the newest state, and the state at an earlier ts.
+# With MAX(ts), SQLite takes the other columns from the row that has the maximum.
 
 PAGE = (
     "SELECT c.key, d.id, d.ts, d.json_value FROM current AS c JOIN documents AS d ON d.log_row = c.log_row"
@@ -84,7 +84,7 @@ UPDATE_CURRENT = "UPDATE current SET log_row = ? WHERE index_id = ? AND key = ?"
 DELETE_CURRENT = "DELETE FROM current WHERE index_id = ? AND key = ?"
 INSERT_REQUEST = "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines) VALUES (?, ?, ?, ?, ?, ?)"
 
-# Replaying a commit that may be there already.
+# Replaying a commit that may have been applied already.
 
 UPSERT_DOCUMENT = (
     "INSERT INTO documents(ts, table_id, id, json_value, deleted, prev_ts) VALUES (?, ?, ?, ?, ?, ?)"
@@ -152,7 +152,7 @@ COMMON_DOCUMENT = (
     "SELECT s.id FROM documents AS s WHERE s.table_id = ?1"
     " AND EXISTS (SELECT 1 FROM documents AS t WHERE t.table_id = ?2 AND t.id = s.id) LIMIT 1"
 )
-# Some at a time: SQLite first puts aside all rows that go from a table into itself, in memory.
+# In steps: when SQLite inserts a table's rows into the same table, it first collects all of them in memory.
 MOVE_DOCUMENTS_STEP = (
     "INSERT INTO documents(ts, table_id, id, json_value, deleted, prev_ts)"
     " SELECT :ts, :target, id, json_value, 0, NULL FROM documents"
@@ -175,7 +175,7 @@ MOVE_CURRENT = (
     " ON d.table_id = :tablet AND d.id = i.document_id AND d.ts = :ts WHERE i.index_id = :source ORDER BY i.key"
 )
 
-# Forgetting.
+# Purging history.
 
 USED_BYTES = (
     "SELECT (page_count - freelist_count) * page_size"
@@ -189,7 +189,7 @@ DELETE_REPLACED = (
     " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ? AND d.log_row <= ?)"
 )
 DELETE_DELETIONS = "DELETE FROM documents WHERE log_row > ? AND log_row <= ? AND deleted"
-COUNT_FORGETTABLE = (
+COUNT_PURGEABLE = (
     "SELECT (SELECT COUNT(*) FROM documents AS d CROSS JOIN documents AS p"
     " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ?1 AND d.ts <= ?2)"
     " + (SELECT COUNT(*) FROM documents WHERE log_row > ?1 AND ts <= ?2 AND deleted)"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvex.errors import DataFolderUnusable, FileDamaged, FileTooNew
 from tinyvex.storage.file import database_file
-from tinyvex.storage.file.data_folder import DataFolder, whole_file
+from tinyvex.storage.file.data_folder import DataFolder, atomic_file
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.maintenance.progress import Progress
@@ -59,7 +59,7 @@ def back_up(folder: Path, target: Path, progress: Progress | None = None, *, rep
     source.refuse_own(target)
     _refuse_stale_logs(target)
     with (
-        whole_file(target, replace=replace) as unfinished,
+        atomic_file(target, replace=replace) as unfinished,
         closing(database_file.open_reader(source.database)) as connection,
     ):
         connection.execute("BEGIN")
@@ -131,7 +131,7 @@ def restore(file: Path, folder: Path, runtime: Runtime, progress: Progress | Non
 def _replace(data: DataFolder, file: Path, runtime: Runtime, progress: Progress | None) -> Path | None:
     replaced = _ReplacedDatabase(data, data.database.with_name(f"replaced-{runtime.now_us()}.sqlite3"))
     try:
-        with whole_file(data.database, replace=True) as unfinished:
+        with atomic_file(data.database, replace=True) as unfinished:
             with closing(database_file.open_reader(file)) as connection:
                 _copy(connection, unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
             replaced.move_aside()
@@ -170,7 +170,7 @@ class _ReplacedDatabase:
             self._fold_log()
             self._link()
         # A log that stayed under the old name would be replayed into the new database.
-        for path in self._data.beside:
+        for path in self._data.side_files:
             if path.exists():
                 aside = path.with_name(path.name.replace(self._data.database.name, self._name.name))
                 path.replace(aside)

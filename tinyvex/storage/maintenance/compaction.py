@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file import database_file, statements
-from tinyvex.storage.file.data_folder import DataFolder, whole_file
+from tinyvex.storage.file.data_folder import DataFolder, atomic_file
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.maintenance.progress import Progress
 from tinyvex.storage.maintenance.retention import Policy, Retention
@@ -98,7 +98,7 @@ def preview(folder: Path, policy: Policy, now_us: int) -> tuple[int, int]:
             (used,) = connection.execute(statements.USED_BYTES).fetchone()
             floor = policy.floor(now_us, stored["last_ts"], stored["floor_ts"], used)
             (revisions,) = connection.execute(
-                statements.COUNT_FORGETTABLE, (stored.get("swept_row", 0), floor)
+                statements.COUNT_PURGEABLE, (stored.get("swept_row", 0), floor)
             ).fetchone()
         except sqlite3.Error as error:
             raise translate(error, data.database) from error
@@ -112,7 +112,7 @@ async def _no_pause() -> None:
 def _rewrite(data: DataFolder, progress: Progress | None) -> None:
     try:
         with (
-            whole_file(data.database.resolve(), replace=True) as unfinished,  # a symbolic link stays one
+            atomic_file(data.database.resolve(), replace=True) as unfinished,  # a symbolic link stays one
             closing(database_file.open_writer(data.database, "full")) as connection,
         ):
             with _reporting_growth(connection, unfinished, progress):

@@ -1,8 +1,8 @@
 """
-One document's past: every revision of it that can still be read.
+Read the retained revisions of one document.
 
-A document keeps its id when its table gets another tablet, so its past is that of its id over the tablets in turn.
-Which tablet a table had when is in the revisions of its document in `_tables`.
+A document keeps its id when its table moves to another tablet. Its history is therefore the history of its id in each of
+the table's tablets in turn. The revisions of the table's document in `_tables` record when the table had which tablet.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["document_history"]
 
 
-def document_history(snapshot: Snapshot, table: TableInfo, internal: bytes, after: int = 0) -> Iterator[Revision]:
+def document_history(snapshot: Snapshot, table: TableInfo, document_key: bytes, after: int = 0) -> Iterator[Revision]:
     """
-    A document's revisions up to the snapshot's `ts`, oldest first.
+    Yield a document's revisions up to the snapshot's `ts`, oldest first.
 
-    The first is the one that was current at the floor of what is kept, if there was one.
-    Where it has a `prev_ts`, older ones are forgotten; where the table was replaced below the floor,
-    its `ts` may be of the moment when the replacement was written, a little before all saw it.
+    The first is the revision that was current at the floor, if there was one. If it has a `prev_ts`, older revisions were
+    purged. If the table's contents were replaced below the floor, its `ts` may be the time at which the replacement was
+    written, shortly before it was published.
 
     Args:
-        snapshot: read as revisions are asked for.
-        table: the document's, now.
-        internal: the document's own part of its id.
-        after: only revisions with a later `ts`.
+        snapshot: read while revisions are consumed.
+        table: the document's table as of the snapshot.
+        document_key: the document key.
+        after: yield only revisions with a later `ts`.
     """
     floor = snapshot.globals()["floor_ts"]
     last: Revision | None = None
@@ -42,33 +42,33 @@ def document_history(snapshot: Snapshot, table: TableInfo, internal: bytes, afte
         if until < floor:
             continue
         if until <= after:
-            last = snapshot.revision_at(tablet, internal, until)
+            last = snapshot.revision_at(tablet, document_key, until)
             continue
         begin = max(since, floor)
-        entered = _entered(last, snapshot.revision_at(tablet, internal, begin), since)
+        entered = _entered(last, snapshot.revision_at(tablet, document_key, begin), since)
         if entered is not None:
             last = entered
             if entered.ts > after:
                 yield entered
         if after > begin:
-            last = snapshot.revision_at(tablet, internal, after)
-        for last in snapshot.revisions(tablet, internal, max(begin, after), until):
+            last = snapshot.revision_at(tablet, document_key, after)
+        for last in snapshot.revisions(tablet, document_key, max(begin, after), until):
             yield last
 
 
-def _entered(before: Revision | None, found: Revision | None, since: int) -> Revision | None:
-    """What becomes of a document where a tablet begins to be its table's; None where it stays as it is."""
-    json = None if found is None else found.json
+def _entered(before: Revision | None, after: Revision | None, since: int) -> Revision | None:
+    """Return the revision that a move of the table to another tablet makes of a document; None if it does not change."""
+    json = None if after is None else after.json
     if json == (None if before is None else before.json):
         return None
     if before is None:
-        assert found is not None
-        return found._replace(ts=max(found.ts, since))
+        assert after is not None
+        return after._replace(ts=max(after.ts, since))
     return Revision(since, before.ts, json)
 
 
 class _Period(NamedTuple):
-    """From when to when, both inclusive, the table's documents were in a tablet."""
+    """The timestamps, both inclusive, at which a tablet held the table's documents."""
 
     tablet: int
     since: int
@@ -76,20 +76,20 @@ class _Period(NamedTuple):
 
 
 def _periods(snapshot: Snapshot, table: TableInfo) -> list[_Period]:
-    """All of them, oldest first; none of a time when the table's ids had another number."""
-    found: list[_Period] = []
+    """Return the periods of the table's tablets, oldest first, without those in which its ids had another number."""
+    periods: list[_Period] = []
     for revision in _table_revisions(snapshot, table):
         assert revision.json is not None, "a table that exists was deleted"
         fields = cast("dict[str, int]", decode_canonical(revision.json))
-        if found and found[-1].until == snapshot.ts:
-            if found[-1].tablet == fields["tablet"]:
+        if periods and periods[-1].until == snapshot.ts:
+            if periods[-1].tablet == fields["tablet"]:
                 continue
-            found[-1] = found[-1]._replace(until=revision.ts - 1)
+            periods[-1] = periods[-1]._replace(until=revision.ts - 1)
         if fields["number"] == table.number:
-            # Nothing is in a tablet before its table, and what is left of the table's own past may begin later.
-            since = revision.ts if found else 0
-            found.append(_Period(fields["tablet"], since, snapshot.ts))
-    return found or [_Period(table.tablet, 0, snapshot.ts)]  # a table of the database's own
+            # A tablet is empty before its table exists. The retained history of the table's document may begin later.
+            since = revision.ts if periods else 0
+            periods.append(_Period(fields["tablet"], since, snapshot.ts))
+    return periods or [_Period(table.tablet, 0, snapshot.ts)]  # a system table
 
 
 def _table_revisions(snapshot: Snapshot, table: TableInfo) -> list[Revision]:

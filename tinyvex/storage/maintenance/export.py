@@ -1,21 +1,22 @@
 """
-All documents as a zip of JSON lines, as of one moment, while the database is used.
+Export all documents of one snapshot as a zip of JSON lines, while a server may be using the database.
 
 ::
 
     README.md
-    _tables/documents.jsonl        a line for each table: its name and its number, which its documents' ids begin with
-    <table>/documents.jsonl        a line for each document, oldest first, with `_id` and `_creationTime`
-    <table>/generated_schema.jsonl the word "uniform": values are in one encoding, whatever their fields
+    _tables/documents.jsonl        a line per table: its name and the number with which its documents' ids begin
+    <table>/documents.jsonl        a line per document, oldest first, with `_id` and `_creationTime`
+    <table>/generated_schema.jsonl the word "uniform": all values use the same encoding
 
-Snapshots of Convex have the same shape. Everything is streamed: memory does not grow with the data.
+Convex snapshots have the same layout. Documents are streamed, so memory does not grow with the data. The export is
+consistent although a server keeps writing, because all of it is read in one read transaction.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from operator import attrgetter
 from pathlib import Path
@@ -24,27 +25,25 @@ from typing import NamedTuple
 import msgspec
 
 from tinyvex.storage.file import statements
-from tinyvex.storage.file.data_folder import DataFolder, whole_file
+from tinyvex.storage.file.data_folder import DataFolder, atomic_file
 from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER, open_reader, read_globals
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import BY_CREATION_TIME, TableInfo, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.storage.maintenance.progress import Progress
 
 __all__ = ["Exported", "export"]
 
 README = """\
 A snapshot of a Tinyvex database, as of ts {ts}.
 Each folder is a table; documents.jsonl has a document on each line, in the canonical encoding:
-{{"$integer": …}}, {{"$float": …}} and {{"$bytes": …}} are values that JSON has no word for.
+{{"$integer": …}}, {{"$float": …}} and {{"$bytes": …}} are values that JSON cannot express.
 """
-
-Progress = Callable[[int, int], None]
-"""Called with how many documents are done, and how many there are."""
 
 
 class Exported(NamedTuple):
-    """What was written."""
+    """The snapshot and the size of an export."""
 
     ts: int
     tables: int
@@ -58,21 +57,22 @@ def export(folder: Path, target: Path, progress: Progress | None = None, *, repl
 
     Args:
         folder: the data folder.
-        target: the file to make; it appears when it is whole and synced.
-        progress: told now and then.
-        replace: put it in the place of a file that is there.
+        target: the file to create; it appears only when it is complete and synced.
+        progress: called with the documents done and in total.
+        replace: replace an existing file.
 
     Raises:
-        DataFolderUnusable: there is no database, the target is there already or the database's own, or cannot be written.
+        DataFolderUnusable: there is no database; the target exists, belongs to the database, or cannot be written.
         StorageError: the database cannot be read.
     """
     source = DataFolder(folder)
     source.require_database()
     source.refuse_own(target)
-    with whole_file(target, replace=replace) as unfinished, closing(open_reader(source.database)) as connection:
+    with atomic_file(target, replace=replace) as unfinished, closing(open_reader(source.database)) as connection:
         try:
             connection.execute("BEGIN")
-            ts = int(read_globals(connection)["last_ts"])  # the first read: the moment that is exported
+            # The first read of the transaction fixes the snapshot.
+            ts = int(read_globals(connection)["last_ts"])
             snapshot = Snapshot(connection, ts, load_catalog(connection, ts))
             tables, documents = _write(connection, snapshot, unfinished, progress)
         except sqlite3.Error as error:
@@ -83,7 +83,7 @@ def export(folder: Path, target: Path, progress: Progress | None = None, *, repl
 def _write(
     connection: sqlite3.Connection, snapshot: Snapshot, target: Path, progress: Progress | None
 ) -> tuple[int, int]:
-    """Write the zip file; how many tables and documents are in it."""
+    """Write the zip; return the number of its tables and documents."""
     tables = [table for table in snapshot.catalog.tables() if table.number >= FIRST_TABLE_NUMBER]
     tables.sort(key=attrgetter("name"))
     total = sum([_count(connection, table) for table in tables])
@@ -108,7 +108,7 @@ def _count(connection: sqlite3.Connection, table: TableInfo) -> int:
 
 
 def _pages(snapshot: Snapshot, table: TableInfo) -> Iterator[list[bytes]]:
-    """A table's documents as they are stored, oldest first."""
+    """Yield pages of a table's documents as stored JSON, oldest first."""
     lo = KEY_MIN
     while True:
         page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX)

@@ -1,19 +1,20 @@
 """
-Forgetting: revisions that may be read no more, deleted in short units beside the mutations.
+Delete the history that is no longer retained, in short steps between mutations.
 
-History is kept down to the floor, a `ts` below which nothing is read. Forgetting is three things, in this order:
+History is retained from the *floor* on, a timestamp before which no snapshot can be read. A sweep deletes in this order:
 
-1.  The floor moves, and is durable before anything beneath it goes: whoever reads below it is refused, never half-served.
-    Reads that began before see their own snapshot of the file and end in peace.
-2.  The log is walked once, from the revision after the last that was looked at up to the floor.
-    A revision at or below the floor makes the one before it unreadable; a deletion makes itself so too.
-3.  When so many revisions went that it is worth a walk through `indexes`, entries are deleted that a later one at or below
-    the floor has replaced, and those of indexes that were dropped.
+1.  *Raise the floor*, durably, before anything below it is deleted. From then on a read below it is refused, never
+    answered in part. A read that began earlier sees SQLite's own snapshot of the file and finishes undisturbed.
+2.  *Clear tablets* that no retained timestamp's table uses: abandoned imports and replaced contents of tables.
+3.  *Purge revisions*. The log is read once, from the row after the last sweep up to the floor. Each revision at or below
+    the floor makes the revision before it unreadable; a deletion makes itself unreadable as well.
+4.  *Purge index entries*, once enough revisions were purged to justify a walk through `indexes`: entries that a later
+    entry at or below the floor has replaced, and entries of indexes that were dropped.
 
-Before these, tablets are cleared that no table has any more (`tablets.py`).
+The newest revision of each document at the floor stays, and with it everything that a snapshot from the floor on can see.
+SQLite reuses the freed pages: the file stops growing but does not shrink (`compaction.py` shrinks it).
 
-The newest revision of each document at the floor stays, and with it everything that any `ts` from the floor on can see.
-SQLite uses the pages again: the file does not shrink, and does not grow (`compact` makes it small).
+The deletions themselves are in `storage/log/housekeeping.py`; this file decides what to delete and when.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ ENTRIES_PER_ROW = 2
 @dataclass(frozen=True, slots=True)
 class Policy:
     """
-    How much history is kept.
+    The amount of history to retain.
 
     Attributes:
-        seconds: how far back any state can be read.
-        bytes_max: what is in use of the file, above which less than that is kept; None for no bound.
+        seconds: the age up to which every state can be read.
+        bytes_max: while the file uses more than this, less history is retained; None for no bound.
     """
 
     seconds: float = limits.RETENTION_SECONDS
@@ -53,31 +54,42 @@ class Policy:
 
     @property
     def interval_seconds(self) -> float:
-        """How long to wait between two sweeps."""
+        """The pause between two sweeps."""
         return max(min(limits.RETENTION_INTERVAL_SECONDS, self.seconds / 10), limits.RETENTION_PAUSE_SECONDS)
 
     def floor(self, now_us: int, last_ts: int, floor: int, used_bytes: int) -> int:
         """
-        Where the floor should be.
+        Return the new floor.
 
-        It never goes back, never above the newest commit, and never nearer than RETENTION_SECONDS_MIN to now.
+        It never moves back, never exceeds the newest commit, and stays RETENTION_SECONDS_MIN before the present.
 
-        Too many bytes take half of the history that is left, again and again: how much that saves shows only then.
+        If the file uses too many bytes, half of the remaining history goes. How much that saves is only known after the
+        sweep, so the next sweep decides again.
+
+        Args:
+            now_us: the current time.
+            last_ts: the newest commit.
+            floor: the current floor.
+            used_bytes: the bytes of the file that are in use.
         """
         wanted = now_us - int(self.seconds * 1_000_000)
         if self.bytes_max is not None and used_bytes > self.bytes_max:
             wanted = max(wanted, last_ts - (last_ts - max(floor, wanted)) // 2)
-        nearest = now_us - int(limits.RETENTION_SECONDS_MIN * 1_000_000)
-        return max(floor, min(wanted, nearest, last_ts))
+        latest = now_us - int(limits.RETENTION_SECONDS_MIN * 1_000_000)
+        return max(floor, min(wanted, latest, last_ts))
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
-    """What the file says about its history."""
+class _HistoryState:
+    """
+    The state of the history in the file.
+
+    Attributes:
+        swept_row: the last row of the log that a sweep has read.
+    """
 
     floor: int
-    last_row: int
-    """The last row of the log that was looked at."""
+    swept_row: int
     last_ts: int
     used_bytes: int
 
@@ -87,9 +99,9 @@ class Retention:
     Applies a policy to a store.
 
     Args:
-        store: open for writing.
+        store: a store open for writing.
         now_us: the clock.
-        pause: awaited between two units, so that mutations go first.
+        pause: awaited between two steps, so that mutations go first.
     """
 
     def __init__(
@@ -99,61 +111,61 @@ class Retention:
         self._policy = policy
         self._now_us = now_us
         self._pause = pause
-        self._replaced = 0  # revisions deleted since the last walk through the indexes
-        self._entries = 0  # how many entries that walk met
+        self._purged = 0  # revisions purged since the last walk through the indexes
+        self._entries = 0  # entries read by that walk
 
     async def sweep(self, *, thorough: bool = False) -> int:
         """
-        Move the floor and forget what is beneath it.
+        Raise the floor and delete what is below it.
 
         Args:
-            thorough: walk through the indexes in any case.
+            thorough: walk through the indexes even if few revisions were purged.
 
         Returns:
-            How many revisions were deleted.
+            The number of purged revisions.
 
         Raises:
-            TinyvexError: the store is closing, or cannot write now; the next sweep goes on where this one ended.
+            TinyvexError: the store is closing or cannot write. The next sweep continues at the last completed step.
         """
-        state = await self._store.housekeep(_look)
+        state = await self._store.housekeep(_history_state)
         floor = self._policy.floor(self._now_us(), state.last_ts, state.floor, state.used_bytes)
         if floor > state.floor:
             await self._store.housekeep(partial(_raise_floor, floor))
-        # Nobody may come back who filled these; what is in them takes room.
+        # The clients that began these may never return, and their rows occupy space.
         await abandon_all(self._store, self._now_us() - int(limits.IMPORT_SECONDS * 1_000_000))
         await drop_unfinished(self._store, building=False)
         pace = _Pace()
-        deleted, row, dropped = await clear_tablets(self._store, floor, self._pause), state.last_row, False
+        purged, row, has_dropped = await clear_tablets(self._store, floor, self._pause), state.swept_row, False
         while True:
-            step = _Revisions(row, floor, pace)
+            step = _LogStep(row, floor, pace)
             await self._store.housekeep(step.run)
-            deleted += step.deleted
-            self._replaced += step.deleted
-            dropped = dropped or step.dropped_index
+            purged += step.purged
+            self._purged += step.purged
+            has_dropped = has_dropped or step.has_dropped_index
             if step.last_row == row:
                 break
             row = step.last_row
             await self._pause()
-        if thorough or dropped or self._replaced >= max(limits.RETENTION_STEP_ROWS, self._entries // 4):
+        if thorough or has_dropped or self._purged >= max(limits.RETENTION_STEP_ROWS, self._entries // 4):
             await self._walk_indexes(floor)
-        return deleted
+        return purged
 
     async def _walk_indexes(self, floor: int) -> None:
-        self._replaced = self._entries = 0
+        self._purged = self._entries = 0
         known, pace = await self._store.housekeep(lambda house: house.known_indexes()), _Pace()
-        place: tuple[int, bytes] | None = (-1, b"")
-        while place is not None:
-            step = _Entries(place, floor, known, pace)
+        last_key: tuple[int, bytes] | None = (-1, b"")
+        while last_key is not None:
+            step = _IndexStep(last_key, floor, known, pace)
             await self._store.housekeep(step.run)
             self._entries += step.size
-            place = step.end
+            last_key = step.end
             await self._pause()
 
 
-def _look(house: Housekeeping) -> _State:
+def _history_state(house: Housekeeping) -> _HistoryState:
     stored = house.snapshot.globals()
     used = house.snapshot.used_bytes()
-    return _State(stored["floor_ts"], stored.get("swept_row", 0), stored["last_ts"], used)
+    return _HistoryState(stored["floor_ts"], stored.get("swept_row", 0), stored["last_ts"], used)
 
 
 def _raise_floor(floor: int, house: Housekeeping) -> None:
@@ -162,53 +174,54 @@ def _raise_floor(floor: int, house: Housekeeping) -> None:
 
 class _Pace:
     """
-    How much a step does: twice what was written since the step before.
+    The size of a step: twice the rows that were written since the previous step.
 
-    So forgetting never falls behind, however long a step waits among the mutations: it takes as large a part of the
-    writer's time as they make necessary, and no more.
+    With it, sweeping never falls behind, however long a step waits among mutations. It takes the share of the writer's
+    time that the mutations make necessary, and no more.
     """
 
     def __init__(self) -> None:
         self._newest_row: int | None = None
 
     def rows(self, snapshot: Snapshot) -> int:
-        """Rows of the log to be looked at now."""
+        """Return the number of log rows that the next step reads."""
         newest = snapshot.newest_row()
         written = 0 if self._newest_row is None else newest - self._newest_row
         self._newest_row = newest
         return min(max(limits.RETENTION_STEP_ROWS, 2 * written), limits.RETENTION_STEP_ROWS_MAX)
 
 
-class _Revisions:
+class _LogStep:
     """
     One step along the log.
 
     Attributes:
-        last_row: the last row looked at.
-        deleted: how many revisions went.
-        dropped_index: whether the end of an index was forgotten, so that its entries can go.
+        last_row: the last row read.
+        purged: the number of purged revisions.
+        has_dropped_index: whether the deletion of an index was purged, so that its entries can go.
     """
 
     def __init__(self, after: int, floor: int, pace: _Pace) -> None:
         self._after, self._floor, self._pace = after, floor, pace
         self._size = 0
         self.last_row = after
-        self.deleted = 0
-        self.dropped_index = False
+        self.purged = 0
+        self.has_dropped_index = False
 
     def run(self, house: Housekeeping) -> None:
-        """Do the step, on the writer; run again after a roll back, it has the same size."""
+        """Perform the step on the writer thread; if it is retried after a rollback, its size is the same."""
         self._size = self._size or self._pace.rows(house.snapshot)
-        self.last_row, self.deleted, self.dropped_index = house.sweep_revisions(self._after, self._size, self._floor)
+        swept = house.sweep_revisions(self._after, self._size, self._floor)
+        self.last_row, self.purged, self.has_dropped_index = swept
 
 
-class _Entries:
+class _IndexStep:
     """
     One step through `indexes`, whole keys at a time.
 
     Attributes:
-        end: the key it ended with; None after the last.
-        size: how many entries it looked at, about.
+        end: the last key read; None at the end of the table.
+        size: the approximate number of entries read.
     """
 
     def __init__(self, after: tuple[int, bytes], floor: int, known: KnownIndexes, pace: _Pace) -> None:
@@ -217,6 +230,6 @@ class _Entries:
         self.end: tuple[int, bytes] | None = None
 
     def run(self, house: Housekeeping) -> None:
-        """Do the step, on the writer; run again after a roll back, it has the same size."""
+        """Perform the step on the writer thread; if it is retried after a rollback, its size is the same."""
         self.size = self.size or ENTRIES_PER_ROW * self._pace.rows(house.snapshot)
         self.end = house.sweep_entries(self._after, self.size, self._floor, self._known)

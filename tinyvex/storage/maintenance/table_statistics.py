@@ -1,7 +1,8 @@
 """
-Looking at the file from outside the hot paths, one statement at a time, without a thread of ours waiting for it.
+Count what a database file holds, outside the hot paths.
 
-`aiosqlite` fits exactly here: nothing depends on how these statements are grouped, and nobody waits for the next one.
+Inside a server, `inspect_file` reads through `aiosqlite`: these statements need no common transaction, and none is
+urgent enough for a reader thread of the store.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ if TYPE_CHECKING:
 __all__ = ["DatabaseFacts", "FileFacts", "TableFacts", "TableSize", "count", "inspect_file", "table_sizes"]
 
 SIZE_SAMPLE = 5_000
-"""Documents of one table whose bytes are added up; a larger table's size is estimated from so many."""
+"""Documents of a table whose sizes are added up. The size of a larger table is estimated from this sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is in a database file, in numbers that cost the same for any size of it."""
+    """Facts about a database file that take constant time, whatever its size."""
 
     page_bytes: int
     pages: int
     free_pages: int
-    """Pages that deleted rows left, and that new ones will use first."""
+    """Pages of deleted rows, which new rows reuse first."""
     revisions: int
     """Revisions ever appended to the log."""
     tables: int
@@ -49,7 +50,7 @@ class FileFacts:
 
 
 class TableFacts(NamedTuple):
-    """One table; `revisions` and `bytes` are of all that is kept of it, not only of its documents now."""
+    """The counts of one table; `revisions` and `bytes` include its retained history."""
 
     table: str
     documents: int
@@ -58,53 +59,53 @@ class TableFacts(NamedTuple):
 
 
 class TableSize(NamedTuple):
-    """One table as it is now, and how many revisions are kept of it."""
+    """The current size of one table, and the number of its retained revisions."""
 
     table: str
     documents: int
     size_bytes: int
-    """Of the documents' JSON."""
+    """The size of the documents' JSON."""
     size_is_exact: bool
     revisions: int
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """Everything counted."""
+    """The counts of a database."""
 
     tables: tuple[TableFacts, ...]
     last_ts: int
     floor_ts: int
-    """States before it cannot be read any more; 0 while all can."""
+    """The first readable timestamp; 0 if all history is retained."""
     file_bytes: int
     free_bytes: int
     wal_bytes: int
 
     def record(self) -> dict[str, object]:
-        """For programs."""
+        """Return the counts as JSON for programs."""
         return {**asdict(self), "tables": [table._asdict() for table in self.tables]}
 
 
 def count(files: DataFolder) -> DatabaseFacts:
     """
-    Count what is in a database, beside whoever writes; every revision is looked at.
+    Count the tables of a database; reads every revision. A server may be writing.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: the database cannot be read.
     """
     with closing(open_reader(files.database)) as connection:
         try:
             connection.execute("BEGIN")
             stored = read_globals(connection)
             catalog = load_catalog(connection, stored["last_ts"])
-            kept = _kept_by_name(connection, catalog, stored["last_ts"])
+            retained = _retained_by_name(connection, catalog, stored["last_ts"])
             tables = []
             for table in sorted(catalog.tables(), key=attrgetter("number")):
                 if table.number < FIRST_TABLE_NUMBER:
-                    continue  # the database's own
+                    continue  # a system table
                 index_id = table.indexes[BY_CREATION_TIME].id
                 (documents,) = connection.execute(statements.COUNT_CURRENT, (index_id,)).fetchone()
-                tables.append(TableFacts(table.name, documents, *kept.get(table.name, (0, 0))))
+                tables.append(TableFacts(table.name, documents, *retained.get(table.name, (0, 0))))
             (free,) = connection.execute(statements.FREE_BYTES).fetchone()
         except sqlite3.Error as error:
             raise translate(error, files.database) from error
@@ -112,26 +113,26 @@ def count(files: DataFolder) -> DatabaseFacts:
     return DatabaseFacts(tuple(tables), stored["last_ts"], stored["floor_ts"], sizes[0], int(free), sizes[1])
 
 
-def _kept_by_name(connection: sqlite3.Connection, catalog: Catalog, ts: int) -> dict[str, tuple[int, int]]:
-    """Revisions and bytes of each table: in its tablet, in those it had before, and in what imports fill for it."""
+def _retained_by_name(connection: sqlite3.Connection, catalog: Catalog, ts: int) -> dict[str, tuple[int, int]]:
+    """Return the revisions and bytes of each table: in its tablet, in its past tablets, and in those that imports fill."""
     names = {table.tablet: table.name for table in catalog.tables()}
     names |= {tablet.table.tablet: tablet.table.name for tablet in tablets(Snapshot(connection, ts, catalog))}
-    kept: dict[str, tuple[int, int]] = {}
+    retained: dict[str, tuple[int, int]] = {}
     for tablet, revisions, size in connection.execute(statements.COUNT_REVISIONS):
-        before = kept.get(names.get(tablet, ""), (0, 0))
-        kept[names.get(tablet, "")] = (before[0] + revisions, before[1] + size)
-    return kept
+        before = retained.get(names.get(tablet, ""), (0, 0))
+        retained[names.get(tablet, "")] = (before[0] + revisions, before[1] + size)
+    return retained
 
 
 def table_sizes(files: DataFolder) -> list[TableSize]:
     """
-    The user's tables by name, as of one moment, beside whoever writes.
+    Return the sizes of the user's tables by name, as of one snapshot. A server may be writing.
 
-    Documents and revisions are counted in their indexes alone, without reading any;
-    their bytes are added up for the oldest and newest of a table, SIZE_SAMPLE in all, and estimated from those.
+    Documents and revisions are counted by their indexes, without reading them. A table's bytes are estimated from its
+    oldest and newest documents, SIZE_SAMPLE in all.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: the database cannot be read.
     """
     with closing(open_reader(files.database)) as connection:
         try:
@@ -159,7 +160,7 @@ def _size_of(connection: sqlite3.Connection, table: TableInfo) -> TableSize:
 
 async def inspect_file(database: Path) -> FileFacts:
     """
-    Read the facts, beside whoever writes.
+    Read the facts of a database file. A server may be writing.
 
     Raises:
         sqlite3.Error: the file cannot be read.
