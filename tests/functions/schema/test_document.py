@@ -8,10 +8,7 @@ import msgspec
 import pytest
 
 import tinyvex as tv
-from tinyvex.errors import InvalidId
 from tinyvex.functions.schema.document import DocumentMapping, declaration_of, is_identifier, stored_id
-from tinyvex.functions.schema.location import Location
-from tinyvex.values.ids import parse_id
 from tinyvex.values.types import Int64
 
 
@@ -159,16 +156,6 @@ def test_identifiers(name: str) -> None:
 def test_no_identifiers(name: object) -> None:
     """Everything else, among it the system's names."""
     assert not is_identifier(name)
-
-
-def test_the_line_of_an_error_is_the_apps_last_one() -> None:
-    """Not one of Tinyvex, whose code it came through before and after; without the app's code there is none."""
-    with pytest.raises(InvalidId) as caught:
-        parse_id("nonsense")
-    place = Location.of_error(caught.value)
-    assert place is not None
-    assert place.file == __file__
-    assert Location.of_error(ValueError("never raised")) is None
 
 
 @pytest.mark.parametrize(

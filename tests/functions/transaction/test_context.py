@@ -8,8 +8,6 @@ import pytest
 import tinyvex as tv
 from tinyvex.errors import FunctionNotFound, InvalidArguments, WrongFunctionKind
 from tinyvex.functions.transaction.execution import Execution
-from tinyvex.functions.transaction.read_set import ReadSet
-from tinyvex.limits import LOG_LINE_LENGTH_MAX, LOG_LINES_MAX
 from tinyvex.testing import FIRST_NOW, Database
 
 
@@ -98,18 +96,6 @@ def test_log_lines() -> None:
     with Database() as db:
         db.query(lambda ctx: ctx.log("one", 2, {"three": 3}))
         assert db.log_lines == ["[INFO] one 2 {'three': 3}"]
-
-
-def test_log_lines_are_bounded() -> None:
-    """Beyond the limit, lines are counted in the last one; long lines are cut."""
-    execution = Execution(ReadSet())
-    for number in range(LOG_LINES_MAX + 9):
-        execution.log("INFO", str(number))
-    assert len(execution.log_lines) == LOG_LINES_MAX
-    assert execution.log_lines[-1] == "[WARN] 10 more lines were dropped"
-    short = Execution(ReadSet())
-    short.log("INFO", "x" * 10 * LOG_LINE_LENGTH_MAX)
-    assert len(short.log_lines[0]) < LOG_LINE_LENGTH_MAX + 50
 
 
 # Actions.

@@ -29,7 +29,6 @@ from tinyvex.limits import (
     TRANSACTION_DOCUMENTS_MAX,
 )
 from tinyvex.storage.log.commit_record import CommitRecord
-from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import Range, successor
 from tinyvex.storage.log.operations import Operation, RequestRecord, StoreRequest, WriteDocuments
 from tinyvex.storage.log.revisions import StoredDocument
@@ -40,6 +39,7 @@ from tinyvex.values.types import Int64, Value
 
 if TYPE_CHECKING:
     from tinyvex.storage.log.catalog import IndexInfo, TableInfo
+    from tinyvex.storage.log.document_log import Snapshot
     from tinyvex.storage.log.operations import IndexKey
 
 __all__ = ["Transaction"]
