@@ -44,12 +44,12 @@ GROUP_SECONDS = 0.02  # the run time after which a group commits, so that slow m
 WRITER_QUEUE_MAX = 4096  # waiting mutations; Overloaded
 READER_QUEUE_MAX = 65_536  # waiting queries; Overloaded
 READER_THREADS = 2
-TAIL_BYTES_MAX = 4 << 20  # recent commits in memory; a live query older than these reads its ranges again
+RECENT_COMMITS_BYTES_MAX = 4 << 20  # recent commits in memory; a live query older than these reads its ranges again
 COMMIT_RECORD_BYTES_MAX = 256 << 20  # of an encoded commit: its documents, and index keys made from them
 LISTENER_RECORDS_MAX = 4096  # that wait for a listener; then it has fallen behind and reads the log instead
 LISTENER_BYTES_MAX = 32 << 20  # the same, by memory
-WAL_BYTES_CHECKPOINT = 4 << 20  # the writer checkpoints once it is idle for CHECKPOINT_PAUSE_SECONDS
-WAL_BYTES_KEPT = 16 << 20  # a longer log is truncated once the writer is idle for LOG_CUT_PAUSE_SECONDS
+WAL_BYTES_CHECKPOINT = 4 << 20  # the writer checkpoints once it is idle for CHECKPOINT_IDLE_SECONDS
+WAL_BYTES_TRUNCATE = 16 << 20  # a longer log is truncated once the writer is idle for TRUNCATE_IDLE_SECONDS
 # Above this the writer checkpoints whenever its queue is empty, however briefly. With 500 mutations/s and one subscriber
 # (`bench canonical`), commit-to-client p99 is 2 ms; it was 75 ms when only WAL_BYTES_MAX triggered a checkpoint.
 WAL_BYTES_LULL = 8 << 20
@@ -60,8 +60,8 @@ WAL_BYTES_MAX = 64 << 20  # the writer checkpoints before its next group
 WAL_BYTES_WAIT = 2 * WAL_BYTES_MAX
 WAL_WAITS = 10
 WAL_WAIT_MS = 100
-CHECKPOINT_PAUSE_SECONDS = 0.02  # time without a mutation after which the writer counts as idle
-LOG_CUT_PAUSE_SECONDS = 1.0  # idle time before truncation, which takes some 80 ms that a mutation would wait for
+CHECKPOINT_IDLE_SECONDS = 0.02  # time without a mutation after which the writer counts as idle
+TRUNCATE_IDLE_SECONDS = 1.0  # idle time before truncation, which takes some 80 ms that a mutation would wait for
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
 REQUEST_RECORDS_EXPIRED_STEP = 512  # expired records deleted by one group; it happens once per half as many new ones
 SCHEMA_VIOLATIONS_MAX = 100  # listed in the error; all are counted
@@ -76,7 +76,7 @@ BACKFILL_STEP_ROWS = 512  # documents indexed per transaction; a mutation waits 
 # One connection.
 MESSAGE_BYTES_MAX = 32 << 20  # MessageTooLarge, closed with 1009
 HANDSHAKE_SECONDS = 10.0  # time until `tinyvex/connect`; SlowHandshake
-HELLO_BYTES_MAX = 64 << 10  # bytes of a client before it is authenticated; MessageTooLarge
+UNAUTHENTICATED_BYTES_MAX = 64 << 10  # bytes of a client before it is authenticated; MessageTooLarge
 QUERIES_PER_CONNECTION_MAX = 4096  # TooManyQueries
 REQUESTS_PER_CONNECTION_MAX = 1024  # unanswered requests; TooManyRequests
 TRANSITIONS_UNSENT_MAX = 2  # at this number no further transition is computed until the socket drains
@@ -99,7 +99,7 @@ RETENTION_INTERVAL_SECONDS = 60.0  # pause between two sweeps; a tenth of the re
 
 # Live queries.
 CANONICAL_BYTES_MAX = 256 << 10  # arguments of one message canonicalised to find equal ones; at most 30 ms on the loop
-KEPT_BYTES_MAX = 128 << 20  # cached results, ranges and older versions; the least recently computed are evicted
+RESULT_CACHE_BYTES_MAX = 128 << 20  # cached results, ranges and older versions; the least recently computed are evicted
 DIFF_STEPS_MAX = 200_000  # fields and elements compared for one patch on a reader thread, about half a second
 # Comparisons on the loop, for a client that is behind: each bound keeps one below a millisecond. Above any of them the
 # full value is sent.
@@ -107,8 +107,8 @@ DIFF_ON_LOOP_BYTES_MAX = 64 << 10  # encoded text of a result
 DIFF_ON_LOOP_ROWS_MAX = 1024  # rows in chunks that the other version does not have
 DIFF_ON_LOOP_ROWS_BYTES_MAX = 512 << 10  # encoded text of those rows
 DIFF_ON_LOOP_STEPS_MAX = 1_000  # fields and elements
-PATCHES_KEPT_MAX = 32  # cached patches of one result, each from another older version
-FINDING_MAX = 4  # older results of one live query reconstructed concurrently, for clients that resume
+PATCHES_CACHED_MAX = 32  # cached patches of one result, each from another older version
+RECONSTRUCTIONS_MAX = 4  # older results of one live query reconstructed concurrently, for clients that resume
 TRANSITION_BYTES_MAX = 4 * RESULT_BYTES_MAX  # all results in one transition; a client refuses a longer one
 
 # Pairing.
@@ -148,7 +148,9 @@ BROWSE_ANSWER_SECONDS = 1  # time in which an announced server must answer with 
 AUTH_LEEWAY_SECONDS = 10.0  # tolerated difference between the clocks of issuer and server, for `nbf`, `iat` and `exp`
 AUTH_TOKEN_LENGTH_MAX = 8192  # characters; Unauthenticated
 AUTH_CLOCK_SECONDS = 60.0  # interval at which the wall clock is compared with a token's expiry
-AUTH_HELD_MAX = 256  # messages queued while keys for the connection's token are fetched; Overloaded, closed with 1013
+AUTH_QUEUED_MESSAGES_MAX = (
+    256  # messages queued while keys for the connection's token are fetched; Overloaded, closed with 1013
+)
 AUTH_SECRET_BYTES_MIN = 32  # for HS256 (RFC 7518 section 3.2); StartError
 AUTH_RSA_BITS_MIN = 2048  # RFC 7518 section 3.3
 AUTH_KEYS_BYTES_MAX = 1 << 20  # size of a key set

@@ -30,7 +30,7 @@ UNDER_WAY = 3
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints of every kind happen all the time."""
     monkeypatch.setattr(writer, "WAL_BYTES_CHECKPOINT", 20_000)
-    monkeypatch.setattr(writer, "WAL_BYTES_KEPT", 30_000)
+    monkeypatch.setattr(writer, "WAL_BYTES_TRUNCATE", 30_000)
     monkeypatch.setattr(writer, "WAL_BYTES_LULL", 60_000)
     monkeypatch.setattr(writer, "WAL_BYTES_MAX", 90_000)
 

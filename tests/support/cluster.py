@@ -40,7 +40,7 @@ CONVERGE_SECONDS = 600.0
 CRASH_POINTS = ("writer:before-commit", "writer:after-commit")
 CHUNK_BYTES = {4: 1, 32: 3, 300: 4, 4000: 4, limits.CHUNK_BYTES: 4}
 """With how often each is chosen: parts of a few bytes take long."""
-KEPT_BYTES_MAX = (0, 20_000, limits.KEPT_BYTES_MAX)
+RESULT_CACHE_BYTES_MAX = (0, 20_000, limits.RESULT_CACHE_BYTES_MAX)
 LEEWAY_SECONDS = (0.0, limits.AUTH_LEEWAY_SECONDS)
 BUFFER_BYTES = (1 << 10, 8 << 10, 64 << 10)
 STALL_SECONDS = 3.0
@@ -80,7 +80,7 @@ class Cluster:
         self.steps_clock = not self.has_users and self.random.random() < 0.6
         self.stepped_us = 0
         self.limits = {
-            "KEPT_BYTES_MAX": self.random.choice(KEPT_BYTES_MAX),
+            "RESULT_CACHE_BYTES_MAX": self.random.choice(RESULT_CACHE_BYTES_MAX),
             "AUTH_LEEWAY_SECONDS": self.random.choice(LEEWAY_SECONDS),
             "AUTH_RENEW_SECONDS_MIN": 0.05,
         }

@@ -344,7 +344,7 @@ def test_too_many_messages_behind_a_token_end_the_connection(play: Callable[...,
         speaker = server._connections[1].session.identity
         speaker._credentials = speaker._credentials._replace(check_user=lambda _token, _done: None)
         client.send("authenticate", baseVersion=0, kind="user", token="x")
-        for _ in range(limits.AUTH_HELD_MAX + 1):
+        for _ in range(limits.AUTH_QUEUED_MESSAGES_MAX + 1):
             client.send("ping")
         assert await client.end() == 1013
 

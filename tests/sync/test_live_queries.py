@@ -362,7 +362,7 @@ def test_few_reconstructions_run_at_the_same_time(world: World) -> None:
     """The others are refused immediately and sent the full value."""
     live = world.computed()
     found = [world.live.reconstruct(live, str(number), number, world.subscriber) for number in range(10)]
-    assert found == [True] * limits.FINDING_MAX + [False] * (10 - limits.FINDING_MAX)
+    assert found == [True] * limits.RECONSTRUCTIONS_MAX + [False] * (10 - limits.RECONSTRUCTIONS_MAX)
 
 
 def test_few_mismatched_hashes_are_remembered(world: World) -> None:

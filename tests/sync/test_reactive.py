@@ -431,7 +431,7 @@ async def test_memory_is_bounded_and_evicted_results_are_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With little room, older queries are evicted, and every client still receives the right result."""
-    monkeypatch.setattr(limits, "KEPT_BYTES_MAX", 300_000)
+    monkeypatch.setattr(limits, "RESULT_CACHE_BYTES_MAX", 300_000)
     async with world(tmp_path) as here:
         viewer = await here.viewer()
         for name in "abcdefgh":

@@ -19,7 +19,7 @@ SCAN = Scan(7, b"", b"z", reverse=False, limit=None)
 
 @pytest.fixture(autouse=True)
 def bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "KEPT_BYTES_MAX", 100_000)
+    monkeypatch.setattr(limits, "RESULT_CACHE_BYTES_MAX", 100_000)
 
 
 def computed(memory: ResultCache, name: str, size: int = 40_000, *, held: bool = True) -> LiveQuery:

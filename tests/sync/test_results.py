@@ -109,8 +109,8 @@ def test_few_patches_are_cached() -> None:
     """The one from the oldest version is evicted first; the others count as memory."""
     new = result(body(rows(200)))
     new.fragments["of a dialect"] = b"12345"
-    for number in range(2 * limits.PATCHES_KEPT_MAX):
+    for number in range(2 * limits.PATCHES_CACHED_MAX):
         new.set_patch(Version(str(number), None), b"[%d]" % number)
-    assert len(new._patches) == limits.PATCHES_KEPT_MAX
+    assert len(new._patches) == limits.PATCHES_CACHED_MAX
     assert new.weight == sum(len(patch) for patch in new._patches.values() if patch) + 5
-    assert str(2 * limits.PATCHES_KEPT_MAX - 1) in new._patches
+    assert str(2 * limits.PATCHES_CACHED_MAX - 1) in new._patches

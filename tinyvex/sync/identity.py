@@ -189,7 +189,7 @@ class ConnectionIdentity:
     def enqueue(self, command: Command, size: int) -> None:
         """Queue a command until the token was checked; above the bounds, end the connection."""
         self._queued_bytes += size
-        if len(self._queued) >= limits.AUTH_HELD_MAX or self._queued_bytes > limits.MESSAGE_BYTES_MAX:
+        if len(self._queued) >= limits.AUTH_QUEUED_MESSAGES_MAX or self._queued_bytes > limits.MESSAGE_BYTES_MAX:
             error = errors.Overloaded(
                 f"{len(self._queued)} messages wait for a token to be checked, which is the limit"
             )

@@ -199,7 +199,7 @@ class LiveQueries:
         if client_hash in live.reconstructions:
             live.reconstructions[client_hash][subscriber] = None
             return True
-        if len(live.reconstructions) >= limits.FINDING_MAX:
+        if len(live.reconstructions) >= limits.RECONSTRUCTIONS_MAX:
             return False
         live.reconstructions[client_hash] = {subscriber: None}
         self.counters.results_found_again += 1

@@ -8,7 +8,7 @@ those, and results as of older snapshots that are about to be sent. All of it on
 - without its body, a result is computed again for the next subscriber;
 - without an older version, a client that was behind is sent the full value.
 
-Above KEPT_BYTES_MAX, the live query that was computed longest ago is evicted first.
+Above RESULT_CACHE_BYTES_MAX, the live query that was computed longest ago is evicted first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ResultCache:
     def update(self, live: LiveQuery) -> None:
         """Weigh a live query that was computed, and evict others if the total is too large."""
         self._set(live, _weight(live))
-        if self._counters.kept_bytes > limits.KEPT_BYTES_MAX:
+        if self._counters.kept_bytes > limits.RESULT_CACHE_BYTES_MAX:
             self._make_room()
 
     def discard(self, live: LiveQuery) -> None:
@@ -50,7 +50,7 @@ class ResultCache:
 
     def _make_room(self) -> None:
         for _ in range(len(self._weights)):
-            if self._counters.kept_bytes <= limits.KEPT_BYTES_MAX:
+            if self._counters.kept_bytes <= limits.RESULT_CACHE_BYTES_MAX:
                 return
             live = next(iter(self._weights))
             self._counters.results_evicted += 1

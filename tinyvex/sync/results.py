@@ -111,9 +111,9 @@ class Result:
         return self._patches[base.hash]
 
     def set_patch(self, base: Version, patch: bytes | None) -> None:
-        """Store the patch from `base`; evict the oldest ones above PATCHES_KEPT_MAX."""
+        """Store the patch from `base`; evict the oldest ones above PATCHES_CACHED_MAX."""
         self._patches.pop(base.hash, None)
-        for older in list(self._patches)[: max(0, len(self._patches) + 1 - limits.PATCHES_KEPT_MAX)]:
+        for older in list(self._patches)[: max(0, len(self._patches) + 1 - limits.PATCHES_CACHED_MAX)]:
             del self._patches[older]
         self._patches[base.hash] = patch
 

@@ -161,7 +161,7 @@ def test_a_range_older_than_the_recent_commits_is_read_again(
     """Changes that memory no longer has are not guessed."""
     items = Range(store)
     items.look()
-    monkeypatch.setattr("tinyvex.storage.log.recent_commits.TAIL_BYTES_MAX", 2_000)
+    monkeypatch.setattr("tinyvex.storage.log.recent_commits.RECENT_COMMITS_BYTES_MAX", 2_000)
     for n in range(10):
         store.run(unit(insert({"n": n, "text": "x" * 1_000})))
     items.look()
@@ -226,4 +226,4 @@ def transaction_rows(snapshot: Snapshot) -> list[StoredDocument]:
 
 def test_the_recent_commits_hold_the_largest_document() -> None:
     """A cached range survives at least one document of the maximum size."""
-    assert limits.TAIL_BYTES_MAX >= 2 * limits.DOCUMENT_BYTES_MAX
+    assert limits.RECENT_COMMITS_BYTES_MAX >= 2 * limits.DOCUMENT_BYTES_MAX

@@ -296,11 +296,11 @@ def test_a_message_over_the_limit_is_told_and_closed_with_1009(
 
 
 def test_a_stranger_is_not_listened_to_for_long(play: Callable[..., None]) -> None:
-    """Until it was let in, nothing of what it says is kept above HELLO_BYTES_MAX: it is told, and closed with 1009."""
+    """Until it was let in, nothing of what it says is kept above UNAUTHENTICATED_BYTES_MAX: it is told, and closed with 1009."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await RawClient.open(server.url, runtime)
-        client.core.send_text(b"x" * limits.HELLO_BYTES_MAX, fin=False)
+        client.core.send_text(b"x" * limits.UNAUTHENTICATED_BYTES_MAX, fin=False)
         client._write()
         last_word = await client.notification("fatalError")
         assert last_word["params"]["error"]["data"]["name"] == "MessageTooLarge"
@@ -316,7 +316,7 @@ def test_what_a_client_says_right_behind_its_first_request_may_be_long(play: Cal
         client = await RawClient.open(server.url, runtime)
         first = client.connect()
         second = client.send(
-            "mutation", requestId=0, udfPath="app:add", args={"text": "x" * 2 * limits.HELLO_BYTES_MAX}
+            "mutation", requestId=0, udfPath="app:add", args={"text": "x" * 2 * limits.UNAUTHENTICATED_BYTES_MAX}
         )
         assert "result" in await client.answer(first)
         assert "result" in await client.answer(second)

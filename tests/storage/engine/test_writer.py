@@ -237,8 +237,8 @@ async def test_the_log_is_checkpointed_at_its_bound(store, monkeypatch):
 async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch, kept):
     """A moment after the last mutation; it is cut off only where it has grown long, and in a longer pause."""
     monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_CHECKPOINT", 1)
-    monkeypatch.setattr("tinyvex.storage.engine.writer.LOG_CUT_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_KEPT", kept)
+    monkeypatch.setattr("tinyvex.storage.engine.writer.TRUNCATE_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_TRUNCATE", kept)
     checkpointed = threading.Event()
     wanted = ("TRUNCATE",) if kept == 1 else ("PASSIVE",)
     original = type(store._writer._thread).checkpoint

@@ -79,7 +79,7 @@ def test_a_group_that_did_not_commit_is_taken_back() -> None:
 
 def test_above_its_bound_the_older_half_goes() -> None:
     """What is left is complete, and what went is not half told."""
-    big = b'"%s"' % (b"x" * (limits.TAIL_BYTES_MAX // 10))
+    big = b'"%s"' % (b"x" * (limits.RECENT_COMMITS_BYTES_MAX // 10))
     log = tail(*[commit(ts, write(b"a", big, kept=b"k")) for ts in range(11, 31)])
     assert 3 <= len(log) <= 10
     assert log.changes(INDEX, 10, 30) is None

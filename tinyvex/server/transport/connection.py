@@ -128,12 +128,16 @@ class Connection(asyncio.Protocol):
         self._received_at = self._host.runtime.monotonic()
         self.bytes_received += len(data)
         self._host.counters.bytes_received += len(data)
-        if self.session is None and self.bytes_received - len(data) > limits.HELLO_BYTES_MAX:
+        if self.session is None and self.bytes_received - len(data) > limits.UNAUTHENTICATED_BYTES_MAX:
             return  # it was told below, and nothing more is kept of it
         self._core.receive_data(data)
         self._pump()
-        if self.session is None and self.bytes_received > limits.HELLO_BYTES_MAX:
-            self.fail(errors.MessageTooLarge(f"over {limits.HELLO_BYTES_MAX} bytes, and no tinyvex/connect among them"))
+        if self.session is None and self.bytes_received > limits.UNAUTHENTICATED_BYTES_MAX:
+            self.fail(
+                errors.MessageTooLarge(
+                    f"over {limits.UNAUTHENTICATED_BYTES_MAX} bytes, and no tinyvex/connect among them"
+                )
+            )
 
     def eof_received(self) -> bool:
         """Asyncio: the peer sends no more; the transport closes."""

@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvex.errors import Overloaded, TimeLimitExceeded, TinyvexError
 from tinyvex.limits import (
-    CHECKPOINT_PAUSE_SECONDS,
-    LOG_CUT_PAUSE_SECONDS,
+    CHECKPOINT_IDLE_SECONDS,
+    TRUNCATE_IDLE_SECONDS,
     WAL_BYTES_CHECKPOINT,
-    WAL_BYTES_KEPT,
     WAL_BYTES_LULL,
     WAL_BYTES_MAX,
+    WAL_BYTES_TRUNCATE,
     WRITER_QUEUE_MAX,
 )
 from tinyvex.storage.engine.checkpoints import CheckpointMode
@@ -161,7 +161,7 @@ class Writer:
             callback, self._on_idle = self._on_idle, None
             callback()
         elif self._idle_timer is None:
-            self._expect_pause(CHECKPOINT_PAUSE_SECONDS)
+            self._expect_pause(CHECKPOINT_IDLE_SECONDS)
 
     def _expect_pause(self, seconds: float) -> None:
         groups = self._statistics.groups
@@ -173,11 +173,11 @@ class Writer:
         if self._unfinished > 0:
             return  # `_idle` is called when they are finished
         if self._statistics.groups != groups:
-            self._expect_pause(CHECKPOINT_PAUSE_SECONDS)
+            self._expect_pause(CHECKPOINT_IDLE_SECONDS)
             return
-        if seconds == CHECKPOINT_PAUSE_SECONDS:
+        if seconds == CHECKPOINT_IDLE_SECONDS:
             self._thread.checkpoint_wanted = "PASSIVE"
-            self._expect_pause(LOG_CUT_PAUSE_SECONDS)
+            self._expect_pause(TRUNCATE_IDLE_SECONDS)
         else:
             self._thread.checkpoint_wanted = "TRUNCATE"
         self._thread.worker.wake()
@@ -358,7 +358,7 @@ class WriterThread:
         wanted, self.checkpoint_wanted = self.checkpoint_wanted, None
         with contextlib.suppress(sqlite3.Error, OSError):  # housekeeping: a fault that matters shows at the next commit
             if wanted == "TRUNCATE":
-                if self._folder.wal.stat().st_size > WAL_BYTES_KEPT:
+                if self._folder.wal.stat().st_size > WAL_BYTES_TRUNCATE:
                     self.checkpoint("TRUNCATE")
             elif wanted == "PASSIVE":
                 self._checkpoint_if_above(WAL_BYTES_CHECKPOINT)

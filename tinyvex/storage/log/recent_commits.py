@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tinyvex.limits import TAIL_BYTES_MAX
+from tinyvex.limits import RECENT_COMMITS_BYTES_MAX
 from tinyvex.storage.log.commit_record import WRITE_OVERHEAD_BYTES, CommitRecord, memory_bytes
 from tinyvex.storage.log.operations import Write
 from tinyvex.storage.log.revisions import StoredDocument
@@ -30,7 +30,7 @@ class _Commit(NamedTuple):
 
 
 class RecentCommits:
-    """The last commits, as many as TAIL_BYTES_MAX holds."""
+    """The last commits, as many as RECENT_COMMITS_BYTES_MAX holds."""
 
     def __init__(self) -> None:
         self._commits = [_Commit(0, (), 0)]  # of the first, only the `ts` counts: all later commits are here
@@ -48,7 +48,7 @@ class RecentCommits:
         commit = _Commit(record.ts, writes, WRITE_OVERHEAD_BYTES + memory_bytes(writes))
         self._commits.append(commit)
         self._bytes += commit.size
-        if self._bytes > TAIL_BYTES_MAX:
+        if self._bytes > RECENT_COMMITS_BYTES_MAX:
             self._cut()
 
     def rolled_back(self, ts: int) -> None:
@@ -97,7 +97,7 @@ class RecentCommits:
         """Drop the older half."""
         size = 0
         first = len(self._commits)
-        while first > 1 and size < TAIL_BYTES_MAX // 2:
+        while first > 1 and size < RECENT_COMMITS_BYTES_MAX // 2:
             first -= 1
             size += self._commits[first].size
         # Of the commit before, only the `ts` is needed.
