@@ -22,7 +22,9 @@ ROUNDS = 5
 
 
 def benchmarks() -> dict[str, str]:
-    """Return the modules by name: every file of `micro/` and `load/` that has a `run(bench)`; micro benchmarks first."""
+    """
+    Return the modules by name: every file of `micro/` and `load/` that has a `run(bench)`; micro benchmarks first.
+    """
     files = [*sorted((HERE / "micro").glob("*.py")), *sorted((HERE / "load").glob("*.py"))]
     return {
         file.stem: f"bench.{file.parent.name}.{file.stem}"

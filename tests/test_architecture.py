@@ -1,4 +1,4 @@
-"""The shape of the source: the direction of imports, pure modules, sizes of files and functions, forbidden calls."""
+"""The shape of the source: direction of imports, pure modules, sizes of files and functions, forbidden calls."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def name(path: Path) -> str:
 
 
 def floor(module: str) -> str:
-    """Return the floor of a dotted module: `tinyvex.sync.state` lies on `sync`."""
+    """Return the floor of a dotted module: `tinyvex.sync.state` is on `sync`."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -125,7 +125,7 @@ def is_for_typing(node: ast.stmt) -> bool:
 
 
 def statements(body: list[ast.stmt], *, executed_only: bool) -> Iterator[ast.stmt]:
-    """Yield every statement below; with `executed_only`, those that run when the module is imported."""
+    """Yield every statement below; with `executed_only` those that run on import."""
     for node in body:
         if executed_only and (is_for_typing(node) or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
             continue
@@ -142,7 +142,7 @@ def module_name(path: Path) -> str:
 
 
 def imports(path: Path, *, executed_only: bool = False) -> Iterator[tuple[int, str]]:
-    """Yield the line and the dotted name of each import; `from a import b` gives `a.b`."""
+    """Yield line and dotted name of each import of a file; `from a import b` gives `a.b`."""
     package = module_name(path).split(".")[: None if path.name == "__init__.py" else -1]
     for node in statements(tree(path).body, executed_only=executed_only):
         if isinstance(node, ast.Import):
@@ -167,7 +167,7 @@ def file_of(module: str) -> Path | None:
 
 
 def impurities(path: Path, seen: set[Path]) -> Iterator[str]:
-    """Yield the chains of imports that lead from a pure module to an impure one."""
+    """Find chains of imports that lead from a pure module to an impure one."""
     seen.add(path)
     for line, imported in imports(path, executed_only=True):
         if imported.split(".")[0] in IMPURE_MODULES:
@@ -192,13 +192,15 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 def dependencies(path: Path) -> set[Path]:
-    """Return the other files of the package that a file imports, including imports for typing and inside functions."""
+    """Return the package's files that a file imports, including imports for typing and inside functions."""
     found = {file_of(imported) for _, imported in imports(path) if imported.split(".")[0] == "tinyvex"}
     return {file for file in found if file is not None and file != path}
 
 
 def circles() -> Iterator[set[str]]:
-    """Yield the sets of files that reach each other through imports (Tarjan's strongly connected components)."""
+    """
+    Return the largest sets of files that reach each other through imports (Tarjan's strongly connected components).
+    """
     index: dict[Path, int] = {}
     lowest: dict[Path, int] = {}
     stack: list[Path] = []
@@ -258,7 +260,7 @@ def test_every_module_lies_on_a_floor() -> None:
 
 @pytest.mark.parametrize("path", [path for pattern in PURE for path in sources(pattern)], ids=name)
 def test_pure_modules_reach_nothing_impure(path: Path) -> None:
-    """State machines and encodings import no event loop, socket, thread or database, directly or indirectly."""
+    """State machines and encodings import no event loop, socket, thread or database, not even indirectly."""
     assert list(impurities(path, set())) == []
 
 
@@ -279,13 +281,13 @@ def test_a_class_name_means_one_class() -> None:
 
 @pytest.mark.parametrize("path", sources(), ids=name)
 def test_files_stay_small(path: Path) -> None:
-    """A file holds one idea; the exceptions are listed with their reason and may only shrink."""
+    """A file holds one idea; exceptions are listed with their reason and may only shrink."""
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= LARGER_FILES.get(name(path), (FILE_LINES_MAX, ""))[0]
 
 
 def test_exceptions_to_the_file_size_are_needed() -> None:
-    """An entry that is no longer needed is removed."""
+    """An exception that is no longer needed, or much too generous, must be removed."""
     sizes = {entry: len((ROOT / entry).read_text(encoding="utf-8").splitlines()) for entry in LARGER_FILES}
     assert {entry: size for entry, size in sizes.items() if not FILE_LINES_MAX < size <= LARGER_FILES[entry][0]} == {}
 
@@ -308,7 +310,7 @@ def may_print(path: Path) -> bool:
 
 
 def calls(path: Path) -> Iterator[tuple[int, str, ast.Call]]:
-    """Yield the line, the dotted name and the node of every call."""
+    """Yield line, dotted name and node of every call."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):
             yield node.lineno, ast.unparse(node.func), node
@@ -327,19 +329,19 @@ def test_every_task_has_an_owner(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in sources() if not may_print(path)], ids=name)
 def test_only_commands_print(path: Path) -> None:
-    """Standard output is reserved for the ready line and the output of commands."""
+    """Standard output belongs to the ready line and to the output of commands."""
     assert [line for line, called, _ in calls(path) if called in {"print", "sys.stdout.write"}] == []
 
 
 def runs_on_virtual_time(path: Path) -> bool:
-    """Return whether a test or support module runs on a virtual clock, where sleeping takes no time."""
+    """Return whether a test or support module has a virtual clock, on which sleeping takes no time."""
     imported = {name.removeprefix("tests.support.").split(".")[0] for _, name in imports(path)}
     return bool(VIRTUAL_TIME & imported) or (path.parent.name == "support" and path.stem in VIRTUAL_TIME)
 
 
 @pytest.mark.parametrize("path", sources(root=ROOT / "tests"), ids=name)
 def test_tests_never_sleep(path: Path) -> None:
-    """Tests wait for an event, or on a virtual clock; yielding once (`sleep(0)`) is allowed."""
+    """Tests wait for events or on a virtual clock; yielding once (`sleep(0)`) is allowed."""
     real = {"time.sleep"} if runs_on_virtual_time(path) else {"time.sleep", "asyncio.sleep", "anyio.sleep"}
     sleeps = [
         f"line {line}: {ast.unparse(node)}"

@@ -1,5 +1,6 @@
-"""What users can meet is documented: commands, options, limits, exit codes, errors, files."""
+"""Everything that users encounter is documented: commands, options, limits, exit codes, errors, files."""
 
+import ast
 import json
 import re
 
@@ -20,26 +21,26 @@ def section(title: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of a section's tables, without headings."""
-    found = [
+    """Return the cells of a section's tables, without headings."""
+    table = [
         [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in text.splitlines() if line[:1] == "|"
     ]
-    return [row for place, row in enumerate(found) if set(row[0]) != {"-"} and not _is_heading(found, place)]
+    return [row for number, row in enumerate(table) if set(row[0]) != {"-"} and not _is_heading(table, number)]
 
 
-def _is_heading(found: list[list[str]], place: int) -> bool:
-    return place + 1 < len(found) and set(found[place + 1][0]) == {"-"}
+def _is_heading(table: list[list[str]], number: int) -> bool:
+    return number + 1 < len(table) and set(table[number + 1][0]) == {"-"}
 
 
 def command(name: str) -> click.Command:
-    found = cli.group.get_command(click.Context(cli.group), name)
-    assert found is not None
-    return found
+    command = cli.group.get_command(click.Context(cli.group), name)
+    assert command is not None
+    return command
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_is_in_the_readme(name: str) -> None:
-    """The table of commands has each of them."""
+    """The table of commands lists every command."""
     assert f"`tinyvex {name}" in section("The command")
 
 
@@ -63,7 +64,7 @@ UNITS = {"s": 1, "h": 3600, "KiB": 1 << 10, "MiB": 1 << 20}
 
 @pytest.mark.parametrize("row", rows(section("Limits")), ids=lambda row: row[2])
 def test_limits_in_the_readme_are_the_real_ones(row: list[str]) -> None:
-    """Each number in the table is that of its constant."""
+    """Each number in the table equals its constant."""
     _, amount, constant = row
     number, _, unit = amount.partition(" ")
     assert float(number) * UNITS.get(unit, 1) == getattr(limits, constant.strip("`"))
@@ -74,12 +75,12 @@ def documented_exit_codes() -> dict[str, int]:
 
 
 def test_exit_codes_in_the_readme_are_those_of_the_errors() -> None:
-    """Each error's code in the table is the class's own."""
+    """Each error's code in the table equals that of its class."""
     assert documented_exit_codes() == {name: getattr(errors, name).exit_code for name in documented_exit_codes()}
 
 
 def test_every_exit_code_is_in_the_readme() -> None:
-    """No error ends the process with a code that the table lacks."""
+    """The table lists every exit code of an error."""
     listed = {int(row[0]) for row in rows(section("Exit codes"))}
     own = {cli.EXIT_CRASH, cli.EXIT_USAGE, cli.EXIT_INTERRUPTED, 0}
     assert {error.exit_code for error in [errors.StartError, *error_classes()]} | own == listed
@@ -103,7 +104,7 @@ def test_every_error_stands_in_the_printed_tree() -> None:
 
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"])
 def test_links_lead_to_files(name: str) -> None:
-    """A file that a document names exists."""
+    """Every linked file exists."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text(encoding="utf-8"))
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
@@ -121,7 +122,7 @@ def test_programs_are_well_formed() -> None:
 
 
 def test_make_targets_are_explained() -> None:
-    """`make` alone lists every target for people."""
+    """`make` alone lists every target."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())  # type: ignore[index]
     assert phony == set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
@@ -138,10 +139,11 @@ def test_the_architecture_names_real_files() -> None:
     "row", [row for row in rows(section("What it guarantees")) if row[0].isdecimal()], ids=lambda row: row[0]
 )
 def test_every_promise_names_a_test_that_states_it(row: list[str]) -> None:
-    """The files are there, and the first line of each says which promise it is about."""
+    """The listed files exist, and the first line of each names the promise."""
     number, _, links = row
     files = re.findall(r"\((tests/[^)]+)\)", links)
     assert files
     for file in files:
-        first = (ROOT / file).read_text(encoding="utf-8").splitlines()[0]
+        docstring = ast.get_docstring(ast.parse((ROOT / file).read_text(encoding="utf-8"))) or ""
+        first = docstring.partition("\n")[0]
         assert re.search(rf"Promises? [\d ,and]*\b{number}\b", first), first

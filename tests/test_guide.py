@@ -1,4 +1,4 @@
-"""The guide to writing an app: its programs work as they stand there."""
+"""The programs in the guide to writing an app work verbatim."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ GUIDE = README.parent / "docs" / "functions.md"
 
 
 def test_the_guides_tests_pass(tmp_path: Path) -> None:
-    """Its app and the tests of it, as somebody would copy them."""
+    """The guide's app and its tests pass when copied."""
     for name, text in programs(GUIDE).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]

@@ -41,7 +41,6 @@ UNREVISED: set[str] = {
     "protocol",
     "tinyvex",
     "tinyvex/cli",
-    "tinyvex/server",
     "tinyvex/server/access",
     "tinyvex/server/http",
     "tinyvex/server/transport",

@@ -1,4 +1,4 @@
-"""The recipes in docs/ are well formed and name the exit codes that a restart does not mend."""
+"""The recipes in docs/ are well formed and name the exit codes that a restart does not fix."""
 
 import configparser
 import plistlib
@@ -27,8 +27,8 @@ APP = "import tinyvex as tv\n\n@tv.query\ndef word(ctx: tv.QueryCtx) -> str:\n  
 needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="runs /bin/sh")
 
 
-def codes_to_mend() -> set[int]:
-    """Every start that fails for a reason that stays: all of StartError, and what StorageError has names for."""
+def permanent_exit_codes() -> set[int]:
+    """Return the exit codes with a permanent cause: all of StartError, and the named subclasses of StorageError."""
     named = [cls for cls in error_classes() if issubclass(cls, errors.StartError | errors.StorageError)]
     found = {cls.exit_code for cls in named} | {errors.StartError.exit_code, EXIT_USAGE}
     return found - {errors.StorageError.exit_code}
@@ -49,26 +49,26 @@ def unit() -> configparser.ConfigParser:
     return parser
 
 
-def test_the_unit_does_not_restart_what_a_restart_does_not_mend(unit: configparser.ConfigParser) -> None:
-    """Its list is that of the errors' exit codes, and a crash or the watchdog is restarted."""
-    assert set(map(int, unit["Service"]["RestartPreventExitStatus"].split())) == codes_to_mend()
+def test_the_unit_does_not_restart_after_permanent_failures(unit: configparser.ConfigParser) -> None:
+    """The unit's list equals the permanent exit codes; a crash or the watchdog is restarted."""
+    assert set(map(int, unit["Service"]["RestartPreventExitStatus"].split())) == permanent_exit_codes()
     assert unit["Service"]["Restart"] == "on-failure"
 
 
 def test_the_unit_lets_the_server_drain(unit: configparser.ConfigParser) -> None:
-    """systemd waits longer than stopping may take."""
+    """systemd waits longer than the server takes to stop."""
     assert float(unit["Service"]["TimeoutStopSec"]) > limits.SHUTDOWN_SECONDS
 
 
 def test_the_unit_calls_the_command_as_it_is(unit: configparser.ConfigParser) -> None:
-    """Its options exist."""
+    """The unit's options exist."""
     _, subcommand, *arguments = unit["Service"]["ExecStart"].split()
     assert_parsed(subcommand, arguments)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
-    """Every name and value is one that systemd knows."""
+    """systemd knows every name and value."""
     text = block("systemd.md", "notes-database.service").replace("/opt/notes/.venv/bin/tinyvex", sys.executable)
     path = tmp_path / "notes-database.service"
     path.write_text(text, "utf-8")
@@ -88,8 +88,8 @@ def job() -> dict[str, Any]:
     return found
 
 
-def test_the_plist_is_one() -> None:
-    """launchd's keys have the types that launchd wants, and its label is its file's name."""
+def test_the_plist_is_well_formed() -> None:
+    """launchd's keys have the right types, and the label is the file's name."""
     found = job()
     assert found["Label"] == "app.notes.database"
     assert found["KeepAlive"] == {"SuccessfulExit": False}
@@ -99,7 +99,7 @@ def test_the_plist_is_one() -> None:
 
 
 def test_the_plist_calls_the_command_as_it_is() -> None:
-    """Shell, script and command, and the options exist."""
+    """The plist calls shell, script and command with existing options."""
     shell, script, command, subcommand, *arguments = job()["ProgramArguments"]
     assert (shell, Path(script).name, Path(command).name) == ("/bin/sh", "run-database.sh", "tinyvex")
     assert_parsed(subcommand, arguments)
@@ -113,9 +113,9 @@ def script(tmp_path: Path) -> Path:
 
 
 @needs_shell
-@pytest.mark.parametrize("code", sorted(codes_to_mend()))
-def test_the_script_ends_well_where_a_restart_does_not_help(script: Path, code: int) -> None:
-    """launchd sees 0 and starts nothing; the log says why."""
+@pytest.mark.parametrize("code", sorted(permanent_exit_codes()))
+def test_the_script_exits_with_0_on_permanent_failures(script: Path, code: int) -> None:
+    """On a permanent failure launchd sees 0 and does not restart; the log has the reason."""
     ended = subprocess.run(["/bin/sh", script, "sh", "-c", f"exit {code}"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0
     assert f"exit code {code}" in ended.stderr
@@ -123,22 +123,22 @@ def test_the_script_ends_well_where_a_restart_does_not_help(script: Path, code: 
 
 @needs_shell
 @pytest.mark.parametrize("code", [0, 1, 20, 127])
-def test_the_script_hands_other_codes_on(script: Path, code: int) -> None:
-    """Stopped as asked is no failure; a crash, the watchdog and an unnamed error of SQLite are started again."""
+def test_the_script_passes_other_codes_on(script: Path, code: int) -> None:
+    """A requested stop is not a failure; a crash, the watchdog and an unclassified SQLite error are restarted."""
     ended = subprocess.run(["/bin/sh", script, "sh", "-c", f"exit {code}"], check=False)
     assert ended.returncode == code
 
 
 @needs_shell
-def test_the_script_tells_a_killed_server(script: Path) -> None:
-    """SIGKILL of the server is a failure: launchd starts it again."""
+def test_the_script_reports_a_killed_server(script: Path) -> None:
+    """SIGKILL of the server is a failure: launchd restarts it."""
     ended = subprocess.run(["/bin/sh", script, "sh", "-c", "kill -KILL $$"], check=False)
     assert ended.returncode == 128 + signal.SIGKILL
 
 
 @needs_shell
-def test_the_script_hands_signals_on(script: Path, tmp_path: Path) -> None:
-    """SIGHUP makes the server load its app again, and SIGTERM ends it and the script with 0."""
+def test_the_script_forwards_signals(script: Path, tmp_path: Path) -> None:
+    """SIGHUP makes the server reload its app, and SIGTERM ends it and the script with 0."""
     app, data = tmp_path / "app.py", tmp_path / "data"
     app.write_text(APP, "utf-8")
     command = [sys.executable, "-m", "tinyvex", "serve", str(app), "--data", str(data), "--exit-with-parent"]
@@ -163,13 +163,13 @@ def test_the_script_hands_signals_on(script: Path, tmp_path: Path) -> None:
 
 
 def assert_parsed(subcommand: str, arguments: list[str]) -> None:
-    """The command takes these arguments."""
+    """Check that the command accepts these arguments."""
     found = cli.group.get_command(cli.group.make_context("tinyvex", [subcommand]), subcommand)
     assert found is not None
     assert found.make_context(subcommand, list(arguments)).params["data"].is_absolute()
 
 
 def test_every_recipe_is_in_the_readme() -> None:
-    """Each document of the folder is linked from there."""
+    """The README links to each document of the folder."""
     links = set(re.findall(r"\]\((docs/[^)#]+)", README.read_text("utf-8")))
     assert {f"docs/{path.name}" for path in DOCS.glob("*.md")} - links == set()

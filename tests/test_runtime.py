@@ -1,4 +1,4 @@
-"""The real runtime: its second loop and its listener. Tests with threads cover the rest."""
+"""The real runtime's second loop, and its listening; everything that runs on threads exercises the rest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_coroutines_may_clean_up_when_the_loop_is_stopped(caplog: pytest.L
 
 
 async def test_a_task_that_does_not_end_is_left() -> None:
-    """`stop` returns in time although a task suppresses its cancellation."""
+    """`stop` returns in time even if a task suppresses its cancellation."""
     thread = start_loop()
     begun, over = threading.Event(), threading.Event()
 
@@ -68,7 +68,7 @@ async def test_a_task_that_does_not_end_is_left() -> None:
 
 
 async def test_cancelling_the_wait_cancels_the_coroutine() -> None:
-    """The waiting task sees its own cancellation."""
+    """Cancelling the caller cancels the coroutine on the other loop."""
     thread = start_loop()
     begun, cancelled = threading.Event(), threading.Event()
 

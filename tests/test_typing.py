@@ -18,7 +18,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_mypy_strict_agrees() -> None:
-    """Mypy infers what the assertions say, and finds an error wherever one is expected and nowhere else."""
+    """Mypy infers the asserted types, and reports errors exactly where they are expected."""
     finished = run(sys.executable, "-m", "mypy", "--strict", "tests/typing", "examples")
     assert finished.returncode == 0, finished.stdout + finished.stderr
 

@@ -263,7 +263,9 @@ class Windowed(Client):
         await wait(ended)
 
     async def run_paced(self, prepared: Sequence[bytes], first: int, *, interval: float, offset: float) -> None:
-        """Send one every `interval` seconds, the first after `offset`, regardless of the answers; wait for all answers."""
+        """
+        Send one every `interval` seconds, the first after `offset`, regardless of the answers; wait for all answers.
+        """
         ended = self._begin(prepared, first)
         self._paced = True
         loop = asyncio.get_running_loop()

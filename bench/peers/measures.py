@@ -108,7 +108,9 @@ async def _latency(bench: Bench, server: Server) -> None:
 
 
 def fanout(bench: Bench, line: Line) -> None:
-    """Measure deliveries of one write to many subscribers; the next write follows when it is acknowledged and all have it."""
+    """
+    Measure deliveries of one write to many subscribers; the next write follows when it is acknowledged and all have it.
+    """
     for size in bench.parameter("subscribers", (1, 5), (1, 10, 100, 1000)):
         with line.server() as server:
             generator.run(_fanout(bench, server, size))

@@ -55,7 +55,9 @@ Arrived = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that every peer writes: three fields, about 60 bytes, with the mark by which a subscriber recognises it."""
+    """
+    A message that every peer writes: three fields, about 60 bytes, with the mark by which a subscriber recognises it.
+    """
 
     number: int
     author: str

@@ -16,7 +16,9 @@ from tinyvex.cli.main import run
 
 
 async def test_the_opened_file_leads_to_the_dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The opened file, whose name needs quoting, leads to the dashboard; neither address nor referrer contains the code."""
+    """
+    The opened file, whose name needs quoting, leads to the dashboard; neither address nor referrer contains the code.
+    """
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
     data = tmp_path / "my & your data"

@@ -155,7 +155,9 @@ async def test_a_failure_leads_to_its_traceback(tab: Page) -> None:
 
 
 async def test_an_object_starts_with_its_required_fields(tab: Page) -> None:
-    """An object's field starts with its required properties, resolved through references; the input reaches the function."""
+    """
+    An object's field starts with its required properties, resolved through references; the input reaches the function.
+    """
     await visit(tab, "functions/awkward%3Atotal")
     field = tab.get_by_label("order", exact=True)
     await expect(field).to_have_value('{\n  "lines": [],\n  "note": null\n}')

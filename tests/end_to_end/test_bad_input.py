@@ -1,4 +1,6 @@
-"""What bad input gets: a stable error, everybody else served on, and nothing lost; on the real server, or a real process."""
+"""
+What bad input gets: a stable error, everybody else served on, and nothing lost; on the real server, or a real process.
+"""
 
 from __future__ import annotations
 
@@ -443,7 +445,9 @@ async def test_queries_that_never_return_are_given_up(stage: Stage, tmp_path: Pa
 
 
 async def test_a_live_query_that_never_returns_fails_alone(stage: Stage, tmp_path: Path) -> None:
-    """The other query of its connection arrives with it; and when it returns after all, at the next commit, so does it."""
+    """
+    The other query of its connection arrives with it; and when it returns after all, at the next commit, so does it.
+    """
     with serving_stuck(tmp_path, LIMIT_SECONDS) as server:
         async with client_of(server) as client:
             adds = [

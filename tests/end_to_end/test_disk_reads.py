@@ -1,4 +1,6 @@
-"""Disks that cannot be read: each request is answered rightly or refused with a storage error, and what works again is used again.
+"""
+Disks that cannot be read: each request is answered rightly or refused with a storage error, and what works again is
+used again.
 
 Faults come at every access of SQLite to its files: opening, reading, asking for the size, mapping the shared memory.
 """
@@ -85,7 +87,9 @@ def is_storage_error(error: dict[str, Any]) -> bool:
 def test_a_server_answers_rightly_or_refuses_while_its_files_cannot_be_read(
     tmp_path: Path, fault: str, file: str
 ) -> None:
-    """Mutations, one-shot and live queries: nothing wrong is told, nobody waits, and all is well when reads work again."""
+    """
+    Mutations, one-shot and live queries: nothing wrong is told, nobody waits, and all is well when reads work again.
+    """
     pick = random.Random(f"{SEED} {fault} {file}")
     refusals: Counter[str] = Counter()
     refuse = Fault(fault, file)

@@ -1,4 +1,6 @@
-"""Promise 5: a mutation sent again, after its answer was lost, happens once; frame by frame to a real server process."""
+"""
+Promise 5: a mutation sent again, after its answer was lost, happens once; frame by frame to a real server process.
+"""
 
 from __future__ import annotations
 

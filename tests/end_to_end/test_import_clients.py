@@ -1,4 +1,6 @@
-"""What clients see while `tinyvex import` replaces and appends: the old, then the new, and everything right afterwards."""
+"""
+What clients see while `tinyvex import` replaces and appends: the old, then the new, and everything right afterwards.
+"""
 
 from __future__ import annotations
 

@@ -137,7 +137,9 @@ def test_killed_at_any_step_it_left_the_old_or_the_new(
 def test_beside_a_server_the_command_may_end_at_any_call(
     number: signal.Signals, data: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The server goes on with the old documents, and the next import works; Ctrl-C at the last call is told as too late."""
+    """
+    The server goes on with the old documents, and the next import works; Ctrl-C at the last call is told as too late.
+    """
     with ServerProcess(APP, data):
         codes = []
         for code, said in until_done(AT_A_CALL, number, importing(file, data)):

@@ -57,7 +57,9 @@ def record(folder: Path) -> tuple[Disk, dict[int, Any]]:
 
 @pytest.mark.slow
 def test_what_was_acknowledged_survives_power_loss_at_every_sync(tmp_path: Path, often: None) -> None:
-    """Nothing acknowledged is lost, nothing is half there, and what is sent again is answered as it was and runs no more."""
+    """
+    Nothing acknowledged is lost, nothing is half there, and what is sent again is answered as it was and runs no more.
+    """
     disk, answers = record(tmp_path / "first")
     assert sum(step.kind == "truncate" for step in disk.steps) > 3, "logs were truncated after checkpoints"
     pick = random.Random(SEED)

@@ -1,4 +1,4 @@
-"""A server that is attacked: it answers as documented, serves the well-behaved, and keeps nothing of the attackers."""
+"""A server under attack answers as documented, serves well-behaved clients, and retains nothing of the attackers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GROWTH_BYTES_MAX = 64 << 20
 
 
 class Citizen:
-    """A well-behaved client that counts on its answers."""
+    """A well-behaved client that relies on its answers."""
 
     def __init__(self, raw: RawClient) -> None:
         self._raw = raw
@@ -54,7 +54,9 @@ class Citizen:
         return cls(raw)
 
     async def live(self) -> None:
-        """A ping, a query, an action and a mutation are answered, and the mutation's transition comes."""
+        """
+        Check that a ping, a query, an action and a mutation are answered, and that the mutation's transition arrives.
+        """
         raw = self._raw
         self._round += 1
         assert "result" in await raw.ask("ping")
@@ -69,7 +71,7 @@ class Citizen:
 
 
 async def besiege(attacker: Attacker, citizen: Citizen, resident: Callable[[], int]) -> None:
-    """Rounds of attacks, several at once; after each the citizen is served. Memory does not grow with them."""
+    """Run rounds of concurrent attacks; serve the citizen after each, and check that memory does not grow."""
     before = 0
     while attacker.sent < MESSAGES:
         if not before and attacker.sent > MESSAGES // 10:
@@ -83,7 +85,7 @@ async def besiege(attacker: Attacker, citizen: Citizen, resident: Callable[[], i
 
 
 def descriptors(pid: int | str) -> Counter[str]:
-    """The files and sockets that a process has open, by what they are: `socket`, `pipe`, or a path."""
+    """Return a process's open files and sockets by target: `socket`, `pipe`, or a path."""
     found: Counter[str] = Counter()
     for entry in Path(f"/proc/{pid}/fd").iterdir() if sys.platform == "linux" else ():
         with contextlib.suppress(FileNotFoundError):  # closed just now, as the one that lists them
@@ -92,7 +94,9 @@ def descriptors(pid: int | str) -> Counter[str]:
 
 
 def test_a_server_on_a_virtual_clock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """After the attacks it has one connection, and as many tasks, sessions, live queries and descriptors as before."""
+    """
+    After the attacks there are one connection, and as many tasks, sessions, live queries and descriptors as before.
+    """
     print(f"FUZZ_SEED={SEED}")
     caplog.set_level(logging.ERROR)
 
@@ -132,10 +136,10 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.mark.parametrize(("request_and_more", "status"), [(HEALTH * 2, 200), (UPGRADE % 4800 + frame(b"{}"), 101)])
-def test_what_comes_right_behind_a_request_is_not_before_its_answer(
+def test_answers_are_in_order_of_pipelined_input(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, request_and_more: bytes, status: int
 ) -> None:
-    """A second request, which is no frame, or a message that did not wait: the answer to the first one comes first."""
+    """The answer to a first request precedes the answers to bytes sent right behind it."""
 
     async def main() -> None:
         runtime = WorldRuntime(Network(random.Random(SEED)), random.Random(SEED))
@@ -151,7 +155,9 @@ def test_what_comes_right_behind_a_request_is_not_before_its_answer(
 
 
 async def test_a_server_on_real_sockets(tmp_path: Path) -> None:
-    """After the attacks the process has one connection and as many descriptors as before, and wrote of no defect."""
+    """
+    After the attacks the process has one connection and as many descriptors as before, and logged no internal error.
+    """
     print(f"FUZZ_SEED={SEED}")
     with ServerProcess(APP, tmp_path / "data", "--no-token") as process:
         pid, runtime = process.process.pid, Runtime()

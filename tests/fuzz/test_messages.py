@@ -1,4 +1,4 @@
-"""Whatever bytes come, the decoders answer with what they document: a value, or one of the errors they name."""
+"""For any bytes, the decoders return a value or raise a documented error."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Rounds: TypeAlias = Callable[[list[Any]], Iterator[tuple[Fuzzer, int]]]
 
 @pytest.fixture
 def rounds() -> Rounds:
-    """As many rounds as are wanted; memory must not grow with them, and a failure names the seed."""
+    """Run the requested number of rounds; memory must not grow with them, and a failure names the seed."""
 
     def play(examples: list[Any]) -> Iterator[tuple[Fuzzer, int]]:
         fuzzer = Fuzzer(SEED, examples)
@@ -70,7 +70,10 @@ def rounds() -> Rounds:
 
 
 def test_a_request_is_read_or_refused(rounds: Rounds) -> None:
-    """`decode_request` gives a request or a listed ProtocolError; the answer to either can be encoded and read."""
+    """
+    `decode_request` returns a request or raises a listed ProtocolError; the answer to either can be encoded and
+    decoded.
+    """
     refusals: set[str] = set()
     for fuzzer, _ in rounds(example_messages(*REQUESTS)):
         text = fuzzer.message()
@@ -86,7 +89,7 @@ def test_a_request_is_read_or_refused(rounds: Rounds) -> None:
 
 
 def test_a_request_given_as_text_is_read_or_refused(rounds: Rounds) -> None:
-    """The same for `str`, which may hold half characters."""
+    """`decode_request` handles `str` in the same way, including lone surrogates."""
     for fuzzer, _ in rounds(example_messages(*REQUESTS)):
         text = fuzzer.message().decode("utf-8", "surrogateescape")
         with contextlib.suppress(ProtocolError):
@@ -94,7 +97,7 @@ def test_a_request_given_as_text_is_read_or_refused(rounds: Rounds) -> None:
 
 
 def test_the_arguments_of_a_request_are_a_value_or_refused(rounds: Rounds) -> None:
-    """What `values.codec.decode` accepts can be encoded again, and is then the same; the rest is one of two errors."""
+    """A value that `values.codec.decode` accepts survives a round trip; anything else raises one of two errors."""
     accepted = 0
     for fuzzer, _ in rounds(example_messages()):
         text = fuzzer.message()
@@ -111,14 +114,14 @@ def test_the_arguments_of_a_request_are_a_value_or_refused(rounds: Rounds) -> No
 
 
 def test_a_message_of_a_server_is_read_or_refused(rounds: Rounds) -> None:
-    """`decode_server_message` gives a message, None for one to ignore, or UpdateRejected."""
+    """`decode_server_message` returns a message, None for one to ignore, or raises UpdateRejected."""
     for fuzzer, _ in rounds(example_messages()):
         with contextlib.suppress(UpdateRejected):
             codec.decode_server_message(fuzzer.message())
 
 
 def test_a_patch_applies_or_is_refused_and_touches_nothing(rounds: Rounds) -> None:
-    """`json_patch.apply` gives a document or PatchFailed, and what it was applied to stays as it was."""
+    """`json_patch.apply` returns a document or raises PatchFailed, and never modifies its input."""
     originals = [msgspec.json.encode(document) for document in PATCHED]
     applied = 0
     for fuzzer, number in rounds(PATCHES):
@@ -135,7 +138,7 @@ def test_a_patch_applies_or_is_refused_and_touches_nothing(rounds: Rounds) -> No
 
 
 def part(chance: random.Random, transition_id: int, number: int, total: int) -> messages.TransitionChunkParams:
-    """A part that fits, in nine of ten cases."""
+    """Return a fitting chunk, in nine of ten cases."""
     right = {"transition_id": transition_id, "part_number": number, "parts_total": total, "bytes_total": total * 4}
     chunk = chance.choice(("abcd", "\U0001f600"))
     if chance.random() < 0.1:
@@ -147,8 +150,10 @@ def part(chance: random.Random, transition_id: int, number: int, total: int) -> 
     return messages.TransitionChunkParams(**right, chunk=chunk)
 
 
-def test_parts_of_a_transition_are_joined_or_refused(rounds: Rounds) -> None:
-    """`Assembler.add` gives as many bytes as were announced, None, or UpdateRejected; it holds no more than allowed."""
+def test_chunks_of_a_transition_are_joined_or_refused(rounds: Rounds) -> None:
+    """
+    `Assembler.add` returns the announced number of bytes or None, or raises UpdateRejected; its memory is bounded.
+    """
     joined = 0
     assembler, transition_id, number, total = Assembler(ASSEMBLED_BYTES_MAX), 0, 0, 2
     for fuzzer, _ in rounds([]):

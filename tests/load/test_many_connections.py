@@ -1,8 +1,9 @@
 """
-Thousands of connections to one real server: what each costs, and that none is forgotten.
+Thousands of connections to one real server: the cost of each, and that the server serves all of them.
 
-Small by default. `LOAD_CONNECTIONS=5500 LOAD_SECONDS=120` is the long run: ten of eleven connections idle, the others
-active; `LOAD_STORM=2000` come back at once after the server was killed. `pytest -s` shows the figures.
+Small by default. `LOAD_CONNECTIONS=5500 LOAD_SECONDS=120` is the long run: ten of eleven connections are idle, the
+others
+active; `LOAD_STORM=2000` reconnect together after the server was killed. `pytest -s` shows the figures.
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ def add(ctx: tv.MutationCtx, room: int, text: str) -> None:
 
 class Member(Client):
     """
-    Watches a room.
+    A watcher of a room.
 
     Attributes:
-        pings: WebSocket pings that came.
+        pings: number of WebSocket pings received.
         gap_seconds: the longest time without one.
-        moved: transitions that came.
-        lost: why it is not connected any more.
+        moved: number of transitions received.
+        lost: the reason for the lost connection.
     """
 
     def __init__(self, port: int, number: int) -> None:
@@ -89,7 +90,7 @@ class Member(Client):
         await self.until(lambda: self.moved > 0)
 
     async def until(self, wanted: Callable[[], bool]) -> None:
-        """Wait until what came makes it true."""
+        """Wait until received messages make the condition true."""
         if not wanted():
             self._wanted, self._reached = wanted, asyncio.get_running_loop().create_future()
             await self._reached
@@ -119,7 +120,7 @@ class Member(Client):
 
 @pytest.fixture(autouse=True)
 def many_descriptors() -> Iterator[None]:
-    """As many open files as the connections need, here and in the server that is started."""
+    """Raise the limit of open files, here and in the server that is started."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = max(CONNECTIONS, STORM) + 256
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -137,7 +138,7 @@ def app(tmp_path: Path) -> Path:
 
 
 async def arrive(port: int, numbers: range) -> list[Member]:
-    """Members that are connected and watch, some of them opened at once."""
+    """Connect members that watch, some of them concurrently."""
     members: list[Member] = []
     for start in numbers[::DIALLING]:
         batch = range(start, min(start + DIALLING, numbers.stop))
@@ -147,7 +148,7 @@ async def arrive(port: int, numbers: range) -> list[Member]:
 
 
 async def write_until(done: asyncio.Event, member: Member) -> int:
-    """Add lines, one after the other, each until its transition has come; how many."""
+    """Add lines one after another, each until its transition arrives; return their number."""
     for count in itertools.count():
         if done.is_set():
             return count
@@ -158,8 +159,8 @@ async def write_until(done: asyncio.Event, member: Member) -> int:
     raise AssertionError
 
 
-async def test_idle_connections_cost_little_and_are_never_forgotten(app: Path, tmp_path: Path) -> None:
-    """While others write, each gets its pings in time; none is closed, and memory does not grow."""
+async def test_idle_connections_cost_little_and_stay_open(app: Path, tmp_path: Path) -> None:
+    """While others write, each idle connection gets its pings in time; none is closed, and memory does not grow."""
     with ServerProcess(app, tmp_path / "data", "--no-token") as server:
         pid, port = server.process.pid, server.ready["port"]
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -202,7 +203,7 @@ def leave(*members: Member) -> None:
 
 
 async def test_a_storm_of_reconnects_settles(app: Path, tmp_path: Path) -> None:
-    """All clients of a server that was killed come at once to its successor: all watch again within seconds."""
+    """When all clients of a killed server reconnect to its successor together, all watch again within seconds."""
     server = ServerProcess(app, tmp_path / "data", "--no-token", "--port", str(free_port()))
     with server:
         port = server.ready["port"]

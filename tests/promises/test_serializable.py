@@ -1,8 +1,9 @@
-"""Promise 2: mutations are strictly serializable, and their order is the order of `ts`.
+"""
+Promise 2: mutations are strictly serializable, and their order is the order of `ts`.
 
-Several clients append to registers at once, in seeded worlds where connections are cut and the server is killed.
-Every history is checked: taken in the order of `ts`, each mutation returned what it must have seen,
-and what had returned before another one was asked for has the smaller `ts`, for one-shot queries too.
+Several clients append to registers concurrently, in seeded worlds where connections are cut and the server is killed.
+Every history is checked. In the order of `ts`, each mutation must have returned the state before it.
+An operation that ended before another one started has the smaller `ts`; this includes one-shot queries.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def lengths(ctx: tv.QueryCtx) -> list[int]:
 
 @dataclass(frozen=True)
 class Operation:
-    """What was asked and answered, and when."""
+    """A request and its answer, with their times."""
 
     asked_at: float
     answered_at: float
@@ -71,7 +72,7 @@ class Operation:
 
 
 class History:
-    """A world in which clients append, and ask, and note what they see."""
+    """A world in which clients append and query, and record their results."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.random = random.Random(seed)
@@ -84,7 +85,7 @@ class History:
         self._processes: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Until every client has appended all that it wants to."""
+        """Run until every client has appended everything."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._serve)
             for number in range(CLIENTS):
@@ -139,7 +140,7 @@ class History:
 
 
 def check(operations: list[Operation]) -> None:
-    """Taken in the order of `ts`, everything returned what it must have seen; and time agrees with that order."""
+    """Check that every result follows from the order of `ts`, and that real time agrees with that order."""
     lengths = [0] * REGISTERS
     for operation in sorted(operations, key=lambda one: (one.ts, one.appended_to is None)):
         if operation.appended_to is None:
@@ -155,7 +156,7 @@ def check(operations: list[Operation]) -> None:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_histories_are_strictly_serializable(seed: int, tmp_path: Path) -> None:
-    """Across kills and cuts, with several calls of each client under way at once."""
+    """Histories across kills and cuts, with several concurrent calls of each client, are strictly serializable."""
     history = History(seed, tmp_path)
     run_virtual(history.run())
     assert history.kills > 0
@@ -171,8 +172,8 @@ def test_histories_are_strictly_serializable(seed: int, tmp_path: Path) -> None:
         Operation(5, 6, 15, [0, 0], None),  # a query that has not heard of what had returned
     ],
 )
-def test_the_checker_finds_what_is_not_serializable(wrong: Operation) -> None:
-    """A check that accepts everything shows nothing."""
+def test_the_checker_rejects_bad_histories(wrong: Operation) -> None:
+    """The checker rejects histories that are not serializable."""
     fine = [Operation(0, 1, 10, [0, 0], 0, 1), Operation(2, 3, 20, [1, 0], 0, 1), Operation(2, 4, 20, [2, 0], None)]
     check(fine)
     with pytest.raises(AssertionError):

@@ -1,4 +1,4 @@
-"""The examples: each is a valid message of the type that its folder names."""
+"""Each example is a valid message of the type that its folder names."""
 
 import json
 from pathlib import Path
@@ -22,13 +22,13 @@ def names(paths: list[Path]) -> list[str]:
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
-    """A validator for one definition."""
+    """Create a validator for one definition."""
     return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": DOCUMENT["$defs"]})
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=names(EXAMPLES))
 def test_an_example_fits_the_schema(path: Path) -> None:
-    """The schema accepts it, and so does this package's own decoder."""
+    """The schema and this package's own decoder accept each example."""
     text = path.read_bytes()
     validator(path.parent.name).validate(json.loads(text))
     msgspec.json.decode(text, type=getattr(messages, path.parent.name))
@@ -36,14 +36,14 @@ def test_an_example_fits_the_schema(path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=names(EXAMPLES))
 def test_an_example_has_only_fields_of_the_schema(path: Path) -> None:
-    """A field in an example that the types do not know is a typing error: encoding it again would lose it."""
+    """Encoding an example again loses no field: an unknown field would be a typing error."""
     text = path.read_bytes()
     again = msgspec.json.encode(msgspec.json.decode(text, type=getattr(messages, path.parent.name)))
     assert includes(json.loads(again), json.loads(text))
 
 
 def includes(whole: Any, part: Any) -> bool:
-    """Whether everything in `part` is in `whole`."""
+    """Return whether everything in `part` is in `whole`."""
     if isinstance(part, dict):
         return isinstance(whole, dict) and all(key in whole and includes(whole[key], part[key]) for key in part)
     if isinstance(part, list):
@@ -53,7 +53,7 @@ def includes(whole: Any, part: Any) -> bool:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=names(EXAMPLES))
 def test_an_example_reads_like_any_frame(path: Path) -> None:
-    """Whole messages pass the codec that sockets use."""
+    """Complete messages pass the codec of the sockets."""
     if path.parent.name in REQUESTS:
         assert type(codec.decode_request(path.read_bytes())).__name__ == path.parent.name
     elif path.parent.name in FROM_SERVER:
@@ -61,7 +61,7 @@ def test_an_example_reads_like_any_frame(path: Path) -> None:
 
 
 def test_every_message_has_an_example() -> None:
-    """Requests, results, notifications, responses and modifications are all shown."""
+    """Requests, results, notifications, responses and modifications all have an example."""
     results = {method.result.__name__ for method in schema.METHODS.values()}
     modifications = {"QueryUpdated", "QueryFailed", "QueryUnchanged", "QueryRemoved"}
     assert {path.parent.name for path in EXAMPLES} >= REQUESTS | results | FROM_SERVER | modifications
@@ -78,7 +78,7 @@ def test_errors_in_examples_are_those_of_the_table() -> None:
 
 
 def errors_in(part: Any) -> list[dict[str, Any]]:
-    """All error objects in a message."""
+    """Yield all error objects in a message."""
     if isinstance(part, list):
         return [error for element in part for error in errors_in(element)]
     if not isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""`schema.json` and `errors.json` are what the types say."""
+"""`schema.json` and `errors.json` match the types."""
 
 from tinyvex.wire import schema
 

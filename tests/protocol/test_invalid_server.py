@@ -12,7 +12,7 @@ from tinyvex.server.server import Server, ServerOptions
 
 
 async def test_all_on_one_connection(tmp_path: Path) -> None:
-    """Each is refused with its error, and the same connection answers the next one."""
+    """Each message is refused with its error, and the same connection answers the next one."""
     async with (
         Server(ServerOptions(app=APP, data=tmp_path / "data")) as server,
         websockets.connect(f"{server.url}/sync", compression=None) as socket,

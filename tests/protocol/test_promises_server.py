@@ -1,4 +1,4 @@
-"""Rules that no script of messages can show: new code, slow readers, cut connections."""
+"""Rules that no script of messages can express: new code, slow readers, cut connections."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def put(ctx: tv.MutationCtx, number: int) -> None:
 
 
 def write_app(folder: Path, *, padding: str = "", padding_count: int = 0) -> Path:
-    """The app, with what its query adds to every result."""
+    """Write the app, with the suffix that its query adds to every result."""
     path = folder / "numbers_app.py"
     path.write_text(APP.replace("PADDING_COUNT", str(padding_count)).replace("PADDING", padding))
     return path
 
 
 async def subscribed(server: Server, session_id: str) -> Socket:
-    """A socket whose client sees `newest`."""
+    """Open a socket whose client subscribes to `newest`."""
     connection = await websockets.connect(f"{server.url}/sync", compression=None, max_size=None)
     socket = Socket(connection)
     await say(connection, 0, "connect", protocolVersion=1, sessionId=session_id)
@@ -53,13 +53,13 @@ async def subscribed(server: Server, session_id: str) -> Socket:
 
 
 async def say(connection: ClientConnection, request_id: int, method: str, **params: Any) -> None:
-    """One request."""
+    """Send one request."""
     message = {"jsonrpc": "2.0", "id": request_id, "method": f"tinyvex/{method}", "params": params}
     await connection.send(json.dumps(message))
 
 
-async def test_new_code_is_told_to_every_live_query(tmp_path: Path) -> None:
-    """S-38: a reload is a commit, and brings what the new code returns."""
+async def test_new_code_updates_every_live_query(tmp_path: Path) -> None:
+    """S-38: a reload is a commit, and delivers the results of the new code."""
     app = write_app(tmp_path, padding="old", padding_count=1)
     async with Server(ServerOptions(app=app, data=tmp_path / "data")) as server:
         socket = await subscribed(server, "a-session")
@@ -74,7 +74,9 @@ async def test_new_code_is_told_to_every_live_query(tmp_path: Path) -> None:
 
 
 async def test_a_slow_reader_skips_to_the_newest_state(tmp_path: Path) -> None:
-    """S-75: while one client does not read, others are served; then it gets few transitions, the last one newest."""
+    """
+    S-75: while one client does not read, others are served; then it receives few transitions, the last one newest.
+    """
     app = write_app(tmp_path, padding="a piece of text ", padding_count=65_536)
     count = 60
     async with Server(ServerOptions(app=app, data=tmp_path / "data")) as server:
@@ -92,8 +94,8 @@ async def test_a_slow_reader_skips_to_the_newest_state(tmp_path: Path) -> None:
         await slow.connection.close()
 
 
-async def test_a_client_comes_back_after_its_socket_was_cut(tmp_path: Path) -> None:
-    """S-47, S-64: nobody has to ask for it, and a mutation called meanwhile goes through."""
+async def test_a_client_reconnects_after_its_socket_was_cut(tmp_path: Path) -> None:
+    """S-47, S-64: the client reconnects automatically, and a mutation called meanwhile succeeds."""
     app = write_app(tmp_path)
     async with Server(ServerOptions(app=app, data=tmp_path / "data")) as server, tv.connect(server.url) as client:
         await client.mutation("numbers_app:put", {"number": 1})

@@ -21,7 +21,7 @@ PHASES = {SessionPhase.READY: "connected", SessionPhase.OFFLINE: "disconnected",
 
 
 class Script:
-    """One vector being played; ids in it are those that the Python client chooses, counted from 0."""
+    """A vector being played; its ids are those that the Python client chooses, counted from 0."""
 
     def __init__(self, vector: dict[str, Any]) -> None:
         self.symbols = Symbols(vector["bind"])
@@ -36,7 +36,7 @@ class Script:
         self.gave_up = False
 
     def play(self, steps: list[dict[str, Any]]) -> None:
-        """Every step of the first socket; others belong to other clients."""
+        """Play every step of the first socket; others belong to other clients."""
         for step in steps:
             if step.get("socket", "a") == "a":
                 try:
@@ -48,14 +48,14 @@ class Script:
         assert not self.said, "the client says more than the vector"
 
     def listen(self) -> None:
-        """Take what the client says by itself, as its driver does whenever something happened."""
+        """Collect the client's messages, as its driver does after every event."""
         if self.client.identity.wants_token:
             self.client.identity.supply(self.tokens.pop(0))
         while (message := self.client.next_message()) is not None:
             self.said.append(message)
 
     def step(self, step: dict[str, Any]) -> None:
-        """One step, and what is then to be seen."""
+        """Play one step, and check the state after it."""
         match step:
             case {"open": True}:
                 self.client.opened(now_ms=1)
@@ -84,7 +84,7 @@ class Script:
     # The user and the client.
 
     def expect(self, pattern: dict[str, Any]) -> None:
-        """The client says this: by itself, or once its user wants what the message asks for."""
+        """Expect this message, sent by the client itself or after its user requests it."""
         if not self.said:
             self.want(pattern["method"], pattern["params"])
             self.listen()
@@ -97,7 +97,7 @@ class Script:
                 assert other.get("resume") is None or "resume" in one, "S-16: nothing is offered that is not held"
 
     def want(self, method: str, params: dict[str, Any]) -> None:
-        """Be the user."""
+        """Act as the user."""
         if method in KINDS:
             self.client.call(KINDS[method], params["udfPath"], values.encode(params["args"]), at=params.get("ts"))
             return
@@ -112,7 +112,7 @@ class Script:
     # The server.
 
     def hear(self, step: dict[str, Any]) -> None:
-        """Say what the vector's server says."""
+        """Send the message of the vector's server."""
         if "message" in step:
             self.receive(json.dumps(self.symbols.invent(step["message"])))
         elif "text" in step:
@@ -124,14 +124,14 @@ class Script:
             self.receive(json.dumps(self.settling(step["settle"])))
 
     def receive(self, text: str) -> None:
-        """One message; an error means that the client wants another socket."""
+        """Deliver one message; an error means that the client wants another socket."""
         try:
             self.client.receive(text)
         except TinyvexError:
             self.gave_up = True
 
     def settling(self, settle: dict[str, Any]) -> dict[str, Any]:
-        """One transition that brings everything a server may bring in several."""
+        """Build one transition with everything that a server may send in several."""
         version = self.client.version
         start = {"querySet": version.query_set, "identity": version.identity, "ts": version.ts}
         modifications = [
@@ -150,7 +150,7 @@ class Script:
     # What is to be seen.
 
     def check(self, then: dict[str, Any]) -> None:
-        """The client's state, and what its user was told since the last look."""
+        """Check the client's state, and the events for its user since the last check."""
         if "state" in then:
             assert PHASES[self.client.phase] == then["state"]
         if "version" in then:
@@ -173,7 +173,7 @@ class Script:
             self.check_calls(then)
 
     def check_calls(self, then: dict[str, Any]) -> None:
-        """Which calls have ended since the last look."""
+        """Check the calls that have ended since the last check."""
         events = self.client.events()
         completed = {
             str(event.number): json.loads(event.answer.value) for event in events if isinstance(event, Completed)
@@ -188,6 +188,6 @@ class Script:
 
 @pytest.mark.parametrize("name", sessions("client"))
 def test_session(name: str) -> None:
-    """The client says and shows what the vector says."""
+    """The client sends and shows what the vector states."""
     vector = read(name)
     Script(vector).play(vector["steps"])

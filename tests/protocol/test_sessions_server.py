@@ -32,7 +32,7 @@ ZERO = {"querySet": 0, "identity": 0, "ts": 0}
 
 
 class Socket:
-    """One socket of the script, and what every transition on it must obey."""
+    """A socket of the script, and the rules for every transition on it."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -41,7 +41,7 @@ class Socket:
         self.heard: list[str] = []
 
     async def next_message(self, *, pings: bool = False) -> dict[str, Any]:
-        """The next message that is no ping."""
+        """Return the next message that is not a ping."""
         while True:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 text = await self.connection.recv()
@@ -69,7 +69,7 @@ class Socket:
 
 
 def user_tokens(now_us: int) -> dict[str, str]:
-    """The tokens that vectors name."""
+    """Return the tokens that vectors name."""
     return {
         "$userToken": signed(claims(now_us)),
         "$renewedToken": signed(claims(now_us, lasts=7200)),
@@ -80,7 +80,7 @@ def user_tokens(now_us: int) -> dict[str, str]:
 
 
 class Script:
-    """One vector being played."""
+    """A vector being played."""
 
     def __init__(self, vector: dict[str, Any], data: Path) -> None:
         self.symbols = Symbols(vector["bind"])
@@ -92,7 +92,7 @@ class Script:
         self.server: Server
 
     async def play(self, steps: list[dict[str, Any]]) -> None:
-        """Every step, on one server or several after each other."""
+        """Play every step, on one server or several in succession."""
         remaining = steps
         while remaining:
             async with Server(self.options) as self.server:
@@ -107,11 +107,11 @@ class Script:
                 await self.step(step)
             except (Mismatch, TimeoutError, websockets.ConnectionClosed) as error:
                 raise AssertionError(f"step {step}: {error!r}") from error
-        await self._nothing_more_was_said()
+        await self._check_no_more_messages()
         return []
 
     async def step(self, step: dict[str, Any]) -> None:
-        """One step."""
+        """Play one step."""
         name = step.get("socket", "a")
         match step:
             case {"open": True}:
@@ -168,8 +168,8 @@ class Script:
             await socket.next_message()
         assert socket.connection.close_code == code
 
-    async def _nothing_more_was_said(self) -> None:
-        """S-6, S-33: whatever the server had to say is in the vector."""
+    async def _check_no_more_messages(self) -> None:
+        """Check that the vector contains every message of the server (S-6, S-33)."""
         for socket in self.sockets.values():
             await socket.connection.send('{"jsonrpc":"2.0","id":"the end","method":"tinyvex/ping","params":{}}')
             message = await socket.next_message()
@@ -179,7 +179,7 @@ class Script:
 
 @pytest.mark.parametrize("name", sessions("server"))
 async def test_session(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server says what the vector says."""
+    """The server sends what the vector states."""
     vector = read(name)
     for limit, value in vector.get("limits", {}).items():
         monkeypatch.setattr(limits, LIMITS[limit], value)

@@ -15,46 +15,46 @@ CITATION = re.compile(r"\bS-\d+\b")
 
 
 def rules() -> list[str]:
-    """The numbers of the rules, in their order; the sentence that explains them is not one."""
+    """Return the numbers of the rules, in order, without the sentence that explains them."""
     return RULE.findall(SPECIFICATION.partition("## All messages")[2])
 
 
 def cited() -> set[str]:
-    """What vectors and tests cite."""
-    found: set[str] = set()
+    """Return the rules cited by vectors and tests."""
+    citations: set[str] = set()
     for path in VECTORS.rglob("*.json"):
         content = json.loads(path.read_text(encoding="utf-8"))
-        found |= set(content.get("spec", []))
-        found |= {rule for case in content.get("cases", []) for rule in case.get("spec", [])}
+        citations |= set(content.get("spec", []))
+        citations |= {rule for case in content.get("cases", []) for rule in case.get("spec", [])}
     for path in TESTS.rglob("test_*.py"):
         if path != Path(__file__):
-            found |= set(CITATION.findall(path.read_text(encoding="utf-8")))
-    return found
+            citations |= set(CITATION.findall(path.read_text(encoding="utf-8")))
+    return citations
 
 
 def test_rules_are_numbered_once_and_in_order() -> None:
-    """A number names one rule."""
+    """Each number names one rule."""
     assert [number for number, count in Counter(rules()).items() if count > 1] == []
-    assert rules() == [f"S-{place}" for place in range(1, len(rules()) + 1)]
+    assert rules() == [f"S-{number}" for number in range(1, len(rules()) + 1)]
 
 
 def test_every_rule_is_decided_by_something() -> None:
-    """A rule that nothing checks is a wish."""
+    """Every rule is cited by a vector or a test."""
     assert sorted(set(rules()) - cited()) == []
 
 
 def test_every_citation_has_a_rule() -> None:
-    """A vector that cites a rule that is gone decides nothing."""
+    """Every cited rule exists."""
     assert sorted(cited() - set(rules())) == []
 
 
 def test_references_inside_the_specification_have_a_rule() -> None:
-    """Rules that lean on others name real ones."""
+    """Rules refer to existing rules."""
     assert set(CITATION.findall(SPECIFICATION)) <= set(rules())
 
 
 def test_every_message_is_in_the_specification() -> None:
-    """The table of all messages has every method, and the errors that rules name are real."""
+    """The table of all messages has every method, and the errors that rules name exist."""
     for name in [*schema.METHODS, *schema.NOTIFICATIONS]:
         assert f"`{name}`" in SPECIFICATION
     table = {row["name"] for row in json.loads((schema.FOLDER / "errors.json").read_text())["errors"]}

@@ -1,4 +1,4 @@
-"""The vectors for values, order, ids and refused messages, and the shape of all vectors."""
+"""The vectors for values, order, ids and refused messages, and the schema of all vectors."""
 
 import base64
 import itertools
@@ -20,18 +20,18 @@ from tinyvex.wire import codec
 
 
 def vector(name: str) -> dict[str, Any]:
-    """One file."""
+    """Read one file."""
     content: dict[str, Any] = json.loads((VECTORS / name).read_text(encoding="utf-8"))
     return content
 
 
 def cases(name: str) -> list[Any]:
-    """Its cases as parameters."""
+    """Return its cases as parameters."""
     return [pytest.param(case, id=str(case.get("description", case.get("text")))) for case in vector(name)["cases"]]
 
 
 def text_of(case: dict[str, Any]) -> bytes:
-    """What a case gives to read."""
+    """Return the text that a case describes."""
     if "base64" in case:
         return base64.b64decode(case["base64"])
     if "repeat" in case:
@@ -41,14 +41,14 @@ def text_of(case: dict[str, Any]) -> bytes:
 
 
 def error_named(name: str) -> type[errors.TinyvexError]:
-    """The class."""
+    """Return the error class."""
     found: type[errors.TinyvexError] = getattr(errors, name)
     return found
 
 
 @pytest.mark.parametrize("path", sorted(VECTORS.rglob("*.json")), ids=lambda path: path.stem)
 def test_a_vector_has_the_shape_of_its_kind(path: Path) -> None:
-    """Other languages' runners can rely on `vector.schema.json`."""
+    """Runners in other languages can rely on `vector.schema.json`."""
     schema = vector("vector.schema.json")
     if path.name == "vector.schema.json":
         jsonschema.Draft202012Validator.check_schema(schema)
@@ -60,7 +60,7 @@ def test_a_vector_has_the_shape_of_its_kind(path: Path) -> None:
 
 @pytest.mark.parametrize("case", cases("values.json"))
 def test_a_value(case: dict[str, Any]) -> None:
-    """It is read and written in canonical form, or refused with its path."""
+    """A value is read and written in canonical form, or refused with its path."""
     text = text_of(case)
     if "canonical" in case:
         expected = text if case["canonical"] is True else case["canonical"].encode()
@@ -72,7 +72,7 @@ def test_a_value(case: dict[str, Any]) -> None:
 
 
 def test_the_order() -> None:
-    """Neighbours are in order, by the bytes given, by the encoder and by an independent comparison."""
+    """Neighbours are in order, by their key bytes, by the encoder and by an independent comparison."""
     rows = vector("order.json")["ascending"]
     values = [MISSING if "missing" in row else decode(row["json"]) for row in rows]
     assert [encode_part(value).hex() for value in values] == [row["key"] for row in rows]
@@ -82,7 +82,7 @@ def test_the_order() -> None:
 
 @pytest.mark.parametrize("case", cases("ids.json"))
 def test_an_id(case: dict[str, Any]) -> None:
-    """It is read and written, or it is none."""
+    """An id is read and written, or refused."""
     if "error" in case:
         with pytest.raises(errors.InvalidId):
             parse_id(case["text"])
@@ -93,7 +93,7 @@ def test_an_id(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", cases("invalid.json"))
 def test_a_message_to_be_refused(case: dict[str, Any]) -> None:
-    """The codec finds the error, the id and the path."""
+    """The codec reports the error, the id and the path."""
     with pytest.raises(errors.ProtocolError) as caught:
         codec.decode_request(text_of(case))
     assert (caught.value.name, caught.value.request_id) == (case["error"], case["id"])

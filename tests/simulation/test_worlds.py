@@ -1,4 +1,6 @@
-"""Promises 3 and 4, in seeded worlds: whatever is cut, delayed or killed, what clients are told is true, and everything converges.
+"""
+Promises 3 and 4, in seeded worlds: whatever is cut, delayed or killed, every result is correct, and everything
+converges.
 
 `make simulate SEED=7 WORLDS=1` replays one; `WORLDS=1000` runs more.
 """
@@ -25,7 +27,7 @@ STEPS_MIN = 200
 
 @pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Path], Cluster]:
-    """Lives one world, from start to convergence."""
+    """Run one world, from start to convergence."""
 
     def run(seed: int, folder: Path) -> Cluster:
         folder.mkdir()
@@ -44,7 +46,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Path], Cluster]:
 
 @pytest.fixture(scope="module")
 def totals() -> Iterator[Counter[str]]:
-    """Of all worlds, shown where output is."""
+    """Print the totals of all worlds."""
     counted: Counter[str] = Counter()
     yield counted
     print(f"\nseeds {FIRST_SEED} to {FIRST_SEED + WORLDS - 1}: {dict(counted)}")
@@ -54,10 +56,10 @@ Live = Callable[[int, Path], Cluster]
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + WORLDS))
-def test_what_clients_are_told_equals_a_fresh_run_at_that_version(
+def test_results_equal_a_fresh_run_at_their_version(
     seed: int, tmp_path: Path, live: Live, totals: Counter[str]
 ) -> None:
-    """After every transition each result equals the model's; in the end nothing acknowledged is lost or doubled."""
+    """After every transition each result equals the model's; at the end no acknowledged mutation is lost or doubled."""
     cluster = live(seed, tmp_path / "world")
     assert cluster.acts + cluster.steps >= STEPS_MIN
     assert cluster.checkers.checks > 0
@@ -76,8 +78,8 @@ def test_a_seed_is_a_world(tmp_path: Path, live: Live) -> None:
     assert first.trace == second.trace
 
 
-def test_worlds_reach_every_way_of_telling(tmp_path: Path, live: Live) -> None:
-    """Patches, parts, results found again, memory given up, users coming and going: all of it happens in a few worlds."""
+def test_worlds_cover_every_form_of_update(tmp_path: Path, live: Live) -> None:
+    """A few worlds cover patches, chunks, resumed results, evicted results, and users that come and go."""
     counted: Counter[str] = Counter()
     for seed in range(1, 9):
         cluster = live(seed, tmp_path / str(seed))

@@ -1,4 +1,4 @@
-"""Who imports documents in a world."""
+"""The administrator of a world, who imports documents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXPECTED = {
 
 @dataclass(frozen=True)
 class Attempt:
-    """An import that was begun: what its documents are marked with, how many they are, and whether it was acknowledged."""
+    """An import that was started: the mark of its documents, their number, and whether it was acknowledged."""
 
     mark: str
     mode: str
@@ -37,7 +37,7 @@ class Attempt:
 
 
 async def try_import(client: Client, board: Board, source: random.Random, mark: str) -> Attempt:
-    """Import random documents into some of the board's tables; give up after a while."""
+    """Import random documents into some of the board's tables; abandon the attempt after a while."""
     mode = source.choice(MODES)
     names = source.sample(sorted(board.tables), source.randint(1, len(board.tables)))
     contents = {name: [board.document(source) for _ in range(source.randint(0, DOCUMENTS_MAX))] for name in names}

@@ -1,4 +1,4 @@
-"""An app whose arguments, documents and failures are hard to show."""
+"""An app whose arguments, documents and failures are hard to display."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ log = logging.getLogger("awkward")
 
 
 class Line(TypedDict):
-    """Of an order."""
+    """A line of an order."""
 
     article: str
     amount: int
 
 
 class Order(TypedDict):
-    """An object that has others in it."""
+    """An object that contains other objects."""
 
     lines: list[Line]
     note: str | None
@@ -26,7 +26,7 @@ class Order(TypedDict):
 
 @tv.table("parts", indexes={"by_weight": ["weight"]})
 class Part(tv.Document):
-    """Its fields are not declared by their names' order."""
+    """A document whose fields are not declared in alphabetical order."""
 
     weight: int
     name: str
@@ -38,7 +38,7 @@ class Part(tv.Document):
 def make(
     ctx: tv.MutationCtx, weight: int, name: str = "", depth: int = 0, belongs_to: str | None = None
 ) -> tv.Id[Part]:
-    """Another part, as deep as asked for."""
+    """Insert a part, with values nested to the given depth."""
     inside: dict[str, Any] = {}
     for _ in range(depth):
         inside = {"inside": inside}
@@ -59,19 +59,19 @@ def total(ctx: tv.QueryCtx, order: Order) -> int:
 
 @tv.query
 def breaks(ctx: tv.QueryCtx) -> int:
-    """It never works."""
+    """Always raise."""
     raise ZeroDivisionError
 
 
 @tv.query
 def parts(ctx: tv.QueryCtx) -> tv.Rows[Part]:
-    """All of them."""
+    """Return all parts."""
     return ctx.db.query(Part).collect()
 
 
 @tv.mutation
 def shout(ctx: tv.MutationCtx, text: str) -> None:
-    """Say it wherever something can be said."""
+    """Put the text into every place that an app can write to."""
     log.warning(text)
     ctx.log(text)
     raise tv.AppError(text)

@@ -1,7 +1,7 @@
 """
-A generic app for the oracle: random tables and indexes, queries over any range, mutations that do anything.
+A generic app for the oracle: random tables and indexes, queries over any range, mutations of every kind.
 
-`source` writes the app's file; `Board` makes calls of it and says, with the model, what they must return.
+`source` writes the app's file. `Board` creates calls of it and, with the model, their expected results.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Board:
             self.tables[name] = indexes
 
     def source(self) -> str:
-        """The app's file."""
+        """Return the app's source code."""
         declared = {**self.tables, "marks": {"by_key": ["key"], "by_caller": ["caller"]}}
         lines = [f"tv_{name} = tv.table({name!r}, indexes={indexes!r})" for name, indexes in declared.items()]
         lines.append(f"INDEXES = {self.tables!r}")
@@ -126,7 +126,7 @@ class Board:
     # Calls.
 
     def query(self, pick: random.Random) -> tuple[str, dict[str, Any]]:
-        """A random query: path and arguments."""
+        """Choose a random query: path and arguments."""
         table = pick.choice(sorted(self.tables))
         kind = pick.choice(("scan", "scan", "scan", "scan", "count", "even", "fetch", "summary", *CALLERS))
         if kind == "fetch":
@@ -150,13 +150,13 @@ class Board:
         }  # fmt: skip
 
     def mutation(self, pick: random.Random, key: str) -> dict[str, Any]:
-        """Random arguments of `board:change`; `key` marks it in the table `marks`, once if it commits once."""
+        """Choose random arguments of `board:change`; `key` marks it in the table `marks`, once if it commits once."""
         steps: list[dict[str, Any]] = [self._step(pick, key) for _ in range(pick.randint(1, 3))]
         steps[-1]["fail"] = pick.random() < 0.1
         return {"steps": steps}
 
     def document(self, pick: random.Random) -> dict[str, Any]:
-        """Random fields."""
+        """Choose random fields."""
         document: dict[str, Any] = {}
         for name in ("a", "b"):
             if pick.random() < 0.8:
@@ -176,7 +176,7 @@ class Board:
     # What they must return.
 
     def expected(self, model: Model, ts: int, path: str, args: dict[str, Any], who: Who = None) -> Any:
-        """The result of a query at `ts` for somebody; an odd `even` is `("odd", total)`."""
+        """Compute the result of a query at `ts` under an identity; an odd `even` is `("odd", total)`."""
         caller = None if who is None else list(who)
         if path == "board:mine":
             return {"caller": caller, "rows": _marks(model, ts, caller)}

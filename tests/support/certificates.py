@@ -1,4 +1,4 @@
-"""Certificates made for one test, by an authority made for it."""
+"""Certificates for one test, signed by an authority created for it."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ class Certificates:
         self.renew()
 
     def renew(self) -> None:
-        """Put another certificate and key in the place of the server's."""
+        """Replace the server's certificate and key."""
         made = self._authority.issue_cert(*self._names)
         self.certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
         self.key.write_bytes(made.private_key_pem.bytes())
 
     def encrypt_key(self) -> None:
-        """Make the key need a password."""
+        """Encrypt the key with a password."""
         key = load_pem_private_key(self.key.read_bytes(), None)
         text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
         self.key.write_bytes(text)
 
     @property
     def fingerprint(self) -> str:
-        """As clients pin it, made another way than the server does."""
+        """Compute the fingerprint that clients pin, independently of the server's code."""
         return f"sha256:{load_pem_x509_certificate(self.certificate.read_bytes()).fingerprint(SHA256()).hex()}"
 
     @property
     def options(self) -> list[str]:
-        """For the command line."""
+        """Return the command-line options."""
         return ["--tls-cert", str(self.certificate), "--tls-key", str(self.key)]

@@ -1,4 +1,4 @@
-"""What must hold in a world: for what each client is told, by whom it was asked, and for the file in the end."""
+"""The invariants of a world: for every result a client receives, for every caller, and for the final file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tinyvex.storage.maintenance.check import check_folder
 @dataclass
 class Checkers:
     """
-    Compares what is told with the model.
+    Compares every received result with the model.
 
     Args:
         seed: named by failures.
@@ -32,11 +32,11 @@ class Checkers:
         note: adds to the world's trace.
 
     Attributes:
-        imports: those that were begun.
-        acknowledged: how often each mutation was, by its key.
-        asked: each time that one was sent, by its key.
-        checks: how many results were compared.
-        floor: below it nothing can be read any more.
+        imports: the imports that were started.
+        acknowledged: number of acknowledgements of each mutation, by its key.
+        asked: the times at which each mutation was sent, by its key.
+        checks: number of results compared.
+        floor: the oldest readable timestamp.
     """
 
     seed: int
@@ -52,7 +52,7 @@ class Checkers:
     floor: int = 0
 
     def watch(self, client: Client, number: int) -> Witness:
-        """Check all that a client is told from now on."""
+        """Check every result that a client receives from now on."""
         state = client._session
         receive, next_message, receive_transition = state.receive, state.next_message, state._receive_transition
         witness = Witness(self.issuer, self._check_query, self.asked)
@@ -76,7 +76,7 @@ class Checkers:
         return witness
 
     def _check_query(self, said: Said, answer: dict[str, Any]) -> None:
-        """A one-shot query's answer equals its run from scratch at its `ts`, for who asked."""
+        """Check that a one-shot query's answer equals a fresh run at its `ts`, under the caller's identity."""
         self.catch_up()
         path, args = said.params["udfPath"], said.params["args"]
         if "result" in answer:
@@ -91,7 +91,7 @@ class Checkers:
         self.checks += 1
 
     def check_client(self, state: ClientState, number: int, witness: Witness) -> None:
-        """The client's results equal its queries run from scratch at the version it was told, for who it then was."""
+        """Check that the client's results equal fresh runs of its queries at its version, under its identity then."""
         ts, who = state.version.ts, witness.versions[state.version.identity]
         self.catch_up()
         assert ts <= self.model.last_ts or ts == 0, "no transition before its commit is durable"
@@ -111,7 +111,7 @@ class Checkers:
         self.note(f"client {number} at {state.version} {' '.join(shown)}")
 
     def catch_up(self) -> None:
-        """Read what was committed since, straight from the file."""
+        """Read the commits since the last call, directly from the file."""
         if not (self.data / "data.sqlite3").exists():
             return
         connection = sqlite3.connect(f"file:{self.data / 'data.sqlite3'}?mode=ro", uri=True)
@@ -140,7 +140,7 @@ class Checkers:
         assert before <= self.floor <= self.model.last_ts, "what is forgotten stays so, and the newest state never is"
 
     def check_file(self) -> None:
-        """The file is sound; every acknowledged mutation is there once, and none twice."""
+        """Check that the file is sound, and that every acknowledged mutation is in it exactly once."""
         assert check_folder(self.data) == []
         self.catch_up()
         self._check_callers()
@@ -151,7 +151,10 @@ class Checkers:
         assert all(count == 1 for count in self.acknowledged.values())
 
     def _check_imports(self) -> None:
-        """All documents of an import are seen from one commit on, or none ever; all of one that was acknowledged."""
+        """
+        Check that all documents of an import appear in one commit, or none ever; an acknowledged import appears in
+        full.
+        """
         for attempt in self.imports:
             appeared = self.model.appeared(attempt.mark)
             assert len(set(appeared)) <= 1, f"seed {self.seed}: {attempt} is seen from {appeared} on"
@@ -159,7 +162,9 @@ class Checkers:
             assert appeared or not attempt.acknowledged or not attempt.documents, f"seed {self.seed}: {attempt} is lost"
 
     def _check_callers(self) -> None:
-        """Each mutation ran for somebody who had sent it, and its result was told to nobody else."""
+        """
+        Check that each mutation ran under an identity that had sent it, and that its result was disclosed to no other.
+        """
         for row in self.model.documents("marks", self.model.last_ts):
             who: Who = None if row["caller"] is None else (row["caller"][0], row["caller"][1])
             sent = self.asked.get(row["key"], [])
@@ -176,7 +181,7 @@ def _subject(who: Who) -> str | None:
 
 
 def outcome(result: QueryValue | QueryFailure) -> Any:
-    """A result as the board says it."""
+    """Convert a result to the board's form."""
     if isinstance(result, QueryValue):
         return json.loads(result.json)
     error: TinyvexError = result.error

@@ -2,7 +2,7 @@
 A seeded world: one server process that can be killed, several clients, and checkers after every transition.
 
 Everything runs the product's own code: server, sync, functions, storage on a real file, client.
-Only time, threads and the network are the world's.
+Only time, threads and the network are simulated.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ log = logging.getLogger("tests.world")
 
 @dataclass
 class Cluster:
-    """One world."""
+    """A seeded world."""
 
     seed: int
     folder: Path
@@ -112,14 +112,14 @@ class Cluster:
         self._scope: anyio.CancelScope | None = None
 
     def _fail(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A callback raised, a checker perhaps: the world ends."""
+        """End the world because a callback, such as a checker, raised."""
         error = context.get("exception") or AssertionError(context["message"])
         self._failures.append(error)
         if self._scope is not None:
             self._scope.cancel()
 
     async def run(self) -> None:
-        """Live through faults, then converge without them."""
+        """Run with faults, then converge without them."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._fail)
         self.issuer.runtime.bind(loop)
@@ -148,7 +148,7 @@ class Cluster:
         self.checkers.check_file()
 
     async def _deadline(self) -> None:
-        """Fail if clients have not converged in time."""
+        """Fail if the clients have not converged in time."""
         await asyncio.sleep(CONVERGE_SECONDS)
         raise AssertionError(f"seed {self.seed}: no convergence after {CONVERGE_SECONDS} quiet seconds")
 
@@ -159,7 +159,7 @@ class Cluster:
     # The server and its faults.
 
     async def _supervise(self) -> None:
-        """Start the server, and start it again a while after it died."""
+        """Start the server, and restart it a while after it died."""
         while True:
             self.server = SimulatedServer(self.network, self.random, self.options, self.counted)
             self.server.runtime.stepped_us = self.stepped_us
@@ -179,7 +179,7 @@ class Cluster:
             await asyncio.sleep(self.random.random() * 2)
 
     def _kill_unless_over(self) -> None:
-        """At a turn of the loop that the seed has chosen: also before it serves, and in the middle of anything."""
+        """Kill the server at a turn of the loop that the seed chose, even before it serves."""
         if not self._faults_over:
             self.server.kill()
 
@@ -206,7 +206,7 @@ class Cluster:
         self.server.runtime.crash_points.clear()
 
     def _step_clock(self) -> None:
-        """Somebody sets the machine's wall clock, back or forth; what is then too old to keep, the model has seen."""
+        """Set the machine's wall clock forwards or backwards; the model has seen everything that expires by it."""
         self.checkers.catch_up()
         self.clock_steps += 1
         self.stepped_us += self.random.choice(CLOCK_STEPS_SECONDS) * 1_000_000
@@ -216,7 +216,7 @@ class Cluster:
     # Clients.
 
     async def _client(self, number: int, source: random.Random, faults_over: anyio.Event) -> None:
-        """One user: when the client's process crashes, the user starts another."""
+        """Run one user, who starts another client whenever the client's process crashes."""
         life = 0
         while not await self._live(f"{number}-{life}", number, source, faults_over):
             self.crashed_clients += 1
@@ -225,7 +225,7 @@ class Cluster:
         self._converged += 1
 
     async def _live(self, name: str, number: int, source: random.Random, faults_over: anyio.Event) -> bool:
-        """One client from start to convergence; False when it crashed."""
+        """Run one client from start to convergence; return False if it crashed."""
         runtime = WorldRuntime(self.network, source)
         runtime.bind(asyncio.get_running_loop())
         crashing = self._crashing[number] = anyio.Event()
@@ -252,7 +252,7 @@ class Cluster:
         return True
 
     def _change_user(self, client: Client, source: random.Random, auth: Any) -> None:
-        """Its user signs in again, or out, or it is time to renew the token."""
+        """Sign in again, sign out, or renew the token."""
         dice = source.random()
         if dice < 0.5:
             client.set_auth(auth if dice < 0.4 else None)
@@ -261,7 +261,7 @@ class Cluster:
             client._tokens.wake()
 
     async def _administrate(self, source: random.Random, faults_over: anyio.Event) -> None:
-        """Somebody imports documents now and then."""
+        """Import documents now and then."""
         runtime = WorldRuntime(self.network, source)
         runtime.bind(asyncio.get_running_loop())
         while not faults_over.is_set():
@@ -275,7 +275,7 @@ class Cluster:
             self.note(str(attempt))
 
     def _vanish(self, client: Client) -> None:
-        """Its process is gone: nobody is told, and what it waited for it does not hear."""
+        """End a client's process without any notice to its peers."""
         for transport in list(self.network.transports):
             if client._connection is not None and transport.protocol is client._connection._transport:
                 transport.lose(None)
@@ -300,7 +300,7 @@ class Cluster:
             calls.start_soon(self._mutate, client, self.board.mutation(source, key), key)
 
     async def _query(self, client: Client, source: random.Random) -> None:
-        """Ask once; the witness checks the answer."""
+        """Run one query; the witness checks the answer."""
         path, args = self.board.query(source)
         if path != "board:fetch":
             with contextlib.suppress(ClientClosed, ConnectionLost, RemoteError):
@@ -325,7 +325,7 @@ class Cluster:
         self.note(f"{key} acknowledged")
 
     async def _mutate_nothing(self, client: Client) -> bool:
-        """Reach a commit; False where its result is withheld, for then the client need not show it."""
+        """Reach a commit; return False if its result is withheld, because the client then need not show it."""
         try:
             await client.mutation("board:change", {"steps": []})
         except RemoteError as error:
@@ -334,7 +334,10 @@ class Cluster:
         return True
 
     def _is_withheld(self, error: RemoteError) -> bool:
-        """Whether a mutation was committed for who spoke when it was first sent: whoever speaks now is told no result."""
+        """
+        Return whether a mutation committed under the identity that first sent it, so that any later identity is refused
+        its result.
+        """
         is_withheld = self.has_users and error.name == "RequestIdReused"
         self.issuer.seen["results_withheld"] += is_withheld
         return is_withheld

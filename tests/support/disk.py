@@ -1,9 +1,9 @@
 """
-The disk beneath SQLite: what it was told to write and to sync, in order; and errors in place of any of that.
+The disk beneath SQLite: its writes and syncs, in order, and injected errors.
 
-SQLite reaches files through a table of functions (a VFS). `recording` puts another one in its place, for this process,
-that notes each change before the real function makes it. What is noted can be replayed to any moment:
-what was synced is there, and of what was not, as much as a power failure happens to leave.
+SQLite accesses files through a table of functions (a VFS). `recording` replaces it for this process with one
+that records each change before the real function makes it. The record can be replayed up to any step:
+synced changes are present, and of the others an arbitrary part, as a power failure would leave it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Map = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, ctypes.c_int, ctypes.c_int, ctyp
 
 
 class _Vfs(ctypes.Structure):
-    """`sqlite3_vfs`, as far as it is needed; the rest is copied as it is."""
+    """The part of `sqlite3_vfs` that is needed; the rest is copied."""
 
     _fields_ = (
         ("version", ctypes.c_int), ("os_file_bytes", ctypes.c_int), ("path_bytes_max", ctypes.c_int),
@@ -66,7 +66,7 @@ class Step(NamedTuple):
 
 
 class Access(NamedTuple):
-    """One way to look at a file: `open`, `read`, `size`, or `map` for the memory that connections share."""
+    """One access to a file: `open`, `read`, `size`, or `map` for the memory that connections share."""
 
     kind: str
     file: str
@@ -75,13 +75,13 @@ class Access(NamedTuple):
 @dataclass
 class Disk:
     """
-    What was done since `recording` began.
+    The record since `recording` began.
 
     Attributes:
         steps: in order.
-        fails: asked before each step; a code other than OK is what SQLite is told instead.
-        refuses: the same for each access, where those are watched;
-            IOERR_SHORT_READ reads nothing, as where a file has become shorter.
+        fails: called before each step; SQLite receives any code other than OK.
+        refuses: the same for each access, if accesses are watched;
+            IOERR_SHORT_READ reads nothing, as from a file that became shorter.
     """
 
     folder: Path
@@ -91,25 +91,25 @@ class Disk:
     refuses: Callable[[Access], int] = lambda access: OK
 
     def mark(self, name: str) -> None:
-        """Note that something happened by now, such as an acknowledgement."""
+        """Record an event, such as an acknowledgement."""
         self.steps.append(Step("mark", name))
 
     def marks(self, until: int) -> list[str]:
-        """What had happened before a step."""
+        """Return the marks before a step."""
         return [step.file for step in self.steps[:until] if step.kind == "mark"]
 
     @property
     def syncs(self) -> list[int]:
-        """The places of all syncs."""
+        """Return the positions of all syncs."""
         return [place for place, step in enumerate(self.steps) if step.kind == "sync"]
 
     def files(self, until: int, pick: random.Random | None = None) -> dict[str, bytes]:
         """
-        What is on the disk after a power failure just before a step.
+        Return the files on disk after a power failure just before a step.
 
         Args:
             until: the step.
-            pick: decides what is left of writes that were not synced; nothing is, where None.
+            pick: chooses the unsynced writes that survive; None drops all of them.
         """
         images = {name: _Image(bytearray(data), bytearray(data)) for name, data in self.before.items()}
         for step in self.steps[:until]:
@@ -124,7 +124,7 @@ class Disk:
 
 @dataclass
 class _Image:
-    """One file: what is surely there, what programs see, and the changes between the two."""
+    """A file's durable contents, its visible contents, and the changes between the two."""
 
     durable: bytearray
     seen: bytearray
@@ -139,7 +139,7 @@ class _Image:
             self.unsynced.append(step)
 
     def left(self, pick: random.Random | None) -> bytes:
-        """Any of the unsynced changes may have reached the disk, in any order, and writes in part."""
+        """Apply a random subset of the unsynced changes, in any order, and writes in part."""
         if pick is None:
             return bytes(self.durable)
         found = bytearray(self.durable)
@@ -167,11 +167,11 @@ def _change(content: bytearray, step: Step) -> None:
 @contextmanager
 def recording(folder: Path, *, accesses: bool = False) -> Iterator[Disk]:
     """
-    Note what SQLite does to the files in a folder; connections opened before are not seen.
+    Record SQLite's changes to the files in a folder; connections opened earlier are not recorded.
 
     Args:
-        folder: with the files.
-        accesses: watch also how they are opened and read, which takes longer.
+        folder: the folder of the files.
+        accesses: watch opens and reads too, which is slower.
     """
     library = _library()
     library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
@@ -191,7 +191,7 @@ _forever: list[object] = []
 
 
 def _library() -> Any:
-    """The SQLite that Python's module uses."""
+    """Load the SQLite library of Python's module."""
     try:
         names = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libsqlite3" in line}
     except OSError:
@@ -205,7 +205,7 @@ def _library() -> Any:
 
 
 class _Shim:
-    """A VFS that is the real one but for opening and deleting; and files that are real but for a few methods."""
+    """A VFS that delegates everything except opening and deleting, with files that delegate all but a few methods."""
 
     def __init__(self, disk: Disk, real: _Vfs, *, accesses: bool) -> None:
         self._disk = disk
@@ -226,7 +226,7 @@ class _Shim:
         self._read, self._size, self._map = _Write(self._on_read), _Size(self._on_size), _Map(self._on_map)
 
     def _do(self, step: Step, make: Callable[[], int]) -> int:
-        """Make a change, unless it is to fail, and note it if it was made."""
+        """Make a change unless it is to fail, and record it if it was made."""
         code = self._disk.fails(step) or make()
         if code == OK:
             self._disk.steps.append(step)

@@ -1,10 +1,10 @@
 """
-A server of counters that speaks the protocol: enough for a client to be tested against, small enough to be read.
+A server of counters that speaks the protocol: enough to test a client against, and small enough to read.
 
-Functions: `counters:get {name}` (query; 0 where nothing was added), `counters:add {name, by}` (mutation),
+Functions: `counters:get {name}` (query; 0 for an unused name), `counters:add {name, by}` (mutation),
 `counters:fail` (fails, of any kind), `counters:slow` (an action that answers when `finish_actions` is called),
 `counters:echo {value}` (query or action).
-`FakeSession` is pure: texts in, texts out, in the order and at the moment the test says.
+`FakeSession` is pure: messages in, messages out, in the order that the test chooses.
 `Endpoint` puts it behind a WebSocket on any asyncio transport.
 """
 
@@ -46,18 +46,18 @@ class FakeServer:
         self.message_bytes_max = 1 << 20
 
     def commit(self, name: str, by: int) -> int:
-        """Add to a counter; returns the ts."""
+        """Add to a counter; return the ts."""
         self.counters = {**self.counters, name: self.counters.get(name, 0) + by}
         self.history.append(self.counters)
         self.ts += 1
         return self.ts
 
     def at(self, ts: int) -> dict[str, int]:
-        """The counters as they were."""
+        """Return the counters at a timestamp."""
         return self.history[ts - FIRST_TS]
 
     def restore(self, epoch: str) -> None:
-        """Begin another history."""
+        """Start a new epoch."""
         self.epoch = epoch
         self.ts = FIRST_TS
         self.counters, self.history, self.records = {}, [{}], {}
@@ -69,7 +69,7 @@ class FakeServer:
 
 
 class FakeSession:
-    """One socket's worth of conversation; what it says is appended to `out`."""
+    """The protocol state of one socket; its messages are appended to `out`."""
 
     def __init__(self, server: FakeServer) -> None:
         self.server = server
@@ -101,13 +101,13 @@ class FakeSession:
         self.say(method="tinyvex/fatalError", params={"error": error})
 
     def finish_actions(self) -> None:
-        """Answer every action that waits."""
+        """Answer every pending action."""
         for rpc_id, value in self.actions:
             self.answer(rpc_id, {"value": value, "logLines": []})
         self.actions.clear()
 
     def turn(self, ts: int | None = None) -> None:
-        """Say what is owed: at most one transition, to `ts` or the newest state."""
+        """Send at most one pending transition, to `ts` or the newest state."""
         end = {"querySet": self.query_set, "identity": 0, "ts": self.server.ts if ts is None else ts}
         modifications: list[dict[str, Any]] = [{"type": "QueryRemoved", "queryId": one} for one in self.removed]
         for query_id, (path, args) in self.queries.items():
@@ -140,7 +140,7 @@ class FakeSession:
     # What it hears.
 
     def receive(self, text: str | bytes) -> None:
-        """Take one message in; answers are said at once, transitions by `turn`."""
+        """Handle one message; answers are sent immediately, transitions by `turn`."""
         message = json.loads(text)
         self.heard.append(message)
         method = message["method"].removeprefix("tinyvex/")
@@ -273,12 +273,12 @@ class Endpoint(asyncio.Protocol):
         self.flush()
 
     def send_text(self, text: str) -> None:
-        """Say anything at all."""
+        """Send any text."""
         self.session.out.append(text)
         self.flush()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Begin the closing handshake."""
+        """Start the closing handshake."""
         self.websocket.send_close(code, reason)
         self.flush()
 

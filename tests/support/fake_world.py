@@ -1,4 +1,4 @@
-"""A fake server and clients of it on one virtual-time loop."""
+"""A fake server and its clients on one virtual-time loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FakeWorld:
         self._listener = self.network.listen(lambda: Endpoint(self.server, self._accept), PORT)
 
     def stop(self) -> None:
-        """Accept nobody, and cut everybody."""
+        """Stop accepting, and cut all sockets."""
         assert self._listener is not None
         self._listener.close()
         self.cut()
@@ -56,11 +56,11 @@ class FakeWorld:
 
     @property
     def endpoint(self) -> Endpoint:
-        """The newest socket."""
+        """Return the newest socket."""
         return self.endpoints[-1]
 
     def commit(self, name: str, by: int = 1) -> None:
-        """Somebody else commits, and everybody is told."""
+        """Commit as another client, and notify all subscribers."""
         self.server.commit(name, by)
         for endpoint in self.endpoints:
             if not endpoint.lost:

@@ -1,4 +1,4 @@
-"""Hostile messages out of valid ones: a seed makes them, so that each can be made again."""
+"""Hostile messages derived from valid ones, reproducible by a seed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ KEYS = ("$integer", "$bytes", "$", "", "id", "method", "params", "args", "type",
 
 
 class Text:
-    """A part of a message that is written as it is."""
+    """A part of a message that is written verbatim."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -58,32 +58,32 @@ class Text:
 
 
 def example_messages(*folders: str) -> list[Any]:
-    """The valid messages of the protocol's examples, decoded; of all folders when none is named."""
+    """Return the decoded examples of the protocol; of all folders if none is named."""
     paths = [path for path in sorted(EXAMPLES.glob("*/*.json")) if not folders or path.parent.name in folders]
     return [json.loads(path.read_text("utf-8")) for path in paths]
 
 
 class Fuzzer:
-    """Makes messages; equal seeds make equal ones."""
+    """A generator of messages; equal seeds generate equal messages."""
 
     def __init__(self, seed: int, examples: list[Any]) -> None:
         self.random = random.Random(seed)
         self._examples = examples
 
     def tree(self) -> Any:
-        """A copy of an example with some parts replaced, removed, repeated or added."""
+        """Copy an example with some parts replaced, removed, repeated or added."""
         tree = copy.deepcopy(self.random.choice(self._examples))
         for _ in range(self.random.choice((0, 1, 1, 1, 2, 5))):
             tree = self._changed(tree)
         return tree
 
     def message(self) -> bytes:
-        """The text of one message: valid, wrong in its structure, or noise."""
+        """Return the text of one message: valid, structurally wrong, or noise."""
         text = self.write(self.tree())
         return self.noise(text) if self.random.random() < 0.25 else text
 
     def noise(self, text: bytes) -> bytes:
-        """The same text after an accident."""
+        """Corrupt a text."""
         chance = self.random
         data = bytearray(text)
         for _ in range(chance.choice((1, 1, 2, 8))):
@@ -107,7 +107,7 @@ class Fuzzer:
         return bytes(data)
 
     def write(self, node: Any) -> bytes:
-        """JSON of a tree, with a key twice now and then."""
+        """Serialise a tree as JSON, occasionally with a duplicate key."""
         if isinstance(node, Text):
             return node.data
         if isinstance(node, list):
@@ -122,7 +122,7 @@ class Fuzzer:
         return json.dumps(node, ensure_ascii=self.random.random() < 0.5).encode()
 
     def _changed(self, tree: Any) -> Any:
-        """The tree with one place of it changed."""
+        """Return the tree with one part changed."""
         places = list(containers(tree))
         if not places or self.random.random() < 0.02:
             return Text(self._text())
@@ -147,7 +147,7 @@ class Fuzzer:
                 place[key] = self._part()
 
     def _part(self) -> Any:
-        """Something for any place: a piece of another example, or an odd text."""
+        """Return a value for any position: a piece of another example, or an odd text."""
         if self.random.random() < 0.3:
             found = list(containers(self.random.choice(self._examples)))
             return copy.deepcopy(self.random.choice(found)) if found else None
@@ -162,7 +162,7 @@ class Fuzzer:
 
 
 def containers(tree: Any) -> Iterator[Any]:
-    """Every object and array of a tree."""
+    """Yield every object and array of a tree."""
     if isinstance(tree, (dict, list)):
         yield tree
         for child in tree.values() if isinstance(tree, dict) else tree:
@@ -170,7 +170,7 @@ def containers(tree: Any) -> Iterator[Any]:
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """Memory of a process."""
+    """Return a process's resident memory."""
     try:
         found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("ascii"))
     except OSError:
@@ -180,7 +180,7 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 
 def error_fault(error: Any) -> str | None:
-    """What is wrong with an error object that a server sent; None for one that `protocol/errors.json` lists."""
+    """Describe the defect of an error object from a server; None if `protocol/errors.json` lists it."""
     listed = ERRORS.get(error["data"]["name"])
     if listed is None or error["code"] != listed["code"]:
         return f"{error['code']} {error['data']['name']} is not in errors.json"

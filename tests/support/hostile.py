@@ -1,4 +1,4 @@
-"""Clients that do harm: each attack opens a connection, misbehaves, checks what it is told, and is gone."""
+"""Hostile clients: each attack opens a connection, misbehaves, checks the answers, and leaves."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from tests.support.fuzz import REQUESTS, Fuzzer, error_fault, example_messages
+from tinyvex.dialects.tinyvex.dialect import CLOSE_CODES
 from tinyvex.runtime import Runtime
-from tinyvex.server.transport.connection import CLOSE_CODES
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 
@@ -50,7 +50,7 @@ WRONG_ORIGINS = (b"https://evil.example", b"null", b"http://127.0.0.1:1", b"file
 
 
 def frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
-    """A frame, masked with the key 0."""
+    """Build a frame, masked with the key 0."""
     size = len(payload)
     head = bytes([0x80 * fin | opcode])
     if size < 126:
@@ -64,15 +64,15 @@ def frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
 
 class Wire(asyncio.Protocol):
     """
-    A socket that says any bytes and notes what comes.
+    A socket that sends arbitrary bytes and records everything it receives.
 
     Attributes:
-        status: of the server's HTTP answer.
-        messages: those of the server.
-        close_code: of its close frame.
-        ended: whether the connection is gone.
-        silent: answers no pings.
-        fault: what came that no server should send.
+        status: status of the server's HTTP answer.
+        messages: the server's messages.
+        close_code: code of its close frame.
+        ended: whether the connection has ended.
+        silent: whether it leaves pings unanswered.
+        fault: bytes that no server should send.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Wire(asyncio.Protocol):
         self._rest = data if self.status != 101 else self._cut(data)
 
     def _cut(self, data: bytes) -> bytes:
-        """Take whole frames; what is left."""
+        """Consume complete frames; return the rest."""
         at = 0
         while at + 2 <= len(data):
             length, start = data[at + 1], at + 2
@@ -137,19 +137,19 @@ class Wire(asyncio.Protocol):
             self.write(frame(payload, PONG))
 
     def write(self, data: bytes) -> None:
-        """Say something, unless the connection is gone."""
+        """Send bytes, unless the connection has ended."""
         if not self.ended and not self.transport.is_closing() and not self._said_all:
             self.transport.write(data)
 
     def end(self) -> None:
-        """Say that nothing more comes."""
+        """Send a FIN."""
         self._said_all = True
         with contextlib.suppress(OSError):  # the server was quicker
             if not self.ended:
                 self.transport.write_eof()
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Wait until the condition holds, or the connection is gone."""
+        """Wait until the condition holds, or the connection ends."""
         async with asyncio.timeout(seconds):
             while not (self.ended or self.fault or condition()):
                 self._waiter = asyncio.get_running_loop().create_future()
@@ -161,12 +161,12 @@ class Wire(asyncio.Protocol):
 
     @property
     def answers(self) -> int:
-        """How many messages of the server answer a request."""
+        """Count the server's messages that answer a request."""
         return sum("id" in message for message in self.messages)
 
 
 def errors_of(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every error object in a message of a server."""
+    """Yield every error object in a server's message."""
     params = message.get("params", {})
     for holder in (message, params, *params.get("modifications", [])):
         if "error" in holder:
@@ -174,7 +174,7 @@ def errors_of(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def check(wire: Wire) -> None:
-    """What a server said is as the protocol has it, and it admitted no defect."""
+    """Check that a server's message follows the protocol and reports no internal error."""
     assert wire.fault is None, wire.fault
     for message in wire.messages:
         assert ("method" in message) != ("result" in message or "error" in message), message
@@ -192,20 +192,22 @@ def check(wire: Wire) -> None:
 
 class Attacker:
     """
-    Attacks a server, one connection each time, in ways that a seed chooses.
+    Attacks a server, one connection at a time, in ways that a seed chooses.
 
     Attributes:
-        sent: how many messages, frames or HTTP requests went out.
-        attacks: how often each way was gone.
+        sent: number of messages, frames or HTTP requests sent.
+        attacks: number of attacks of each kind.
     """
 
     def __init__(self, runtime: Runtime, port: int, seed: int, *, patience_seconds: float) -> None:
         """
+        Create an attacker.
+
         Args:
             runtime: opens connections; one without threads has a virtual clock, so that deadlines can be waited for.
-            port: of the server.
+            port: the server's port.
             seed: chooses everything.
-            patience_seconds: the server must have answered by then.
+            patience_seconds: deadline of the server's answers.
         """
         self.random = random.Random(seed)
         self.sent = 0
@@ -225,7 +227,7 @@ class Attacker:
             self._ways += [self.silent, self.half_request]
 
     async def attack(self) -> None:
-        """One connection, to its end."""
+        """Run one connection to its end."""
         way = self.random.choice(self._ways)
         self.attacks[way.__name__] = self.attacks.get(way.__name__, 0) + 1
         _, protocol = await self._runtime.dial(Wire, "127.0.0.1", self._port)
@@ -261,12 +263,12 @@ class Attacker:
     # Messages.
 
     async def messages(self, wire: Wire) -> None:
-        """Wrong messages, one after another, as a client that was let in: each gets one answer, until one is fatal."""
+        """Send wrong messages as a connected client: each gets one answer, until one is fatal."""
         await self._connect(wire)
         await self._exchange(wire, [self._members.message() for _ in range(self.random.choice((1, 10, 60)))])
 
     async def before_connect(self, wire: Wire) -> None:
-        """The same from a client that was not let in."""
+        """Send wrong messages before `tinyvex/connect`."""
         await self._upgrade(wire)
         await self._exchange(wire, [self._strangers.message() for _ in range(10)])
 
@@ -284,7 +286,7 @@ class Attacker:
         wire.write(frame(text))
 
     def _in_fragments(self, wire: Wire, text: bytes) -> None:
-        """In frames of some bytes or none, with pings and pongs between them."""
+        """Send in frames of a few bytes or none, with pings and pongs in between."""
         size = max(1, len(text) // self.random.randrange(1, 6))
         pieces = [text[at : at + size] for at in range(0, len(text), size)] or [b""]
         pieces.insert(self.random.randrange(len(pieces) + 1), b"")
@@ -294,7 +296,10 @@ class Attacker:
                 wire.write(frame(self.random.randbytes(self.random.choice((0, 125))), self.random.choice((PING, PONG))))
 
     def _in_bytes(self, wire: Wire, text: bytes) -> None:
-        """Now and then a short one byte by byte; else in some writes, for each is an event of the virtual clock."""
+        """
+        Send a short message byte by byte now and then, else in a few writes, each of which is an event of the virtual
+        clock.
+        """
         data = frame(text)
         size = max(1, len(data) // self.random.choice((20, 20, 20, 200)))
         for at in range(0, len(data), size):
@@ -303,7 +308,7 @@ class Attacker:
     # Frames.
 
     async def frames(self, wire: Wire) -> None:
-        """Frames that break RFC 6455, or only look so: no defect is admitted, and a close has a code."""
+        """Send frames that violate RFC 6455, or only appear to: no internal error, and every close has a code."""
         await (self._connect if self.random.random() < 0.7 else self._upgrade)(wire)
         for _ in range(self.random.choice((1, 3, 10))):
             self._say(wire, self._odd_frame())
@@ -332,13 +337,13 @@ class Attacker:
                 return payload
 
     async def binary(self, wire: Wire) -> None:
-        """A binary message, also one that begins in a fragment: BinaryFrame, 1003."""
+        """Send a binary message, possibly in fragments: BinaryFrame, 1003."""
         await self._connect(wire)
         self._say(wire, frame(self.random.randbytes(20), BINARY, fin=self.random.random() < 0.5))
         await self._ended(wire, 1003)
 
     async def huge(self, wire: Wire) -> None:
-        """A message that says it is over the limit: MessageTooLarge, 1009, before its bytes came."""
+        """Announce a message beyond the limit: MessageTooLarge, 1009, before its bytes arrive."""
         await self._connect(wire)
         self._say(
             wire, b"\x81\xff" + (self.random.choice((32 << 20, 2**40, 2**63 - 1)) + 1).to_bytes(8, "big") + b"\0\0\0\0"
@@ -349,7 +354,7 @@ class Attacker:
     # The connection.
 
     async def http(self, wire: Wire) -> None:
-        """Something else than an upgrade; no answer, 200, or the client's fault."""
+        """Send a request that is not an upgrade; no answer, 200, or a client error."""
         request = self.random.choice(self._requests)
         if self.random.random() < 0.5:
             request = self._strangers.noise(request)
@@ -360,7 +365,7 @@ class Attacker:
         assert wire.status in (None, 101, 200) or 400 <= wire.status < 500, wire.status
 
     async def foreign(self, wire: Wire) -> None:
-        """A wrong Host or Origin: 403, or 400 where it is no header at all; never an upgrade."""
+        """Send a wrong Host or Origin: 403, or 400 if it is not a valid header; never an upgrade."""
         request = UPGRADE % self._port
         if self.random.random() < 0.5:
             request = request.replace(b"127.0.0.1:%d" % self._port, self.random.choice(WRONG_HOSTS))
@@ -373,7 +378,7 @@ class Attacker:
         assert wire.status in (400, 403), (wire.status, request)
 
     async def half_open(self, wire: Wire) -> None:
-        """Half a message, then no more: by a FIN, or gone."""
+        """Send half a message, then a FIN or an abort."""
         await self._connect(wire)
         data = frame(self._members.message())
         self._say(wire, data[: self.random.randrange(len(data))])
@@ -382,7 +387,7 @@ class Attacker:
             await wire.until(lambda: False, self._seconds)
 
     async def deaf(self, wire: Wire) -> None:
-        """Asks for much, reads none of it, and is gone."""
+        """Request much data, read none of it, and leave."""
         await self._connect(wire)
         wire.transport.pause_reading()
         params = {"udfPath": "accounts:echo", "args": {"value": "x" * 9_000}}
@@ -392,14 +397,14 @@ class Attacker:
         await asyncio.sleep(0)
 
     async def silent(self, wire: Wire) -> None:
-        """Half a message, and then not even a pong: IdleTimeout, 1000."""
+        """Send half a message and answer no ping: IdleTimeout, 1000."""
         await self._connect(wire)
         wire.silent = True
         self._say(wire, frame(b'{"jsonrpc"', fin=False))
         await self._ended(wire, 1000)
 
     async def half_request(self, wire: Wire) -> None:
-        """An upgrade that stops in the middle, byte by byte: cut."""
+        """Send an incomplete upgrade byte by byte: the server closes the socket."""
         request = UPGRADE % self._port
         for at in range(self.random.randrange(len(request) - 1)):
             wire.write(request[at : at + 1])

@@ -1,4 +1,4 @@
-"""The steps of an import as units for the writer, and what a store holds afterwards."""
+"""The steps of an import as units for the writer, and the resulting state of a store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def began(mode: Mode = "empty", **wanted: int | None) -> Unit[Begun]:
 
 
 def filled(begun: Begun, table: str, *rows: Mapping[str, Any]) -> Unit[list[bytes]]:
-    """Add documents; one that has an `internal` gets that id."""
+    """Add documents; a document with an `internal` gets that key."""
 
     def run(snapshot: Snapshot, ts: int) -> Outcome[list[bytes]]:
         tablet = tablet_of(snapshot, begun, table)
@@ -48,17 +48,17 @@ def filled(begun: Begun, table: str, *rows: Mapping[str, Any]) -> Unit[list[byte
 
 
 def finished(begun: Begun) -> Unit[None]:
-    """Let the tables have it."""
+    """Publish the tablets."""
     return lambda snapshot, ts: table_replacement.finish(snapshot, ts, begun.import_id)
 
 
 def abandoned(begun: Begun) -> Unit[None]:
-    """Give it up."""
+    """Abandon the import."""
     return lambda snapshot, ts: table_replacement.abandon(snapshot, ts, begun.import_id)
 
 
 def imported(store: MemoryStore, mode: Mode, contents: Mapping[str, list[Mapping[str, Any]]]) -> Begun:
-    """A whole import of documents without numbers."""
+    """Run a complete import of documents without numbers."""
     begun = store.run(began(mode, **dict.fromkeys(contents)))
     for table, rows in contents.items():
         store.run(filled(begun, table, *rows))
@@ -67,11 +67,11 @@ def imported(store: MemoryStore, mode: Mode, contents: Mapping[str, list[Mapping
 
 
 def tablet_of(snapshot: Snapshot, begun: Begun, table: str) -> Tablet:
-    """What an import fills for a table."""
+    """Return the tablet that an import fills for a table."""
     (found,) = [tablet for tablet in table_replacement.filling(snapshot, begun.import_id) if tablet.table.name == table]
     return found
 
 
 def states(snapshot: Snapshot) -> list[tuple[str, str]]:
-    """Table and state of every tablet that is no table's."""
+    """Return table and state of every tablet that does not belong to a table."""
     return sorted((tablet.table.name, tablet.state) for tablet in tablets(snapshot))

@@ -1,4 +1,4 @@
-"""An app whose damage would show: each `post` writes two halves and a total, and names itself."""
+"""An app in which damage would be visible: each `post` writes two halves and a total, and names itself."""
 
 import tinyvex as tv
 
@@ -13,7 +13,7 @@ class Entry(tv.Document):
 
 @tv.table("totals")
 class Total(tv.Document):
-    """How many postings there are."""
+    """The number of postings."""
 
     count: int
 
@@ -34,7 +34,7 @@ def post(ctx: tv.MutationCtx, number: int) -> int:
 
 @tv.query
 def audit(ctx: tv.QueryCtx) -> dict[str, object]:
-    """The total as it was counted, and all halves by number, at one version."""
+    """Return the counted total, and all halves by number, at one version."""
     total = ctx.db.query(Total).first()
     halves = [[entry.number, entry.half] for entry in ctx.db.query(Entry).with_index("by_number")]
     return {"count": 0 if total is None else total.count, "halves": halves}

@@ -1,4 +1,4 @@
-"""An app for tests that look at one: several tables, every kind of function, arguments of many types."""
+"""An app for tests of the dashboard: several tables, every kind of function, arguments of many types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger("library")
 
 @tv.table("books", indexes={"by_title": ["title"]})
 class Book(tv.Document):
-    """What can be lent."""
+    """A book of the library."""
 
     title: str
     kind: Literal["novel", "essay"] = "novel"
@@ -22,7 +22,7 @@ class Book(tv.Document):
 
 @tv.table("readers")
 class Reader(tv.Document):
-    """Who lends."""
+    """A reader of the library."""
 
     name: str
     card: tv.Int64
@@ -30,7 +30,7 @@ class Reader(tv.Document):
 
 @tv.query
 def titles(ctx: tv.QueryCtx, kind: Literal["novel", "essay"] | None = None) -> list[str]:
-    """By title."""
+    """Return the titles, sorted."""
     books = ctx.db.query(Book).with_index("by_title").collect()
     return [book.title for book in books if kind in (None, book.kind)]
 
@@ -43,7 +43,7 @@ def add(
     pages: int = 100,
     tags: list[str] = [],  # noqa: B006 - it is never changed
 ) -> tv.Id[Book]:
-    """Another book; one without a title is refused."""
+    """Add a book; one without a title is refused."""
     if not title:
         raise tv.AppError({"reason": "no title"})
     ctx.log(f"{len(title)} letters")
@@ -53,7 +53,7 @@ def add(
 
 @tv.mutation
 def turn(ctx: tv.MutationCtx, title: str) -> int:
-    """One page more."""
+    """Add a page."""
     book = ctx.db.query(Book).with_index("by_title", title=title).unique()
     assert book is not None
     ctx.db.patch(book.id, pages=book.pages + 1)
@@ -62,7 +62,7 @@ def turn(ctx: tv.MutationCtx, title: str) -> int:
 
 @tv.mutation
 def remove(ctx: tv.MutationCtx, title: str) -> None:
-    """Away with it."""
+    """Delete a book."""
     book = ctx.db.query(Book).with_index("by_title", title=title).unique()
     assert book is not None
     ctx.db.delete(book.id)
@@ -70,17 +70,17 @@ def remove(ctx: tv.MutationCtx, title: str) -> None:
 
 @tv.mutation
 def register(ctx: tv.MutationCtx, name: str, card: tv.Int64) -> tv.Id[Reader]:
-    """Another reader."""
+    """Add a reader."""
     return ctx.db.insert(Reader(name=name, card=card))
 
 
 @tv.action
 async def greet(ctx: tv.ActionCtx, name: str, loud: bool = False) -> str:
-    """Nothing that the database knows of."""
+    """Greet without reading the database."""
     return f"Hello, {name.upper() if loud else name}"
 
 
 @tv.query
 def whoami(ctx: tv.QueryCtx) -> str | None:
-    """The subject of who asks."""
+    """Return the caller's subject."""
     return None if ctx.auth is None else str(ctx.auth["subject"])

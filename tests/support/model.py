@@ -1,7 +1,7 @@
 """
-The oracle: documents in plain dictionaries, and queries that look at every one of them.
+The oracle: documents in plain dictionaries, and queries that inspect every document.
 
-It knows nothing of indexes, keys, pages or read sets. Commits reach it as the documents they wrote.
+It has no indexes, keys, pages or read sets. Commits reach it as the documents they wrote.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TABLES = 1
 
 
 def rank(value: Any) -> tuple[Any, ...]:
-    """A value as something Python compares in the database's order."""
+    """Convert a value to a tuple that Python compares in the database's order."""
     if value is MISSING:
         return (0,)
     if value is None:
@@ -33,7 +33,7 @@ def rank(value: Any) -> tuple[Any, ...]:
 
 
 def at_path(document: Document, path: str) -> Any:
-    """The value of a dotted path."""
+    """Return the value at a dotted path."""
     value: Any = document
     for part in path.split("."):
         if not isinstance(value, dict) or part not in value:
@@ -44,7 +44,7 @@ def at_path(document: Document, path: str) -> Any:
 
 @dataclass
 class Model:
-    """Every revision of every document, by tablet, and which tablet each table had from when on."""
+    """Every revision of every document, by tablet, and the tablet of each table at every timestamp."""
 
     revisions: dict[int, dict[str, list[tuple[int, Document | None]]]] = field(default_factory=dict)
     tablets: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Model:
     """The internal id of each document's id: a deletion in the log has nothing else."""
 
     def commit(self, ts: int, writes: list[tuple[int, str, bytes | None]]) -> None:
-        """Take in a commit: (tablet, internal id, JSON or None)."""
+        """Add a commit: (tablet, document key, JSON or None)."""
         assert ts > self.last_ts, "commits are in order"
         self.last_ts = ts
         for tablet, internal, text in writes:
@@ -66,7 +66,7 @@ class Model:
             self.revisions.setdefault(tablet, {}).setdefault(internal, []).append((ts, document))
 
     def live(self) -> set[tuple[int, str]]:
-        """Tablet and internal id of every document whose newest revision is none that deletes it."""
+        """Yield tablet and key of every document whose newest revision is not a deletion."""
         return {
             (tablet, internal)
             for tablet, documents in self.revisions.items()
@@ -75,13 +75,13 @@ class Model:
         }
 
     def fetch(self, document_id: str, ts: int) -> Document | None:
-        """The document with an id, in whichever table."""
+        """Return the document with an id, in any table."""
         internal = self.internal_ids.get(document_id, "")
         found = [self._revision(self._tablet(table, ts), internal, ts) for table in self.tablets]
         return next((document for document in found if document is not None), None)
 
     def _tablet(self, table: str, ts: int) -> int:
-        """Which one the table had; 0 before there was one."""
+        """Return the table's tablet; 0 before it had one."""
         return next((tablet for since, tablet in reversed(self.tablets.get(table, [])) if since <= ts), 0)
 
     def _revision(self, tablet: int, internal: str, ts: int) -> Document | None:
@@ -92,13 +92,13 @@ class Model:
         return found
 
     def documents(self, table: str, ts: int) -> list[Document]:
-        """All documents of a table at a `ts`."""
+        """Return all documents of a table at a `ts`."""
         tablet = self._tablet(table, ts)
         found = [self._revision(tablet, internal, ts) for internal in self.revisions.get(tablet, {})]
         return [document for document in found if document is not None]
 
     def appeared(self, mark: str) -> list[int]:
-        """From when on each document was seen that was written with this `mark`; nothing for one that never was."""
+        """Return the timestamps from which each document with this `mark` was visible."""
         since = {tablet: ts for entries in self.tablets.values() for ts, tablet in reversed(entries)}
         return [
             max(written, since[tablet])
@@ -109,7 +109,7 @@ class Model:
         ]
 
     def scan(self, ts: int, fields: list[str], args: Document) -> list[Document]:
-        """What the board's `scan` must return."""
+        """Compute the expected result of the board's `scan`."""
         rows = self.documents(args["table"], ts)
         equal = args["equal"]
         for path, value in equal:

@@ -1,4 +1,4 @@
-"""A small app for the tests of commands that look back, or ask who calls: notes that change, and their author."""
+"""A small app for the tests of commands that show history or the caller: notes that change, and their author."""
 
 from typing import Any
 

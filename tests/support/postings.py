@@ -34,7 +34,7 @@ def serve(folder: Path, scenario: Scenario) -> Any:
 
 
 def make(folder: Path) -> None:
-    """An empty database; a new one is renamed into its place when it is whole, which needs no test here."""
+    """Create an empty database; the rename of a new database into place is tested elsewhere."""
 
     async def nothing(server: Server, client: RawClient) -> None:
         pass
@@ -48,14 +48,14 @@ def post(client: RawClient, number: int) -> int:
 
 
 async def audit(client: RawClient) -> Counter[int]:
-    """How many halves each posting has; the total is right."""
+    """Return the number of halves of each posting, after checking the total."""
     answer = await client.ask("query", udfPath="ledger:audit", args={})
     assert "result" in answer, answer
     return audited(answer["result"]["value"])
 
 
 def audited(found: dict[str, Any]) -> Counter[int]:
-    """The same, of what the audit returned."""
+    """Check and count the halves in the result of the function `audit`."""
     halves = [tuple(half) for half in found["halves"]]
     assert len(set(halves)) == len(halves), "a posting happened twice"
     assert found["count"] * 2 == len(halves)

@@ -19,7 +19,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[
 
 
 class ServerProcess:
-    """`tinyvex serve` in a process of its own; entering waits for its ready line."""
+    """A process of `tinyvex serve`; entering waits for its ready line."""
 
     def __init__(self, app: Path, data: Path, *options: str) -> None:
         self.command = [sys.executable, "-m", "tinyvex", "serve", str(app), "--data", str(data), *options]
@@ -56,15 +56,15 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return its URL."""
         return str(self.ready["url"])
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait for the end of the process."""
         self._end(signal.SIGKILL)
 
     def terminate(self) -> int:
-        """SIGTERM; the exit code."""
+        """Send SIGTERM; return the exit code."""
         return self._end(signal.SIGTERM)
 
     def _end(self, number: signal.Signals) -> int:
@@ -79,7 +79,7 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The programs that the README and the recipes show, as files."""
+"""The programs in the README and the recipes, as files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _BLOCK = re.compile(r"<!-- file: (?P<name>\S+) -->\n```\w+\n(?P<text>.*?)^```$",
 
 
 def programs(document: Path = README) -> dict[str, str]:
-    """Their texts by file name, exactly as they stand there."""
+    """Return their texts by file name, verbatim."""
     return {match["name"]: match["text"] for match in _BLOCK.finditer(document.read_text(encoding="utf-8"))}
 
 
 def write_programs(folder: Path) -> None:
-    """Put them all into a folder."""
+    """Write all of them into a folder."""
     for name, text in programs().items():
         (folder / name).write_text(text, encoding="utf-8")

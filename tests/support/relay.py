@@ -1,4 +1,4 @@
-"""A wire between two sockets that a test can cut."""
+"""A connection between two sockets that a test can cut."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from anyio.abc import SocketAttribute, SocketStream
 
 class Relay:
     """
-    Hands on what comes, both ways.
+    Forwards bytes in both directions.
 
     Attributes:
-        port: where it listens.
-        is_cut: whether nothing gets through, and whoever comes is turned away.
+        port: the port it listens on.
+        is_cut: whether it blocks all traffic and refuses new connections.
     """
 
     def __init__(self, target: int, port: int) -> None:
@@ -25,17 +25,17 @@ class Relay:
         self._scopes: set[anyio.CancelScope] = set()
 
     def cut(self) -> None:
-        """Drop every connection, and all that come, until `mend`."""
+        """Drop every connection, and all new ones, until `mend`."""
         self.is_cut = True
         for scope in self._scopes:
             scope.cancel()
 
     def mend(self) -> None:
-        """Let them through again."""
+        """Forward again."""
         self.is_cut = False
 
     async def serve(self, near: SocketStream) -> None:
-        """One connection, until either side ends it."""
+        """Serve one connection until either side ends it."""
         async with near:
             if self.is_cut:
                 return
@@ -60,7 +60,7 @@ async def _hand_on(source: SocketStream, target: SocketStream, scope: anyio.Canc
 
 @contextlib.asynccontextmanager
 async def relay_to(target: int) -> AsyncIterator[Relay]:
-    """A relay to a port of this machine."""
+    """Run a relay to a port of this machine."""
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         relay = Relay(target, listener.extra(SocketAttribute.local_port))
         tasks.start_soon(listener.serve, relay.serve)

@@ -1,4 +1,4 @@
-"""Programs that not every machine has: without one a test is skipped, or fails where everything was asked for."""
+"""Programs that not every machine has: without one a test is skipped, or fails under `make test-all`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def required_program(name: str) -> str:
-    """Its path; skips the test where it is missing, and fails it under `make test-all`."""
+    """Return its path; if it is missing, skip the test, or fail it under `make test-all`."""
     path = shutil.which(name)
     if path is not None:
         return path

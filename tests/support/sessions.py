@@ -1,4 +1,4 @@
-"""Session vectors: reading them, and the symbols in them. `protocol/README.md` says what they mean."""
+"""Session vectors and their symbols. `protocol/README.md` defines them."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ _COMPARISONS = {"<": operator.lt, "<=": operator.le, "==": operator.eq}
 
 
 def sessions(side: str) -> list[str]:
-    """The names of the vectors that this side can play."""
+    """Return the names of the vectors that this side can play."""
     return [path.stem for path in sorted((VECTORS / "sessions").glob("*.json")) if side in read(path.stem)["sides"]]
 
 
 def read(name: str) -> dict[str, Any]:
-    """One vector."""
+    """Read one vector."""
     vector: dict[str, Any] = json.loads((VECTORS / "sessions" / f"{name}.json").read_text(encoding="utf-8"))
     return vector
 
 
 class Mismatch(AssertionError):
-    """What was said is not what the vector says."""
+    """A message differs from the vector."""
 
 
 class Symbols:
-    """Names for what the other side chooses: bound when first seen, compared from then on."""
+    """Names for values that the other side chooses: bound at the first occurrence, compared from then on."""
 
     def __init__(self, bound: dict[str, Any]) -> None:
         self.bound = dict(bound)
         self._invented = 0
 
     def fill(self, pattern: Any) -> Any:
-        """What to say for a pattern: bound symbols replaced, fields that are `$any` left out."""
+        """Build a message from a pattern: replace bound symbols, omit fields that are `$any`."""
         if isinstance(pattern, dict):
             return {key: self.fill(part) for key, part in pattern.items() if part != "$any"}
         if isinstance(pattern, list):
@@ -42,7 +42,7 @@ class Symbols:
         return self.bound[pattern] if _is_symbol(pattern) else pattern
 
     def invent(self, pattern: Any) -> Any:
-        """The same where unbound symbols are ours to choose: `$ts…` ascend, `$any…` are never bound."""
+        """Build a message, choosing unbound symbols: `$ts…` ascend, `$any…` are never bound."""
         if isinstance(pattern, dict):
             return {key: self.invent(part) for key, part in pattern.items()}
         if isinstance(pattern, list):
@@ -61,7 +61,7 @@ class Symbols:
 
     def match(self, pattern: Any, actual: Any, path: str = "$") -> None:
         """
-        Compare, and bind what is seen for the first time; fields that the pattern does not have are allowed.
+        Compare, and bind symbols at their first occurrence; fields that the pattern lacks are allowed.
 
         Raises:
             Mismatch: with the path.
@@ -99,7 +99,7 @@ class Symbols:
             raise Mismatch(f"{path}: {symbol} was {self.bound[symbol]!r} before, now {actual!r}")
 
     def check_order(self, parts: list[str]) -> None:
-        """`["$a", "<", "$b", "<=", "$c"]`."""
+        """Check a chain such as `["$a", "<", "$b", "<=", "$c"]`."""
         for left, comparison, right in zip(parts[::2], parts[1::2], parts[2::2], strict=False):
             one, other = self.bound[left], self.bound[right]
             assert _COMPARISONS[comparison](one, other), f"{left}={one} {comparison} {right}={other}"

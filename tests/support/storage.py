@@ -37,7 +37,7 @@ ITEMS: Tables = {"items": {"by_n": ("n",)}}
 
 
 class SteppedRuntime(Runtime):
-    """The real runtime with a clock that a test sets, and points at which it acts."""
+    """A real runtime with a clock that the test sets, and points at which the test acts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class SteppedRuntime(Runtime):
 
 
 def bound_runtime() -> SteppedRuntime:
-    """A runtime on the running loop."""
+    """Return a runtime on the running loop."""
     runtime = SteppedRuntime()
     runtime.bind(asyncio.get_running_loop())
     return runtime
@@ -62,7 +62,7 @@ def bound_runtime() -> SteppedRuntime:
 
 @asynccontextmanager
 async def opened(folder: Path, tables: Tables = ITEMS, **options: Any) -> AsyncIterator[Store]:
-    """A store with tables; afterwards it is closed and its file must be whole."""
+    """Open a store with tables; at the end close it and check its file."""
     runtime = options.pop("runtime", None) or bound_runtime()
     store = Store.open(folder, runtime, **options)
     try:
@@ -74,17 +74,17 @@ async def opened(folder: Path, tables: Tables = ITEMS, **options: Any) -> AsyncI
 
 
 async def declare(store: Any, tables: Tables, **options: Any) -> None:
-    """Make the database have these tables."""
+    """Declare these tables."""
     arguments: dict[str, Any] = {"validators": {}, "fingerprint": repr(tables), "table_fingerprints": {}}
     await change_schema(store, Declaration(tables), **(arguments | options))
 
 
 class MemoryStore:
     """
-    The log without readers, loop, thread or file: a group commit on a connection in memory.
+    A log without writer, readers, loop or file.
 
-    Every unit is a group of its own and has the next timestamp.
-    `between` is called before every unit, as other mutations would run between the steps of a longer work.
+    The threads' work is done immediately; every commit has the next timestamp.
+    `between` is called before every unit, as other mutations would run between the steps of a longer operation.
     """
 
     def __init__(self, first_ts: int = 1_000) -> None:
@@ -155,7 +155,7 @@ def writer_connection(store: Store) -> sqlite3.Connection:
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never has to wait."""
+    """Run a coroutine that never waits."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -167,7 +167,7 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
 def unit(
     work: Callable[[Transaction], T], request: tuple[str, int] | None = None
 ) -> Callable[[Snapshot, int], Outcome[T]]:
-    """A mutation as the writer takes it; `request` is a session and a request id."""
+    """Create a mutation in the writer's form; `request` is a session and a request id."""
 
     def run(snapshot: Snapshot, ts: int) -> Outcome[T]:
         transaction = Transaction(snapshot, ts=ts, writable=True, random=random.Random(ts))
@@ -179,7 +179,7 @@ def unit(
 
 
 def insert(fields: Mapping[str, Any], table: str = "items") -> Callable[[Transaction], StoredDocument]:
-    """Work that inserts a document."""
+    """Create work that inserts a document."""
     return lambda transaction: transaction.insert(transaction.catalog.table(table), fields)
 
 
@@ -187,19 +187,19 @@ def scan(
     snapshot: Snapshot, index: str = "by_n", lo: bytes = KEY_MIN, hi: bytes = KEY_MAX, *, table: str = "items",
     reverse: bool = False,
 ) -> list[Any]:  # fmt: skip
-    """Everything in a range, decoded."""
+    """Return every decoded document in a range."""
     info = snapshot.catalog.table(table)
     transaction = Transaction(snapshot, ts=snapshot.ts, writable=False, random=random.Random(0))
     return [decode(stored.json) for stored in transaction.scan(info, info.index(index), lo, hi, reverse=reverse)]
 
 
 def numbers(snapshot: Snapshot, **options: Any) -> list[Any]:
-    """The field `n` of everything, in the index's order."""
+    """Return the field `n` of every document, in the index's order."""
     return [document.get("n") for document in scan(snapshot, **options)]
 
 
 class Blocker:
-    """Holds the writer in a unit until released, so that what is queued meanwhile becomes one group."""
+    """Blocks the writer in a unit until released, so that units queued meanwhile form one group."""
 
     def __init__(self, store: Store) -> None:
         self.entered = threading.Event()
@@ -212,7 +212,7 @@ class Blocker:
         return Outcome(None)
 
     async def grouped(self, *pending: Awaitable[Any]) -> list[Any]:
-        """Release the writer; what the units queued meanwhile gave, as one group."""
+        """Release the writer; return the results of the units queued meanwhile, as one group."""
         self.release.set()
         _, *results = await asyncio.gather(self.done, *pending, return_exceptions=True)
         return results

@@ -1,8 +1,9 @@
 """
-Who speaks in a world: users whose tokens are renewed, end, are refused and forged; and a witness of who said what.
+The users of a world, whose tokens are renewed, expire, are refused and forged; and a witness of their identities.
 
-The witness reads what a client and its server say to each other, and believes neither:
-from the messages and the world's clock it works out whom each identity version is, and who may have said each request.
+The witness reads the messages between a client and its server, and trusts neither.
+From the messages and the world's clock it derives the identity of each version, and the possible callers of each
+request.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LASTS_SECONDS = (0.02, 0.3, 1.0, 4.0, 60.0)
 
 
 class Token(NamedTuple):
-    """What a token is worth: whom it names, until when the server takes it, and whether it ever does."""
+    """A token's true subject, its expiry at the server, and whether the server ever accepts it."""
 
     who: Who
     ends_at: float
@@ -45,10 +46,10 @@ NOBODY = Token(None, math.inf)
 @dataclass
 class Issuer:
     """
-    Hands out all tokens of a world.
+    The issuer of all tokens of a world.
 
     Attributes:
-        seen: what became of them, and what was said by whom.
+        seen: what happened to the tokens, and the requests sent under them.
     """
 
     runtime: WorldRuntime
@@ -57,7 +58,7 @@ class Issuer:
     newest: dict[str, str] = field(default_factory=dict)
 
     def issue(self, pick: random.Random, subject: str, *, is_good: bool = True) -> str:
-        """A token of a subject, that lasts for some time; now and then the one that another client has."""
+        """Issue a token of a subject with a lifetime; now and then return another client's token."""
         if is_good and subject in self.newest and pick.random() < 0.3:
             return self.newest[subject]
         grade, lasts = pick.randrange(GRADES), pick.choice(LASTS_SECONDS)
@@ -71,7 +72,7 @@ class Issuer:
         return text
 
     def source(self, pick: random.Random, subject: str) -> Callable[[], str | Awaitable[str | None] | None]:
-        """What a client asks for its user's tokens: mostly it gives one."""
+        """Return the function that a client calls for its user's tokens; usually it returns one."""
 
         async def late(token: str | None) -> str | None:
             await self.runtime.sleep(pick.random())
@@ -94,7 +95,7 @@ class Issuer:
 
 
 class SlowTokens(UserTokens):
-    """Checks tokens as the server does, sometimes after a while, as if keys had to be fetched."""
+    """Checks tokens as the server does, sometimes with a delay, as if keys had to be fetched."""
 
     def check(self, token: str, done: Callable[[UserIdentity | TinyvexError], None]) -> None:
         runtime = self._runtime
@@ -113,7 +114,10 @@ class SlowTokens(UserTokens):
 
 @dataclass(eq=False)
 class Voice:
-    """Who speaks on a socket from one `tinyvex/authenticate` on: the token's user once it was taken, else who did before."""
+    """
+    The identity on a socket from one `tinyvex/authenticate` on: the token's user once accepted, the previous one
+    before.
+    """
 
     token: Token
     before: Voice | None = None
@@ -121,7 +125,7 @@ class Voice:
     """Not known before the answer has come."""
 
     def speakers(self, since: float, until: float) -> set[Who]:
-        """Everybody whom the server may have taken for the speaker between two moments."""
+        """Return every identity that the server may have assumed between two times."""
         found: set[Who] = set()
         if self.taken is not False:
             found |= {self.token.who} if since < self.token.ends_at else set()
@@ -133,7 +137,7 @@ class Voice:
 
 @dataclass(eq=False)
 class Said:
-    """One request, and who said it when."""
+    """One request, with its possible callers and the time."""
 
     params: dict[str, Any]
     voice: Voice
@@ -145,26 +149,26 @@ class Said:
 
     @property
     def key(self) -> str:
-        """Of a mutation."""
+        """Return the key of a mutation."""
         return str(self.params["args"]["steps"][0]["key"])
 
     def speakers(self) -> set[Who]:
-        """Everybody whom the server may have taken it from."""
+        """Return every identity under which the server may have run the request."""
         return self.voice.speakers(self.at, self.until)
 
 
 @dataclass
 class Witness:
     """
-    Hears all that one client and its servers say.
+    Observes all messages between one client and its servers.
 
     Args:
-        issuer: knows what tokens are worth.
-        answered: called with each one-shot query that was answered, and the answer.
-        mutations: gets each time that one was sent, by its key.
+        issuer: knows the validity of every token.
+        answered: called with each answered one-shot query, and the answer.
+        mutations: collects each time that a mutation was sent, by its key.
 
     Attributes:
-        versions: whom each identity version of this socket is.
+        versions: the identity of each identity version of this socket.
     """
 
     issuer: Issuer
@@ -184,7 +188,7 @@ class Witness:
         self._owner: str | None = None
 
     def said(self, message: bytes) -> None:
-        """By the client."""
+        """Observe a message from the client."""
         request = json.loads(message)
         number, params, now = request["id"], request["params"], self.issuer.runtime.monotonic()
         match request["method"]:
@@ -201,7 +205,7 @@ class Witness:
                 self.mutations.setdefault(said.key, []).append(said)
 
     def heard(self, message: bytes | str) -> None:
-        """By the client, from the server."""
+        """Observe a message from the server."""
         said = json.loads(message)
         if said.get("method") == "tinyvex/authError" and not said["params"]["authUpdateAttempted"]:
             self._ended(said["params"]["baseVersion"])
@@ -235,7 +239,7 @@ class Witness:
                 once.until = min(once.until, now)
 
     def _check_answer(self, token: Token, taken: bool, at: float, now: float) -> None:
-        """A token is taken where it is good, in its time, and of whom the session belongs to; then always."""
+        """Check that a token is accepted if and only if it is valid at that time and belongs to the session's user."""
         subject = None if token.who is None else token.who[0]
         is_owners = subject is None or self._owner in (None, subject)
         if taken:

@@ -16,7 +16,7 @@ WAIT_SECONDS = 30.0
 
 class Watcher:
     """
-    Subscribes to queries and records what they show together.
+    A subscriber of several queries that records their combined results.
 
     Attributes:
         views: one per version that changed a result; each a list with the result of every query.
