@@ -129,6 +129,11 @@ DASHBOARD_ARGUMENTS_LENGTH_MAX = 200  # characters of a live query's arguments; 
 # The server.
 CONNECTIONS_MAX = 10_000  # further ones get status 503
 SCRAPES_MAX = 4  # concurrent scrapes of the metrics, each with a thread and an open file; further ones get status 503
+HTTP_HEAD_BYTES_MAX = 16 << 10  # request line and headers; status 431
+HTTP_BODY_BYTES_MAX = 20 << 20  # body of a request; status 413
+HTTP_BODY_BUFFER_BYTES = 64 << 10  # bytes of a body received ahead of its handler; above this reading pauses
+HTTP_IDLE_SECONDS = 20.0  # time without a byte between two requests (closed), or in a body (status 408)
+REFUSALS_LOGGED_MAX = 64  # reasons logged in a minute, each once; further refusals are not logged
 TLS_HANDSHAKES_MAX = 256  # unfinished TLS handshakes; a further one evicts the oldest
 HEARTBEAT_SECONDS = 5.0  # interval of WebSocket pings
 PING_SECONDS = 15.0  # time without another message after which `tinyvex/ping` is sent

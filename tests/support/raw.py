@@ -38,7 +38,10 @@ class RawClient(asyncio.Protocol):
         _, protocol = await runtime.dial(lambda: cls(f"{url.rstrip('/')}/sync"), host, int(port))
         client = cast("RawClient", protocol)
         request = client.core.connect()
-        request.headers.update(headers or {})
+        for name, value in (headers or {}).items():
+            if name in request.headers:
+                del request.headers[name]  # else it would be sent twice
+            request.headers[name] = value
         client.core.send_request(request)
         client._write()
         await client.until(lambda: client.response is not None or client.ended)

@@ -18,6 +18,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,8 +35,7 @@ from tinyvex.server.access.jwt import UserTokens
 from tinyvex.server.access.pairing import Pairing
 from tinyvex.server.access.token_auth import TokenAuth
 from tinyvex.server.background_tasks import BackgroundTasks
-from tinyvex.server.http import routes
-from tinyvex.server.http.dashboard import Dashboard
+from tinyvex.server.front_door import FrontDoor
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.services.discovery import Discovery, DiscoveryFile
 from tinyvex.server.services.parent_watch import ParentWatch
@@ -45,7 +45,7 @@ from tinyvex.server.services.retention_schedule import RetentionSchedule
 from tinyvex.server.services.service import Service, Services
 from tinyvex.server.services.ticker import Ticker
 from tinyvex.server.services.watchdog import Watchdog
-from tinyvex.server.transport.connection import Answer, Connection
+from tinyvex.server.transport.connection import Connection
 from tinyvex.server.transport.fair_queue import FairQueue
 from tinyvex.server.transport.listener import PortListener
 from tinyvex.storage.engine.store import Store
@@ -58,7 +58,7 @@ from tinyvex.sync.session import Session, SessionOpened
 from tinyvex.version import __version__
 
 if TYPE_CHECKING:
-    from websockets.http11 import Request
+    from starlette.types import ASGIApp
 
     from tinyvex.dialects.dialect import Dialect
     from tinyvex.functions.app.registry import App
@@ -68,9 +68,6 @@ if TYPE_CHECKING:
 __all__ = ["Server", "ServerOptions"]
 
 log = logging.getLogger("tinyvex.server")
-
-CONNECTIONS_REFUSED_MAX = 2 * limits.CONNECTIONS_MAX
-"""Above CONNECTIONS_MAX a socket gets a response that refuses it; above this number it is closed without one."""
 
 
 class Server:
@@ -99,12 +96,17 @@ class Server:
         pairing = Pairing(options.data, self.runtime.now_us, self.runtime.token)
         links = DashboardLinks(self.runtime.monotonic, self.runtime.token)
         self._admission = TokenAuth(self._tokens, pairing, links)
-        self._rules = origin_rules.AccessRules(
+        rules = origin_rules.AccessRules(
             options.allowed_hosts, options.allowed_origins, options.host, secure=options.tls is not None
         )
+        self._front_door = FrontDoor(
+            self.runtime, self.counters, rules, self._admission,
+            dialects={b"/sync": self._create_connection},
+            create_application=self._create_application,
+            run=self.tasks.start_for_client,
+        )  # fmt: skip
         self._connections: dict[int, Connection] = {}
         self._sessions: dict[str, Connection] = {}
-        self._accepted = 0
         # Services that exist before the server starts: each may be asked for something while it starts.
         self._watchdog = Watchdog(self.runtime)
         self._parent_watch = ParentWatch(self.runtime, self.request_stop)
@@ -116,7 +118,6 @@ class Server:
         self._stop_requested = False
         self._stopping = False
         self._stopped = anyio.Event()
-        self._all_closed = anyio.Event()  # set when the last connection closes while stopping
         self._failure: errors.InternalError | None = None
 
     # Start.
@@ -145,7 +146,7 @@ class Server:
             # 5. The services, as objects.
             services = self._ordered_services()
             # 6. The port.
-            await self.listening.listen(self._accept)
+            await self.listening.listen(self._front_door.accept)
             undo.callback(self.listening.close)
             # 7. The services; the discovery file is the last, because a program that finds it connects.
             await undo.enter_async_context(self.tasks)
@@ -167,8 +168,7 @@ class Server:
         self.store.on_commits = self.live.publish
         self.store.on_abandoned = self._thread_abandoned
         self._activity = RecentActivity(self.store, self.counters, self.runtime, reveal=self.options.dev)
-        dashboard = Dashboard(self.options, self._admission, self.live, self._activity, self._connections)
-        self._routes = routes.Routes(self._rules, self._admission, dashboard, self.counters, self.store)
+        self._started_us = self.runtime.now_us()
 
     def _ordered_services(self) -> list[Service]:
         """Return the services in the order in which they start; `services/service.py` has the table."""
@@ -177,7 +177,7 @@ class Server:
         if options.watchdog:
             services.append(self._watchdog)
         services += [
-            Ticker(self.runtime, self._connections, self._admission),
+            Ticker(self.runtime, self._front_door.endpoints, self._admission),
             self._activity,
             RetentionSchedule(self.store, options.retention, self.runtime, self.counters),
             self._reload,
@@ -229,17 +229,14 @@ class Server:
         deadline = anyio.current_time() + limits.SHUTDOWN_SECONDS
         # 1. Accept no more connections.
         self.listening.close()
-        # 2. Send each client the reason and when to reconnect. Half-open connections are closed.
-        for connection in list(self._connections.values()):
-            connection.fail(errors.ServerStopping("the server is stopping", retry_after_ms=limits.RETRY_AFTER_MS))
+        # 2. Send each client the reason and when to reconnect. HTTP responses under way are completed.
+        self._front_door.begin_close(
+            errors.ServerStopping("the server is stopping", retry_after_ms=limits.RETRY_AFTER_MS)
+        )
         # 3. Stop the services in reverse order: the discovery file first, so that no program finds this server.
         await self.services.stop(deadline - limits.SHUTDOWN_SECONDS / 2)
         # 4. Wait for the clients' close frames; then close the sockets that are left.
-        if self._connections:
-            with anyio.move_on_after(limits.CLOSE_SECONDS):
-                await self._all_closed.wait()
-        for connection in list(self._connections.values()):
-            connection.abort()
+        await self._front_door.wait_closed()
         # 5. Cancel actions. What they have committed stays committed.
         self.tasks.cancel()
         self.executor.close()
@@ -342,35 +339,40 @@ class Server:
     # Connections (connection.Host).
 
     def opened(self, connection: Connection) -> None:
-        """Register an accepted socket."""
-        if len(self._connections) >= CONNECTIONS_REFUSED_MAX or self._stopping:
-            connection.abort()
-            return
+        """Register a WebSocket."""
         self._connections[connection.number] = connection
-        self.counters.connections = len(self._connections)
-        self.counters.connections_total += 1
 
     def closed(self, connection: Connection) -> None:
-        """Remove a connection whose socket is closed."""
+        """Remove a WebSocket whose socket is closed."""
         self._connections.pop(connection.number, None)
-        self.counters.connections = len(self._connections)
         session = connection.session
         if session is not None and self._sessions.get(session.session_id) is connection:
             del self._sessions[session.session_id]
-        if self._stopping and not self._connections:
-            self._all_closed.set()
+        self._front_door.closed(connection.number)
 
-    def answer_http(self, request: Request) -> Answer:
-        """Return the response to a request; None if it is an upgrade to a WebSocket that may proceed."""
-        return self._routes.answer(request, len(self._connections))
+    def find_refusal(self, host_headers: list[str], origin_headers: list[str]) -> tuple[HTTPStatus, str] | None:
+        """Return why an upgrade request with these headers is refused; None if it is allowed."""
+        return self._front_door.find_refusal(host_headers, origin_headers)
+
+    def log_refusal(self, sentence: str) -> None:
+        """Log why an upgrade was refused."""
+        self._front_door.log_refusal(sentence)
 
     def run_action(self, action: Callable[[], Awaitable[object]]) -> None:
         """Run a coroutine function that outlives the connection that requested it."""
         self.tasks.start_for_client(action)
 
-    def _accept(self) -> Connection:
-        self._accepted += 1
-        return Connection(self, self._accepted, self.options.chunk_bytes)
+    def _create_connection(self, number: int, opened_at: float) -> Connection:
+        return Connection(self, number, opened_at, self.options.chunk_bytes)
+
+    def _create_application(self) -> ASGIApp:
+        from tinyvex.server.http.application import create_application
+        from tinyvex.server.http.dashboard import Dashboard
+
+        dashboard = Dashboard(
+            self.options, self._admission, self.live, self._activity, self._connections, self._started_us
+        )
+        return create_application(self.store, self.counters, dashboard, self._front_door.dialects)
 
     def create_dialect(self, connection: Connection) -> Dialect:
         """Create the dialect of a connection whose upgrade was accepted."""
@@ -384,8 +386,7 @@ class Server:
             Unauthenticated: the token is missing or wrong.
             ObservedTsAhead: the client has seen commits that this database does not contain.
         """
-        token = command.token or origin_rules.bearer_token(connection.authorization) or ""
-        is_admin, issued_token = self._admission.admit(connection, token)
+        is_admin, issued_token = self._front_door.admit(connection, command.token, connection.authorization)
         if command.observed_epoch == self.store.epoch and command.max_observed_ts > self.store.last_ts:
             raise errors.ObservedTsAhead(
                 f"the client has seen ts {command.max_observed_ts}, this database's last is {self.store.last_ts}"

@@ -3,7 +3,7 @@
 import pytest
 
 from tinyvex.errors import Unauthenticated
-from tinyvex.server.access.origin_rules import AccessRules, Tokens, bearer_token, is_loopback, refusal
+from tinyvex.server.access.origin_rules import AccessRules, Tokens, bearer_token, find_refusal, is_loopback
 
 LOOPBACK = ["localhost:4800", "127.0.0.1:4800", "127.0.0.1", "[::1]:4800", "LOCALHOST:1"]
 
@@ -11,7 +11,7 @@ LOOPBACK = ["localhost:4800", "127.0.0.1:4800", "127.0.0.1", "[::1]:4800", "LOCA
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_loopback_names_are_let_in(host: str) -> None:
     """Every spelling of this machine is a good Host."""
-    assert refusal(AccessRules(), [host], []) is None
+    assert find_refusal(AccessRules(), [host], []) is None
 
 
 @pytest.mark.parametrize(
@@ -19,42 +19,42 @@ def test_loopback_names_are_let_in(host: str) -> None:
 )
 def test_other_names_are_refused(hosts: list[str]) -> None:
     """A name rebound to loopback, no name, two names and a malformed one are refused."""
-    assert refusal(AccessRules(), hosts, []) is not None
+    assert find_refusal(AccessRules(), hosts, []) is not None
 
 
 def test_an_allowed_host_is_let_in() -> None:
     """`--allow-host` adds a name."""
-    assert refusal(AccessRules(hosts=["Desk.Local"]), ["desk.local:4800"], []) is None
+    assert find_refusal(AccessRules(hosts=["Desk.Local"]), ["desk.local:4800"], []) is None
 
 
 @pytest.mark.parametrize("host", ["192.168.1.20:4800", "[fd00::2]:4800", "203.0.113.9", "127.0.0.1:4800", "localhost"])
 def test_beyond_loopback_every_address_is_let_in(host: str) -> None:
     """An address cannot be rebound, and the server cannot know by which ones it is reached."""
-    assert refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is None
+    assert find_refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is None
 
 
 @pytest.mark.parametrize("host", ["database.local", "evil.example:4800", "192.168.1.20.evil.example", "1.2.3", ""])
 def test_beyond_loopback_names_are_refused_all_the_same(host: str) -> None:
     """A name can be rebound to any address."""
-    assert refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is not None
+    assert find_refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is not None
 
 
 def test_on_loopback_other_addresses_are_refused() -> None:
     """Nobody who means a loopback port has a reason to name one of the network."""
-    assert refusal(AccessRules(), ["192.168.1.20:4800"], []) is not None
+    assert find_refusal(AccessRules(), ["192.168.1.20:4800"], []) is not None
 
 
 def test_the_address_listened_on_is_let_in() -> None:
     """Also where it is a name, or a loopback address besides the usual one."""
-    assert refusal(AccessRules(listens_on="Desk.local"), ["desk.local:4800"], []) is None
-    assert refusal(AccessRules(listens_on="127.0.0.2"), ["127.0.0.2:4800"], []) is None
+    assert find_refusal(AccessRules(listens_on="Desk.local"), ["desk.local:4800"], []) is None
+    assert find_refusal(AccessRules(listens_on="127.0.0.2"), ["127.0.0.2:4800"], []) is None
 
 
 def test_with_tls_a_page_without_it_is_of_another_origin() -> None:
     """Whoever sits between can make any page of http, and none of https."""
     rules = AccessRules(secure=True)
-    assert refusal(rules, ["localhost:4800"], ["https://localhost:4800"]) is None
-    assert refusal(rules, ["localhost:4800"], ["http://localhost:4800"]) is not None
+    assert find_refusal(rules, ["localhost:4800"], ["https://localhost:4800"]) is None
+    assert find_refusal(rules, ["localhost:4800"], ["http://localhost:4800"]) is not None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_counts_as_loopback(host: str, loopback: bool) -> None:
 
 def test_the_servers_own_origin_is_let_in() -> None:
     """A page that this server served may connect."""
-    assert refusal(AccessRules(), ["localhost:4800"], ["http://localhost:4800"]) is None
+    assert find_refusal(AccessRules(), ["localhost:4800"], ["http://localhost:4800"]) is None
 
 
 @pytest.mark.parametrize(
@@ -78,20 +78,40 @@ def test_the_servers_own_origin_is_let_in() -> None:
 )
 def test_other_origins_are_refused(origin: str) -> None:
     """Another port, another site, an opaque origin and an empty one are other origins."""
-    assert refusal(AccessRules(), ["localhost:4800"], [origin]) is not None
+    assert find_refusal(AccessRules(), ["localhost:4800"], [origin]) is not None
 
 
 @pytest.mark.parametrize("origin", ["tauri://localhost", "http://localhost:3000", "HTTP://LOCALHOST:3000"])
 def test_an_allowed_origin_is_let_in(origin: str) -> None:
     """`--allow-origin` adds an origin, in any case."""
     rules = AccessRules(origins=["tauri://localhost", "http://localhost:3000/"])
-    assert refusal(rules, ["localhost:4800"], [origin]) is None
+    assert find_refusal(rules, ["localhost:4800"], [origin]) is None
 
 
 def test_two_origins_are_refused() -> None:
     """No browser sends two."""
     rules = AccessRules(origins=["http://a"])
-    assert refusal(rules, ["localhost"], ["http://a", "http://a"]) is not None
+    assert find_refusal(rules, ["localhost"], ["http://a", "http://a"]) is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "sentence"),
+    [
+        ("evil.example:80", None, "Host `evil.example:80` is not allowed. If it is yours, start the server with --allow-host evil.example."),
+        ("localhost", "https://App.example", "Origin `https://App.example` is not allowed. If it is yours, start the server with --allow-origin https://app.example."),
+        ("a\x1b2J", None, "Host `a?2J` is not allowed. If it is yours, start the server with --allow-host a?2j."),
+    ],
+)  # fmt: skip
+def test_a_refusal_has_the_value_and_the_option(host: str, origin: str | None, sentence: str) -> None:
+    """The sentence goes to the client and to the log, whose terminal it must not control."""
+    assert find_refusal(AccessRules(), [host], [] if origin is None else [origin]) == sentence
+
+
+def test_a_long_value_is_shortened() -> None:
+    """A line of the log stays readable."""
+    reason = find_refusal(AccessRules(), ["x" * 10_000], [])
+    assert reason is not None
+    assert len(reason) < 500
 
 
 @pytest.mark.parametrize(

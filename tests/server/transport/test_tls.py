@@ -97,8 +97,10 @@ async def test_http_is_answered_over_tls(made: Certificates) -> None:
     async with serving(made) as server:
         context = ssl.create_default_context(cafile=made.authority)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert (await until_closed(reader)).startswith(b"HTTP/1.1 200 ")
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+        writer.write(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n")
+        answer = await until_closed(reader)
+        assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"413"]
         writer.close()
 
 

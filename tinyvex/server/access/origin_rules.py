@@ -23,9 +23,18 @@ from urllib.parse import urlsplit
 
 from tinyvex.errors import Unauthenticated
 
-__all__ = ["AccessRules", "Tokens", "bearer_token", "is_loopback", "refusal"]
+__all__ = ["RESPONSE_HEADERS", "AccessRules", "Tokens", "bearer_token", "find_refusal", "is_loopback"]
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+SHOWN_LENGTH_MAX = 200
+"""Characters of a refused value that are shown."""
+
+RESPONSE_HEADERS = (("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin"))
+"""
+On every HTTP response. Without an `Access-Control-Allow-Origin`, no page of another origin reads a response,
+and with these it cannot embed or run one either. An allowed origin may open the WebSocket, which asks for a token.
+"""
 
 
 class AccessRules:
@@ -93,18 +102,30 @@ class Tokens:
         return False
 
 
-def refusal(rules: AccessRules, host_headers: list[str], origin_headers: list[str]) -> str | None:
-    """Why the request is refused, in one sentence; None when it may go on."""
-    if len(host_headers) != 1 or not rules.takes_host(host_name(host_headers[0])):
-        shown = ", ".join(host_headers) or "none"
-        return f"Host {shown!r} is not allowed here; allow it with --allow-host if it is yours."
+def find_refusal(rules: AccessRules, host_headers: list[str], origin_headers: list[str]) -> str | None:
+    """Return why a request with these headers is refused, in a sentence for client and log; None if it is allowed."""
+    if len(host_headers) != 1:
+        return f"A request needs one Host header; this one has {len(host_headers)}."
+    name = host_name(host_headers[0])
+    if not rules.takes_host(name):
+        return _not_allowed("Host", host_headers[0], f"--allow-host {_printable(name or 'NAME')}")
     if len(origin_headers) > 1:
-        return "More than one Origin header."
+        return f"A request has at most one Origin header; this one has {len(origin_headers)}."
     if origin_headers and not _same_origin(rules, origin_headers[0], host_headers[0]):
         origin = origin_headers[0].lower().rstrip("/")
         if origin not in rules.origins:
-            return f"Origin {origin_headers[0]!r} is not allowed here; allow it with --allow-origin if it is yours."
+            return _not_allowed("Origin", origin_headers[0], f"--allow-origin {_printable(origin)}")
     return None
+
+
+def _not_allowed(header: str, value: str, option: str) -> str:
+    return f"{header} `{_printable(value)}` is not allowed. If it is yours, start the server with {option}."
+
+
+def _printable(text: str) -> str:
+    """Shorten a client's text and replace control characters, which could rewrite lines of a terminal."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:SHOWN_LENGTH_MAX])
+    return shown if len(text) <= SHOWN_LENGTH_MAX else f"{shown}…"
 
 
 def is_loopback(host: str) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tinyvex.server.access.origin_rules import Tokens
     from tinyvex.server.access.pairing import PairedToken, Pairing
 
-__all__ = ["TokenAuth"]
+__all__ = ["Caller", "TokenAuth"]
 
 
 class Admitted(Protocol):
@@ -92,3 +92,34 @@ class TokenAuth:
             for connection in paired:
                 if connection.paired is not None and connection.paired.id not in known:
                     connection.fail(Unauthenticated("this token was revoked"))
+
+
+class Caller:
+    """
+    The sender of one HTTP request, known by its bearer token.
+
+    Args:
+        auth: the tokens.
+        token: the one in the request's `Authorization` header; empty if there is none.
+        is_exposed: whether other machines can connect.
+    """
+
+    def __init__(self, auth: TokenAuth, token: str, *, is_exposed: bool) -> None:
+        self._auth = auth
+        self._token = token
+        self._is_exposed = is_exposed
+
+    @property
+    def may_monitor(self) -> bool:
+        """Whether it may read health and metrics: on loopback every caller, beyond it one with a token."""
+        return not self._is_exposed or self._auth.knows(self._token)
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether it may read the dashboard's data."""
+        return self._auth.is_admin(self._token)
+
+    @property
+    def may_offer(self) -> bool:
+        """Whether it may create links to the dashboard."""
+        return self._auth.may_offer(self._token)

@@ -15,26 +15,28 @@ from __future__ import annotations
 
 import heapq
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import cache
 from http import HTTPStatus
 from importlib import resources
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs
 
 import msgspec
-from websockets.datastructures import Headers
-from websockets.http11 import Response
+from starlette.responses import Response
+from starlette.routing import Route
 
 from tinyvex import limits
-from tinyvex.server.access.origin_rules import bearer_token
+from tinyvex.server.http.responses import text_response
 from tinyvex.version import __version__
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from tinyvex.functions.app.registry import App
-    from tinyvex.server.access.token_auth import TokenAuth
+    from tinyvex.server.access.token_auth import Caller, TokenAuth
     from tinyvex.server.options import ServerOptions
     from tinyvex.server.services.recent_activity import RecentActivity
     from tinyvex.server.transport.connection import Connection
@@ -61,6 +63,15 @@ POLICY = (
 """What the page may load and run: its own files, and nothing in line."""
 
 
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""On every response below `/_dashboard`."""
+
+
 class Dashboard:
     """
     What is answered below `/_dashboard`.
@@ -70,7 +81,8 @@ class Dashboard:
         admission: who may look, and who may let others look.
         live: the live queries; its executor and counters with it.
         activity: log and samples.
-        connections: all that are open.
+        connections: the open WebSockets.
+        started_us: when the server was started, in microseconds since the epoch.
     """
 
     def __init__(
@@ -80,6 +92,7 @@ class Dashboard:
         live: LiveQueries,
         activity: RecentActivity,
         connections: Mapping[int, Connection],
+        started_us: int,
     ) -> None:
         self._options = options
         self._admission = admission
@@ -87,27 +100,33 @@ class Dashboard:
         self._activity = activity
         self._connections = connections
         self._runtime = live.executor.runtime
-        self._started_us = self._runtime.now_us()
+        self._started_us = started_us
 
-    def answer(self, path: str, query: str, headers: Headers) -> Response | None:
-        """The answer to a request that came past the checks of `Host` and `Origin`; None for what is not there."""
-        if path in {PATH, f"{PATH}/"}:
-            return _file("index.html")
-        if not path.startswith(f"{PATH}/"):
-            return None
-        name = path.removeprefix(f"{PATH}/")
-        if name == "link":
-            return self._guarded(headers, self._admission.may_offer, lambda: {"code": self._admission.offer()})
-        if name == "app":
-            return self._guarded(headers, self._admission.is_admin, lambda: _describe_app(self._live.executor.app))
-        if name == "state":
-            return self._guarded(headers, self._admission.is_admin, lambda: self._state(_number(query)))
-        return _file(name)
+    def routes(self) -> list[Route]:
+        """Return what is answered below `/_dashboard`."""
+        return [
+            Route(PATH, self._page),
+            Route(f"{PATH}/", self._page),
+            Route(f"{PATH}/link", self._link),
+            Route(f"{PATH}/app", self._app),
+            Route(f"{PATH}/state", self._figures),
+            Route(f"{PATH}/{{name}}", self._file),
+        ]
 
-    def _guarded(self, headers: Headers, is_good: Callable[[str], bool], tell: Callable[[], object]) -> Response:
-        if not is_good(bearer_token(headers.get_all("Authorization")) or ""):
-            return _response(HTTPStatus.UNAUTHORIZED, "text/plain; charset=utf-8", b"The token is missing or wrong.\n")
-        return _response(HTTPStatus.OK, "application/json", msgspec.json.encode(tell()))
+    async def _page(self, _request: Request) -> Response:
+        return _file("index.html")
+
+    async def _file(self, request: Request) -> Response:
+        return _file(request.path_params["name"])
+
+    async def _link(self, request: Request) -> Response:
+        return _json({"code": self._admission.offer()}) if _caller(request).may_offer else _refused()
+
+    async def _app(self, request: Request) -> Response:
+        return _json(_describe_app(self._live.executor.app)) if _caller(request).is_admin else _refused()
+
+    async def _figures(self, request: Request) -> Response:
+        return _json(self._state(_number(request.url.query))) if _caller(request).is_admin else _refused()
 
     def _state(self, after: int) -> dict[str, Any]:
         live, store = self._live, self._live.executor.store
@@ -215,20 +234,22 @@ def _files() -> Mapping[str, tuple[str, bytes]]:
     }
 
 
-def _file(name: str) -> Response | None:
-    found = _files().get(name)
-    return None if found is None else _response(HTTPStatus.OK, *found)
+def _file(name: str) -> Response:
+    file = _files().get(name)
+    return text_response("Not found.", HTTPStatus.NOT_FOUND) if file is None else _response(HTTPStatus.OK, *file)
+
+
+def _json(content: object) -> Response:
+    return _response(HTTPStatus.OK, "application/json", msgspec.json.encode(content))
+
+
+def _caller(request: Request) -> Caller:
+    return cast("Caller", request.state.caller)
+
+
+def _refused() -> Response:
+    return _response(HTTPStatus.UNAUTHORIZED, "text/plain; charset=utf-8", b"The token is missing or wrong.\n")
 
 
 def _response(status: HTTPStatus, content_type: str, body: bytes) -> Response:
-    headers = Headers()
-    headers["Content-Type"] = content_type
-    headers["Content-Length"] = str(len(body))
-    headers["Content-Security-Policy"] = POLICY
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "no-referrer"
-    headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    headers["Cache-Control"] = "no-store"
-    headers["Connection"] = "close"
-    return Response(status.value, status.phrase, headers, body)
+    return Response(body, status, {"Content-Type": content_type, **HEADERS})

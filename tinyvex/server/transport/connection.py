@@ -18,30 +18,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from websockets.exceptions import PayloadTooBig
+from websockets.exceptions import InvalidMessage, PayloadTooBig
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from tinyvex import errors, limits
+from tinyvex.server.access.origin_rules import RESPONSE_HEADERS
+from tinyvex.server.transport.endpoint import Endpoint
 from tinyvex.server.transport.outbox import text_frame
 from tinyvex.server.transport.sender import Sender, SenderHost
 
 if TYPE_CHECKING:
     from tinyvex.dialects.dialect import Dialect, Farewell
-    from tinyvex.server.access.pairing import PairedToken
     from tinyvex.sync.commands import OpenSession
     from tinyvex.sync.events import Peer
     from tinyvex.sync.session import Session, SessionOpened
     from tinyvex.wire.transition_chunks import Piece
 
-__all__ = ["Answer", "Connection", "Host"]
+__all__ = ["Connection", "Host"]
 
 log = logging.getLogger("tinyvex.server")
 
@@ -49,8 +49,10 @@ log = logging.getLogger("tinyvex.server")
 core_log = logging.getLogger("tinyvex.websockets")
 core_log.setLevel(logging.WARNING)
 
-Answer: TypeAlias = Response | Callable[[], Awaitable[Response]] | None
-"""To an HTTP request: at once, when a coroutine function has made it, or none because it is a WebSocket's."""
+MALFORMED = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 48\r\nConnection: close\r\n\r\n"
+    b"This is not a well-formed HTTP upgrade request.\n"
+)
 
 
 class Host(SenderHost, Protocol):
@@ -62,9 +64,12 @@ class Host(SenderHost, Protocol):
     def closed(self, connection: Connection) -> None:
         """It ended."""
 
-    def answer_http(self, request: Request) -> Answer:
-        """The answer to a request that is no WebSocket, or that is refused; None when the upgrade may go on."""
+    def find_refusal(self, host_headers: list[str], origin_headers: list[str]) -> tuple[HTTPStatus, str] | None:
+        """Return why an upgrade request with these headers is refused; None if it is allowed."""
         ...
+
+    def log_refusal(self, sentence: str) -> None:
+        """Log why an upgrade was refused."""
 
     def create_dialect(self, connection: Connection) -> Dialect:
         """Create the dialect of a connection whose upgrade was accepted."""
@@ -83,15 +88,13 @@ class Host(SenderHost, Protocol):
         """Run a coroutine function in the server's task group."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Endpoint):
     """A server's end of one socket."""
 
-    def __init__(self, host: Host, number: int, chunk_bytes: int = limits.CHUNK_BYTES) -> None:
+    def __init__(self, host: Host, number: int, opened_at: float, chunk_bytes: int = limits.CHUNK_BYTES) -> None:
         self.number = number
         self.session: Session | None = None
         """Set when its client has connected."""
-        self.paired: PairedToken | None = None
-        """The token that it came with, where that was handed out by pairing."""
         self.authorization: list[str] = []
         """The upgrade request's `Authorization` headers."""
         self.bytes_received = 0
@@ -102,9 +105,8 @@ class Connection(asyncio.Protocol):
         self._fragments = bytearray()
         self._chunk_bytes = chunk_bytes
         # Times, by the runtime's monotonic clock.
-        now = host.runtime.monotonic()
-        self.opened_at = now
-        self._received_at = now
+        self.opened_at = opened_at
+        self._received_at = opened_at
         self._close_by: float | None = None
 
     # The socket.
@@ -170,37 +172,28 @@ class Connection(asyncio.Protocol):
                 "connection %d: a defect in handling a message", self.number, extra={"connection": self.number}
             )
             self.fail(errors.InternalError("a defect in the server; its log has the reason"))
+        if isinstance(self._core.handshake_exc, InvalidMessage) and self._transport is not None:
+            self._transport.write(MALFORMED)  # the core would end without a byte
         if isinstance(self._core.parser_exc, PayloadTooBig) and self._close_by is None:
             self._send_farewell(errors.MessageTooLarge(f"a message is over {limits.MESSAGE_BYTES_MAX} bytes"))
         self._write_core()
 
     def _handshake(self, request: Request) -> None:
-        answer = self._host.answer_http(request)
-        if answer is None:
-            self.authorization = request.headers.get_all("Authorization")
+        headers = request.headers
+        refused = self._host.find_refusal(headers.get_all("Host"), headers.get_all("Origin"))
+        if refused is None:
+            self.authorization = headers.get_all("Authorization")
             self._dialect = self._host.create_dialect(self)
-            answer = self._core.accept(request)
-        if isinstance(answer, Response):
-            self._respond(answer)
+            response = self._core.accept(request)
         else:
-            self._host.run_action(partial(self._answer_later, answer))
-
-    async def _answer_later(self, make: Callable[[], Awaitable[Response]]) -> None:
-        try:
-            response = await make()
-        except Exception:
-            log.exception(
-                "connection %d: an HTTP answer could not be made", self.number, extra={"connection": self.number}
-            )
-            response = self._core.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "The server's log has the reason.\n")
-        self._respond(response)
-
-    def _respond(self, response: Response) -> None:
-        """Answer the request, before any message behind it; the core has ended by itself where that was no frame."""
+            status, reason = refused
+            self._host.log_refusal(reason)
+            response = self._core.reject(status, f"{reason}\n")
+            response.headers.update(RESPONSE_HEADERS)
         if not self._core.eof_sent:
             self._core.send_response(response)
-        elif response.status_code != HTTPStatus.SWITCHING_PROTOCOLS and self._transport is not None:
-            self._transport.write(response.serialize())
+        elif refused is not None and self._transport is not None:
+            self._transport.write(response.serialize())  # bytes behind the request were not a frame: the core has ended
         self._write_core()
 
     def _frame(self, frame: Frame) -> None:
@@ -335,7 +328,7 @@ class Connection(asyncio.Protocol):
                 self.abort()
         elif self.session is None and now - self.opened_at > limits.HANDSHAKE_SECONDS:
             self.fail(errors.SlowHandshake(f"no tinyvex/connect within {limits.HANDSHAKE_SECONDS:g} s"))
-        elif self._sender.stuck_seconds(now) > limits.SLOW_CONSUMER_SECONDS:
+        elif self._sender.unread_seconds(now) > limits.SLOW_CONSUMER_SECONDS:
             self._too_slow(f"nothing read for {limits.SLOW_CONSUMER_SECONDS:g} s")
         elif now - self._received_at > limits.IDLE_SECONDS:
             self.fail(errors.IdleTimeout(f"nothing received for {limits.IDLE_SECONDS:g} s"))

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tinyvex import limits
 from tinyvex.server.transport.outbox import Outbox
+from tinyvex.server.transport.slow_clients import UnreadWatch
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
@@ -73,8 +74,7 @@ class Sender:
         self._flush_scheduled = False
         self._part_scheduled = False
         self._closed = False
-        self._stuck_since: float | None = None  # while the socket is full: when it last took something
-        self._unread_bytes = 0  # in the transport's buffer then
+        self._unread = UnreadWatch()
         self.sent_at = host.runtime.monotonic()
         self.bytes_sent = 0
         self.socket_full = False
@@ -125,23 +125,17 @@ class Sender:
     def socket_filled(self) -> None:
         """The transport's buffer is above its bound."""
         self.socket_full = True
-        self._stuck_since = self._host.runtime.monotonic()
-        self._unread_bytes = self._transport.get_write_buffer_size()
+        self._unread.begin(self._host.runtime.monotonic(), self._transport.get_write_buffer_size())
 
     def socket_drained(self) -> None:
         """It has room again."""
         self.socket_full = False
-        self._stuck_since = None
+        self._unread.end()
         self._flush()
 
-    def stuck_seconds(self, now: float) -> float:
-        """How long the peer has read nothing, though something waits; a slow one that reads may take its time."""
-        if self._stuck_since is None:
-            return 0.0
-        unread = self._transport.get_write_buffer_size()
-        if unread < self._unread_bytes:
-            self._stuck_since, self._unread_bytes = now, unread
-        return now - self._stuck_since
+    def unread_seconds(self, now: float) -> float:
+        """Return how long the client has read nothing although bytes wait for it."""
+        return self._unread.seconds(now, self._transport.get_write_buffer_size())
 
     # How it is sent.
 

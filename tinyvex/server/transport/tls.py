@@ -187,6 +187,9 @@ class _Socket(asyncio.Protocol):
     def eof_received(self) -> bool | None:
         return None if self._upper is None else self._upper.eof_received()
 
+    def set_upper(self, upper: asyncio.Protocol) -> None:
+        self._upper = upper
+
     # Reading.
 
     def data_received(self, data: bytes) -> None:
@@ -196,23 +199,24 @@ class _Socket(asyncio.Protocol):
                 self.core.do_handshake()
                 self._upper = self._handshakes.succeeded(self)
                 self._upper.connection_made(Encrypted(self))
-            self._read(self._upper)
+            self._read()
         except ssl.SSLWantReadError:
             self._flush()
         except ssl.SSLError as error:
             self._refuse(error)
 
-    def _read(self, upper: asyncio.Protocol) -> None:
+    def _read(self) -> None:
         while not self.closing and not self.transport.is_closing():
             try:
                 data = self.core.read(READ_BYTES)
             except ssl.SSLZeroReturnError:
                 data = b""
-            if not data:  # the peer has said that it ends
-                upper.eof_received()
-                self.close()
+            assert self._upper is not None
+            if not data:  # the peer has ended its half
+                if not self._upper.eof_received():
+                    self.close()
                 return
-            upper.data_received(data)
+            self._upper.data_received(data)
 
     def _refuse(self, error: ssl.SSLError) -> None:
         """What came is no TLS, or none that is spoken here: say so, and close."""
@@ -258,8 +262,14 @@ class Encrypted(asyncio.Transport):
         super().__init__()
         self._socket, self._transport = socket, socket.transport
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._socket.set_upper(cast("asyncio.Protocol", protocol))
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._socket.write(data)
+
+    def can_write_eof(self) -> bool:
+        return False
 
     def close(self) -> None:
         self._socket.close()

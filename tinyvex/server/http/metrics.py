@@ -1,8 +1,7 @@
 """
-Plain HTTP on the server's port: health, metrics, the dashboard, and a 404 for the rest.
+`/metrics`: everything counted, in the Prometheus text format.
 
-`prometheus_client` writes the metrics text; all that metrics need is imported at the first scrape,
-because starting fast comes first.
+`prometheus_client` writes the text. It is imported by the first scrape, so that it adds nothing to the start.
 """
 
 from __future__ import annotations
@@ -13,116 +12,55 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import msgspec
-from websockets.datastructures import Headers
-from websockets.http11 import Response
+from starlette.responses import Response
 
 from tinyvex import limits
-from tinyvex.server.access import origin_rules
-from tinyvex.version import __version__
+from tinyvex.server.http.responses import text_response, token_required
 
 if TYPE_CHECKING:
-    from websockets.http11 import Request
+    from starlette.requests import Request
 
-    from tinyvex.server.access.token_auth import TokenAuth
-    from tinyvex.server.http.dashboard import Dashboard
-    from tinyvex.server.transport.connection import Answer
     from tinyvex.storage.engine.store import Store
     from tinyvex.storage.engine.store_statistics import Histogram
     from tinyvex.storage.maintenance.table_statistics import FileFacts
     from tinyvex.sync.counters import Counters
 
-__all__ = ["Routes", "health", "metrics", "text_response"]
+__all__ = ["Metrics", "metrics_response"]
 
 
-class Routes:
-    """
-    What is answered under which path.
+class Metrics:
+    """The metrics of one server."""
 
-    Args:
-        rules: who may ask.
-        admission: whose token is good, where other machines may ask.
-        dashboard: answers below `/_dashboard`.
-        counters: for the metrics.
-        store: whose health it is.
-    """
-
-    def __init__(
-        self,
-        rules: origin_rules.AccessRules,
-        admission: TokenAuth,
-        dashboard: Dashboard,
-        counters: Counters,
-        store: Store,
-    ) -> None:
-        self._rules = rules
-        self._admission = admission
-        self._dashboard = dashboard
+    def __init__(self, counters: Counters, store: Store) -> None:
         self._counters = counters
         self._store = store
         self._scrapes = 0
 
-    def answer(self, request: Request, connections: int) -> Answer:
-        """Refuse strangers, answer plain HTTP, let WebSocket upgrades of /sync go on."""
-        headers = request.headers
-        refused = origin_rules.refusal(self._rules, headers.get_all("Host"), headers.get_all("Origin"))
-        if refused is not None:
-            return text_response(HTTPStatus.FORBIDDEN, refused + "\n")
-        if connections > limits.CONNECTIONS_MAX:
-            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, f"{limits.CONNECTIONS_MAX} connections are open.\n")
-        path, _, query = request.path.partition("?")
-        if path == "/sync":
-            return None
-        if path in {"/healthz", "/metrics"}:
-            if self._rules.is_exposed and not self._admission.knows(
-                origin_rules.bearer_token(headers.get_all("Authorization")) or ""
-            ):
-                return text_response(HTTPStatus.UNAUTHORIZED, "A token is needed: Authorization: Bearer TOKEN.\n")
-            return health(__version__, self._store) if path == "/healthz" else self._scrape
-        found = self._dashboard.answer(path, query, headers)
-        return found if found is not None else text_response(HTTPStatus.NOT_FOUND, "Not found.\n")
-
-    async def _scrape(self) -> Response:
-        """The metrics, unless so many ask for them that somebody means harm: any page may, though it is told nothing."""
+    async def answer(self, request: Request) -> Response:
+        """Answer a request, unless SCRAPES_MAX are being answered: each costs a thread and an open file."""
+        if not request.state.caller.may_monitor:
+            return token_required()
         if self._scrapes >= limits.SCRAPES_MAX:
-            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._scrapes} others are answered just now.\n")
+            return text_response(f"{self._scrapes} other scrapes are being answered.", HTTPStatus.SERVICE_UNAVAILABLE)
         self._scrapes += 1
         try:
-            return await metrics(self._counters, self._store)
+            return await metrics_response(self._counters, self._store)
         finally:
             self._scrapes -= 1
 
 
-def text_response(status: HTTPStatus, text: str, content_type: str = "text/plain; charset=utf-8") -> Response:
-    """A small whole answer, after which the connection closes."""
-    body = text.encode()
-    headers = Headers()
-    headers["Content-Type"] = content_type
-    headers["Content-Length"] = str(len(body))
-    headers["Cache-Control"] = "no-store"
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    headers["Connection"] = "close"
-    return Response(status.value, status.phrase, headers, body)
-
-
-def health(version: str, store: Store) -> Response:
-    """Alive, which version, and the `ts` of the last commit."""
-    state = {"status": "ok", "version": version, "lastTs": store.last_ts, "databaseId": store.database_id}
-    return text_response(HTTPStatus.OK, msgspec.json.encode(state).decode() + "\n", "application/json")
-
-
-async def metrics(counters: Counters, store: Store) -> Response:
-    """Everything counted, in the Prometheus text format."""
+async def metrics_response(counters: Counters, store: Store) -> Response:
+    """Return the metrics."""
     from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 
     from tinyvex.storage.maintenance.table_statistics import inspect_file
 
-    # A thread of a library does this; where the loop is closed before it has answered, it ends with a traceback.
+    # A library's thread inspects the file. If the loop closes before it reports, it ends with a traceback.
     registry = CollectorRegistry()
     with anyio.CancelScope(shield=True):
         registry.register(_Collector(counters, store, await inspect_file(store.folder.database)))
-    return text_response(HTTPStatus.OK, generate_latest(registry).decode(), CONTENT_TYPE_PLAIN_0_0_4)
+    headers = {"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+    return Response(generate_latest(registry), HTTPStatus.OK, headers)
 
 
 GAUGES = {

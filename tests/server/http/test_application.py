@@ -1,0 +1,194 @@
+"""The routes on the server's port, asked by a real client of a real process."""
+
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import anyio.to_thread
+import pytest
+from starlette.responses import Response
+
+import tinyvex as tv
+from tests.support.http import ADMIN, CLIENT, request, serving, shelf_server
+from tests.support.process import ServerProcess
+from tinyvex.server.access.origin_rules import AccessRules
+from tinyvex.server.http.application import create_application
+from tinyvex.server.http.responses import text_response
+from tinyvex.sync.counters import Counters
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server whose further name is `box.example`."""
+    with shelf_server(tmp_path_factory.mktemp("data"), "--allow-host", "box.example") as process:
+        yield process
+
+
+def ask(server: ServerProcess, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
+    return request(server.ready["port"], path, method, **headers)
+
+
+def test_health_says_that_it_is_alive(server: ServerProcess) -> None:
+    """Status, version, last commit and database are there."""
+    status, headers, text = ask(server, "/healthz")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    found = json.loads(text)
+    assert (found["status"], found["version"]) == ("ok", tv.__version__)
+    assert found["lastTs"] > 0
+    assert found["databaseId"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nothing"])
+def test_no_answer_is_for_other_pages(server: ServerProcess, path: str) -> None:
+    """A browser neither guesses at its type nor gives it to a page of another origin in any form."""
+    headers = ask(server, path)[1]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/healthz/more", "/sync2"])
+def test_anything_else_is_not_found(server: ServerProcess, path: str) -> None:
+    """A plain 404."""
+    assert ask(server, path)[::2] == (404, "Not found.\n")
+
+
+def test_a_strange_host_is_refused(server: ServerProcess) -> None:
+    """A name that an attacker's page was rebound from does not reach the server."""
+    assert ask(server, "/healthz", Host="evil.example")[0] == 403
+
+
+def test_an_allowed_host_is_answered(server: ServerProcess) -> None:
+    """`--allow-host` adds a name."""
+    assert ask(server, "/healthz", Host="box.example")[0] == 200
+
+
+def test_a_strange_page_is_refused(server: ServerProcess) -> None:
+    """A browser page of another origin may not even look."""
+    assert ask(server, "/healthz", Origin="https://evil.example")[0] == 403
+
+
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/sync", "/nothing"])
+@pytest.mark.parametrize("stranger", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
+def test_strangers_are_refused_whatever_they_ask(server: ServerProcess, path: str, stranger: dict[str, str]) -> None:
+    """403 for plain requests and for the upgrade, before anything is told."""
+    assert ask(server, path, **stranger)[0] == 403
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    status, headers, text = ask(server, path, **UPGRADE, **key, **stranger)
+    assert status == 403
+    assert "Sec-WebSocket-Accept" not in headers
+    assert server.ready["version"] not in text
+
+
+def test_the_right_upgrade_is_accepted(server: ServerProcess) -> None:
+    """The same request with the server's own names."""
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    origin = f"http://127.0.0.1:{server.ready['port']}"
+    assert ask(server, "/sync", **UPGRADE, **key, Origin=origin)[0] == 101
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello \r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+    ids=["no host", "two hosts", "tls", "a long head"],
+)
+def test_a_strange_request_ends_its_connection_only(server: ServerProcess, head: bytes) -> None:
+    """No answer of ours is a 200, the connection ends, and the next one is served."""
+    with socket.create_connection(("127.0.0.1", server.ready["port"]), timeout=10) as peer:
+        peer.sendall(head)
+        answer = b""
+        while data := receive(peer):
+            answer += data
+    assert b" 200 " not in answer.partition(b"\r\n")[0]
+    assert ask(server, "/healthz")[0] == 200
+
+
+def receive(peer: socket.socket) -> bytes:
+    """What comes next; nothing at the end, however it ends."""
+    try:
+        return peer.recv(65536)
+    except ConnectionResetError:
+        return b""
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/sync", "/_dashboard", "/_dashboard/state"])
+def test_other_methods_are_405(server: ServerProcess, path: str, method: str) -> None:
+    """With the methods that are allowed."""
+    status, headers, text = ask(server, path, method)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+    assert text == f"{method} is not allowed here; allowed: GET, HEAD.\n"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/_dashboard", "/_dashboard/main.js"])
+def test_head_has_no_body(server: ServerProcess, path: str) -> None:
+    """The status and headers of GET, Content-Length included."""
+    status, headers, text = ask(server, path, "HEAD")
+    assert (status, text) == (200, "")
+    assert int(headers["Content-Length"]) > 0
+
+
+def test_a_request_for_the_websockets_path_needs_the_upgrade(server: ServerProcess) -> None:
+    """426, with the protocol to upgrade to."""
+    status, headers, _ = ask(server, "/sync")
+    assert (status, headers["Upgrade"]) == (426, "websocket")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_posts_a_body_and_gets_an_answer(server: ServerProcess) -> None:
+    """405 with a sentence, where once the socket closed without a byte."""
+    url = f"http://127.0.0.1:{server.ready['port']}/healthz"
+    for options in (["-d", "some=form"], ["-X", "POST"], ["-T", __file__]):
+        result = subprocess.run(["curl", "-sS", "-i", *options, url], capture_output=True, check=True)
+        assert b"405 Method Not Allowed" in result.stdout
+        assert b"Allow: GET, HEAD" in result.stdout
+
+
+def test_a_keep_alive_client_gets_many_answers(server: ServerProcess) -> None:
+    """All over one connection, whatever they are."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.ready["port"], timeout=10)
+    connection.connect()
+    first = connection.sock
+    for path, status in [("/healthz", 200), ("/metrics", 200), ("/nothing", 404), ("/_dashboard/state", 401)]:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert (response.status, connection.sock) == (status, first)
+        response.read()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("listens_on", "token", "is_answered"),
+    [("127.0.0.1", "", True), ("0.0.0.0", "", False), ("0.0.0.0", "wrong", False), ("0.0.0.0", CLIENT, True),
+     ("0.0.0.0", ADMIN, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+async def test_other_machines_need_a_token(
+    path: str, listens_on: str, token: str, is_answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On loopback every program of this machine may read health and metrics; beyond it a client with a token."""
+
+    async def respond(*_: object) -> Response:
+        return text_response("metrics")
+
+    monkeypatch.setattr("tinyvex.server.http.metrics.metrics_response", respond)
+    store: Any = SimpleNamespace(last_ts=1, database_id="")
+    dashboard: Any = SimpleNamespace(routes=list)
+    application = create_application(store, Counters(), dashboard, dialects=[])
+    async with serving(application, rules=AccessRules(listens_on=listens_on)) as served:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        status = (await anyio.to_thread.run_sync(lambda: request(served.port, path, **headers)))[0]
+        assert status == (200 if is_answered else 401)

@@ -1,0 +1,200 @@
+"""The front door: which protocol takes a connection over, the bound on connections, and refusals in the log."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.http import SHELF, RawHttp
+from tests.support.loop import run_virtual
+from tests.support.network import Network
+from tests.support.process import ENVIRONMENT
+from tests.support.raw import RawClient
+from tests.support.world import WorldRuntime
+from tinyvex import limits
+from tinyvex.server.front_door import Choice, choose
+from tinyvex.server.server import Server, ServerOptions
+
+UPGRADE = (
+    b"GET /sync HTTP/1.1\r\nHost: localhost\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+# The choice.
+
+
+def test_an_upgrade_goes_to_the_dialect_of_its_path() -> None:
+    """Once its head is complete, and not a byte earlier."""
+    for size in range(len(UPGRADE)):
+        assert choose(UPGRADE[:size], [b"/sync", b"/api/sync"]) is Choice.UNDECIDED
+    assert choose(UPGRADE, [b"/sync", b"/api/sync"]) == b"/sync"
+    assert choose(UPGRADE.replace(b"/sync", b"/api/sync?x=1"), [b"/sync", b"/api/sync"]) == b"/api/sync"
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        b"POST ", b"P", b"HEAD /sync HTTP/1.1\r\n", b"\x16\x03\x01", b"GET /healthz", b"GET /sync2 HTTP/1.1\r\n",
+        b"GET /sync HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /sync HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
+        UPGRADE.replace(b"/sync", b"/nothing"), b"GET /sync" + b"x" * limits.HTTP_HEAD_BYTES_MAX,
+        b"GET /sync HTTP/1.1\r\nX: " + b"x" * limits.HTTP_HEAD_BYTES_MAX,
+    ],
+)  # fmt: skip
+def test_everything_else_goes_to_http(received: bytes) -> None:
+    """As soon as it cannot be an upgrade to a dialect any more: HTTP has the answer to it."""
+    assert choose(received, [b"/sync"]) is Choice.HTTP
+
+
+# A whole server, in virtual time.
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[[Callable[[Server, WorldRuntime], Awaitable[None]]], None]:
+    """Runs a scenario against a server on a virtual loop."""
+
+    def play_scenario(scenario: Callable[[Server, WorldRuntime], Awaitable[None]]) -> None:
+        async def main() -> None:
+            runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
+            async with Server(ServerOptions(app=SHELF, data=tmp_path / "data", port=4800), runtime) as server:
+                await scenario(server, runtime)
+
+        run_virtual(main())
+
+    return play_scenario
+
+
+async def dial(runtime: WorldRuntime) -> RawHttp:
+    _, client = await runtime.dial(RawHttp, "127.0.0.1", 4800)
+    assert isinstance(client, RawHttp)
+    return client
+
+
+@pytest.mark.parametrize(("data", "status"), [(UPGRADE, b"101"), (HEALTH, b"200")])
+def test_a_request_may_arrive_byte_by_byte(play: Callable[..., None], data: bytes, status: bytes) -> None:
+    """Both protocols receive every byte."""
+
+    async def scenario(_: Server, runtime: WorldRuntime) -> None:
+        client = await dial(runtime)
+        for byte in data:
+            client.send(bytes([byte]))
+        assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 %b " % status)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("beginning", [b"GET /sync HTTP/1.1\r\nHost: localhost\r\n", b"GET /heal"])
+def test_a_slow_first_request_is_408(play: Callable[..., None], beginning: bytes) -> None:
+    """Whichever protocol it would have been."""
+
+    async def scenario(_: Server, runtime: WorldRuntime) -> None:
+        client = await dial(runtime)
+        client.send(beginning)
+        assert (await client.until_ended()).startswith(b"HTTP/1.1 408 ")
+        assert limits.HANDSHAKE_SECONDS < runtime.monotonic() < limits.HANDSHAKE_SECONDS + 3
+
+    play(scenario)
+
+
+def test_the_bound_on_connections_counts_all_of_them(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An HTTP connection takes a WebSocket's place, and the other way round; the one too many is answered 503."""
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 2)
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await RawClient.open(server.url, runtime)
+        http, another = await dial(runtime), await dial(runtime)
+        another.send(HEALTH)
+        assert (await another.until_ended()).startswith(b"HTTP/1.1 503 ")
+        while server.counters.connections > 2:
+            await runtime.sleep(0.1)
+        http.send(HEALTH)
+        await http.until(b"HTTP/1.1 200 ")
+        refused = await RawClient.open(server.url, runtime)
+        assert refused.response is not None
+        assert refused.response.status_code == 503
+        client.cut()
+        while server.counters.connections > 1:
+            await runtime.sleep(0.1)
+        assert (await RawClient.open(server.url, runtime)).is_open
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("stranger", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
+def test_a_refusal_is_told_to_the_client_and_the_log(
+    play: Callable[..., None], stranger: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the same words, which name the option; once a minute, by whatever protocol the stranger comes."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        bodies = []
+        for _ in range(3):
+            client = await RawClient.open(server.url, runtime, headers=stranger)
+            assert client.response is not None
+            assert client.response.status_code == 403
+            assert client.response.headers["X-Content-Type-Options"] == "nosniff"
+            bodies.append(bytes(client.response.body or b""))
+            http = await dial(runtime)
+            headers = {"Host": "localhost", **stranger}
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            http.send(f"GET /healthz HTTP/1.1\r\n{lines}\r\n".encode())
+            bodies.append((await http.until_ended()).partition(b"\r\n\r\n")[2])
+        assert len(set(bodies)) == 1
+        ((header, value),) = stranger.items()
+        option = f"--allow-{header.lower()} {value}"
+        sentence = f"{header} `{value}` is not allowed. If it is yours, start the server with {option}."
+        assert bodies[0].decode() == f"{sentence}\n"
+        assert caplog.messages.count(f"refused a request: {sentence}") == 1
+
+    play(scenario)
+
+
+def test_a_malformed_upgrade_is_400(play: Callable[..., None]) -> None:
+    """In place of a silent end."""
+
+    async def scenario(_: Server, runtime: WorldRuntime) -> None:
+        client = await dial(runtime)
+        client.send(UPGRADE.replace(b"Host:", b"H st:"))
+        assert (await client.until_ended()).startswith(b"HTTP/1.1 400 ")
+
+    play(scenario)
+
+
+# What it costs.
+
+
+IMPORTED = """
+import asyncio, random, sys
+from tests.support.http import SHELF, RawHttp
+from tinyvex.runtime import Runtime
+from tinyvex.server.server import Server, ServerOptions
+import tinyvex as tv
+from pathlib import Path
+
+async def main():
+    async with Server(ServerOptions(app=SHELF, data=Path(sys.argv[1]))) as server:
+        async with tv.connect(server.url) as client:
+            await client.query("shelf:titles", {})
+        print(sorted({name.partition(".")[0] for name in sys.modules} & {"h11", "starlette", "prometheus_client"}))
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+        print((await reader.readline()).decode().strip())
+        print(sorted({name.partition(".")[0] for name in sys.modules} & {"h11", "starlette", "prometheus_client"}))
+        writer.close()
+
+asyncio.run(main())
+"""
+
+
+def test_http_is_imported_by_its_first_request(tmp_path: Path) -> None:
+    """A server that only syncs pays neither its start time nor its memory."""
+    command = [sys.executable, "-c", IMPORTED, str(tmp_path / "data")]
+    result = subprocess.run(command, capture_output=True, check=True, env=ENVIRONMENT, text=True)
+    assert result.stdout.splitlines() == ["[]", "HTTP/1.1 200 OK", "['h11', 'starlette']"]

@@ -1,0 +1,260 @@
+"""
+The front door: the first request of every connection, and the rules for every request.
+
+::
+
+    accepted ──► Arrival ── GET of a dialect's path, `Upgrade: websocket` ──► the dialect's connection
+                    │ ───── any other bytes ────────────────────────────────► HttpConnection, an ASGI application
+                    └────── no byte for HANDSHAKE_SECONDS ──────────────────► closed
+
+An arrival chooses, and parses no more than that: the chosen protocol receives the same bytes and has a real parser. So
+no rule depends on the choice. The chosen protocol asks for the rules when it has parsed a head: a dialect for its
+upgrade, HTTP for *each* request, because a browser shares its connections among the pages of an origin.
+
+The rules themselves are pure and stand in `access`: `origin_rules` (`Host`, `Origin`, what pages of other origins may
+read) and `token_auth`. Only this file applies them.
+
+h11, Starlette and the application are imported by the first connection that needs them: they would add to the time of
+each start and to the memory of each idle server (`bench start`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+import anyio
+
+from tinyvex import errors, limits
+from tinyvex.server.access.origin_rules import bearer_token, find_refusal
+from tinyvex.server.access.refusal_log import RefusalLog
+from tinyvex.server.access.token_auth import Caller
+from tinyvex.server.transport.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from tinyvex.runtime import Runtime
+    from tinyvex.server.access.origin_rules import AccessRules
+    from tinyvex.server.access.token_auth import Admitted, TokenAuth
+    from tinyvex.sync.counters import Counters
+
+__all__ = ["Choice", "Dialect", "FrontDoor", "choose"]
+
+CONNECTIONS_REFUSED_MAX = 2 * limits.CONNECTIONS_MAX
+"""Above CONNECTIONS_MAX a request is answered 503; above this a socket is closed without an answer."""
+
+Dialect: TypeAlias = Callable[[int, float], Endpoint]
+"""Makes the protocol of a socket from its number and the time at which it was accepted."""
+
+
+class FrontDoor:
+    """
+    Every open socket, and the rules that let requests in.
+
+    Args:
+        runtime: the clock.
+        counters: for connections and bytes.
+        rules: the allowed hosts and origins.
+        auth: the tokens.
+        dialects: the protocols of WebSockets, by path.
+        create_application: makes the ASGI application that answers all other requests; called once, when needed.
+        run: runs a coroutine function in the server's task group.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        counters: Counters,
+        rules: AccessRules,
+        auth: TokenAuth,
+        *,
+        dialects: Mapping[bytes, Dialect],
+        create_application: Callable[[], ASGIApp],
+        run: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+    ) -> None:
+        self.runtime = runtime
+        self.counters = counters
+        self.run = run
+        self.is_stopping = False
+        self.endpoints: dict[int, Endpoint] = {}
+        """Every open socket, by its number."""
+        self._rules = rules
+        self._auth = auth
+        self.dialects = dialects
+        self._create_application = create_application
+        self._application: ASGIApp | None = None
+        self._refusal_log = RefusalLog(runtime.monotonic)
+        self._accepted = 0
+        self._all_closed = anyio.Event()  # set when the last socket closes while stopping
+
+    # Sockets.
+
+    def accept(self) -> asyncio.Protocol:
+        """Return the protocol of a new socket."""
+        self._accepted += 1
+        return Arrival(self, self._accepted)
+
+    def opened(self, arrival: Endpoint) -> None:
+        """Count a new socket; close it if there are too many."""
+        if self.is_stopping or len(self.endpoints) >= CONNECTIONS_REFUSED_MAX:
+            arrival.abort()
+            return
+        self.endpoints[arrival.number] = arrival
+        self.counters.connections = len(self.endpoints)
+        self.counters.connections_total += 1
+
+    def create_endpoint(self, choice: bytes | Literal[Choice.HTTP], number: int, opened_at: float) -> Endpoint:
+        """Make the protocol that takes over an arrival's socket: HTTP's or the dialect's of this path."""
+        if choice is Choice.HTTP:
+            from tinyvex.server.http.http_connection import HttpConnection
+
+            endpoint: Endpoint = HttpConnection(self, number, opened_at)
+        else:
+            endpoint = self.dialects[choice](number, opened_at)
+        self.endpoints[number] = endpoint
+        return endpoint
+
+    def closed(self, number: int) -> None:
+        """Note that a socket is closed."""
+        self.endpoints.pop(number, None)
+        self.counters.connections = len(self.endpoints)
+        if self.is_stopping and not self.endpoints:
+            self._all_closed.set()
+
+    def begin_close(self, error: errors.TinyvexError) -> None:
+        """Begin to close every socket: after the error was sent, or after the HTTP response under way."""
+        self.is_stopping = True
+        for endpoint in list(self.endpoints.values()):
+            endpoint.fail(error)
+
+    async def wait_closed(self) -> None:
+        """Wait for the clients to close, at most CLOSE_SECONDS; then close the sockets that are left."""
+        if self.endpoints:
+            with anyio.move_on_after(limits.CLOSE_SECONDS):
+                await self._all_closed.wait()
+        for endpoint in list(self.endpoints.values()):
+            endpoint.abort()
+
+    # Rules.
+
+    def application(self) -> ASGIApp:
+        """Return the ASGI application."""
+        if self._application is None:
+            self._application = self._create_application()
+        return self._application
+
+    def find_refusal(self, host_headers: list[str], origin_headers: list[str]) -> tuple[HTTPStatus, str] | None:
+        """Return the status and reason if a request with these headers is refused; None if it is allowed."""
+        if (refusal := find_refusal(self._rules, host_headers, origin_headers)) is not None:
+            return HTTPStatus.FORBIDDEN, refusal
+        if self.is_stopping:
+            return HTTPStatus.SERVICE_UNAVAILABLE, "The server is stopping."
+        if len(self.endpoints) > limits.CONNECTIONS_MAX:
+            return HTTPStatus.SERVICE_UNAVAILABLE, f"{limits.CONNECTIONS_MAX:,} connections are open."
+        return None
+
+    def log_refusal(self, sentence: str) -> None:
+        """Log why a request was refused, at most once a minute."""
+        self._refusal_log.record(sentence)
+
+    def caller(self, authorization_headers: list[str]) -> Caller:
+        """Return the sender of a request with these headers."""
+        token = bearer_token(authorization_headers) or ""
+        return Caller(self._auth, token, is_exposed=self._rules.is_exposed)
+
+    def admit(
+        self, connection: Admitted, token: str | None, authorization_headers: list[str]
+    ) -> tuple[bool, str | None]:
+        """
+        Admit a WebSocket's client by the token of its first message, or else by that of its upgrade request.
+
+        Returns:
+            Whether the client is an administrator, and the token that replaces a one-time code.
+
+        Raises:
+            Unauthenticated: the token is missing or wrong.
+        """
+        return self._auth.admit(connection, token or bearer_token(authorization_headers) or "")
+
+
+class Arrival(Endpoint):
+    """A socket until its first request shows what it speaks."""
+
+    def __init__(self, door: FrontDoor, number: int) -> None:
+        self.number = number
+        self._door = door
+        self._opened_at = door.runtime.monotonic()
+        self._received = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio: the socket is open."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._door.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Asyncio: the socket is closed."""
+        self._door.closed(self.number)
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio: bytes arrived."""
+        self._received += data
+        choice = choose(self._received, self._door.dialects)
+        if choice is not Choice.UNDECIDED:
+            self._hand_over(choice)
+
+    def _hand_over(self, choice: bytes | Literal[Choice.HTTP]) -> Endpoint:
+        successor = self._door.create_endpoint(choice, self.number, self._opened_at)
+        self._transport.set_protocol(successor)
+        successor.connection_made(self._transport)
+        successor.data_received(self._received)
+        return successor
+
+    def tick(self, now: float, *, heartbeat: bool) -> None:
+        """Close a socket whose first request is not complete in time; HTTP answers one that has begun."""
+        if now - self._opened_at <= limits.HANDSHAKE_SECONDS:
+            return
+        if self._received:
+            self._hand_over(Choice.HTTP).tick(now, heartbeat=heartbeat)
+        else:
+            self.abort()
+
+    def fail(self, error: errors.TinyvexError) -> None:
+        """Close: what the client speaks, and so how to tell it an error, is unknown."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Close without a byte."""
+        self._transport.abort()
+
+
+class Choice(Enum):
+    """The protocol that takes over a socket, if it is not a dialect's."""
+
+    HTTP = auto()
+    UNDECIDED = auto()
+
+
+def choose(received: bytes, dialects: Collection[bytes]) -> bytes | Literal[Choice.HTTP, Choice.UNDECIDED]:
+    """Return the dialect's path that the first bytes of a connection ask for, or another choice. (pure)"""
+    line, has_line, _ = received.partition(b"\r\n")
+    if not has_line:
+        beginnings = [b"GET " + path for path in dialects]
+        is_possible = any(received.startswith(each) or each.startswith(received) for each in beginnings)
+        return Choice.UNDECIDED if is_possible and len(received) < limits.HTTP_HEAD_BYTES_MAX else Choice.HTTP
+    method, _, target = line.partition(b" ")
+    path = target.partition(b" ")[0].partition(b"?")[0]
+    if method != b"GET" or path not in dialects:
+        return Choice.HTTP
+    head, has_head, _ = received.partition(b"\r\n\r\n")
+    if not has_head:
+        return Choice.UNDECIDED if len(received) < limits.HTTP_HEAD_BYTES_MAX else Choice.HTTP
+    for header in head.split(b"\r\n")[1:]:
+        name, _, value = header.partition(b":")
+        if name.lower() == b"upgrade" and b"websocket" in value.lower():
+            return path
+    return Choice.HTTP
