@@ -44,7 +44,7 @@ KNOWN_CIRCLES: list[set[str]] = [
 ]
 """Files that import each other, directly or through others. Entries may only be removed."""
 
-SHARED_CLASS_NAMES = {"Failed", "Lines", "Query", "Session", "State", "Table", "Tokens"}
+SHARED_CLASS_NAMES = {"Lines", "Query", "State", "Table", "Tokens"}
 """Class names that several files define. Entries may only be removed."""
 
 PURE = [

@@ -219,7 +219,7 @@ async def test_a_transition_that_cannot_be_encoded_ends_its_connection(
         unlucky = await RawClient.open(server.url, server.runtime)
         await unlucky.answer(unlucky.connect(sessionId="one-without-luck"))
         with monkeypatch.context() as broken:
-            broken.setitem(encoding._ENCODERS, events.Failed, lambda *_: 1 / 0)
+            broken.setitem(encoding._ENCODERS, events.Failure, lambda *_: 1 / 0)
             add = {"type": "Add", "queryId": 0, "udfPath": "app:nothing", "args": {}}
             unlucky.send("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
             with anyio.fail_after(10):

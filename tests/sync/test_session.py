@@ -12,7 +12,7 @@ from tinyvex import errors
 from tinyvex.sync.commands import Command, ModifyQueries, ReadClock, RemoveQuery, RunAction, RunMutation, RunQuery
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.events import ClockRead, Event, Fatal, Refused
-from tinyvex.sync.session import Session
+from tinyvex.sync.session import SyncSession
 
 
 class FakePeer:
@@ -32,10 +32,10 @@ class FakePeer:
         self.actions.append(action)
 
 
-def session(peer: FakePeer, executor: Any = None) -> Session:
+def session(peer: FakePeer, executor: Any = None) -> SyncSession:
     runtime: Any = SimpleNamespace(now_us=lambda: 5)
     nothing: Any = SimpleNamespace()
-    return Session(
+    return SyncSession(
         peer=peer, live=nothing, executor=executor, counters=Counters(), runtime=runtime, session_id="session-1",
         is_admin=False, takes_patches=True, credentials=nothing,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from tinyvex import errors, limits
 from tinyvex.sync.commands import AddQuery, RemoveQuery, ResumeOffer
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.events import Failed, FullValue, Patch, QueryChange, Removed, StateTransition, SyncVersion, Unchanged
+from tinyvex.sync.events import Failure, FullValue, Patch, QueryChange, Removed, StateTransition, SyncVersion, Unchanged
 from tinyvex.sync.transitions import WAIT, ComputeAt, Reconstruct, Refresh, Send, SyncState
 
 
@@ -367,8 +367,8 @@ OTHER = FakeResult(1, hash="other")
 DECISIONS = {
     "nothing: it was sent": (Case(NEW, sent="new"), None),
     "nothing: the same failure was sent": (Case(FakeResult(1, hash="!", error="no"), sent="!"), None),
-    "failed": (Case(FakeResult(1, hash="!", error="no"), sent="old"), Failed),
-    "failed: also if the failure was offered": (Case(FakeResult(1, hash="!", error="no"), offered="!"), Failed),
+    "failed": (Case(FakeResult(1, hash="!", error="no"), sent="old"), Failure),
+    "failed: also if the failure was offered": (Case(FakeResult(1, hash="!", error="no"), offered="!"), Failure),
     "unchanged: it was offered": (Case(NEW, offered="new"), Unchanged),
     "unchanged: also without patches": (Case(NEW, offered="new", takes_patches=False), Unchanged),
     "patch: from what was sent": (Case(NEW, sent="old"), Patch),

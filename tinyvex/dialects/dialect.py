@@ -3,8 +3,8 @@ The seam between sockets and sessions: what a connection needs of its dialect, a
 
 ::
 
-    socket ──► Connection ── text ──► Dialect ── Command ──► Session
-    socket ◄── Connection ◄─ bytes ── Dialect ◄── Event ──── Session
+    socket ──► Connection ── text ──► Dialect ── Command ──► SyncSession
+    socket ◄── Connection ◄─ bytes ── Dialect ◄── Event ──── SyncSession
 
 A connection knows bytes, frames and close codes; a dialect knows messages; a session knows neither. The front door
 chooses the dialect of a connection by the path of its upgrade request.

@@ -54,7 +54,7 @@ from tinyvex.storage.schema.tablets import abandon_all
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.identity import Credentials
 from tinyvex.sync.live_queries import LiveQueries
-from tinyvex.sync.session import Session, SessionOpened
+from tinyvex.sync.session import SessionOpened, SyncSession
 from tinyvex.version import __version__
 
 if TYPE_CHECKING:
@@ -395,7 +395,7 @@ class Server:
         if older is not None:
             older.fail(errors.SessionReplaced("a newer socket connected with the same session id"))
         self._sessions[command.session_id] = connection
-        session = Session(
+        session = SyncSession(
             peer=peer,
             live=self.live,
             executor=self.executor,

@@ -31,7 +31,7 @@ __all__ = [
     "ClockRead",
     "Done",
     "Event",
-    "Failed",
+    "Failure",
     "Fatal",
     "FullValue",
     "IdentityRefused",
@@ -127,7 +127,7 @@ class Unchanged(Struct):
     result: Result
 
 
-class Failed(Struct):
+class Failure(Struct):
     """A query failed with `result.error`."""
 
     query_id: int
@@ -140,7 +140,7 @@ class Removed(Struct):
     query_id: int
 
 
-QueryChange: TypeAlias = FullValue | Patch | Unchanged | Failed | Removed
+QueryChange: TypeAlias = FullValue | Patch | Unchanged | Failure | Removed
 
 
 class StateTransition(Struct):

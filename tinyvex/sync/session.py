@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     from tinyvex.sync.live_queries import LiveQueries
     from tinyvex.sync.live_query import LiveQuery
 
-__all__ = ["Session", "SessionOpened"]
+__all__ = ["SessionOpened", "SyncSession"]
 
 logger = logging.getLogger(__name__)
 
 
-class Session:
+class SyncSession:
     """
     The sync core of one connection, from `OpenSession` on.
 
@@ -342,7 +342,7 @@ class SessionOpened(Struct, frozen=True):
         token: issued to the client in exchange for a one-time code; None if it sent none.
     """
 
-    session: Session
+    session: SyncSession
     database_id: str
     epoch: str
     last_ts: int

@@ -30,7 +30,7 @@ first line that applies decides:
 
 ===========  ==========================================================================================================
 nothing      it was sent on this connection, and its hash is that of the result
-`Failed`     the function failed
+`Failure`    the function failed
 `Unchanged`  the hash that the client offered in `resume` is that of the result
 `Patch`      the client applies patches; the server has the body that the client holds; a patch is shorter than the
              value (`sync.diff`) and was quick to compute (`Result.patch_from`)
@@ -50,7 +50,7 @@ from tinyvex import errors, limits
 from tinyvex.sync.commands import QueryModification, RemoveQuery, ResumeOffer
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.events import (
-    Failed,
+    Failure,
     FullValue,
     Patch,
     QueryChange,
@@ -381,7 +381,7 @@ class SyncState:
         """Return the smallest change that leads the client from the result that it holds to this one."""
         counters = self.counters
         if result.error is not None:
-            return Failed(query.query_id, result)
+            return Failure(query.query_id, result)
         if query.client_hash == result.hash:
             counters.unchanged_sent += 1
             return Unchanged(query.query_id, result)

@@ -16,7 +16,7 @@ from tinyvex.functions.run.call import QueryOutcome
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.sync.events import (
-    Failed,
+    Failure,
     FullValue,
     Patch,
     QueryChange,
@@ -67,7 +67,7 @@ def test_an_assembled_transition_is_the_one_that_msgspec_reads() -> None:
     params = decoded(
         FullValue(1, result(b"[1]", token='h"')),
         FullValue(2, result(b"null", "line", token="h")),
-        Failed(3, result(error, "line")),
+        Failure(3, result(error, "line")),
         Removed(4),
         Unchanged(5, result(b"1", token="h")),
         Patch(6, result(b"[2]", token="new"), b"[]"),
@@ -90,7 +90,7 @@ def test_an_empty_transition_is_one() -> None:
     assert decoded().modifications == []
 
 
-@pytest.mark.parametrize("change", [FullValue(1, result(b"1")), Failed(1, result(errors.AppError("no")))])
+@pytest.mark.parametrize("change", [FullValue(1, result(b"1")), Failure(1, result(errors.AppError("no")))])
 def test_log_lines_are_left_out_if_there_are_none(change: QueryChange) -> None:
     """A change without log lines does not mention them."""
     assert b"logLines" not in text(change)
@@ -99,9 +99,9 @@ def test_log_lines_are_left_out_if_there_are_none(change: QueryChange) -> None:
 def test_a_result_is_encoded_once_for_all_connections() -> None:
     """Every connection's message contains the same fragment."""
     shared, failed = result(b"[1]"), result(errors.AppError("no"))
-    text(FullValue(1, shared)), text(Patch(1, shared, b"[]")), text(Failed(1, failed))
+    text(FullValue(1, shared)), text(Patch(1, shared, b"[]")), text(Failure(1, failed))
     before = dict(shared.fragments), dict(failed.fragments)
-    text(FullValue(2, shared)), text(Patch(3, shared, b"[]")), text(Failed(2, failed))
+    text(FullValue(2, shared)), text(Patch(3, shared, b"[]")), text(Failure(2, failed))
     for fragments, cached in zip(before, (shared.fragments, failed.fragments), strict=True):
         assert all(cached[key] is fragment for key, fragment in fragments.items())
     assert before[0].keys() == {encoding.HEAD, encoding.VALUE}

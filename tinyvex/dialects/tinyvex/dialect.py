@@ -21,7 +21,7 @@ from tinyvex.wire.error_objects import to_object
 
 if TYPE_CHECKING:
     from tinyvex.dialects.dialect import Outlet
-    from tinyvex.sync.session import Session, SessionOpened
+    from tinyvex.sync.session import SessionOpened, SyncSession
 
 __all__ = ["TinyvexDialect"]
 
@@ -43,7 +43,7 @@ class TinyvexDialect:
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
-        self._session: Session | None = None
+        self._session: SyncSession | None = None
         self._takes_chunks = False
         # The outlet's own methods, not wrappers around them: `is_full` is called several times for each delivery.
         self.is_full = outlet.is_full

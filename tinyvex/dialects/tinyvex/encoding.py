@@ -20,7 +20,7 @@ import msgspec
 
 from tinyvex import limits
 from tinyvex.errors import MessageTooLarge
-from tinyvex.sync.events import Failed, FullValue, Patch, Removed, StateTransition, Unchanged
+from tinyvex.sync.events import Failure, FullValue, Patch, Removed, StateTransition, Unchanged
 from tinyvex.sync.results import Result
 from tinyvex.wire.error_objects import to_object
 from tinyvex.wire.transition_chunks import Piece
@@ -92,7 +92,7 @@ def _add_value(change: FullValue, pieces: list[Piece]) -> None:
     pieces.append(b'{"type":"QueryUpdated","queryId":%d%b' % (change.query_id, value))
 
 
-def _add_failure(change: Failed, pieces: list[Piece]) -> None:
+def _add_failure(change: Failure, pieces: list[Piece]) -> None:
     result = change.result
     failure = result.fragments.get(FAILURE)
     if failure is None:
@@ -114,7 +114,7 @@ def _add_removed(change: Removed, pieces: list[Piece]) -> None:
 _ENCODERS: dict[type, Callable[[Any, list[Piece]], None]] = {
     Patch: _add_patch,
     FullValue: _add_value,
-    Failed: _add_failure,
+    Failure: _add_failure,
     Unchanged: _add_unchanged,
     Removed: _add_removed,
 }

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tinyvex.dialects.dialect import Dialect, Farewell
     from tinyvex.sync.commands import OpenSession
     from tinyvex.sync.events import Peer
-    from tinyvex.sync.session import Session, SessionOpened
+    from tinyvex.sync.session import SessionOpened, SyncSession
     from tinyvex.wire.transition_chunks import Piece
 
 __all__ = ["Connection", "Host"]
@@ -93,7 +93,7 @@ class Connection(Endpoint):
 
     def __init__(self, host: Host, number: int, opened_at: float, chunk_bytes: int = limits.CHUNK_BYTES) -> None:
         self.number = number
-        self.session: Session | None = None
+        self.session: SyncSession | None = None
         """Set when its client has connected."""
         self.authorization: list[str] = []
         """The upgrade request's `Authorization` headers."""
