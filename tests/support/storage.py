@@ -19,6 +19,7 @@ from tinyvex.storage.engine.group_commit import GroupCommit, Housework, Member, 
 from tinyvex.storage.engine.readers import SnapshotSource
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file.database_file import initialise
+from tinyvex.storage.log.commit_feed import CommitFeed
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.housekeeping import Housekeeping
@@ -100,6 +101,7 @@ class MemoryStore:
         recent = RecentCommits()
         self.participants: list[Participant] = [recent]
         self.group_commit = GroupCommit(self.connection, None, self.runtime, self.participants)
+        self.feed = CommitFeed(first_ts, _raise)
         self._source = SnapshotSource(self.connection, recent)
 
     @property
@@ -118,6 +120,8 @@ class MemoryStore:
         member = Member(work, lambda value, error: None)
         group = self.group_commit.run(deque([member]))
         self.commits += group.commits
+        if group.commits:
+            self.feed.publish(group.commits)
         if member.error is not None:
             raise member.error
         return member.value
@@ -145,6 +149,10 @@ class MemoryStore:
     def declare(self, tables: Tables, **options: Any) -> None:
         """Change the schema."""
         drive(declare(self, tables, **options))
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def writer_connection(store: Store) -> sqlite3.Connection:

@@ -13,7 +13,7 @@ from tests.support.storage import MemoryStore, insert, numbers, scan, unit
 from tests.support.values import same
 from tinyvex import errors, limits
 from tinyvex.functions.transaction.transaction import Transaction
-from tinyvex.storage.log.apply import apply, replay
+from tinyvex.storage.log.apply import apply
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.log.operations import RequestRecord
 from tinyvex.storage.log.revisions import Revision
@@ -177,20 +177,6 @@ def test_a_history_is_what_was_committed(history):
     assert check(store.connection) == []
 
 
-@settings(max_examples=30)
-@given(st.lists(commits, max_size=5), st.lists(st.integers(0, 30), max_size=12))
-def test_records_replayed_in_any_order_a_second_time_change_nothing(history, again):
-    """Replay overwrites what a record contains, also after later ones, and repeats no step."""
-    store, model = MemoryStore(), Model()
-    store.declare({"items": {"by_n": ("n",)}})
-    play(store, model, history)
-    tables = ("documents", "indexes", "current", "requests")
-    before = [store.connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
-    for place in again:
-        replay(store.connection, store.commits[place % len(store.commits)])
-    assert [store.connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables] == before
-
-
 def items(snapshot):
     return snapshot.catalog.table("items")
 
@@ -206,19 +192,6 @@ def log():
 
 def add(log, *numbers):
     return [log.run(unit(insert({"n": number}))) for number in numbers]
-
-
-def test_a_record_replayed_elsewhere_makes_the_same_database(log):
-    """Commit records are self-contained: another database that applies them reads the same."""
-    *_, last = add(log, 3, 1, 2)
-    log.run(unit(lambda transaction: transaction.put(items(transaction), last.internal, None)))
-    other = MemoryStore()
-    for record in log.commits:
-        replay(other.connection, record)
-    tables = ("documents", "indexes", "current")
-    for table in tables:
-        statement = f"SELECT * FROM {table}"
-        assert other.connection.execute(statement).fetchall() == log.connection.execute(statement).fetchall()
 
 
 def test_the_same_revision_twice_is_an_error(log):

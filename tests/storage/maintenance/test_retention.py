@@ -42,7 +42,7 @@ def retention(store: Any, floor: int) -> Retention:
     return Retention(store, Until(floor), lambda: 0, no_pause)  # type: ignore[arg-type]
 
 
-def change(operations: list[tuple[Any, ...]]) -> Any:
+def change(operations: list[tuple[Any, ...]], request: tuple[str, int] | None = None) -> Any:
     """A commit of random operations."""
 
     def work(transaction: Transaction) -> None:
@@ -57,7 +57,7 @@ def change(operations: list[tuple[Any, ...]]) -> Any:
                 if kind == "delete":
                     held.remove(internal)
 
-    return unit(work)
+    return unit(work, request)
 
 
 def everything(snapshot: Snapshot) -> Any:

@@ -84,19 +84,6 @@ UPDATE_CURRENT = "UPDATE current SET log_row = ? WHERE index_id = ? AND key = ?"
 DELETE_CURRENT = "DELETE FROM current WHERE index_id = ? AND key = ?"
 INSERT_REQUEST = "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines) VALUES (?, ?, ?, ?, ?, ?)"
 
-# Replaying a commit that may have been applied already.
-
-UPSERT_DOCUMENT = (
-    "INSERT INTO documents(ts, table_id, id, json_value, deleted, prev_ts) VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT(table_id, id, ts) DO UPDATE"
-    " SET json_value = excluded.json_value, deleted = excluded.deleted, prev_ts = excluded.prev_ts"
-)
-LOG_ROW = "SELECT log_row FROM documents WHERE table_id = ? AND id = ? AND ts = ?"
-LATER_REVISION = "SELECT 1 FROM documents WHERE table_id = ? AND id = ? AND ts > ? LIMIT 1"
-UPSERT_INDEX = INSERT_INDEX.replace("INSERT INTO", "INSERT OR REPLACE INTO")
-UPSERT_CURRENT = INSERT_CURRENT.replace("INSERT INTO", "INSERT OR REPLACE INTO")
-UPSERT_REQUEST = INSERT_REQUEST.replace("INSERT INTO", "INSERT OR REPLACE INTO")
-
 # Requests.
 
 REQUEST = (

@@ -74,30 +74,26 @@ def apply(connection: sqlite3.Connection, record: CommitRecord, *, log_row: int 
     return log_row
 
 
-def replay(connection: sqlite3.Connection, record: CommitRecord) -> None:
+def replay(connection: sqlite3.Connection, record: CommitRecord) -> bool:
     """
-    Apply a record that may have been applied before, and that later ones may have followed.
+    Apply a record that was made for another file, or for this one at an earlier time, in the caller's transaction.
 
-    Afterwards the log holds what the record says for its `ts`: documents, index entries and requests of that `ts` are
-    overwritten. `current` changes only for documents without a later revision.
-    Steps run only if the record is later than `last_ts`: a file contains every step up to its `last_ts`, because commits
-    are atomic and in order.
+    Records must come in order. A record at or below `last_ts` is in the file already, because `last_ts` is stored in the
+    transaction of the commit; applying it again would bring back what later steps and housekeeping have deleted.
+
+    Returns:
+        Whether the record was applied; False if the file contains it.
 
     Raises:
         sqlite3.Error: as raised by SQLite.
         FileDamaged: a step found another number of rows than the record says.
     """
     (last_ts, _, _) = connection.execute(statements.SNAPSHOT).fetchone()
-    if record.ts > last_ts:
-        apply(connection, record)
-        set_global(connection, "last_ts", record.ts)
-        return
-    for operation in record.operations:
-        if isinstance(operation, WriteDocuments | FillTablet):
-            for write in operation.writes:
-                _overwrite(connection, record.ts, write)
-        elif isinstance(operation, StoreRequest):
-            connection.execute(statements.UPSERT_REQUEST, _request_row(operation.request))
+    if record.ts <= last_ts:
+        return False
+    apply(connection, record)
+    set_global(connection, "last_ts", record.ts)
+    return True
 
 
 def newest_row(connection: sqlite3.Connection) -> int:
@@ -152,20 +148,6 @@ def _rows_of(ts: int, writes: Iterable[Write], log_row: int) -> tuple[Rows, Rows
             kept.append((log_row, index_id, key))
         log_row += 1
     return documents, entries, removed, added, kept
-
-
-def _overwrite(connection: sqlite3.Connection, ts: int, write: Write) -> None:
-    identity = (write.tablet, write.internal, ts)
-    values = (ts, write.tablet, write.internal, write.json, write.json is None, write.prev_ts)
-    connection.execute(statements.UPSERT_DOCUMENT, values)
-    (log_row,) = connection.execute(statements.LOG_ROW, identity).fetchone()
-    for deleted, keys in ((1, write.removed), (0, write.added)):
-        rows = [(index_id, key, ts, deleted, write.tablet, write.internal) for index_id, key in keys]
-        connection.executemany(statements.UPSERT_INDEX, rows)
-    if connection.execute(statements.LATER_REVISION, identity).fetchone() is None:
-        connection.executemany(statements.DELETE_CURRENT, write.removed)
-        newest = [(index_id, key, log_row) for index_id, key in write.added + write.kept]
-        connection.executemany(statements.UPSERT_CURRENT, newest)
 
 
 def _store_request(connection: sqlite3.Connection, _ts: int, log_row: int, operation: StoreRequest) -> int:
