@@ -197,6 +197,8 @@ class Connection(Endpoint):
         self._write_core()
 
     def _frame(self, frame: Frame) -> None:
+        if self._core.state is State.CONNECTING:
+            return  # bytes behind a request that was not upgraded
         if frame.opcode is Opcode.BINARY:
             self.fail(errors.BinaryFrame("the protocol has text frames only"))
         elif frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
