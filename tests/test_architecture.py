@@ -75,6 +75,8 @@ PURE = [
     "functions/result/*.py",
     "functions/schema/*.py",
     "functions/transaction/*.py",
+    "functions/app/function_spec.py",
+    "functions/app/registry.py",
     "functions/run/call.py",
     "functions/run/code_switch.py",
     "functions/run/exactly_once.py",

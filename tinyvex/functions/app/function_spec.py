@@ -22,7 +22,7 @@ from tinyvex.functions.schema.converter import Converter, Mismatch, json_schema
 from tinyvex.functions.schema.int64_fields import as_annotated, types_of
 from tinyvex.functions.schema.location import Location
 from tinyvex.functions.transaction.context import ActionCtx, MutationCtx, QueryCtx
-from tinyvex.functions.transaction.execution import FunctionKind
+from tinyvex.functions.transaction.execution import KIND_WITH_ARTICLE, FunctionKind
 from tinyvex.limits import ARGUMENT_BYTES_MAX, RESULT_BYTES_MAX
 from tinyvex.values import codec
 
@@ -48,7 +48,6 @@ A = TypeVar("A", bound=Callable[Concatenate[ActionCtx, ...], Coroutine[Any, Any,
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTRIBUTE = "__tinyvex_function__"
-_WITH_ARTICLE: dict[FunctionKind, str] = {"query": "a query", "mutation": "a mutation", "action": "an action"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ class FunctionSpec:
             return
         if not issubclass(passed, annotated):
             raise self.location.invalid(
-                f"`{self.path}`: the first parameter of {_WITH_ARTICLE[self.kind]} is its context: "
+                f"`{self.path}`: the first parameter of {KIND_WITH_ARTICLE[self.kind]} is its context: "
                 f"`ctx: tv.{passed.__name__}`, not `{parameter.name}: {annotated.__name__}`"
             )
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvex.errors import FunctionNotFound, WrongFunctionKind
 from tinyvex.functions.app.function_spec import FunctionDeclaration
-from tinyvex.functions.system.import_functions import IMPORT_MUTATIONS
 from tinyvex.functions.system.system_context import SystemFunctionSpec
-from tinyvex.functions.system.system_queries import SYSTEM_QUERIES
+from tinyvex.functions.transaction.execution import KIND_WITH_ARTICLE
 
 if TYPE_CHECKING:
     from tinyvex.functions.app.function_spec import FunctionSpec
@@ -26,12 +25,14 @@ __all__ = ["MODULE", "find_function", "system_functions"]
 
 MODULE = "_system"
 
-_A: dict[FunctionKind, str] = {"query": "a query", "mutation": "a mutation", "action": "an action"}
-
 
 @cache
 def system_functions() -> Mapping[str, SystemFunctionSpec]:
-    """Return the system's functions by path; built on first use, because most processes never call one."""
+    """Return the system's functions by path."""
+    # Imported on first use: starting a server should not pay for functions that most servers never run.
+    from tinyvex.functions.system.import_functions import IMPORT_MUTATIONS
+    from tinyvex.functions.system.system_queries import SYSTEM_QUERIES
+
     return dict([*_specs("query", SYSTEM_QUERIES), *_specs("mutation", IMPORT_MUTATIONS)])
 
 
@@ -53,5 +54,7 @@ def find_function(app: App, path: str, *, kind: FunctionKind, internal_allowed: 
     if spec is None or (spec.internal and not internal_allowed):
         raise FunctionNotFound(f"there is no public function `{path}`", udfPath=path)
     if spec.kind != kind:
-        raise WrongFunctionKind(f"`{path}` is {_A[spec.kind]}, not {_A[kind]}", udfPath=path)
+        raise WrongFunctionKind(
+            f"`{path}` is {KIND_WITH_ARTICLE[spec.kind]}, not {KIND_WITH_ARTICLE[kind]}", udfPath=path
+        )
     return spec

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from tinyvex.functions.transaction.range_cache import RangeCache
     from tinyvex.functions.transaction.read_set import ReadSet
 
-__all__ = ["Execution", "FunctionKind", "Identity"]
+__all__ = ["KIND_WITH_ARTICLE", "Execution", "FunctionKind", "Identity"]
 
 FunctionKind: TypeAlias = Literal["query", "mutation", "action"]
+
+KIND_WITH_ARTICLE: dict[FunctionKind, str] = {"query": "a query", "mutation": "a mutation", "action": "an action"}
+"""For messages."""
 
 Identity: TypeAlias = Mapping[str, Value] | None
 """The claims of the caller's identity; None for an anonymous caller."""

@@ -135,8 +135,7 @@ class Transaction:
         Raises:
             UnknownIndex: the index is not ready.
         """
-        if not index.ready:
-            raise UnknownIndex(f"the index `{index.name}` of table `{table.name}` is still being built")
+        _require_ready(table, index)
         buffer = self._buffers.get(table.tablet)
         if buffer is None:
             return self._scan_snapshot(index, lo, hi, reverse=reverse, limit=limit)
@@ -231,8 +230,7 @@ class Transaction:
         Raises:
             UnknownIndex: the index is not ready.
         """
-        if not index.ready:
-            raise UnknownIndex(f"the index `{index.name}` of table `{table.name}` is still being built")
+        _require_ready(table, index)
         self.reads.add(index.id, lo, hi)
         total = 0
         buffer = self._buffers.get(table.tablet)
@@ -357,7 +355,9 @@ class Transaction:
             )
         self._bytes += size
         if self._bytes > TRANSACTION_BYTES_MAX:
-            raise TransactionTooLarge(f"this mutation writes more than {TRANSACTION_BYTES_MAX} bytes")
+            raise TransactionTooLarge(
+                f"this mutation writes more than {TRANSACTION_BYTES_MAX} bytes; split it into several"
+            )
         # Index keys are those of the stored form. The given form has the same keys if its indexed fields are scalars;
         # otherwise it may contain structs, enums or tuples, and is decoded again.
         for name in table.indexed:
@@ -373,7 +373,9 @@ class Transaction:
     def _count_document(self) -> None:
         self._documents += 1
         if self._documents > TRANSACTION_DOCUMENTS_MAX:
-            raise TransactionTooLarge(f"this mutation writes more than {TRANSACTION_DOCUMENTS_MAX} documents")
+            raise TransactionTooLarge(
+                f"this mutation writes more than {TRANSACTION_DOCUMENTS_MAX} documents; split it into several"
+            )
 
     # Committing.
 
@@ -403,3 +405,10 @@ class Transaction:
         if request is not None:
             operations += (StoreRequest(request),)
         return CommitRecord(self.ts, operations) if operations else None
+
+
+def _require_ready(table: TableInfo, index: IndexInfo) -> None:
+    if not index.ready:
+        raise UnknownIndex(
+            f"index `{index.name}` of table `{table.name}` is still being built; use another index, or try again later"
+        )
