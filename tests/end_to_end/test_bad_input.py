@@ -1,5 +1,5 @@
 """
-What bad input gets: a stable error, everybody else served on, and nothing lost; on the real server, or a real process.
+Bad input gets a stable error, other clients are unaffected, and nothing is lost; on the real server, or a real process.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ async def act_and_return(ctx: tv.ActionCtx) -> object:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on a thread of its own, with its own loop, as it is in its own process."""
+    """Run a server on a thread of its own with its own loop, as in its own process."""
     folder = tmp_path_factory.mktemp("bad-input")
     (folder / "app.py").write_text(APP)
     options = ServerOptions(app=folder / "app.py", data=folder / "data")
@@ -153,7 +153,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @asynccontextmanager
 async def client_of(server: Server) -> AsyncIterator[RawClient]:
-    """A client that was let in, with a session of its own; the whole test has a deadline."""
+    """Open a connected client with its own session; the whole test has a deadline."""
     with anyio.fail_after(PATIENCE_SECONDS):
         client = await RawClient.open(server.url, Runtime())
         try:
@@ -165,19 +165,19 @@ async def client_of(server: Server) -> AsyncIterator[RawClient]:
 
 
 async def value_of(client: RawClient, path: str, **args: Any) -> Any:
-    """What a query returns."""
+    """Return a query's result."""
     answer = await client.ask("query", udfPath=path, args=args)
     return answer["result"]["value"]
 
 
 async def call(client: RawClient, kind: str, path: str, **args: Any) -> dict[str, Any]:
-    """The answer to a call."""
+    """Return the answer to a call."""
     number = {} if kind == "query" else {"requestId": client._next_id}
     return await client.ask(kind, udfPath=path, args=args, **number)
 
 
 def refused(answer: dict[str, Any]) -> tuple[str, str | None]:
-    """Name and path of the error that an answer is."""
+    """Return name and path of an error answer."""
     data = answer["error"]["data"]
     return data["name"], data.get("path")
 
@@ -211,10 +211,10 @@ WRONG: list[tuple[str, str, dict[str, Any], str, str | None]] = [
 
 
 @pytest.mark.parametrize(("kind", "path", "args", "name", "place"), WRONG, ids=[f"{w[1]}-{w[3]}" for w in WRONG])
-async def test_a_call_that_fails_writes_nothing_and_the_connection_lives(
+async def test_a_failed_call_writes_nothing_and_the_connection_continues(
     server: Server, kind: str, path: str, args: dict[str, Any], name: str, place: str | None
 ) -> None:
-    """Its error has its stable name, and the place where there is one; the same socket answers the next request."""
+    """The error has its stable name and, if applicable, its path; the same socket answers the next request."""
     async with client_of(server) as client:
         before = await value_of(client, "app:count")
         answer = await call(client, kind, path, **args)
@@ -236,7 +236,7 @@ async def test_a_call_that_fails_writes_nothing_and_the_connection_lives(
 async def test_an_id_of_another_table_is_refused(
     server: Server, kind: str, path: str, argument: str, name: str
 ) -> None:
-    """Whether it comes as an argument or is used in the function; the document it names is still there."""
+    """The id is refused as an argument and inside the function; its document remains."""
     async with client_of(server) as client:
         person = (await call(client, "mutation", "app:add_person"))["result"]["value"]
         before = await value_of(client, "app:count")
@@ -246,7 +246,7 @@ async def test_an_id_of_another_table_is_refused(
 
 @pytest.mark.parametrize("depth", [65, 1_000, 100_000])
 async def test_arguments_nested_too_deep_are_refused(server: Server, depth: int) -> None:
-    """One level too many, or so many that a careless decoder would overflow its stack: the connection lives."""
+    """One level too many, or enough to overflow a careless decoder's stack, is refused; the connection continues."""
     async with client_of(server) as client:
         text = (
             '{"jsonrpc":"2.0","id":"deep","method":"tinyvex/query","params":{"udfPath":"app:echo","args":{"value":%s}}}'
@@ -258,7 +258,7 @@ async def test_arguments_nested_too_deep_are_refused(server: Server, depth: int)
 
 
 async def test_live_queries_fail_one_by_one(server: Server) -> None:
-    """In one change of the query set each bad one is its own `QueryFailed`, and the good one has its value."""
+    """In one change of the query set each bad query is its own `QueryFailed`, and the good one has its value."""
     async with client_of(server) as client:
         asked = [(path, args, name) for kind, path, args, name, _ in WRONG if kind == "query"]
         asked.append(("app:echo", {"value": "good"}, ""))
@@ -274,8 +274,8 @@ async def test_live_queries_fail_one_by_one(server: Server) -> None:
         assert found[len(asked) - 1]["value"] == "good"
 
 
-async def test_a_frame_that_claims_to_be_huge_is_refused_before_it_has_come(server: Server) -> None:
-    """At the real limit: MessageTooLarge and 1009 follow the frame's head, none of its bytes are waited for."""
+async def test_an_announced_huge_frame_is_refused_early(server: Server) -> None:
+    """At the real limit, MessageTooLarge and 1009 follow the frame's head, before any of its bytes arrive."""
     async with client_of(server) as client, client_of(server) as other:
         assert client._transport is not None
         size = limits.MESSAGE_BYTES_MAX + 1
@@ -341,7 +341,7 @@ def stuck_mutation(ctx: tv.MutationCtx, way: str) -> str:
 
 
 class Stage(ModuleType):
-    """What a test and the functions of its app share; the app imports it."""
+    """The state shared by a test and its app's functions; the app imports it."""
 
     def __init__(self) -> None:
         super().__init__("stage")
@@ -357,7 +357,7 @@ class Stage(ModuleType):
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """Where functions get stuck; in the end they are let go, so that their threads end."""
+    """Provide the point at which functions get stuck; release them at the end, so that their threads end."""
     monkeypatch.setattr("tinyvex.storage.engine.time_limit.FUNCTION_GRACE_SECONDS", 0.1)
     made = Stage()
     monkeypatch.setitem(sys.modules, "stage", made)
@@ -367,7 +367,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 @contextmanager
 def serving_stuck(folder: Path, function_seconds: float) -> Iterator[Server]:
-    """A server on a thread of its own, whose functions get stuck."""
+    """Run a server on a thread of its own, whose functions get stuck."""
     (folder / "app.py").write_text(STUCK_APP)
     options = ServerOptions(app=folder / "app.py", data=folder / "data", function_seconds=function_seconds)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(Server(options)) as running:
@@ -379,7 +379,7 @@ WAYS_TO_BE_STUCK = ["spin", "swallow", "wait", "sleep"]
 
 @pytest.mark.parametrize("way", ["spin", "wait"])
 async def test_while_a_mutation_runs_others_are_served(stage: Stage, tmp_path: Path, way: str) -> None:
-    """Pings and queries of others are answered, as often as they like; only mutations wait for their turn."""
+    """While a mutation runs, pings and queries of other clients are answered; only mutations wait."""
     with serving_stuck(tmp_path, 60) as server:
         async with client_of(server) as one, client_of(server) as other:
             stuck = one.send("mutation", requestId=1, udfPath="app:stuck_mutation", args={"way": way})
@@ -395,7 +395,7 @@ async def test_while_a_mutation_runs_others_are_served(stage: Stage, tmp_path: P
 
 @pytest.mark.parametrize("way", ["spin", "wait"])
 async def test_while_a_query_runs_others_are_served(stage: Stage, tmp_path: Path, way: str) -> None:
-    """Others' mutations commit and their live queries move on."""
+    """While a query runs, other clients' mutations commit and their live queries advance."""
     with serving_stuck(tmp_path, 60) as server:
         async with client_of(server) as one, client_of(server) as other:
             stuck = one.send("query", udfPath="app:stuck_query", args={"way": way})
@@ -403,22 +403,22 @@ async def test_while_a_query_runs_others_are_served(stage: Stage, tmp_path: Path
             add = {"type": "Add", "queryId": 0, "udfPath": "app:texts", "args": {}}
             await other.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
             assert "result" in await call(other, "mutation", "app:add", text="new")
-            await other.message(lambda message: told(message) == [["new"]])
+            await other.message(lambda message: values_in(message) == [["new"]])
             assert "result" in await other.ask("ping")
             stage.released.set()
             assert (await one.answer(stuck))["result"]["value"] == "done"
 
 
-def told(message: dict[str, Any]) -> list[Any]:
-    """The values that a transition carries."""
+def values_in(message: dict[str, Any]) -> list[Any]:
+    """Return the values in a transition."""
     if message.get("method") != "tinyvex/transition":
         return []
     return [change.get("value") for change in message["params"]["modifications"]]
 
 
 @pytest.mark.parametrize("way", WAYS_TO_BE_STUCK)
-async def test_a_mutation_that_never_returns_is_given_up(stage: Stage, tmp_path: Path, way: str) -> None:
-    """TimeLimitExceeded, nothing of it is there, and the mutation of another client that waited for it commits."""
+async def test_a_mutation_that_never_returns_is_abandoned(stage: Stage, tmp_path: Path, way: str) -> None:
+    """The caller gets TimeLimitExceeded, nothing is written, and a waiting mutation of another client commits."""
     with serving_stuck(tmp_path, LIMIT_SECONDS) as server:
         async with client_of(server) as one, client_of(server) as other:
             stuck = one.send("mutation", requestId=1, udfPath="app:stuck_mutation", args={"way": way})
@@ -431,8 +431,8 @@ async def test_a_mutation_that_never_returns_is_given_up(stage: Stage, tmp_path:
 
 
 @pytest.mark.parametrize("way", WAYS_TO_BE_STUCK)
-async def test_queries_that_never_return_are_given_up(stage: Stage, tmp_path: Path, way: str) -> None:
-    """TimeLimitExceeded, and although they took every reader there is, those of others are answered."""
+async def test_queries_that_never_return_are_abandoned(stage: Stage, tmp_path: Path, way: str) -> None:
+    """The callers get TimeLimitExceeded; although every reader was occupied, other queries are answered."""
     with serving_stuck(tmp_path, LIMIT_SECONDS) as server:
         async with client_of(server) as one, client_of(server) as other:
             stuck = [
@@ -446,7 +446,8 @@ async def test_queries_that_never_return_are_given_up(stage: Stage, tmp_path: Pa
 
 async def test_a_live_query_that_never_returns_fails_alone(stage: Stage, tmp_path: Path) -> None:
     """
-    The other query of its connection arrives with it; and when it returns after all, at the next commit, so does it.
+    The connection's other query arrives with the failure; when the stuck query returns at the next commit, so does its
+    value.
     """
     with serving_stuck(tmp_path, LIMIT_SECONDS) as server:
         async with client_of(server) as client:
@@ -461,7 +462,7 @@ async def test_a_live_query_that_never_returns_fails_alone(stage: Stage, tmp_pat
             assert good["value"] == []
             stage.released.set()
             await call(client, "mutation", "app:add", text="new")
-            await client.message(lambda message: "done" in told(message))
+            await client.message(lambda message: "done" in values_in(message))
 
 
 # The data folder.
@@ -504,14 +505,14 @@ def app(tmp_path: Path) -> Path:
 
 
 def without_privileges() -> None:
-    """In a child, before it starts the program: permissions bind root too (Linux: give up CAP_DAC_OVERRIDE)."""
+    """Drop CAP_DAC_OVERRIDE in a child process, so that permissions also bind root (Linux)."""
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; fails for those who have nothing to give up
 
 
 def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """A program that is expected to end."""
+    """Run a program that is expected to end."""
     return subprocess.run(
         command, capture_output=True, text=True, timeout=START_SECONDS, env=ENVIRONMENT, check=False, **options
     )
@@ -522,7 +523,7 @@ def serve(app: Path, data: Path) -> list[str]:
 
 
 def fill(app: Path, data: Path, count: int) -> None:
-    """A database with notes of 10,000 bytes and one other document, closed."""
+    """Create a closed database with notes of 10,000 bytes and one other document."""
     with ServerProcess(app, data, "--no-token") as server:
         with connect_blocking(server.url) as client:
             for number in range(count):
@@ -539,7 +540,7 @@ needs_binding_permissions = pytest.mark.skipif(
 
 @needs_binding_permissions
 def test_a_read_only_folder(app: Path, tmp_path: Path) -> None:
-    """Exit code 22, its files stay as they are, and with the permission back it starts and has everything."""
+    """Exit code 22; the files are unchanged, and with the permission restored the server starts with all data."""
     data = tmp_path / "data"
     fill(app, data, 3)
     files = {path.name: path.read_bytes() for path in data.iterdir()}
@@ -559,7 +560,7 @@ def test_a_read_only_folder(app: Path, tmp_path: Path) -> None:
 
 @needs_binding_permissions
 def test_a_folder_that_cannot_be_made(app: Path, tmp_path: Path) -> None:
-    """Exit code 22, with its path."""
+    """Exit code 22, with the path."""
     parent = tmp_path / "parent"
     parent.mkdir(mode=0o500)
     ended = run(serve(app, parent / "data"), preexec_fn=without_privileges)
@@ -569,7 +570,7 @@ def test_a_folder_that_cannot_be_made(app: Path, tmp_path: Path) -> None:
 
 
 class SmallDisk:
-    """A file system of a few MB that only the processes started in it can see; it vanishes with the last of them."""
+    """A file system of a few MB, visible only to the processes started in it; it vanishes with the last of them."""
 
     SCRIPT = 'mount -t tmpfs -o size="$1" tmpfs "$2" && echo mounted && exec cat'
 
@@ -591,7 +592,7 @@ class SmallDisk:
         self.seen_from_outside = Path(f"/proc/{self.holder.pid}/root") / folder.relative_to("/")
 
     def fill(self, *, leave_pages: int = 0) -> Path:
-        """Write a file until so much is left of the disk."""
+        """Write a file until only this much of the disk is free."""
         path = self.seen_from_outside / "filler"
         with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
@@ -617,7 +618,7 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def test_a_full_disk_while_serving(app: Path, small_disk: SmallDisk, tmp_path: Path) -> None:
-    """DiskFull for what did not fit; the process serves on, and what was acknowledged, before and after, is there."""
+    """A write that does not fit gets DiskFull; the process continues, and every acknowledged write is present."""
     data = small_disk.folder / "data"
     server = ServerProcess(app, data, "--no-token")
     server.command = [*small_disk.enter, *server.command]
@@ -641,7 +642,7 @@ def test_a_full_disk_while_serving(app: Path, small_disk: SmallDisk, tmp_path: P
 
 
 def test_a_full_disk_at_the_start(app: Path, small_disk: SmallDisk) -> None:
-    """Exit code 23 when there is no room for a new database; with room, the next start succeeds."""
+    """Exit code 23 without room for a new database; with room, the next start succeeds."""
     filler = small_disk.fill(leave_pages=1)
     data = small_disk.folder / "data"
     ended = run([*small_disk.enter, *serve(app, data)])
@@ -656,7 +657,7 @@ def test_a_full_disk_at_the_start(app: Path, small_disk: SmallDisk) -> None:
 
 @pytest.mark.parametrize("pages_left", [1, 30, -1])
 def test_a_truncated_file(app: Path, tmp_path: Path, pages_left: int) -> None:
-    """Exit code 24, and what is left of the file is not touched."""
+    """Exit code 24; the rest of the file is not modified."""
     data = tmp_path / "data"
     fill(app, data, 20)
     path = data / "data.sqlite3"
@@ -669,7 +670,7 @@ def test_a_truncated_file(app: Path, tmp_path: Path, pages_left: int) -> None:
 
 
 def test_a_file_damaged_where_only_some_queries_look(app: Path, tmp_path: Path) -> None:
-    """Those fail with FileDamaged, again and again; the process lives, and other tables are served."""
+    """Queries of the damaged part fail with FileDamaged every time; the process continues to serve other tables."""
     data = tmp_path / "data"
     fill(app, data, 20)
     path = data / "data.sqlite3"
@@ -686,7 +687,7 @@ def test_a_file_damaged_where_only_some_queries_look(app: Path, tmp_path: Path) 
 
 
 def test_a_file_of_a_newer_version_is_not_touched(app: Path, tmp_path: Path) -> None:
-    """Exit code 25, every byte stays, and the version that wrote it finds everything."""
+    """Exit code 25; every byte stays, and the version that wrote it finds all data."""
     data = tmp_path / "data"
     fill(app, data, 3)
     path = data / "data.sqlite3"
@@ -701,7 +702,7 @@ def test_a_file_of_a_newer_version_is_not_touched(app: Path, tmp_path: Path) -> 
 
 
 def set_version(path: Path, version: int) -> int:
-    """Write the file's version; the one it had."""
+    """Write the file's version; return the previous one."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         (before,) = connection.execute("PRAGMA user_version").fetchone()
         connection.execute(f"PRAGMA user_version = {version}")
@@ -709,7 +710,7 @@ def set_version(path: Path, version: int) -> int:
 
 
 def test_a_locked_folder_names_its_holder_and_leaves_it_alone(app: Path, tmp_path: Path) -> None:
-    """Exit code 21 with the process id; the holder's client, in the middle of its work, notices nothing."""
+    """Exit code 21 with the process id; the owner's client notices nothing."""
     data = tmp_path / "data"
     with ServerProcess(app, data, "--no-token") as server, connect_blocking(server.url) as client:
         client.mutation("app:add", {"number": 0, "size": 1})

@@ -1,4 +1,4 @@
-"""The example's terminal client, two people side by side, on a real server."""
+"""The example's terminal client: two users on a real server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS = 30.0
 
 
 class Person:
-    """Somebody at a terminal."""
+    """A user at a terminal."""
 
     def __init__(self, name: str, *options: str) -> None:
         command = [sys.executable, str(CHAT / "client.py"), "--name", name, *options]
@@ -48,7 +48,7 @@ class Person:
             seen.append(found)
 
     def leave(self) -> int:
-        """Wait until the program has ended; its exit code."""
+        """Wait until the program has ended; return its exit code."""
         code = self.process.wait(SECONDS)
         self._reader.join(SECONDS)
         for stream in (self.process.stdin, self.process.stdout):
@@ -64,7 +64,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 def test_two_people_talk(server: ServerProcess, tmp_path: Path) -> None:
-    """Each sees what the other says; one found the server by its data folder, the other was told."""
+    """Each user sees the other's messages; one discovered the server through its data folder, the other has its URL."""
     ada = Person("Ada", "--data", str(tmp_path / "data"))
     eve = Person("Eve", "--url", server.url, "--token", server.ready["token"])
     for person in (ada, eve):
@@ -82,7 +82,7 @@ def test_two_people_talk(server: ServerProcess, tmp_path: Path) -> None:
 
 
 def test_the_end_of_input_leaves(server: ServerProcess, tmp_path: Path) -> None:
-    """So it works at the end of a pipe."""
+    """The end of input ends the program, so it works at the end of a pipe."""
     command = [sys.executable, str(CHAT / "client.py"), "--data", str(tmp_path / "data"), "--name", "Ada"]
     ended = subprocess.run(
         command, input="one\ntwo", capture_output=True, text=True, env=ENVIRONMENT, timeout=SECONDS, check=False
@@ -97,15 +97,15 @@ def test_the_end_of_input_leaves(server: ServerProcess, tmp_path: Path) -> None:
 
 
 def test_the_wrong_token(server: ServerProcess) -> None:
-    """The program says so and ends, with input still open."""
+    """The program reports the wrong token and ends, with its input still open."""
     ada = Person("Ada", "--url", server.url, "--token", "wrong")
     assert ada.process.wait(SECONDS) == 1
     assert ada.lines.get(timeout=SECONDS).startswith("! ")
     assert ada.leave() == 1
 
 
-def test_nobody_to_talk_to(tmp_path: Path) -> None:
-    """One line says what to do."""
+def test_without_a_server(tmp_path: Path) -> None:
+    """Without a server, one line says what to do."""
     command = [sys.executable, str(CHAT / "client.py"), "--data", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT, check=False)
     assert ended.returncode == 1

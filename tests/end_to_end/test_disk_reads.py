@@ -1,8 +1,8 @@
 """
-Disks that cannot be read: each request is answered rightly or refused with a storage error, and what works again is
-used again.
+Disks that cannot be read: each request is answered correctly or refused with a storage error, and recovery is
+immediate.
 
-Faults come at every access of SQLite to its files: opening, reading, asking for the size, mapping the shared memory.
+Faults occur at every access of SQLite to its files: opening, reading, asking for the size, mapping the shared memory.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ STARTS = [(fault, file) for fault in FAULTS for file in FILES if (fault, file) n
 
 @pytest.fixture(autouse=True)
 def _little_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages are read again and again, from the log and from the file."""
+    """Shrink the caches, so that pages are read again and again from the log and the file."""
     monkeypatch.setattr(pragmas, "cache", lambda connection, _: connection.execute("PRAGMA cache_size = 1"))
     monkeypatch.setattr(writer, "WAL_BYTES_CHECKPOINT", 60_000)
     monkeypatch.setattr(writer, "WAL_BYTES_LULL", 120_000)
 
 
 class Fault:
-    """Refuses one kind of access to one file, from the n-th on, for a number of times."""
+    """Refuses one kind of access to one file, from the n-th on, a number of times."""
 
     def __init__(self, fault: str, file: str) -> None:
         self.kind, self.code = FAULTS[fault]
@@ -76,7 +76,7 @@ class Fault:
 
 
 def is_storage_error(error: dict[str, Any]) -> bool:
-    """Whether it is one of the table's, and says so itself."""
+    """Return whether it is a listed storage error that describes itself."""
     kind = getattr(errors, error["data"]["name"])
     return issubclass(kind, errors.StorageError)
 
@@ -84,11 +84,9 @@ def is_storage_error(error: dict[str, Any]) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("fault", ["read", "short"])
-def test_a_server_answers_rightly_or_refuses_while_its_files_cannot_be_read(
-    tmp_path: Path, fault: str, file: str
-) -> None:
+def test_a_server_answers_or_refuses_while_reads_fail(tmp_path: Path, fault: str, file: str) -> None:
     """
-    Mutations, one-shot and live queries: nothing wrong is told, nobody waits, and all is well when reads work again.
+    Mutations, one-shot and live queries return correct results or errors, without hanging, and recover with the disk.
     """
     pick = random.Random(f"{SEED} {fault} {file}")
     refusals: Counter[str] = Counter()
@@ -141,7 +139,7 @@ def test_a_server_answers_rightly_or_refuses_while_its_files_cannot_be_read(
 
 
 def shown(message: dict[str, Any]) -> Counter[int]:
-    """What a transition shows of the audit."""
+    """Return a transition's result of the audit."""
     for change in message.get("params", {}).get("modifications", []):
         if "value" in change:
             return audited(change["value"])
@@ -152,8 +150,8 @@ def shown(message: dict[str, Any]) -> Counter[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "file"), STARTS)
-def test_a_start_that_cannot_read_is_refused_and_harms_nothing(tmp_path: Path, fault: str, file: str) -> None:
-    """At whichever access it fails, the reason is a storage error; the next start has everything."""
+def test_a_start_that_cannot_read_does_no_harm(tmp_path: Path, fault: str, file: str) -> None:
+    """At whichever access a start fails, it reports a storage error; the next start has all data."""
     folder = tmp_path / "data"
     make(folder)
 
@@ -173,7 +171,7 @@ def test_a_start_that_cannot_read_is_refused_and_harms_nothing(tmp_path: Path, f
 
 
 def attempts_until_it_starts(place: Path, left: dict[str, bytes], fault: str, file: str) -> int:
-    """Let the first, the second, … access of a start fail until it has no more of them; how many were refused."""
+    """Fail the first, the second, … access of a start until none is left; return the number of refused starts."""
     refused = 0
     for after in range(1_000):
         folder = place / str(after)
@@ -201,6 +199,6 @@ def attempts_until_it_starts(place: Path, left: dict[str, bytes], fault: str, fi
 
 
 def still_open(folder: Path) -> list[str]:
-    """The files in a folder that this process has open, where the system tells."""
+    """Return the files in a folder that this process has open, if the system reports them."""
     found = [str(link.readlink()) for link in Path("/proc/self/fd").glob("*") if link.is_symlink()]
     return [path for path in found if path.startswith(str(folder))]

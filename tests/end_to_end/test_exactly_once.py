@@ -1,6 +1,4 @@
-"""
-Promise 5: a mutation sent again, after its answer was lost, happens once; frame by frame to a real server process.
-"""
+"""Promise 5: a mutation resent after its answer was lost runs once; frame by frame to a real server process."""
 
 from __future__ import annotations
 
@@ -60,7 +58,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 @asynccontextmanager
 async def client_of(server: ServerProcess, session_id: str = SESSION) -> AsyncIterator[RawClient]:
-    """A socket of a session; leaving cuts it without a word. Everything has a deadline."""
+    """Open a socket of a session; leaving cuts it without a close frame. The whole test has a deadline."""
     with anyio.fail_after(PATIENCE_SECONDS):
         client = await RawClient.open(server.url, Runtime())
         try:
@@ -72,27 +70,29 @@ async def client_of(server: ServerProcess, session_id: str = SESSION) -> AsyncIt
 
 
 async def mutate(client: RawClient, request_id: int, path: str, **args: Any) -> dict[str, Any]:
-    """A mutation's answer, without the number that belongs to the socket."""
+    """Return a mutation's answer, without the socket's request number."""
     answer = await client.ask("mutation", requestId=request_id, udfPath=path, args=args)
     return {key: part for key, part in answer.items() if key != "id"}
 
 
 async def names(server: ServerProcess) -> list[str]:
-    """Who ran, as any client sees it."""
+    """Return the names of the mutations that ran, as any client sees them."""
     async with client_of(server, "session-of-an-onlooker") as client:
         found: list[str] = (await client.ask("query", udfPath="app:names", args={}))["result"]["value"]
         return found
 
 
 async def restart(server: ServerProcess) -> None:
-    """SIGKILL, and a new process on the same port."""
+    """Send SIGKILL, and start a new process on the same port."""
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.start)
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["cut", "killed"])
 async def test_a_mutation_sent_again_has_its_first_answer(server: ServerProcess, killed: bool) -> None:
-    """Result, ts and log lines are the first ones, and it did not run again; others have run in between."""
+    """
+    A resent mutation returns its first result, ts and log lines without running again, although others ran in between.
+    """
     async with client_of(server) as client:
         first = await mutate(client, 7, "app:run", name="once")
         await mutate(client, 8, "app:run", name="another")
@@ -105,8 +105,8 @@ async def test_a_mutation_sent_again_has_its_first_answer(server: ServerProcess,
     assert await names(server) == ["once", "another", "later"]
 
 
-async def test_a_mutation_whose_answer_was_never_heard_runs_once(server: ServerProcess) -> None:
-    """The socket is cut right behind the request: whether it arrived or not, sent again it has run once."""
+async def test_a_mutation_whose_answer_was_lost_runs_once(server: ServerProcess) -> None:
+    """The socket is cut right behind the request; resent, the mutation has run once, whether or not it had arrived."""
     for number in range(20):
         async with client_of(server) as client:
             client.send("mutation", requestId=number, udfPath="app:run", args={"name": str(number)})
@@ -119,7 +119,7 @@ async def test_a_mutation_whose_answer_was_never_heard_runs_once(server: ServerP
 
 
 async def test_mutations_cut_off_by_sigkill_run_once(server: ServerProcess, tmp_path: Path) -> None:
-    """A pipeline of requests is killed under way; all sent again, each has run once and the file is sound."""
+    """A pipeline of requests is interrupted by SIGKILL; after resending, each has run once and the file is sound."""
     sent = [f"run {number}" for number in range(800)]
     async with client_of(server) as client:
         for number, name in enumerate(sent):
@@ -141,7 +141,7 @@ async def test_mutations_cut_off_by_sigkill_run_once(server: ServerProcess, tmp_
 
 
 async def test_a_mutation_that_wrote_nothing_is_recorded_too(server: ServerProcess) -> None:
-    """Its result depended on what it read then."""
+    """A mutation without writes is recorded: its result depended on the data at that time."""
     async with client_of(server) as client:
         first = await mutate(client, 1, "app:look")
         await mutate(client, 2, "app:run", name="later")
@@ -153,7 +153,7 @@ async def test_a_mutation_that_wrote_nothing_is_recorded_too(server: ServerProce
 
 @pytest.mark.parametrize("killed", [False, True], ids=["cut", "killed"])
 async def test_an_id_used_for_something_else_is_refused(server: ServerProcess, killed: bool) -> None:
-    """RequestIdReused for other arguments and for another function; nothing runs, and the first is still remembered."""
+    """RequestIdReused for other arguments and for another function; nothing runs, and the first record remains."""
     async with client_of(server) as client:
         first = await mutate(client, 1, "app:run", name="once")
     if killed:
@@ -167,7 +167,7 @@ async def test_an_id_used_for_something_else_is_refused(server: ServerProcess, k
 
 
 async def test_the_same_id_in_another_session_is_another_request(server: ServerProcess) -> None:
-    """Ids belong to their session."""
+    """Request ids belong to their session."""
     for session_id in ("one-session", "other-session"):
         async with client_of(server, session_id) as client:
             assert "result" in await mutate(client, 1, "app:run", name=session_id)
@@ -176,7 +176,7 @@ async def test_the_same_id_in_another_session_is_another_request(server: ServerP
 
 @pytest.mark.parametrize("killed", [False, True], ids=["cut", "killed"])
 async def test_a_failed_mutation_runs_again(server: ServerProcess, killed: bool) -> None:
-    """Failures are not recorded: what was too early succeeds when its time has come."""
+    """Failures are not recorded: a mutation that failed can succeed when resent."""
     async with client_of(server) as client:
         answer = await mutate(client, 1, "app:run_once_there_are", count=2)
         assert answer["error"]["data"]["appData"] == "too early"

@@ -1,6 +1,4 @@
-"""
-What clients see while `tinyvex import` replaces and appends: the old, then the new, and everything right afterwards.
-"""
+"""Clients during `tinyvex import`: they see the old documents, then the new, and correct results afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ TITLES = ("shelf:titles", None)
 
 
 async def test_clients_see_the_old_and_then_the_new(tmp_path: Path) -> None:
-    """Several tables in one step, never a mixture; live queries go on afterwards."""
+    """Several tables change in one step, never in a mixture; live queries continue afterwards."""
     app = tmp_path / "app.py"
     app.write_text(TWO_TABLES)
     with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
@@ -65,8 +63,8 @@ def add(ctx: tv.MutationCtx, table: str, n: int) -> None:
 """
 
 
-async def test_mutations_beside_an_append_are_kept(tmp_path: Path) -> None:
-    """Writers go on; in the end both are there, and who watched saw the appended all at once."""
+async def test_mutations_concurrent_with_an_append_survive(tmp_path: Path) -> None:
+    """Concurrent writes and appended documents are all present, and watchers saw the appended ones in one step."""
     (tmp_path / "new.jsonl").write_text("".join(f'{{"title":"new {n}"}}\n' for n in range(3000)))
     with ServerProcess(APP, tmp_path / "data") as server:
         async with tv.connect(server.url, server.ready["token"]) as client:
@@ -126,8 +124,8 @@ def add(ctx: tv.MutationCtx, n: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["connected", "coming back"])
-async def test_rows_that_are_kept_are_right_after_each_change(tmp_path: Path, cut: bool) -> None:
-    """Replaced, appended to, wiped: what clients hold is brought up by patches, and by resuming, and is verified."""
+async def test_cached_rows_are_correct_after_each_change(tmp_path: Path, cut: bool) -> None:
+    """After replace, append and wipe, patched and resumed results are verified."""
     app, data = tmp_path / "app.py", tmp_path / "data"
     app.write_text(KEPT_ROWS)
     files = {name: tmp_path / f"{name}.jsonl" for name in ("one", "two")}

@@ -1,4 +1,4 @@
-"""An import that dies at any of its steps leaves the old documents or the new ones, and the next import works."""
+"""An import that dies at any of its steps leaves either the old or the new documents, and the next import works."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ main(sys.argv[3:])
 
 
 def interrupted(where: str, step: int, number: signal.Signals, *arguments: str) -> tuple[int, str]:
-    """Run a command that gets a signal at one of its steps; its exit code, and what it said."""
+    """Run a command that receives a signal at one of its steps; return its exit code and output."""
     command = [sys.executable, "-c", COMMAND.format(where=where), str(step), str(int(number)), *arguments]
     done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=60, check=False)
     assert done.returncode in (0, -signal.SIGKILL, 130), done.stderr.decode()
@@ -75,7 +75,7 @@ def interrupted(where: str, step: int, number: signal.Signals, *arguments: str) 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two books."""
+    """Create a database with two books."""
     folder = tmp_path / "data"
     for title in OLD:
         assert run(["run", "shelf:add", json.dumps({"title": title}), "--app", str(APP), "--data", str(folder)]) == 0
@@ -84,19 +84,19 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Forty others, which go in four portions."""
+    """Write a file of forty other books, which are sent in four portions."""
     path = tmp_path / "new.jsonl"
     path.write_text("".join(json.dumps({"title": title}) + "\n" for title in NEW))
     return path
 
 
 def importing(file: Path, data: Path) -> list[str]:
-    """The command."""
+    """Return the import command."""
     return ["import", str(file), "--table", "books", "--replace", "--yes", "--app", str(APP), "--data", str(data)]
 
 
 def titles(data: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Of all books, oldest first."""
+    """Return the titles of all books, oldest first."""
     capsys.readouterr()
     assert run(["run", "shelf:titles", "--app", str(APP), "--data", str(data)]) == 0
     found: list[str] = json.loads(capsys.readouterr().out)
@@ -104,7 +104,7 @@ def titles(data: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def until_done(where: str, number: signal.Signals, arguments: list[str]) -> Iterator[tuple[int, str]]:
-    """Interrupt at the first step, at the second, and so on, until one run comes to its end."""
+    """Interrupt at the first step, at the second, and so on, until one run completes."""
     for step in range(1, 200):
         code, said = interrupted(where, step, number, *arguments)
         yield code, said
@@ -115,10 +115,10 @@ def until_done(where: str, number: signal.Signals, arguments: list[str]) -> Iter
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", [AT_A_CALL, AT_A_COMMIT], ids=["calls", "commits"])
-def test_killed_at_any_step_it_left_the_old_or_the_new(
+def test_a_killed_import_leaves_the_old_or_the_new(
     where: str, data: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By itself, so that the server in it dies, too: at every call, and before and after every commit."""
+    """Without a server, the process is killed at every call, and before and after every commit."""
     changed = 0
     runs = 0
     for code, _ in until_done(where, signal.SIGKILL, importing(file, data)):
@@ -134,11 +134,12 @@ def test_killed_at_any_step_it_left_the_old_or_the_new(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_beside_a_server_the_command_may_end_at_any_call(
+def test_with_a_server_the_command_may_end_at_any_call(
     number: signal.Signals, data: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
-    The server goes on with the old documents, and the next import works; Ctrl-C at the last call is told as too late.
+    The server continues with the old documents, and the next import works; Ctrl-C at the last call is reported as too
+    late.
     """
     with ServerProcess(APP, data):
         codes = []
@@ -160,9 +161,9 @@ def test_beside_a_server_the_command_may_end_at_any_call(
 async def test_a_server_that_dies_at_any_commit_has_the_old_or_the_new(
     data: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is between, at whichever commit of the import it dies."""
+    """The server has the old or the new documents, at whichever commit of the import it dies."""
     for step in range(1, 40):
-        done = await beside_a_server_that_dies(step, importing(file, data), data)
+        done = await with_a_server_that_dies(step, importing(file, data), data)
         assert check_folder(data) == []
         found = await asyncio.to_thread(titles, data, capsys)
         assert found in (sorted(OLD), sorted(NEW))
@@ -172,8 +173,8 @@ async def test_a_server_that_dies_at_any_commit_has_the_old_or_the_new(
     raise AssertionError("no import came to its end")
 
 
-async def beside_a_server_that_dies(step: int, arguments: list[str], data: Path) -> bool:
-    """Run a command until it ends, or until the server dies at one of its commits; whether the command ended well."""
+async def with_a_server_that_dies(step: int, arguments: list[str], data: Path) -> bool:
+    """Run a command until it ends, or the server dies at one of its commits; return whether the command succeeded."""
     serve = [COMMAND.format(where=AT_A_COMMIT), str(step), "9", "serve", str(APP), "--data", str(data)]
     start = partial(asyncio.create_subprocess_exec, sys.executable, stderr=DEVNULL, stdin=DEVNULL, env=ENVIRONMENT)
     server = await start("-c", *serve, stdout=PIPE)
@@ -198,7 +199,7 @@ async def beside_a_server_that_dies(step: int, arguments: list[str], data: Path)
 def test_a_command_ends_when_its_server_is_gone(
     data: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says so, and ends with the code of a lost connection; nothing was changed."""
+    """The command reports the lost connection and exits with its code; nothing was changed."""
     monkeypatch.setattr(session, "CONNECT_SECONDS", 0.2)
     with ServerProcess(APP, data) as server:
         original = Client.mutation
@@ -217,10 +218,10 @@ def test_a_command_ends_when_its_server_is_gone(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_connection_that_breaks_again_and_again_brings_each_document_once(
+def test_broken_connections_import_each_document_once(
     seed: int, data: Path, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before a call, while it is under way, after its answer: the client comes back and goes on where it was."""
+    """The connection is lost before, during and after calls; the client reconnects and continues."""
     pick = random.Random(seed)
     original = Client.mutation
     cuts = 0

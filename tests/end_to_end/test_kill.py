@@ -1,4 +1,4 @@
-"""An acknowledged mutation survives SIGKILL, happens once, and no mutation is ever half there."""
+"""An acknowledged mutation survives SIGKILL and runs once, and no mutation is ever partial."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ APP = Path(__file__).resolve().parents[1] / "support" / "ledger.py"
 
 
 class Writers:
-    """Concurrent posts through one client that lives on while servers die."""
+    """Concurrent posts through one client that outlives servers."""
 
     def __init__(self, client: tv.Client) -> None:
         self.client = client
@@ -39,7 +39,7 @@ class Writers:
                 self.progress.set()
 
     async def more(self, count: int) -> None:
-        """Wait for so many further acknowledgements."""
+        """Wait for this many further acknowledgements."""
         self.wanted = len(self.acknowledged) + count
         self.progress = anyio.Event()
         with anyio.fail_after(60):
@@ -48,7 +48,7 @@ class Writers:
 
 @pytest.mark.slow
 async def test_nothing_acknowledged_is_lost_doubled_or_halved_over_many_kills(tmp_path: Path) -> None:
-    """After each of 50 SIGKILLs under load the file is sound; in the end every posting is there exactly once."""
+    """After each of 50 SIGKILLs under load the file is sound; at the end every posting is present exactly once."""
     pick = random.Random(SEED)
     server = ServerProcess(APP, tmp_path, "--no-token", "--port", str(free_port()))
     await asyncio.to_thread(server.start)

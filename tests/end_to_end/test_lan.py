@@ -1,4 +1,4 @@
-"""A server that speaks TLS, as processes: found, paired with, written to by commands, killed, renewed."""
+"""Server processes with TLS: discovered, paired, used by commands, killed, renewed."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ SECONDS = 30
 
 @pytest.fixture
 def made(tmp_path: Path) -> Certificates:
-    """Certificates for this test."""
+    """Create certificates for this test."""
     return Certificates(tmp_path / "certificates")
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data folder."""
+    """Return a data folder."""
     return tmp_path / "data"
 
 
 @pytest.fixture
 def server(made: Certificates, data: Path) -> Iterator[ServerProcess]:
-    """A server with TLS, on a port that it keeps."""
+    """Run a server with TLS on a fixed port."""
     with ServerProcess(APP, data, "--port", str(free_port()), *made.options) as process:
         yield process
 
 
 def tinyvex(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command, as a process."""
+    """Run a command as a process."""
     return subprocess.run(
         [sys.executable, "-m", "tinyvex", *arguments],
         capture_output=True, text=True, env=ENVIRONMENT, timeout=START_SECONDS, check=False,
@@ -58,7 +58,7 @@ def tinyvex(*arguments: str) -> subprocess.CompletedProcess[str]:
      (["--host", "::", "--no-token"], ["--no-token"])],
 )  # fmt: skip
 def test_other_machines_need_tls_and_a_token(data: Path, options: list[str], missing: list[str]) -> None:
-    """Exit code 10, one line that says what to add, and the data folder is not even made."""
+    """Exit code 10; one line names the missing option, and the data folder is not created."""
     done = tinyvex("serve", str(APP), "--data", str(data), *options)
     assert (done.returncode, done.stdout) == (10, "")
     (line,) = done.stderr.splitlines()
@@ -67,21 +67,21 @@ def test_other_machines_need_tls_and_a_token(data: Path, options: list[str], mis
 
 
 def test_tls_does_not_replace_the_token(made: Certificates, data: Path) -> None:
-    """An address of the network without a token is refused with TLS as well."""
+    """A network address without a token is refused with TLS as well."""
     done = tinyvex("serve", str(APP), "--data", str(data), "--host", "0.0.0.0", "--no-token", *made.options)
     assert done.returncode == 10
     assert "take --no-token away" in done.stderr
 
 
 def test_dev_stays_on_this_machine(made: Certificates, data: Path) -> None:
-    """It asks for no token and shows tracebacks, so it is refused with TLS as well."""
+    """`dev` requires no token and sends tracebacks, so a network address is refused with TLS as well."""
     done = tinyvex("dev", str(APP), "--data", str(data), "--host", "0.0.0.0", *made.options)
     assert done.returncode == 10
     assert "`dev` asks nobody for a token" in done.stderr
 
 
 def test_commands_talk_to_it(server: ServerProcess, data: Path) -> None:
-    """`run` and `data` believe the certificate because the discovery file names it."""
+    """`run` and `data` trust the certificate because the discovery file names it."""
     assert server.url.startswith("wss://")
     added = tinyvex("run", "shelf:add", '{"title": "Ulysses"}', "--data", str(data))
     assert added.returncode == 0, added.stderr
@@ -90,14 +90,14 @@ def test_commands_talk_to_it(server: ServerProcess, data: Path) -> None:
 
 
 def test_the_discovery_file_has_the_fingerprint(server: ServerProcess, made: Certificates, data: Path) -> None:
-    """The same one as the ready line, and the file's."""
+    """The discovery file and the ready line have the fingerprint of the certificate file."""
     found = discovery.read(data)
     assert found is not None
     assert found.tls_fingerprint == server.ready["tlsFingerprint"] == made.fingerprint
 
 
 async def test_pairing_and_resuming_over_tls(server: ServerProcess, data: Path) -> None:
-    """What `tinyvex pair` prints is all that a program needs, and it goes on by itself after a kill of the server."""
+    """The output of `tinyvex pair` is all a program needs, and the program reconnects after a kill of the server."""
     paired = await anyio.to_thread.run_sync(tinyvex, "pair", "--data", str(data))
     fingerprint = paired.stderr.split()[-1]
     with anyio.fail_after(SECONDS):
@@ -114,7 +114,7 @@ async def test_pairing_and_resuming_over_tls(server: ServerProcess, data: Path) 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP")
 async def test_sighup_reads_a_renewed_certificate(server: ServerProcess, made: Certificates, data: Path) -> None:
-    """New connections get it, and the one that was open stays."""
+    """New connections get the renewed certificate, and the open one stays."""
     token = server.ready["token"]
     with anyio.fail_after(SECONDS):
         async with tv.connect(server.url, token, tls=server.ready["tlsFingerprint"]) as old:
@@ -135,7 +135,7 @@ async def test_sighup_reads_a_renewed_certificate(server: ServerProcess, made: C
 
 
 def require_multicast() -> None:
-    """Skip where loopback does not multicast, as in some sandboxes."""
+    """Skip if loopback does not support multicast, as in some sandboxes."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hearing, socket.socket(
         socket.AF_INET, socket.SOCK_DGRAM
     ) as speaking:  # fmt: skip
@@ -152,7 +152,7 @@ def require_multicast() -> None:
 
 
 def browsed(name: str) -> tuple[dict[str, Any], str]:
-    """What `tinyvex browse` says of a server, once it says something; and all that it printed."""
+    """Return the entry of a server in `tinyvex browse` as soon as there is one, and the full output."""
     for _ in range(10):
         done = tinyvex("browse", "--seconds", "1", "--format", "json")
         assert done.returncode == 0, done.stderr
@@ -163,7 +163,7 @@ def browsed(name: str) -> tuple[dict[str, Any], str]:
 
 
 def test_an_announced_server_is_found(made: Certificates, data: Path) -> None:
-    """With its address, its database and its certificate, and without its token; and it is gone when it has stopped."""
+    """An announcement has address, database and certificate, and no token; it disappears when the server stops."""
     require_multicast()
     name = f"shelf of {free_port()}"
     with ServerProcess(APP, data, *made.options, "--advertise", name) as server:
@@ -179,7 +179,7 @@ def test_an_announced_server_is_found(made: Certificates, data: Path) -> None:
 
 
 def test_a_server_that_does_not_announce_itself_is_not_found(server: ServerProcess, data: Path) -> None:
-    """Only on request."""
+    """A server is announced only on request."""
     require_multicast()
     found = discovery.read(data)
     assert found is not None

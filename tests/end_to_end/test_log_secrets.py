@@ -1,4 +1,4 @@
-"""What a client sends, and what functions return, stands in no log of `tinyvex serve`, whatever goes wrong."""
+"""No log of `tinyvex serve` contains data from clients or functions, whatever goes wrong."""
 
 import contextlib
 import json
@@ -63,7 +63,7 @@ FAILING = ["fail", "fail_to_add", "act"]
 
 
 def call_everything(client: BlockingClient) -> list[str]:
-    """Call each function well or badly, with the secret; what the client heard of the ones that raised."""
+    """Call each function well or badly, with the secret; return the errors that the client received."""
     heard = []
     arguments = {"text": SECRET}
     with client.subscribe("app:echo", arguments) as texts:
@@ -105,7 +105,7 @@ def server(app: Path, level: str, request: pytest.FixtureRequest) -> Iterator[Se
 
 
 def test_no_log_has_a_payload_or_a_token(server: ServerProcess) -> None:
-    """At every level and in both formats: the secret is nowhere, and the failures are there with their tracebacks."""
+    """At every level and in both formats the secret is absent, and failures are logged with their tracebacks."""
     with connect_blocking(server.url, server.ready["token"]) as client:
         heard = call_everything(client)
     with pytest.raises(RemoteError), connect_blocking(server.url, SECRET) as client:
@@ -123,7 +123,7 @@ def test_no_log_has_a_payload_or_a_token(server: ServerProcess) -> None:
 
 
 def test_json_lines_are_all_that_stderr_has(app: Path) -> None:
-    """Each line is an object, and those of a failure and of slow calls name function and request."""
+    """Each line is an object, and the lines of failures and slow calls name function and request."""
     with ServerProcess(app, app.parent / "data", "--log-format", "json", "--slow-ms", "0") as server:
         with connect_blocking(server.url, server.ready["token"]) as client:
             call_everything(client)

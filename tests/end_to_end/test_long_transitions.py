@@ -41,14 +41,14 @@ PATIENCE_SECONDS = 60.0
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server process with the app."""
+    """Run a server process with the app."""
     (tmp_path / "blobs.py").write_text(APP)
     with ServerProcess(tmp_path / "blobs.py", tmp_path / "data") as process:
         yield process
 
 
 async def raw(server: ServerProcess, *capabilities: str) -> RawClient:
-    """A connected client that says what the test wants."""
+    """Connect a client that sends what the test specifies."""
     client = await RawClient.open(server.url.removesuffix("/sync"), Runtime())
     answer = await client.answer(client.connect(token=server.ready["token"], capabilities=list(capabilities)))
     assert "result" in answer
@@ -62,7 +62,7 @@ def add(path: str, **args: Any) -> dict[str, Any]:
 
 
 async def test_a_result_of_50_megabytes_arrives(server: ServerProcess) -> None:
-    """In parts; and the update after it is a patch."""
+    """The result arrives in chunks; the following update is a patch."""
     async with asyncio.timeout(PATIENCE_SECONDS), tv.connect(server.url, server.ready["token"]) as client:
         for _ in range(4):
             await client.mutation("blobs:fill", {"count": 13, "size": 1_000_000})
@@ -75,8 +75,8 @@ async def test_a_result_of_50_megabytes_arrives(server: ServerProcess) -> None:
             assert client.counters.patches_applied == 1
 
 
-async def test_answers_come_between_the_parts_of_a_transition(server: ServerProcess) -> None:
-    """S-80: a ping that is sent when the first part has come is answered before the last one does."""
+async def test_answers_arrive_between_the_chunks_of_a_transition(server: ServerProcess) -> None:
+    """S-80: a ping sent after the first chunk is answered before the last one."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         client = await raw(server, "chunk")
         client.send("modifyQuerySet", **add("blobs:made", size=30_000_000))
@@ -88,7 +88,7 @@ async def test_answers_come_between_the_parts_of_a_transition(server: ServerProc
 
 
 async def test_a_client_without_the_capability_gets_it_in_one_message(server: ServerProcess) -> None:
-    """S-79."""
+    """S-79: a client without the capability receives one message."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         client = await raw(server)
         client.send("modifyQuerySet", **add("blobs:made", size=3_000_000))

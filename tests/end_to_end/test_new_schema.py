@@ -1,4 +1,4 @@
-"""An app whose classes change while documents are there and clients watch: reading and finding go on agreeing."""
+"""An app whose classes change with existing documents and watching clients: reads and indexes keep agreeing."""
 
 import asyncio
 
@@ -76,8 +76,8 @@ def write_app(folder, field, path, indexes):
 
 @pytest.mark.parametrize("indexed_before", [False, True])
 @pytest.mark.parametrize("change", CHANGES)
-async def test_documents_are_found_by_what_is_read_of_them(change, indexed_before, tmp_path):
-    """Also those that are older than the field, its kind or the index; a client that watches is told."""
+async def test_indexes_agree_with_reads(change, indexed_before, tmp_path):
+    """Indexes find documents older than the field, its type or the index; a watching client is updated."""
     before, after, path = CHANGES[change]
     indexes = {"by_it": [path]}
     write_app(tmp_path, before or "it: Any = tv.UNSET", path, indexes if before and indexed_before else {})
@@ -102,8 +102,8 @@ async def test_documents_are_found_by_what_is_read_of_them(change, indexed_befor
     assert check_folder(tmp_path / "data") == []
 
 
-async def test_going_back_to_the_older_class_tells_what_is_in_the_way(tmp_path):
-    """The field that the documents have by now; the last good code goes on."""
+async def test_returning_to_the_older_class_names_the_obstacle(tmp_path):
+    """A return to the older class is refused with the field that documents have by now; the last good code stays."""
     options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")
     write_app(tmp_path, "old: str = ''", "old", {})
     async with asyncio.timeout(30), Server(options) as server, tv.connect(server.url) as client:

@@ -1,4 +1,4 @@
-"""Promise 8: one more program is let in by a code, keeps its token, and is shut out when that is taken back."""
+"""Promise 8: a program is admitted by a code, keeps its own token, and is shut out when the token is revoked."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server that asks for a token."""
+    """Run a server that requires a token."""
     with ServerProcess(APP, tmp_path / "data") as process:
         yield process
 
 
 def pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """A code, as the command prints it."""
+    """Return a code, as the command prints it."""
     capsys.readouterr()
     assert run(["pair", "--data", str(tmp_path / "data"), "--name", "phone"]) == 0
     return capsys.readouterr().out.strip()
 
 
 async def dial(server: ServerProcess, token: str, session: str) -> tuple[RawClient, dict[str, Any]]:
-    """A client, and what the server says to its token."""
+    """Connect a client; return the server's answer to its token."""
     client = await RawClient.open(server.url.removesuffix("/sync"), Runtime())
     with anyio.fail_after(20):
         return client, await client.answer(client.connect(token=token, sessionId=session))
 
 
 async def is_refused(server: ServerProcess, token: str) -> bool:
-    """Whether nobody is let in with it; waits until the server has closed the socket."""
+    """Return whether the token is refused; wait until the server has closed the socket."""
     client, answer = await dial(server, token, "session-of-a-stranger")
     with anyio.fail_after(20):
         assert await client.end() == 1008
@@ -50,7 +50,7 @@ async def is_refused(server: ServerProcess, token: str) -> bool:
 async def test_a_code_gives_a_token_that_outlives_the_server(
     server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """S-88: the code is good once; the token after a restart too, and it is in no answer but the first."""
+    """S-88: the code is valid once; the token survives a restart, and only the first answer contains it."""
     code = pair(tmp_path, capsys)
     first, answer = await dial(server, f"pairing:{code}", "session-one")
     token = answer["result"]["token"]
@@ -63,10 +63,10 @@ async def test_a_code_gives_a_token_that_outlives_the_server(
     first.cut(), again.cut()
 
 
-async def test_a_token_that_is_taken_back_ends_its_connections(
+async def test_a_revoked_token_ends_its_connections(
     server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """S-89: those that are open, and those that would be."""
+    """S-89: revoking a token closes open connections and refuses new ones."""
     client, answer = await dial(server, f"pairing:{pair(tmp_path, capsys)}", "session-one")
     token = answer["result"]["token"]
     assert run(["tokens", "--data", str(tmp_path / "data"), "--revoke", token[:8]]) == 0
@@ -77,10 +77,10 @@ async def test_a_token_that_is_taken_back_ends_its_connections(
     assert await is_refused(server, token)
 
 
-async def test_the_python_client_goes_on_with_the_token_it_was_given(
+async def test_the_python_client_keeps_using_its_token(
     server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Across a restart of the server, and in its next life."""
+    """The client uses its token across a restart of the server, and in its next process."""
     code = f"pairing:{pair(tmp_path, capsys)}"
     with anyio.fail_after(30):
         async with tv.connect(server.url, code) as client:
@@ -99,7 +99,7 @@ async def test_the_python_client_goes_on_with_the_token_it_was_given(
 def test_a_script_keeps_its_token_too(
     server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The client without an event loop."""
+    """The blocking client also has its own token."""
     with tv.connect_blocking(server.url, f"pairing:{pair(tmp_path, capsys)}") as client:
         token = client.token
     assert token is not None

@@ -1,4 +1,4 @@
-"""Patches of a real server, applied with published libraries, give what a fresh query returns at the same moment."""
+"""Patches of a real server, applied with published libraries, give the result of a fresh query at the same version."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def change(ctx: tv.MutationCtx, kinds: list[str], seed: int) -> None:
 
 @dataclass
 class History:
-    """One query's life: what it was first, each patch, and what fresh queries returned after each."""
+    """The life of one query: its first result, each patch, and the result of a fresh query after each."""
 
     document: Any = None
     patches: list[Any] = field(default_factory=list)
@@ -100,14 +100,14 @@ class History:
 
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[Server]:
-    """A server in this process."""
+    """Run a server in this process."""
     (folder / "game.py").write_text(APP)
     async with Server(ServerOptions(app=folder / "game.py", data=folder / "data", client_token="secret")) as server:
         yield server
 
 
 async def record(folder: Path) -> list[History]:
-    """Play random changes; a history ends, and another begins, where the server sent a whole value."""
+    """Play random changes; a history ends, and another begins, when the server sends a full value."""
     draw = random.Random(SEED)
     runtime = Runtime()
     histories: list[History] = []
@@ -147,12 +147,12 @@ async def record(folder: Path) -> list[History]:
 
 
 def reaches(message: dict[str, Any], ts: int) -> bool:
-    """Whether it is a transition at or past `ts`."""
+    """Return whether it is a transition at or past `ts`."""
     return message.get("method") == "tinyvex/transition" and message["params"]["endVersion"]["ts"] >= ts
 
 
 def modifications_up_to(client: RawClient, transition: dict[str, Any]) -> list[dict[str, Any]]:
-    """What has come since the last call, in order."""
+    """Return the modifications since the last call, in order."""
     found = []
     while client.messages:
         message = client.messages.pop(0)
@@ -163,7 +163,7 @@ def modifications_up_to(client: RawClient, transition: dict[str, Any]) -> list[d
 
 
 def patched_in_python(history: History) -> list[Any]:
-    """The states after each patch, by the `jsonpatch` package."""
+    """Return the states after each patch, by the `jsonpatch` package."""
     states, state = [], history.document
     for patch in history.patches:
         state = jsonpatch.apply_patch(state, patch)
@@ -172,7 +172,7 @@ def patched_in_python(history: History) -> list[Any]:
 
 
 async def test_patches_applied_with_libraries_equal_fresh_queries(tmp_path: Path) -> None:
-    """Rows, rows in objects, groupings and lists, through every kind of change; in Python, and in Node where it is."""
+    """Rows, rows in objects, groupings and lists, through every kind of change; in Python, and in Node if installed."""
     histories = await record(tmp_path)
     operations = Counter(operation["op"] for h in histories for patch in h.patches for operation in patch)
     assert operations.keys() == {"add", "remove", "replace", "move"}, SEED
@@ -183,7 +183,7 @@ async def test_patches_applied_with_libraries_equal_fresh_queries(tmp_path: Path
 
 
 def patched_in_node(histories: list[History]) -> list[list[Any]]:
-    """The states after each patch, by `fast-json-patch`."""
+    """Return the states after each patch, by `fast-json-patch`."""
     node = required_program("node")
     if not (NODE_FOLDER / "node_modules" / "fast-json-patch").is_dir():
         if os.environ.get("TINYVEX_TEST_ALL"):
@@ -198,12 +198,12 @@ def patched_in_node(histories: list[History]) -> list[list[Any]]:
 
 
 def canonical(states: list[Any]) -> list[str]:
-    """As text, in which `true` is not 1; integral numbers are written one way, as Node does."""
+    """Serialise so that `true` is not 1, with integral numbers written as Node does."""
     return [json.dumps(state, sort_keys=True, ensure_ascii=False) for state in states]
 
 
 async def test_the_python_client_agrees_with_fresh_queries(tmp_path: Path) -> None:
-    """In verifying mode, through the same changes."""
+    """The client agrees in verifying mode, through the same changes."""
     draw = random.Random(SEED)
     async with serving(tmp_path) as server, tv.connect(server.url, "secret", verify=True) as client:
         subscriptions = [client.subscribe(f"game:{name}") for name in QUERIES]
@@ -216,8 +216,8 @@ async def test_the_python_client_agrees_with_fresh_queries(tmp_path: Path) -> No
         assert client.counters.checks_failed == client.counters.patches_failed == 0
 
 
-async def test_nobody_gets_a_patch_who_did_not_ask_for_it(tmp_path: Path) -> None:
-    """S-35: without the capability every update is whole."""
+async def test_patches_need_the_capability(tmp_path: Path) -> None:
+    """S-35: without the capability every update is a full value."""
     async with serving(tmp_path) as server:
         client = await RawClient.open(server.url, Runtime())
         await client.answer(client.connect(token="secret"))

@@ -1,8 +1,9 @@
-"""Promise 1: at every sync, what was acknowledged is there after a power failure; and happens once.
+"""
+Promise 1: at every sync, acknowledged mutations survive a power failure, and run once.
 
-A server takes mutations while everything that SQLite writes and syncs is noted.
-Then the disk is put back as it was at each sync, with what was not synced lost, or lost, kept and torn at random.
-A server that is started on it holds every acknowledged mutation, and answers each that is sent again as it did before.
+A server runs mutations while everything that SQLite writes and syncs is recorded.
+Then the disk is restored to its state at each sync, with unsynced changes lost, or randomly lost, kept and torn.
+A server started on it has every acknowledged mutation, and answers each resent one as before.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ UNDER_WAY = 3
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints of every kind happen all the time."""
+    """Run checkpoints of every kind all the time."""
     monkeypatch.setattr(writer, "WAL_BYTES_CHECKPOINT", 20_000)
     monkeypatch.setattr(writer, "WAL_BYTES_TRUNCATE", 30_000)
     monkeypatch.setattr(writer, "WAL_BYTES_LULL", 60_000)
@@ -36,7 +37,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(folder: Path) -> tuple[Disk, dict[int, Any]]:
-    """Take postings, a few under way at a time; the disk's history, and the answers by posting."""
+    """Run postings, a few in flight at a time; return the disk's history, and the answers by posting."""
     answers: dict[int, Any] = {}
 
     async def work(server: Server, client: RawClient) -> None:
@@ -56,9 +57,9 @@ def record(folder: Path) -> tuple[Disk, dict[int, Any]]:
 
 
 @pytest.mark.slow
-def test_what_was_acknowledged_survives_power_loss_at_every_sync(tmp_path: Path, often: None) -> None:
+def test_acknowledged_mutations_survive_power_loss_at_every_sync(tmp_path: Path, often: None) -> None:
     """
-    Nothing acknowledged is lost, nothing is half there, and what is sent again is answered as it was and runs no more.
+    No acknowledged posting is lost, none is partial, and a resent one returns its first answer without running again.
     """
     disk, answers = record(tmp_path / "first")
     assert sum(step.kind == "truncate" for step in disk.steps) > 3, "logs were truncated after checkpoints"
@@ -87,7 +88,7 @@ def test_what_was_acknowledged_survives_power_loss_at_every_sync(tmp_path: Path,
 
 
 def restore(folder: Path, files: dict[str, bytes]) -> None:
-    """Put a disk's state into a folder."""
+    """Write a disk's state into a folder."""
     folder.mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -100,7 +101,7 @@ KINDS = {"full": "write", "write": "write", "sync": "sync", "truncate": "truncat
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_error_at_any_step_loses_nothing_and_ends_with_it(tmp_path: Path, often: None, fault: str) -> None:
-    """Each mutation is answered or refused; reads go on; when the disk works again, so does the server."""
+    """Each mutation is answered or refused; reads continue; when the disk works again, so does the server."""
     pick = random.Random(f"{SEED} {fault}")
     kinds: Counter[str] = Counter()
 

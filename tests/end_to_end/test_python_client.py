@@ -88,14 +88,14 @@ def app(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def serving(app: Path, port: int = 0) -> AsyncIterator[Server]:
-    """A server in this process; not a fixture, because it must be left in the task that entered it."""
+    """Run a server in this process. It is not a fixture, because it must be left in the task that entered it."""
     async with Server(ServerOptions(app=app, data=app.parent / "data", client_token="secret", port=port)) as server:
         yield server
 
 
 @asynccontextmanager
 async def connected(app: Path) -> AsyncIterator[tv.Client]:
-    """A client of a server of its own."""
+    """Connect a client to a server of its own."""
     async with serving(app) as server, client_of(server) as client:
         yield client
 
@@ -105,7 +105,7 @@ def client_of(server: Server) -> tv.Client:
 
 
 async def test_every_kind_of_value_survives_the_round_trip(app: Path) -> None:
-    """As a document, as a part of one, and untyped."""
+    """Values survive as documents, as parts of one, and untyped."""
     async with connected(app) as client:
         found_id = await client.mutation("app:add", THING, type=tv.Id[Thing])
         (thing,) = await client.query("app:things", type=list[Thing])
@@ -118,7 +118,7 @@ async def test_every_kind_of_value_survives_the_round_trip(app: Path) -> None:
 
 
 async def test_two_clients_see_each_others_changes(app: Path) -> None:
-    """One subscribes, the other writes."""
+    """A subscriber sees another client's writes."""
     async with serving(app) as server, client_of(server) as one, client_of(server) as other:
         counts = one.subscribe("app:count", type=int)
         assert await anext(counts) == 0
@@ -130,7 +130,7 @@ async def test_two_clients_see_each_others_changes(app: Path) -> None:
 
 
 async def test_a_query_fails_and_recovers(app: Path) -> None:
-    """With the app's data in the error, and values again when there is something to return."""
+    """The failure carries the app's data; values follow when the query succeeds again."""
     async with connected(app) as client:
         only = client.subscribe("app:only", type=Thing)
         with pytest.raises(RemoteError) as none:
@@ -153,7 +153,7 @@ async def test_a_query_fails_and_recovers(app: Path) -> None:
 
 
 async def test_a_restarted_server_changes_nothing(app: Path) -> None:
-    """Subscriptions go on, unchanged results are no news, and mutations called meanwhile arrive."""
+    """Subscriptions continue, unchanged results cause no update, and mutations called meanwhile arrive."""
     async with serving(app) as first:
         port = first.port
         client = client_of(first)
@@ -169,8 +169,8 @@ async def test_a_restarted_server_changes_nothing(app: Path) -> None:
             await anext(counts)
 
 
-async def test_what_is_wrong_is_an_error_and_the_client_lives_on(app: Path) -> None:
-    """Unknown functions, wrong arguments, wrong kinds."""
+async def test_wrong_calls_raise_and_the_client_continues(app: Path) -> None:
+    """Unknown functions, wrong arguments and wrong kinds raise errors; the client continues."""
     async with connected(app) as client:
         for path, args, name in (
             ("app:nothing", {}, "FunctionNotFound"),
@@ -188,7 +188,7 @@ async def test_what_is_wrong_is_an_error_and_the_client_lives_on(app: Path) -> N
 
 
 async def test_a_request_too_large_never_leaves(app: Path) -> None:
-    """It would have cost the connection."""
+    """An oversized request is refused locally, because the server would close the connection."""
     async with connected(app) as client:
         with pytest.raises(MessageTooLarge):
             await client.query("app:echo", {"text": "x" * limits.MESSAGE_BYTES_MAX})
@@ -196,7 +196,7 @@ async def test_a_request_too_large_never_leaves(app: Path) -> None:
 
 
 async def test_the_wrong_token_ends_the_client(app: Path) -> None:
-    """At once, with the reason."""
+    """A wrong token ends the client immediately, with the reason."""
     async with serving(app) as server, tv.connect(server.url, "wrong") as client:
         with pytest.raises(RemoteError) as refused:
             await client.query("app:count")
@@ -205,7 +205,7 @@ async def test_the_wrong_token_ends_the_client(app: Path) -> None:
 
 
 async def test_many_subscriptions_and_many_calls(app: Path) -> None:
-    """More calls than one connection may have unanswered, and many queries at once: all are answered."""
+    """More calls than one connection may have unanswered, and many queries, are all answered."""
     async with connected(app) as client:
         queries = [client.subscribe("app:echo", {"text": str(number)}, type=str) for number in range(500)]
         assert [await anext(query) for query in queries] == [str(number) for number in range(500)]

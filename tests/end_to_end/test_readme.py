@@ -1,4 +1,4 @@
-"""The README's programs run exactly as they stand there."""
+"""The README's programs run verbatim."""
 
 import os
 import subprocess
@@ -27,12 +27,12 @@ def run(*command: str, folder: Path, environment: dict[str, str] = ENVIRONMENT) 
 
 
 def test_the_sidecar_in_python(folder: Path) -> None:
-    """It starts the database, writes, reads and stops it."""
+    """The program starts the database, writes, reads and stops it."""
     assert run(sys.executable, "sidecar.py", folder=folder) == "Ada: Hello\n"
 
 
 def test_the_sidecar_in_node(folder: Path) -> None:
-    """The same from Node, in the protocol's own words; the subscription shows the message."""
+    """The Node program does the same over the raw protocol; the subscription shows the message."""
     node = required_program("node")
     command = folder / "bin" / "tinyvex"
     command.parent.mkdir()

@@ -1,4 +1,4 @@
-"""The reset of `docs/data-operations.md` from its beginning to its end, on a large app that goes on being watched."""
+"""The complete reset of `docs/data-operations.md`, on a large app with watching clients."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ FULL, EMPTY = [[ROWS, ROWS]] * MODULES, [[0, 0]] * MODULES
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """158 tables and 395 functions."""
+    """Write an app with 158 tables and 395 functions."""
     folder = tmp_path / "app"
     folder.mkdir()
     for number in range(MODULES):
@@ -85,14 +85,14 @@ def app(tmp_path: Path) -> Path:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Says how long it took; shown where the test fails, or with `-s`."""
+    """Print the duration; visible if the test fails, or with `-s`."""
     started = time.perf_counter()
     yield
     print(f"{what}: {time.perf_counter() - started:.2f} s")
 
 
 async def tinyvex(*arguments: str) -> str:
-    """Run a command as people do; what it printed."""
+    """Run a command as users do; return its output."""
     with timed(" ".join(arguments)[:60]):
         command = [sys.executable, "-m", "tinyvex", *arguments]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, env=ENVIRONMENT, check=False)
@@ -101,22 +101,20 @@ async def tinyvex(*arguments: str) -> str:
 
 
 def documents(file: Path) -> dict[str, bytes]:
-    """What an export has for each table."""
+    """Return an export's documents of each table."""
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist() if name.endswith("/documents.jsonl")}
 
 
 def commands_of_the_docs() -> list[str]:
-    """Those that stand in code blocks."""
+    """Return the commands in the document's code blocks."""
     blocks = re.findall(r"```\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.startswith("tinyvex ")]
 
 
 @pytest.mark.parametrize("line", commands_of_the_docs())
-def test_the_docs_name_commands_and_options_that_are_there(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are parsed, and not run."""
+def test_the_docs_commands_and_options_exist(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The document's commands parse; they are not run."""
     monkeypatch.chdir(tmp_path)
     for name in ("before.zip", "empty.zip"):
         (tmp_path / name).touch()
@@ -130,8 +128,10 @@ COUNT_ALL = f"{{name: ctx.db.query(name).count() for name in {TABLES!r}}}"
 
 
 @pytest.mark.slow
-async def test_all_tables_are_emptied_and_filled_again_beside_a_server(app: Path, tmp_path: Path) -> None:
-    """By `wipe` and by importing empty tables: verified, rolled back, equal; clients see each state whole."""
+async def test_all_tables_are_emptied_and_restored_with_a_server(app: Path, tmp_path: Path) -> None:
+    """
+    Tables are emptied by `wipe` and by importing empty tables, verified, and restored; clients see each state in full.
+    """
     data = tmp_path / "data"
     here = ("--data", str(data))
     before, empty, after = (str(tmp_path / f"{name}.zip") for name in ("before", "empty", "after"))

@@ -1,4 +1,4 @@
-"""What is exported comes back as it was: every value, id, time and order; and a Convex snapshot comes in as it is."""
+"""An export imports unchanged: every value, id, time and order; and a Convex snapshot imports as it is."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ EVERYTHING: list[Any] = [
 
 
 def entries(file: Path) -> dict[str, bytes]:
-    """Everything in an export but the word of its moment."""
+    """Return everything in an export except its timestamp."""
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist() if name != "README.md"}
 
 
 def everything(snapshot: Snapshot) -> dict[tuple[str, str, bool], list[bytes]]:
-    """Every table through every index, both ways."""
+    """Read every table through every index, in both directions."""
     return {
         (name, index, reverse): [encode(row) for row in scan(snapshot, index, table=name, reverse=reverse)]
         for name in snapshot.catalog.names()
@@ -61,7 +61,7 @@ def everything(snapshot: Snapshot) -> dict[tuple[str, str, bool], list[bytes]]:
 
 
 def made(folder: Path, contents: Mapping[str, Sequence[Any]]) -> Any:
-    """Make a database with these documents, some of which were changed and some deleted; what is in it."""
+    """Create a database with these documents, some changed and some deleted; return its contents."""
 
     async def make() -> Any:
         store = Store.open(folder, bound_runtime(), durability="normal")
@@ -88,7 +88,7 @@ def made(folder: Path, contents: Mapping[str, Sequence[Any]]) -> Any:
 
 
 def found(folder: Path) -> Any:
-    """What is in a database."""
+    """Return the contents of a database."""
 
     async def look() -> Any:
         store = Store.open(folder, bound_runtime(), read_only=True)
@@ -105,8 +105,8 @@ def found(folder: Path) -> Any:
     [{"value": value, "other": place} for place, value in enumerate(EVERYTHING)], [{}, {"other": None}, {"value": None}]
 )
 @given(st.lists(documents, max_size=8), st.lists(documents, max_size=8))
-def test_what_was_wiped_comes_back_as_it_was(first: list[Any], second: list[Any]) -> None:
-    """Byte for byte, in the order of every index; and the next export is the same file again."""
+def test_a_wiped_database_is_restored_unchanged(first: list[Any], second: list[Any]) -> None:
+    """A wiped database is restored byte for byte, in the order of every index; the next export is the same file."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = folder / "data"
@@ -128,7 +128,7 @@ def test_what_was_wiped_comes_back_as_it_was(first: list[Any], second: list[Any]
 
 
 def test_another_database_gets_the_same(tmp_path: Path) -> None:
-    """Numbers of tables come with their documents; a table here that has one of them makes way."""
+    """Table numbers come with their documents; an existing table with one of them gets another number."""
     before = made(tmp_path / "data", {"first": [{"value": 1}], "second": [{"value": 2}]})
     export(tmp_path / "data", tmp_path / "one.zip")
     app = tmp_path / "app.py"
@@ -143,12 +143,12 @@ def test_another_database_gets_the_same(tmp_path: Path) -> None:
 
 
 def int64(value: int) -> dict[str, str]:
-    """As Convex writes it."""
+    """Encode as Convex does."""
     return {"$integer": b64encode(struct.pack("<q", value)).decode()}
 
 
 def convex_id(table: int, seed: int) -> str:
-    """14 random bytes and the number of a day, under its table's number."""
+    """Encode 14 random bytes and the number of a day, under the table's number."""
     return DocumentId(table, random.Random(seed).randbytes(14) + (20_000 + seed).to_bytes(2, "big")).text
 
 
@@ -213,7 +213,7 @@ def by_karma(ctx: tv.QueryCtx) -> list[str]:
 
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Path:
-    """Its file."""
+    """Write a snapshot file."""
     path = tmp_path / "snapshot_happy-otter-123.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("README.md", "# Welcome to your Convex snapshot export!\n")
@@ -226,10 +226,10 @@ def snapshot(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_snapshot_of_convex_comes_in_as_it_is(
+def test_a_convex_snapshot_is_imported_unchanged(
     snapshot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ids, references and times stay, into tables that had other numbers; what has no place here is named."""
+    """Ids, references and times survive, into tables that had other numbers; unsupported parts are listed."""
     app = tmp_path / "app.py"
     app.write_text(CONVEX_APP)
     place = ["--app", str(app), "--data", str(tmp_path / "data")]
@@ -248,11 +248,11 @@ def test_a_snapshot_of_convex_comes_in_as_it_is(
 
 
 def sorted_authors() -> list[str]:
-    """Posts in the order of their authors' ids."""
+    """Return the posts in the order of their authors' ids."""
     return [name for _, name in sorted([(BOB, "Bob"), (ADA, "Ada")])]
 
 
 def test_its_ids_are_those_of_the_published_format() -> None:
-    """32 characters, of the table's number."""
+    """Ids have 32 characters and the table's number."""
     assert {len(ADA), len(BOB)} == {32}
     assert parse_id(ADA).table == USERS

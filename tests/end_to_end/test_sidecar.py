@@ -74,7 +74,7 @@ def server(app: Path, data: Path) -> Iterator[ServerProcess]:
 
 
 def serve(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """A start that is expected to fail."""
+    """Start a server that is expected to fail."""
     return subprocess.run(
         [sys.executable, "-m", "tinyvex", "serve", *map(str, arguments)],
         capture_output=True,
@@ -86,7 +86,7 @@ def serve(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def assert_one_line(ended: subprocess.CompletedProcess[str], code: int, *parts: object) -> None:
-    """It ended with this code, wrote nothing to stdout, and its last line on stderr is the error."""
+    """Check the exit code, an empty stdout, and the error in the last line of stderr."""
     assert ended.returncode == code, ended.stderr
     assert ended.stdout == ""
     complaint = [line for line in ended.stderr.splitlines() if line.startswith("tinyvex: ")]
@@ -99,7 +99,7 @@ def assert_one_line(ended: subprocess.CompletedProcess[str], code: int, *parts: 
 
 
 def test_a_thread_of_an_action_does_not_keep_the_process(server: ServerProcess) -> None:
-    """Python would wait for it, however long: the process ends with 0, and in time."""
+    """The process exits with 0 in time, although Python would wait for an action's thread indefinitely."""
     with connect_blocking(server.url, server.ready["token"]) as client:
 
         def call() -> None:
@@ -115,8 +115,8 @@ def test_a_thread_of_an_action_does_not_keep_the_process(server: ServerProcess) 
 # The ready line and the discovery file.
 
 
-def test_the_ready_line_tells_how_to_connect(server: ServerProcess) -> None:
-    """It has the event, address, process, token and version."""
+def test_the_ready_line_has_the_connection_data(server: ServerProcess) -> None:
+    """The ready line has event, address, process, token and version."""
     assert set(server.ready) == {"event", "url", "port", "pid", "token", "version"}
     assert server.ready["event"] == "ready"
     assert server.ready["pid"] == server.process.pid
@@ -125,7 +125,7 @@ def test_the_ready_line_tells_how_to_connect(server: ServerProcess) -> None:
 
 
 def test_nothing_else_appears_on_stdout(server: ServerProcess) -> None:
-    """What the app prints, at import and in functions, goes to stderr."""
+    """Output of the app, at import and in functions, goes to stderr."""
     with connect_blocking(server.url, server.ready["token"]) as client:
         client.mutation("app:add", {"text": "one"})
     assert server.process.stdout is not None
@@ -147,7 +147,7 @@ def test_the_discovery_file_has_the_same_and_the_admin_token(server: ServerProce
 
 
 def test_only_the_user_may_read_the_discovery_file(server: ServerProcess, data: Path) -> None:
-    """Its mode is 0600."""
+    """The file's mode is 0600."""
     assert stat.S_IMODE((data / discovery.FILE_NAME).stat().st_mode) == 0o600
 
 
@@ -156,7 +156,7 @@ def test_only_the_user_may_read_the_discovery_file(server: ServerProcess, data: 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_and_exits_with_0(server: ServerProcess, data: Path, number: signal.Signals) -> None:
-    """The process ends by itself, its discovery file is gone, and the folder is free."""
+    """The process ends, its discovery file is removed, and the folder is free."""
     server.process.send_signal(number)
     assert server.process.wait(START_SECONDS) == 0
     assert not (data / discovery.FILE_NAME).exists()
@@ -164,7 +164,7 @@ def test_a_signal_drains_and_exits_with_0(server: ServerProcess, data: Path, num
 
 
 def test_it_exits_with_its_parent(app: Path, data: Path) -> None:
-    """When the program that started it is killed by SIGKILL, it stops, and cleans up behind itself."""
+    """When its parent is killed by SIGKILL, the server stops and cleans up."""
     parent = (
         "import subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-m', 'tinyvex', 'serve', *sys.argv[1:], '--exit-with-parent'])\n"
@@ -189,8 +189,8 @@ def test_it_exits_with_its_parent(app: Path, data: Path) -> None:
     assert lock_holder(data) is None
 
 
-def test_it_exits_when_nobody_reads_its_ready_line(app: Path, data: Path) -> None:
-    """A program that died while its database was starting leaves none behind."""
+def test_it_exits_when_its_ready_line_is_not_read(app: Path, data: Path) -> None:
+    """A parent that died during the start leaves no server behind."""
     with subprocess.Popen(
         [sys.executable, "-m", "tinyvex", "serve", str(app), "--data", str(data)],
         stdout=subprocess.PIPE,
@@ -205,8 +205,8 @@ def test_it_exits_when_nobody_reads_its_ready_line(app: Path, data: Path) -> Non
     assert lock_holder(data) is None
 
 
-def test_a_killed_server_is_no_obstacle(server: ServerProcess, app: Path, data: Path) -> None:
-    """The discovery file it left is not believed, and the next start replaces it."""
+def test_a_start_after_a_killed_server(server: ServerProcess, app: Path, data: Path) -> None:
+    """The discovery file of a killed server is ignored, and the next start replaces it."""
     server.kill()
     assert (data / discovery.FILE_NAME).exists()
     assert discovery.find_server(data) is None
@@ -220,14 +220,14 @@ def test_a_killed_server_is_no_obstacle(server: ServerProcess, app: Path, data: 
 
 
 def test_a_client_without_the_token_is_refused(server: ServerProcess) -> None:
-    """Only those who know the ready line or the discovery file come in."""
+    """Only clients with the token of the ready line or the discovery file are admitted."""
     with pytest.raises(RemoteError, match="token") as refused, connect_blocking(server.url) as client:
         client.query("app:notes")
     assert refused.value.name == "Unauthenticated"
 
 
-def test_without_tokens_everyone_is_let_in(app: Path, data: Path) -> None:
-    """`--no-token`: the ready line has none, and none is asked for."""
+def test_without_tokens_every_client_is_admitted(app: Path, data: Path) -> None:
+    """With `--no-token` the ready line has no token, and none is required."""
     with ServerProcess(app, data, "--no-token") as server, connect_blocking(server.url) as client:
         assert server.ready["token"] is None
         assert client.query("app:notes") == []
@@ -236,8 +236,8 @@ def test_without_tokens_everyone_is_let_in(app: Path, data: Path) -> None:
 # Starts that fail: a code and one line.
 
 
-def test_a_second_start_says_who_holds_the_folder(server: ServerProcess, app: Path, data: Path) -> None:
-    """Exit code 21, with the holder's process id; the first server is not disturbed."""
+def test_a_second_start_names_the_owner_of_the_folder(server: ServerProcess, app: Path, data: Path) -> None:
+    """Exit code 21, with the owner's process id; the first server is not disturbed."""
     assert_one_line(serve(app, "--data", data), 21, server.process.pid, "DataFolderLocked")
     with connect_blocking(server.url, server.ready["token"]) as client:
         assert client.query("app:notes") == []
@@ -251,7 +251,7 @@ def test_a_taken_port(app: Path, data: Path) -> None:
 
 
 def test_a_missing_app(tmp_path: Path, data: Path) -> None:
-    """Exit code 12, with the path; no data folder is made for it."""
+    """Exit code 12, with the path; no data folder is created."""
     assert_one_line(serve(tmp_path / "nothing.py", "--data", data), 12, "nothing.py", "AppNotFound")
     assert not data.exists()
 
@@ -278,7 +278,7 @@ def test_a_data_folder_that_cannot_be_one(app: Path, tmp_path: Path) -> None:
 
 
 def test_a_damaged_file(app: Path, data: Path) -> None:
-    """Exit code 24, and the file is not touched."""
+    """Exit code 24; the file is not modified."""
     data.mkdir()
     (data / "data.sqlite3").write_bytes(b"no database" * 1000)
     assert_one_line(serve(app, "--data", data), 24, "FileDamaged")
@@ -295,7 +295,7 @@ def test_a_file_of_a_newer_version(server: ServerProcess, app: Path, data: Path)
 
 
 def test_an_address_of_the_network(app: Path, data: Path) -> None:
-    """Exit code 10: without TLS it listens on loopback only."""
+    """Exit code 10: without TLS the server listens on loopback only."""
     assert_one_line(serve(app, "--data", data, "--host", "0.0.0.0"), 10, "loopback")
 
 

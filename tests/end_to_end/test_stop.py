@@ -42,7 +42,7 @@ def has_begun(ctx: tv.QueryCtx) -> bool:
 async def test_a_function_that_does_not_end_is_left_at_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`stop` returns at SHUTDOWN_SECONDS, and the mutation was not acknowledged."""
+    """`stop` returns at SHUTDOWN_SECONDS, and the mutation is not acknowledged."""
     monkeypatch.setattr(limits, "SHUTDOWN_SECONDS", 0.5)
     (tmp_path / "app.py").write_text(APP, "utf-8")
     outcomes = []
@@ -68,7 +68,7 @@ async def test_a_function_that_does_not_end_is_left_at_the_deadline(
 
 
 async def test_after_the_deadline_the_folder_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another server of the same process can own it and write, and the abandoned mutations have left no data."""
+    """Another server of the same process can own the folder and write; the abandoned mutations have written nothing."""
     monkeypatch.setattr(limits, "SHUTDOWN_SECONDS", 0.5)
     (tmp_path / "app.py").write_text(APP, "utf-8")
     options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")
@@ -107,7 +107,7 @@ async def test_a_stop_continues_when_its_wait_is_cancelled(tmp_path: Path) -> No
 
 
 async def test_a_start_that_fails_at_its_last_step_leaves_nothing(tmp_path: Path) -> None:
-    """When the discovery file cannot be written, the folder and the port are free again."""
+    """If the discovery file cannot be written, the folder and the port are free again."""
     (tmp_path / "app.py").write_text(APP, "utf-8")
     (tmp_path / "data" / "server.json").mkdir(parents=True)
     options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data", port=free_port())
