@@ -45,7 +45,6 @@ UNREVISED: set[str] = {
     "tinyvex/server/http",
     "tinyvex/server/transport",
     "tinyvex/storage/engine",
-    "tinyvex/storage/file",
     "tinyvex/storage/log",
     "tinyvex/storage/maintenance",
     "tinyvex/storage/schema",
