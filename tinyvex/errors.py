@@ -1,10 +1,10 @@
 """
-Every error that Tinyvex raises or sends: whose fault it is, a stable number and name, whether to retry.
+Define every error that Tinyvex raises or sends, with its fault, stable number and name, and whether to retry.
 
 ::
 
     TinyvexError
-    ├── ProtocolError               the envelope or the order of messages is wrong
+    ├── ProtocolError               an invalid message, or messages in an invalid order
     │   ├── ParseError              -32700
     │   ├── InvalidRequest          -32600
     │   ├── MethodNotFound          -32601
@@ -18,7 +18,7 @@ Every error that Tinyvex raises or sends: whose fault it is, a stable number and
     │   ├── TooManyQueries          1011    ├── TooManyRequests      1012
     │   ├── SessionReplaced         1013    ├── SessionIdentity      1014
     │   └── IdleTimeout             1015
-    ├── AccessError                 who is asking
+    ├── AccessError                 the identity or rights of the client
     │   ├── Unauthenticated         1101    ├── Forbidden            1102
     │   └── SlowHandshake           1103
     ├── FunctionError               calling a user's function
@@ -26,7 +26,7 @@ Every error that Tinyvex raises or sends: whose fault it is, a stable number and
     │   ├── InvalidArguments        1203    ├── InvalidResult        1204
     │   ├── FunctionFailed          1205    ├── AppError             1206
     │   └── TimeLimitExceeded       1207
-    ├── DatabaseError               what a function asked of the database
+    ├── DatabaseError               an operation on the database
     │   ├── InvalidValue            1301    ├── ValueTooLarge        1302
     │   ├── InvalidId               1303    ├── WrongTable           1304
     │   ├── DocumentNotFound        1305    ├── IdExists             1306
@@ -34,26 +34,27 @@ Every error that Tinyvex raises or sends: whose fault it is, a stable number and
     │   ├── SchemaViolation         1309    ├── NotUnique            1310
     │   ├── TransactionTooLarge     1311    ├── SnapshotUnavailable  1312
     │   ├── InvalidCursor           1313    └── ImportRefused        1314
-    ├── ServerError                 the server cannot do it now
+    ├── ServerError                 a condition of the server that passes
     │   ├── ServerStopping          1401    ├── Overloaded           1402
     │   └── SlowConsumer            1403
-    ├── StorageError                the file or the folder; `exit_code` is the process's
+    ├── StorageError                the database file or the data folder
     │   ├── StorageFailed           1501    ├── DataFolderLocked     1502
     │   ├── DataFolderUnusable      1503    ├── DiskFull             1504
     │   ├── FileDamaged             1505    └── FileTooNew           1506
     ├── StartError                  starting the server or loading the app
     │   ├── PortTaken               1601    ├── AppNotFound          1602
     │   ├── AppInvalid              1603    └── SchemaRejected       1604
-    └── ClientError                 raised by the client alone, never sent
+    └── ClientError                 raised only by the client, never sent
         ├── DecodeError             1701    ├── ConnectionLost       1702
         ├── ClientClosed            1703    ├── UpdateRejected       1704
         └── ServerUntrusted         1705
 
-A class's docstring is the *meaning* printed in `protocol/errors.json`; numbers and names never change once released.
+The docstring of a class is its meaning in `protocol/errors.json`. Released numbers and names never change.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -69,9 +70,12 @@ class TinyvexError(Exception):
 
     Attributes:
         number: stable number on the wire (JSON-RPC `error.code`).
-        fault: who can mend it: the calling client, the developer of the app's functions, the server, its operator.
-        retry: `never` (the same call fails again), `after-fix` (when what the message names was mended), `now`, `later`.
-        data: details for programs; every value is JSON.
+        fault: the party that can fix it: the calling `client`, the `developer` of the app's functions, the `server`, or
+            its `operator`.
+        retry: `never` (the same call fails again), `after-fix` (once the named cause is fixed), `now`, or `later`.
+        exit_code: the exit code of a command that ends with this error.
+        fatal: whether the connection ends with this error.
+        data: details for programs, as JSON.
     """
 
     number: ClassVar[int]
@@ -87,7 +91,7 @@ class TinyvexError(Exception):
 
     @property
     def name(self) -> str:
-        """The stable name: the class's own."""
+        """The stable name, which is the name of the class."""
         return type(self).__name__
 
     def __str__(self) -> str:
@@ -96,10 +100,10 @@ class TinyvexError(Exception):
 
 class ProtocolError(TinyvexError):
     """
-    The envelope or the order of messages is wrong.
+    A message is invalid, or not allowed at this point.
 
     Attributes:
-        request_id: the JSON-RPC id of the message refused; None where it could not be read.
+        request_id: the JSON-RPC id of the refused message; None if it could not be read.
     """
 
     fault: ClassVar[Fault] = "client"
@@ -107,31 +111,31 @@ class ProtocolError(TinyvexError):
 
 
 class ParseError(ProtocolError):
-    """The frame is not valid JSON."""
+    """The message is not valid JSON."""
 
     number = -32700
 
 
 class InvalidRequest(ProtocolError):
-    """The JSON is not one JSON-RPC 2.0 request object; batches are refused."""
+    """The message is not a JSON-RPC 2.0 request object; batches are not supported."""
 
     number = -32600
 
 
 class MethodNotFound(ProtocolError):
-    """The protocol has no such method."""
+    """The protocol has no method of this name."""
 
     number = -32601
 
 
 class InvalidParams(ProtocolError):
-    """The method's parameters do not fit its schema; the message names the path."""
+    """The parameters do not match the method's schema; the error message has the path of the wrong field."""
 
     number = -32602
 
 
 class InternalError(ProtocolError):
-    """A defect of Tinyvex; the server's log has the request id and the traceback."""
+    """The server failed unexpectedly; its log has the request id and the traceback."""
 
     number = -32603
     fault = "server"
@@ -139,19 +143,19 @@ class InternalError(ProtocolError):
 
 
 class NotConnected(ProtocolError):
-    """A request came before `tinyvex/connect` was answered."""
+    """A request arrived before `tinyvex/connect` was answered."""
 
     number = 1001
 
 
 class AlreadyConnected(ProtocolError):
-    """`tinyvex/connect` came a second time on one socket."""
+    """A second `tinyvex/connect` arrived on the same connection."""
 
     number = 1002
 
 
 class UnsupportedVersion(ProtocolError):
-    """Client and server share no protocol version; `supported` lists the server's."""
+    """The client and the server have no protocol version in common; `supported` lists the server's versions."""
 
     number = 1003
     retry = "after-fix"
@@ -159,81 +163,81 @@ class UnsupportedVersion(ProtocolError):
 
 
 class BaseVersionMismatch(ProtocolError):
-    """A message continues from a version that is not the last one; the connection ends."""
+    """A message continues from a version other than the current one; the connection is closed."""
 
     number = 1004
     fatal = True
 
 
 class DuplicateQueryId(ProtocolError):
-    """`Add` uses a query id that is in the query set already; nothing of the message was applied."""
+    """`Add` uses a query id that is already in the query set; no part of the message was applied."""
 
     number = 1005
 
 
 class UnknownQueryId(ProtocolError):
-    """`Remove` names a query id that is not in the query set; nothing of the message was applied."""
+    """`Remove` names a query id that is not in the query set; no part of the message was applied."""
 
     number = 1006
 
 
 class RequestIdReused(ProtocolError):
-    """A request id of this session was used before, with another function, other arguments, or by somebody else."""
+    """The session has used this request id before, for another function, other arguments or another identity."""
 
     number = 1007
 
 
 class ObservedTsAhead(ProtocolError):
-    """The client has seen a later commit than this database holds, in the same epoch: one of the two lost data."""
+    """The client has seen a later commit of this epoch than the database contains, so one of the two has lost data."""
 
     number = 1008
     fatal = True
 
 
 class MessageTooLarge(ProtocolError):
-    """A frame or message is over the server's limit; the connection ends."""
+    """The message exceeds the server's size limit; the connection is closed."""
 
     number = 1009
     fatal = True
 
 
 class BinaryFrame(ProtocolError):
-    """A binary frame came; the protocol has text frames only, and the connection ends."""
+    """A binary frame arrived, but the protocol uses only text frames; the connection is closed."""
 
     number = 1010
     fatal = True
 
 
 class TooManyQueries(ProtocolError):
-    """The query set of one connection is full; nothing of the message was applied."""
+    """The query set of the connection is full; no part of the message was applied."""
 
     number = 1011
     retry = "after-fix"
 
 
 class TooManyRequests(ProtocolError):
-    """One connection has too many unanswered requests."""
+    """The connection has too many unanswered requests."""
 
     number = 1012
     retry = "later"
 
 
 class SessionReplaced(ProtocolError):
-    """Another socket connected with the same session id; this older one is closed."""
+    """Another connection was opened with the same session id; the older one is closed."""
 
     number = 1013
     fatal = True
 
 
 class SessionIdentity(ProtocolError):
-    """The session belongs to another authenticated identity."""
+    """The session belongs to another identity."""
 
     number = 1014
     retry = "after-fix"
 
 
 class IdleTimeout(ProtocolError):
-    """Nothing came from the client for the idle timeout, not even a pong; the connection ends."""
+    """The client sent nothing within the idle timeout, not even a pong; the connection is closed."""
 
     number = 1015
     retry = "now"
@@ -241,7 +245,7 @@ class IdleTimeout(ProtocolError):
 
 
 class AccessError(TinyvexError):
-    """The caller was not let in."""
+    """The client lacks the identity or the rights for its request."""
 
     fault: ClassVar[Fault] = "client"
     retry: ClassVar[Retry] = "after-fix"
@@ -249,20 +253,20 @@ class AccessError(TinyvexError):
 
 
 class Unauthenticated(AccessError):
-    """The token is missing or wrong."""
+    """The token is missing or invalid."""
 
     number = 1101
     fatal = True
 
 
 class Forbidden(AccessError):
-    """The caller is known but may not do this."""
+    """The client is authenticated but not allowed to do this."""
 
     number = 1102
 
 
 class SlowHandshake(AccessError):
-    """The socket did not complete its handshake and `tinyvex/connect` in time."""
+    """The connection did not complete its handshake and `tinyvex/connect` in time."""
 
     number = 1103
     retry = "now"
@@ -277,7 +281,7 @@ class FunctionError(TinyvexError):
 
 
 class FunctionNotFound(FunctionError):
-    """No public function has this path; internal functions need the admin token."""
+    """There is no public function of this path; internal functions require the admin token."""
 
     number = 1201
     fault = "client"
@@ -285,44 +289,47 @@ class FunctionNotFound(FunctionError):
 
 
 class WrongFunctionKind(FunctionError):
-    """The function is of another kind: a mutation was called as a query, for example."""
+    """The function is of another kind; for example, a mutation was called as a query."""
 
     number = 1202
     fault = "client"
 
 
 class InvalidArguments(FunctionError):
-    """The arguments do not fit the function's annotations; the message names the path of the wrong field."""
+    """The arguments do not match the function's annotations; the error message has the path of the wrong field."""
 
     number = 1203
     fault = "client"
 
 
 class InvalidResult(FunctionError):
-    """The function returned something that does not fit its annotation or is no value; nothing was written."""
+    """The result does not match the function's annotation or is not a valid value; nothing was written."""
 
     number = 1204
     retry = "after-fix"
 
 
 class FunctionFailed(FunctionError):
-    """The function raised; the log has the traceback under the request id. Nothing was written."""
+    """The function raised an exception; the server's log has its traceback and the request id. Nothing was written."""
 
     number = 1205
     retry = "after-fix"
 
 
 def _brief(data: Any) -> str:
-    text = repr(data)
+    try:
+        text = json.dumps(data, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        text = f"a {type(data).__name__}"  # it cannot be sent either, which is reported when it is encoded
     return text if len(text) <= _BRIEF_LENGTH else f"{text[:_BRIEF_LENGTH]}…"
 
 
 class AppError(FunctionError):
     """
-    Raised by the app's own functions to give the client data: it arrives as `error.data.appData`.
+    A function of the app refused the call and returned data for the client, which arrives as `error.data.appData`.
 
     Args:
-        data: any value; the client receives it as it is.
+        data: any value; the client receives it unchanged.
     """
 
     number = 1206
@@ -333,33 +340,33 @@ class AppError(FunctionError):
 
 
 class TimeLimitExceeded(FunctionError):
-    """The function ran longer than its time limit and was stopped; nothing was written."""
+    """The function exceeded its time limit and was stopped; nothing was written."""
 
     number = 1207
     retry = "after-fix"
 
 
 class DatabaseError(TinyvexError):
-    """What a function asked of the database cannot be done."""
+    """An operation on the database failed."""
 
     fault: ClassVar[Fault] = "developer"
     exit_code: ClassVar[int] = 3
 
 
 class InvalidValue(DatabaseError):
-    """Something is not a value: a key beginning with `$`, a too large plain integer, an unsupported type."""
+    """Data is not a valid value: a key that begins with `$`, a plain integer that is too large, or an unsupported type."""
 
     number = 1301
 
 
 class ValueTooLarge(DatabaseError):
-    """A document or value is over a limit of size, nesting, elements or fields."""
+    """A document or value exceeds a limit on size, nesting, elements or fields."""
 
     number = 1302
 
 
 class InvalidId(DatabaseError):
-    """The text is not a document id."""
+    """The string is not a document id."""
 
     number = 1303
 
@@ -371,65 +378,65 @@ class WrongTable(DatabaseError):
 
 
 class DocumentNotFound(DatabaseError):
-    """`patch`, `replace` or `delete` names a document that does not exist."""
+    """The document to patch, replace or delete does not exist."""
 
     number = 1305
 
 
 class IdExists(DatabaseError):
-    """`insert` names an id that exists, or existed within retention."""
+    """The id to insert is in use, or was in use within the retention period."""
 
     number = 1306
 
 
 class UnknownTable(DatabaseError):
-    """The database has no such table."""
+    """The database has no table of this name."""
 
     number = 1307
     retry = "after-fix"
 
 
 class UnknownIndex(DatabaseError):
-    """The table has no such index, or not yet at the snapshot read."""
+    """The table has no index of this name, or did not have it yet as of the snapshot."""
 
     number = 1308
     retry = "after-fix"
 
 
 class SchemaViolation(DatabaseError):
-    """A document does not fit its table's class; the message names the path."""
+    """A document does not match the class of its table; the error message has the path of the wrong field."""
 
     number = 1309
 
 
 class NotUnique(DatabaseError):
-    """`unique()` met more than one document."""
+    """More than one document matches a query that ends with `unique()`."""
 
     number = 1310
 
 
 class TransactionTooLarge(DatabaseError):
-    """A mutation wrote more documents or bytes than one transaction may."""
+    """A mutation wrote more documents or bytes than the limit of one transaction."""
 
     number = 1311
 
 
 class SnapshotUnavailable(DatabaseError):
-    """The `ts` asked for is in the future or older than what is kept."""
+    """The requested `ts` is in the future, or older than the retained history."""
 
     number = 1312
     fault = "client"
 
 
 class InvalidCursor(DatabaseError):
-    """The cursor is not one of this query with these arguments; start from the first page."""
+    """The cursor does not belong to this query with these arguments; start from the first page."""
 
     number = 1313
     fault = "client"
 
 
 class ImportRefused(DatabaseError):
-    """An import does not fit the database as it is, or is not the one under way; nothing was changed."""
+    """The import does not fit the database, or is not the import in progress; nothing was changed."""
 
     number = 1314
     fault = "operator"
@@ -437,7 +444,7 @@ class ImportRefused(DatabaseError):
 
 
 class ServerError(TinyvexError):
-    """The server cannot do it now."""
+    """The server cannot do this now."""
 
     fault: ClassVar[Fault] = "server"
     retry: ClassVar[Retry] = "later"
@@ -445,20 +452,20 @@ class ServerError(TinyvexError):
 
 
 class ServerStopping(ServerError):
-    """The server is stopping; reconnect after `retryAfterMs`."""
+    """The server is stopping; reconnect after `retryAfterMs` milliseconds."""
 
     number = 1401
     fatal = True
 
 
 class Overloaded(ServerError):
-    """A bound of the server is reached."""
+    """The server has reached one of its limits."""
 
     number = 1402
 
 
 class SlowConsumer(ServerError):
-    """The client read too slowly for too long and was closed."""
+    """The client read too slowly for too long; the connection is closed."""
 
     number = 1403
     fault = "client"
@@ -466,7 +473,7 @@ class SlowConsumer(ServerError):
 
 
 class StorageError(TinyvexError):
-    """The file or its folder."""
+    """The database file or the data folder is unusable."""
 
     fault: ClassVar[Fault] = "operator"
     retry: ClassVar[Retry] = "after-fix"
@@ -474,7 +481,7 @@ class StorageError(TinyvexError):
 
 
 class StorageFailed(StorageError):
-    """SQLite reported an error that has no name of its own; nothing of the transaction was kept."""
+    """SQLite reported an error for which there is no other name; the transaction was rolled back."""
 
     number = 1501
     fault = "server"
@@ -482,35 +489,35 @@ class StorageFailed(StorageError):
 
 
 class DataFolderLocked(StorageError):
-    """Another process owns the data folder; the message says which."""
+    """Another process owns the data folder; the error message has its process id."""
 
     number = 1502
     exit_code = 21
 
 
 class DataFolderUnusable(StorageError):
-    """The data folder cannot be made, read or written."""
+    """The data folder cannot be created, read or written."""
 
     number = 1503
     exit_code = 22
 
 
 class DiskFull(StorageError):
-    """The disk is full; nothing of the transaction was kept."""
+    """The disk is full; the transaction was rolled back."""
 
     number = 1504
     exit_code = 23
 
 
 class FileDamaged(StorageError):
-    """The database file is damaged or no Tinyvex database; it was not touched."""
+    """The database file is damaged or not a Tinyvex database; it was not changed."""
 
     number = 1505
     exit_code = 24
 
 
 class FileTooNew(StorageError):
-    """The database file was written by a newer Tinyvex; it was not touched."""
+    """The database file was written by a newer version of Tinyvex; it was not changed."""
 
     number = 1506
     exit_code = 25
@@ -525,7 +532,7 @@ class StartError(TinyvexError):
 
 
 class PortTaken(StartError):
-    """Another process listens on the port."""
+    """Another process is listening on the port."""
 
     number = 1601
     exit_code = 11
@@ -539,7 +546,7 @@ class AppNotFound(StartError):
 
 
 class AppInvalid(StartError):
-    """The app's modules do not import or declare something impossible; the message has file and line."""
+    """The app's modules cannot be imported, or contain an invalid declaration; the error message has file and line."""
 
     number = 1603
     fault = "developer"
@@ -547,7 +554,7 @@ class AppInvalid(StartError):
 
 
 class SchemaRejected(StartError):
-    """Existing documents do not fit the app's new schema; `violations` lists ids and fields."""
+    """Existing documents do not match the app's new schema; `violations` lists their ids and fields."""
 
     number = 1604
     fault = "developer"
@@ -555,25 +562,25 @@ class SchemaRejected(StartError):
 
 
 def violation_lines(error: TinyvexError) -> list[str]:
-    """Return the violations of a SchemaRejected, one line each; nothing for other errors."""
-    return [f"{found['table']} {found['id']}: {found['problem']}" for found in error.data.get("violations", [])]
+    """Return the violations of a SchemaRejected, one line each; empty for other errors."""
+    return [f"{entry['table']} {entry['id']}: {entry['problem']}" for entry in error.data.get("violations", [])]
 
 
 class ClientError(TinyvexError):
-    """Raised by the client alone, never sent."""
+    """The client raises these errors itself; no server sends them."""
 
     fault: ClassVar[Fault] = "client"
     exit_code: ClassVar[int] = 4
 
 
 class DecodeError(ClientError):
-    """A value does not fit the type the caller asked for; later values still arrive."""
+    """A result does not match the type that the caller requested; later results still arrive."""
 
     number = 1701
 
 
 class ConnectionLost(ClientError):
-    """The connection was lost while an action or a one-shot query was in flight; whether it ran is unknown."""
+    """The connection was lost while an action or a one-shot query was in flight; it may or may not have run."""
 
     number = 1702
     retry = "now"
@@ -586,7 +593,7 @@ class ClientClosed(ClientError):
 
 
 class UpdateRejected(ClientError):
-    """The server sent an update that does not continue the client's version; the client reconnects."""
+    """The server sent an update that does not continue from the client's version; the client reconnects."""
 
     number = 1704
     fault = "server"
@@ -594,7 +601,7 @@ class UpdateRejected(ClientError):
 
 
 class ServerUntrusted(ClientError):
-    """The server's TLS certificate is not to be believed: by its authority, name, time or fingerprint; nothing was sent."""
+    """The server's TLS certificate is not trusted because of its authority, name, dates or fingerprint; nothing was sent."""
 
     number = 1705
     fault = "operator"
@@ -603,9 +610,10 @@ class ServerUntrusted(ClientError):
 
 class RemoteError(TinyvexError):
     """
-    An error the server answered with, as the client raises it.
+    An error sent by the server, as the client raises it.
 
-    The number, name, fault and retry are the server's, so that a newer server's errors pass through an older client.
+    Number, name, fault and retry are those that the server sent, so that an older client can report the errors of a newer
+    server.
     """
 
     def __init__(
@@ -622,22 +630,22 @@ class RemoteError(TinyvexError):
         super().__init__(message, **details)
         self.remote_number = number
         self.remote_name = name
-        # Past the class variables: here the server says what they are, error by error.
+        # Assigned past the declarations as class variables: for this class the server sends them with each error.
         vars(self).update(fault=fault, retry=retry)
 
     @property
     def name(self) -> str:
-        """The server's name for it."""
+        """The name that the server sent."""
         return self.remote_name
 
     @property
     def app_data(self) -> Any:
-        """What the function gave `AppError`; None for other errors."""
+        """The data of an `AppError`; None for other errors."""
         return self.data.get("appData")
 
 
 def error_classes() -> Iterator[type[TinyvexError]]:
-    """Every class that has a number, by number: the table behind `protocol/errors.json`."""
+    """Yield every class that has a number, in the order of numbers, for `protocol/errors.json`."""
 
     def below(cls: type[TinyvexError]) -> Iterator[type[TinyvexError]]:
         for child in cls.__subclasses__():

@@ -2,7 +2,7 @@
 Import documents into a database through a server, for `import` and `wipe`.
 
 An import is four kinds of calls: `import_begin`, `import_rows` for each step of rows, and `import_finish` or
-`import_abandon`. The server stores the rows where no query sees them; `import_finish` publishes all of them in one commit.
+`import_abandon`. The server stores the rows in tablets that no query sees; `import_finish` publishes all of them in one commit.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ async def administrator(app: Path | None, data: Path | None) -> AsyncIterator[An
 @dataclass(slots=True)
 class ImportSession:
     """
-    One import.
+    An import in progress.
 
     Attributes:
         client: a client with the admin token.

@@ -48,7 +48,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 THREAD_EXIT_SECONDS = 2.0
-"""How long threads that outlive a command may delay the end of its process."""
+"""The longest time for which threads that outlive a command may delay the end of its process."""
 
 
 class _LazyGroup(click.Group):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SaveWatch"]
 
 WATCH_WAIT_MS = 200
-"""How often the watching thread checks whether it was cancelled: the delay of Ctrl-C."""
+"""The interval at which the watching thread notices cancellation, and so the delay of Ctrl-C."""
 
 
 class SaveWatch(BackgroundService):
@@ -38,7 +38,7 @@ class SaveWatch(BackgroundService):
     async def run(self) -> None:
         """Watch the app's folder."""
         app = self._app
-        # For a single file its folder is watched: most editors save by moving a new file over the old one.
+        # For a single file, its folder is watched: most editors save by moving a new file over the old one.
         folder = app if app.is_dir() else app.parent
         async for _ in awatch(
             folder,

@@ -1,4 +1,4 @@
-"""One server as this process: it runs until a signal, or the end of the parent process, requests a stop."""
+"""Run one server as this process, until a signal or the end of the parent process stops it."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ def test_dev_mode_logs_the_line_that_asked_for_something_impossible(
     ("data", "message"),
     [
         ("no", "no"),
-        ({"kind": "exists"}, "the function refused: {'kind': 'exists'}"),
-        (["x" * 500], f"the function refused: ['{'x' * 198}…"),
+        ({"kind": "exists"}, 'the function refused: {"kind": "exists"}'),
+        (["x" * 500], f'the function refused: ["{"x" * 198}…'),
     ],
     ids=["text", "object", "long"],
 )

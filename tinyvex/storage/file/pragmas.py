@@ -76,7 +76,7 @@ def synchronous(connection: sqlite3.Connection, durability: Durability) -> None:
 
 
 def full_fsync(connection: sqlite3.Connection) -> None:
-    """Sync through the drive's cache on macOS, where a plain fsync leaves data in it."""
+    """Flush the drive's cache on macOS, because a plain fsync leaves data in it."""
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
 

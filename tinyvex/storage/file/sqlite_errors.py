@@ -1,4 +1,4 @@
-"""Translate SQLite's errors to storage errors that say what to do."""
+"""Translate SQLite's errors to storage errors with advice."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ TABLET_AT = (
     "SELECT d.json_value FROM documents AS d WHERE d.table_id = ?1 AND d.deleted = 0 AND d.ts ="
     " (SELECT MAX(ts) FROM documents WHERE table_id = ?1 AND id = d.id AND ts <= ?2)"
 )
-# Includes purged rows: the last rows may have been deletions, of which no revision is retained.
+# Includes purged rows: the last rows may have been deletions, which are purged entirely.
 NEWEST_ROW = (
     "SELECT MAX(COALESCE((SELECT MAX(log_row) FROM documents), 0),"
     " COALESCE((SELECT json_value FROM globals WHERE key = 'swept_row'), 0))"

@@ -193,7 +193,7 @@ class _Pace:
 
 class _LogStep:
     """
-    One step along the log.
+    A step along the log.
 
     Attributes:
         last_row: the last row read.
@@ -217,7 +217,7 @@ class _LogStep:
 
 class _IndexStep:
     """
-    One step through `indexes`, whole keys at a time.
+    A step through `indexes`, whole keys at a time.
 
     Attributes:
         end: the last key read; None at the end of the table.
