@@ -1,4 +1,4 @@
-"""`tv.testing.Database`: what users test their functions with."""
+"""`tv.testing.Database`, for users' tests of their functions."""
 
 import asyncio
 import sys
@@ -46,7 +46,7 @@ async def post(ctx: tv.ActionCtx, body: str) -> str:
 
 
 def test_three_lines() -> None:
-    """Nothing but the functions is needed."""
+    """A test needs nothing but the functions."""
     with tv.testing.Database() as db:
         db.mutation(send, channel="general", body="Hello")
         assert [message.body for message in db.query(recent, channel="general")] == ["Hello"]
@@ -70,15 +70,15 @@ def test_databases_are_separate() -> None:
 
 
 def test_actions() -> None:
-    """An action runs to its end; what it wrote is there."""
+    """An action runs to its end; its writes are visible afterwards."""
     with tv.testing.Database() as db:
         message = db.action(post, body="Hello")
         assert db.query(recent, "general")[0].id == message
         assert db.log_lines == []
 
 
-async def test_actions_beside_a_running_loop() -> None:
-    """In an asynchronous test an action runs all the same."""
+async def test_actions_inside_a_running_loop() -> None:
+    """An action also runs in an asynchronous test."""
     with tv.testing.Database() as db:
         assert db.action(post, body="Hello") == db.query(recent, "general")[0].id
 
@@ -94,13 +94,13 @@ async def test_failing_actions_inside_a_running_loop() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    """Arguments are checked as a client's are."""
+    """Arguments are validated like a client's."""
     with tv.testing.Database() as db, pytest.raises(InvalidArguments, match=r"\$\.channel: expected str, got int"):
         db.query(recent, channel=3)  # type: ignore[arg-type]
 
 
 def test_results_are_checked() -> None:
-    """Results are checked as on a server."""
+    """Results are validated as on a server."""
     with tv.testing.Database() as db, pytest.raises(InvalidResult, match="expected int, got str"):
         db.query(wrong_result)
 
@@ -125,7 +125,7 @@ def test_exceptions_arrive_unchanged() -> None:
 
 
 def test_undecorated_functions() -> None:
-    """A test can look into the database, and fill it, with functions of its own."""
+    """A test can inspect and fill the database with functions of its own."""
     with tv.testing.Database() as db:
         db.mutation(lambda ctx: ctx.db.insert(Message(channel="general", body="Hello")))
         assert db.query(lambda ctx: ctx.db.query(Message).count()) == 1
@@ -179,7 +179,7 @@ def test_an_app_by_path() -> None:
 
 
 def test_tables_of_other_modules() -> None:
-    """Classes and modules that functions do not lead to are given."""
+    """Classes and modules that functions do not lead to are passed to the constructor."""
     other = ModuleType("other")
     exec("import tinyvex as tv\nnotes = tv.table('notes')", vars(other))
     sys.modules["other"] = other

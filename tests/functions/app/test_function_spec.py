@@ -1,4 +1,4 @@
-"""Functions: what decorators note, what is refused at load, how arguments and results are checked."""
+"""Function specs: declarations, checks at load, arguments and results."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -164,7 +164,7 @@ OTHER = DocumentId(10002, bytes(16)).text
 
 
 def test_ids_are_checked() -> None:
-    """An id is one of the table that the annotation names."""
+    """An id must belong to the annotated table."""
     raw = b'{"name":"a","thing":"%s"}'
     assert spec(take).decode_arguments(raw % THING.encode(), CATALOG)["thing"] == THING
     with pytest.raises(
@@ -202,15 +202,15 @@ def test_wrong_arguments(raw: bytes, message: str, path: str | None) -> None:
 
 
 def test_arguments_from_other_functions() -> None:
-    """Given by place or by name, arguments become one object."""
+    """Arguments given by position or name become one object."""
 
     def three(ctx: Any, a: int, b: str, c: bytes = b"") -> None: ...
 
     assert spec(three).encode_arguments(1, c=b"x", b="y") == b'{"a":1,"b":"y","c":{"$bytes":"eA=="}}'
 
 
-def test_a_large_number_is_an_int64_where_the_argument_is() -> None:
-    """A sum of Int64s is a plain number in Python; elsewhere it is still refused."""
+def test_a_large_number_is_an_int64_if_annotated() -> None:
+    """A sum of Int64s is a plain `int` in Python; in other arguments it is still refused."""
 
     def count(ctx: tv.QueryCtx, n: tv.Int64, *, more: list[tv.Int64] | None = None, plain: int = 0) -> None: ...
 
@@ -329,7 +329,7 @@ def test_results_come_back_typed() -> None:
 
 
 def test_the_schema_of_arguments() -> None:
-    """Arguments are described with their defaults and what is required."""
+    """Arguments are described with their defaults; required ones are listed."""
 
     def function(ctx: Any, name: str, thing: tv.Id[Thing], limit: int = 50) -> None: ...
 

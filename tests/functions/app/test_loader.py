@@ -33,7 +33,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 
 def run(app: object, path: str) -> object:
-    """A query's result, on an empty database."""
+    """Return a query's result on an empty database."""
     with Database() as db:
         return db.query(app.functions[path].function)  # type: ignore[attr-defined]
 
@@ -42,19 +42,19 @@ def run(app: object, path: str) -> object:
 
 
 def test_one_file(tmp_path: Path) -> None:
-    """A file's functions are under its name."""
+    """A file's functions have its name in their paths."""
     write(tmp_path, {"chat.py": function()})
     assert list(load_app(tmp_path / "chat.py").functions) == ["chat:answer"]
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    """A folder's functions are under the names of its modules, also those further below."""
+    """A folder's functions have their module's path, in subfolders too."""
     write(tmp_path, {"messages.py": function(), "admin/users.py": function("purge")})
     assert list(load_app(tmp_path).functions) == ["admin/users:purge", "messages:answer"]
 
 
 def test_a_package(tmp_path: Path) -> None:
-    """A package's name is left out, but for the functions of its own `__init__`."""
+    """Paths omit the package's name, except for functions of its `__init__`."""
     write(
         tmp_path / "chat",
         {
@@ -129,13 +129,13 @@ def test_imports_while_running(tmp_path: Path) -> None:
 
 
 def test_the_standard_library_is_not_hidden(tmp_path: Path) -> None:
-    """A module that is called like one of the standard library does not take its place."""
+    """A module named like one of the standard library does not replace it."""
     write(tmp_path, {"json.py": "", "main.py": "import json\n" + function(result="json.loads('5')")})
     assert run(load_app(tmp_path), "main:answer") == 5
 
 
-def test_others_do_not_see_the_app(tmp_path: Path) -> None:
-    """The names of the app's modules mean nothing outside it."""
+def test_other_code_does_not_see_the_app(tmp_path: Path) -> None:
+    """Outside the app, its modules cannot be imported by their names."""
     write(tmp_path, {"quite_private.py": "", "main.py": "import quite_private\n" + function()})
     app = load_app(tmp_path)
     assert "quite_private" not in sys.modules
@@ -145,7 +145,7 @@ def test_others_do_not_see_the_app(tmp_path: Path) -> None:
 
 
 def test_ids_of_tables_in_quotes(tmp_path: Path) -> None:
-    """A class may name itself, and one that comes later in the file."""
+    """A class may refer to itself, and to a class later in the file."""
     text = """
         import tinyvex as tv
         @tv.table("a")
@@ -173,15 +173,15 @@ def test_a_reload_sees_new_code(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_follows_the_sources(tmp_path: Path) -> None:
-    """Another source, a helper's too, is another fingerprint; the same sources are the same."""
+    """A change of any source, helpers included, changes the fingerprint; nothing else does."""
     write(tmp_path, {"main.py": "import helpers\n" + function(), "helpers.py": "A = 1"})
     first, again = (load_app(tmp_path).fingerprint for _ in range(2))
     write(tmp_path, {"helpers.py": "A = 2"})
     assert first == again != load_app(tmp_path).fingerprint
 
 
-def test_old_modules_go(tmp_path: Path) -> None:
-    """Modules leave with the app that came of them, and do not pile up."""
+def test_old_modules_are_removed(tmp_path: Path) -> None:
+    """A generation's modules leave `sys.modules` with its app."""
     write(tmp_path, {"main.py": function(), "other.py": "from . import main"})
     gc.collect()  # what earlier tests left goes now, not while this one counts
     before = set(sys.modules)
@@ -272,7 +272,7 @@ def test_errors_have_file_and_line(tmp_path: Path, text: str, line: int, message
 
 
 def test_the_line_is_the_app_s(tmp_path: Path) -> None:
-    """An exception in a library is shown at the app's line that led there."""
+    """An exception in a library is reported at the app's last line before it."""
     write(tmp_path, {"main.py": "import json\n\njson.loads('{')\n"})
     with pytest.raises(AppInvalid, match=r"main\.py:3: json\.decoder\.JSONDecodeError"):
         load_app(tmp_path)

@@ -31,7 +31,7 @@ async def fetch(ctx: tv.ActionCtx) -> None: ...
 
 
 def module(name: str, **contents: Any) -> ModuleType:
-    """A module with these things in it; those of this file count as its own."""
+    """Return a module with these contents; those of this file count as its own."""
     made = ModuleType(__name__)
     vars(made).update(contents)
     made.__file__ = name
@@ -58,27 +58,27 @@ def test_path_of_a_function(app: App) -> None:
     assert app.path_of(look) == "main:look"
 
 
-def test_path_of_a_stranger(app: App) -> None:
+def test_path_of_another_function(app: App) -> None:
     """A function that is not the app's has no path."""
-    with pytest.raises(FunctionNotFound, match="`test_path_of_a_stranger` is not a function of this app"):
-        app.path_of(test_path_of_a_stranger)
+    with pytest.raises(FunctionNotFound, match="`test_path_of_another_function` is not a function of this app"):
+        app.path_of(test_path_of_another_function)
 
 
-def test_imported_functions_stay_where_they_are() -> None:
-    """A function that another module imports is found under its own module only."""
+def test_imported_functions_belong_to_their_module() -> None:
+    """A function that another module imports has the path of its own module only."""
     other = module("other.py", look=look)
     other.__name__ = "other"
     assert list(App.of_modules({"main": module("main.py", look=look), "other": other}).functions) == ["main:look"]
 
 
 def test_imported_tables_are_one() -> None:
-    """A table that several modules have is one table."""
+    """A table that several modules import is one table."""
     app = App.of_modules({"a": module("a.py", Thing=Thing), "b": module("b.py", Thing=Thing)})
     assert list(app.tables) == ["things"]
 
 
-def test_tables_of_other_modules_belong() -> None:
-    """Modules that only help give tables and no functions."""
+def test_tables_of_helper_modules_belong_to_the_app() -> None:
+    """Helper modules contribute tables, but no functions."""
     app = App.of_modules({}, [module("models.py", Thing=Thing, look=look)])
     assert (list(app.functions), list(app.tables)) == ([], ["things"])
 
@@ -104,7 +104,7 @@ def test_one_path_twice(app: App) -> None:
 
 
 def test_what_the_storage_needs(app: App) -> None:
-    """Tables with their indexes, validators of those with classes, fingerprints of all."""
+    """The storage receives tables with their indexes, validators of typed tables, and fingerprints of all."""
     assert app.declaration().tables == {"events": {}, "things": {"by_name": ("name",)}}
     assert list(app.validators()) == ["things"]
     assert app.validators()["things"](b'{"name":1}')[0] == ["$.name: expected str, got int"]

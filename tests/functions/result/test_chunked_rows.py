@@ -16,14 +16,7 @@ COUNT = 10_000
 
 
 def row(number: int, text: str = "", *, cut: bool | None = None) -> StoredDocument:
-    """
-    The row with this number as its key.
-
-    Args:
-        number: its place; its id is random, but always the same.
-        text: of its JSON.
-        cut: whether it ends a chunk; None leaves that to its id.
-    """
+    """Return the row with this number as its key."""
     internal = random.Random(number).randbytes(16)
     if cut is not None:
         internal = internal[:-1] + bytes([CUT_MASK + 1 if cut else internal[-1] | 1])
@@ -36,7 +29,7 @@ def many() -> ChunkedRows:
 
 
 def new_chunks(after: ChunkedRows, before: ChunkedRows) -> list[Chunk]:
-    """Those that `before` has not, by identity: their digests are still to be taken."""
+    """Return the chunks that `before` does not share, by identity: their digests are not computed yet."""
     known = set(map(id, before.chunks))
     return [chunk for chunk in after.chunks if id(chunk) not in known]
 
@@ -51,10 +44,10 @@ batches = st.lists(st.dictionaries(numbers, st.none() | texts, max_size=8), max_
 
 
 @given(st.sets(numbers), st.sets(numbers), batches)
-def test_changes_are_what_building_anew_gives(
+def test_changing_equals_building_from_scratch(
     at_first: set[int], cuts: set[int], batches: list[dict[int, str | None]]
 ) -> None:
-    """Rows, cuts and digests; for any batches of rows that come, go and change, also of such as are not there."""
+    """In rows, cuts and digests, for any batches of insertions, updates and deletions."""
     held = {number: row(number, cut=number in cuts) for number in sorted(at_first)}
     rows = ChunkedRows.of(list(held.values()))
     for batch in batches:
@@ -96,25 +89,25 @@ class TestOneChange:
         after = many.changed({row(50_005).key: row(50_005, cut=False)})
         assert (len(new_chunks(after, many)), len(gone(after, many))) == (1, 1)
 
-    def test_a_row_that_came_and_is_a_cut(self, many: ChunkedRows) -> None:
-        """A chunk becomes two."""
+    def test_an_added_cut(self, many: ChunkedRows) -> None:
+        """One chunk becomes two."""
         after = many.changed({row(50_005).key: row(50_005, cut=True)})
         assert (len(new_chunks(after, many)), len(gone(after, many))) == (2, 1)
 
-    def test_a_cut_that_went(self, many: ChunkedRows) -> None:
+    def test_a_removed_cut(self, many: ChunkedRows) -> None:
         """Two chunks become one."""
         last = many.chunks[50].rows[-1]
         after = many.changed({last.key: None})
         assert (len(new_chunks(after, many)), len(gone(after, many))) == (1, 2)
 
     def test_the_first_and_the_last(self, many: ChunkedRows) -> None:
-        """Rows before all and behind all go to the chunks at the ends."""
+        """Rows before and after all others join the chunks at the ends."""
         after = many.changed({row(1).key: None, **{row(n).key: row(n) for n in (5, 10 * COUNT)}})
         assert len(new_chunks(after, many)) <= 3
         after.validate()
 
-    def test_nothing(self, many: ChunkedRows) -> None:
-        """The very same sequence."""
+    def test_no_change(self, many: ChunkedRows) -> None:
+        """The same sequence object is returned."""
         assert many.changed({}) is many
 
     def test_a_hundred_changed_rows(self, many: ChunkedRows) -> None:
@@ -131,14 +124,14 @@ def test_chunks_have_about_64_rows(many: ChunkedRows) -> None:
     assert max(lengths) < 64 * 12  # more than one time in 10,000 nobody will see
 
 
-def test_the_cuts_are_behind_the_rows_that_say_so() -> None:
+def test_a_cut_follows_each_row_with_six_zero_bits() -> None:
     """A row whose id ends in six zero bits is the last of its chunk."""
     rows = ChunkedRows.of([row(number, cut=number in {3, 4, 9}) for number in range(12)])
     assert [len(chunk.rows) for chunk in rows.chunks] == [4, 1, 5, 2]
 
 
-def test_equal_rows_have_equal_digests_and_others_have_others() -> None:
-    """A field, an order, a row more: each gives another digest; when a row was written does not."""
+def test_digests_are_equal_exactly_if_the_rows_are() -> None:
+    """A changed field, order or number of rows changes the digest; the time of a write does not."""
     rows = [row(number) for number in range(200)]
     digest = ChunkedRows.of(rows).digest
     assert len(digest) == DIGEST_BYTES
@@ -151,8 +144,8 @@ def test_equal_rows_have_equal_digests_and_others_have_others() -> None:
     assert len({digest, *digests}) == len(others) + 1
 
 
-def test_a_digest_is_taken_once(many: ChunkedRows) -> None:
-    """And a chunk that two versions share needs none for the second."""
+def test_a_digest_is_computed_once(many: ChunkedRows) -> None:
+    """A chunk that two versions share is not hashed for the second."""
     first = many.digest
     after = many.changed({row(50_000).key: row(50_000, "new")})
     assert many.chunks[0].digest is many.chunks[0].digest
@@ -161,7 +154,7 @@ def test_a_digest_is_taken_once(many: ChunkedRows) -> None:
 
 
 def test_size_and_weight(many: ChunkedRows) -> None:
-    """The size is that of the JSON between the brackets; the weight has what Python adds for each row."""
+    """The size is that of the JSON between the brackets; the weight adds Python's overhead for each row."""
     text = b",".join([found.json for found in many])
     assert many.size == len(text)
     assert many.weight == len(text) + ROW_OVERHEAD_BYTES * COUNT
@@ -171,14 +164,14 @@ def test_size_and_weight(many: ChunkedRows) -> None:
 
 
 def test_both_directions(many: ChunkedRows) -> None:
-    """Reading from the end gives the same rows the other way round."""
+    """Reading from the end yields the same rows in reverse."""
     assert list(reversed(many)) == list(many)[::-1]
     chunk = many.chunks[0]
     assert chunk.json(reverse=True) == b",".join([found.json for found in chunk.rows[::-1]])
 
 
 def test_no_rows() -> None:
-    """Nothing has no chunk and no size; rows come to it and leave again."""
+    """An empty sequence has no chunks; rows can be added to it and removed again."""
     none = ChunkedRows.of([])
     assert (len(none), none.size, none.weight, none.chunks, list(none)) == (0, 0, 0, (), [])
     some = none.changed({row(1).key: row(1), row(2).key: None})

@@ -67,7 +67,7 @@ class TestRowsPart:
 
 
 def test_a_body_of_several_pieces() -> None:
-    """Text, rows, text, rows, text: one JSON, whole or in flat pieces, and its sizes without making it."""
+    """Text, rows, text, rows, text: the same JSON at once or in flat pieces, and sizes without encoding it."""
     first, second = part(1, 2, 3), part(*range(100, 300), reverse=True)
     body = Body([b'{"a":', first, b',"b":', second, b',"n":1}'])
     value = msgspec.json.decode(body.json())
@@ -121,7 +121,7 @@ def test_equal_tokens_are_equal_results(first: list[object], second: list[object
 
 
 def test_a_token_changes_with_the_rows() -> None:
-    """A field, the order, one row less."""
+    """With a field, the order, or a missing row."""
     bodies = [
         Body([part(1, 2)]), Body([part(1, 2, text="new")]), Body([part(1, 2, reverse=True)]), Body([part(1)]),
         Body([part()]), Body([b"[]"]), Body([b"null"]),
@@ -129,8 +129,10 @@ def test_a_token_changes_with_the_rows() -> None:
     assert len({some.token for some in bodies}) == len(bodies)
 
 
-def test_unshared_rows_another() -> None:
-    """Rows in chunks that the other does not have: none of its own, one chunk after one change, all of a stranger."""
+def test_unshared_rows() -> None:
+    """
+    Rows in chunks that the other body lacks: none compared with itself, one chunk after one change, all of another scan.
+    """
     rows = ChunkedRows.of([row(number) for number in range(1_000)])
     changed = rows.changed({row(500).key: row(500, "new")})
     before = Body([b"[", RowsPart(rows, INDEX, reverse=False), b"]"])

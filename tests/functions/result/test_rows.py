@@ -11,7 +11,7 @@ STORED = [b'{"n":0}', b'{"n":1}', b'{"n":2}', b'{"n":3}']
 
 
 class Reader:
-    """Decodes rows and remembers which."""
+    """Decodes rows and records which."""
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
@@ -22,7 +22,7 @@ class Reader:
 
 
 def test_nothing_is_decoded_at_first() -> None:
-    """Making, measuring and encoding rows decodes none of them."""
+    """Creating, measuring and encoding rows decodes none of them."""
     reader = Reader()
     rows = Rows(STORED, reader)
     assert len(rows) == 4
@@ -31,7 +31,7 @@ def test_nothing_is_decoded_at_first() -> None:
 
 
 def test_a_row_is_decoded_once() -> None:
-    """Looking at a row twice decodes it once."""
+    """Accessing a row twice decodes it once."""
     reader = Reader()
     rows = Rows(STORED, reader)
     assert rows[2] is rows[2]
@@ -49,7 +49,7 @@ def test_a_slice_keeps_what_was_decoded() -> None:
 
 @given(st.integers(-6, 6) | st.slices(4))
 def test_indexed_like_a_list(place: int | slice) -> None:
-    """Any index and any slice give what they give of a list."""
+    """Indexes and slices behave as on a list."""
     rows, plain = Rows(STORED, codec.decode), [codec.decode(stored) for stored in STORED]
     if isinstance(place, int) and not -4 <= place < 4:
         with pytest.raises(IndexError):
@@ -74,7 +74,7 @@ def test_stored_json_is_spliced() -> None:
 
 
 def test_sequence_methods() -> None:
-    """Rows are a sequence, with all that belongs to one."""
+    """Rows have all methods of a sequence."""
     rows = Rows(STORED, codec.decode)
     assert {"n": 2} in rows
     assert rows.index({"n": 2}) == 2
@@ -82,17 +82,17 @@ def test_sequence_methods() -> None:
 
 
 def test_rows_print_as_lists() -> None:
-    """Rows print what they hold."""
+    """The representation shows the rows."""
     assert repr(Rows(STORED[:1], codec.decode)) == "Rows([{'n': 0}])"
 
 
 def test_rows_cannot_be_keys() -> None:
-    """Like lists, rows have no hash."""
+    """Like lists, rows are not hashable."""
     with pytest.raises(TypeError, match="unhashable"):
         hash(Rows(STORED, codec.decode))
 
 
 def test_pages_use_the_names_of_json() -> None:
-    """A page travels with camel-case names."""
+    """A page is encoded with camel-case names."""
     page = Page(Rows(STORED[:1], codec.decode), "abc", is_done=True)
     assert codec.encode(page) == b'{"cursor":"abc","isDone":true,"items":[{"n":0}]}'

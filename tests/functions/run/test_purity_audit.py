@@ -21,14 +21,14 @@ NAMES = iter(range(1_000_000))
 
 @pytest.fixture(autouse=True)
 def watching(caplog: pytest.LogCaptureFixture) -> None:
-    """The hook stays for the rest of the process; outside of `running` it does nothing."""
+    """Install the hook, which stays for the rest of the process and does nothing outside `running`."""
     purity_audit.install()
     caplog.set_level(logging.WARNING, "tinyvex.functions")
 
 
 @pytest.fixture
 def path() -> str:
-    """A function that was never warned about: warnings are given once."""
+    """Return the path of a function that was not warned about yet: each warning is given once."""
     return f"app:function_{next(NAMES)}"
 
 
@@ -71,15 +71,17 @@ def list_folder() -> None:
         (list_folder, "lists a folder"),
     ],
 )
-def test_a_deed_is_named(caplog: pytest.LogCaptureFixture, path: str, deed: Callable[[], None], words: str) -> None:
-    """With the function that did it, and what to do instead."""
+def test_a_side_effect_is_reported(
+    caplog: pytest.LogCaptureFixture, path: str, deed: Callable[[], None], words: str
+) -> None:
+    """With the function, and what to do instead."""
     with purity_audit.running(path):
         deed()
     assert any(text.startswith(f"{path} {words}: move this to an action") for text in caplog.messages)
 
 
-def test_a_deed_is_named_once(caplog: pytest.LogCaptureFixture, path: str) -> None:
-    """However often a function does it; another deed of it, and another function, are named too."""
+def test_a_side_effect_is_reported_once(caplog: pytest.LogCaptureFixture, path: str) -> None:
+    """Another side effect, or another function, is reported too."""
     for name in (path, path, f"{path}_again"):
         with purity_audit.running(name):
             open_file()
@@ -92,8 +94,8 @@ def test_a_deed_is_named_once(caplog: pytest.LogCaptureFixture, path: str) -> No
     ]
 
 
-def test_what_happens_outside_of_a_function_is_not_named(caplog: pytest.LogCaptureFixture, path: str) -> None:
-    """Before it, after it, after it raised, and in other threads meanwhile."""
+def test_code_outside_a_function_is_not_reported(caplog: pytest.LogCaptureFixture, path: str) -> None:
+    """Before it, after it, after it raised, and in other threads."""
     open_file()
     with pytest.raises(KeyError), purity_audit.running(path):
         raise KeyError
@@ -105,15 +107,15 @@ def test_what_happens_outside_of_a_function_is_not_named(caplog: pytest.LogCaptu
     assert caplog.messages == []
 
 
-def test_computing_is_not_named(caplog: pytest.LogCaptureFixture, path: str) -> None:
-    """Functions are made for it."""
+def test_computing_is_not_reported(caplog: pytest.LogCaptureFixture, path: str) -> None:
+    """It is the purpose of a function."""
     with purity_audit.running(path):
         assert min(str(number) for number in range(1_000)) == "0"
     assert caplog.messages == []
 
 
-def test_a_log_that_opens_files_itself_is_not_named(path: str) -> None:
-    """Nor does it call itself without end."""
+def test_a_log_handler_that_opens_files_is_not_reported(path: str) -> None:
+    """Nor does the hook call itself endlessly."""
     texts: list[str] = []
 
     class Handler(logging.Handler):

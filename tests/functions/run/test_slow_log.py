@@ -92,8 +92,8 @@ async def test_a_slow_query_is_logged(executor: Executor, caplog: pytest.LogCapt
     assert record.getMessage() == "slow query app:take: 1500 ms, 1 rows read (request session-1)"
 
 
-async def test_a_quick_call_is_not(executor: Executor, caplog: pytest.LogCaptureFixture) -> None:
-    """Below `slow_ms` nothing is logged; at it, it is."""
+async def test_a_quick_call_is_not_logged(executor: Executor, caplog: pytest.LogCaptureFixture) -> None:
+    """Below `slow_ms` nothing is logged; at it, the call is."""
     await executor.query(call("take", 0.999))
     assert caplog.records == []
     await executor.query(call("take", 1.0))
@@ -183,7 +183,7 @@ async def test_a_run_that_does_not_end_counts_up_to_now(clock: Clock) -> None:
 
 
 async def test_a_run_that_is_repeated_counts_once(clock: Clock) -> None:
-    """A group that is run again runs its members again: the last run is the one that was committed."""
+    """A group that runs again runs its members again; the last run is the committed one."""
     watch = Stopwatch(clock, "mutation", call("add", 0))
     for seconds in (5, 2):
         with watch:

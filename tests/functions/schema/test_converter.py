@@ -1,4 +1,4 @@
-"""Between values and annotations."""
+"""Conversion between values and annotations."""
 
 import datetime as dt
 from typing import Any, TypedDict
@@ -64,12 +64,12 @@ def converter(kind: Any) -> Converter[Any]:
     )
 )
 def test_round_trip(letter: Letter) -> None:
-    """A document decodes from its JSON to what it was, with wrappers and without."""
+    """A document is decoded from its JSON, with wrappers and without."""
     assert converter(Letter).read(codec.encode(letter)) == letter
 
 
 def test_the_fast_path_makes_int64() -> None:
-    """A plain number in an Int64 field is an Int64, on the way without wrappers too."""
+    """A plain number in an Int64 field becomes an Int64 without wrappers too."""
     assert type(converter(Letter).read(b'{"text":"a","stars":5}').stars) is Int64
 
 
@@ -162,8 +162,8 @@ def test_reading_trusts_ids() -> None:
     assert converter(tv.Id[Letter]).read(b'"anything"') == "anything"
 
 
-def test_instances_stay_as_they_are() -> None:
-    """Documents, rows and pages in a result are the very objects that were given."""
+def test_instances_are_not_copied() -> None:
+    """Documents, rows and pages in a result are the objects that were passed."""
     letter = Letter(text="a")
     rows = tv.Rows([b'{"text":"a"}'], converter(Letter).read, Letter)
     page = tv.Page(rows, "", is_done=True)
@@ -175,7 +175,7 @@ def test_instances_stay_as_they_are() -> None:
 
 
 def test_rows_of_another_class() -> None:
-    """Rows of one class do not pass for rows of another."""
+    """Rows of one class are not accepted as rows of another."""
     rows = tv.Rows([b"{}"], converter(Letter).read, Letter)
     with pytest.raises(Mismatch, match="expected rows of Parcel, got rows of Letter"):
         converter(tv.Rows[Parcel]).check(rows)
@@ -190,12 +190,12 @@ def test_rows_from_json_are_lazy() -> None:
 
 
 def test_mappings_from_json() -> None:
-    """Documents without a class come from JSON too."""
+    """Documents without a class are decoded too."""
     assert converter(DocumentMapping).read(b'{"_id":"x"}')["_id"] == "x"
 
 
 def test_annotations_that_msgspec_refuses() -> None:
-    """An annotation that cannot be checked is refused when the converter is made."""
+    """An annotation that cannot be checked is refused when the converter is created."""
     with pytest.raises(
         TypeError, match=r"a union can have only one of .*; write ids of several tables as `tv\.Id\[A \| B\]`"
     ):
@@ -220,7 +220,7 @@ def test_annotations_that_msgspec_refuses() -> None:
     ],
 )
 def test_schemas(kind: Any, schema: dict[str, Any]) -> None:
-    """Annotations are described as JSON schema, ours too."""
+    """Annotations are described as JSON schema, Tinyvex's types included."""
     assert json_schema(kind) == schema
 
 
@@ -246,7 +246,7 @@ def test_schema_of_int64() -> None:
 
 
 def test_schema_of_bytes() -> None:
-    """Bytes are described as their wrapper, wherever they are."""
+    """Bytes are described as their wrapper at any depth."""
     wrapper = {"$bytes": {"type": "string", "contentEncoding": "base64"}}
     assert json_schema(list[bytes])["items"]["properties"] == wrapper
     assert "$bytes" in json_schema(Letter)["$defs"]["Letter"]["properties"]["seal"]["properties"]

@@ -20,13 +20,13 @@ class Note(tv.Document):
 
 
 def test_made_with_keywords() -> None:
-    """Fields are given by name, defaults fill in the rest."""
+    """Fields are passed by name; defaults fill in the rest."""
     note = Note(title="One")
     assert (note.title, note.stars, note.tags) == ("One", 1, [])
 
 
-def test_not_made_by_place() -> None:
-    """Fields are not given by place, also in classes below Document."""
+def test_not_made_by_position() -> None:
+    """Fields cannot be passed by position, in subclasses neither."""
     with pytest.raises(TypeError, match="positional"):
         Note("One")  # type: ignore[call-arg]
 
@@ -48,7 +48,7 @@ def test_int64_default_is_kept() -> None:
 
 
 def test_repr_shows_what_was_given() -> None:
-    """A document prints as it was made; system fields that are not there are not shown."""
+    """The representation shows the given fields, without absent system fields."""
     assert repr(Note(title="One", tags=["a"])) == "Note(title='One', stars=Int64(1), tags=['a'])"
 
 
@@ -59,7 +59,7 @@ def test_no_id_before_insert() -> None:
 
 
 def test_no_creation_time_before_insert() -> None:
-    """A document that was not inserted yet has no creation time."""
+    """A document has no creation time before it is inserted."""
     with pytest.raises(AttributeError, match="has no creation time before it is inserted"):
         Note(title="One").creation_time  # noqa: B018
 
@@ -71,7 +71,7 @@ def test_stored_id_of_a_new_document() -> None:
 
 @pytest.mark.parametrize("field", ["id", "creation_time", "_id", "_private"])
 def test_reserved_names(field: str) -> None:
-    """The system's names, and names that begin with an underscore, cannot be fields."""
+    """Names of the system, and names that begin with an underscore, cannot be fields."""
     with pytest.raises(TypeError, match=f"`Wrong.{field}`: this name is reserved"):
         type(tv.Document)("Wrong", (tv.Document,), {"__annotations__": {field: str}})
 
@@ -91,7 +91,7 @@ def test_classes_can_share_fields() -> None:
 
 
 def test_the_decorator_returns_the_class() -> None:
-    """`table` attaches a declaration and gives the class back."""
+    """`table` attaches a declaration and returns the class."""
     declaration = declaration_of(Note)
     assert declaration is not None
     assert declaration.name == "notes"
@@ -108,7 +108,7 @@ def test_the_declaration_knows_its_line() -> None:
 
 
 def test_subclasses_are_no_tables() -> None:
-    """The declaration is the class's own: a class below it is none."""
+    """The declaration belongs to the class itself; a subclass does not inherit it."""
 
     class Below(Note):
         more: str = ""
@@ -117,7 +117,7 @@ def test_subclasses_are_no_tables() -> None:
 
 
 def test_only_documents_are_tables() -> None:
-    """Another class cannot be a table's."""
+    """A class that is not a document class is refused."""
     with pytest.raises(TypeError, match=r"must be a subclass of `tv\.Document`"):
         tv.table("others")(int)  # type: ignore[type-var]
 
@@ -154,7 +154,7 @@ def test_identifiers(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "_tables", "2nd", "with-dash", "ä", "a" * 65, "a b", None])
 def test_no_identifiers(name: object) -> None:
-    """Everything else, among it the system's names."""
+    """All other names, those of system tables included."""
     assert not is_identifier(name)
 
 

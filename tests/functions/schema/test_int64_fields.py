@@ -1,4 +1,4 @@
-"""Numbers as annotations mean them."""
+"""Coercion of numbers by annotation."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class Outer(msgspec.Struct):
 
 
 def kinds(value: Any) -> Any:
-    """A value with the type of each number in it."""
+    """Return a value with the type of each number in it."""
     if isinstance(value, dict):
         return {name: kinds(child) for name, child in value.items()}
     if isinstance(value, list):
@@ -56,6 +56,6 @@ def test_a_number_has_the_annotated_type(annotation: Any, value: Any, expected: 
 
 
 def test_a_path_leads_through_alternatives() -> None:
-    """A field that may be missing, of a struct that may be null."""
+    """Through a field that may be missing, of a struct that may be null."""
     assert kinds(as_annotated(5, types_at(Outer, "pair.bigOne"))) == (Int64, 5)
     assert types_at(Outer, "pair.nothing") == []

@@ -1,4 +1,4 @@
-"""Tables as declared: what is refused, what is checked."""
+"""Declared tables: refused declarations, and validation of documents."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,7 +35,7 @@ def spec(
 
 @pytest.mark.parametrize("path", ["name", "place.city", "extra", "extra.anything.below"])
 def test_possible_index_fields(path: str) -> None:
-    """Fields of the class, of classes within it, and whatever lies in a mapping."""
+    """Fields of the class, of nested classes, and of mappings can be indexed."""
     assert spec(indexes={"by_it": [path]}).indexes == {"by_it": (path,)}
 
 
@@ -47,13 +47,13 @@ def test_impossible_index_fields(path: str) -> None:
 
 
 def test_any_field_without_a_class() -> None:
-    """A table without a class can be indexed by anything."""
+    """A table without a class can be indexed by any field."""
     assert spec(indexes={"by_it": ["a.b"]}, cls=None).indexes == {"by_it": ("a.b",)}
 
 
 @pytest.mark.parametrize("name", ["", "_things", "2things", "no-dash", "x" * 65])
 def test_impossible_names(name: str) -> None:
-    """Tables and indexes are named with letters, digits and underscores; `_` at the front is the system's."""
+    """Names of tables and indexes have letters, digits and underscores; a leading `_` is reserved."""
     with pytest.raises(AppInvalid, match="cannot be a table name"):
         spec(name)
     with pytest.raises(AppInvalid, match="for the name of an index"):
@@ -76,7 +76,7 @@ def test_fields_once(paths: list[str]) -> None:
 
 @pytest.mark.parametrize("path", ["_creationTime", "_id", ""])
 def test_system_fields_are_not_indexed(path: str) -> None:
-    """The creation time is the last field of every index without being asked for."""
+    """The creation time is the last field of every index in any case."""
     with pytest.raises(AppInvalid, match="cannot be indexed"):
         spec(indexes={"by_it": [path]})
 
@@ -107,8 +107,8 @@ def test_an_undecorated_class() -> None:
         class_spec(Thing)
 
 
-def test_a_default_that_no_schema_can_show_is_told_with_a_way_out() -> None:
-    """An Int64 inside a nested class."""
+def test_a_default_without_a_schema_is_refused_with_a_remedy() -> None:
+    """An Int64 inside a nested class is one."""
 
     class Inner(msgspec.Struct):
         count: Int64 = Int64(1)
@@ -124,7 +124,7 @@ def test_a_default_that_no_schema_can_show_is_told_with_a_way_out() -> None:
 
 
 def test_same_class_same_fingerprint() -> None:
-    """Another load of the same class, and other names of indexes, do not make documents be validated again."""
+    """Loading the class again, or renaming an index, does not validate documents again."""
 
     class Thing(Document):  # as the one above
         name: str
@@ -142,7 +142,7 @@ def test_other_indexed_fields_other_fingerprint() -> None:
 
 
 def test_other_class_other_fingerprint() -> None:
-    """A changed field changes the fingerprint, and so does losing the class."""
+    """A changed field changes the fingerprint; removing the class does too."""
 
     class Thing(Document):
         name: str
@@ -155,12 +155,12 @@ def test_other_class_other_fingerprint() -> None:
 
 
 def test_documents_that_fit() -> None:
-    """A stored document that fits has no problems; what has a default may be missing."""
+    """A document that fits has no problems; fields with defaults may be missing."""
     assert spec().validate(b'{"_creationTime":1,"_id":"x","name":"a"}')[0] == []
 
 
 def test_indexed_fields_are_stored_as_they_are_read() -> None:
-    """A default, and the kind of a number; fields without an index stay as they are."""
+    """Defaults are stored and numbers coerced; other fields stay unchanged."""
 
     class Counted(Document):
         name: str = ""
@@ -179,14 +179,14 @@ def test_indexed_fields_are_stored_as_they_are_read() -> None:
 
 
 @pytest.mark.parametrize("indexes", [{}, {"by_name": ["name"]}])
-def test_what_is_stored_as_it_is_read_stays_as_it_is(indexes: dict[str, list[str]]) -> None:
+def test_a_document_stored_as_it_is_read_stays_the_same(indexes: dict[str, list[str]]) -> None:
     """To the byte."""
     stored = codec.encode({"_creationTime": 1, "_id": "x", "name": "a"})
     assert spec(indexes=indexes).validate(stored) == ([], stored)
 
 
-def test_all_problems_are_told() -> None:
-    """Every field that does not fit is named, not only the first."""
+def test_all_problems_are_reported() -> None:
+    """Each field that does not fit is named, not only the first."""
     stored = codec.encode({"_id": "x", "colour": 1, "size": "big", "place": {"city": 3}})
     assert spec().validate(stored)[0] == [
         "$.colour: unknown field",
@@ -197,7 +197,7 @@ def test_all_problems_are_told() -> None:
 
 
 def test_anything_fits_without_a_class() -> None:
-    """Documents of a table without a class need not fit anything."""
+    """Documents of a table without a class are not validated."""
     assert spec(cls=None).validate(b'{"x":1}')[0] == []
 
 
@@ -221,6 +221,6 @@ def test_checks_of_the_class_itself() -> None:
 
 
 def test_user_fields() -> None:
-    """A document's own fields are those without the system's."""
+    """The fields of a document without those of the system."""
     assert user_fields({"_id": "x", "_creationTime": 1, "a": 1}) == {"a": 1}
     assert user_fields(Thing(name="a")) == {"name": "a", "size": 0, "place": None, "extra": {}}

@@ -1,4 +1,4 @@
-"""The mutations that import documents: what each line becomes, everything that is wrong with one, and each step once."""
+"""The mutations that import documents: the conversion of each line, its problems, and each step exactly once."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ class Imports:
         return json.loads(bytes(outcome.value))
 
     def begin(self, mode: str = "replace", **tables: int | None) -> str:
-        """Begin into these tables."""
+        """Begin an import into these tables."""
         return self.call("begin", mode=mode, tables=[list(table) for table in tables.items()])["import"]  # type: ignore[no-any-return]
 
     def rows(self, name: str, table: str, *documents: Any, style: str = "stored") -> list[list[Any]]:
-        """Add documents; texts are taken as lines."""
+        """Add documents; strings are whole lines."""
         lines = [row if isinstance(row, str) else json.dumps(row) for row in documents]
         return self.call("rows", import_id=name, table=table, lines="\n".join(lines), style=style)  # type: ignore[no-any-return]
 
@@ -102,15 +102,15 @@ def work() -> Iterator[Imports]:
 
 
 def id_of(table: int, name: bytes = b"sixteen bytes 01") -> str:
-    """An id."""
+    """Return an id."""
     return DocumentId(table, name).text
 
 
 # How lines are taken.
 
 
-def test_stored_documents_are_taken_as_they_are(work: Imports) -> None:
-    """With the ids and times they have, and every kind of value."""
+def test_stored_documents_are_imported_unchanged(work: Imports) -> None:
+    """With their ids and times, and every type of value."""
     name = work.begin(books=BOOKS)
     row = {
         "_id": id_of(BOOKS), "_creationTime": 1234.5, "title": "A", "n": {"$integer": "BwAAAAAAAAA="},
@@ -137,8 +137,8 @@ def test_stored_numbers_are_coerced_in_indexed_fields(work: Imports) -> None:
     assert not isinstance(book["size"]["depth"], Int64)
 
 
-def test_written_documents_get_what_their_class_says(work: Imports) -> None:
-    """Defaults; plain numbers as Int64, also inside."""
+def test_written_documents_are_completed_by_their_class(work: Imports) -> None:
+    """With defaults, and plain numbers as Int64, at any depth."""
     (book,) = work.imported("books", {"title": "A", "n": 7, "size": {"width": 1, "depth": 2}}, style="written")
     assert book == {
         "title": "A", "n": Int64(7), "author": None, "authors": [], "size": {"width": 1.0, "depth": Int64(2)},
@@ -149,13 +149,13 @@ def test_written_documents_get_what_their_class_says(work: Imports) -> None:
 
 
 def test_written_numbers_are_in_the_order_of_their_index(work: Imports) -> None:
-    """As Int64, which sort apart from floats."""
+    """As Int64s, which sort apart from floats."""
     work.imported("books", *({"title": "A", "n": n} for n in (3, -1, 20)), {"title": "B"}, style="written")
     assert work.store.look(lambda snapshot: numbers(snapshot, table="books")) == [-1, 3, 5, 20]
 
 
-def test_without_a_class_documents_are_taken_as_written(work: Imports) -> None:
-    """Whatever the style."""
+def test_without_a_class_documents_are_imported_as_written(work: Imports) -> None:
+    """In either style."""
     rows = [{"n": 1, "deep": [{"x": None}]}, {}]
     assert work.imported("loose", *rows) == work.imported("loose", *rows, style="written") == rows
 
@@ -199,15 +199,15 @@ def test_without_a_class_a_cell_is_a_number_or_text(work: Imports, cell: str, va
 
 
 def test_only_a_newline_ends_a_line(work: Imports) -> None:
-    """Other separators that Unicode knows may be in strings; empty lines are nothing."""
+    """Other Unicode separators may be in strings; empty lines are ignored."""
     texts = ["a\u2028b", "a\u2029b", "a\u0085b"]
     lines = [json.dumps({"n": text}, ensure_ascii=False) for text in texts]
     assert [row["n"] for row in work.imported("loose", *lines[:1], "", "  ", *lines[1:])] == texts
     assert work.problems("loose", "", lines[0], "{")[0][0] == 2
 
 
-def test_ids_and_times_are_made_where_they_are_missing(work: Imports) -> None:
-    """Times in the order of the lines, ids of the table's number."""
+def test_missing_ids_and_times_are_added(work: Imports) -> None:
+    """Times ascend with the lines; ids have the table's number."""
     work.imported("loose", *({"n": n} for n in range(5)))
     found = work.store.look(lambda snapshot: scan(snapshot, "by_creation_time", table="loose"))
     assert [row["n"] for row in found] == list(range(5))
@@ -245,7 +245,7 @@ PROBLEMS: dict[str, tuple[str, Any, list[str]]] = {
 
 @pytest.mark.parametrize(("table", "row", "expected"), PROBLEMS.values(), ids=PROBLEMS)
 def test_each_problem_is_one_sentence_with_its_line(work: Imports, table: str, row: Any, expected: list[str]) -> None:
-    """And its field; the lines around it are fine."""
+    """And with its field; the lines around it are imported."""
     good = {"title": "fine"} if table == "books" else {"n": 1}
     found = work.problems(table, good, row, good)
     assert [line for line, _ in found] == [1] * len(expected)
@@ -255,13 +255,13 @@ def test_each_problem_is_one_sentence_with_its_line(work: Imports, table: str, r
 
 @pytest.mark.parametrize(("table", "row", "expected"), PROBLEMS.values(), ids=PROBLEMS)
 def test_written_documents_have_the_same_problems(work: Imports, table: str, row: Any, expected: list[str]) -> None:
-    """As many, in the same fields."""
+    """The same number, in the same fields."""
     found = work.problems(table, row, style="written")
     assert [part in text for (_, text), part in zip(found, expected, strict=True)] == [True] * len(expected)
 
 
 def test_text_must_be_text(work: Imports) -> None:
-    """A cell has nothing else."""
+    """In style `text`, a cell is a string."""
     assert work.problems("loose", {"n": 1}, style="text") == [[0, "$.n: must be a string in style `text`"]]
 
 
@@ -272,7 +272,7 @@ def test_an_id_twice_in_one_step(work: Imports) -> None:
 
 
 def test_an_id_twice_in_two_steps(work: Imports) -> None:
-    """The first is in the log."""
+    """The first occurrence is in the log."""
     name, row = work.begin(loose=None), {"_id": id_of(LOOSE)}
     assert work.rows(name, "loose", row) == []
     assert work.rows(name, "loose", row) == [[0, f"$._id: `{row['_id']}` occurs twice"]]
@@ -286,7 +286,7 @@ def test_an_id_of_a_line_that_was_left_out_is_free(work: Imports) -> None:
 
 
 def test_an_id_that_the_table_has_can_be_replaced_and_not_appended(work: Imports) -> None:
-    """Appended, it would be two documents."""
+    """If appended, two documents would have it."""
     row = {"_id": id_of(LOOSE), "n": 1}
     work.imported("loose", row)
     work.imported("loose", row)
@@ -296,7 +296,7 @@ def test_an_id_that_the_table_has_can_be_replaced_and_not_appended(work: Imports
 
 
 def test_references_are_compared_with_the_numbers_that_the_tables_will_have(work: Imports) -> None:
-    """An import brings its own numbers; the old ones are then wrong."""
+    """An import brings its own table numbers; ids with the old ones are wrong afterwards."""
     name = work.begin("replaceAll", authors=20_001, books=20_002)
     assert work.rows(name, "authors", {"_id": id_of(20_001), "name": "A"}) == []
     right = {"_id": id_of(20_002), "title": "A", "author": id_of(20_001)}
@@ -323,8 +323,8 @@ def test_a_step_sent_again_adds_nothing(work: Imports) -> None:
     assert work.store.look(lambda snapshot: numbers(snapshot, table="loose")) == [1]
 
 
-def test_begun_again_it_is_the_same_import(work: Imports) -> None:
-    """And not a second one, which would give it up."""
+def test_a_resent_begin_returns_the_same_import(work: Imports) -> None:
+    """A second import would abandon the first."""
     arguments: Any = {"mode": "replace", "tables": [["loose", None]]}
     first = work.call("begin", 77, **arguments)
     assert work.call("begin", 77, **arguments) == first
@@ -335,27 +335,27 @@ def test_begun_again_it_is_the_same_import(work: Imports) -> None:
 
 
 @pytest.mark.parametrize("name", ["_tables", "_mine", "a b", "", "7"])
-def test_names_that_no_table_can_have(work: Imports, name: str) -> None:
-    """Above all not those of the system's tables."""
+def test_impossible_table_names(work: Imports, name: str) -> None:
+    """Names of system tables are among them."""
     with pytest.raises(errors.ImportRefused, match="cannot be a table name"):
         work.begin(**{name: None})
 
 
 def test_a_table_named_twice(work: Imports) -> None:
-    """Is refused."""
+    """Naming a table twice is refused."""
     with pytest.raises(errors.ImportRefused, match="named twice"):
         work.call("begin", mode="replace", tables=[["loose", None], ["loose", 20_000]])
 
 
 def test_rows_of_a_table_that_is_not_in_the_import(work: Imports) -> None:
-    """Are refused."""
+    """Such rows are refused."""
     name = work.begin(loose=None)
     with pytest.raises(errors.ImportRefused, match="`books` is not a table of this import"):
         work.rows(name, "books", {"title": "A"})
 
 
 def test_rows_of_a_table_that_got_another_class(work: Imports) -> None:
-    """Are refused: by the end the table may have the old class again, which does not describe them."""
+    """Such rows are refused: by the end the table may have its old class again, which does not describe them."""
     name = work.begin(books=None, loose=None)
     tables = {"books": dict(SPECS["books"].indexes)}
     work.store.declare(tables, table_fingerprints={"books": "another class"}, fingerprint="for a while")
@@ -368,7 +368,7 @@ def test_rows_of_a_table_that_got_another_class(work: Imports) -> None:
 
 
 def test_an_unknown_import_is_refused(work: Imports) -> None:
-    """Whatever is asked of it."""
+    """By each step."""
     for function, arguments in {
         "rows": {"table": "loose", "lines": ""}, "finish": {}, "abandon": {},
     }.items():  # fmt: skip
@@ -376,8 +376,8 @@ def test_an_unknown_import_is_refused(work: Imports) -> None:
             work.call(function, import_id="no such", **arguments)
 
 
-def test_given_up_it_changed_nothing(work: Imports) -> None:
-    """The table is as it was."""
+def test_an_abandoned_import_changes_nothing(work: Imports) -> None:
+    """The table keeps its contents."""
     work.imported("loose", {"n": 1})
     name = work.begin(loose=None)
     work.rows(name, "loose", {"n": 2})

@@ -45,15 +45,15 @@ async def test_a_history_depends_on_its_document(tmp_path: Path) -> None:
 
 
 async def test_the_span_is_what_can_be_read(tmp_path: Path) -> None:
-    """From the floor to the newest commit."""
+    """It reaches from the retention floor to the newest commit."""
     runtime = bound_runtime()
     async with opened(tmp_path, runtime=runtime) as store:
         outcome = await Executor(store, runtime, App([], [])).query(Call("_system:span", b"{}", admin=True))
         assert json.loads(outcome.value) == {"floorTs": 0, "lastTs": store.last_ts}
 
 
-async def test_the_history_of_no_table_is_an_error(tmp_path: Path) -> None:
-    """An id may name a table that the database does not have."""
+async def test_the_history_of_an_unknown_table_is_an_error(tmp_path: Path) -> None:
+    """An id may have the number of a table that the database does not have."""
     runtime = bound_runtime()
     async with opened(tmp_path, runtime=runtime) as store:
         arguments = json.dumps({"document": DocumentId(99_999, bytes(16)).text}).encode()
@@ -87,7 +87,7 @@ def as_meant(value: Any, documents: list[dict[str, Any]], field: str) -> Any:
 def expected(
     documents: list[dict[str, Any]], conditions: dict[str, dict[str, Any]], fields: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """The documents that fulfil all conditions, in the index's order."""
+    """Return the documents that meet all conditions, in the index's order."""
     found = documents
     for field in fields:
         meant = [
@@ -114,10 +114,10 @@ def expected(
     order=st.sampled_from(["asc", "desc"]),
     size=st.integers(1, 5),
 )
-def test_a_range_of_an_index_has_what_an_oracle_finds(
+def test_a_range_of_an_index_agrees_with_an_oracle(
     rows: list[Any], equal: list[Any], lower: Any, upper: Any, order: str, size: int
 ) -> None:
-    """Whatever kinds of values there are, page by page, upwards and downwards; numbers are those that documents have."""
+    """For all types of values, page by page, in both directions; integers are coerced to the stored type."""
     documents = [
         {name: value for name, value in zip("abi", (*row, float(i)), strict=True) if value is not MISSING}
         for i, row in enumerate(rows)
@@ -142,7 +142,7 @@ def test_a_range_of_an_index_has_what_an_oracle_finds(
 
 
 def queried(store: MemoryStore, path: str, arguments: dict[str, Any]) -> Any:
-    """The result of a query that is run here and now."""
+    """Run a query on the store and return its result."""
     executor = Executor(cast("Any", store), Runtime(), App([], []))
     call = Call(path, encode(arguments), admin=True)
     outcome = store.look(lambda snapshot: executor.runner.query(call, snapshot, Execution(ReadSet())))

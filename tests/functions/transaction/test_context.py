@@ -59,7 +59,7 @@ def test_auth() -> None:
 
 
 def test_now_of_a_query() -> None:
-    """A query's time is its snapshot's; looking at it is remembered."""
+    """A query's time is its snapshot's; the access is recorded."""
     with Database() as db:
         db.mutation(add, name="a")
         assert db.query(lambda ctx: ctx.now) == FIRST_NOW
@@ -68,14 +68,14 @@ def test_now_of_a_query() -> None:
 
 
 def test_now_of_a_mutation() -> None:
-    """A mutation's time is its commit's, later than every one before."""
+    """A mutation's time is its commit's, later than every earlier one."""
     with Database() as db:
         first, second = (db.mutation(lambda ctx: (ctx.now, ctx.db.insert(Thing(name="a")))[0]) for _ in range(2))
         assert (first, second) == (FIRST_NOW, FIRST_NOW + 1)
 
 
 def test_random_numbers_repeat() -> None:
-    """The same query with the same arguments draws the same numbers, with others other ones."""
+    """The same query with the same arguments draws the same numbers; other arguments give others."""
 
     def draw(ctx: tv.QueryCtx, seed: int) -> float:
         return ctx.random.random()
@@ -101,8 +101,8 @@ def test_log_lines() -> None:
 # Actions.
 
 
-def test_actions_run_the_others() -> None:
-    """An action runs mutations and queries, each a transaction of its own, internal ones too."""
+def test_actions_run_queries_and_mutations() -> None:
+    """Each is a transaction of its own; internal ones are allowed."""
     with Database() as db:
         assert db.action(add_twice, name="a") == 2
 
@@ -151,8 +151,8 @@ def test_wrong_calls(call: Any, error: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize("name", ["insert", "patch", "replace", "delete"])
-def test_a_query_that_writes_hears_what_it_lacks(name: str) -> None:
-    """A mutation, and not an attribute."""
+def test_a_query_cannot_write(name: str) -> None:
+    """The error names mutations, not a missing attribute."""
 
     def work(ctx: tv.QueryCtx) -> None:
         with pytest.raises(AttributeError, match=f"a query cannot write; make it a mutation .* to use `ctx.db.{name}`"):

@@ -1,4 +1,4 @@
-"""`ctx.db`: what functions can do to documents."""
+"""`ctx.db`: reading and writing documents."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -70,15 +70,15 @@ def get(db: Database, document_id: str) -> Any:
 # insert and get.
 
 
-def test_insert_gives_the_id(db: Database) -> None:
-    """The id that `insert` returns is the one the document is found under."""
+def test_insert_returns_the_id(db: Database) -> None:
+    """The document is found under the returned id."""
     found = get(db, ann := do(db, lambda ctx: ctx.db.insert(Person(name="Ann"))))
     assert isinstance(found, Person)
     assert (found.id, found.name) == (ann, "Ann")
 
 
 def test_a_document_is_what_was_inserted(db: Database) -> None:
-    """All fields come back as they were given, those of nested classes too."""
+    """All fields are read back as they were inserted, those of nested classes too."""
     person = Person(name="Ann", age=3, serial=Int64(2**62), photo=b"\x00\xff", address=Address("Ulm"))
     found = get(db, do(db, lambda ctx: ctx.db.insert(person)))
     assert msgspec.structs.replace(found, _id=tv.UNSET, _creation_time=tv.UNSET) == person
@@ -86,14 +86,14 @@ def test_a_document_is_what_was_inserted(db: Database) -> None:
 
 
 def test_creation_time_is_the_commit_s(db: Database) -> None:
-    """The first document of a mutation is created at its time, in milliseconds; the next ones later."""
+    """The first document of a mutation has the commit's time, in milliseconds; the next ones are later."""
     ann, bob = do(db, lambda ctx: [ctx.db.insert(Person(name=name)) for name in ("Ann", "Bob")])
     assert get(db, ann).creation_time == db.now / 1000
     assert get(db, bob).creation_time > get(db, ann).creation_time
 
 
 def test_get_nothing(db: Database) -> None:
-    """An id without a document gives None."""
+    """An id without a document returns None."""
     ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
     do(db, lambda ctx: ctx.db.delete(ann))
     assert get(db, ann) is None
@@ -166,7 +166,7 @@ def test_insert_twice(db: Database) -> None:
     ],
 )
 def test_wrong_fields(db: Database, fields: dict[str, Any], message: str) -> None:
-    """A document that does not fit its class is refused, with the path of what is wrong."""
+    """A document that does not fit its class is refused with the path of the problem."""
     with pytest.raises((SchemaViolation, InvalidValue), match=message):
         do(db, lambda ctx: ctx.db.insert(Person(**fields)))
 
@@ -180,7 +180,7 @@ def test_the_annotation_decides(db: Database) -> None:
 
 @pytest.mark.parametrize("start", [5, 2**53 - 1, 2**62, -(2**63)])
 def test_a_sum_of_int64s_is_one(db: Database, start: int) -> None:
-    """Python makes a plain number of it, however large; the field makes an Int64 of that."""
+    """Python makes it a plain `int` of any size; the field stores an Int64."""
     ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann", serial=Int64(start))))
     do(db, lambda ctx: ctx.db.patch(ann, serial=ctx.db.get(ann).serial + 1))
     assert get(db, ann).serial == start + 1
@@ -189,7 +189,7 @@ def test_a_sum_of_int64s_is_one(db: Database, start: int) -> None:
 
 
 def test_ids_in_fields_are_checked(db: Database) -> None:
-    """An id in a field must be one of the table that its annotation names."""
+    """An id in a field must belong to the annotated table."""
     ulm = do(db, lambda ctx: ctx.db.insert(City(name="Ulm")))
     with pytest.raises(WrongTable, match=r"\$\.friend: expected an id of table `people`, got one of table `cities`"):
         do(db, lambda ctx: ctx.db.insert(Person(name="Ann", friend=ulm)))
@@ -226,7 +226,7 @@ def test_patch_changes_some_fields(db: Database) -> None:
 
 
 def test_patch_removes_a_field(db: Database) -> None:
-    """`tv.UNSET` takes a field away; its default takes its place."""
+    """`tv.UNSET` removes a field; its default applies again."""
     ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann", age=3)))
     do(db, lambda ctx: ctx.db.patch(ann, age=tv.UNSET))
     assert get(db, ann).age == 0
@@ -278,14 +278,14 @@ def test_replace_with_a_document_of_another_class(db: Database) -> None:
 
 
 def test_replace_with_another_document(db: Database) -> None:
-    """A document cannot be put in the place of another one."""
+    """A stored document cannot replace another one."""
     ann, bob = do(db, lambda ctx: [ctx.db.insert(Person(name=name)) for name in ("Ann", "Bob")])
     with pytest.raises(WrongTable, match="cannot replace"):
         do(db, lambda ctx: ctx.db.replace(ann, ctx.db.get(bob)))
 
 
 def test_delete(db: Database) -> None:
-    """A deleted document is in no index any more."""
+    """No index contains a deleted document."""
     ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
     do(db, lambda ctx: ctx.db.delete(ann))
     assert do(db, lambda ctx: ctx.db.query(Person).with_index("by_name", name="Ann").first()) is None
@@ -300,7 +300,7 @@ def test_delete(db: Database) -> None:
     ],
 )
 def test_nothing_to_change(db: Database, work: Any) -> None:
-    """A document that is not there cannot be changed."""
+    """A document that does not exist cannot be changed."""
     ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann")))
     do(db, lambda ctx: ctx.db.delete(ann))
     with pytest.raises(DocumentNotFound, match=ann):
@@ -308,7 +308,7 @@ def test_nothing_to_change(db: Database, work: Any) -> None:
 
 
 def test_fields_that_may_be_missing(db: Database) -> None:
-    """A field whose type has UNSET in it may be missing, can be taken away, and is found by that."""
+    """A field whose type includes UNSET may be missing, be removed, and be queried as missing."""
     ulm, rom = do(db, lambda ctx: [ctx.db.insert(City(name="Ulm", code="U")), ctx.db.insert(City(name="Rom"))])
     assert (get(db, ulm).code, get(db, rom).code) == ("U", tv.UNSET)
     do(db, lambda ctx: ctx.db.patch(ulm, code=tv.UNSET))
@@ -319,7 +319,7 @@ def test_fields_that_may_be_missing(db: Database) -> None:
 
 
 def test_untyped_documents_are_mappings(db: Database) -> None:
-    """A table without a class takes mappings and gives read-only ones."""
+    """A table without a class accepts mappings and returns read-only ones."""
     note = do(db, lambda ctx: ctx.db.insert("notes", {"kind": "a", "deep": {"list": [1, Int64(2), b"3"]}}))
     found = do(db, lambda ctx: ctx.db.query("notes").with_index("by_kind", kind="a").unique())
     assert found["deep"] == {"list": [1, Int64(2), b"3"]}
@@ -327,7 +327,7 @@ def test_untyped_documents_are_mappings(db: Database) -> None:
 
 
 def test_untyped_documents_can_be_changed(db: Database) -> None:
-    """Patch adds and removes fields; replace takes what was read."""
+    """Patch adds and removes fields; replace accepts a document that was read."""
     note = do(db, lambda ctx: ctx.db.insert("notes", {"kind": "a", "old": 1}))
     do(db, lambda ctx: ctx.db.patch(note, new=2, old=tv.UNSET))
     do(db, lambda ctx: ctx.db.replace(note, {**ctx.db.get(note), "kind": "b"}))
@@ -351,7 +351,7 @@ def test_objects_that_cannot_be_stored(db: Database, document: Any, message: str
 
 
 def test_a_typed_table_by_name(db: Database) -> None:
-    """By name, a typed table gives mappings, and takes only what fits its class."""
+    """By name, a typed table returns mappings, and accepts only documents that fit its class."""
     do(db, lambda ctx: ctx.db.insert("people", {"name": "Ann"}))
     found = do(db, lambda ctx: ctx.db.query("people").first())
     assert (found["name"], found["age"]) == ("Ann", 0)
@@ -367,7 +367,7 @@ def test_unknown_tables(db: Database, table: str) -> None:
 
 
 def test_a_class_that_is_no_table(db: Database) -> None:
-    """A class without the decorator is refused, with what to do."""
+    """A class without the decorator is refused; the error shows the decorator."""
 
     class Loose(tv.Document):
         name: str
@@ -378,6 +378,6 @@ def test_a_class_that_is_no_table(db: Database) -> None:
 
 @pytest.mark.parametrize("table", ["_tables", "_indexes", "_code"])
 def test_system_tables_are_not_written(db: Database, table: str) -> None:
-    """Functions cannot write the system's tables."""
+    """Functions cannot write system tables."""
     with pytest.raises(UnknownTable, match="is a system table"):
         do(db, lambda ctx: ctx.db.insert(table, {"name": "x"}))

@@ -1,4 +1,4 @@
-"""Narrowing an index, field by field: which keys are in the range."""
+"""Ranges of an index, narrowed field by field."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def key(a: Any, b: Any) -> bytes:
 
 @given(values, values)
 def test_the_whole_index(a: Any, b: Any) -> None:
-    """Not narrowed, it has every key."""
+    """Before any narrowing, the range has every key."""
     assert whole().is_whole
     assert has(whole(), key(a, b))
 
@@ -42,7 +42,7 @@ def test_equal_fields(a: Any, b: Any, wanted: Any) -> None:
 
 @given(values, values, values, st.booleans())
 def test_bounds(a: Any, b: Any, bound: Any, inclusive: bool) -> None:
-    """Bounds compare as the total order of values does; whether the bound itself is in it is asked for."""
+    """Bounds follow the total order of values; `inclusive` decides about the bound itself."""
     narrowed = whole().equals("a", a)
     is_bound = encode_key([b]) == encode_key([bound])
     above, below = encode_key([b]) > encode_key([bound]), encode_key([b]) < encode_key([bound])
@@ -64,10 +64,10 @@ def test_the_next_field() -> None:
 
 
 def test_equalities_in_any_order() -> None:
-    """Several equalities mean the same in whatever order they are given."""
+    """The order of the arguments does not matter."""
     assert whole().all_equal({"b": 2, "a": 1}).bounds() == whole().equals("a", 1).equals("b", 2).bounds()
 
 
-def test_its_name() -> None:
-    """Messages call it by index and table."""
+def test_a_range_is_named_by_index_and_table() -> None:
+    """In error messages."""
     assert str(whole()) == "index `by_a_b` of table `things`"

@@ -85,7 +85,7 @@ ALL = [(x, y) for x in range(3) for y in range(3)]
     ],
 )
 def test_ranges(db: Database, ask: Any, expected: list[tuple[int, float]]) -> None:
-    """Every end gives the rows of the range, in order: collect, iteration, take, first, count, pages."""
+    """Each end returns the rows of the range, in order: collect, iteration, take, first, count, pages."""
     assert pairs(result(db, lambda q: ask(q).collect())) == expected
     assert pairs(result(db, lambda q: list(ask(q)))) == expected
     assert pairs(result(db, lambda q: ask(q).take(2))) == expected[:2]
@@ -111,7 +111,7 @@ def pages(db: Database, query: Any, size: int) -> list[tv.Page[Any]]:
     st.booleans(),
 )
 def test_ranges_agree_with_lists(points: list[tuple[int, int]], bound: str, value: int, reverse: bool) -> None:
-    """A bounded, ordered query gives what comparing, sorting and reversing a list gives."""
+    """A bounded, ordered query agrees with comparing, sorting and reversing a list."""
     compare = {"gt": int.__gt__, "gte": int.__ge__, "lt": int.__lt__, "lte": int.__le__}[bound]
     expected = sorted((point for point in points if compare(point[1], value) and point[0] == 1), key=lambda p: p[1])
     with Database(Point) as db:
@@ -125,7 +125,7 @@ def test_ranges_agree_with_lists(points: list[tuple[int, int]], bound: str, valu
 
 
 def test_unique(db: Database) -> None:
-    """`unique` gives the only document, or None."""
+    """`unique` returns the only document, or None."""
     found = result(db, lambda q: q.with_index("by_x_y", x=1, y=1).unique())
     assert (found.x, found.y) == (1, 1)
     assert result(db, lambda q: q.with_index("by_x_y", x=1, y=7).unique()) is None
@@ -173,7 +173,7 @@ class Box(tv.Document):
     ],
 )  # fmt: skip
 def test_what_was_inserted_is_found_by_the_same_value(field: str, value: Any) -> None:
-    """Whatever the annotation made of it, also deep inside."""
+    """The annotation coerces both values, at any depth."""
     found: list[Any] = []
 
     def store(ctx: tv.MutationCtx) -> None:
@@ -192,7 +192,7 @@ def test_what_was_inserted_is_found_by_the_same_value(field: str, value: Any) ->
 
 
 def test_the_annotation_decides_by_name_too(db: Database) -> None:
-    """Queried by its table's name, an Int64 field is found with a plain number as well."""
+    """A query by the table's name finds an Int64 field with a plain number as well."""
     db.mutation(lambda ctx: ctx.db.insert(Point(x=7, big=tv.Int64(2**60))))
     assert db.query(lambda ctx: ctx.db.query("points").with_index("by_big", big=2**60).count()) == 1
 
@@ -261,7 +261,7 @@ def test_iteration_reads_on_demand(db: Database) -> None:
 
 
 def reads_of(db: Database, read: Callable[[Query[Point]], object]) -> list[tuple[bytes, bytes]]:
-    """The one range that a function reads."""
+    """Return the one range that a function reads."""
     found: list[tuple[bytes, bytes]] = []
 
     def run(ctx: tv.QueryCtx) -> None:
@@ -292,7 +292,7 @@ def test_pages_of_a_filtered_query(db: Database) -> None:
 
 
 def test_insertions_do_not_shift_pages(db: Database) -> None:
-    """A page begins behind the row that the one before ended with, whatever was inserted since."""
+    """A page begins after the last row of the page before, whatever was inserted since."""
     first = result(db, lambda q: q.with_index("by_x").paginate(None, 4))
     db.mutation(lambda ctx: ctx.db.insert(Point(x=0, y=9)))
     second = result(db, lambda q: q.with_index("by_x").paginate(first.cursor, 4))
@@ -326,7 +326,7 @@ def test_a_page_keeps_its_end(db: Database, reverse: bool) -> None:
 
 
 def test_the_last_page_stays_the_last(db: Database) -> None:
-    """A page that was the last, run again with its journal, has what was added at the end."""
+    """The last page, run again with its journal, includes rows added at the end."""
     found: list[tv.Page[Point]] = []
 
     def run(ctx: tv.QueryCtx) -> None:
@@ -363,7 +363,7 @@ def test_cursors_of_other_queries(db: Database, other: Any) -> None:
 
 
 def test_forged_cursors_stay_in_the_range(db: Database) -> None:
-    """Whatever key a client writes into a cursor, it sees nothing outside the query's range."""
+    """A client that forges the key of a cursor sees nothing outside the query's range."""
     cursor = result(db, lambda q: q.with_index("by_x", x=1).paginate(None, 1)).cursor
     digest = base64.urlsafe_b64decode(cursor)[:8]
     for key in (b"\x00", b"\x01", b"\xfe", b"\xff" * 40):

@@ -27,7 +27,7 @@ def store() -> Iterator[MemoryStore]:
 
 
 def filled(count: int) -> MemoryStore:
-    """A store with documents 0, 10, 20, … by `n`."""
+    """Return a store with documents 0, 10, 20, … by `n`."""
     made = MemoryStore()
     made.declare({"items": {"by_n": ("n",)}})
 
@@ -52,7 +52,7 @@ class Range:
         self.read = self.applied = 0
 
     def look(self) -> list[StoredDocument]:
-        """Bring it up to the newest state."""
+        """Bring the range up to the newest state."""
         return self.store.look(self._look)
 
     def _look(self, snapshot: Snapshot) -> list[StoredDocument]:
@@ -84,7 +84,7 @@ def key(n: int) -> bytes:
 
 
 def change(store: MemoryStore, place: int, fields: dict[str, object] | None) -> None:
-    """Replace the fields of the document at a place in the index; None deletes it."""
+    """Replace the fields of the document at a position of the index; None deletes it."""
 
     def work(transaction: Transaction) -> None:
         table = transaction.catalog.table("items")
@@ -111,7 +111,7 @@ def test_a_changed_row_is_applied_and_nothing_read(store: MemoryStore) -> None:
 
 
 def test_commits_elsewhere_cost_nothing(store: MemoryStore) -> None:
-    """A range that no commit touched is the very same rows."""
+    """A range that no commit touched returns the same rows object."""
     items = Range(store, key(0), key(100))
     items.look()
     assert items.cached is not None
@@ -123,8 +123,8 @@ def test_commits_elsewhere_cost_nothing(store: MemoryStore) -> None:
     assert all(now is then for now, then in zip(items.cached.ranges.values(), before, strict=True))
 
 
-def test_what_is_known_to_be_untouched_is_not_looked_through(store: MemoryStore) -> None:
-    """A live query knows up to which commit nothing touched its ranges, so only later ones are asked for."""
+def test_commits_known_not_to_touch_a_range_are_skipped(store: MemoryStore) -> None:
+    """A live query knows the last commit that did not touch its ranges, so only later ones are examined."""
     items = Range(store)
     items.look()
     assert items.cached is not None
@@ -146,8 +146,8 @@ def test_a_take_that_lost_a_row_reads_one(store: MemoryStore, reverse: bool) -> 
     assert (items.read, items.applied) == (1, 1)
 
 
-def test_a_take_that_won_a_row_reads_none(store: MemoryStore) -> None:
-    """The last one is pushed off."""
+def test_a_take_that_gained_a_row_reads_none(store: MemoryStore) -> None:
+    """The last row is dropped."""
     items = Range(store, limit=100)
     items.look()
     store.run(unit(insert({"n": 55})))
@@ -169,7 +169,7 @@ def test_a_range_older_than_the_recent_commits_is_read_again(
 
 
 def test_two_scans_of_one_range_are_one(store: MemoryStore) -> None:
-    """The second of an execution gets what the first one found."""
+    """The second scan of an execution returns the rows of the first."""
 
     def look(snapshot: Snapshot) -> bool:
         table = snapshot.catalog.table("items")
@@ -195,10 +195,10 @@ ranges = st.tuples(numbers, numbers, st.none() | st.integers(1, 12), st.booleans
 
 @settings(max_examples=60)
 @given(count=st.integers(0, 40), ranges=st.lists(ranges, min_size=1, max_size=4), steps=st.lists(changes, max_size=25))
-def test_kept_ranges_are_what_a_scan_finds(
+def test_cached_ranges_equal_a_plain_scan(
     count: int, ranges: list[tuple[int, int, int | None, bool]], steps: list[tuple[str, int, int]]
 ) -> None:
-    """After any commits, for any range, limit and direction; also when several commits come between two looks."""
+    """After any commits, for any range, limit and direction, with any number of commits between two looks."""
     store = MemoryStore()
     store.declare({"items": {"by_n": ("n",)}})
     for n in range(count):

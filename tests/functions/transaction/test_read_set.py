@@ -36,7 +36,7 @@ def test_freezing_keeps_the_ranges(entries):
 
 @given(reads, st.integers(-2, 2), keys)
 def test_merging_meanwhile_changes_nothing(entries, index_id, key):
-    """However often ranges are merged while more are added."""
+    """Ranges may be merged any number of times while others are added."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tinyvex.functions.transaction.read_set.MERGED_AT", 1)
         read_set = filled(entries)
@@ -44,7 +44,7 @@ def test_merging_meanwhile_changes_nothing(entries, index_id, key):
     assert dict(read_set.freeze().ranges()) == dict(filled(entries).freeze().ranges())
 
 
-def test_reading_the_same_again_takes_no_memory():
+def test_repeated_reads_do_not_grow_the_set():
     """A query that looks up a few documents a million times observes a few documents."""
     read_set = ReadSet()
     for number in range(5 * MERGED_AT):
@@ -52,7 +52,7 @@ def test_reading_the_same_again_takes_no_memory():
     assert len(read_set) < 2 * MERGED_AT
 
 
-def test_a_frozen_set_takes_no_more():
+def test_a_frozen_set_refuses_further_ranges():
     """Adding to a frozen set is a defect and fails."""
     read_set = ReadSet().freeze()
     with pytest.raises(AssertionError):
@@ -60,7 +60,7 @@ def test_a_frozen_set_takes_no_more():
 
 
 def test_a_point_is_one_key():
-    """`add_point` observes the key and not those that begin with it."""
+    """`add_point` records the key, and not keys that begin with it."""
     read_set = ReadSet()
     read_set.add_point(-7, b"id")
     assert read_set.overlaps(-7, b"id")

@@ -1,4 +1,4 @@
-"""Transactions: reading one's own writes, exactly what was read, and the net effect of what was written."""
+"""Transactions: reading own writes, the exact read set, and the net effect of the writes."""
 
 import enum
 import random
@@ -20,7 +20,7 @@ from tinyvex.values.key_encoding import encode_part
 
 @pytest.fixture
 def log():
-    """Documents with n = 0, 10, 20, … 90."""
+    """Return a store with the documents n = 0, 10, 20, … 90."""
     store = filled()
     yield store
     assert check(store.connection) == []
@@ -50,7 +50,7 @@ def found(transaction, **options):
 
 
 def at(transaction, number):
-    """The document with this n."""
+    """Return the document with this n."""
     (stored,) = scan(transaction, encode_part(number), encode_part(number) + b"\xff")
     return stored
 
@@ -72,7 +72,7 @@ def query(log, work):
 
 
 def test_a_transaction_reads_what_it_wrote(log):
-    """By id and by scan, in place, inserted, moved and deleted."""
+    """By id and by scan: documents updated in place, inserted, moved and deleted."""
 
     def work(transaction):
         inserted = insert({"n": 15})(transaction)
@@ -89,7 +89,7 @@ def test_a_transaction_reads_what_it_wrote(log):
 
 
 def test_a_deleted_document_cannot_be_written_again(log):
-    """Within the transaction that deleted it, it does not exist."""
+    """It does not exist for the transaction that deleted it."""
 
     def work(transaction):
         stored = at(transaction, 10)
@@ -102,7 +102,7 @@ def test_a_deleted_document_cannot_be_written_again(log):
 
 
 def test_a_scan_sees_the_transaction_as_it_was_when_it_began(log):
-    """A loop that moves each document forward in the index it loops over ends, and meets each once."""
+    """A loop that moves each document forward in the index that it reads ends, and meets each document once."""
 
     def work(transaction):
         met = []
@@ -134,7 +134,7 @@ steps = st.lists(
 @given(steps)
 @pytest.mark.parametrize("page_rows", [256, 3])
 def test_scans_counts_and_gets_agree_with_a_dictionary(page_rows, history):
-    """Whatever was written before in the same transaction, every range in both directions is right."""
+    """After any writes of the same transaction, for every range in both directions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tinyvex.functions.transaction.transaction.SCAN_PAGE_ROWS", page_rows)
         agree_with_a_dictionary(history)
@@ -176,7 +176,7 @@ def agree_with_a_dictionary(history):
     assert check(log.connection) == []
 
 
-def test_counting_looks_at_no_document_twice(log):
+def test_counting_examines_no_document_twice(log):
     """Writing and counting in turn costs the same each time."""
 
     def work(transaction):
@@ -204,7 +204,7 @@ def test_counting_looks_at_no_document_twice(log):
 
 
 def test_a_get_reads_one_id(log):
-    """The id is observed, there or not, and nothing else."""
+    """Only the id is recorded as read, whether the document exists or not."""
 
     def work(transaction):
         transaction.get(items(transaction), bytes(16))
@@ -215,7 +215,7 @@ def test_a_get_reads_one_id(log):
 
 
 def test_a_whole_scan_reads_the_whole_range(log):
-    """To its ends, beyond the documents that are there."""
+    """To its ends, beyond the existing documents."""
 
     def work(transaction):
         list(scan(transaction))
@@ -237,8 +237,8 @@ def test_a_limited_scan_reads_up_to_its_last_document(log, reverse):
     assert ranges == ([(last, KEY_MAX)] if reverse else [(KEY_MIN, successor(last))])
 
 
-def test_a_scan_that_is_left_reads_its_last_page(log, monkeypatch):
-    """Iteration that stops early observes the pages fetched until then."""
+def test_a_scan_that_stops_early_reads_its_last_page(log, monkeypatch):
+    """Iteration records the pages that it has fetched."""
     monkeypatch.setattr("tinyvex.functions.transaction.transaction.SCAN_PAGE_ROWS", 4)
 
     def work(transaction):
@@ -251,14 +251,14 @@ def test_a_scan_that_is_left_reads_its_last_page(log, monkeypatch):
     assert ranges == [(KEY_MIN, successor(last))]
 
 
-def test_a_scan_that_is_never_begun_reads_nothing(log):
-    """Making the iterator is not reading."""
+def test_a_scan_that_never_starts_reads_nothing(log):
+    """Creating the iterator is not a read."""
     assert query(log, lambda transaction: scan(transaction) and len(transaction.reads)) == 0
 
 
 @pytest.mark.parametrize(("written", "asked"), [(0, 7), (2, 9)])
 def test_take_seven_fetches_seven(log, written, asked):
-    """A limit reaches the database: memory and work follow what is asked for, also where documents were written."""
+    """A limit reaches the database, also if documents were written."""
 
     def work(transaction):
         for number in range(written):
@@ -282,8 +282,8 @@ def test_take_seven_fetches_seven(log, written, asked):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_limit_takes_no_more_of_what_was_written(log, reverse):
-    """Reading the last document and adding one behind it, again and again, costs the same each time."""
+def test_a_limit_applies_to_the_written_documents(log, reverse):
+    """Reading the last document and adding one after it, repeatedly, costs the same each time."""
 
     def work(transaction):
         for number in range(100, 120):
@@ -296,7 +296,7 @@ def test_a_limit_takes_no_more_of_what_was_written(log, reverse):
 
 
 def test_a_scan_gives_way_and_validates_between_pages(log, monkeypatch):
-    """Other threads run, and a snapshot that is collected meanwhile is refused."""
+    """Other threads run, and a snapshot that has expired is refused."""
     monkeypatch.setattr("tinyvex.functions.transaction.transaction.SCAN_PAGE_ROWS", 3)
     gave_way = []
 
@@ -350,8 +350,8 @@ class Level(enum.IntEnum):
 @pytest.mark.parametrize(
     ("given_value", "stored_value"), [((1, 2), [1, 2]), (Level.HIGH, 2), (2.0, 2), ({"a": (1.0,)}, {"a": [1]})]
 )
-def test_keys_are_those_of_what_is_stored(log, given_value, stored_value):
-    """Whatever Python object a field was given as, it is found under the value that is read back."""
+def test_keys_are_those_of_the_stored_form(log, given_value, stored_value):
+    """A document is found under the value that is read back, whatever Python object was given."""
     log.run(unit(insert({"n": given_value})))
     log.run(unit(lambda transaction: put(transaction, 10, {"n": given_value})))
 
@@ -363,7 +363,7 @@ def test_keys_are_those_of_what_is_stored(log, given_value, stored_value):
 
 
 def test_creation_times_increase_within_a_transaction(log):
-    """Documents of one transaction have an order."""
+    """Documents of one transaction are ordered."""
     stored = log.run(unit(lambda transaction: [insert({"n": 1})(transaction) for _ in range(50)]))
     times = [decode(entry.json)["_creationTime"] for entry in stored]
     assert times == sorted(set(times))
@@ -380,8 +380,8 @@ def test_inserting_and_deleting_is_nothing(log):
     assert log.run(unit(work)) is None
 
 
-def test_writing_what_is_there_already_is_nothing(log):
-    """A revision that equals the one before would wake subscribers for nothing."""
+def test_writing_equal_contents_is_nothing(log):
+    """A revision equal to its predecessor would wake subscribers without a reason."""
     assert log.run(unit(lambda transaction: (put(transaction, 10, {"n": 10}), transaction.record(None))[1])) is None
 
 
@@ -400,14 +400,14 @@ def test_many_writes_to_one_document_are_one_revision(log):
 
 
 def test_an_id_of_a_client_is_used(log):
-    """`insert` takes an id."""
+    """`insert` accepts an id."""
     stored = log.run(unit(lambda transaction: transaction.insert(items(transaction), {"n": 1}, b"i" * 16)))
     assert stored.internal == b"i" * 16
 
 
 @pytest.mark.parametrize("deleted", [False, True])
 def test_an_id_that_ever_existed_is_refused(log, deleted):
-    """In an earlier commit, there still or deleted since."""
+    """In an earlier commit, whether it still exists or was deleted."""
     log.run(unit(lambda transaction: transaction.insert(items(transaction), {"n": 1}, b"i" * 16)))
     if deleted:
         log.run(unit(lambda transaction: transaction.put(items(transaction), b"i" * 16, None)))
@@ -416,7 +416,7 @@ def test_an_id_that_ever_existed_is_refused(log, deleted):
 
 
 def test_an_id_used_in_the_same_transaction_is_refused(log):
-    """Even if it was deleted again."""
+    """Even if its document was deleted."""
 
     def work(transaction):
         transaction.insert(items(transaction), {"n": 1}, b"i" * 16)
@@ -441,7 +441,7 @@ def test_a_document_over_the_limit_is_refused(log):
 
 
 def test_too_many_documents_are_refused(log, monkeypatch):
-    """Writing the same one again does not count."""
+    """Repeated writes to one document count once."""
     monkeypatch.setattr("tinyvex.functions.transaction.transaction.TRANSACTION_DOCUMENTS_MAX", 3)
 
     def work(transaction):
@@ -464,7 +464,7 @@ def test_too_many_bytes_are_refused(log, monkeypatch):
 
 
 def test_a_value_that_fails_leaves_the_transaction_as_it_was(log):
-    """After an error that the function survives, the rest of it commits."""
+    """If the function catches the error, its other writes commit."""
 
     def work(transaction):
         with pytest.raises(errors.InvalidValue):
@@ -478,13 +478,13 @@ def test_a_value_that_fails_leaves_the_transaction_as_it_was(log):
 
 
 def test_a_query_cannot_write(log):
-    """A defect of the caller, not an error of the user's."""
+    """An attempt is a defect of the caller, not a user's error."""
     with pytest.raises(AssertionError):
         query(log, insert({"n": 1}))
 
 
 def test_a_request_is_recorded_without_writes(log):
-    """A mutation that changed nothing is still answered the same when it is sent again."""
+    """A resent mutation that changed nothing receives the same answer too."""
     log.run(unit(lambda transaction: None, request=("session", 1)))
     assert log.commits[-1].writes == ()
     assert log.look(lambda snapshot: snapshot.request("session", 1)).ts == log.last_ts
