@@ -1,4 +1,4 @@
-"""The recorded disk of the tests is the real one, and fails as a real one does."""
+"""The recorded disk of the tests matches the real one, and fails as a real one does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.disk import FULL, OK, recording
 
 
 def connect(folder: Path, synchronous: str = "FULL") -> sqlite3.Connection:
-    """A database in WAL mode with one table."""
+    """Open a database in WAL mode with one table."""
     connection = sqlite3.connect(folder / "data.sqlite3", isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -21,7 +21,7 @@ def connect(folder: Path, synchronous: str = "FULL") -> sqlite3.Connection:
 
 
 def rows(folder: Path, files: dict[str, bytes]) -> int:
-    """How many rows a restored disk has."""
+    """Count the rows of a restored disk."""
     folder.mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -32,7 +32,7 @@ def rows(folder: Path, files: dict[str, bytes]) -> int:
 
 
 def test_what_is_noted_makes_the_files_that_are_there(tmp_path: Path) -> None:
-    """Byte for byte, when everything was synced."""
+    """The restored files are equal byte for byte when everything was synced."""
     with recording(tmp_path) as disk:
         connection = connect(tmp_path)
         for number in range(20):
@@ -59,7 +59,7 @@ def test_what_was_not_synced_is_lost(tmp_path: Path, synchronous: str, left: int
 
 
 def test_a_torn_write_is_torn_at_sectors(tmp_path: Path) -> None:
-    """And sometimes all of it arrives."""
+    """Some writes survive in full."""
     connect(tmp_path).close()
     with recording(tmp_path) as disk:
         connection = connect(tmp_path, "NORMAL")
@@ -71,7 +71,7 @@ def test_a_torn_write_is_torn_at_sectors(tmp_path: Path) -> None:
 
 
 def test_a_step_that_fails_is_not_made(tmp_path: Path) -> None:
-    """SQLite reports it, and goes on when the disk does."""
+    """SQLite reports the error, and continues when the disk works again."""
     with recording(tmp_path) as disk:
         connection = connect(tmp_path)
         before = len(disk.steps)
@@ -86,7 +86,7 @@ def test_a_step_that_fails_is_not_made(tmp_path: Path) -> None:
 
 
 def test_nothing_is_noted_afterwards(tmp_path: Path) -> None:
-    """The real disk is back."""
+    """After the recording the real disk is used."""
     with recording(tmp_path) as disk:
         pass
     connect(tmp_path).close()

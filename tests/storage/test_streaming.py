@@ -1,4 +1,4 @@
-"""A table may be larger than memory: reading a part of it, or all of it one after another, holds a page of it."""
+"""A table may exceed memory: reading a part of it, or all of it in sequence, holds one page."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def total(ctx: tv.QueryCtx) -> int:
 
 
 def insert_many(start: int) -> Callable[[Transaction], None]:
-    """Work that inserts a unit's worth of documents."""
+    """Create work that inserts a unit's worth of documents."""
 
     def work(transaction: Transaction) -> None:
         table = transaction.catalog.table("items")
@@ -75,7 +75,7 @@ def insert_many(start: int) -> Callable[[Transaction], None]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with many documents, closed; the last commit changed one of them."""
+    """Create a closed data folder with many documents, one of them changed by the last commit."""
     folder = tmp_path_factory.mktemp("large")
 
     async def fill() -> None:
@@ -124,7 +124,7 @@ def middle_page(query: Query[Any]) -> int:
 
 
 async def peak_of(folder: Path, read: Callable[[Query[Any]], int], *, older: bool) -> tuple[int, int]:
-    """What a read gives, and the most memory Python held meanwhile beyond what it held before."""
+    """Return a read's value, and the peak memory of Python during it."""
     store = Store.open(folder, bound_runtime(), read_only=True)
 
     def run(snapshot: Snapshot) -> int:
@@ -171,14 +171,14 @@ READS = [
 async def test_what_a_query_holds_is_a_page(
     large: Path, read: Callable[[Query[Any]], int], older: bool, expected: int
 ) -> None:
-    """Whatever it asks, also at an older timestamp: its peak is bounded, the table is not."""
+    """The peak is bounded for any query, also at an older timestamp, although the table is not."""
     found, peak = await peak_of(large, read, older=older)
     assert found == expected
     assert peak < PEAK_BYTES_MAX
 
 
 async def test_what_is_collected_is_held(large: Path) -> None:
-    """The measure sees it when a query does ask for everything."""
+    """The measure detects a query that collects everything."""
     found, peak = await peak_of(large, lambda query: len(query.collect()), older=False)
     assert found == DOCUMENTS + 1
     assert peak > DATA_BYTES
@@ -186,7 +186,7 @@ async def test_what_is_collected_is_held(large: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads a process's memory from /proc")
 def test_a_server_of_a_large_file_is_as_small_as_one_of_an_empty_file(large: Path, tmp_path: Path) -> None:
-    """When it has started, when it is idle, and when it has read a part, or all one after another."""
+    """The memory is the same after the start, when idle, and after reading a part or all in sequence."""
     (tmp_path / "app.py").write_text(APP)
     shutil.copytree(large, tmp_path / "large")  # the server writes into it
     with (
@@ -204,6 +204,6 @@ def test_a_server_of_a_large_file_is_as_small_as_one_of_an_empty_file(large: Pat
 
 
 def peak_resident(server: ServerProcess) -> int:
-    """The most memory that a process ever had, in bytes."""
+    """Return a process's peak resident memory in bytes."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024

@@ -1,4 +1,4 @@
-"""Files of every format that was ever written open, are whole, say what they said, and can be written."""
+"""Files of every released format open, are sound, return the same data, and can be written."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def expected(fixture: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def data(fixture: Path, tmp_path: Path) -> Path:
-    """A data folder with a copy of the file."""
+    """Create a data folder with a copy of the file."""
     folder = tmp_path / "data"
     folder.mkdir()
     shutil.copyfile(fixture, folder / "data.sqlite3")
@@ -42,7 +42,7 @@ def data(fixture: Path, tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def served(data: Path, expected: dict[str, Any]) -> AsyncIterator[tuple[Server, RawClient]]:
-    """The folder's server an hour after its last commit, and a client that goes on with the session."""
+    """Serve the folder an hour after its last commit, with a client that continues the session."""
     runtime = stepped_runtime(expected["calls"][-1]["answer"]["ts"] + 3600 * SECOND_US)
     async with Server(ServerOptions(app=APP, data=data), runtime) as server:
         client = await RawClient.open(server.url, runtime)
@@ -52,12 +52,12 @@ async def served(data: Path, expected: dict[str, Any]) -> AsyncIterator[tuple[Se
 
 
 def test_every_format_has_its_file() -> None:
-    """From the first to the one written now; `tests/fixtures/make.py` makes a new one."""
+    """Every format has a file; `tests/fixtures/make.py` creates a new one."""
     assert [path.stem for path in FIXTURES] == sorted(f"format-{number}" for number in range(1, FORMAT_VERSION + 1))
 
 
 def test_a_file_is_of_its_format(fixture: Path) -> None:
-    """Nobody wrote it again with a newer version."""
+    """No newer version has rewritten the file."""
     connection = sqlite3.connect(f"{fixture.as_uri()}?mode=ro&immutable=1", uri=True)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.close()
@@ -65,33 +65,33 @@ def test_a_file_is_of_its_format(fixture: Path) -> None:
 
 
 async def test_it_is_the_same_database(data: Path, expected: dict[str, Any]) -> None:
-    """Clients that were connected to it go on: identity and epoch are as they were."""
+    """Connected clients continue: identity and epoch are unchanged."""
     async with served(data, expected) as (server, _):
         assert (server.store.database_id, server.store.epoch) == (expected["database"], expected["epoch"])
 
 
 async def test_it_is_whole(data: Path, expected: dict[str, Any]) -> None:
-    """The storage invariants hold once it was opened."""
+    """The storage invariants hold once it is open."""
     async with served(data, expected):
         pass
     assert check_folder(data) == []
 
 
 async def test_its_documents_are_there(data: Path, expected: dict[str, Any]) -> None:
-    """Every query gives what it gave last, from tables and from indexes."""
+    """Every query returns its last result, from tables and from indexes."""
     async with served(data, expected) as (_, client):
         assert await results(client) == expected["calls"][-1]["results"]
 
 
 async def test_its_history_is_there(data: Path, expected: dict[str, Any]) -> None:
-    """At the moment of each commit every query gives what it gave then, what was deleted since included."""
+    """At each commit's timestamp every query returns its result of that time, including documents deleted since."""
     async with served(data, expected) as (_, client):
         for call in expected["calls"]:
             assert await results(client, call["answer"]["ts"]) == call["results"]
 
 
 async def test_its_mutations_happened_once(data: Path, expected: dict[str, Any]) -> None:
-    """Sent again, each gets its first answer, and nothing changes."""
+    """A resent mutation returns its first answer and changes nothing."""
     async with served(data, expected) as (_, client):
         for call in expected["calls"]:
             assert (await client.ask("mutation", **call["params"]))["result"] == call["answer"]
@@ -99,7 +99,7 @@ async def test_its_mutations_happened_once(data: Path, expected: dict[str, Any])
 
 
 async def test_it_can_be_written(data: Path, expected: dict[str, Any]) -> None:
-    """What is added is there after another start, the rest is as it was, and the file is whole."""
+    """New data survives another start, the rest is unchanged, and the file is sound."""
     async with served(data, expected) as (_, client):
         added = {"requestId": len(expected["calls"]), "udfPath": "app:add", "args": {"kind": "a", "n": 6}}
         answer = (await client.ask("mutation", **added))["result"]
@@ -113,6 +113,6 @@ async def test_it_can_be_written(data: Path, expected: dict[str, Any]) -> None:
 
 
 async def test_the_script_still_makes_the_newest(tmp_path: Path) -> None:
-    """What it finds today is what it found when it made the file."""
+    """The script creates the same contents as when the file was made."""
     made = json.loads(json.dumps(await make(tmp_path)))
     assert made == json.loads((HERE / f"format-{FORMAT_VERSION}.json").read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""The write-ahead log stays bounded, whoever reads meanwhile."""
+"""The write-ahead log stays bounded, even with overlapping readers."""
 
 import asyncio
 import sqlite3
@@ -15,14 +15,14 @@ BOUND = 200_000
 
 @pytest.fixture
 def small(monkeypatch):
-    """A log that is checkpointed and waited for while it is small."""
+    """Lower the limits, so that a small log is checkpointed and waited for."""
     monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", BOUND // 4)
     monkeypatch.setattr(checkpoints, "WAL_BYTES_CHECKPOINT", BOUND // 10)
     monkeypatch.setattr(checkpoints, "WAL_BYTES_WAIT", BOUND // 2)
 
 
 class Relay:
-    """Reads of which each goes on until the next has begun: there is no moment at which nobody reads."""
+    """Overlapping reads, each of which lasts until the next has started, so that there is always a reader."""
 
     def __init__(self):
         self._begun = threading.Condition()
@@ -44,7 +44,7 @@ class Relay:
 
 
 async def test_reads_that_overlap_do_not_make_the_log_grow(tmp_path, small):
-    """The writer waits for those that are in it, so that it can be begun anew."""
+    """The writer waits for active readers, so that the log can be restarted."""
     relay, sizes, written = Relay(), [], False
     async with opened(tmp_path) as store:
 
@@ -65,7 +65,7 @@ async def test_reads_that_overlap_do_not_make_the_log_grow(tmp_path, small):
 
 @pytest.fixture
 def file(tmp_path):
-    """A log with some frames; gives a function that opens it."""
+    """Create a log with some frames; return a function that opens it."""
     opened_here = []
 
     def connect():
@@ -82,8 +82,8 @@ def file(tmp_path):
         connection.close()
 
 
-def test_a_wait_in_vain_is_repeated_when_the_log_has_grown(file, monkeypatch):
-    """Somebody who reads for long holds up writing seldom, and for a moment."""
+def test_a_timed_out_wait_is_retried_when_the_log_has_grown(file, monkeypatch):
+    """A long read delays the writer rarely and briefly."""
     monkeypatch.setattr(checkpoints, "WAL_BYTES_WAIT", 0)
     monkeypatch.setattr(checkpoints, "WAL_WAIT_MS", 1)
     writer, reader = file(), file()
@@ -118,7 +118,7 @@ class Busy:
 
 
 def test_a_log_that_another_process_copies_is_not_taken_for_copied():
-    """Nothing is known of it then; it is tried again when more has been written."""
+    """The result is unknown in this case; the checkpoint is retried after further writes."""
     log = WriteAheadLog()
     log.size = 1_000_000
     log.checkpoint(Busy(), "PASSIVE")

@@ -1,4 +1,4 @@
-"""A fault that takes a whole group: who is told, what the file has of it, and that the writer goes on as if it had not been."""
+"""Faults that affect a whole group: which members fail, what the file contains, and that the writer recovers."""
 
 import asyncio
 import sqlite3
@@ -18,7 +18,7 @@ LIMIT = 0.05
 
 
 class Refusal(Exception):
-    """A unit's own error."""
+    """An error raised by a unit."""
 
 
 async def write_fails(store):
@@ -30,7 +30,7 @@ async def write_fails(store):
 
 
 async def locked_out(store, monkeypatch):
-    """Another tool has the write lock for longer than the busy timeout: BEGIN IMMEDIATE fails."""
+    """Hold the write lock from another tool beyond the busy timeout, so that BEGIN IMMEDIATE fails."""
     pragmas.busy_timeout(writer_connection(store), 0)
     other = sqlite3.connect(store.folder.database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -41,7 +41,7 @@ async def locked_out(store, monkeypatch):
 
 
 async def not_checkpointed(store, monkeypatch):
-    """A statement of the same connection that is under way makes the checkpoint before the group fail."""
+    """Keep a statement of the same connection open, so that the checkpoint before the group fails."""
     under_way = writer_connection(store).execute("SELECT 1 FROM globals")
     under_way.fetchone()
     with monkeypatch.context() as patch:
@@ -58,7 +58,7 @@ before_the_group = pytest.mark.parametrize("fault", [locked_out, not_checkpointe
 
 @before_the_group
 async def test_after_a_fault_before_a_group_mutations_succeed(store, monkeypatch, fault):
-    """All of them, beside what was committed before."""
+    """All later mutations succeed, in addition to what was committed before."""
     await store.write(unit(insert({"n": 1})))
     await fault(store, monkeypatch)
     for number in (2, 3):
@@ -68,7 +68,7 @@ async def test_after_a_fault_before_a_group_mutations_succeed(store, monkeypatch
 
 @before_the_group
 async def test_after_a_fault_before_a_group_a_unit_sees_the_newest_commit(store, monkeypatch, fault):
-    """Its snapshot is at the `ts` of the last commit, and has what that wrote."""
+    """Its snapshot is at the `ts` of the last commit and contains its writes."""
     stored = await store.write(unit(insert({"n": 1})))
     await fault(store, monkeypatch)
     seen = await store.write(lambda snapshot, ts: Outcome((snapshot.ts, numbers(snapshot))))
@@ -86,7 +86,7 @@ async def test_after_a_fault_before_a_group_timestamps_go_on(store, monkeypatch,
 
 @before_the_group
 async def test_after_a_fault_before_a_group_the_catalog_is_the_newest(store, monkeypatch, fault):
-    """What the last commit changed in it is not forgotten."""
+    """The catalog contains the changes of the last commit."""
 
     def change_table(snapshot, ts):
         change = SystemChange(snapshot, ts)
@@ -105,7 +105,7 @@ async def test_after_a_fault_before_a_group_the_catalog_is_the_newest(store, mon
 
 
 def rolling_back(snapshot, ts):
-    """What SQLite does by itself when a statement of a unit meets an I/O error; the unit takes no notice."""
+    """Roll back as SQLite does after an I/O error in a statement of a unit; the unit ignores it."""
     snapshot._connection.execute("ROLLBACK")
     return unit(insert({"n": 666}))(snapshot, ts)
 
@@ -116,7 +116,10 @@ def rolling_back_and_raising(snapshot, ts):
 
 
 def filling_the_disk(snapshot, ts):
-    """A statement that finds no room: SQLite rolls back, and what the unit does next is as if nothing had been."""
+    """
+    Fail a statement for lack of space, so that SQLite rolls back; the unit's next statement starts from an empty
+    transaction.
+    """
     (pages,) = snapshot._connection.execute("PRAGMA page_count").fetchone()
     snapshot._connection.execute(f"PRAGMA max_page_count = {pages}")
     try:
@@ -139,7 +142,7 @@ inside_a_unit = pytest.mark.parametrize(
 
 @inside_a_unit
 async def test_a_transaction_lost_inside_a_unit_fails_its_group(store, fault):
-    """Members before it are told of the fault as it is itself: nobody of them has anything."""
+    """Earlier members fail with the same fault, because nothing of theirs is stored."""
     blocker = Blocker(store)
     results = await blocker.grouped(store.write(unit(insert({"n": 1}))), store.write(fault))
     assert [type(result) for result in results] == [errors.StorageFailed] * 2
@@ -147,7 +150,7 @@ async def test_a_transaction_lost_inside_a_unit_fails_its_group(store, fault):
 
 @inside_a_unit
 async def test_a_transaction_lost_inside_a_unit_leaves_nothing_in_the_file(store, fault):
-    """Of the group: neither what came before the fault nor what came after it."""
+    """Nothing of the group is stored, neither from before the fault nor from after it."""
     await store.write(unit(insert({"n": 0})))
     blocker = Blocker(store)
     await blocker.grouped(store.write(unit(insert({"n": 1}))), store.write(fault))
@@ -156,7 +159,7 @@ async def test_a_transaction_lost_inside_a_unit_leaves_nothing_in_the_file(store
 
 @inside_a_unit
 async def test_mutations_after_a_lost_transaction_succeed(store, fault):
-    """Those that waited behind the group, and later ones."""
+    """Mutations that waited behind the group succeed, and later ones."""
     blocker = Blocker(store)
     *_, behind = await blocker.grouped(
         store.write(unit(insert({"n": 1}))), store.write(fault), store.write(unit(insert({"n": 2})))
@@ -169,8 +172,8 @@ async def test_mutations_after_a_lost_transaction_succeed(store, fault):
 # At the COMMIT.
 
 
-async def test_a_failed_commit_is_what_members_that_raised_are_told_of(store):
-    """What they objected to may be a write of the group, which never happened."""
+async def test_members_that_raised_get_the_error_of_a_failed_commit(store):
+    """Members that raised get the commit's error: they may have reacted to a write of the group that never happened."""
 
     def claim(snapshot, ts):
         if numbers(snapshot):
@@ -192,7 +195,7 @@ async def test_a_failed_commit_is_what_members_that_raised_are_told_of(store):
 
 
 async def test_closing_takes_the_write_lock_from_a_stuck_writer(tmp_path, monkeypatch):
-    """Although no writer came after it, the same process can open the folder again and write."""
+    """The same process can reopen the folder and write, although no new writer was started."""
     monkeypatch.setattr("tinyvex.storage.engine.time_limit.FUNCTION_GRACE_SECONDS", LIMIT)
     monkeypatch.setattr(pragmas.busy_timeout, "__defaults__", (100,))
     release = threading.Event()
@@ -214,8 +217,8 @@ async def test_closing_takes_the_write_lock_from_a_stuck_writer(tmp_path, monkey
     assert check_folder(tmp_path) == []
 
 
-async def test_closing_while_another_tool_holds_the_lock_answers_who_waits(tmp_path):
-    """BEGIN waits for that lock; at the limit the mutation is told so, and the writer's thread ends in order."""
+async def test_closing_while_another_tool_holds_the_lock_fails_waiting_mutations(tmp_path):
+    """BEGIN waits for the lock; at the limit the mutation fails with this reason, and the writer's thread ends."""
     async with opened(tmp_path) as store:
         thread = store._writer._thread
         pragmas.busy_timeout(thread.group_commit.connection, 300)

@@ -11,8 +11,8 @@ from tinyvex import errors, limits
 from tinyvex.storage.log.commit_record import Outcome
 
 
-async def test_a_read_sees_one_state_and_says_which(store):
-    """However long it takes and whatever commits meanwhile."""
+async def test_a_read_sees_one_snapshot_and_returns_its_timestamp(store):
+    """A read sees one snapshot and returns its timestamp, however long it takes and whatever commits meanwhile."""
     first = await store.write(unit(insert({"n": 1})))
     inside, go_on = threading.Event(), threading.Event()
 
@@ -29,7 +29,7 @@ async def test_a_read_sees_one_state_and_says_which(store):
 
 
 async def test_a_read_at_an_older_timestamp(store):
-    """Gives what was there then."""
+    """A read at an older timestamp returns the state at that time."""
     stored = await store.write(unit(insert({"n": 1})))
     await store.write(unit(insert({"n": 2})))
     assert await store.read(numbers, at=stored.ts) == [1]
@@ -38,14 +38,14 @@ async def test_a_read_at_an_older_timestamp(store):
 
 
 async def test_a_read_in_the_future_is_refused(store):
-    """`SnapshotUnavailable`, and the reader goes on."""
+    """The read fails with `SnapshotUnavailable`, and the reader continues."""
     with pytest.raises(errors.SnapshotUnavailable):
         await store.read(numbers, at=store.last_ts + 1_000_000_000)
     assert await store.read(numbers) == []
 
 
 async def test_a_read_may_raise_anything(store):
-    """It is the caller's, and the reader goes on."""
+    """The exception reaches the caller, and the reader continues."""
 
     def fail(snapshot):
         raise SystemExit(1)
@@ -58,7 +58,10 @@ async def test_a_read_may_raise_anything(store):
 
 
 async def test_what_follows_a_read_is_not_limited(store):
-    """It is called with the value on the reader's thread, when the limit and the transaction are over."""
+    """
+    The continuation is called with the value on the reader's thread, after the time limit and the transaction have
+    ended.
+    """
     done = asyncio.get_running_loop().create_future()
     seen = []
 
@@ -73,15 +76,15 @@ async def test_what_follows_a_read_is_not_limited(store):
     assert seen == [([], True)]
 
 
-async def test_what_fails_after_a_read_is_told(store):
-    """To whoever waits for the read."""
+async def test_an_error_after_a_read_reaches_the_caller(store):
+    """An exception of the continuation reaches the caller of the read."""
     done = asyncio.get_running_loop().create_future()
     store.read_nowait(numbers, lambda value, error: done.set_result(error), then=lambda value: 1 / 0)
     assert isinstance(await done, ZeroDivisionError)
 
 
 async def test_readers_cannot_write(store):
-    """Not even with SQL of their own."""
+    """A reader cannot write even with SQL of its own."""
 
     def write(snapshot):
         snapshot._connection.execute("DELETE FROM documents")
@@ -90,8 +93,8 @@ async def test_readers_cannot_write(store):
         await store.read(write)
 
 
-async def test_reads_run_beside_each_other(store):
-    """As many as there are threads."""
+async def test_reads_run_concurrently(store):
+    """As many reads run concurrently as there are threads."""
     barrier = threading.Barrier(limits.READER_THREADS)
     await asyncio.gather(*[store.read(lambda snapshot: barrier.wait(30)) for _ in range(limits.READER_THREADS)])
 
@@ -104,7 +107,7 @@ async def test_many_reads_are_all_answered(store):
 
 
 async def test_the_queue_has_a_bound(store, monkeypatch):
-    """One more is refused at once."""
+    """A read beyond the bound is refused immediately."""
     monkeypatch.setattr("tinyvex.storage.engine.readers.READER_QUEUE_MAX", 2)
     go_on = threading.Event()
     pending = [asyncio.ensure_future(store.read(lambda snapshot: go_on.wait(30))) for _ in range(2)]
@@ -116,7 +119,7 @@ async def test_the_queue_has_a_bound(store, monkeypatch):
 
 
 async def test_the_catalog_is_the_one_of_the_snapshot(store):
-    """A reader that remembers an older catalog notices the change, and still reads at the older time."""
+    """A reader with an older catalog notices the change, and still reads at the older timestamp."""
     before = store.last_ts
     names = [await store.read(lambda snapshot: snapshot.catalog.names()) for _ in range(4)]
     await declare(store, {"items": {}, "others": {}})
@@ -126,7 +129,7 @@ async def test_the_catalog_is_the_one_of_the_snapshot(store):
 
 
 async def test_an_error_of_sqlite_is_ours(store):
-    """What a read meets in the file is a storage error."""
+    """An error in the file is reported as a storage error."""
 
     def fail(snapshot):
         error = sqlite3.DatabaseError("malformed")
@@ -138,7 +141,7 @@ async def test_an_error_of_sqlite_is_ours(store):
 
 
 async def test_a_defective_callback_does_not_keep_others_waiting(store):
-    """It is reported to the loop; the next callback runs."""
+    """The defect is reported to the loop; the next callback runs."""
     reported = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.set_result(context["exception"]))
     store.read_nowait(numbers, lambda value, error: 1 / 0)
@@ -148,7 +151,7 @@ async def test_a_defective_callback_does_not_keep_others_waiting(store):
 
 
 async def stuck_read(store, monkeypatch, release):
-    """A read that has its snapshot and does not come back until released; its worker, which was given up."""
+    """Start a read that blocks with its snapshot until released; return its abandoned worker."""
     monkeypatch.setattr("tinyvex.storage.engine.time_limit.FUNCTION_GRACE_SECONDS", 0.05)
 
     def stuck(snapshot):
@@ -163,7 +166,7 @@ async def stuck_read(store, monkeypatch, release):
 
 
 async def test_a_stuck_reader_does_not_keep_the_log_from_being_emptied(store, monkeypatch):
-    """Its snapshot ends when it is given up, and a checkpoint empties the log while the thread is still stuck."""
+    """Abandoning the reader ends its snapshot, and a checkpoint empties the log while the thread is still stuck."""
     release = threading.Event()
     await store.write(unit(insert({"n": 1})))
     worker = await stuck_read(store, monkeypatch, release)
@@ -178,7 +181,7 @@ async def test_a_stuck_reader_does_not_keep_the_log_from_being_emptied(store, mo
 
 
 async def test_a_stuck_reader_that_comes_back_ends(store, monkeypatch):
-    """Its thread ends and closes its connection, whatever it still reads; other reads go on."""
+    """Its thread ends and closes its connection, whatever it still reads; other reads continue."""
     release = threading.Event()
     await store.write(unit(insert({"n": 1})))
     stuck = {reader.worker: reader for reader in store._readers._threads}

@@ -1,4 +1,4 @@
-"""The time limit: code that is stopped, code that does not notice, and what must not be hit by a late stop."""
+"""The time limit: code that is stopped, code that ignores the stop, and late stops that must hit nothing else."""
 
 import asyncio
 import threading
@@ -31,7 +31,7 @@ class Clock:
 
 
 class Stops:
-    """A guard whose stop sets a pending `Stopped` on the thread that made it, as the loop would."""
+    """A guard whose stop sets a pending `Stopped` on the thread that created it, as the loop would."""
 
     def __init__(self):
         from tinyvex.runtime import raise_in_thread
@@ -48,7 +48,7 @@ class Stops:
 
 
 def spin(until=lambda: False):
-    """Python code that never ends by itself."""
+    """Run Python code that never ends by itself."""
     while not until():
         pass
 
@@ -61,14 +61,14 @@ def spinning(snapshot, *_):
 
 
 def test_code_within_its_limit_returns():
-    """And a look at the guard afterwards finds it idle."""
+    """A later check of the guard finds it idle."""
     stops = Stops()
     assert stops.guard.run(lambda: 42, 1.0) == 42
     assert (stops.guard.check(), stops.count) == (None, 0)
 
 
 def test_code_over_its_limit_is_stopped():
-    """`Stopped` is raised in it, and the caller gets `TimeLimitExceeded`."""
+    """`Stopped` is raised in the code, and the caller gets `TimeLimitExceeded`."""
     stops = Stops()
 
     def work():
@@ -80,8 +80,8 @@ def test_code_over_its_limit_is_stopped():
         stops.guard.run(work, 1.0)
 
 
-def test_the_look_says_when_the_next_one_is_worth_it():
-    """What is left until the limit; after the stop, the grace period."""
+def test_a_check_returns_the_time_of_the_next_one():
+    """A check returns the time until the limit, and after the stop the grace period."""
     stops = Stops()
     stops.send = lambda: None
     seen = []
@@ -98,7 +98,7 @@ def test_the_look_says_when_the_next_one_is_worth_it():
 
 
 def test_an_exception_at_the_limit_is_a_time_limit_too():
-    """Whatever code raises or returns after it was stopped, the answer is the same."""
+    """Whatever the code raises or returns after the stop, the caller gets `TimeLimitExceeded`."""
     stops = Stops()
     stops.send = lambda: None
 
@@ -112,7 +112,7 @@ def test_an_exception_at_the_limit_is_a_time_limit_too():
 
 
 def test_a_stop_that_comes_while_the_code_ends_hits_nothing_else():
-    """The timer looks at every instant of many short runs; none of it is ever raised after a run."""
+    """The timer checks at every point of many short runs; no stop is ever raised after a run."""
     stops = Stops()
     over = threading.Event()
 
@@ -147,7 +147,7 @@ def test_a_stop_that_comes_while_the_code_ends_hits_nothing_else():
 
 @pytest.mark.parametrize("kind", ["read", "write"])
 async def test_endless_python_is_stopped(store, kind):
-    """And the same thread goes on with the next piece of work."""
+    """The same thread continues with the next piece of work."""
     run = getattr(store, kind)
     with pytest.raises(errors.TimeLimitExceeded):
         await run(spinning, limit_seconds=LIMIT)
@@ -158,7 +158,7 @@ async def test_endless_python_is_stopped(store, kind):
 
 @pytest.mark.parametrize("kind", ["read", "write"])
 async def test_an_endless_statement_is_interrupted(store, kind):
-    """SQLite itself is told to stop."""
+    """SQLite itself is interrupted."""
 
     def endless(snapshot, *_):
         statement = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
@@ -171,7 +171,7 @@ async def test_an_endless_statement_is_interrupted(store, kind):
 
 
 async def test_catching_exceptions_does_not_catch_the_stop(store):
-    """`except Exception` lets it through."""
+    """`except Exception` does not catch the stop."""
 
     def stubborn(snapshot, ts):
         while True:
@@ -185,7 +185,7 @@ async def test_catching_exceptions_does_not_catch_the_stop(store):
 
 
 async def test_only_the_slow_member_of_a_group_fails(store):
-    """Those before and after it commit."""
+    """The members before and after it commit."""
     blocker = Blocker(store)
     results = await blocker.grouped(
         store.write(unit(insert({"n": 1})), limit_seconds=10),
@@ -198,7 +198,7 @@ async def test_only_the_slow_member_of_a_group_fails(store):
 
 @pytest.mark.usefixtures("short_grace")
 async def test_a_writer_that_does_not_come_back_is_replaced(store):
-    """The others of its group run again on a new thread; what it returns later changes nothing."""
+    """The other members of its group run again on a new thread; its late return changes nothing."""
     release, ended = threading.Event(), threading.Event()
 
     def stuck(snapshot, ts):
@@ -235,7 +235,7 @@ async def test_a_writer_that_does_not_come_back_is_replaced(store):
 
 @pytest.mark.usefixtures("short_grace")
 async def test_a_reader_that_does_not_come_back_is_replaced(store):
-    """As often as it happens, reads go on."""
+    """Reads continue, however often this happens."""
     release = threading.Event()
     counts = []
     store.on_abandoned = counts.append
@@ -253,8 +253,8 @@ async def test_a_reader_that_does_not_come_back_is_replaced(store):
 
 
 @pytest.mark.usefixtures("short_grace")
-async def test_code_that_swallows_the_stop_is_given_up(store):
-    """Even `except BaseException` in a loop."""
+async def test_code_that_swallows_the_stop_is_abandoned(store):
+    """Code is abandoned even if it loops over `except BaseException`."""
     over = []
 
     def swallowing(snapshot, ts):
@@ -272,8 +272,8 @@ async def test_code_that_swallows_the_stop_is_given_up(store):
     assert await store.read(numbers) == [1]
 
 
-async def test_a_shorter_limit_is_looked_at_in_time(store):
-    """Although the timer was set for a longer one first."""
+async def test_a_shorter_limit_is_enforced_in_time(store):
+    """A shorter limit is enforced in time, although the timer was set for a longer one first."""
     await store.read(numbers, limit_seconds=60)
     started = time.monotonic()
     with pytest.raises(errors.TimeLimitExceeded):

@@ -1,4 +1,4 @@
-"""The writer: groups, what is told to whom and when, and what a failure takes with it."""
+"""The writer: groups, the order of publication and acknowledgement, and the extent of failures."""
 
 import asyncio
 import sqlite3
@@ -30,13 +30,13 @@ def failing(error):
 
 
 def breaking(snapshot, ts):
-    """A unit whose record breaks a constraint: it has one write twice."""
+    """Create a unit whose record violates a constraint: it contains one write twice."""
     outcome = unit(insert({"n": 666}))(snapshot, ts)
     return Outcome(None, CommitRecord(ts, (WriteDocuments(outcome.record.writes * 2),)))
 
 
 async def test_what_waits_together_is_one_group(store):
-    """One COMMIT for all, in the order in which they were queued, each seeing those before it."""
+    """One COMMIT serves all, in the order in which they were queued, each seeing those before it."""
     blocker = Blocker(store)
     batches = []
     store.on_commits = batches.append
@@ -49,7 +49,7 @@ async def test_what_waits_together_is_one_group(store):
 
 
 async def test_timestamps_increase_and_are_published_in_order(store):
-    """Across groups, and as `last_ts` says."""
+    """Timestamps increase across groups, as `last_ts` shows."""
     published = []
     store.on_commits = lambda commits: published.extend(record.ts for record in commits)
     await asyncio.gather(*[store.write(unit(insert({"n": n}))) for n in range(300)])
@@ -57,8 +57,8 @@ async def test_timestamps_increase_and_are_published_in_order(store):
     assert store.last_ts == published[-1]
 
 
-async def test_commits_are_published_before_anyone_is_told(store):
-    """Whoever hears of a mutation finds its commit published."""
+async def test_commits_are_published_before_they_are_acknowledged(store):
+    """A mutation is acknowledged only after its commit is published."""
     order = []
     store.on_commits = lambda commits: order.extend(("published", record.ts) for record in commits)
     store.write_nowait(unit(insert({"n": 1})), lambda value, error: order.append(("done", value.ts)))
@@ -67,8 +67,8 @@ async def test_commits_are_published_before_anyone_is_told(store):
     assert order.index(("published", ts)) < order.index(("done", ts))
 
 
-async def test_a_unit_that_raises_leaves_nothing_and_stops_nobody(store):
-    """The others of its group commit."""
+async def test_a_unit_that_raises_leaves_nothing_and_fails_alone(store):
+    """The other members of the group commit."""
     blocker = Blocker(store)
     results = await blocker.grouped(
         store.write(unit(insert({"n": 1}))),
@@ -80,7 +80,7 @@ async def test_a_unit_that_raises_leaves_nothing_and_stops_nobody(store):
 
 
 async def test_a_unit_may_raise_anything(store):
-    """Even what would end a thread: the writer goes on."""
+    """Even an exception that would end a thread leaves the writer running."""
     for error in (SystemExit(3), KeyboardInterrupt()):
         caught = []
         store.write_nowait(failing(error), lambda value, raised, caught=caught: caught.append(raised))
@@ -89,7 +89,7 @@ async def test_a_unit_may_raise_anything(store):
 
 
 async def test_a_record_that_breaks_a_constraint_fails_alone(store):
-    """Its group is rolled back and the others run again; nobody else notices."""
+    """Its group is rolled back and the other members run again, without visible effect."""
     blocker = Blocker(store)
     published = []
     store.on_commits = lambda commits: published.extend(record.ts for record in commits)
@@ -106,7 +106,7 @@ async def test_a_record_that_breaks_a_constraint_fails_alone(store):
 
 
 async def test_a_failed_commit_fails_every_member_and_publishes_nothing(store):
-    """Then the writer goes on from what the file has."""
+    """The writer then continues from the state of the file."""
     published = []
     store.on_commits = published.append
 
@@ -125,7 +125,7 @@ async def test_a_failed_commit_fails_every_member_and_publishes_nothing(store):
 
 
 async def test_a_full_disk_is_named_and_survived(store):
-    """Nothing of the group is there, and when there is room again the same mutation succeeds."""
+    """Nothing of the group is stored, and with free space the same mutation succeeds."""
     connection = writer_connection(store)
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -138,8 +138,8 @@ async def test_a_full_disk_is_named_and_survived(store):
     assert await store.read(numbers) == [1]
 
 
-async def test_nobody_is_told_before_the_commit(store):
-    """While COMMIT has not returned, no reader sees the writes and no callback has run."""
+async def test_nothing_is_acknowledged_before_the_commit(store):
+    """Until COMMIT returns, no reader sees the writes and no callback has run."""
     reached, go_on = threading.Event(), threading.Event()
 
     def hold():
@@ -157,7 +157,7 @@ async def test_nobody_is_told_before_the_commit(store):
 
 
 async def test_a_clock_that_steps_back_does_not_turn_timestamps_back(tmp_path):
-    """Also across a restart: the last timestamp is in the file."""
+    """Timestamps also increase across a restart: the last one is stored in the file."""
     runtime = bound_runtime()
     runtime.clock_us = 2_000_000_000_000_000
     async with opened(tmp_path, runtime=runtime) as store:
@@ -173,7 +173,7 @@ async def test_a_clock_that_steps_back_does_not_turn_timestamps_back(tmp_path):
 
 
 async def test_the_queue_has_a_bound(store, monkeypatch):
-    """One more is refused at once, and those that wait are done."""
+    """A mutation beyond the bound is refused immediately, and the queued ones complete."""
     monkeypatch.setattr("tinyvex.storage.engine.writer.WRITER_QUEUE_MAX", 3)
     blocker = Blocker(store)
     pending = [store.write(unit(insert({"n": n}))) for n in range(2)]
@@ -194,7 +194,7 @@ async def test_a_cancelled_wait_does_not_take_the_write_back(store):
 
 
 async def test_a_group_without_records_commits_nothing(store):
-    """Units that only look do not move `last_ts`."""
+    """Units that only read do not change `last_ts`."""
     before = store.last_ts
     published = []
     store.on_commits = published.append
@@ -203,7 +203,7 @@ async def test_a_group_without_records_commits_nothing(store):
 
 
 async def test_a_defective_callback_does_not_keep_others_waiting(store):
-    """It is reported to the loop; the next callback runs."""
+    """The defect is reported to the loop; the next callback runs."""
     reported = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
     blocker = Blocker(store)
@@ -213,7 +213,7 @@ async def test_a_defective_callback_does_not_keep_others_waiting(store):
 
 
 async def test_a_long_group_is_cut(store, monkeypatch):
-    """Slow mutations are acknowledged before all that wait have run."""
+    """Slow mutations are acknowledged before all queued ones have run."""
     monkeypatch.setattr("tinyvex.storage.engine.group_commit.GROUP_SECONDS", -1.0)
     blocker = Blocker(store)
     sizes = []
@@ -223,7 +223,7 @@ async def test_a_long_group_is_cut(store, monkeypatch):
 
 
 async def test_the_log_is_checkpointed_at_its_bound(store, monkeypatch):
-    """Before the next group, when no pause came."""
+    """Without a pause, the checkpoint runs before the next group."""
     monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", 20_000)
     for number in range(20):
         await store.write(unit(insert({"n": number, "text": "x" * 2000})))
@@ -235,7 +235,7 @@ async def test_the_log_is_checkpointed_at_its_bound(store, monkeypatch):
 
 @pytest.mark.parametrize("kept", [1, 1 << 30])
 async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch, kept):
-    """A moment after the last mutation; it is cut off only where it has grown long, and in a longer pause."""
+    """The log is checkpointed shortly after the last mutation, and truncated in a longer pause if it is large."""
     monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_CHECKPOINT", 1)
     monkeypatch.setattr("tinyvex.storage.engine.writer.TRUNCATE_IDLE_SECONDS", 0.05)
     monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_TRUNCATE", kept)
@@ -255,7 +255,7 @@ async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch, kept):
 
 
 async def test_what_the_engine_itself_writes_counts_for_checkpoints(store, monkeypatch):
-    """A long sweep or backfill must not let the log grow without end."""
+    """A long sweep or backfill does not let the log grow without bound."""
     monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", 50_000)
 
     def rewrite(house):
@@ -270,7 +270,7 @@ async def test_what_the_engine_itself_writes_counts_for_checkpoints(store, monke
 
 
 async def test_a_reader_keeps_its_snapshot_through_a_checkpoint(store):
-    """The log is not emptied under a reader; it is checkpointed another time."""
+    """The log is not emptied under a reader; a later checkpoint does it."""
     inside, go_on = threading.Event(), threading.Event()
 
     def slow(snapshot):
@@ -291,7 +291,7 @@ async def test_a_reader_keeps_its_snapshot_through_a_checkpoint(store):
 
 
 async def test_old_request_records_expire(tmp_path, monkeypatch):
-    """After their time they go, in small steps beside new commits."""
+    """Expired records are deleted in small steps alongside new commits."""
     monkeypatch.setattr("tinyvex.storage.engine.group_commit.REQUEST_RECORDS_EXPIRED_STEP", 4)
     runtime = SteppedRuntime()
     runtime.bind(asyncio.get_running_loop())
@@ -307,7 +307,7 @@ async def test_old_request_records_expire(tmp_path, monkeypatch):
 
 
 async def test_the_same_request_twice_in_one_group_is_seen_by_the_second(store):
-    """A unit finds the request record that an earlier member of its group left."""
+    """A unit finds the request record of an earlier member of its group."""
 
     def once(snapshot, ts):
         if (known := snapshot.request("session", 1)) is not None:
@@ -321,7 +321,7 @@ async def test_the_same_request_twice_in_one_group_is_seen_by_the_second(store):
 
 
 async def test_what_a_unit_read_is_the_newest_state(store):
-    """A read-modify-write of many units loses none."""
+    """Many read-modify-write units lose no update."""
     stored = await store.write(unit(insert({"n": 0})))
 
     def increment(transaction):

@@ -35,13 +35,13 @@ def catalog():
     ],
 )
 def test_a_key_is_its_fields_then_creation_time_then_id(fields, document, parts):
-    """Dots reach into objects; what is not there is missing, which is not null."""
+    """Dots lead into objects; an absent field is missing, which differs from null."""
     key = IndexInfo(1, "index", fields).key({**document, "_creationTime": 5.5}, INTERNAL)
     assert key == encode_key([*parts, 5.5]) + INTERNAL
 
 
 def test_a_tables_keys_are_those_of_its_indexes(catalog):
-    """One for each that is maintained."""
+    """There is one key for each maintained index."""
     table = catalog.table("items")
     document = {"n": 1, "_creationTime": 5.5}
     assert table.keys(document, INTERNAL) == [(index.id, index.key(document, INTERNAL)) for index in table.maintained]
@@ -57,38 +57,38 @@ def test_tables_are_found_by_name_number_and_tablet(catalog):
 
 
 def test_an_unknown_table_is_an_error(catalog):
-    """It is named."""
+    """The error names the table."""
     with pytest.raises(errors.UnknownTable, match="nothing"):
         catalog.table("nothing")
 
 
 def test_an_unknown_index_is_an_error(catalog):
-    """Those that exist are listed."""
+    """The error lists the existing indexes."""
     with pytest.raises(errors.UnknownIndex, match="by_creation_time, by_n"):
         catalog.table("items").index("by_m")
 
 
 def test_an_index_that_is_being_built_is_named_so():
-    """The reader knows that waiting helps."""
+    """The error states that the index is being built, so the reader knows to wait."""
     building = IndexInfo(7, "by_n", ("n",), ready=False)
     with pytest.raises(errors.UnknownIndex, match="still being built"):
         TableInfo("items", 10_001, 101, {}, (building,)).index("by_n")
 
 
 def test_names_are_the_users_tables(catalog):
-    """System tables are there, but are not theirs."""
+    """System tables exist but are not listed."""
     assert catalog.names() == ["items", "users"]
     assert [table.name for table in catalog.tables()] == ["_tables", "_indexes", "_code", "_tablets", "items", "users"]
     assert catalog.table("_tables").number == 1
 
 
 def test_an_empty_catalog_has_the_system_tables():
-    """They are what everything else is found through."""
+    """Everything else is found through the system tables."""
     assert [table.name for table in Catalog(0, ()).tables()] == ["_tables", "_indexes", "_code", "_tablets"]
 
 
 def test_the_pseudo_index_of_ids_is_the_tablets_number_negated(catalog):
-    """So no index can be confused with it."""
+    """The negated number differs from every index."""
     table = catalog.table("items")
     assert table.by_id == -table.tablet
 
@@ -118,7 +118,7 @@ lookalikes = st.sampled_from(LOOKALIKES)
 
 @given(lookalikes, lookalikes, lookalikes, lookalikes)
 def test_keys_after_a_change_are_the_keys(one, other, before, after):
-    """The short cut for fields that stay the same is never wrong, not for values that Python calls equal."""
+    """The shortcut for unchanged fields is correct, even for values that Python considers equal."""
     indexes = (
         IndexInfo(1, "by_creation_time", ("_creationTime",)),
         IndexInfo(2, "by_n", ("n",)),

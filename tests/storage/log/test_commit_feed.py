@@ -1,4 +1,7 @@
-"""The feed of commits: in order, each listener at its own pace, and what one that fell behind reads instead."""
+"""
+The feed of commits: in order, each listener at its own pace, and the interval that a slow listener must read from the
+log.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from tinyvex.storage.log.revisions import LogRevision
 
 
 def commit(ts: int, size: int = 0) -> CommitRecord:
-    """A commit of one document."""
+    """Build a commit of one document."""
     return CommitRecord(ts, (WriteDocuments((Write(101, b"i", b"x" * size, None, (), (), ()),)),))
 
 
@@ -27,11 +30,11 @@ def no_report(error: Exception) -> None:
 
 
 def ignore() -> None:
-    """A listener that looks on its own."""
+    """Do nothing: the listener polls."""
 
 
 def taken(listener: CommitListener) -> list[Any]:
-    """Everything there is to take: timestamps, and intervals that were missed."""
+    """Take everything available: timestamps, and missed intervals."""
     found: list[Any] = []
     while (one := listener.take()) is not None:
         found.append(one if isinstance(one, Behind) else one.ts)
@@ -44,7 +47,7 @@ def feed() -> CommitFeed:
 
 
 def test_every_listener_takes_every_record_in_order(feed: CommitFeed) -> None:
-    """At its own pace."""
+    """Each listener proceeds at its own pace."""
     first, second = feed.follow(ignore), feed.follow(ignore)
     feed.publish([commit(11), commit(12)])
     assert taken(first) == [11, 12]
@@ -53,7 +56,7 @@ def test_every_listener_takes_every_record_in_order(feed: CommitFeed) -> None:
 
 
 def test_a_listener_takes_only_what_was_published_after_it_began(feed: CommitFeed) -> None:
-    """What came before it reads from the log: everything up to `taken_ts`."""
+    """Earlier records, up to `taken_ts`, are read from the log."""
     feed.publish([commit(11)])
     listener = feed.follow(ignore)
     assert listener.taken_ts == 11
@@ -62,7 +65,7 @@ def test_a_listener_takes_only_what_was_published_after_it_began(feed: CommitFee
 
 
 def test_a_listener_is_woken_when_there_is_something_again(feed: CommitFeed) -> None:
-    """Not for every group while it has not taken the first."""
+    """A listener is not woken again until it has taken the first records."""
     woken: list[None] = []
     listener = feed.follow(lambda: woken.append(None))
     feed.publish([commit(11)])
@@ -77,7 +80,7 @@ def test_a_listener_is_woken_when_there_is_something_again(feed: CommitFeed) -> 
 def test_a_slow_listener_loses_its_buffer_and_learns_where_to_read(
     feed: CommitFeed, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    """From the last record that it took, up to the last that was published; after that it follows again."""
+    """It gets the interval from its last record to the last published one; then it follows again."""
     monkeypatch.setattr(commit_feed, bound, 3 if bound == "LISTENER_RECORDS_MAX" else 3 * commit(1).memory_bytes)
     slow, quick = feed.follow(ignore), feed.follow(ignore)
     feed.publish([commit(11)])
@@ -93,7 +96,7 @@ def test_a_slow_listener_loses_its_buffer_and_learns_where_to_read(
 def test_a_group_larger_than_the_buffer_leaves_a_listener_behind(
     feed: CommitFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is woken once, and misses the whole group."""
+    """The listener is woken once, and misses the whole group."""
     monkeypatch.setattr(commit_feed, "LISTENER_RECORDS_MAX", 2)
     woken: list[None] = []
     listener = feed.follow(lambda: woken.append(None))
@@ -112,7 +115,7 @@ def test_a_failing_listener_does_not_keep_records_from_the_others() -> None:
 
 
 def test_a_closed_listener_holds_no_records(feed: CommitFeed) -> None:
-    """And gets no more; closing again does nothing."""
+    """A closed listener receives nothing; closing again has no effect."""
     listener = feed.follow(ignore)
     feed.publish([commit(11)])
     listener.close()
@@ -122,14 +125,14 @@ def test_a_closed_listener_holds_no_records(feed: CommitFeed) -> None:
 
 
 def test_a_gap_in_what_is_published_is_a_defect(feed: CommitFeed) -> None:
-    """Timestamps only grow."""
+    """Published timestamps only increase."""
     with pytest.raises(AssertionError, match="in order"):
         feed.publish([commit(10)])
 
 
 @given(st.lists(st.one_of(st.integers(1, 4), st.just("take")), max_size=40))
 def test_what_is_taken_and_missed_is_everything(steps: list[Any]) -> None:
-    """Whenever it takes: records and missed intervals follow one another without gap or overlap."""
+    """Records and missed intervals follow one another without gap or overlap, at any pace."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commit_feed, "LISTENER_RECORDS_MAX", 5)
         feed, ts = CommitFeed(0, no_report), 0
@@ -156,7 +159,7 @@ def test_what_is_taken_and_missed_is_everything(steps: list[Any]) -> None:
 
 
 async def test_the_synchronous_listener_is_first(tmp_path: Any) -> None:
-    """`on_commits` is called before anything is in the feed, and the caller is answered after both."""
+    """`on_commits` is called before the feed gets the records, and the caller is answered after both."""
     async with opened(tmp_path) as store:
         order: list[str] = []
         store.on_commits = lambda commits: order.append("on_commits")
@@ -172,7 +175,7 @@ async def test_the_synchronous_listener_is_first(tmp_path: Any) -> None:
 
 
 def changed_by(record: CommitRecord) -> list[tuple[int, int, bytes, int | None, bytes | None]]:
-    """The revisions that a record contains, as they are in the log."""
+    """Return the revisions in a record, as stored in the log."""
     writes = [write for operation in record.operations for write in getattr(operation, "writes", ())]
     return [(record.ts, write.tablet, write.internal, write.prev_ts, write.json) for write in writes]
 
@@ -180,7 +183,7 @@ def changed_by(record: CommitRecord) -> list[tuple[int, int, bytes, int | None, 
 @settings(max_examples=40)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
 def test_the_log_has_every_revision_since_a_timestamp(counts: list[int], data: st.DataObject) -> None:
-    """In the order of commits: what the missed records contained, whatever the page size."""
+    """The log returns the missed records in the order of commits, at any page size."""
     log = MemoryStore()
     log.declare({"items": {"by_n": ("n",)}})
     for count in counts:
@@ -195,7 +198,7 @@ def test_the_log_has_every_revision_since_a_timestamp(counts: list[int], data: s
 
 
 def test_the_log_ends_at_the_snapshot() -> None:
-    """What is committed later comes with the feed."""
+    """Later commits arrive through the feed."""
     log = MemoryStore()
     log.declare({"items": {}})
     at = log.run(unit(insert({"n": 1}))).ts
@@ -205,7 +208,7 @@ def test_the_log_ends_at_the_snapshot() -> None:
 
 
 def test_below_the_floor_revisions_may_be_missing() -> None:
-    """So the read is refused; at the floor it is complete."""
+    """A read below the floor is refused; at the floor it is complete."""
     log = MemoryStore()
     log.declare({"items": {}})
     floor = log.run(unit(insert({"n": 1}))).ts

@@ -51,7 +51,7 @@ histories = st.lists(commits | declarations, max_size=10)
 
 
 class Model:
-    """What must come out: all documents and indexes at every timestamp, in plain dictionaries."""
+    """The expected documents and indexes at every timestamp, in plain dictionaries."""
 
     def __init__(self):
         self.documents = {}
@@ -72,7 +72,7 @@ def reach(document, path):
 
 
 def in_order(documents, fields):
-    """Documents sorted by fields, creation time and id, with a comparison that knows no bytes."""
+    """Sort documents by fields, creation time and id, with a comparison that does not use bytes."""
 
     def compare(one, other):
         for path in (*fields, "_creationTime"):
@@ -118,7 +118,7 @@ def change(model, step, transaction):
 
 
 def agree(store, model, ts, bounds):
-    """Every way of reading at `ts` gives what the model has."""
+    """Check that every kind of read at `ts` returns the model's result."""
     expected, indexes = model.states[ts]
 
     def look(snapshot):
@@ -150,7 +150,10 @@ def agree(store, model, ts, bounds):
 @settings(max_examples=60)
 @given(histories, st.tuples(field_values, field_values))
 def test_every_read_at_every_timestamp_agrees_with_the_model(history, bounds):
-    """Reads by id, scans both ways, ranges and counts, at every commit of a random history with changing indexes."""
+    """
+    Reads by id, scans in both directions, ranges and counts agree, at every commit of a random history with changing
+    indexes.
+    """
     store, model = MemoryStore(), Model()
     store.declare({"items": {}})
     model.committed(store.last_ts)
@@ -163,7 +166,7 @@ def test_every_read_at_every_timestamp_agrees_with_the_model(history, bounds):
 @settings(max_examples=30)
 @given(st.lists(commits, max_size=6))
 def test_a_history_is_what_was_committed(history):
-    """Each document's revisions come newest first, each naming the one before."""
+    """Each document's revisions are returned newest first, each naming its predecessor."""
     store, model = MemoryStore(), Model()
     store.declare({"items": {"by_n": ("n",)}})
     play(store, model, history)
@@ -183,7 +186,7 @@ def items(snapshot):
 
 @pytest.fixture
 def log():
-    """A log with a table, checked at the end."""
+    """Open a log with a table, checked at the end."""
     store = MemoryStore()
     store.declare({"items": {"by_n": ("n",)}})
     yield store
@@ -195,14 +198,14 @@ def add(log, *numbers):
 
 
 def test_the_same_revision_twice_is_an_error(log):
-    """Live commits use conflict strategy error: nothing is overwritten."""
+    """Live commits use the conflict strategy error: nothing is overwritten."""
     add(log, 1)
     with pytest.raises(sqlite3.IntegrityError):
         apply(log.connection, log.commits[-1])
 
 
 def test_an_unchanged_key_gets_no_index_entry(log):
-    """A revision that leaves the indexed field as it was writes nothing to `indexes`."""
+    """A revision that leaves the indexed field unchanged writes nothing to `indexes`."""
     (stored,) = add(log, 1)
     statement = "SELECT COUNT(*) FROM indexes"
     before = log.connection.execute(statement).fetchone()
@@ -212,7 +215,7 @@ def test_an_unchanged_key_gets_no_index_entry(log):
 
 
 def test_a_page_has_at_most_its_limit_and_says_whether_more_follows(log):
-    """A page of exactly the limit is not known to be the last."""
+    """A page of exactly the limit may not be the last."""
     add(log, 1, 2, 3)
 
     def look(snapshot):
@@ -228,7 +231,7 @@ def test_a_page_has_at_most_its_limit_and_says_whether_more_follows(log):
 
 
 def test_a_page_of_large_documents_ends_early(log, monkeypatch):
-    """Memory of a scan is bounded by bytes too, and the scan still returns everything."""
+    """The memory of a scan is bounded by bytes too, and the scan still returns everything."""
     log.run(unit(lambda transaction: [insert({"n": n, "text": "x" * 1000})(transaction) for n in range(10)]))
     monkeypatch.setattr("tinyvex.storage.log.document_log.SCAN_PAGE_BYTES", 3000)
 
@@ -242,7 +245,7 @@ def test_a_page_of_large_documents_ends_early(log, monkeypatch):
 
 
 def test_a_dropped_index_is_still_readable_at_its_time(log):
-    """Reads at an older timestamp use the indexes that were there then."""
+    """Reads at an older timestamp use the indexes of that time."""
     add(log, 2, 1)
     before = log.last_ts
     log.declare({"items": {}})
@@ -252,7 +255,7 @@ def test_a_dropped_index_is_still_readable_at_its_time(log):
 
 
 def test_an_index_is_unknown_before_it_was_ready(log):
-    """An index that was made later cannot be read at a timestamp before that."""
+    """A later index cannot be read at an earlier timestamp."""
     add(log, 1)
     before = log.last_ts
     log.declare({"items": {"by_m": ("m",)}})
@@ -269,13 +272,13 @@ def test_a_table_is_unknown_before_it_was_made(log):
 
 
 def test_a_read_in_the_future_is_refused(log):
-    """Nobody knows yet what will be committed."""
+    """Future commits are unknown."""
     with pytest.raises(errors.SnapshotUnavailable, match="future"):
         log.look(numbers, at=log.last_ts + 1)
 
 
 def test_a_read_below_the_floor_is_refused(log):
-    """What may have been collected is not half served."""
+    """Expired history is never returned in part."""
     add(log, 1)
     log.connection.execute("UPDATE globals SET json_value = ? WHERE key = 'floor_ts'", (log.last_ts,))
     assert log.look(numbers, at=log.last_ts) == [1]
@@ -284,7 +287,7 @@ def test_a_read_below_the_floor_is_refused(log):
 
 
 def test_a_request_is_found_with_everything_it_answered(log):
-    """The record of a mutation is kept with the commit and comes back whole."""
+    """The record of a mutation is stored with the commit and returned in full."""
     log.run(unit(insert({"n": 1}), request=("session", 7)))
     found = log.look(lambda snapshot: snapshot.request("session", 7))
     assert found == RequestRecord("session", 7, b"digest", b"null", ("a line",), log.last_ts)
@@ -292,7 +295,7 @@ def test_a_request_is_found_with_everything_it_answered(log):
 
 
 def test_a_commit_touches_old_new_and_kept_keys_and_the_id(log):
-    """Invalidation sees every index entry that a live query may have read the document through."""
+    """Invalidation sees every index entry through which a live query may have read the document."""
     (stored,) = add(log, 1)
     log.run(unit(lambda transaction: transaction.put(items(transaction), stored.internal, {"n": 2})))
     table = log.look(items)
@@ -303,7 +306,7 @@ def test_a_commit_touches_old_new_and_kept_keys_and_the_id(log):
 
 
 def test_a_snapshot_refuses_reads_after_its_transaction(log):
-    """A context that a function kept says what is wrong."""
+    """A context that outlives its function raises an explanatory error."""
     snapshot = log.look(lambda snapshot: snapshot)
     snapshot.end()
     with pytest.raises(RuntimeError, match="transaction is over"):
@@ -311,7 +314,7 @@ def test_a_snapshot_refuses_reads_after_its_transaction(log):
 
 
 def test_a_long_history_is_read_in_pages(log):
-    """More revisions than a page come in one order, without gaps."""
+    """More revisions than a page are returned in one order, without gaps."""
     (stored,) = add(log, 0)
     for number in range(limits.SCAN_PAGE_ROWS + 5):
         log.run(unit(lambda transaction, n=number: transaction.put(items(transaction), stored.internal, {"n": n + 1})))

@@ -1,4 +1,4 @@
-"""The last commits in memory: all of what is asked for, or the word that it is not known."""
+"""The last commits in memory: a complete answer, or none."""
 
 from tinyvex import limits
 from tinyvex.storage.log.commit_record import CommitRecord
@@ -16,7 +16,7 @@ def commit(ts: int, *writes: Write) -> CommitRecord:
 def write(
     name: bytes, json: bytes | None = b"{}", *, removed: bytes = b"", added: bytes = b"", kept: bytes = b""
 ) -> Write:
-    """A write to one document; keys are those of `INDEX`."""
+    """Build a write to one document; keys are those of `INDEX`."""
     keys = [((INDEX, key),) if key else () for key in (removed, added, kept)]
     return Write(1, name, json, None, *keys)
 
@@ -29,8 +29,8 @@ def tail(*commits: CommitRecord) -> RecentCommits:
     return made
 
 
-def test_changes_are_told_in_order() -> None:
-    """A document that came, changed, moved and went."""
+def test_changes_are_returned_in_order() -> None:
+    """A document is inserted, changed, moved and deleted."""
     log = tail(
         commit(11, write(b"a", b"1", added=b"k1")),
         commit(12, write(b"a", b"2", kept=b"k1")),
@@ -47,7 +47,7 @@ def test_changes_are_told_in_order() -> None:
 
 
 def test_only_what_is_after_and_until() -> None:
-    """Of the commits 11 to 14, those after 11 and up to 13."""
+    """Of the commits 11 to 14, only those after 11 and up to 13 are returned."""
     log = tail(*[commit(ts, write(b"%d" % ts, added=b"k%d" % ts)) for ts in range(11, 15)])
     found = log.changes(INDEX, 11, 13)
     assert found is not None
@@ -60,13 +60,13 @@ def test_other_indexes_are_not_looked_at() -> None:
 
 
 def test_before_its_beginning_nothing_is_known() -> None:
-    """What happened before the store was opened is not here."""
+    """Commits from before the store was opened are unknown."""
     assert tail().changes(INDEX, 9, 10) is None
     assert tail().changes(INDEX, 10, 10) == []
 
 
 def test_a_group_that_did_not_commit_is_taken_back() -> None:
-    """And what comes in its place, perhaps with its timestamps, counts."""
+    """Its replacement counts, even with the same timestamps."""
     log = tail(commit(11, write(b"a", added=b"k1")))
     log.applied(commit(12, write(b"b", added=b"lost")))
     log.applied(commit(13))
@@ -78,7 +78,7 @@ def test_a_group_that_did_not_commit_is_taken_back() -> None:
 
 
 def test_above_its_bound_the_older_half_goes() -> None:
-    """What is left is complete, and what went is not half told."""
+    """The remaining part is complete, and the evicted part is never returned partially."""
     big = b'"%s"' % (b"x" * (limits.RECENT_COMMITS_BYTES_MAX // 10))
     log = tail(*[commit(ts, write(b"a", big, kept=b"k")) for ts in range(11, 31)])
     assert 3 <= len(log) <= 10

@@ -1,4 +1,4 @@
-"""Commit records as bytes: every operation survives, and anything else is refused with a reason."""
+"""Commit records as bytes: every operation survives a round trip, and anything else is refused with a reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECORD = CommitRecord(7, (operations.SetNumbers(10_001, 101, 102),))
 
 @given(commit_records)
 def test_a_record_survives_encoding(record: CommitRecord) -> None:
-    """With all operations, in order, and each of its own type."""
+    """All operations survive, in order, each with its own type."""
     decoded = decode_record(encode_record(record))
     assert decoded == record
     assert list(map(type, decoded.operations)) == list(map(type, record.operations))
@@ -34,7 +34,7 @@ def test_every_operation_is_generated() -> None:
 
 
 def test_no_two_operations_have_one_tag() -> None:
-    """The tag is what tells them apart in the encoded form."""
+    """The tag distinguishes the operations in the encoded form."""
     tags = [operation.__struct_config__.tag for operation in OPERATIONS]
     assert len(set(tags)) == len(tags)
 
@@ -61,7 +61,7 @@ def test_the_encoded_form_is_fixed() -> None:
     ids=["nothing", "version", "version alone", "cut off", "trailing", "unknown operation", "another structure"],
 )
 def test_other_bytes_are_refused(data: bytes, reason: str) -> None:
-    """With what is wrong with them."""
+    """The error names the defect."""
     with pytest.raises(RecordCodecError, match=reason):
         decode_record(data)
 
@@ -69,14 +69,14 @@ def test_other_bytes_are_refused(data: bytes, reason: str) -> None:
 @given(st.binary(max_size=200))
 @example(b"\x01" + b"\x91" * 5000)
 def test_garbage_never_raises_anything_else(garbage: bytes) -> None:
-    """Whatever the bytes, the result is a record or one kind of error."""
+    """For any bytes, the result is a record or one kind of error."""
     for data in (garbage, b"\x01" + garbage):
         with contextlib.suppress(RecordCodecError):
             decode_record(data)
 
 
 def test_a_record_above_the_limit_is_neither_written_nor_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit it is."""
+    """A record at the limit is accepted."""
     data = encode_record(RECORD)
     monkeypatch.setattr(record_codec, "COMMIT_RECORD_BYTES_MAX", len(data))
     assert decode_record(encode_record(RECORD)) == RECORD

@@ -1,4 +1,6 @@
-"""Encoded records of a random history, replayed into an empty file: it answers every read as the first file does."""
+"""
+Encoded records of a random history, replayed into an empty file, which then answers every read like the first file.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class History:
-    """A store, and the encoded records of all that happens to it."""
+    """A store, and the encoded records of its changes."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -86,7 +88,7 @@ class History:
             self.timestamps.append(record.ts)
 
     def declare(self, indexes: dict[str, Any], **options: Any) -> None:
-        """Change the schema; every version is another code."""
+        """Change the schema; every version is different code."""
         self._versions += 1
         tables = {"items": indexes, "others": {"by_n": ("n",)}}
         self.store.declare(tables, **({"fingerprint": str(self._versions)} | options))
@@ -127,7 +129,7 @@ class History:
 
     @contextlib.contextmanager
     def _between(self, between: list[Any]) -> Iterator[None]:
-        """Run commits between the units of a longer work."""
+        """Run commits between the units of a longer operation."""
         waiting = list(between)
 
         def work() -> None:
@@ -156,17 +158,17 @@ class History:
 
 
 def with_default(name: str, value: int) -> Callable[[bytes], tuple[list[str], bytes]]:
-    """A class whose field has a default."""
+    """Return a class whose field has a default."""
     return lambda json: ([], encode({name: value} | decode(json)))
 
 
 def empty() -> MemoryStore:
-    """An empty file, older than any history."""
+    """Create an empty file, older than any history."""
     return MemoryStore(first_ts=1)
 
 
 def catalog(snapshot: Snapshot) -> Any:
-    """All that the catalog says."""
+    """Return the contents of the catalog."""
     return [
         (table.name, table.number, table.tablet, table.fingerprint, table.maintained)
         for table in snapshot.catalog.tables()
@@ -174,7 +176,7 @@ def catalog(snapshot: Snapshot) -> Any:
 
 
 def stored(store: MemoryStore, floor: int) -> dict[str, Any]:
-    """What the tables of the file have that is not housekeeping's: newer than the floor, in readable tablets."""
+    """Return the rows that housekeeping does not own: newer than the floor, in readable tablets."""
     execute = store.connection.execute
     cleared = {
         tablet.table.tablet
@@ -202,7 +204,7 @@ def stored(store: MemoryStore, floor: int) -> dict[str, Any]:
 
 
 def replayed(source: History) -> MemoryStore:
-    """An empty file with all of a history's records."""
+    """Return a file with all of a history's records."""
     target = empty()
     for record in source.records():
         replay(target.connection, record)
@@ -210,7 +212,7 @@ def replayed(source: History) -> MemoryStore:
 
 
 def compare(source: History, target: MemoryStore) -> None:
-    """At every retained timestamp, and row by row."""
+    """Compare at every retained timestamp, and row by row."""
     for ts in source.timestamps:
         if ts >= source.floor:
             assert target.look(catalog, ts) == source.store.look(catalog, ts)
@@ -223,7 +225,7 @@ def compare(source: History, target: MemoryStore) -> None:
 @settings(max_examples=40)
 @given(st.lists(steps, max_size=12))
 def test_a_replayed_history_is_the_same_at_every_retained_timestamp(history: list[Any]) -> None:
-    """Documents, indexes, catalog, requests and numbers; and both files are whole."""
+    """Documents, indexes, catalog, requests and numbers agree, and both files pass the check."""
     source = History()
     for step in history:
         source.run(step)
@@ -251,7 +253,7 @@ EVERYTHING: list[tuple[Any, ...]] = [
 
 
 def test_a_history_with_every_operation_is_replayed() -> None:
-    """Whatever the random ones happen to have."""
+    """Every operation is covered, whatever the random histories contain."""
     source = History()
     for step in EVERYTHING:
         source.run(step)
@@ -263,7 +265,7 @@ def test_a_history_with_every_operation_is_replayed() -> None:
 @settings(max_examples=15)
 @given(st.lists(steps, max_size=8), st.lists(st.integers(0, 100), max_size=10))
 def test_a_record_that_the_file_contains_is_not_applied_again(history: list[Any], again: list[int]) -> None:
-    """Whichever it is, and whatever has happened since: an index dropped, history deleted."""
+    """A contained record has no effect, even after an index was dropped or history deleted."""
     source = History()
     for step in history:
         source.run(step)
@@ -275,14 +277,14 @@ def test_a_record_that_the_file_contains_is_not_applied_again(history: list[Any]
 
 
 def dump(store: MemoryStore) -> list[Any]:
-    """Every row of the file."""
+    """Return every row of the file."""
     tables = ("documents", "indexes", "current", "requests", "globals")
     return [store.connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
 
 
 @pytest.mark.parametrize("step", [BackfillIndex, DropIndexEntries, ExpireRequests, MoveTablet, UpgradeDocuments])
 def test_a_step_that_finds_other_rows_is_refused(step: type) -> None:
-    """The file is not the one that the record was made for."""
+    """The record belongs to another file."""
     source = History()
     for each in EVERYTHING:
         source.run(each)

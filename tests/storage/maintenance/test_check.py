@@ -1,4 +1,4 @@
-"""The check: it finds every kind of damage, and nothing in a healthy file."""
+"""The check finds every kind of damage, and none in a healthy file."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tinyvex.storage.maintenance.check import PROBLEMS_MAX, check, check_folder
 
 @pytest.fixture
 def log():
-    """Documents inserted, changed and deleted; an index made later."""
+    """Open a log with inserted, changed and deleted documents, and an index created later."""
     store = MemoryStore()
     store.declare({"items": {"by_n": ("n",)}})
     stored = [store.run(unit(insert({"n": n, "text": f"text {n}"}), request=("session", n))) for n in range(4)]
@@ -27,7 +27,7 @@ def log():
 
 
 def test_a_healthy_database_has_no_problems(log):
-    """Whatever happened to its documents and indexes."""
+    """A healthy database passes, whatever happened to its documents and indexes."""
     assert check(log.connection) == []
 
 
@@ -106,7 +106,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", sorted(DAMAGES))
 def test_damage_is_found(log, damage):
-    """Each invariant, broken by itself, is reported."""
+    """The violation of each single invariant is reported."""
     cursor = log.connection.execute(DAMAGES[damage])
     assert cursor.rowcount > 0
     assert check(log.connection) != []
@@ -123,7 +123,7 @@ BELOW_THE_FLOOR = {
 
 @pytest.mark.parametrize("damage", sorted(BELOW_THE_FLOOR))
 def test_damage_at_the_floor_is_found(log, damage):
-    """Where revisions may be forgotten, entries must still be those of their documents."""
+    """Where revisions may expire, entries must still belong to their documents."""
     log.declare({"items": {"by_text": ("text",)}})
     set_global(log.connection, "floor_ts", log.last_ts - 2)
     assert check(log.connection) == []
@@ -141,32 +141,32 @@ def test_damage_at_the_floor_is_found(log, damage):
     ],
 )
 def test_another_schema_is_found(log, statement):
-    """What is not ours may change what is, and what is missing fails later."""
+    """Foreign objects may change data, and missing ones fail later."""
     log.connection.execute(statement)
     assert check(log.connection) != []
 
 
 def test_a_long_list_of_problems_is_cut(log):
-    """A thousand of them say no more than a hundred."""
+    """A thousand problems are no more helpful than a hundred."""
     log.run(unit(lambda transaction: [insert({"n": n})(transaction) for n in range(200)]))
     log.connection.execute("DELETE FROM current")
     assert len(check(log.connection)) == PROBLEMS_MAX
 
 
-async def test_a_folder_is_checked_beside_its_owner(store):
+async def test_a_folder_is_checked_while_it_is_served(store):
     """Reading needs no lock."""
     await store.write(unit(insert({"n": 1})))
     assert check_folder(store.folder.path) == []
 
 
 def test_a_folder_without_a_database_is_an_error(tmp_path):
-    """It is not healthy, it is not there."""
+    """A missing database is not a healthy one."""
     with pytest.raises(errors.DataFolderUnusable):
         check_folder(tmp_path)
 
 
 async def test_damaged_pages_are_found(tmp_path):
-    """What SQLite itself notices is among the problems."""
+    """SQLite's own findings are among the problems."""
     async with opened(tmp_path) as store:
         await store.write(
             unit(lambda transaction: [insert({"n": n, "text": "x" * 300})(transaction) for n in range(200)])

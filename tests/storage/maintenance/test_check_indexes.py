@@ -1,4 +1,4 @@
-"""The check of what older moments see: it finds what is gone or too many in any index that they can read, and nothing else."""
+"""The check of older timestamps: it finds missing and surplus entries in every readable index, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ TABLES = {"items": {"by_n": ("n",)}}
 
 @pytest.fixture
 def log() -> MemoryStore:
-    """Documents changed, moved in an index and deleted; an index built later, one dropped; a table replaced and added to."""
+    """
+    Open a log with documents changed, moved and deleted; a later index and a dropped one; a replaced and extended
+    table.
+    """
     store = MemoryStore()
     store.declare(TABLES)
     first, second, third = (store.run(unit(insert({"n": n, "text": f"text {n}"}))).internal for n in range(3))
@@ -34,12 +37,15 @@ def log() -> MemoryStore:
 
 
 def change(store: MemoryStore, internal: bytes, fields: dict[str, Any] | None) -> None:
-    """Another revision of an item; None deletes it."""
+    """Write another revision of an item; None deletes it."""
     store.run(unit(lambda t: t.put(t.catalog.table("items"), internal, fields)))
 
 
 def read_sometime(store: MemoryStore) -> list[tuple[Any, ...]]:
-    """Index entries that some moment reads: all but those of the tablet whose rows were appended elsewhere."""
+    """
+    Return the index entries that some timestamp reads: all except those of the tablet whose rows were appended
+    elsewhere.
+    """
     entries = store.connection.execute("SELECT index_id, key, ts FROM indexes WHERE index_id >= 101").fetchall()
     documents = store.connection.execute("SELECT json_value FROM documents WHERE table_id = 2 AND NOT deleted")
     known = " ".join(data.decode() for (data,) in documents)
@@ -47,7 +53,7 @@ def read_sometime(store: MemoryStore) -> list[tuple[Any, ...]]:
 
 
 def without(store: MemoryStore, entries: list[tuple[Any, ...]]) -> Iterator[sqlite3.Connection]:
-    """Copies of the database that lack one of these entries each."""
+    """Yield copies of the database that lack one of these entries each."""
     for entry in entries:
         copy = sqlite3.connect(":memory:", isolation_level=None)
         store.connection.backup(copy)
@@ -57,19 +63,19 @@ def without(store: MemoryStore, entries: list[tuple[Any, ...]]) -> Iterator[sqli
 
 
 def test_nothing_is_wrong_with_a_healthy_past(log: MemoryStore) -> None:
-    """Whatever happened to documents, indexes and tables."""
+    """Documents, indexes and tables may change in any way."""
     assert check(log.connection) == []
 
 
 def test_every_missing_entry_is_found(log: MemoryStore) -> None:
-    """Beginnings and ends; also of indexes that were dropped, or whose table has left them behind."""
+    """Start and end entries are found, also of indexes that were dropped or belong to a replaced table."""
     entries = read_sometime(log)
     assert len({index_id for index_id, _, _ in entries}) > 4
     assert [entry for entry, copy in zip(entries, without(log, entries), strict=True) if check(copy) == []] == []
 
 
 def test_an_entry_missing_from_its_beginning_to_its_end_is_found(log: MemoryStore) -> None:
-    """Nothing in the index itself tells that it was there."""
+    """The index itself has no trace of such an entry."""
     (end,) = log.connection.execute(
         "SELECT index_id, key FROM indexes WHERE index_id = 102 AND deleted ORDER BY ts LIMIT 1"
     ).fetchall()
@@ -78,7 +84,7 @@ def test_an_entry_missing_from_its_beginning_to_its_end_is_found(log: MemoryStor
 
 
 def test_what_is_below_the_floor_is_not_asked_for(log: MemoryStore) -> None:
-    """Entries that no moment can read may be gone; those that one can may not."""
+    """Only entries that some timestamp can read must exist."""
     log.declare(TABLES)
     floor = log.last_ts
     log.run(unit(insert({"n": 9})))
@@ -90,7 +96,7 @@ def test_what_is_below_the_floor_is_not_asked_for(log: MemoryStore) -> None:
 
 @pytest.mark.parametrize("name", ["name", "number", "tablet"])
 def test_two_tables_with_one_name_number_or_tablet_are_found(name: str) -> None:
-    """Each is one table's."""
+    """Names, numbers and tablets are unique."""
     store = MemoryStore()
     store.declare(TABLES | {"other": {}})
     store.connection.execute(

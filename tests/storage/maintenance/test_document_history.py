@@ -1,4 +1,4 @@
-"""What can be read of one document's past, over the tablets that its table had."""
+"""The readable past of one document, across the tablets of its table."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def change(store: MemoryStore, internal: bytes, n: int | None) -> None:
     store.run(unit(lambda transaction: transaction.put(transaction.catalog.table("items"), internal, fields)))
 
 
-def told(store: MemoryStore, internal: bytes, after: int = 0) -> Told:
-    """When, since the store began to count, and which `n`; None where it was deleted."""
+def revisions_of(store: MemoryStore, internal: bytes, after: int = 0) -> Told:
+    """Return the time since the start of the store, and `n`, of each revision; None for a deletion."""
     found = store.look(
         lambda snapshot: list(document_history(snapshot, snapshot.catalog.table("items"), internal, after))
     )
@@ -50,7 +50,7 @@ def set_floor(store: MemoryStore, ts: int) -> None:
 
 
 def replace(store: MemoryStore, documents: dict[bytes, int]) -> int:
-    """Replace what is in the table, as an import does; the commit's `ts`."""
+    """Replace the table's contents as an import does; return the commit's `ts`."""
     begun = store.run(lambda snapshot, ts: begin(snapshot, ts, "replace", {"items": None}))
 
     def fill(snapshot: Any, ts: int) -> Outcome[None]:
@@ -66,52 +66,52 @@ def replace(store: MemoryStore, documents: dict[bytes, int]) -> int:
     return store.last_ts
 
 
-def test_every_revision_is_told_in_order(store: MemoryStore) -> None:
-    """The insertion first, the deletion last."""
+def test_every_revision_is_returned_in_order(store: MemoryStore) -> None:
+    """The insertion is first, the deletion last."""
     internal = write(store, 1)
     first = store.last_ts
     change(store, internal, 2)
     change(store, internal, None)
-    assert told(store, internal) == [(first, 1), (first + 1, 2), (first + 2, None)]
+    assert revisions_of(store, internal) == [(first, 1), (first + 1, 2), (first + 2, None)]
 
 
 def test_a_page_goes_on_after_the_last(store: MemoryStore) -> None:
-    """Wherever a page ended, the next has the rest."""
+    """The next page continues, wherever a page ended."""
     internal = write(store, 1)
     for n in range(2, 6):
         change(store, internal, n)
-    whole = told(store, internal)
+    whole = revisions_of(store, internal)
     for place, (ts, _) in enumerate(whole):
-        assert told(store, internal, ts) == whole[place + 1 :]
+        assert revisions_of(store, internal, ts) == whole[place + 1 :]
 
 
 def test_the_state_at_the_floor_is_the_first(store: MemoryStore) -> None:
-    """What was replaced below it is not told, even while it is still there."""
+    """Revisions replaced below the floor are omitted, even while they still exist."""
     internal = write(store, 1)
     first = store.last_ts
     change(store, internal, 2)
     change(store, internal, 3)
     set_floor(store, first + 1)
-    assert told(store, internal) == [(first + 1, 2), (first + 2, 3)]
+    assert revisions_of(store, internal) == [(first + 1, 2), (first + 2, 3)]
 
 
-def test_a_document_that_was_gone_at_the_floor_is_not_told(store: MemoryStore) -> None:
-    """Its deletion cannot be told from its never having been."""
+def test_a_document_deleted_at_the_floor_is_omitted(store: MemoryStore) -> None:
+    """Such a document is indistinguishable from one that never existed."""
     internal = write(store, 1)
     change(store, internal, None)
     write(store, 2)
     set_floor(store, store.last_ts)
-    assert told(store, internal) == []
+    assert revisions_of(store, internal) == []
 
 
 def test_a_document_that_a_replaced_table_kept_goes_on(store: MemoryStore) -> None:
-    """Its revisions in both tablets are one history; that it was moved unchanged is none."""
+    """Its revisions in both tablets form one history, without an entry for the unchanged move."""
     internal, other = write(store, 1), write(store, 1)
     first = store.last_ts - 1
     moved = replace(store, {internal: 7, other: 1})
     change(store, internal, 8)
-    assert told(store, internal) == [(first, 1), (moved, 7), (moved + 1, 8)]
-    assert [ts for ts, _ in told(store, other)] == [first + 1, moved]  # its creation time is another
+    assert revisions_of(store, internal) == [(first, 1), (moved, 7), (moved + 1, 8)]
+    assert [ts for ts, _ in revisions_of(store, other)] == [first + 1, moved]  # its creation time is another
 
 
 def test_a_document_that_a_replaced_table_lost_was_deleted_then(store: MemoryStore) -> None:
@@ -119,42 +119,42 @@ def test_a_document_that_a_replaced_table_lost_was_deleted_then(store: MemorySto
     internal = write(store, 1)
     first = store.last_ts
     moved = replace(store, {})
-    assert told(store, internal) == [(first, 1), (moved, None)]
-    assert told(store, internal, first) == [(moved, None)]
-    assert told(store, internal, moved) == []
+    assert revisions_of(store, internal) == [(first, 1), (moved, None)]
+    assert revisions_of(store, internal, first) == [(moved, None)]
+    assert revisions_of(store, internal, moved) == []
 
 
 def test_a_document_that_came_with_a_replacement_begins_there(store: MemoryStore) -> None:
-    """Not when it was written: nobody saw it before."""
+    """Its history begins with the replacement, because it was not visible before."""
     write(store, 1)
     internal = bytes(16)
     moved = replace(store, {internal: 5})
-    assert told(store, internal) == [(moved, 5)]
+    assert revisions_of(store, internal) == [(moved, 5)]
 
 
 def test_pages_go_on_over_a_replacement(store: MemoryStore) -> None:
-    """None of the two tablets' revisions is told twice or left out."""
+    """No revision of either tablet is repeated or omitted."""
     internal = write(store, 1)
     change(store, internal, 2)
     replace(store, {internal: 3})
     change(store, internal, 4)
-    whole = told(store, internal)
+    whole = revisions_of(store, internal)
     for place, (ts, _) in enumerate(whole):
-        assert told(store, internal, ts) == whole[place + 1 :]
+        assert revisions_of(store, internal, ts) == whole[place + 1 :]
 
 
-def test_a_replacement_below_the_floor_is_forgotten(store: MemoryStore) -> None:
+def test_a_replacement_below_the_floor_is_omitted(store: MemoryStore) -> None:
     """The state at the floor is the new tablet's."""
     internal = write(store, 1)
     replace(store, {internal: 3})
     change(store, internal, 4)
     set_floor(store, store.last_ts)
-    assert told(store, internal) == [(store.last_ts, 4)]
+    assert revisions_of(store, internal) == [(store.last_ts, 4)]
 
 
 @pytest.mark.parametrize("floor", range(8))
-def test_forgetting_changes_nothing_that_is_told(store: MemoryStore, floor: int) -> None:
-    """What the floor hides is hidden whether it was deleted already or not; when the oldest state began is forgotten."""
+def test_expiry_changes_no_history(store: MemoryStore, floor: int) -> None:
+    """The floor hides revisions whether or not they are deleted already; only the start of the oldest state is lost."""
     first = store.last_ts
     internal = write(store, 1)
     change(store, internal, 2)
@@ -162,9 +162,9 @@ def test_forgetting_changes_nothing_that_is_told(store: MemoryStore, floor: int)
     change(store, internal, 4)
     change(store, internal, None)
     set_floor(store, first + floor)
-    before = told(store, internal)
+    before = revisions_of(store, internal)
     drive(retention(store, first + floor).sweep(thorough=True))
-    after = told(store, internal)
+    after = revisions_of(store, internal)
     assert [n for _, n in after] == [n for _, n in before]
     assert after[1:] == before[1:]
     assert floor > 5 or len(before) > 1

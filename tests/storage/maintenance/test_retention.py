@@ -1,4 +1,4 @@
-"""Promise 7: what can be read from the floor on stays as it was, all else is forgotten, and nothing is half-served."""
+"""Promise 7: reads from the floor on do not change, all else is deleted, and no read is answered in part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tinyvex.storage.maintenance.retention import Policy, Retention
 
 @dataclass
 class Until:
-    """A policy that wants one floor."""
+    """A policy with a fixed floor."""
 
     wanted: int
 
@@ -34,16 +34,16 @@ class Until:
 
 
 async def no_pause() -> None:
-    """Nobody waits."""
+    """Return without pausing."""
 
 
 def retention(store: Any, floor: int) -> Retention:
-    """Forgets up to a floor."""
+    """Create a retention that deletes up to a floor."""
     return Retention(store, Until(floor), lambda: 0, no_pause)  # type: ignore[arg-type]
 
 
 def change(operations: list[tuple[Any, ...]], request: tuple[str, int] | None = None) -> Any:
-    """A commit of random operations."""
+    """Commit random operations."""
 
     def work(transaction: Transaction) -> None:
         table = transaction.catalog.table("items")
@@ -61,7 +61,7 @@ def change(operations: list[tuple[Any, ...]], request: tuple[str, int] | None = 
 
 
 def everything(snapshot: Snapshot) -> Any:
-    """All that can be read at one moment: every table through every index, both ways."""
+    """Read everything at one timestamp: every table through every index, in both directions."""
     return [
         (
             table.name,
@@ -75,12 +75,12 @@ def everything(snapshot: Snapshot) -> Any:
 
 
 def documents(store: MemoryStore) -> set[tuple[Any, ...]]:
-    """Every revision in the file."""
+    """Return every revision in the file."""
     return set(store.connection.execute("SELECT table_id, id, ts FROM documents"))
 
 
 def readable(revisions: set[tuple[Any, ...]], floor: int, deletions: set[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
-    """Those that some moment from the floor on can see, and deletions above it."""
+    """Return the revisions visible at some timestamp from the floor on, and the deletions above it."""
     newest: dict[tuple[Any, ...], int] = {}
     for tablet, internal, ts in revisions:
         if ts <= floor:
@@ -94,7 +94,7 @@ def readable(revisions: set[tuple[Any, ...]], floor: int, deletions: set[tuple[A
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three rows at a time."""
+    """Limit steps to three rows."""
     monkeypatch.setattr(limits, "RETENTION_STEP_ROWS", 3)
 
 
@@ -102,7 +102,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @example([{"by_n": ("n",)}, {"by_n": ("deep.m",)}, 1.0, {}], 1.0)
 @given(st.lists(commits | declarations | st.floats(0, 1), max_size=12), st.floats(0, 1))
 def test_from_the_floor_on_nothing_changes(steps: list[Any], last: float) -> None:
-    """Every readable moment reads as before, every other is refused, and no unreadable revision is left."""
+    """Every readable timestamp reads as before, every other is refused, and no unreadable revision is left."""
     store = MemoryStore()
     store.declare({"items": {}})
     floor = 0
@@ -112,12 +112,12 @@ def test_from_the_floor_on_nothing_changes(steps: list[Any], last: float) -> Non
         elif isinstance(step, list):
             store.run(change(step))
         else:
-            floor = forget_and_compare(store, floor, step)
+            floor = expire_and_compare(store, floor, step)
     assert check(store.connection) == []
 
 
-def forget_and_compare(store: MemoryStore, floor: int, part: float) -> int:
-    """Forget this part of what is known; the new floor."""
+def expire_and_compare(store: MemoryStore, floor: int, part: float) -> int:
+    """Delete this fraction of the history; return the new floor."""
     moments = [commit.ts for commit in store.commits if commit.ts >= floor]
     wanted = max(floor, moments[min(int(len(moments) * part), len(moments) - 1)])
     before = {ts: store.look(everything, ts) for ts in moments if ts >= wanted}
@@ -135,15 +135,15 @@ def forget_and_compare(store: MemoryStore, floor: int, part: float) -> int:
 
 
 def overwritten(store: MemoryStore, times: int) -> bytes:
-    """One document, many revisions, each with another key."""
+    """Overwrite one document many times, each time with another key."""
     stored = store.run(unit(insert({"n": 0})))
     for n in range(1, times):
         store.run(unit(lambda t, n=n: t.put(t.catalog.table("items"), stored.internal, {"n": n})))
     return stored.internal
 
 
-def test_of_a_document_that_is_overwritten_one_revision_and_one_entry_for_each_index_stay() -> None:
-    """However often it was."""
+def test_an_overwritten_document_keeps_one_revision_and_one_entry_for_each_index() -> None:
+    """One revision and one entry for each index remain, however often the document was overwritten."""
     store = MemoryStore()
     store.declare({"items": {"by_n": ("n",)}})
     overwritten(store, 50)
@@ -155,7 +155,7 @@ def test_of_a_document_that_is_overwritten_one_revision_and_one_entry_for_each_i
 
 
 def test_the_entries_of_a_dropped_index_go() -> None:
-    """When no readable moment knows the index any more."""
+    """They are deleted when no readable timestamp has the index."""
     store = MemoryStore()
     store.declare({"items": {"by_n": ("n",)}})
     overwritten(store, 5)
@@ -166,7 +166,7 @@ def test_the_entries_of_a_dropped_index_go() -> None:
 
 
 def test_indexes_are_walked_when_it_is_worth_it() -> None:
-    """Not for one revision among many documents."""
+    """A single revision among many documents does not justify a walk."""
     store = MemoryStore()
     store.declare({"items": {"by_n": ("n",)}})
     store.run(unit(lambda t: [insert({"n": n})(t) for n in range(100)]))
@@ -187,12 +187,12 @@ def test_indexes_are_walked_when_it_is_worth_it() -> None:
 
 
 async def record(walks: list[int], floor: int) -> None:
-    """Instead of a walk."""
+    """Record the call instead of walking."""
     walks.append(floor)
 
 
 def test_a_sweep_goes_on_where_the_last_one_ended() -> None:
-    """Revisions that were looked at are not looked at again."""
+    """Examined revisions are not examined again."""
     store = MemoryStore()
     store.declare({"items": {}})
     overwritten(store, 10)
@@ -205,8 +205,8 @@ def test_a_sweep_goes_on_where_the_last_one_ended() -> None:
 
 
 @pytest.mark.parametrize("work", ["revisions", "entries"])
-def test_forgetting_keeps_up_with_writing(work: str) -> None:
-    """However much is written between two steps: what is left gets less with each."""
+def test_deletion_keeps_up_with_writes(work: str) -> None:
+    """The backlog shrinks with each step, however much is written in between."""
     store = MemoryStore()
     store.declare({"items": {"by_n": ("n",)} if work == "entries" else {}})
     internal = overwritten(store, 300)
@@ -224,8 +224,8 @@ def test_forgetting_keeps_up_with_writing(work: str) -> None:
     assert pauses < 20, "three rows at a time, it would be over a hundred"
 
 
-def test_forgetting_keeps_up_where_groups_are_rolled_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that runs again with its group is as large as it was: as many steps as if each had run once."""
+def test_deletion_keeps_up_if_groups_are_rolled_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that runs again with its group has the same size, so the number of steps does not change."""
     monkeypatch.setattr(limits, "RETENTION_STEP_ROWS", 1)
     steps = []
     for times in (1, 2):
@@ -241,7 +241,7 @@ def test_forgetting_keeps_up_where_groups_are_rolled_back(monkeypatch: pytest.Mo
 
 
 class OftenRolledBack(MemoryStore):
-    """Each unit that is waited for runs several times, the last time for good."""
+    """A writer that runs each awaited unit several times, and commits only the last run."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
@@ -255,8 +255,8 @@ class OftenRolledBack(MemoryStore):
         return await super().write(work)
 
 
-async def test_what_would_be_forgotten_is_what_is(tmp_path: Any) -> None:
-    """Revisions that later ones replaced and deletions, from where the last sweep ended."""
+async def test_the_estimate_equals_the_deleted_rows(tmp_path: Any) -> None:
+    """The estimate counts replaced revisions and deletions, from the end of the last sweep."""
     async with opened(tmp_path) as store:
         floors = []
         for n in range(20):
@@ -273,8 +273,8 @@ async def test_what_would_be_forgotten_is_what_is(tmp_path: Any) -> None:
             assert expected == (floor, await retention(store, floor).sweep())
 
 
-async def test_what_follows_a_restart_is_forgotten_too(tmp_path: Any) -> None:
-    """The last rows of the log were forgotten as a whole; those that come next have other numbers."""
+async def test_rows_after_a_restart_expire_too(tmp_path: Any) -> None:
+    """Rows after a restart are found, although the last rows of the log were deleted and numbers restart."""
     async with opened(tmp_path) as store:
         stored = await store.write(unit(insert({"n": 0})))
         await store.write(unit(lambda t: t.put(t.catalog.table("items"), stored.internal, None)))
@@ -297,18 +297,18 @@ async def test_what_follows_a_restart_is_forgotten_too(tmp_path: Any) -> None:
     ],
 )
 def test_the_policy(now: int, used: int, expected: int) -> None:
-    """100 seconds, or less when there are too many bytes; the floor never goes back."""
+    """The floor is 100 seconds old, or newer above the size limit, and never decreases."""
     assert Policy(seconds=100, bytes_max=50).floor(now, 500_000_000, 100, used) == expected
 
 
-def test_the_floor_never_comes_near_to_now() -> None:
-    """Reads that are under way need the states of the last moments."""
+def test_the_floor_stays_away_from_now() -> None:
+    """Active reads need the most recent states."""
     assert Policy(seconds=0).floor(500_000_000, 500_000_000, 100, 0) == 490_000_000
     assert Policy(seconds=100, bytes_max=0).floor(500_000_000, 500_000_000, 495_000_000, 1) == 495_000_000
 
 
-async def test_readers_and_writers_beside_a_sweep_see_whole_states(tmp_path: Any) -> None:
-    """A reader that began before is served to its end; one that comes later is refused, or right."""
+async def test_readers_and_writers_during_a_sweep_see_complete_states(tmp_path: Any) -> None:
+    """A reader that started before is served to its end; a later one is refused or correct."""
     pick = random.Random(7)
     async with opened(tmp_path, {"items": {"by_n": ("n",)}}) as store:
         await store.write(unit(lambda t: [insert({"n": n})(t) for n in range(40)]))

@@ -1,4 +1,4 @@
-"""The facts of a file, read beside its writer."""
+"""The statistics of a file, read concurrently with its writer."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tinyvex.storage.maintenance.table_statistics import TableSize, count, inspe
 
 
 async def test_the_facts_are_what_the_file_has(tmp_path: Path) -> None:
-    """Tables, revisions and sizes follow what is written."""
+    """Tables, revisions and sizes follow the writes."""
     async with opened(tmp_path) as store:
         before = await inspect_file(store.folder.database)
         await store.write(unit(insert({"a": 1})))
@@ -22,7 +22,7 @@ async def test_the_facts_are_what_the_file_has(tmp_path: Path) -> None:
 
 
 async def test_sizes_are_of_the_documents_now(tmp_path: Path) -> None:
-    """Bytes of the newest revisions only; how many are kept is told beside them."""
+    """Bytes count only the newest revisions; the number of retained ones is separate."""
     async with opened(tmp_path, {"items": {}, "empty": {}}) as store:
         stored = await store.write(unit(insert({"text": "x" * 1000})))
         table = await store.read(lambda snapshot: snapshot.catalog.table("items"))
@@ -35,7 +35,7 @@ async def test_sizes_are_of_the_documents_now(tmp_path: Path) -> None:
 
 
 async def test_what_a_replaced_table_left_is_counted_as_its_own(tmp_path: Path) -> None:
-    """It is in the file until no moment that can be read has it."""
+    """Replaced contents count until no readable timestamp has them."""
     async with opened(tmp_path) as store:
         await store.write(unit(insert({"n": 1})))
         await store.write(unit(insert({"n": 2})))

@@ -1,4 +1,4 @@
-"""Documents that a new class stores otherwise: stored anew when it begins, and found by what they have then."""
+"""Documents that a new class stores differently: rewritten when it takes effect, and indexed by their new fields."""
 
 import contextlib
 
@@ -17,13 +17,13 @@ COUNT = 300
 
 
 def with_default(json):
-    """A class whose `m` is a hundred where nothing was said."""
+    """Return a class whose `m` defaults to a hundred."""
     return [], encode({"m": 100} | decode(json))
 
 
 @pytest.fixture
 def log():
-    """Documents of which every third has the new field."""
+    """Open a log in which every third document has the new field."""
     store = MemoryStore()
     store.declare(OLD)
     for start in range(0, COUNT, 50):
@@ -43,7 +43,7 @@ def upgrade(log, tables=NEW, validator=with_default, fingerprint="new"):
 
 
 def found(log):
-    """All documents, by the index of the new field."""
+    """Return all documents, by the index of the new field."""
     rows = log.look(lambda snapshot: scan(snapshot, "by_m"))
     return [(row["m"], row["n"]) for row in rows]
 
@@ -53,22 +53,22 @@ EXPECTED = sorted((n if n % 3 == 0 else 100, n) for n in range(COUNT))
 
 @pytest.mark.parametrize("before", [OLD, NEW])
 def test_a_document_is_found_by_the_default_of_a_field_newer_than_it(log, before):
-    """Where the index is as new as the field, and where it was there already."""
+    """The default is indexed, whether the index is as new as the field or older."""
     log.declare(before, fingerprint="before")
     upgrade(log)
     assert found(log) == EXPECTED
 
 
-def test_only_what_is_stored_otherwise_is_stored_anew(log):
-    """A document that has the field already has no further revision."""
+def test_only_documents_that_differ_are_rewritten(log):
+    """A document that has the field already gets no further revision."""
     upgrade(log)
     revisions = log.connection.execute("SELECT COUNT(*) FROM documents WHERE ts = ?", (log.last_ts,)).fetchone()[0]
     system = len(log.commits[-1].writes)
     assert revisions - system == sum(n % 3 != 0 for n in range(COUNT))
 
 
-def test_the_second_time_nothing_is(log):
-    """Another change of the code over documents that are as they should be."""
+def test_a_second_change_rewrites_nothing(log):
+    """Another code change rewrites nothing."""
     upgrade(log)
     upgrade(log, fingerprint="newer")
     assert (
@@ -77,7 +77,7 @@ def test_the_second_time_nothing_is(log):
     )
 
 
-def test_older_moments_stay_as_they_were(log):
+def test_older_timestamps_do_not_change(log):
     """The new revisions have the `ts` of the change."""
     before = log.last_ts
     upgrade(log)
@@ -85,16 +85,16 @@ def test_older_moments_stay_as_they_were(log):
     assert [row.get("m") for row in rows] == [n if n % 3 == 0 else None for n in range(COUNT)]
 
 
-def test_whoever_kept_rows_reads_them_again(log):
-    """What is in memory cannot be brought up across it."""
+def test_cached_rows_are_read_again(log):
+    """Cached rows cannot be updated across the change."""
     before = log.last_ts
     upgrade(log)
     index = log.look(lambda snapshot: snapshot.catalog.table("items").indexes["by_n"])
     assert log.look(lambda snapshot: snapshot.changes(index, before)) is None
 
 
-def test_a_change_that_stores_nothing_anew_keeps_them(log):
-    """Live queries go on with the rows that they have."""
+def test_a_change_without_rewrites_keeps_cached_rows(log):
+    """Live queries continue with their cached rows."""
     upgrade(log)
     before = log.last_ts
     upgrade(log, fingerprint="newer")
@@ -103,7 +103,7 @@ def test_a_change_that_stores_nothing_anew_keeps_them(log):
 
 
 def test_an_index_that_goes_gets_no_more_entries(log):
-    """One of the same name, over another field, has them."""
+    """A new index of the same name, over another field, gets them."""
     upgrade(log, {"items": {"by_n": ("m",)}})
     assert [(row["m"], row["n"]) for row in log.look(scan)] == EXPECTED
 
@@ -113,8 +113,8 @@ STEPS = 8
 
 
 @pytest.mark.parametrize("step", range(STEPS))
-def test_what_is_written_meanwhile_is_stored_anew_too(log, step):
-    """By the old code, at any moment before the new one begins."""
+def test_concurrent_writes_are_rewritten_too(log, step):
+    """Documents that the old code writes at any point before the change are rewritten."""
     left, late = [step], []
 
     def come_between():
@@ -130,8 +130,8 @@ def test_what_is_written_meanwhile_is_stored_anew_too(log, step):
 
 
 @pytest.mark.parametrize("step", range(STEPS))
-def test_an_interrupted_change_stores_nothing_anew(log, step):
-    """Before its last commit; and the next one makes up for it."""
+def test_an_interrupted_change_rewrites_nothing(log, step):
+    """Nothing is rewritten before the last commit; the next change does it."""
     left = [step]
     before = log.look(scan)
 
@@ -151,7 +151,7 @@ def test_an_interrupted_change_stores_nothing_anew(log, step):
 
 
 def test_a_document_that_would_be_too_large_refuses_the_change(log):
-    """It is told with its id, and nothing is changed."""
+    """The error names its id, and nothing is changed."""
     before = log.last_ts
 
     def validator(json):

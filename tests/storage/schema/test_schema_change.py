@@ -1,4 +1,6 @@
-"""Changing tables, indexes and code: beside writers, all or nothing, and again after an interruption."""
+"""
+Changes of tables, indexes and code: concurrent with writers, all or nothing, and repeatable after an interruption.
+"""
 
 import asyncio
 import functools
@@ -20,7 +22,7 @@ BOTH = {"items": {"by_n": ("n",), "by_m": ("m",)}}
 
 @pytest.fixture
 def log():
-    """Twenty documents, and an index on n."""
+    """Open a log with twenty documents, and an index on n."""
     store = MemoryStore()
     store.declare(BY_N)
     store.run(unit(lambda transaction: [insert({"n": n, "m": -n})(transaction) for n in range(20)]))
@@ -40,7 +42,7 @@ def catalog(log):
 
 
 def test_new_tables_get_numbers_tablets_and_indexes(log):
-    """Numbers from 10001 on, each used once; the built-in index is always there."""
+    """Numbers start at 10001 and are used once; the built-in index always exists."""
     log.declare({**BY_N, "users": {"by_name": ("name",)}})
     items, users = catalog(log).table("items"), catalog(log).table("users")
     assert (items.number, users.number) == (10_001, 10_002)
@@ -49,14 +51,14 @@ def test_new_tables_get_numbers_tablets_and_indexes(log):
 
 
 def test_declaring_the_same_again_commits_nothing(log):
-    """A restart with unchanged code does not dirty a single query."""
+    """A restart with unchanged code invalidates no query."""
     before = log.last_ts
     log.declare(BY_N)
     assert log.last_ts == before
 
 
 def test_a_new_index_has_the_existing_documents(log):
-    """And those that come later."""
+    """The index has existing and later documents."""
     log.declare(BOTH)
     log.run(unit(insert({"n": 5, "m": 5})))
     assert log.look(functools.partial(numbers, index="by_m"))[-1] == 5
@@ -73,7 +75,7 @@ def test_a_removed_index_is_unknown_and_takes_no_room_among_the_current(log):
 
 
 def test_an_index_with_other_fields_is_a_new_index(log):
-    """The name goes over in one commit."""
+    """The name changes over in one commit."""
     before = catalog(log).table("items").index("by_n").id
     log.declare({"items": {"by_n": ("m",)}})
     assert catalog(log).table("items").index("by_n").id != before
@@ -81,13 +83,13 @@ def test_an_index_with_other_fields_is_a_new_index(log):
 
 
 def test_a_table_that_is_no_longer_declared_stays_readable(log):
-    """Data goes only when somebody deletes it."""
+    """Data is deleted only explicitly."""
     log.declare({"users": {}})
     assert log.look(numbers) == list(range(20))
 
 
 def test_the_code_change_touches_the_document_that_every_query_reads(log):
-    """That is how all live queries run again."""
+    """This is how all live queries run again."""
     log.declare(BY_N, fingerprint="another")
     assert (-CODE_TABLET, CODE_INTERNAL) in list(log.commits[-1].touched())
     code = log.look(lambda snapshot: snapshot.get(CODE_TABLET, CODE_INTERNAL))
@@ -95,7 +97,7 @@ def test_the_code_change_touches_the_document_that_every_query_reads(log):
 
 
 class Fingerprints:
-    """A participant that follows which code is current."""
+    """A participant that follows the current code."""
 
     def __init__(self):
         self.current = []
@@ -109,14 +111,14 @@ class Fingerprints:
 
 
 def test_participants_learn_of_the_code_change_with_its_timestamp(log):
-    """Before anything later runs."""
+    """They are notified before anything later runs."""
     log.participants.append(followed := Fingerprints())
     log.declare(BY_N, fingerprint="another")
     assert followed.current == [(log.last_ts, "another")]
 
 
 def test_participants_take_the_code_change_back_when_its_commit_fails(log):
-    """So that the old code goes on serving."""
+    """The old code then remains in service."""
     log.participants.append(followed := Fingerprints())
     seen = []
 
@@ -137,7 +139,9 @@ def test_participants_take_the_code_change_back_when_its_commit_fails(log):
 
 
 def test_documents_written_while_an_index_is_built_are_in_it(log, monkeypatch):
-    """Inserts, changes and deletions between any two steps, of documents already entered and still to come."""
+    """
+    Inserts, changes and deletions between any two steps are covered, of documents already indexed and not yet indexed.
+    """
     monkeypatch.setattr("tinyvex.storage.schema.index_backfill.BACKFILL_STEP_ROWS", 3)
     step = iter(range(1000))
 
@@ -160,7 +164,7 @@ def test_documents_written_while_an_index_is_built_are_in_it(log, monkeypatch):
 
 
 def test_mutations_do_not_wait_for_a_backfill(log, monkeypatch):
-    """A unit enters at most a step's documents."""
+    """A unit indexes at most one step's documents."""
     monkeypatch.setattr("tinyvex.storage.schema.index_backfill.BACKFILL_STEP_ROWS", 4)
     entered = []
     log.between = lambda: entered.append(log.connection.execute("SELECT COUNT(*) FROM current").fetchone()[0])
@@ -168,8 +172,8 @@ def test_mutations_do_not_wait_for_a_backfill(log, monkeypatch):
     assert max(later - before for before, later in pairwise(entered)) <= 6
 
 
-def test_an_interrupted_change_is_begun_anew(log, monkeypatch):
-    """Whichever step it died at: the half-built index leaves nothing, and the next change is whole."""
+def test_an_interrupted_change_is_restarted(log, monkeypatch):
+    """Whichever step failed, the half-built index leaves nothing, and the next change is complete."""
     monkeypatch.setattr("tinyvex.storage.schema.index_backfill.BACKFILL_STEP_ROWS", 4)
     for died_at in range(1, 12):
         left = iter(range(died_at))
@@ -235,7 +239,7 @@ def validate(log, validator=no_negatives, fingerprint="checked"):
 
 
 def test_documents_that_do_not_fit_refuse_the_change(log):
-    """All are reported with id and problem, and nothing is changed."""
+    """All violations are reported with id and problem, and nothing is changed."""
     bad = [log.run(unit(insert({"n": -n}))) for n in (1, 2)]
     before = log.last_ts
     with pytest.raises(errors.SchemaRejected, match="2 problems") as caught:
@@ -247,7 +251,7 @@ def test_documents_that_do_not_fit_refuse_the_change(log):
 
 
 def test_violations_are_all_counted_and_some_listed(log, monkeypatch):
-    """A million of them would be no message."""
+    """The list is bounded; the count is complete."""
     monkeypatch.setattr("tinyvex.storage.schema.schema_change.SCHEMA_VIOLATIONS_MAX", 5)
     with pytest.raises(errors.SchemaRejected) as caught:
         validate(log, lambda json: (["wrong"], json))
@@ -255,7 +259,7 @@ def test_violations_are_all_counted_and_some_listed(log, monkeypatch):
 
 
 def test_documents_are_validated_only_when_their_class_changed(log):
-    """The fingerprint of the class that they were validated against is kept with the table."""
+    """The table stores the fingerprint of the class that validated its documents."""
     seen = []
 
     def validator(json):
@@ -272,7 +276,7 @@ def test_documents_are_validated_only_when_their_class_changed(log):
 
 
 def test_a_table_that_was_undeclared_is_validated_when_it_returns(log):
-    """Meanwhile anything could be written to it."""
+    """Anything could have been written to it in between."""
     validate(log)
     log.declare({}, fingerprint="without")
     log.run(unit(insert({"n": -1})))
@@ -281,7 +285,7 @@ def test_a_table_that_was_undeclared_is_validated_when_it_returns(log):
 
 
 def test_what_the_old_code_writes_meanwhile_is_validated_too(log):
-    """A document that came after validation and before the code change refuses it."""
+    """An invalid document written after validation and before the code change refuses it."""
     log.between = lambda: log.run(unit(insert({"n": -1})))
     with pytest.raises(errors.SchemaRejected):
         validate(log)
@@ -289,7 +293,7 @@ def test_what_the_old_code_writes_meanwhile_is_validated_too(log):
 
 
 def test_what_was_wrong_only_meanwhile_does_not_matter(log):
-    """Validated is what is there at the end."""
+    """Only the documents at the end are validated."""
     (stored,) = [log.run(unit(insert({"n": 1})))]
     numbers_written = iter([-5, 5] * 50)
 
@@ -304,7 +308,7 @@ def test_what_was_wrong_only_meanwhile_does_not_matter(log):
 
 
 def test_many_writes_meanwhile_are_validated_in_steps(log, monkeypatch):
-    """The last step is short, because it holds the writer."""
+    """The last step is short, because it blocks the writer."""
     monkeypatch.setattr("tinyvex.storage.schema.schema_change.BACKFILL_STEP_ROWS", 4)
     left = iter(range(3))
 
@@ -321,8 +325,8 @@ def test_many_writes_meanwhile_are_validated_in_steps(log, monkeypatch):
 # In the real store.
 
 
-async def test_a_change_beside_real_writers(store, monkeypatch):
-    """Mutations go on being acknowledged while an index is built, and it has them all."""
+async def test_a_change_concurrent_with_real_writers(store, monkeypatch):
+    """Mutations are acknowledged while an index is built, and it contains all of them."""
     monkeypatch.setattr("tinyvex.storage.schema.index_backfill.BACKFILL_STEP_ROWS", 16)
     for start in range(0, 400, 100):
         await store.write(
@@ -348,7 +352,7 @@ async def test_a_change_beside_real_writers(store, monkeypatch):
 
 
 async def test_a_refused_change_leaves_the_store_serving(store):
-    """With the tables and indexes it had."""
+    """The store continues with its previous tables and indexes."""
     await store.write(unit(insert({"n": -1})))
     with pytest.raises(errors.SchemaRejected):
         await declare(

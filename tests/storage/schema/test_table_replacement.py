@@ -1,4 +1,7 @@
-"""Replacing what is in tables: unseen until one commit, the old readable before it, and refused where it does not fit."""
+"""
+Replacement of table contents: invisible until one commit, the old contents readable before it, and refused on a
+mismatch.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ TABLES = {"items": {"by_n": ("n",)}, "others": {"by_n": ("n",)}}
 
 @pytest.fixture
 def log():
-    """Two tables; the first has three documents."""
+    """Open two tables; the first has three documents."""
     store = MemoryStore()
     store.declare(TABLES)
     store.run(unit(lambda t: [insert({"n": n})(t) for n in (2, 1, 3)]))
@@ -32,12 +35,12 @@ def log():
 
 
 def table_numbers(store: MemoryStore) -> dict[str, int]:
-    """Each table's."""
+    """Return the number of each table."""
     return store.look(lambda snapshot: {name: snapshot.catalog.table(name).number for name in snapshot.catalog.names()})
 
 
 def facts(store: MemoryStore) -> Any:
-    """The catalog, without tablets and ids of indexes."""
+    """Return the catalog, without tablets and ids of indexes."""
 
     def read(snapshot: Snapshot) -> Any:
         return [
@@ -52,7 +55,7 @@ def facts(store: MemoryStore) -> Any:
 
 
 def test_nothing_is_seen_before_the_end(log: MemoryStore) -> None:
-    """Neither documents nor tables."""
+    """Neither documents nor tables are visible."""
     before = facts(log)
     begun = log.run(began("replace", items=None, fresh=None))
     log.run(filled(begun, "items", {"n": 7}))
@@ -62,7 +65,7 @@ def test_nothing_is_seen_before_the_end(log: MemoryStore) -> None:
 
 
 def test_all_tables_change_in_one_commit(log: MemoryStore) -> None:
-    """At its `ts` everything is new; just before it everything is old, through every index."""
+    """At its `ts` everything is new, and just before it everything is old, through every index."""
     begun = log.run(began("replace", items=None, others=None))
     log.run(filled(begun, "items", {"n": 8}, {"n": 7}))
     log.run(filled(begun, "others", {"n": 9}))
@@ -76,22 +79,22 @@ def test_all_tables_change_in_one_commit(log: MemoryStore) -> None:
 
 
 def test_tables_keep_their_numbers_indexes_and_classes(log: MemoryStore) -> None:
-    """A replacement changes documents and nothing else."""
+    """A replacement changes only documents."""
     log.declare(TABLES, table_fingerprints={"items": "a class"})
     before = facts(log)
     imported(log, "replace", {"items": [{"n": 1}]})
     assert facts(log) == before
 
 
-def test_a_table_that_nobody_declared_is_made(log: MemoryStore) -> None:
-    """With the next number and the index that every table has."""
+def test_an_undeclared_table_is_created(log: MemoryStore) -> None:
+    """The table gets the next number and the built-in index."""
     imported(log, "empty", {"fresh": [{"n": 1}]})
     assert facts(log)[0] == ("fresh", 10_003, None, {"by_creation_time": ("_creationTime",)})
     assert log.look(lambda snapshot: scan(snapshot, "by_creation_time", table="fresh"))[0]["n"] == 1
 
 
 def test_replacing_all_empties_the_tables_that_are_not_named(log: MemoryStore) -> None:
-    """And leaves them there."""
+    """The tables themselves remain."""
     imported(log, "replaceAll", {"others": [{"n": 5}]})
     assert log.look(numbers) == []
     assert log.look(lambda snapshot: numbers(snapshot, table="others")) == [5]
@@ -99,7 +102,7 @@ def test_replacing_all_empties_the_tables_that_are_not_named(log: MemoryStore) -
 
 
 def test_the_new_documents_are_written_like_any_others(log: MemoryStore) -> None:
-    """Changed, deleted, added to."""
+    """They can be changed and deleted, and others added."""
     imported(log, "replace", {"items": [{"n": 1}, {"n": 2}]})
 
     def work(transaction: Transaction) -> None:
@@ -114,7 +117,7 @@ def test_the_new_documents_are_written_like_any_others(log: MemoryStore) -> None
 
 
 def test_a_table_can_be_replaced_again_and_again(log: MemoryStore) -> None:
-    """Each moment keeps its own contents."""
+    """Each timestamp keeps its own contents."""
     moments = []
     for n in range(4):
         imported(log, "replace", {"items": [{"n": n}]})
@@ -126,7 +129,7 @@ def test_a_table_can_be_replaced_again_and_again(log: MemoryStore) -> None:
 
 
 def test_a_table_takes_the_number_that_its_documents_ids_have(log: MemoryStore) -> None:
-    """And no later table is given it."""
+    """No later table gets this number."""
     begun = log.run(began("replace", items=20_000))
     log.run(filled(begun, "items", {"n": 1}))
     log.run(finished(begun))
@@ -137,7 +140,7 @@ def test_a_table_takes_the_number_that_its_documents_ids_have(log: MemoryStore) 
 
 
 def test_an_empty_table_makes_way(log: MemoryStore) -> None:
-    """It gets another number; two tables may also exchange theirs."""
+    """The empty table gets another number; two tables may also exchange theirs."""
     begun = log.run(began("replace", items=10_002))
     log.run(finished(begun))
     assert table_numbers(log) == {"items": 10_002, "others": 10_003}
@@ -153,13 +156,13 @@ def test_a_table_that_makes_way_keeps_its_indexes_and_its_class(log: MemoryStore
 
 
 def test_a_table_with_documents_does_not_make_way(log: MemoryStore) -> None:
-    """Ids of its documents have its number."""
+    """Its documents' ids contain its number."""
     with pytest.raises(errors.ImportRefused, match="have the number 10001, which is table 'items'"):
         log.run(began("empty", others=10_001))
 
 
 def test_a_table_that_made_way_must_still_be_empty_in_the_end(log: MemoryStore) -> None:
-    """What was written to it meanwhile would be lost: nobody asked for that."""
+    """Documents written to it meanwhile must not be lost."""
     begun = log.run(began("replace", items=10_002))
     log.run(unit(insert({"n": 1}, "others")))
     with pytest.raises(errors.ImportRefused, match="'others' got documents meanwhile"):
@@ -168,7 +171,7 @@ def test_a_table_that_made_way_must_still_be_empty_in_the_end(log: MemoryStore) 
 
 
 def test_of_all_tables_replaced_none_is_in_the_way(log: MemoryStore) -> None:
-    """Their documents go anyway, also those written meanwhile."""
+    """Their documents are deleted anyway, including those written meanwhile."""
     begun = log.run(began("replaceAll", others=10_001))
     log.run(unit(insert({"n": 9})))
     log.run(finished(begun))
@@ -178,19 +181,19 @@ def test_of_all_tables_replaced_none_is_in_the_way(log: MemoryStore) -> None:
 
 @pytest.mark.parametrize("number", [0, 4, 10_000, TABLE_NUMBER_MAX // 2, TABLE_NUMBER_MAX])
 def test_numbers_of_system_tables_are_refused(log: MemoryStore, number: int) -> None:
-    """And those that leave later tables too few, or that no id can have."""
+    """Numbers that leave too few for later tables, or that no id can have, are refused too."""
     with pytest.raises(errors.ImportRefused, match=f"cannot have the number {number}"):
         log.run(began("replace", items=number))
 
 
 def test_two_tables_cannot_have_one_number(log: MemoryStore) -> None:
-    """Whose id is it?"""
+    """An id would be ambiguous."""
     with pytest.raises(errors.ImportRefused, match="'items' and 'others' have one number, 20000"):
         log.run(began("replace", items=20_000, others=20_000))
 
 
 def test_documents_are_appended_under_the_tables_own_number(log: MemoryStore) -> None:
-    """Whatever the file says: those that are there have it."""
+    """The number in the file is ignored, because existing documents use the table's own."""
     log.run(began("append", items=20_000))
     assert log.look(lambda snapshot: snapshot.globals()["next_table_number"]) == 10_003
 
@@ -199,13 +202,13 @@ def test_documents_are_appended_under_the_tables_own_number(log: MemoryStore) ->
 
 
 def test_a_table_with_documents_is_not_replaced_unasked(log: MemoryStore) -> None:
-    """At the beginning."""
+    """The beginning is refused."""
     with pytest.raises(errors.ImportRefused, match="'items' has documents"):
         log.run(began("empty", items=None))
 
 
 def test_nor_one_that_got_documents_meanwhile(log: MemoryStore) -> None:
-    """Nor at the end; the import can still be given up."""
+    """The end is refused; the import can still be abandoned."""
     begun = log.run(began("empty", others=None))
     log.run(unit(insert({"n": 1}, "others")))
     with pytest.raises(errors.ImportRefused, match="'others' got documents meanwhile"):
@@ -215,7 +218,7 @@ def test_nor_one_that_got_documents_meanwhile(log: MemoryStore) -> None:
 
 
 def test_a_table_whose_documents_were_deleted_is_empty(log: MemoryStore) -> None:
-    """Their past does not matter."""
+    """Deleted documents do not matter."""
     imported(log, "replace", {"items": []})
     imported(log, "empty", {"items": [{"n": 4}]})
     assert log.look(numbers) == [4]
@@ -228,7 +231,7 @@ def test_a_table_whose_documents_were_deleted_is_empty(log: MemoryStore) -> None
 def test_appended_documents_are_copied_some_at_a_time(
     log: MemoryStore, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """All of them, however many that is."""
+    """All of them are copied, whatever their number."""
     monkeypatch.setattr("tinyvex.storage.log.apply.MOVE_STEP_ROWS", step)
     imported(log, "append", {"items": [{"n": n} for n in range(4, 11)]})
     for index in ("by_n", "by_creation_time"):
@@ -236,8 +239,8 @@ def test_appended_documents_are_copied_some_at_a_time(
         assert sorted(found) == list(range(1, 11))
 
 
-def test_appended_documents_come_all_at_once(log: MemoryStore) -> None:
-    """Beside those that are there, through every index, and not before the commit."""
+def test_appended_documents_appear_in_one_commit(log: MemoryStore) -> None:
+    """They appear in one commit alongside existing ones, through every index."""
     begun = log.run(began("append", items=None, others=None))
     log.run(filled(begun, "items", {"n": 0}, {"n": 4}))
     log.run(filled(begun, "others", {"n": 5}))
@@ -250,7 +253,7 @@ def test_appended_documents_come_all_at_once(log: MemoryStore) -> None:
 
 
 def test_appending_to_a_table_that_is_not_there_makes_it(log: MemoryStore) -> None:
-    """With the number the file says."""
+    """The table gets the number in the file."""
     begun = log.run(began("append", fresh=20_000))
     log.run(filled(begun, "fresh", {"n": 5}))
     log.run(finished(begun))
@@ -258,7 +261,7 @@ def test_appending_to_a_table_that_is_not_there_makes_it(log: MemoryStore) -> No
 
 
 def test_an_id_that_is_there_already_is_refused(log: MemoryStore) -> None:
-    """Also one that came after the import had looked, and one whose document was deleted."""
+    """This includes ids inserted after the import's check, and ids of deleted documents."""
     internal = b"sixteen bytes 01"
     begun = log.run(began("append", items=None))
     log.run(filled(begun, "items", {"n": 0, "internal": internal}))
@@ -276,7 +279,7 @@ def test_an_id_that_is_there_already_is_refused(log: MemoryStore) -> None:
 
 
 def test_what_was_appended_is_not_in_the_tail(log: MemoryStore) -> None:
-    """Who kept rows from before reads them again; who keeps them from then on is told what changes."""
+    """Rows cached before the append are read again; rows cached later are updated."""
     index = log.look(lambda snapshot: snapshot.catalog.table("items").index("by_n"))
     begun = log.run(began("append", items=None))
     log.run(filled(begun, "items", {"n": 0}))
@@ -291,7 +294,7 @@ def test_what_was_appended_is_not_in_the_tail(log: MemoryStore) -> None:
 
 
 async def test_the_log_goes_on_after_an_append(tmp_path: Path) -> None:
-    """The writer knows the number of the next row: commits of the same group, of the next, and after a restart."""
+    """The writer knows the next row number in the same group, in the next, and after a restart."""
     async with opened(tmp_path, TABLES) as store:
         begun = await store.write(began("append", items=None))
         await store.write(filled(begun, "items", *({"n": n} for n in range(20))))
@@ -307,8 +310,8 @@ async def test_the_log_goes_on_after_an_append(tmp_path: Path) -> None:
 # Beside other things.
 
 
-def test_a_second_import_gives_the_first_up(log: MemoryStore) -> None:
-    """The first is told so."""
+def test_a_second_import_abandons_the_first(log: MemoryStore) -> None:
+    """The first import fails with this reason."""
     first = log.run(began("replace", items=None))
     second = log.run(began("replace", items=None))
     assert log.look(states) == [("items", "abandoned"), ("items", "filling")]
@@ -319,7 +322,7 @@ def test_a_second_import_gives_the_first_up(log: MemoryStore) -> None:
 
 
 def test_an_import_ends_once(log: MemoryStore) -> None:
-    """Finished or given up, it is no more."""
+    """A finished or abandoned import no longer exists."""
     for end in (finished, abandoned):
         begun = log.run(began("replace", items=None))
         log.run(end(begun))
@@ -327,8 +330,8 @@ def test_an_import_ends_once(log: MemoryStore) -> None:
             log.run(finished(begun))
 
 
-def test_giving_up_changes_nothing(log: MemoryStore) -> None:
-    """What was filled is nobody's."""
+def test_abandoning_changes_nothing(log: MemoryStore) -> None:
+    """The filled tablets belong to no table."""
     before = facts(log)
     begun = log.run(began("replaceAll", items=20_000))
     log.run(filled(begun, "items", {"n": 9}))
@@ -347,7 +350,7 @@ def test_giving_up_changes_nothing(log: MemoryStore) -> None:
     ],
 )
 def test_a_table_that_changed_meanwhile_is_not_replaced(log: MemoryStore, tables: Any, fingerprints: Any) -> None:
-    """What was filled has other indexes, or was checked against another class."""
+    """The filled tablet has other indexes, or was validated against another class."""
     begun = log.run(began("replace", items=None))
     log.run(filled(begun, "items", {"n": 9}))
     log.declare(tables, table_fingerprints=fingerprints)
@@ -356,7 +359,7 @@ def test_a_table_that_changed_meanwhile_is_not_replaced(log: MemoryStore, tables
 
 
 def test_a_table_of_the_same_name_made_meanwhile_is_taken_where_it_is_the_same(log: MemoryStore) -> None:
-    """It has the number of the import then; with a class it is refused."""
+    """It gets the import's number then; with a class it is refused."""
     begun = log.run(began("replace", fresh=None))
     log.run(filled(begun, "fresh", {"n": 9}))
     log.declare({**TABLES, "fresh": {}})
@@ -369,7 +372,7 @@ def test_a_table_of_the_same_name_made_meanwhile_is_taken_where_it_is_the_same(l
 
 
 def test_documents_of_a_table_made_meanwhile_are_not_lost_by_an_append(log: MemoryStore) -> None:
-    """When it began there was no such table to append to; who appends has not agreed to any going."""
+    """The table did not exist when the append began, and an append never deletes documents."""
     begun = log.run(began("append", fresh=None))
     log.run(filled(begun, "fresh", {"n": 9}))
     log.declare({**TABLES, "fresh": {}})
@@ -379,7 +382,7 @@ def test_documents_of_a_table_made_meanwhile_are_not_lost_by_an_append(log: Memo
 
 
 def test_a_table_with_an_unfinished_index_is_not_replaced(log: MemoryStore) -> None:
-    """Neither at the beginning of an import, nor at its end."""
+    """Both the beginning and the end of an import are refused."""
     begun = log.run(began("replace", items=None))
     refused = []
 
@@ -398,7 +401,7 @@ def test_a_table_with_an_unfinished_index_is_not_replaced(log: MemoryStore) -> N
 
 
 def test_each_step_belongs_to_its_own_table(log: MemoryStore) -> None:
-    """The tablets of an import have the indexes of their tables, with ids of their own."""
+    """An import's tablets have the indexes of their tables, with ids of their own."""
     begun = log.run(began("replace", items=None, others=None))
     ids = [
         log.look(lambda snapshot, name=name: {i.id for i in tablet_of(snapshot, begun, name).table.maintained})
@@ -411,7 +414,7 @@ def test_each_step_belongs_to_its_own_table(log: MemoryStore) -> None:
 
 
 def no_sevens(data: bytes) -> tuple[list[str], bytes]:
-    """A class that takes every number but one."""
+    """Return a class that accepts every number but one."""
     return ["seven"] if decode(data)["n"] == 7 else [], data
 
 
@@ -426,7 +429,7 @@ STEPS = 12
 
 
 def test_there_are_not_more_steps() -> None:
-    """None is left out below."""
+    """The cases below cover every step."""
     for tables in CHANGES.values():
         store = MemoryStore()
         store.declare(TABLES)
@@ -441,7 +444,9 @@ def test_there_are_not_more_steps() -> None:
 @pytest.mark.parametrize("step", range(STEPS))
 @pytest.mark.parametrize("n", [7, 8])
 def test_an_import_between_two_steps_of_a_change_is_validated(log: MemoryStore, tables: Any, step: int, n: int) -> None:
-    """Whatever the moment: what does not fit the new class is refused by one of the two; indexes are those declared."""
+    """
+    At any point, one of the two refuses documents that do not match the new class; the indexes are those declared.
+    """
     begun = log.run(began("replace", items=None))
     log.run(filled(begun, "items", {"n": n, "m": 1}))
     left = [step]
@@ -475,7 +480,7 @@ def test_an_import_between_two_steps_of_a_change_is_validated(log: MemoryStore, 
 
 
 def test_the_first_commit_of_a_change_plans_again_after_an_import(log: MemoryStore) -> None:
-    """New indexes belong to the tablet that the table has by then."""
+    """New indexes belong to the table's tablet of that time."""
     begun = log.run(began("replace", items=None))
     log.run(filled(begun, "items", {"n": 8, "m": 1}))
     seen = []
@@ -501,7 +506,7 @@ def test_the_first_commit_of_a_change_plans_again_after_an_import(log: MemorySto
 
 @pytest.mark.parametrize("step", range(STEPS))
 def test_a_table_made_by_both_at_once_is_one(log: MemoryStore, step: int) -> None:
-    """The change takes the one that the import made, or the import is refused."""
+    """The change uses the import's table, or the import is refused."""
     begun = log.run(began("empty", fresh=None))
     log.run(filled(begun, "fresh", {"n": 5}))
     left = [step]

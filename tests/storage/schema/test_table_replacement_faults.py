@@ -1,4 +1,4 @@
-"""A disk that is full in an import's last commit: nothing of it is there, and with room it can be ended again."""
+"""A full disk in an import's last commit: nothing of it is stored, and with free space the import can be completed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEW = [{"n": n, "text": "x" * 2000} for n in range(100, 300)]
 
 
 async def append_under_way(store: Store) -> Begun:
-    """Old documents, and an import that has all of its new ones and is to add them."""
+    """Prepare old documents, and an append that has received all of its new ones."""
     await store.write(unit(lambda t: [insert({"n": n})(t) for n in OLD]))
     begun = await store.write(began("append", items=None))
     await store.write(filled(begun, "items", *NEW))
@@ -26,7 +26,7 @@ async def append_under_way(store: Store) -> Begun:
 
 
 def room(store: Store, pages: int | None) -> None:
-    """Let the file grow by so many pages; by as many as it likes with None."""
+    """Limit the growth of the file to this many pages; None removes the limit."""
     connection = writer_connection(store)
     (count,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {1 << 30 if pages is None else count + pages}")
@@ -34,7 +34,7 @@ def room(store: Store, pages: int | None) -> None:
 
 @pytest.mark.parametrize("pages", [0, 1, 10, 60, 90])
 async def test_nothing_was_appended_where_the_disk_was_full(tmp_path: Path, pages: int) -> None:
-    """Whoever shared the group is told, too; afterwards rows are numbered on, and the same import can be ended."""
+    """Members of the same group fail too; afterwards row numbers continue, and the same import can be completed."""
     async with opened(tmp_path / "data", runtime=bound_runtime()) as store:
         begun = await append_under_way(store)
         before = store.last_ts

@@ -1,4 +1,4 @@
-"""Tablets that are no table's: seen by nobody, kept as long as they can be read, and gone without a trace."""
+"""Tablets without a table: invisible, retained as long as they can be read, and deleted without a trace."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TABLES = {"items": {"by_n": ("n",)}, "others": {}}
 
 @pytest.fixture
 def log():
-    """A table with three documents."""
+    """Open a table with three documents."""
     store = MemoryStore()
     store.declare(TABLES)
     store.run(unit(lambda t: [insert({"n": n})(t) for n in (2, 1, 3)]))
@@ -44,7 +44,7 @@ def log():
 
 
 def rows_of(store: MemoryStore, tablet: int, index_ids: list[int]) -> tuple[int, int, int]:
-    """How many rows of each kind a tablet has: revisions, index entries, entries of `current`."""
+    """Count a tablet's rows of each kind: revisions, index entries, entries of `current`."""
     ids = json.dumps(index_ids)
     indexed = "WHERE index_id IN (SELECT value FROM json_each(?))"
     statements = [
@@ -56,21 +56,21 @@ def rows_of(store: MemoryStore, tablet: int, index_ids: list[int]) -> tuple[int,
 
 
 def items(store: MemoryStore) -> tuple[int, list[int]]:
-    """The tablet that the table has, and its indexes."""
+    """Return the table's tablet and indexes."""
     table = store.look(lambda snapshot: snapshot.catalog.table("items"))
     return table.tablet, [index.id for index in table.maintained]
 
 
 def clear(store: Any, floor: int) -> int:
-    """What no moment from the floor on can read."""
+    """Delete what no timestamp from the floor on can read."""
     return drive(clear_tablets(store, floor, no_pause))
 
 
 # Given up.
 
 
-def test_what_was_given_up_goes_at_once(log: MemoryStore) -> None:
-    """Revisions, entries, and the note of it; the table is not touched."""
+def test_an_abandoned_tablet_is_deleted_immediately(log: MemoryStore) -> None:
+    """Revisions, entries and their record are deleted immediately; the table is not affected."""
     begun = log.run(began("replace", items=None))
     log.run(filled(begun, "items", *({"n": n} for n in range(5))))
     index_ids = log.look(lambda snapshot: tablet_of(snapshot, begun, "items").index_ids)
@@ -84,7 +84,7 @@ def test_what_was_given_up_goes_at_once(log: MemoryStore) -> None:
 
 
 def test_what_is_being_filled_is_not_touched(log: MemoryStore) -> None:
-    """Whatever the floor."""
+    """The floor does not matter."""
     begun = log.run(began("replace", items=None))
     log.run(filled(begun, "items", {"n": 9}))
     assert clear(log, log.last_ts) == 0
@@ -92,8 +92,8 @@ def test_what_is_being_filled_is_not_touched(log: MemoryStore) -> None:
     assert log.look(numbers) == [9]
 
 
-def test_rows_that_were_appended_are_forgotten_where_they_came_from(log: MemoryStore) -> None:
-    """The table has them."""
+def test_appended_rows_are_deleted_from_their_source(log: MemoryStore) -> None:
+    """The table has its own copies."""
     begun = imported(log, "append", {"items": [{"n": 0}, {"n": 4}]})
     assert clear(log, 0) == 2
     assert rows_of(log, begun.tablets["items"], [])[0] == 0
@@ -117,8 +117,8 @@ def test_clearing_goes_in_steps_with_pauses_between(log: MemoryStore, monkeypatc
     assert log.look(states) == []
 
 
-async def test_a_server_gives_up_what_the_last_one_was_filling(tmp_path: Path) -> None:
-    """Whoever was importing is gone."""
+async def test_a_start_abandons_unfinished_imports(tmp_path: Path) -> None:
+    """The importing client is gone."""
     async with opened(tmp_path, TABLES) as store:
         begun = await store.write(began("replace", items=None))
         await store.write(filled(begun, "items", {"n": 9}))
@@ -130,15 +130,15 @@ async def test_a_server_gives_up_what_the_last_one_was_filling(tmp_path: Path) -
 
 
 async def test_where_nothing_was_being_filled_nothing_is_written(tmp_path: Path) -> None:
-    """A start commits nothing."""
+    """Such a start commits nothing."""
     async with opened(tmp_path, TABLES) as store:
         before = store.last_ts
         await abandon_all(store)
         assert store.last_ts == before
 
 
-def test_an_import_that_nobody_ends_is_given_up_in_time(log: MemoryStore) -> None:
-    """Its client may be gone for ever, and what it added takes room; until then it may come back."""
+def test_an_import_without_a_client_is_abandoned_in_time(log: MemoryStore) -> None:
+    """Its client may never return, and its data takes space; until the deadline it may reconnect."""
     begun = log.run(began("replace", items=None))
     log.run(filled(begun, "items", {"n": 9}))
     day_us = int(IMPORT_SECONDS * 1_000_000)
@@ -155,7 +155,7 @@ def test_an_import_that_nobody_ends_is_given_up_in_time(log: MemoryStore) -> Non
 
 
 def test_what_was_replaced_stays_while_it_can_be_read(log: MemoryStore) -> None:
-    """Until the floor has passed the change; then nothing is left of it."""
+    """It is deleted entirely once the floor has passed the change."""
     tablet, index_ids = items(log)
     before = log.last_ts
     imported(log, "replace", {"items": [{"n": 9}]})
@@ -173,7 +173,7 @@ def test_what_was_replaced_stays_while_it_can_be_read(log: MemoryStore) -> None:
 
 
 def test_what_was_replaced_is_not_in_the_newest_entries(log: MemoryStore) -> None:
-    """They serve only the present."""
+    """The current entries serve only the present."""
     tablet, index_ids = items(log)
     before = log.last_ts
     imported(log, "replace", {"items": [{"n": 9}]})
@@ -183,7 +183,7 @@ def test_what_was_replaced_is_not_in_the_newest_entries(log: MemoryStore) -> Non
 
 
 def test_a_tablet_can_be_filled_and_later_left_behind(log: MemoryStore) -> None:
-    """And that again and again, with the note of each still there."""
+    """This can repeat while the records of earlier tablets still exist."""
     for n in range(3):
         imported(log, "replace", {"items": [{"n": n}]})
     assert log.look(states) == [("items", "replaced")] * 3
@@ -193,7 +193,7 @@ def test_a_tablet_can_be_filled_and_later_left_behind(log: MemoryStore) -> None:
 
 
 def test_entries_of_an_old_import_under_way_are_kept(log: MemoryStore) -> None:
-    """The floor may pass the time when they were written: they become the table's."""
+    """The floor may pass their time of writing, and they still become the table's."""
     begun = log.run(began("replace", items=None))
     log.run(filled(begun, "items", {"n": 8}, {"n": 7}))
     log.run(unit(insert({"n": 4})))
@@ -203,7 +203,7 @@ def test_entries_of_an_old_import_under_way_are_kept(log: MemoryStore) -> None:
 
 
 def test_entries_of_a_finished_import_are_kept(log: MemoryStore) -> None:
-    """They are as old as when they were filled, which is before the table led to them."""
+    """They are older than the commit that published them."""
     imported(log, "replace", {"items": [{"n": 8}, {"n": 7}]})
     finished_ts = log.last_ts
     log.run(unit(insert({"n": 9})))
@@ -229,7 +229,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN)
 def test_damage_of_such_a_tablet_is_found(damage: str) -> None:
-    """The check looks at them, too."""
+    """The check covers these tablets too."""
     store = MemoryStore()
     store.declare(TABLES)
     store.run(unit(insert({"n": 1})))
@@ -244,7 +244,7 @@ def test_damage_of_such_a_tablet_is_found(damage: str) -> None:
 
 
 async def with_all_kinds(store: Store) -> None:
-    """Documents 8 and 9, and behind them a replaced, an abandoned and a filling tablet."""
+    """Create documents 8 and 9, and behind them a replaced, an abandoned and a filling tablet."""
     await store.write(unit(insert({"n": 1})))
     for wanted in ([{"n": 8}], [{"n": 7}], [{"n": 6}]):
         begun = await store.write(began("replace", items=None))
@@ -257,14 +257,14 @@ async def with_all_kinds(store: Store) -> None:
 
 @pytest.fixture
 async def folder(tmp_path: Path) -> Path:
-    """A closed database with all kinds of tablets."""
+    """Create a closed database with all kinds of tablets."""
     async with opened(tmp_path / "data", TABLES) as store:
         await with_all_kinds(store)
     return tmp_path / "data"
 
 
 async def test_a_backup_has_them_all(folder: Path, tmp_path: Path) -> None:
-    """Restored, it reads the same, now and before the replacement."""
+    """Once restored, it reads the same, now and before the replacement."""
     back_up(folder, tmp_path / "copy")
     restore(tmp_path / "copy", tmp_path / "restored", bound_runtime())
     async with opened(tmp_path / "restored", TABLES) as store:
@@ -278,21 +278,21 @@ async def test_a_backup_has_them_all(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("policy", [Policy(), Policy(seconds=0)])
 async def test_compacting_keeps_what_can_be_read(folder: Path, policy: Policy) -> None:
-    """Rows change their places, and nothing else."""
+    """Rows move, and nothing else changes."""
     await compact(folder, bound_runtime(), policy)
     async with opened(folder, TABLES) as store:
         assert await store.read(numbers) == [8, 9]
 
 
 async def test_compacting_deletes_what_an_import_left_unfinished(folder: Path) -> None:
-    """Nobody who was filling it can be left: compacting needs the folder for itself."""
+    """No import can be running, because compacting owns the folder."""
     await compact(folder, bound_runtime(), Policy())
     async with opened(folder, TABLES) as store:
         assert await store.read(states) == [("items", "replaced")]
 
 
 def test_an_export_has_what_the_tables_have(folder: Path, tmp_path: Path) -> None:
-    """And nothing of an import under way, nor of the past."""
+    """It contains neither a running import nor the past."""
     export(folder, tmp_path / "out.zip")
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         lines = archive.read("items/documents.jsonl").splitlines()
@@ -300,7 +300,7 @@ def test_an_export_has_what_the_tables_have(folder: Path, tmp_path: Path) -> Non
 
 
 def test_statistics_count_what_the_tables_have(folder: Path) -> None:
-    """A table's revisions are those of its tablet, and of those that were its own or are being filled for it."""
+    """A table's revisions are those of its current, former and filling tablets."""
     facts = count(DataFolder(folder))
     assert [(table.table, table.documents, table.revisions) for table in facts.tables] == [
         ("items", 2, 5),
@@ -319,8 +319,8 @@ imports = st.tuples(
 
 @settings(max_examples=150)
 @given(st.lists(commits | declarations | imports | st.floats(0, 1), max_size=14), st.floats(0, 1))
-def test_whatever_happens_readable_moments_stay_as_they_were(steps: list[Any], last: float) -> None:
-    """Commits, changes of indexes, imports that end or do not, and forgetting: the present is what was imported and written."""
+def test_readable_timestamps_never_change(steps: list[Any], last: float) -> None:
+    """Across commits, index changes, imports and retention, the present is what was imported and written."""
     store = MemoryStore()
     store.declare({"items": {}, "others": {}})
     known: dict[int, Any] = {}
@@ -345,7 +345,7 @@ def test_whatever_happens_readable_moments_stay_as_they_were(steps: list[Any], l
 
 
 def run_and_compare(store: MemoryStore, mode: Mode, table: str, contents: list[Any], end: str) -> None:
-    """One import, which ends or does not; what the tables have before and after."""
+    """Run one import, which ends or does not; compare the tables before and after."""
     before = by_creation(store)
     begun = store.run(began(mode, **{table: None}))
     store.run(filled(begun, table, *contents))
@@ -361,12 +361,12 @@ def run_and_compare(store: MemoryStore, mode: Mode, table: str, contents: list[A
 
 
 def users(snapshot: Snapshot) -> Any:
-    """What users can read, through every index."""
+    """Return what users can read, through every index."""
     return [entry for entry in everything(snapshot) if not entry[0].startswith("_")]
 
 
 def by_creation(store: MemoryStore) -> dict[str, list[str]]:
-    """The numbers of each table's documents, in the order in which they came; as text, because NaN equals nothing."""
+    """Return the numbers of each table's documents in order of creation, as text, because NaN equals nothing."""
     return {
         name: store.look(
             lambda snapshot, name=name: list(map(repr, numbers(snapshot, index="by_creation_time", table=name)))
