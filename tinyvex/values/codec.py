@@ -140,22 +140,22 @@ def unwrap(builtins: object) -> Value:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    kind = type(value)
-    if kind in _NEEDS_NO_WRAPPER:
+    cls = type(value)
+    if cls in _NEEDS_NO_WRAPPER:
         return value
-    if kind is int:
+    if cls is int:
         if -SAFE_INTEGER_MAX <= value <= SAFE_INTEGER_MAX:
             return value
         raise _Fault(InvalidValue, f"{value} is too large for a plain number; use Int64")
-    if kind is float:
+    if cls is float:
         return _plain_float(value)
-    if kind is dict:
+    if cls is dict:
         return _plain_object(value, depth)
-    if kind is list or kind is tuple:
+    if cls is list or cls is tuple:
         return _plain_array(value, depth)
-    if kind is Int64:
+    if cls is Int64:
         return {"$integer": _base64(value.to_bytes(8, "little", signed=True))}
-    if kind is bytes:
+    if cls is bytes:
         return {"$bytes": _base64(value)}
     return _plain_other(value, depth)
 
@@ -218,8 +218,8 @@ def _plain_array(value: Sequence[Any], depth: int) -> Any:
 
 def _plain_other(value: Any, depth: int) -> Any:
     """Convert the rarer types: subclasses, structs, documents, other mappings."""
-    kind = type(value)
-    to_json = getattr(kind, "__tinyvex_json__", None)
+    cls = type(value)
+    to_json = getattr(cls, "__tinyvex_json__", None)
     if to_json is not None:
         return msgspec.Raw(to_json(value))
     if isinstance(value, enum.Enum) and value is not MISSING:
@@ -242,7 +242,7 @@ def _plain_other(value: Any, depth: int) -> Any:
         return _plain_object({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, depth)
     if isinstance(value, _ENCODED_AS_TEXT):
         return msgspec.to_builtins(value)
-    raise _Fault(InvalidValue, f"an object of type {kind.__name__} is not a value{_HINTS.get(kind.__name__, '')}")
+    raise _Fault(InvalidValue, f"an object of type {cls.__name__} is not a value{_HINTS.get(cls.__name__, '')}")
 
 
 def _struct_fields(value: msgspec.Struct) -> dict[str, Any]:
@@ -256,11 +256,11 @@ def _struct_fields(value: msgspec.Struct) -> dict[str, Any]:
 
 
 @cache
-def _struct_layout(kind: type[msgspec.Struct]) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+def _struct_layout(cls: type[msgspec.Struct]) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """Return the attribute and encoded name of every field, and the tag if the struct has one."""
-    config = kind.__struct_config__
+    config = cls.__struct_config__
     tag = {} if config.tag_field is None else {config.tag_field: config.tag}
-    return list(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)), tag
+    return list(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True)), tag
 
 
 def _base64(data: bytes) -> str:
@@ -294,20 +294,20 @@ def _surrogate(value: object) -> InvalidValue:
 
 
 def _value(builtins: Any, depth: int) -> Any:
-    kind = type(builtins)
-    if kind is str or kind is bool or builtins is None:
+    cls = type(builtins)
+    if cls is str or cls is bool or builtins is None:
         return builtins
-    if kind is dict:
+    if cls is dict:
         return _object(builtins, depth)
-    if kind is list:
+    if cls is list:
         return _array(builtins, depth)
-    if kind is float:
+    if cls is float:
         if builtins.is_integer() and -SAFE_INTEGER_MAX <= builtins <= SAFE_INTEGER_MAX:
             return int(builtins)
         return builtins
-    if kind is int:
+    if cls is int:
         return builtins if -SAFE_INTEGER_MAX <= builtins <= SAFE_INTEGER_MAX else _large(builtins)
-    raise _Fault(InvalidValue, f"an object of type {kind.__name__} is not a value")
+    raise _Fault(InvalidValue, f"an object of type {cls.__name__} is not a value")
 
 
 def _object(builtins: dict[str, Any], depth: int) -> Any:

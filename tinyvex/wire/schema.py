@@ -39,12 +39,13 @@ _RESULTS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
     messages.Ping: messages.PingResult,
 }
 METHODS: dict[str, Method] = {
-    kind.__struct_config__.tag: Method(kind, _RESULTS[kind]) for kind in get_args(messages.ClientRequest)
+    message_type.__struct_config__.tag: Method(message_type, _RESULTS[message_type])
+    for message_type in get_args(messages.ClientRequest)
 }
 """Requests, client to server."""
 
 NOTIFICATIONS: dict[str, type[msgspec.Struct]] = {
-    kind.__struct_config__.tag: kind for kind in get_args(messages.ServerNotification)
+    message_type.__struct_config__.tag: message_type for message_type in get_args(messages.ServerNotification)
 }
 """Notifications, server to client."""
 
@@ -81,15 +82,15 @@ def schema_text() -> str:
                 for name, method in METHODS.items()
             },
             "notifications": {
-                name: {"direction": "serverToClient", "notification": kind.__name__}
-                for name, kind in NOTIFICATIONS.items()
+                name: {"direction": "serverToClient", "notification": message_type.__name__}
+                for name, message_type in NOTIFICATIONS.items()
             },
             "$defs": {
                 **dict(sorted(definitions.items())),
                 "ClientMessage": {"description": "A message from a client.", "oneOf": requests},
                 "ServerMessage": {
                     "description": "A message from a server.",
-                    "oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in from_server],
+                    "oneOf": [{"$ref": f"#/$defs/{message_type.__name__}"} for message_type in from_server],
                 },
             },
         }
@@ -103,15 +104,15 @@ def errors_text() -> str:
             "$comment": "generated from tinyvex/errors.py by `python -m tinyvex.wire.schema`; do not edit",
             "errors": [
                 {
-                    "code": kind.number,
-                    "name": kind.__name__,
-                    "group": kind.__bases__[0].__name__,
-                    "fault": kind.fault,
-                    "retry": kind.retry,
-                    "fatal": kind.fatal,
-                    "meaning": " ".join((kind.__doc__ or "").split("Args:")[0].split()),
+                    "code": error_class.number,
+                    "name": error_class.__name__,
+                    "group": error_class.__bases__[0].__name__,
+                    "fault": error_class.fault,
+                    "retry": error_class.retry,
+                    "fatal": error_class.fatal,
+                    "meaning": " ".join((error_class.__doc__ or "").split("Args:")[0].split()),
                 }
-                for kind in errors.error_classes()
+                for error_class in errors.error_classes()
             ],
         }
     )
