@@ -34,7 +34,18 @@ OPEN_TO_ALL = {"errors", "limits", "runtime", "version"}
 ROOMS: dict[str, tuple[str, ...]] = {
     "storage": ("file", "log", "engine", "schema", "maintenance"),
     "functions": ("result", "schema", "transaction", "app", "system", "run"),
-    "server": ("options", "log_redaction", "access", "transport", "services", "http", "server"),
+    "server": (
+        "options",
+        "log_redaction",
+        "access",
+        "transport",
+        "background_tasks",
+        "services",
+        "http",
+        "front_door",
+        "sessions",
+        "server",
+    ),
 }
 """The rooms (folders or files) of a floor, lowest first: each may import only those before it."""
 

@@ -106,8 +106,12 @@ def test_a_server_on_a_virtual_clock(tmp_path: Path, caplog: pytest.LogCaptureFi
         return {
             "tasks": len(asyncio.all_tasks()),
             "background tasks": len(server.tasks),
-            "connections": (server.counters.connections, len(server._connections), len(runtime.network.transports)),
-            "sessions": len(server._sessions),
+            "connections": (
+                server.counters.connections,
+                len(server.sessions.connections),
+                len(runtime.network.transports),
+            ),
+            "sessions": len(server.sessions.by_id),
             "live queries": server.counters.live_queries,
             "descriptors": files,
         }

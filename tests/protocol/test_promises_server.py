@@ -99,7 +99,7 @@ async def test_a_client_reconnects_after_its_socket_was_cut(tmp_path: Path) -> N
     app = write_app(tmp_path)
     async with Server(ServerOptions(app=app, data=tmp_path / "data")) as server, tv.connect(server.url) as client:
         await client.mutation("numbers_app:put", {"number": 1})
-        for connection in list(server._connections.values()):
+        for connection in list(server.sessions.connections.values()):
             connection.abort()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await client.mutation("numbers_app:put", {"number": 2})

@@ -137,9 +137,9 @@ def test_a_user_is_not_an_administrator(play: Callable[..., None]) -> None:
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         await client.ask("authenticate", baseVersion=0, kind="admin", token=server.admin_token)
-        assert server._connections[1].session.identity.is_admin
+        assert server.sessions.connections[1].session.identity.is_admin
         await sign_in(client, signed(claims(runtime.now_us())), 1)
-        assert not server._connections[1].session.identity.is_admin
+        assert not server.sessions.connections[1].session.identity.is_admin
 
     play(scenario)
 
@@ -318,7 +318,7 @@ def test_messages_wait_while_keys_are_fetched(play: Callable[..., None]) -> None
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         waiting: list[Any] = []
-        speaker = server._connections[1].session.identity
+        speaker = server.sessions.connections[1].session.identity
         speaker._credentials = speaker._credentials._replace(check_user=lambda _token, done: waiting.append(done))
         sign_in_id = client.send("authenticate", baseVersion=0, kind="user", token="x")
         write_id = client.send("mutation", requestId=0, udfPath="app:write", args={})
@@ -341,7 +341,7 @@ def test_too_many_messages_behind_a_token_end_the_connection(play: Callable[...,
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
-        speaker = server._connections[1].session.identity
+        speaker = server.sessions.connections[1].session.identity
         speaker._credentials = speaker._credentials._replace(check_user=lambda _token, _done: None)
         client.send("authenticate", baseVersion=0, kind="user", token="x")
         for _ in range(limits.AUTH_QUEUED_MESSAGES_MAX + 1):
@@ -357,7 +357,7 @@ def test_a_closed_connection_has_no_timer(play: Callable[..., None]) -> None:
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
         await sign_in(client, signed(claims(runtime.now_us(), lasts=60)))
-        speaker = server._connections[1].session.identity
+        speaker = server.sessions.connections[1].session.identity
         client.cut()
         await asyncio.sleep(1)
         assert speaker._timer is None

@@ -1,9 +1,10 @@
 """
 The server: one data folder, one port, one ordered list of services.
 
-`Server` starts the parts in order, gives connections what they need, and stops the parts in reverse order. The work is
-done elsewhere: bytes in `transport/connection.py`, messages in `dialects`, a connection's queries and calls in `sync`,
-functions in `functions/run`, and everything that runs on its own in `services`.
+`Server` starts the parts in order and stops them in reverse order. The work is done elsewhere: requests arrive at
+`front_door.py`; WebSockets and their sessions are in `sessions.py`, their bytes in `transport`, their messages in
+`dialects`, their queries and calls in `sync`; functions run in `functions/run`, and everything that runs on its own is in
+`services`.
 
 ::
 
@@ -18,14 +19,12 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
 from tinyvex import errors, limits
-from tinyvex.dialects.tinyvex.dialect import TinyvexDialect
 from tinyvex.functions.app.loader import load_app
 from tinyvex.functions.run.executor import Executor
 from tinyvex.runtime import Runtime
@@ -45,8 +44,7 @@ from tinyvex.server.services.retention_schedule import RetentionSchedule
 from tinyvex.server.services.service import Service, Services
 from tinyvex.server.services.ticker import Ticker
 from tinyvex.server.services.watchdog import Watchdog
-from tinyvex.server.transport.connection import Connection
-from tinyvex.server.transport.fair_queue import FairQueue
+from tinyvex.server.sessions import Sessions
 from tinyvex.server.transport.listener import PortListener
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.schema.schema_change import change_schema
@@ -54,16 +52,13 @@ from tinyvex.storage.schema.tablets import abandon_all
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.identity import Credentials
 from tinyvex.sync.live_queries import LiveQueries
-from tinyvex.sync.session import SessionOpened, SyncSession
 from tinyvex.version import __version__
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from tinyvex.dialects.dialect import Dialect
     from tinyvex.functions.app.registry import App
-    from tinyvex.sync.commands import OpenSession
-    from tinyvex.sync.events import Peer
+    from tinyvex.server.transport.connection import Connection
 
 __all__ = ["Server", "ServerOptions"]
 
@@ -88,25 +83,22 @@ class Server:
         self.options = options
         self.runtime = runtime or Runtime()
         self.counters = Counters()
-        self.turns = FairQueue(self.runtime)
         self.admin_token = self.runtime.token()
         self.services = Services()
         self.tasks = BackgroundTasks(self.runtime, self._service_failed)
-        self._tokens = origin_rules.Tokens(self.admin_token, options.client_token)
         pairing = Pairing(options.data, self.runtime.now_us, self.runtime.token)
         links = DashboardLinks(self.runtime.monotonic, self.runtime.token)
-        self._admission = TokenAuth(self._tokens, pairing, links)
+        tokens = origin_rules.Tokens(self.admin_token, options.client_token)
+        self._token_auth = TokenAuth(tokens, pairing, links)
         rules = origin_rules.AccessRules(
             options.allowed_hosts, options.allowed_origins, options.host, secure=options.tls is not None
         )
         self._front_door = FrontDoor(
-            self.runtime, self.counters, rules, self._admission,
+            self.runtime, self.counters, rules, self._token_auth,
             dialects={b"/sync": self._create_connection},
             create_application=self._create_application,
             run=self.tasks.start_for_client,
         )  # fmt: skip
-        self._connections: dict[int, Connection] = {}
-        self._sessions: dict[str, Connection] = {}
         # Services that exist before the server starts: each may be asked for something while it starts.
         self._watchdog = Watchdog(self.runtime)
         self._parent_watch = ParentWatch(self.runtime, self.request_stop)
@@ -134,15 +126,14 @@ class Server:
             self.runtime.bind(asyncio.get_running_loop())
             app = load_app(self.options.app)
             self._users = UserTokens(self.options.auth, self.runtime)
-            self._credentials = Credentials(self._admission.is_admin, self._users.check)
             # 2. The folder's lock and the file.
             self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
             undo.push_async_callback(_shielded, self.store.close)
             # 3. Tables, indexes and existing documents. An import under way belonged to a process that has ended.
             await abandon_all(self.store)
             await self._change_schema(app)
-            # 4. Functions and live queries.
-            self._start_functions(app)
+            # 4. Functions, live queries and sessions.
+            self._create_sessions(app)
             # 5. The services, as objects.
             services = self._ordered_services()
             # 6. The port.
@@ -158,7 +149,7 @@ class Server:
             self.request_stop()
         return self
 
-    def _start_functions(self, app: App) -> None:
+    def _create_sessions(self, app: App) -> None:
         self.executor = Executor(
             self.store, self.runtime, app,
             function_seconds=self.options.function_seconds, slow_ms=self.options.slow_ms, reveal=self.options.dev,
@@ -169,6 +160,8 @@ class Server:
         self.store.on_abandoned = self._thread_abandoned
         self._activity = RecentActivity(self.store, self.counters, self.runtime, reveal=self.options.dev)
         self._started_us = self.runtime.now_us()
+        credentials = Credentials(self._token_auth.is_admin, self._users.check)
+        self.sessions = Sessions(self._front_door, self.tasks, self.live, credentials, self.options.chunk_bytes)
 
     def _ordered_services(self) -> list[Service]:
         """Return the services in the order in which they start; `services/service.py` has the table."""
@@ -177,7 +170,7 @@ class Server:
         if options.watchdog:
             services.append(self._watchdog)
         services += [
-            Ticker(self.runtime, self._front_door.endpoints, self._admission),
+            Ticker(self.runtime, self._front_door.endpoints, self._token_auth),
             self._activity,
             RetentionSchedule(self.store, options.retention, self.runtime, self.counters),
             self._reload,
@@ -336,84 +329,19 @@ class Server:
             table_fingerprints=app.table_fingerprints(),
         )
 
-    # Connections (connection.Host).
-
-    def opened(self, connection: Connection) -> None:
-        """Register a WebSocket."""
-        self._connections[connection.number] = connection
-
-    def closed(self, connection: Connection) -> None:
-        """Remove a WebSocket whose socket is closed."""
-        self._connections.pop(connection.number, None)
-        session = connection.session
-        if session is not None and self._sessions.get(session.session_id) is connection:
-            del self._sessions[session.session_id]
-        self._front_door.closed(connection.number)
-
-    def find_refusal(self, host_headers: list[str], origin_headers: list[str]) -> tuple[HTTPStatus, str] | None:
-        """Return why an upgrade request with these headers is refused; None if it is allowed."""
-        return self._front_door.find_refusal(host_headers, origin_headers)
-
-    def log_refusal(self, sentence: str) -> None:
-        """Log why an upgrade was refused."""
-        self._front_door.log_refusal(sentence)
-
-    def run_action(self, action: Callable[[], Awaitable[object]]) -> None:
-        """Run a coroutine function that outlives the connection that requested it."""
-        self.tasks.start_for_client(action)
+    # The front door's choices.
 
     def _create_connection(self, number: int, opened_at: float) -> Connection:
-        return Connection(self, number, opened_at, self.options.chunk_bytes)
+        return self.sessions.create_connection(number, opened_at)
 
     def _create_application(self) -> ASGIApp:
         from tinyvex.server.http.application import create_application
         from tinyvex.server.http.dashboard import Dashboard
 
         dashboard = Dashboard(
-            self.options, self._admission, self.live, self._activity, self._connections, self._started_us
+            self.options, self._token_auth, self.live, self._activity, self.sessions.connections, self._started_us
         )
-        return create_application(self.store, self.counters, dashboard, self._front_door.dialects)
-
-    def create_dialect(self, connection: Connection) -> Dialect:
-        """Create the dialect of a connection whose upgrade was accepted."""
-        return TinyvexDialect(connection)
-
-    def open_session(self, connection: Connection, command: OpenSession, peer: Peer) -> SessionOpened:
-        """
-        Open the session of a connection; an older connection of the same session is closed.
-
-        Raises:
-            Unauthenticated: the token is missing or wrong.
-            ObservedTsAhead: the client has seen commits that this database does not contain.
-        """
-        is_admin, issued_token = self._front_door.admit(connection, command.token, connection.authorization)
-        if command.observed_epoch == self.store.epoch and command.max_observed_ts > self.store.last_ts:
-            raise errors.ObservedTsAhead(
-                f"the client has seen ts {command.max_observed_ts}, this database's last is {self.store.last_ts}"
-            )
-        older = self._sessions.get(command.session_id)
-        if older is not None:
-            older.fail(errors.SessionReplaced("a newer socket connected with the same session id"))
-        self._sessions[command.session_id] = connection
-        session = SyncSession(
-            peer=peer,
-            live=self.live,
-            executor=self.executor,
-            counters=self.counters,
-            runtime=self.runtime,
-            session_id=command.session_id,
-            is_admin=is_admin,
-            takes_patches=command.takes_patches,
-            credentials=self._credentials,
-        )
-        return SessionOpened(
-            session=session,
-            database_id=self.store.database_id,
-            epoch=self.store.epoch,
-            last_ts=self.live.published,
-            now_us=self.runtime.now_us(),
-            token=issued_token,
-        )
+        return create_application(self.store, self.counters, self.services, dashboard, self._front_door.dialects)
 
 
 async def _shielded(close: Callable[[], Awaitable[None]]) -> None:

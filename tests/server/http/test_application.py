@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,10 @@ from tests.support.process import ServerProcess
 from tinyvex.server.access.origin_rules import AccessRules
 from tinyvex.server.http.application import create_application
 from tinyvex.server.http.responses import text_response
+from tinyvex.server.options import ServerOptions
+from tinyvex.server.server import Server
+from tinyvex.server.services.background_service import BackgroundService, ServiceFailed
+from tinyvex.server.services.service import Services
 from tinyvex.sync.counters import Counters
 
 
@@ -187,8 +192,32 @@ async def test_other_machines_need_a_token(
     monkeypatch.setattr("tinyvex.server.http.metrics.metrics_response", respond)
     store: Any = SimpleNamespace(last_ts=1, database_id="")
     dashboard: Any = SimpleNamespace(routes=list)
-    application = create_application(store, Counters(), dashboard, dialects=[])
+    application = create_application(store, Counters(), Services(), dashboard, dialects=[])
     async with serving(application, rules=AccessRules(listens_on=listens_on)) as served:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         status = (await anyio.to_thread.run_sync(lambda: request(served.port, path, **headers)))[0]
         assert status == (200 if is_answered else 401)
+
+
+async def test_health_lists_the_services(tmp_path: Path) -> None:
+    """Every caller gets their states; only an administrator gets the sentence about a failure, which may have paths."""
+    (tmp_path / "app.py").write_text("", "utf-8")
+
+    class Failing(BackgroundService):
+        name = "failing"
+
+        async def run(self) -> None:
+            raise ServiceFailed("/home/ada/data cannot be read")
+
+    server = Server(ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data"))
+    server.add_service(Failing())
+    async with server:
+        admin = {"Authorization": f"Bearer {server.admin_token}"}
+        answers = [
+            (await anyio.to_thread.run_sync(lambda headers=headers: request(server.port, "/healthz", **headers)))[2]
+            for headers in ({}, admin)
+        ]
+    seen_by_all, seen_by_admin = (json.loads(answer)["services"] for answer in answers)
+    assert seen_by_all["ticker"] == {"state": "ok"}
+    assert seen_by_all["failing"] == {"state": "failing"}
+    assert seen_by_admin["failing"] == {"state": "failing", "error": "/home/ada/data cannot be read"}

@@ -146,7 +146,7 @@ def test_the_app_is_told_as_it_is_declared(server: ServerProcess) -> None:
         "fields": ["title", "kind", "pages", "tags"],
         "indexes": {"by_title": ["title"]},
     }
-    assert found["functions"]["library:titles"] == "By title."
+    assert found["functions"]["library:titles"] == "Return the titles, sorted."
 
 
 def test_the_state_lists_connections(server: ServerProcess) -> None:

@@ -252,7 +252,7 @@ async def test_a_slow_reader_costs_bounded_memory(made: Certificates) -> None:
     async with serving(made) as server, connect(server, made) as slow, connect(server, made) as writer:
         values = slow.subscribe("app:read")
         assert await anext(values) == ""
-        connection = next(iter(server._connections.values()))
+        connection = next(iter(server.sessions.connections.values()))
         transport = await stop_reading(slow)
         waiting = []
         for number in range(50):
@@ -274,7 +274,7 @@ async def test_what_waits_encrypted_is_counted(made: Certificates) -> None:
         await slow.query("app:read")
         connection = next(
             each
-            for each in server._connections.values()
+            for each in server.sessions.connections.values()
             if each.session and each.session.session_id == slow._session.session_id
         )
         transport = await stop_reading(slow)

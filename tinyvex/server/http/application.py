@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from tinyvex.server.http.dashboard import Dashboard
+    from tinyvex.server.services.service import Services
     from tinyvex.storage.engine.store import Store
     from tinyvex.sync.counters import Counters
 
@@ -33,7 +34,7 @@ __all__ = ["create_application"]
 
 
 def create_application(
-    store: Store, counters: Counters, dashboard: Dashboard, dialects: Collection[bytes]
+    store: Store, counters: Counters, services: Services, dashboard: Dashboard, dialects: Collection[bytes]
 ) -> Starlette:
     """
     Return the application.
@@ -41,12 +42,13 @@ def create_application(
     Args:
         store: for health and metrics.
         counters: for metrics.
+        services: for health.
         dashboard: the routes below `/_dashboard`.
         dialects: the paths of WebSockets, which answer plain requests with 426.
     """
     application = Starlette(
         routes=[
-            Route("/healthz", Health(store).answer),
+            Route("/healthz", Health(store, services).answer),
             Route("/metrics", Metrics(counters, store).answer),
             *dashboard.routes(),
             *[Route(path.decode(), _upgrade_required) for path in dialects],
