@@ -13,7 +13,7 @@ chooses the dialect of a connection by the path of its upgrade request.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from tinyvex.errors import TinyvexError
@@ -22,7 +22,23 @@ if TYPE_CHECKING:
     from tinyvex.sync.session import SessionOpened
     from tinyvex.wire.transition_chunks import Piece
 
-__all__ = ["Dialect", "Farewell", "Outlet"]
+__all__ = ["Chunks", "Dialect", "Farewell", "Outlet", "Split"]
+
+
+class Chunks(Protocol):
+    """The messages of one long transition, each made when it is requested."""
+
+    def __next__(self) -> bytes:
+        """Return the next message; must not be called when exhausted."""
+        ...
+
+    def is_exhausted(self) -> bool:
+        """Return whether the last message was returned."""
+        ...
+
+
+Split: TypeAlias = "Callable[[Sequence[Piece], int, int], Chunks]"
+"""Split a transition, given its pieces, the length of a chunk in bytes, and the number of split transitions before it."""
 
 
 class Farewell(NamedTuple):
@@ -63,13 +79,14 @@ class Outlet(Protocol):
     def send(self, message: bytes) -> None:
         """Queue one message; everything queued in one loop iteration leaves in one write."""
 
-    def send_transition(self, pieces: Sequence[Piece], *, in_chunks: bool) -> None:
+    def send_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
         """
         Queue a transition.
 
         Args:
             pieces: their concatenation is the message; they must not change.
-            in_chunks: whether the client accepts a long transition in chunks, with other messages between them.
+            split: splits a long transition into chunks, between which other messages may be sent; None if the client
+                accepts no chunks.
         """
 
     def is_full(self) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tinyvex import errors
+from tinyvex.dialects.dialect import Split
 from tinyvex.dialects.tinyvex.dialect import TinyvexDialect
 from tinyvex.sync import commands, events
 from tinyvex.sync.session import SessionOpened
-from tinyvex.wire.transition_chunks import Piece
+from tinyvex.wire.transition_chunks import Piece, Splitter
 
 
 class FakeOutlet:
@@ -21,7 +22,7 @@ class FakeOutlet:
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
-        self.in_chunks: list[bool] = []
+        self.splits: list[Split | None] = []
         self.failed: list[errors.TinyvexError] = []
         self.opened: list[commands.OpenSession] = []
         self.received: list[tuple[commands.Command, int]] = []
@@ -37,9 +38,9 @@ class FakeOutlet:
     def send(self, message: bytes) -> None:
         self.sent.append(json.loads(message))
 
-    def send_transition(self, pieces: Sequence[Piece], *, in_chunks: bool) -> None:
+    def send_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
         self.send(b"".join(map(bytes, pieces)))
-        self.in_chunks.append(in_chunks)
+        self.splits.append(split)
 
     def is_full(self) -> bool:
         return False
@@ -168,9 +169,9 @@ def test_an_error_without_a_code_of_its_own_closes_with_a_policy_violation() -> 
 
 @pytest.mark.parametrize("capabilities", [(), ("chunk",)])
 def test_long_transitions_go_in_chunks_to_clients_that_accept_them(capabilities: tuple[str, ...]) -> None:
-    """S-79: to no other."""
+    """S-79: and to no others."""
     dialect, outlet = connected(*capabilities)
     version = events.SyncVersion(0, 0, 0)
     dialect.emit(events.StateTransition(version, version, 1, []))
-    assert outlet.in_chunks == ["chunk" in capabilities]
+    assert outlet.splits == [Splitter if "chunk" in capabilities else None]
     assert outlet.sent[0]["method"] == "tinyvex/transition"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from tinyvex.server.transport.outbox import Outbox, text_frame
+from tinyvex.wire.transition_chunks import Splitter
 
 CHUNK_BYTES = 16
 
@@ -69,7 +70,7 @@ def drain(outbox: Outbox, reader: Reader) -> None:
     ),
     st.booleans(),
 )
-def test_transitions_keep_their_order_and_so_does_the_rest(steps: list[tuple[str, int]], in_parts: bool) -> None:
+def test_transitions_keep_their_order_and_so_does_the_rest(steps: list[tuple[str, int]], in_chunks: bool) -> None:
     """Whatever is written when; nothing is lost, and the sizes and counts are right all the way."""
     outbox, reader = Outbox(CHUNK_BYTES), Reader()
     transitions: list[str] = []
@@ -78,7 +79,7 @@ def test_transitions_keep_their_order_and_so_does_the_rest(steps: list[tuple[str
         if kind == "transition":
             pieces = transition(len(transitions), size)
             transitions.append(b"".join(pieces).decode())
-            outbox.put_transition(pieces, in_parts=in_parts)
+            outbox.put_transition(pieces, Splitter if in_chunks else None)
         elif kind == "response":
             responses.append(f"r{len(responses)}" + "y" * size)
             outbox.put(text_frame(responses[-1].encode()))
@@ -98,7 +99,7 @@ def test_transitions_keep_their_order_and_so_does_the_rest(steps: list[tuple[str
 def test_a_response_goes_between_the_parts() -> None:
     """It waits for the part that is made, and for no other."""
     outbox, reader = Outbox(CHUNK_BYTES), Reader()
-    outbox.put_transition(transition(0, 3 * CHUNK_BYTES), in_parts=True)
+    outbox.put_transition(transition(0, 3 * CHUNK_BYTES), Splitter)
     reader.read(outbox.take_part())
     outbox.put(text_frame(b"response"))
     assert outbox.has_ready
@@ -112,25 +113,25 @@ def test_a_response_goes_between_the_parts() -> None:
 def test_a_transition_in_parts_waits_until_its_last_part_is_taken() -> None:
     """Until then it counts as unsent."""
     outbox = Outbox(CHUNK_BYTES)
-    outbox.put_transition(transition(0, 2 * CHUNK_BYTES), in_parts=True)
+    outbox.put_transition(transition(0, 2 * CHUNK_BYTES), Splitter)
     outbox.take_part()
     assert (outbox.transitions, outbox.has_part) == (1, True)
     outbox.take_part()
     assert (outbox.transitions, outbox.has_part) == (0, False)
 
 
-@pytest.mark.parametrize(("size", "in_parts", "has_part"), [(16, True, False), (17, True, True), (17, False, False)])
-def test_only_a_long_transition_goes_in_parts(size: int, in_parts: bool, has_part: bool) -> None:
+@pytest.mark.parametrize(("size", "in_chunks", "has_part"), [(16, True, False), (17, True, True), (17, False, False)])
+def test_only_a_long_transition_goes_in_parts(size: int, in_chunks: bool, has_part: bool) -> None:
     """Longer than a chunk, and to a client that takes them."""
     outbox = Outbox(CHUNK_BYTES)
-    outbox.put_transition(transition(0, size), in_parts=in_parts)
+    outbox.put_transition(transition(0, size), Splitter if in_chunks else None)
     assert outbox.has_part == has_part
 
 
 def test_a_transition_in_parts_costs_nothing_before_it_is_sent() -> None:
     """Its pieces are somebody else's."""
     outbox = Outbox(CHUNK_BYTES)
-    outbox.put_transition(transition(0, 10_000), in_parts=True)
+    outbox.put_transition(transition(0, 10_000), Splitter)
     assert outbox.ready_bytes == 0
 
 
@@ -146,6 +147,6 @@ def test_a_cleared_outbox_holds_nothing() -> None:
     """Ready or not."""
     outbox = Outbox(CHUNK_BYTES)
     outbox.put(b"x")
-    outbox.put_transition(transition(0, 100), in_parts=True)
+    outbox.put_transition(transition(0, 100), Splitter)
     outbox.clear()
     assert (outbox.has_ready, outbox.has_part, outbox.ready_bytes, outbox.transitions) == (False, False, 0, 0)

@@ -14,6 +14,7 @@ from tinyvex.server.transport.fair_queue import FairQueue
 from tinyvex.server.transport.outbox import text_frame
 from tinyvex.server.transport.sender import Sender
 from tinyvex.sync.counters import Counters
+from tinyvex.wire.transition_chunks import Splitter
 
 LONG = [b"x" * 100] * 10
 PART_BYTES = 250
@@ -73,7 +74,7 @@ class World:
         self.drained += 1
 
     def transition(self, pieces: list[bytes] = LONG) -> None:
-        self.sender.put_transition(pieces, in_parts=True)
+        self.sender.put_transition(pieces, Splitter)
 
 
 def play(scenario: Callable[[World], Any]) -> None:

@@ -18,9 +18,10 @@ from tinyvex.sync.events import Accepted, ClockRead, Done, Event, Fatal, Identit
 from tinyvex.version import __version__
 from tinyvex.wire import codec, messages
 from tinyvex.wire.error_objects import to_object
+from tinyvex.wire.transition_chunks import Splitter
 
 if TYPE_CHECKING:
-    from tinyvex.dialects.dialect import Outlet
+    from tinyvex.dialects.dialect import Outlet, Split
     from tinyvex.sync.session import SessionOpened, SyncSession
 
 __all__ = ["TinyvexDialect"]
@@ -44,7 +45,7 @@ class TinyvexDialect:
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
         self._session: SyncSession | None = None
-        self._takes_chunks = False
+        self._split: Split | None = None  # set if the client accepts chunks
         # The outlet's own methods, not wrappers around them: `is_full` is called several times for each delivery.
         self.is_full = outlet.is_full
         self.run_action = outlet.run_action
@@ -81,7 +82,7 @@ class TinyvexDialect:
             )
         opened = self._outlet.open_session(to_open_session(params), self)
         self._session = opened.session
-        self._takes_chunks = messages.CAPABILITY_CHUNK in params.capabilities
+        self._split = Splitter if messages.CAPABILITY_CHUNK in params.capabilities else None
         self._outlet.send(codec.encode_response(request.id, _connect_result(opened, params)))
 
     def _refuse(self, request_id: messages.RequestKey | None, error: errors.TinyvexError) -> None:
@@ -99,7 +100,7 @@ class TinyvexDialect:
             MessageTooLarge: a transition is too long; fatal.
         """
         if type(event) is StateTransition:  # first, because it is the most frequent one by far
-            self._outlet.send_transition(transition_pieces(event), in_chunks=self._takes_chunks)
+            self._outlet.send_transition(transition_pieces(event), self._split)
             return
         match event:
             case Done(correlation=key):

@@ -35,7 +35,7 @@ from tinyvex.server.transport.outbox import text_frame
 from tinyvex.server.transport.sender import Sender, SenderHost
 
 if TYPE_CHECKING:
-    from tinyvex.dialects.dialect import Dialect, Farewell
+    from tinyvex.dialects.dialect import Dialect, Farewell, Split
     from tinyvex.sync.commands import OpenSession
     from tinyvex.sync.events import Peer
     from tinyvex.sync.session import SessionOpened, SyncSession
@@ -230,15 +230,15 @@ class Connection(Endpoint):
         if self._transport is not None and self._core.state is State.OPEN:
             self._put(text_frame(message))
 
-    def send_transition(self, pieces: Sequence[Piece], *, in_chunks: bool) -> None:
+    def send_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
         """
         Queue a transition, given in pieces that must not change.
 
-        To a client that accepts chunks, a long one is sent in chunks. Each is made when the socket has room for it, and
-        every message that is not a transition may be sent between them.
+        A long one is split into chunks, if the dialect can split it. Each chunk is made when the socket has room for it,
+        and every message that is not a transition may be sent between them.
         """
         if self._transport is not None and self._core.state is State.OPEN:
-            self._sender.put_transition(pieces, in_parts=in_chunks)
+            self._sender.put_transition(pieces, split)
 
     def is_full(self) -> bool:
         """Whether so many transitions wait that no further one should be computed."""

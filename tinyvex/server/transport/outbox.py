@@ -6,7 +6,7 @@ What waits for one socket, in the order in which it will leave, made as late as 
     put: responses, pings, errors ─────────────────────────────────────► ready ───────────────► take_ready
     put_transition: short ── nothing in parts waits ───────────────────► ready
                       └───── else ──► transitions, after the one in parts
-                    long ───────────► transitions, as a Splitter ──── one part at a time ─────► take_part
+                    long ───────────► transitions, as Chunks ──────── one part at a time ─────► take_part
 
 So transitions keep their order among each other, and so does all the rest;
 what is no transition overtakes those in parts, and never waits for more than one part.
@@ -19,9 +19,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from tinyvex.wire.transition_chunks import Piece, Splitter
+if TYPE_CHECKING:
+    from tinyvex.dialects.dialect import Chunks, Split
+    from tinyvex.wire.transition_chunks import Piece
 
 __all__ = ["Outbox", "text_frame"]
 
@@ -40,7 +42,7 @@ class Outbox:
         self.transitions = 0
         self._chunk_bytes = chunk_bytes
         self._ready: deque[tuple[bytes, bool]] = deque()  # a frame, and whether it is a whole transition
-        self._transitions: deque[Splitter | bytes] = deque()  # begins with a Splitter, if with anything
+        self._transitions: deque[Chunks | bytes] = deque()  # empty, or begins with one in chunks
         self._transition_id = 0  # of the next transition in parts
 
     def put(self, frame: bytes, *, transition: bool = False) -> None:
@@ -49,16 +51,16 @@ class Outbox:
         self.ready_bytes += len(frame)
         self.transitions += transition
 
-    def put_transition(self, pieces: Sequence[Piece], *, in_parts: bool) -> None:
+    def put_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
         """
         Add a transition.
 
         Args:
             pieces: joined they are the message.
-            in_parts: whether the client takes long ones in parts.
+            split: splits a long transition into chunks; None if the client accepts none.
         """
-        if in_parts and sum(map(len, pieces)) > self._chunk_bytes:
-            self._transitions.append(Splitter(pieces, self._chunk_bytes, self._transition_id))
+        if split is not None and sum(map(len, pieces)) > self._chunk_bytes:
+            self._transitions.append(split(pieces, self._chunk_bytes, self._transition_id))
             self._transition_id += 1
             self.transitions += 1
             return
@@ -96,10 +98,10 @@ class Outbox:
 
     def take_part(self) -> bytes:
         """Make the next part of the transition in parts; after its last one, short transitions behind it are ready."""
-        splitter = self._transitions[0]
-        assert isinstance(splitter, Splitter)
-        frame = text_frame(next(splitter))
-        if splitter.is_exhausted():
+        chunks = self._transitions[0]
+        assert not isinstance(chunks, bytes)
+        frame = text_frame(next(chunks))
+        if chunks.is_exhausted():
             self._transitions.popleft()
             self.transitions -= 1
             while self._transitions and isinstance(following := self._transitions[0], bytes):

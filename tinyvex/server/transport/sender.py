@@ -30,6 +30,7 @@ from tinyvex.server.transport.outbox import Outbox
 from tinyvex.server.transport.slow_clients import UnreadWatch
 
 if TYPE_CHECKING:
+    from tinyvex.dialects.dialect import Split
     from tinyvex.runtime import Runtime
     from tinyvex.server.transport.fair_queue import FairQueue
     from tinyvex.sync.counters import Counters
@@ -90,10 +91,10 @@ class Sender:
             self._outbox.put(frame)
             self._queued()
 
-    def put_transition(self, pieces: Sequence[Piece], *, in_parts: bool) -> None:
-        """Queue a transition, in parts if it is long and the client takes them so."""
+    def put_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
+        """Queue a transition; a long one is split into chunks, if the dialect can split it."""
         if not self._closed:
-            self._outbox.put_transition(pieces, in_parts=in_parts)
+            self._outbox.put_transition(pieces, split)
             self._queued()
 
     def is_full(self) -> bool:
