@@ -18,8 +18,9 @@ from msgspec import UNSET, UnsetType
 
 from tinyvex.errors import InvalidArguments, InvalidResult, InvalidValue, ValueTooLarge
 from tinyvex.functions.result.rows import Rows, as_text, to_body
-from tinyvex.functions.schema.converter import Converter, Mismatch, json_schema
+from tinyvex.functions.schema.converter import Converter, Mismatch
 from tinyvex.functions.schema.int64_fields import as_annotated, types_of
+from tinyvex.functions.schema.json_schema import json_schema
 from tinyvex.functions.schema.location import Location
 from tinyvex.functions.transaction.context import ActionCtx, MutationCtx, QueryCtx
 from tinyvex.functions.transaction.execution import KIND_WITH_ARTICLE, FunctionKind

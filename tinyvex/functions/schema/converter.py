@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from functools import lru_cache, partial, reduce
-from operator import or_
-from types import GenericAlias, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
 import msgspec
 
 from tinyvex.errors import InvalidId, InvalidValue, TinyvexError, WrongTable
-from tinyvex.functions.result.rows import Page, Rows
-from tinyvex.functions.schema.document import Document, DocumentMapping, Id, declaration_of
+from tinyvex.functions.result.rows import Rows
+from tinyvex.functions.schema.document import Document, DocumentMapping, Id, table_names
 from tinyvex.values import codec
 from tinyvex.values.ids import parse_id
 from tinyvex.values.types import Int64
@@ -26,14 +24,13 @@ from tinyvex.values.types import Int64
 if TYPE_CHECKING:
     from tinyvex.storage.log.catalog import Catalog
 
-__all__ = ["Converter", "Mismatch", "json_schema"]
+__all__ = ["Converter", "Mismatch"]
 
 T = TypeVar("T")
 
 # Bytes arrive unwrapped, so a string is never decoded as base64.
 _NATIVE = (bytes,)
 _MESSAGE = re.compile(r"(?s)(.*?)(?: - at `(.*)`)?")
-_CACHED_ANNOTATIONS = 1024
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
 
 _catalog: ContextVar[Catalog | None] = ContextVar("_catalog", default=None)
@@ -166,7 +163,7 @@ def _check_id(text: str, cls: Any) -> None:
         number = parse_id(str(text)).table
     except InvalidId as error:
         raise ValueError(str(error)) from error
-    catalog, names = _catalog.get(), _table_names(cls)
+    catalog, names = _catalog.get(), table_names(cls)
     if catalog is None or not names:
         return
     table = catalog.table_numbered(number)
@@ -175,14 +172,6 @@ def _check_id(text: str, cls: Any) -> None:
         other = "an unknown table" if table is None else f"table `{table.name}`"
         message = f"expected an id of table {expected}, got one of {other}"
         raise ValueError(message) from WrongTable(message, expected=list(names))
-
-
-@lru_cache(maxsize=_CACHED_ANNOTATIONS)
-def _table_names(cls: Any) -> tuple[str, ...]:
-    """Return the tables of a class, or of a union of classes; none if ids of any table are allowed."""
-    classes = get_args(cls) if get_origin(cls) in (Union, UnionType) else (cls,)
-    declared = [declaration_of(each) for each in classes]
-    return tuple(declaration.name for declaration in declared if declaration is not None)
 
 
 def _rows(value: Any, argument: Any) -> Any:
@@ -218,87 +207,3 @@ def _int64(value: Any) -> Int64:
 def _unexpected(expected: str, value: object) -> ValueError:
     """Return the error in msgspec's form; msgspec adds the path."""
     return ValueError(f"Expected `{expected}`, got `{'null' if value is None else type(value).__name__}`")
-
-
-# JSON schemas.
-
-T_item = TypeVar("T_item")
-
-
-class _PageSchema(msgspec.Struct, Generic[T_item], rename="camel", forbid_unknown_fields=True):
-    """A page of a query; pass its cursor to the next call."""
-
-    items: list[T_item]
-    cursor: str
-    is_done: bool
-
-
-_PageSchema.__name__ = Page.__name__  # the name in the schema
-
-
-def json_schema(annotation: Any) -> dict[str, Any]:
-    """
-    Return the JSON schema of an annotation; ids are strings with `format: tinyvex-id` and the table's name.
-
-    Raises:
-        TypeError: msgspec cannot describe the annotation.
-    """
-    try:
-        schema = msgspec.json.schema(_described(annotation), schema_hook=_schema_of)
-    except TypeError as error:
-        if "Encoding objects" not in str(error):
-            raise
-        hint = "as a default inside a nested class; write it as `msgspec.field(default_factory=lambda: …)`"
-        raise TypeError(f"{error} {hint}") from error
-    wrapped: dict[str, Any] = _with_wrappers(schema)
-    return wrapped
-
-
-def _described(annotation: Any) -> Any:
-    """Replace Tinyvex's types in an annotation by types that msgspec describes: rows by lists, ids by strings."""
-    origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
-    if origin is Rows:
-        return list[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
-    if origin is Page:
-        return _PageSchema[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
-    if origin is Id:
-        return Annotated[str, msgspec.Meta(extra_json_schema=_id_schema(arguments))]
-    if origin is DocumentMapping:
-        return dict[str, Any]
-    if origin in (Union, UnionType):
-        return reduce(or_, map(_described, arguments))
-    if origin in (list, tuple, dict) and arguments:
-        return GenericAlias(origin, tuple(part if part is ... else _described(part) for part in arguments))
-    return annotation
-
-
-def _id_schema(arguments: tuple[Any, ...]) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string", "format": "tinyvex-id"}
-    names = _table_names(arguments[0]) if arguments else ()
-    return schema | {"tables": list(names)} if names else schema
-
-
-def _with_wrappers(schema: Any) -> Any:
-    """Describe bytes by their `$bytes` wrapper; msgspec describes them as a bare string."""
-    if isinstance(schema, list):
-        return [_with_wrappers(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("contentEncoding") == "base64" and "format" not in schema:
-        return {"type": "object", "properties": {"$bytes": schema}, "required": ["$bytes"]}
-    return {name: item if name == "default" else _with_wrappers(item) for name, item in schema.items()}
-
-
-def _schema_of(cls: Any) -> dict[str, Any]:
-    """Return the schema of one of Tinyvex's types inside a class; msgspec does not pass the type in its brackets."""
-    if cls is Id:
-        return _id_schema(())
-    if cls is Int64:
-        return {
-            "type": "object",
-            "properties": {"$integer": {"type": "string", "contentEncoding": "base64", "format": "int64"}},
-            "required": ["$integer"],
-        }
-    if cls is Rows:
-        return {"type": "array"}
-    raise NotImplementedError

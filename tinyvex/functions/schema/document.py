@@ -12,8 +12,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, dataclass_transform
+from functools import lru_cache, partial
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -34,6 +35,7 @@ __all__ = [
     "is_identifier",
     "stored_id",
     "table",
+    "table_names",
 ]
 
 D = TypeVar("D", bound="Document")
@@ -42,6 +44,7 @@ D_co = TypeVar("D_co", bound="Document", covariant=True)
 SYSTEM_FIELDS = ("_id", "_creationTime")
 _SYSTEM_ATTRIBUTES = ("_id", "_creation_time")
 _RESERVED = frozenset(("id", "creation_time"))
+_CACHED_ANNOTATIONS = 1024
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -235,6 +238,14 @@ def declaration_of(cls: object) -> TableDeclaration | None:
     """Return the declaration that `table` attached to this class; a subclass does not inherit it."""
     declaration = getattr(cls, "__dict__", {}).get("__tinyvex_table__")
     return declaration if isinstance(declaration, TableDeclaration) else None
+
+
+@lru_cache(maxsize=_CACHED_ANNOTATIONS)
+def table_names(cls: Any) -> tuple[str, ...]:
+    """Return the tables of a class, or of a union of classes; none if ids of any table are allowed."""
+    classes = get_args(cls) if get_origin(cls) in (Union, UnionType) else (cls,)
+    declared = [declaration_of(each) for each in classes]
+    return tuple(declaration.name for declaration in declared if declaration is not None)
 
 
 def stored_id(document: Document) -> str | None:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, inspect
 
 from tinyvex.errors import InvalidValue, SchemaViolation, TinyvexError
-from tinyvex.functions.schema.converter import Converter, Mismatch, json_schema
+from tinyvex.functions.schema.converter import Converter, Mismatch
 from tinyvex.functions.schema.document import (
     SYSTEM_FIELDS,
     Document,
@@ -20,6 +20,7 @@ from tinyvex.functions.schema.document import (
     is_identifier,
 )
 from tinyvex.functions.schema.int64_fields import as_annotated, types_at, types_of
+from tinyvex.functions.schema.json_schema import json_schema
 from tinyvex.values import codec
 
 if TYPE_CHECKING:

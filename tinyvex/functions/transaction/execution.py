@@ -33,8 +33,8 @@ class Execution:
         log_lines: its log, at most `LOG_LINES_MAX` lines.
         read_auth: whether it accessed `ctx.auth`; its result then belongs to one identity.
         read_now: whether it accessed `ctx.now`; running it again may then return another result.
-        journal: the cursor at which its first page ends. The next execution of the same query receives it and ends the
-            page at the same row, so that consecutive pages stay adjacent.
+        journal: the cursor at which its first page ends. An execution that is given one ends the page at the same
+            row, so that consecutive pages stay adjacent.
         paginated: whether `paginate` was called; only the first call uses the journal.
     """
 

@@ -5,24 +5,20 @@ Each step returns a new query; nothing is read before one of the ends (`collect`
 `count`, iteration). The index keys that were passed are recorded as read, not only those of the returned rows:
 a commit that adds a row to the range must invalidate the query too.
 
-A paginated query keeps its pages adjacent as data changes. The first execution ends its page after `size` rows and
-stores the end as a cursor in its *journal*; the next execution of the same live query receives the journal and ends the
-page at the same key, whatever number of rows it has then.
+`cursors.py` explains how the pages of a paginated query stay adjacent while data changes.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from tinyvex.errors import InvalidCursor, NotUnique, UnknownIndex
+from tinyvex.errors import NotUnique, UnknownIndex
 from tinyvex.functions.result.result_body import RowsPart
 from tinyvex.functions.result.rows import Page, Rows
+from tinyvex.functions.transaction.cursors import Cursors
 from tinyvex.functions.transaction.index_range import IndexRange
-from tinyvex.values import codec
 
 if TYPE_CHECKING:
     from tinyvex.functions.schema.table_spec import TableSpec
@@ -36,7 +32,6 @@ __all__ = ["Query", "Source"]
 T = TypeVar("T")
 
 _DEFAULT_INDEX = "by_creation_time"
-_DIGEST_BYTES = 8
 
 
 class Source(Generic[T]):
@@ -232,12 +227,17 @@ class Query(Generic[T]):
         """
         if size < 1:
             raise ValueError(f"`paginate` needs a size of 1 or more, not {size}")
-        start, execution = self._cursor_key(cursor), self._source.execution
+        cursors, execution = self._cursors(), self._source.execution
+        start = cursors.key(cursor)
         if execution.paginated:
-            return self._page(start, size)
+            return self._page(cursors, start, size)
         execution.paginated = True
         journal = execution.journal
-        page = self._page(start, size) if journal is None else self._page_until(start, self._cursor_key(journal))
+        page = (
+            self._page(cursors, start, size)
+            if journal is None
+            else self._page_until(cursors, start, cursors.key(journal))
+        )
         execution.journal = page.cursor
         return page
 
@@ -281,16 +281,19 @@ class Query(Generic[T]):
             source.table, self._range.index, lo, hi, reverse=self._reverse, limit=limit
         )  # fmt: skip
 
-    # Pages. A cursor is a digest of the query and the index key of a page's last row; an empty key means the end.
+    # Pages.
 
-    def _page(self, start: bytes | None, size: int) -> Page[T]:
+    def _cursors(self) -> Cursors:
+        return Cursors(self._source.table.name, self._range.index.name, *self._range.bounds(), reverse=self._reverse)
+
+    def _page(self, cursors: Cursors, start: bytes | None, size: int) -> Page[T]:
         """Return the next `size` rows; one more is read to learn whether the page is the last."""
         limit = None if self._filters else size + 1
         pairs = list(islice(self._matching(*self._after(start), limit), size + 1)) if start != b"" else []
         end = pairs[size - 1][0].key if len(pairs) > size else b""
-        return Page(self._decoded_rows(pairs[:size]), self._cursor(end), end == b"")
+        return Page(self._decoded_rows(pairs[:size]), cursors.cursor(end), end == b"")
 
-    def _page_until(self, start: bytes | None, end: bytes | None) -> Page[T]:
+    def _page_until(self, cursors: Cursors, start: bytes | None, end: bytes | None) -> Page[T]:
         """Return the page up to the key at which it first ended, whatever its number of rows is now."""
         assert end is not None
         lo, hi = self._after(start)
@@ -299,7 +302,7 @@ class Query(Generic[T]):
         elif end:
             hi = end + b"\0"
         pairs = list(self._matching(lo, hi)) if start != b"" else []
-        return Page(self._decoded_rows(pairs), self._cursor(end), end == b"")
+        return Page(self._decoded_rows(pairs), cursors.cursor(end), end == b"")
 
     def _after(self, key: bytes | None) -> tuple[bytes, bytes]:
         """Return the keys after a row, clamped to the query's own range: cursors come from clients."""
@@ -307,21 +310,3 @@ class Query(Generic[T]):
         if key is None:
             return lo, hi
         return (lo, min(hi, key)) if self._reverse else (max(lo, key + b"\0"), hi)
-
-    def _digest(self) -> bytes:
-        shape = codec.encode([self._source.table.name, self._range.index.name, *self._range.bounds(), self._reverse])
-        return hashlib.blake2b(shape, digest_size=_DIGEST_BYTES).digest()
-
-    def _cursor(self, key: bytes) -> str:
-        return base64.urlsafe_b64encode(self._digest() + key).decode()
-
-    def _cursor_key(self, cursor: str | None) -> bytes | None:
-        if cursor is None:
-            return None
-        try:
-            data = base64.b64decode(cursor, altchars=b"-_", validate=True)
-        except ValueError:
-            data = b""
-        if data[:_DIGEST_BYTES] != self._digest():
-            raise InvalidCursor("the cursor belongs to another query or to other arguments; start from the first page")
-        return data[_DIGEST_BYTES:]
