@@ -51,7 +51,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
 
 KNOWN_CIRCLES: list[set[str]] = [
     {"storage/engine/group_commit.py", "storage/engine/writer.py"},
-    {"server/access/jwks.py", "server/access/jwt.py"},
 ]
 """Files that import each other, directly or through others. Entries may only be removed."""
 

@@ -48,10 +48,14 @@ def test_an_issuer_alone_checks_nothing(issuer: str | None, audience: str | None
 @pytest.mark.parametrize(
     ("command", "options", "reason"),
     [
-        ("serve", ["--auth-secret-file", "nowhere"], "--auth-secret-file: nowhere: No such file or directory"),
+        (
+            "serve",
+            ["--auth-secret-file", "nowhere"],
+            "--auth-secret-file `nowhere` cannot be read: No such file or directory",
+        ),
         ("serve", ["--auth-secret-file", "short"], "the secret has 5 bytes"),
-        ("serve", ["--auth-jwks", "short"], "no JSON Web Key Set"),
-        ("dev", ["--auth-jwks", "http://issuer.test/keys"], "by https only"),
+        ("serve", ["--auth-jwks", "short"], "not a JSON Web Key Set"),
+        ("dev", ["--auth-jwks", "http://issuer.test/keys"], "use https"),
     ],
 )
 def test_what_is_wrong_is_said_at_the_start(tmp_path: Path, command: str, options: list[str], reason: str) -> None:

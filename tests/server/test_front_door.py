@@ -127,30 +127,39 @@ def test_the_bound_on_connections_counts_all_of_them(
     play(scenario)
 
 
+async def refused_websocket(server: Server, runtime: WorldRuntime, stranger: dict[str, str]) -> bytes:
+    client = await RawClient.open(server.url, runtime, headers=stranger)
+    assert client.response is not None
+    assert client.response.status_code == 403
+    assert client.response.headers["X-Content-Type-Options"] == "nosniff"
+    return bytes(client.response.body or b"")
+
+
+async def refused_http(_: Server, runtime: WorldRuntime, stranger: dict[str, str]) -> bytes:
+    client = await dial(runtime)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "localhost", **stranger}.items())
+    client.send(f"GET /healthz HTTP/1.1\r\n{lines}\r\n".encode())
+    head, _, body = (await client.until_ended()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 403 ")
+    return body
+
+
+@pytest.mark.parametrize("ask", [refused_websocket, refused_http])
 @pytest.mark.parametrize("stranger", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
-def test_a_refusal_is_told_to_the_client_and_the_log(
-    play: Callable[..., None], stranger: dict[str, str], caplog: pytest.LogCaptureFixture
+def test_a_refusal_is_explained_to_the_client_and_in_the_log(
+    play: Callable[..., None],
+    stranger: dict[str, str],
+    ask: Callable[[Server, WorldRuntime, dict[str, str]], Awaitable[bytes]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """In the same words, which name the option; once a minute, by whatever protocol the stranger comes."""
+    """In the same sentence, which names the value and the option; the log has it once a minute."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
-        bodies = []
-        for _ in range(3):
-            client = await RawClient.open(server.url, runtime, headers=stranger)
-            assert client.response is not None
-            assert client.response.status_code == 403
-            assert client.response.headers["X-Content-Type-Options"] == "nosniff"
-            bodies.append(bytes(client.response.body or b""))
-            http = await dial(runtime)
-            headers = {"Host": "localhost", **stranger}
-            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-            http.send(f"GET /healthz HTTP/1.1\r\n{lines}\r\n".encode())
-            bodies.append((await http.until_ended()).partition(b"\r\n\r\n")[2])
-        assert len(set(bodies)) == 1
+        bodies = [await ask(server, runtime, stranger) for _ in range(3)]
         ((header, value),) = stranger.items()
         option = f"--allow-{header.lower()} {value}"
         sentence = f"{header} `{value}` is not allowed. If it is yours, start the server with {option}."
-        assert bodies[0].decode() == f"{sentence}\n"
+        assert [body.decode() for body in bodies] == [f"{sentence}\n"] * 3
         assert caplog.messages.count(f"refused a request: {sentence}") == 1
 
     play(scenario)

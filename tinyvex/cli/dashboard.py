@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-import os
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from tinyvex.cli.options import data_option
 from tinyvex.cli.session import CONNECT_SECONDS, running_server
 from tinyvex.errors import ConnectionLost
 from tinyvex.limits import DASHBOARD_LINK_SECONDS
+from tinyvex.storage.file.private_file import write_private_file
 
 if TYPE_CHECKING:
     from tinyvex.server.services.discovery import Discovery
@@ -64,13 +64,12 @@ def _open(redirect: Path, link: str) -> bool:
     the first to present the link's code is admitted. The page is readable only by its owner.
     """
     text = html.escape(link)
+    page = (
+        '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>Tinyvex</title>'
+        f'<meta http-equiv="refresh" content="0; url={text}"><a href="{text}">The dashboard</a>\n'
+    )
     try:
-        redirect.unlink(missing_ok=True)
-        with os.fdopen(os.open(redirect, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(
-                '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>Tinyvex</title>'
-                f'<meta http-equiv="refresh" content="0; url={text}"><a href="{text}">The dashboard</a>\n'
-            )
+        write_private_file(redirect, page.encode())
     except OSError:
         return False
     if webbrowser.open(redirect.resolve().as_uri()):
@@ -107,7 +106,8 @@ async def _get(server: Discovery, path: str) -> bytes:
     reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=verification.context)
     try:
         verification.check(writer.transport)
-        head = [f"GET {path} HTTP/1.1", f"Host: {url.netloc}", f"Authorization: Bearer {server.admin_token}"]
+        head = [f"GET {path} HTTP/1.1", f"Host: {url.netloc}", "Connection: close"]
+        head.append(f"Authorization: Bearer {server.admin_token}")
         writer.write("".join(f"{line}\r\n" for line in [*head, ""]).encode())
         return await reader.read()
     finally:

@@ -17,7 +17,8 @@ from tinyvex import limits
 from tinyvex.errors import Overloaded, StartError, TinyvexError, Unauthenticated
 from tinyvex.runtime import Runtime
 from tinyvex.server.access.jwks import KeySet, open_key_set, parse_keys
-from tinyvex.server.access.jwt import Key, UserTokens
+from tinyvex.server.access.jwt import UserTokens
+from tinyvex.server.access.verification_key import VerificationKey
 from tinyvex.server.options import AuthOptions
 from tinyvex.sync.identity import UserIdentity
 
@@ -77,8 +78,8 @@ def issuer() -> Iterator[Issuer]:
     thread.join()
 
 
-async def find(keys: KeySet, key_id: str | None, algorithm: str = "ES256") -> Key | TinyvexError:
-    answer: asyncio.Future[Key | TinyvexError] = asyncio.get_running_loop().create_future()
+async def find(keys: KeySet, key_id: str | None, algorithm: str = "ES256") -> VerificationKey | TinyvexError:
+    answer: asyncio.Future[VerificationKey | TinyvexError] = asyncio.get_running_loop().create_future()
     keys.find(algorithm, key_id, answer.set_result)
     async with asyncio.timeout(PATIENCE_SECONDS):
         return await answer
@@ -96,7 +97,7 @@ async def keys(issuer: Issuer) -> Any:
 
 async def test_keys_are_fetched_when_the_first_token_comes(keys: Any) -> None:
     """The token waits until the set is there."""
-    assert isinstance(await find(keys, "e1"), Key)
+    assert isinstance(await find(keys, "e1"), VerificationKey)
 
 
 async def test_a_known_key_is_not_fetched_again(keys: Any, issuer: Issuer) -> None:
@@ -112,7 +113,7 @@ async def test_many_tokens_wait_for_one_fetch(keys: Any, issuer: Issuer) -> None
     waiting = [asyncio.ensure_future(find(keys, "e1")) for _ in range(20)]
     await asyncio.sleep(0)
     issuer.may_answer.set()
-    assert all(isinstance(found, Key) for found in await asyncio.gather(*waiting))
+    assert all(isinstance(found, VerificationKey) for found in await asyncio.gather(*waiting))
     assert issuer.requests == 1
 
 
@@ -121,7 +122,7 @@ async def test_a_new_key_is_found_when_a_token_names_it(keys: Any, issuer: Issue
     await find(keys, "e1")
     issuer.body = key_set(jwk(ec_key("next"), "e2"))
     keys.clock.seconds += limits.AUTH_REFETCH_SECONDS
-    assert isinstance(await find(keys, "e2"), Key)
+    assert isinstance(await find(keys, "e2"), VerificationKey)
     assert isinstance(await find(keys, "e1"), Unauthenticated)
 
 
@@ -145,7 +146,7 @@ async def test_what_cannot_be_fetched_is_tried_again_soon(keys: Any, issuer: Iss
     issuer.status = 200
     assert isinstance(await find(keys, "e1"), Unauthenticated)
     keys.clock.seconds += limits.AUTH_RETRY_SECONDS
-    assert isinstance(await find(keys, "e1"), Key)
+    assert isinstance(await find(keys, "e1"), VerificationKey)
 
 
 async def test_keys_stay_in_use_while_the_issuer_is_away(keys: Any, issuer: Issuer) -> None:
@@ -153,10 +154,10 @@ async def test_keys_stay_in_use_while_the_issuer_is_away(keys: Any, issuer: Issu
     await find(keys, "e1")
     issuer.body = b"<html>we are sorry</html>"
     keys.clock.seconds += limits.AUTH_FRESH_SECONDS + 1
-    assert isinstance(await find(keys, "e1"), Key)
+    assert isinstance(await find(keys, "e1"), VerificationKey)
     await find(keys, "made up")
     assert issuer.requests == 2
-    assert isinstance(await find(keys, "e1"), Key)
+    assert isinstance(await find(keys, "e1"), VerificationKey)
 
 
 async def test_old_keys_are_used_no_more(keys: Any, issuer: Issuer) -> None:
@@ -172,8 +173,8 @@ async def test_a_withdrawn_key_goes_though_nobody_names_another(keys: Any, issue
     await find(keys, "e1")
     issuer.body = key_set(jwk(ec_key("next"), "e2"))
     keys.clock.seconds += limits.AUTH_FRESH_SECONDS + 1
-    assert isinstance(await find(keys, "e1"), Key)
-    assert isinstance(await find(keys, "e2"), Key)
+    assert isinstance(await find(keys, "e1"), VerificationKey)
+    assert isinstance(await find(keys, "e2"), VerificationKey)
     assert isinstance(await find(keys, "e1"), Unauthenticated)
 
 
@@ -188,7 +189,7 @@ async def test_nobody_waits_longer_for_keys_than_that(
     assert isinstance(await find(keys, "e1"), Unauthenticated)
     issuer.may_answer.set()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not isinstance(await find(keys, "e1"), Key):
+        while not isinstance(await find(keys, "e1"), VerificationKey):
             await asyncio.sleep(0)
 
 
@@ -213,7 +214,7 @@ async def test_tokens_that_wait_are_bounded(keys: Any, issuer: Issuer, monkeypat
     await asyncio.sleep(0)
     assert isinstance(await find(keys, "e1"), Overloaded)
     issuer.may_answer.set()
-    assert isinstance(await first, Key)
+    assert isinstance(await first, VerificationKey)
 
 
 async def test_a_token_is_checked_with_a_fetched_key(issuer: Issuer) -> None:
@@ -248,7 +249,7 @@ async def test_a_file_is_read_again_too(tmp_path: Path) -> None:
     found = open_key_set(str(path), clock)
     path.write_bytes(key_set(jwk(ec_key("next"), "e2")))
     clock.seconds += limits.AUTH_REFETCH_SECONDS
-    assert isinstance(await find(found, "e2"), Key)
+    assert isinstance(await find(found, "e2"), VerificationKey)
     found.close()
 
 

@@ -141,10 +141,10 @@ LEEWAY = int(limits.AUTH_LEEWAY_SECONDS)
         ({"lasts": -LEEWAY}, "expired"),
         ({"nbf": NOW_US // 10**6 + LEEWAY + 1}, "not valid yet"),
         ({"iat": NOW_US // 10**6 + LEEWAY + 1}, "issued in the future"),
-        ({"exp": "tomorrow"}, "exp is no time"),
-        ({"exp": True}, "exp is no time"),
-        ({"exp": 1e300}, "exp is no time"),
-        ({"nbf": None}, "nbf is no time"),
+        ({"exp": "tomorrow"}, "`exp` claim must be a time"),
+        ({"exp": True}, "`exp` claim must be a time"),
+        ({"exp": 1e300}, "`exp` claim must be a time"),
+        ({"nbf": None}, "`nbf` claim must be a time"),
     ],
 )
 def test_a_token_out_of_its_time_is_refused(secret: AuthOptions, others: dict[str, Any], reason: str) -> None:
@@ -166,7 +166,7 @@ def test_a_token_needs_a_subject_and_an_end(secret: AuthOptions, missing: str) -
     """Nobody speaks for ever, and nobody in particular cannot sign in."""
     said = claims(NOW_US)
     del said[missing]
-    assert refused(secret, signed(said)) == f"the token has no {missing}"
+    assert refused(secret, signed(said)) == f"the token has no `{missing}` claim"
 
 
 @pytest.mark.parametrize("others", [{"sub": ""}, {"sub": 1}, {"iss": ["x"]}, {"$a": 1}, {"n": 2**60 + 1}], ids=str)
@@ -182,10 +182,10 @@ def test_another_issuer_or_audience_is_refused(tmp_path: Path) -> None:
     """A token for somebody else, or of somebody else, signs nobody in here."""
     options = secret_options(tmp_path, audience="mine", issuer=ISSUER)
     assert refused(options, signed(claims(NOW_US, aud="theirs"))) == "the token is for another audience"
-    assert refused(options, signed(claims(NOW_US))) == "the token has no aud"
+    assert refused(options, signed(claims(NOW_US))) == "the token has no `aud` claim"
     assert (
         refused(options, signed(claims(NOW_US, aud="mine", iss="https://else.test")))
-        == "the token is of another issuer"
+        == "the token is from another issuer"
     )
 
 
@@ -229,14 +229,14 @@ def test_a_public_key_is_no_secret(tmp_path: Path, public: AuthOptions, *, with_
 
 def test_a_key_is_for_its_own_algorithm(public: AuthOptions) -> None:
     """A token that names an RSA key and says ES256 finds no key."""
-    assert refused(public, jwt.encode(claims(NOW_US), ec_key(), "ES256", headers={"kid": "r"})).startswith(
-        "there is no ES256 key"
+    assert refused(public, jwt.encode(claims(NOW_US), ec_key(), "ES256", headers={"kid": "r"})).endswith(
+        "has no such ES256 key"
     )
 
 
 def test_a_secret_does_not_check_what_asks_for_a_key(secret: AuthOptions) -> None:
     """Without a key set, RS256 is not taken."""
-    assert "not taken here" in refused(secret, jwt.encode(claims(NOW_US), rsa_key(), "RS256"))
+    assert "does not accept" in refused(secret, jwt.encode(claims(NOW_US), rsa_key(), "RS256"))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_what_is_no_token_is_refused(secret: AuthOptions, token: str) -> None:
 def test_what_a_header_demands_must_be_understood(secret: AuthOptions) -> None:
     """RFC 7515 section 4.1.11: a token with critical extensions is refused, however well it is signed."""
     token = jwt.encode(claims(NOW_US), SECRET, "HS256", headers={"crit": ["b64"], "b64": True})
-    assert "not understood" in refused(secret, token)
+    assert "does not support" in refused(secret, token)
 
 
 def test_random_changes_of_a_token_are_refused(secret: AuthOptions) -> None:
@@ -299,8 +299,8 @@ def test_reasons_do_not_repeat_the_token(secret: AuthOptions) -> None:
     ("text", "reason"),
     [
         (b"short", "5 bytes"),
-        (b"-----BEGIN PUBLIC KEY-----\n" + b"x" * 64, "no secret"),
-        (b"ssh-rsa " + b"x" * 64, "no secret"),
+        (b"-----BEGIN PUBLIC KEY-----\n" + b"x" * 64, "not a secret"),
+        (b"ssh-rsa " + b"x" * 64, "not a secret"),
     ],
 )
 def test_what_is_no_good_secret_does_not_start(tmp_path: Path, text: bytes, reason: str) -> None:

@@ -1,6 +1,7 @@
 """The discovery file: complete, private, trusted only while the folder is locked."""
 
 import json
+import os
 import stat
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
 def test_a_leftover_is_replaced(tmp_path: Path) -> None:
     """Neither the file nor a half-written one of a crashed server causes an error."""
     (tmp_path / "server.json").write_text("{}")
-    (tmp_path / "server.json.new").write_text("half")
+    (tmp_path / f"server.json.{os.getpid()}.new").write_text("half")
     discovery.write(tmp_path, FOUND)
     assert discovery.read(tmp_path) == FOUND
     assert [path.name for path in tmp_path.iterdir()] == ["server.json"]

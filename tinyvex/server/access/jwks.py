@@ -1,19 +1,22 @@
 """
-Public keys: a JSON Web Key Set (RFC 7517) in a file or at a URL, and when it is read again.
+Public keys: a JSON Web Key Set (RFC 7517) in a file or at a URL, and when it is fetched again.
 
 ::
 
-    asked for a key ──► known ───────────────────────────────► it; one older than AUTH_FRESH_SECONDS is read again beside
-                    └─► unknown ──► may be read again now ───► wait, look again
-                                └─► was read a moment ago ───► Unauthenticated
+    find(key) ──► known ─────────────────────────────────────► the key; a set older than AUTH_FRESH_SECONDS is
+              │                                                fetched again in the background
+              └─► unknown ──► the set may be fetched again ──► wait for it, then look again
+                          └─► it was fetched only recently ──► Unauthenticated
 
-It is read on a thread of its own, which is all that happens there; what was read is understood on the loop.
-A set that cannot be read leaves the one before in use, for AUTH_KEYS_SECONDS_MAX.
+A worker thread fetches the set; everything else runs on the loop. If a fetch fails, the last set stays in use, for
+AUTH_KEYS_SECONDS_MAX.
+
+PyJWT parses the keys. Its `PyJWKClient` fetches none of them: it blocks its caller, bounds neither the size of a set nor
+the total time of a fetch, reads no files, and empties its cache when a set expires although the issuer is unreachable.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import math
@@ -27,10 +30,13 @@ from urllib.parse import urlsplit
 
 from tinyvex import limits
 from tinyvex.errors import Overloaded, StartError, TinyvexError, Unauthenticated
-from tinyvex.server.access.jwt import Key
+from tinyvex.server.access.origin_rules import is_loopback
+from tinyvex.server.access.verification_key import VerificationKey
 
 if TYPE_CHECKING:
     import asyncio
+
+    from jwt import PyJWK
 
     from tinyvex.runtime import Runtime, Worker
 
@@ -38,28 +44,27 @@ __all__ = ["KeySet", "open_key_set", "parse_keys"]
 
 log = logging.getLogger("tinyvex.server")
 
-Found = Callable[[Key | TinyvexError], None]
-Keys = list[tuple[str | None, Key]]
+KeyFound = Callable[[VerificationKey | TinyvexError], None]
+Keys = list[tuple[str | None, VerificationKey]]
 
 
-def open_key_set(place: str, runtime: Runtime) -> KeySet:
+def open_key_set(location: str, runtime: Runtime) -> KeySet:
     """
-    A key set that is read from a file now, or from a URL soon.
+    Return the key set in a file, which is read immediately, or at a URL, which is fetched later.
 
     Raises:
-        StartError: the file has no keys, or the URL is neither https nor this machine's.
+        StartError: the file has no usable keys, or the URL is neither https nor on this machine.
     """
-    scheme = urlsplit(place).scheme
+    scheme = urlsplit(location).scheme
     if scheme not in {"http", "https"}:
-        path = Path(place)
-        read = partial(_read_file, path)
+        read = partial(_read_file, Path(location))
         try:
             return KeySet(read, runtime, parse_keys(read()))
         except (OSError, ValueError) as error:
-            raise StartError(f"--auth-jwks {place}: {_sentence(error)}") from None
-    if scheme == "http" and not _is_loopback(urlsplit(place).hostname):
-        raise StartError(f"--auth-jwks {place}: keys are fetched by https only, except from this machine")
-    return KeySet(partial(_fetch, place, runtime.monotonic), runtime)
+            raise StartError(f"--auth-jwks `{location}`: {_sentence(error)}") from None
+    if scheme == "http" and not _is_on_this_machine(location):
+        raise StartError(f"--auth-jwks `{location}`: use https; http is allowed only for this machine")
+    return KeySet(partial(_fetch, location, runtime.monotonic), runtime)
 
 
 class KeySet:
@@ -67,7 +72,7 @@ class KeySet:
     Keys by their ids.
 
     Args:
-        read: reads the set; called on a thread of its own.
+        read: returns the encoded set; called on a worker thread.
         runtime: clock and threads.
         keys: the set, if it was read already.
     """
@@ -76,92 +81,92 @@ class KeySet:
         self._read, self._runtime = read, runtime
         self._keys: Keys = keys or []
         now = runtime.monotonic()
-        self._read_at = None if keys is None else now
-        """When reading the keys in use began."""
+        self._fetched_at = None if keys is None else now
+        """The start of the fetch that returned the keys in use."""
         self._tried_at = -math.inf if keys is None else now
-        self._reading = False
-        self._waiting: list[tuple[str, str | None, Found]] = []
+        self._is_fetching = False
+        self._waiting: list[tuple[str, str | None, KeyFound]] = []
         self._worker: Worker | None = None
-        self._patience: asyncio.TimerHandle | None = None  # while a set is being read, and not for too long yet
+        self._time_limit: asyncio.TimerHandle | None = None  # of the fetch under way, until it has passed
 
     def start(self) -> None:
-        """Read the set if it was not read yet."""
-        if self._read_at is None:
-            self._read_again()
+        """Fetch the set if it was not read yet."""
+        if self._fetched_at is None:
+            self._fetch_again()
 
-    def find(self, algorithm: str, key_id: str | None, found: Found) -> None:
-        """The key of a token; `found` is called once, at once or when the set was read again."""
+    def find(self, algorithm: str, key_id: str | None, found: KeyFound) -> None:
+        """Call `found` once with the key of a token: immediately, or when the set was fetched again."""
         now = self._runtime.monotonic()
-        if self._read_at is not None and now - self._read_at > limits.AUTH_KEYS_SECONDS_MAX:
-            self._keys = []  # some of them may have been withdrawn long ago
-        pause = limits.AUTH_REFETCH_SECONDS if self._tried_at == self._read_at else limits.AUTH_RETRY_SECONDS
-        may_read = now - self._tried_at >= pause
+        if self._fetched_at is not None and now - self._fetched_at > limits.AUTH_KEYS_SECONDS_MAX:
+            self._keys = []  # the issuer may have withdrawn some of them long ago
+        pause = limits.AUTH_REFETCH_SECONDS if self._tried_at == self._fetched_at else limits.AUTH_RETRY_SECONDS
+        may_fetch = now - self._tried_at >= pause
         key = self._known(algorithm, key_id)
         if key is not None:
-            if may_read and self._read_at is not None and now - self._read_at > limits.AUTH_FRESH_SECONDS:
-                self._read_again()
+            if may_fetch and self._fetched_at is not None and now - self._fetched_at > limits.AUTH_FRESH_SECONDS:
+                self._fetch_again()
             found(key)
         elif len(self._waiting) >= limits.AUTH_WAITING_MAX:
-            found(Overloaded(f"{len(self._waiting)} tokens wait for keys, which is the limit"))
-        elif self._patience is not None or (may_read and not self._reading):
+            found(Overloaded(f"{len(self._waiting)} tokens are waiting for keys, which is the limit"))
+        elif self._time_limit is not None or (may_fetch and not self._is_fetching):
             self._waiting.append((algorithm, key_id, found))
-            self._read_again()
+            self._fetch_again()
         else:
             found(_unknown(algorithm, key_id))
 
     def close(self) -> None:
-        """Read no more."""
+        """Fetch no more. Tokens that are waiting get no answer."""
         self._waiting.clear()
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._time_limit is not None:
+            self._time_limit.cancel()
         if self._worker is not None:
             self._worker.stop(timeout_seconds=0)
 
-    def _known(self, algorithm: str, key_id: str | None) -> Key | None:
-        """By id; without one only where there is no choice."""
+    def _known(self, algorithm: str, key_id: str | None) -> VerificationKey | None:
+        """Return the key with this id; without an id, the only key of the algorithm."""
         keys = [
             key for known_id, key in self._keys if key.algorithm == algorithm and (key_id is None or key_id == known_id)
         ]
         return keys[0] if len(keys) == 1 else None
 
-    def _read_again(self) -> None:
-        if self._reading:
+    def _fetch_again(self) -> None:
+        if self._is_fetching:
             return
-        self._reading = True
+        self._is_fetching = True
         self._tried_at = self._runtime.monotonic()
-        self._patience = self._runtime.loop.call_later(limits.AUTH_FETCH_SECONDS, self._lose_patience)
+        self._time_limit = self._runtime.loop.call_later(limits.AUTH_FETCH_SECONDS, self._exceed_time_limit)
         if self._worker is None:
             self._worker = self._runtime.start_worker("tinyvex-keys", self._step)
         else:
             self._worker.wake()
 
     def _step(self) -> bool:
-        """On the thread."""
+        """Fetch the set; called on the worker thread."""
         try:
             outcome: bytes | Exception = self._read()
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+        except Exception as error:  # noqa: BLE001 - waiting tokens must be answered, whatever the error is
             outcome = error
-        self._runtime.post(self._was_read, outcome)
+        self._runtime.post(self._receive, outcome)
         return False
 
-    def _lose_patience(self) -> None:
-        """Who waits is told that there is no such key; a look-up of a name, or an issuer that drips, may take for ever."""
-        self._patience = None
-        log.warning("the keys of --auth-jwks are still not read after %g s", limits.AUTH_FETCH_SECONDS)
+    def _exceed_time_limit(self) -> None:
+        """Answer waiting tokens although the fetch goes on: a name lookup or a slow issuer may block indefinitely."""
+        self._time_limit = None
+        log.warning("the keys of --auth-jwks have not been fetched within %g s", limits.AUTH_FETCH_SECONDS)
         self._answer_waiting()
 
-    def _was_read(self, outcome: bytes | Exception) -> None:
-        self._reading = False
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _receive(self, outcome: bytes | Exception) -> None:
+        self._is_fetching = False
+        if self._time_limit is not None:
+            self._time_limit.cancel()
+            self._time_limit = None
         try:
             if isinstance(outcome, Exception):
                 raise outcome
             self._keys = parse_keys(outcome)
-            self._read_at = self._tried_at
-        except Exception as error:  # noqa: BLE001 - as above: the keys before stay in use
-            log.warning("the keys of --auth-jwks could not be read: %s", _sentence(error))
+            self._fetched_at = self._tried_at
+        except Exception as error:  # noqa: BLE001 - as above; the last keys stay in use
+            log.warning("the keys of --auth-jwks cannot be fetched: %s", _sentence(error))
         self._answer_waiting()
 
     def _answer_waiting(self) -> None:
@@ -171,51 +176,48 @@ class KeySet:
 
 
 def _unknown(algorithm: str, key_id: str | None) -> Unauthenticated:
-    which = "without a key id" if key_id is None else f"with the id {key_id[:64]!r}"
-    return Unauthenticated(f"there is no {algorithm} key {which}")
+    which = "the token names no key" if key_id is None else f"the token names the key `{key_id[:64]}`"
+    return Unauthenticated(f"{which}, and the key set has no such {algorithm} key")
 
 
 def parse_keys(text: bytes) -> Keys:
     """
-    The keys of a set that can be used; others, of other kinds and for other ends, are left out.
+    Return the usable keys of a set: RSA for RS256, P-256 for ES256. Keys for other uses are left out.
 
     Raises:
-        ValueError: it is no key set, or none of its keys can be used.
+        ValueError: the text is not a key set, or has no usable key.
     """
+    import jwt
+
     try:
         entries = json.loads(text)["keys"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ValueError("this is no JSON Web Key Set") from None
+        raise ValueError("not a JSON Web Key Set") from None
     if not isinstance(entries, list) or len(entries) > limits.AUTH_KEYS_MAX:
         raise ValueError(f"a key set is a list of at most {limits.AUTH_KEYS_MAX} keys")
-    found = [(entry.get("kid"), key) for entry in entries if isinstance(entry, dict) and (key := _key(entry))]
-    if not found:
-        raise ValueError("none of its keys can be used: RSA (2048 bits or more) for RS256, P-256 for ES256")
-    return found
+    try:
+        parsed = jwt.PyJWKSet(entries).keys
+    except jwt.PyJWTError:
+        parsed = []
+    keys = [(entry.key_id, key) for entry in parsed if (key := _verification_key(entry)) is not None]
+    if not keys:
+        raise ValueError("no usable key; tinyvex needs RSA keys of at least 2048 bits (RS256) or P-256 keys (ES256)")
+    return keys
 
 
-def _key(entry: dict[str, Any]) -> Key | None:
-    import jwt
+def _verification_key(entry: PyJWK) -> VerificationKey | None:
+    """Return a key that is public, strong enough and meant for signatures; None for another."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-    algorithm = {"RSA/None": "RS256", "EC/P-256": "ES256"}.get(f"{entry.get('kty')}/{entry.get('crv')}")
-    if (
-        algorithm is None
-        or entry.get("alg", algorithm) != algorithm
-        or entry.get("use", "sig") != "sig"
-        or "d" in entry
-    ):
+    key, algorithm = entry.key, entry.algorithm_name
+    is_rsa = algorithm == "RS256" and isinstance(key, rsa.RSAPublicKey) and key.key_size >= limits.AUTH_RSA_BITS_MIN
+    is_ec = algorithm == "ES256" and isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+    if entry.public_key_use not in {"sig", None} or not (is_rsa or is_ec):
         return None
-    try:
-        value = jwt.PyJWK(entry, algorithm).key
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-        return None
-    if isinstance(value, rsa.RSAPublicKey):
-        return Key(algorithm, value) if value.key_size >= limits.AUTH_RSA_BITS_MIN else None
-    return Key(algorithm, value) if isinstance(value, ec.EllipticCurvePublicKey) else None
+    return VerificationKey(algorithm, key)
 
 
-# Reading; on the thread.
+# Reading, on the worker thread.
 
 
 def _read_file(path: Path) -> bytes:
@@ -224,7 +226,7 @@ def _read_file(path: Path) -> bytes:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect could lead anywhere, also to where there is no encryption."""
+    """A redirect could lead to a host without encryption."""
 
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
         return None
@@ -232,7 +234,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def _fetch(url: str, clock: Callable[[], float]) -> bytes:
     handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-    if _is_loopback(urlsplit(url).hostname):
+    if _is_on_this_machine(url):
         handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)
     deadline = clock() + limits.AUTH_FETCH_SECONDS
@@ -241,28 +243,23 @@ def _fetch(url: str, clock: Callable[[], float]) -> bytes:
         response = opener.open(url, timeout=limits.AUTH_FETCH_SECONDS)
     except urllib.error.HTTPError as error:
         with error:  # it is the response, too
-            raise ValueError(f"{url} answers {error.code} {error.reason}; redirects are not followed") from None
+            raise ValueError(f"`{url}` answered {error.code} {error.reason}; redirects are not followed") from None
     with response:
         while piece := response.read1(limits.AUTH_KEYS_BYTES_MAX):
             text = _within_limit(text + piece)
             if clock() > deadline:
-                raise TimeoutError(f"it took longer than {limits.AUTH_FETCH_SECONDS:g} s")
+                raise TimeoutError(f"the fetch took longer than {limits.AUTH_FETCH_SECONDS:g} s")
     return text
 
 
 def _within_limit(text: bytes) -> bytes:
     if len(text) > limits.AUTH_KEYS_BYTES_MAX:
-        raise ValueError(f"it has more than {limits.AUTH_KEYS_BYTES_MAX:,} bytes")
+        raise ValueError(f"the key set is larger than {limits.AUTH_KEYS_BYTES_MAX:,} bytes")
     return text
 
 
-def _is_loopback(host: str | None) -> bool:
-    if host is None or host == "localhost":
-        return host is not None
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _is_on_this_machine(url: str) -> bool:
+    return is_loopback(urlsplit(url).hostname or "")
 
 
 def _sentence(error: Exception) -> str:

@@ -1,24 +1,22 @@
 """
-Users' tokens: JSON Web Tokens (RFC 7519), checked.
+Verify users' tokens: JSON Web Tokens (RFC 7519).
 
-A key is for one algorithm, which the key decides and never the token:
-the secret is for HS256, an RSA key for RS256, a P-256 key for ES256.
-So no token is taken without a signature, and none that was signed with a public key as if it were a secret.
+The key decides the algorithm, never the token: the secret verifies HS256, an RSA key RS256, a P-256 key ES256. So no
+unsigned token is accepted, and none that uses a public key as if it were the secret.
 
-Signatures are checked by PyJWT, which is imported only when tokens are to be checked.
-Times are checked here, by the runtime's clock, with AUTH_LEEWAY_SECONDS for clocks that differ.
+PyJWT parses tokens and verifies signature, issuer, audience and required claims. It is imported only by servers that
+verify tokens. Times are checked here because PyJWT reads the system's clock: the server's clock is the Runtime's.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tinyvex import errors, limits
 from tinyvex.errors import StartError, Unauthenticated
+from tinyvex.server.access.verification_key import VerificationKey
 from tinyvex.sync.identity import UserIdentity
 from tinyvex.values import codec as values
 
@@ -29,38 +27,35 @@ if TYPE_CHECKING:
     from tinyvex.server.access.jwks import KeySet
     from tinyvex.server.options import AuthOptions
 
-__all__ = ["Key", "UserTokens", "secret_key"]
+__all__ = ["UserTokens", "import_jwt", "secret_key"]
 
-NOT_CONFIGURED = "this server checks no users' tokens: start it with --auth-secret-file FILE or --auth-jwks FILE_OR_URL"
+NOT_CONFIGURED = (
+    "this server does not verify users' tokens; start it with --auth-secret-file FILE or --auth-jwks FILE_OR_URL"
+)
+
+UNSUPPORTED_HEADER = "the token's header requires something that this server does not support"
 
 _RENAMED = {"sub": "subject", "iss": "issuer"}
 
-# What reading a stranger's token may raise, in PyJWT or below it; deep nesting is a RecursionError.
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, NotImplementedError)
-
-
-class Key(NamedTuple):
-    """What signatures are checked with; `algorithm` is the only one that this key is used for."""
-
-    algorithm: str
-    value: Any
+"""Errors that a malicious token may raise in PyJWT or below it, apart from PyJWT's own."""
 
 
 class UserTokens:
     """
-    Checks users' tokens.
+    Verifies users' tokens.
 
     Args:
-        options: what to check against; None when users cannot sign in.
+        options: the keys, issuer and audience; None if users cannot sign in.
         runtime: the clock.
 
     Raises:
-        StartError: PyJWT is not installed, or a file is not what it should be.
+        StartError: PyJWT is not installed, or a key file cannot be used.
     """
 
     def __init__(self, options: AuthOptions | None, runtime: Runtime) -> None:
         self._options, self._runtime = options, runtime
-        self._secret: Key | None = None
+        self._secret: VerificationKey | None = None
         self._keys: KeySet | None = None
         if options is None:
             return
@@ -73,7 +68,7 @@ class UserTokens:
             self._keys = open_key_set(options.jwks, runtime)
 
     def start(self) -> None:
-        """Fetch keys before the first token comes, so that what is wrong with them is logged early."""
+        """Fetch keys before the first token arrives, so that a failure is logged early."""
         if self._keys is not None:
             self._keys.start()
 
@@ -84,48 +79,51 @@ class UserTokens:
 
     def check(self, token: str, done: Callable[[UserIdentity | errors.TinyvexError], None]) -> None:
         """
-        Whom a token names; `done` is called once: at once, or on the loop when keys had to be fetched.
+        Verify a token.
 
-        It is given the identity, or Unauthenticated with the reason,
-        or Overloaded when too many tokens wait for keys.
+        Args:
+            token: the token.
+            done: called once, immediately or on the loop after keys were fetched, with the identity, with
+                Unauthenticated and the reason, or with Overloaded if too many tokens wait for keys.
         """
         try:
-            algorithm, key_id = self._header(token)
+            algorithm, key_id = self._unverified_header(token)
         except errors.TinyvexError as error:
             done(error)
             return
 
-        def found(key: Key | errors.TinyvexError) -> None:
-            done(key if isinstance(key, errors.TinyvexError) else self._verified(token, key))
+        def found(key: VerificationKey | errors.TinyvexError) -> None:
+            done(key if isinstance(key, errors.TinyvexError) else self._verify(token, key))
 
         if algorithm == "HS256" and self._secret is not None:
             found(self._secret)
         elif algorithm != "HS256" and self._keys is not None:
             self._keys.find(algorithm, key_id, found)
         else:
-            done(Unauthenticated(f"tokens signed with {algorithm} are not taken here"))
+            done(Unauthenticated(f"this server does not accept tokens signed with {algorithm}"))
 
-    def _header(self, token: str) -> tuple[str, str | None]:
-        """The algorithm and the key id that a token claims; not to be believed, only to find the key."""
+    def _unverified_header(self, token: str) -> tuple[str, str | None]:
+        """Return algorithm and key id as the token claims them: good for finding the key, and for nothing else."""
         if self._options is None:
             raise Unauthenticated(NOT_CONFIGURED)
         if not token:
-            raise Unauthenticated("a token is needed")
+            raise Unauthenticated("a token is required")
         if len(token) > limits.AUTH_TOKEN_LENGTH_MAX:
             raise Unauthenticated(f"the token has {len(token)} characters; the limit is {limits.AUTH_TOKEN_LENGTH_MAX}")
         try:
-            head = token.partition(".")[0]
-            header = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
-            algorithm, key_id = header["alg"], header.get("kid")
-        except _UNREADABLE:
-            raise Unauthenticated("the token is no JSON Web Token") from None
-        if algorithm not in ("HS256", "RS256", "ES256"):  # a tuple: it may be anything, also unhashable
-            raise Unauthenticated("the token's algorithm is none of HS256, RS256 and ES256")
+            header = self._jwt.get_unverified_header(token)
+        except (self._jwt.DecodeError, *_UNREADABLE):
+            raise Unauthenticated("the token is not a JSON Web Token") from None
+        except self._jwt.PyJWTError:
+            raise Unauthenticated(UNSUPPORTED_HEADER) from None
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if algorithm not in ("HS256", "RS256", "ES256"):  # a tuple: a client may send an unhashable value
+            raise Unauthenticated("the token's algorithm must be HS256, RS256 or ES256")
         if "crit" in header or not isinstance(key_id, str | None):
-            raise Unauthenticated("the token's header asks for something that is not understood")
+            raise Unauthenticated(UNSUPPORTED_HEADER)
         return algorithm, key_id
 
-    def _verified(self, token: str, key: Key) -> UserIdentity | Unauthenticated:
+    def _verify(self, token: str, key: VerificationKey) -> UserIdentity | Unauthenticated:
         try:
             claims = self._signed_claims(token, key)
             expires_us = self._check_times(claims)
@@ -133,8 +131,8 @@ class UserTokens:
         except Unauthenticated as error:
             return error
 
-    def _signed_claims(self, token: str, key: Key) -> Mapping[str, Any]:
-        """Signature, issuer and audience are right, and the claims that we need are there."""
+    def _signed_claims(self, token: str, key: VerificationKey) -> Mapping[str, Any]:
+        """Return the claims after verifying signature, issuer, audience and the presence of required claims."""
         options, jwt = self._options, self._jwt
         assert options is not None
         try:
@@ -158,7 +156,7 @@ class UserTokens:
         return claims
 
     def _check_times(self, claims: Mapping[str, Any]) -> int:
-        """The moment at which the token ends."""
+        """Return the time at which the token expires, in microseconds since the epoch."""
         now, leeway = self._runtime.now_us() / 1e6, limits.AUTH_LEEWAY_SECONDS
         expires = _seconds(claims, "exp") + leeway
         if now >= expires:
@@ -172,76 +170,78 @@ class UserTokens:
 
 def import_jwt(*, with_public_keys: bool) -> ModuleType:
     """
-    PyJWT, and what it needs for keys that are no secrets.
+    Import PyJWT, and for public keys the package that verifies their signatures.
 
     Raises:
-        StartError: it is not installed.
+        StartError: one of them is not installed.
     """
     try:
         import jwt
 
         if with_public_keys:
-            import cryptography  # noqa: F401 - PyJWT would say so only when the first token comes
+            import cryptography  # noqa: F401 - PyJWT would raise only when the first token arrives
     except ImportError as error:
-        raise StartError(f"users' tokens need {error.name}: pip install 'tinyvex[auth]'") from None
+        raise StartError(
+            f"verifying users' tokens needs the package {error.name}: pip install 'tinyvex[auth]'"
+        ) from None
     return jwt
 
 
-def secret_key(read: Callable[[], bytes]) -> Key:
+def secret_key(read: Callable[[], bytes]) -> VerificationKey:
     """
-    The secret of HS256.
+    Return the secret of HS256.
 
     Raises:
-        StartError: it cannot be read, is too short, or is no secret.
+        StartError: it cannot be read, is too short, or is a public or private key.
     """
     try:
         secret = read().strip()
     except OSError as error:
-        raise StartError(f"--auth-secret-file: {error.filename}: {error.strerror}") from None
+        raise StartError(f"--auth-secret-file `{error.filename}` cannot be read: {error.strerror}") from None
     if secret.startswith((b"-----BEGIN", b"ssh-")):
-        raise StartError("--auth-secret-file: this is a key pair's key and no secret; public keys go to --auth-jwks")
+        raise StartError("--auth-secret-file contains a key, not a secret; use --auth-jwks for public keys")
     if len(secret) < limits.AUTH_SECRET_BYTES_MIN:
         raise StartError(
-            f"--auth-secret-file: the secret has {len(secret)} bytes; at least {limits.AUTH_SECRET_BYTES_MIN} are needed"
+            f"--auth-secret-file: the secret has {len(secret)} bytes; it needs at least {limits.AUTH_SECRET_BYTES_MIN}"
         )
-    return Key("HS256", secret)
+    return VerificationKey("HS256", secret)
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float:
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12 or math.isnan(value):
-        raise Unauthenticated(f"the token's {name} is no time")
+        raise Unauthenticated(f"the token's `{name}` claim must be a time in seconds")
     return float(value)
 
 
 def _identity(claims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What functions see: all claims, of which `sub` and `iss` have names that say what they are."""
+    """Return the claims as functions see them, with `sub` and `iss` renamed to `subject` and `issuer`."""
     if not isinstance(claims["sub"], str) or not claims["sub"]:
-        raise Unauthenticated("the token's sub is no text")
+        raise Unauthenticated("the token's `sub` claim must be a string that is not empty")
     issuer = claims.get("iss")
     if not isinstance(issuer, str | None):
-        raise Unauthenticated("the token's iss is no text")
+        raise Unauthenticated("the token's `iss` claim must be a string")
     others = {name: value for name, value in claims.items() if name not in _RENAMED}
     identity = others | {"subject": claims["sub"], "issuer": issuer}
     try:
         decoded = values.decode(values.encode(identity))
     except errors.TinyvexError as error:
-        raise Unauthenticated(f"the token's claims are no value: {error}") from None
+        raise Unauthenticated(f"the token's claims cannot be used as a value: {error}") from None
     assert isinstance(decoded, dict)
     return decoded
 
 
 def _reason(jwt: ModuleType, error: Any) -> str:
-    """In our words: those of libraries may quote what they were given."""
+    """Return the reason in our words: a library's may quote the token."""
     if isinstance(error, jwt.MissingRequiredClaimError):
-        return f"the token has no {error.claim}"
+        return f"the token has no `{error.claim}` claim"
     reasons = [
         (jwt.InvalidAudienceError, "the token is for another audience"),
-        (jwt.InvalidIssuerError, "the token is of another issuer"),
+        (jwt.InvalidIssuerError, "the token is from another issuer"),
         (jwt.InvalidAlgorithmError, "the token's algorithm is not the key's"),
         (jwt.InvalidSignatureError, "the token's signature is wrong"),
     ]
-    for kind, reason in reasons:
-        if isinstance(error, kind):
+    for error_class, reason in reasons:
+        if isinstance(error, error_class):
             return reason
     return "the token cannot be read"

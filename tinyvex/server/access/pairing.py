@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +29,7 @@ from msgspec import Struct
 
 from tinyvex import limits
 from tinyvex.errors import DataFolderUnusable
+from tinyvex.storage.file.private_file import write_private_file
 
 __all__ = ["CODE_PREFIX", "PairedToken", "Pairing"]
 
@@ -166,16 +166,10 @@ def _read(path: Path, kind: type[S]) -> S | None:
 
 
 def _write(path: Path, content: Struct) -> None:
-    """Put a whole new file in the place of the old one, for its owner alone."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        unfinished.unlink(missing_ok=True)
-        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(content))
-        unfinished.replace(path)
+        write_private_file(path, msgspec.json.encode(content))
     except OSError as error:
-        raise DataFolderUnusable(f"{path} cannot be written: {error.strerror}") from error
+        raise DataFolderUnusable(f"`{path}` cannot be written: {error.strerror}") from error
 
 
 def _remove(path: Path) -> bool:

@@ -8,7 +8,6 @@ there the file inherits the access list of the folder.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import msgspec
 from tinyvex.errors import DataFolderUnusable
 from tinyvex.server.services.service import ServiceHealth
 from tinyvex.storage.file.data_folder import lock_holder
+from tinyvex.storage.file.private_file import write_private_file
 
 if TYPE_CHECKING:
     from tinyvex.server.background_tasks import BackgroundTasks
@@ -120,13 +120,7 @@ def write(folder: Path, discovery: Discovery) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    # The server owns the folder, so an existing file of this name is left over from a crash.
-    new = folder / f"{FILE_NAME}.new"
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(discovery) + b"\n")
-    new.replace(folder / FILE_NAME)
+    write_private_file(folder / FILE_NAME, msgspec.json.encode(discovery) + b"\n")
 
 
 def remove(folder: Path) -> None:
