@@ -1,4 +1,4 @@
-"""Links to the dashboard: good once, for a while, a few at a time; and the tabs that they let in."""
+"""Links to the dashboard: valid once, for a limited time, a few concurrently; and the tabs that they admit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinyvex.server.access.dashboard_links import DashboardLinks
 
 
 class Clock:
-    """A monotonic clock that a test turns."""
+    """A monotonic clock that a test sets."""
 
     now = 100.0
 
@@ -27,7 +27,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def secret() -> Callable[[], str]:
-    """Secrets that tell themselves apart."""
+    """Return distinguishable secrets."""
     numbers: Iterator[int] = count()
     return lambda: f"secret-{next(numbers)}"
 
@@ -38,7 +38,7 @@ def access(clock: Clock, secret: Callable[[], str]) -> DashboardLinks:
 
 
 def test_a_code_gives_a_token(access: DashboardLinks) -> None:
-    """Which is another secret, and an administrator's."""
+    """The token is another secret, and an administrator's."""
     code = access.offer()
     token = access.redeem(code)
     assert token is not None
@@ -47,14 +47,14 @@ def test_a_code_gives_a_token(access: DashboardLinks) -> None:
 
 
 def test_a_code_is_good_once(access: DashboardLinks) -> None:
-    """Whoever comes second has nothing."""
+    """A second use is refused."""
     code = access.offer()
     assert access.redeem(code) is not None
     assert access.redeem(code) is None
 
 
-def test_a_code_is_no_token(access: DashboardLinks) -> None:
-    """Neither before it is used nor after."""
+def test_a_code_is_not_a_token(access: DashboardLinks) -> None:
+    """A code is not accepted as a token, neither before its use nor after."""
     code = access.offer()
     assert not access.is_admin(code)
     access.redeem(code)
@@ -63,14 +63,14 @@ def test_a_code_is_no_token(access: DashboardLinks) -> None:
 
 @pytest.mark.parametrize("code", ["", "guessed", "secret-1"])
 def test_a_wrong_code_gives_nothing(access: DashboardLinks, code: str) -> None:
-    """And costs the right one nothing."""
+    """A wrong code does not affect the right one."""
     right = access.offer()
     assert access.redeem(code) is None
     assert access.redeem(right) is not None
 
 
 def test_a_code_is_good_for_a_while(access: DashboardLinks, clock: Clock) -> None:
-    """Up to its last moment, and not beyond."""
+    """A code is valid up to its deadline, and not beyond."""
     first, second = access.offer(), access.offer()
     clock.now += limits.DASHBOARD_LINK_SECONDS
     assert access.redeem(first) is not None
@@ -78,22 +78,22 @@ def test_a_code_is_good_for_a_while(access: DashboardLinks, clock: Clock) -> Non
     assert access.redeem(second) is None
 
 
-def test_few_links_are_open_at_once(access: DashboardLinks) -> None:
-    """One more takes the oldest one's place."""
+def test_open_links_are_bounded(access: DashboardLinks) -> None:
+    """A further link replaces the oldest one."""
     codes = [access.offer() for _ in range(limits.DASHBOARD_LINKS_MAX + 1)]
     assert access.redeem(codes[0]) is None
     assert all(access.redeem(code) is not None for code in codes[1:])
 
 
 def test_tabs_are_bounded(access: DashboardLinks) -> None:
-    """One more takes the place of the one that was let in first."""
+    """A further tab replaces the first one admitted."""
     tokens = [access.redeem(access.offer()) or "" for _ in range(limits.DASHBOARD_TABS_MAX + 1)]
     assert not access.is_admin(tokens[0])
     assert all(access.is_admin(token) for token in tokens[1:])
 
 
 def test_no_secret_is_kept(access: DashboardLinks) -> None:
-    """Only hashes: who could read the memory could not come in with what is there."""
+    """Only hashes are stored, so reading the memory gives no access."""
     token = access.redeem(access.offer())
     code = access.offer()
     assert token not in repr(vars(access))
@@ -101,7 +101,7 @@ def test_no_secret_is_kept(access: DashboardLinks) -> None:
 
 
 def test_another_server_knows_nothing_of_it(access: DashboardLinks, clock: Clock) -> None:
-    """Access ends with the run that gave it."""
+    """Access ends with the process that granted it."""
     token = access.redeem(access.offer())
     assert token is not None
     assert not DashboardLinks(clock, lambda: "secret").is_admin(token)

@@ -1,4 +1,4 @@
-"""Promise 8: who may open a connection to a local port, and nobody else."""
+"""Promise 8: the programs and pages that may connect to a local port, and no others."""
 
 import pytest
 
@@ -10,7 +10,7 @@ LOOPBACK = ["localhost:4800", "127.0.0.1:4800", "127.0.0.1", "[::1]:4800", "LOCA
 
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_loopback_names_are_let_in(host: str) -> None:
-    """Every spelling of this machine is a good Host."""
+    """Every spelling of this machine is a valid Host."""
     assert find_refusal(AccessRules(), [host], []) is None
 
 
@@ -18,7 +18,7 @@ def test_loopback_names_are_let_in(host: str) -> None:
     "hosts", [[], ["evil.example"], ["localhost", "localhost"], ["localhost.evil.example"], ["[::1"]]
 )
 def test_other_names_are_refused(hosts: list[str]) -> None:
-    """A name rebound to loopback, no name, two names and a malformed one are refused."""
+    """A name rebound to loopback, a missing name, two names and a malformed one are refused."""
     assert find_refusal(AccessRules(), hosts, []) is not None
 
 
@@ -29,29 +29,29 @@ def test_an_allowed_host_is_let_in() -> None:
 
 @pytest.mark.parametrize("host", ["192.168.1.20:4800", "[fd00::2]:4800", "203.0.113.9", "127.0.0.1:4800", "localhost"])
 def test_beyond_loopback_every_address_is_let_in(host: str) -> None:
-    """An address cannot be rebound, and the server cannot know by which ones it is reached."""
+    """An address cannot be rebound, and the server cannot know the addresses by which it is reached."""
     assert find_refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is None
 
 
 @pytest.mark.parametrize("host", ["database.local", "evil.example:4800", "192.168.1.20.evil.example", "1.2.3", ""])
-def test_beyond_loopback_names_are_refused_all_the_same(host: str) -> None:
+def test_beyond_loopback_names_are_refused(host: str) -> None:
     """A name can be rebound to any address."""
     assert find_refusal(AccessRules(listens_on="0.0.0.0"), [host], []) is not None
 
 
 def test_on_loopback_other_addresses_are_refused() -> None:
-    """Nobody who means a loopback port has a reason to name one of the network."""
+    """No legitimate client of a loopback port names a network address."""
     assert find_refusal(AccessRules(), ["192.168.1.20:4800"], []) is not None
 
 
 def test_the_address_listened_on_is_let_in() -> None:
-    """Also where it is a name, or a loopback address besides the usual one."""
+    """The address may be a name, or another loopback address."""
     assert find_refusal(AccessRules(listens_on="Desk.local"), ["desk.local:4800"], []) is None
     assert find_refusal(AccessRules(listens_on="127.0.0.2"), ["127.0.0.2:4800"], []) is None
 
 
 def test_with_tls_a_page_without_it_is_of_another_origin() -> None:
-    """Whoever sits between can make any page of http, and none of https."""
+    """An attacker in between can forge any page of http, and none of https."""
     rules = AccessRules(secure=True)
     assert find_refusal(rules, ["localhost:4800"], ["https://localhost:4800"]) is None
     assert find_refusal(rules, ["localhost:4800"], ["http://localhost:4800"]) is not None
@@ -63,12 +63,12 @@ def test_with_tls_a_page_without_it_is_of_another_origin() -> None:
      ("192.168.1.20", False), ("", False), ("localhost.example", False), ("desk.local", False)],
 )  # fmt: skip
 def test_what_counts_as_loopback(host: str, loopback: bool) -> None:
-    """Only what other machines surely cannot reach."""
+    """Only addresses that other machines certainly cannot reach count as loopback."""
     assert is_loopback(host) == loopback
 
 
 def test_the_servers_own_origin_is_let_in() -> None:
-    """A page that this server served may connect."""
+    """A page served by this server may connect."""
     assert find_refusal(AccessRules(), ["localhost:4800"], ["http://localhost:4800"]) is None
 
 
@@ -83,7 +83,7 @@ def test_other_origins_are_refused(origin: str) -> None:
 
 @pytest.mark.parametrize("origin", ["tauri://localhost", "http://localhost:3000", "HTTP://LOCALHOST:3000"])
 def test_an_allowed_origin_is_let_in(origin: str) -> None:
-    """`--allow-origin` adds an origin, in any case."""
+    """`--allow-origin` adds an origin, in any letter case."""
     rules = AccessRules(origins=["tauri://localhost", "http://localhost:3000/"])
     assert find_refusal(rules, ["localhost:4800"], [origin]) is None
 
@@ -126,22 +126,22 @@ def test_the_bearer_token(headers: list[str], token: str | None) -> None:
 
 @pytest.mark.parametrize("token", ["", "wrong", "client-toke", "client-token "])
 def test_a_wrong_token_is_refused(token: str) -> None:
-    """Missing, other, shorter and longer ones."""
+    """Missing, different, shorter and longer tokens are refused."""
     with pytest.raises(Unauthenticated):
         Tokens("admin-token", "client-token").admit(token)
 
 
-def test_the_client_token_lets_in_and_is_no_admin() -> None:
-    """What the ready line has opens the public functions only."""
+def test_the_client_token_is_not_an_admin_token() -> None:
+    """The token of the ready line gives access to public functions only."""
     assert Tokens("admin-token", "client-token").admit("client-token") is False
 
 
 @pytest.mark.parametrize("client", [None, "client-token"])
 def test_the_admin_token_lets_an_administrator_in(client: str | None) -> None:
-    """Whether clients need a token or not."""
+    """The admin token is accepted whether or not clients need a token."""
     assert Tokens("admin-token", client).admit("admin-token") is True
 
 
-def test_without_a_client_token_anybody_is_let_in_as_nobody_special() -> None:
-    """`--no-token` opens the public functions and no more."""
+def test_without_a_client_token_clients_are_admitted_without_rights() -> None:
+    """`--no-token` gives access to public functions only."""
     assert Tokens("admin-token", None).admit("whatever") is False

@@ -1,4 +1,4 @@
-"""Promise 8: a token is handed out once for a code, is kept as a hash only, and can be taken back."""
+"""Promise 8: a token is issued once for a code, stored only as a hash, and can be revoked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinyvex.server.access.pairing import ALPHABET, Pairing
 
 
 class Desk:
-    """A pairing in a folder, with a clock that the test moves."""
+    """A pairing in a folder, with a clock that the test sets."""
 
     def __init__(self, folder: Path) -> None:
         self.now_us = 1_000_000
@@ -27,7 +27,7 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def test_a_code_becomes_a_token_that_is_known_from_then_on(desk: Desk) -> None:
-    """To another server on the same folder too."""
+    """Another server on the same folder knows the token too."""
     redeemed = desk.pairing.redeem(desk.pairing.offer("phone"))
     assert redeemed is not None
     token, secret = redeemed
@@ -41,13 +41,13 @@ def test_a_code_becomes_a_token_that_is_known_from_then_on(desk: Desk) -> None:
     "written", [str.lower, lambda code: code.replace("-", ""), lambda code: code.replace("-", " ")]
 )
 def test_a_code_may_be_written_as_people_write(desk: Desk, written: object) -> None:
-    """In lower case, without its dash."""
+    """Lower case and a missing dash are accepted."""
     assert callable(written)
     assert desk.pairing.redeem(written(desk.pairing.offer("phone"))) is not None
 
 
 def test_a_code_is_good_once(desk: Desk) -> None:
-    """The second who shows it gets nothing."""
+    """A second use is refused."""
     code = desk.pairing.offer("phone")
     assert desk.pairing.redeem(code) is not None
     assert desk.pairing.redeem(code) is None
@@ -55,14 +55,14 @@ def test_a_code_is_good_once(desk: Desk) -> None:
 
 
 def test_a_code_is_good_for_a_while(desk: Desk) -> None:
-    """Not after PAIRING_SECONDS."""
+    """The code expires after PAIRING_SECONDS."""
     code = desk.pairing.offer("phone")
     desk.now_us += int(limits.PAIRING_SECONDS * 1e6) + 1
     assert desk.pairing.redeem(code) is None
 
 
 def test_few_wrong_codes_close_the_pairing(desk: Desk) -> None:
-    """Nobody can try them all."""
+    """Guessing all codes is impossible."""
     code = desk.pairing.offer("phone")
     wrong = "".join(ALPHABET[(ALPHABET.index(letter) + 1) % 32] for letter in code.replace("-", ""))
     for _ in range(limits.PAIRING_TRIES_MAX):
@@ -71,13 +71,13 @@ def test_few_wrong_codes_close_the_pairing(desk: Desk) -> None:
 
 
 def test_without_a_pairing_nothing_is_a_code(desk: Desk) -> None:
-    """Not even the empty one."""
+    """Even the empty code is refused."""
     assert desk.pairing.redeem("") is None
     assert desk.pairing.redeem("ABCD-EFGH") is None
 
 
 def test_a_newer_pairing_takes_the_place_of_the_older(desk: Desk) -> None:
-    """One is open at a time."""
+    """One pairing is open at a time."""
     older, newer = desk.pairing.offer("phone"), desk.pairing.offer("laptop")
     assert desk.pairing.redeem(older) is None
     redeemed = desk.pairing.redeem(newer)
@@ -86,7 +86,7 @@ def test_a_newer_pairing_takes_the_place_of_the_older(desk: Desk) -> None:
 
 
 def test_a_revoked_token_is_worthless(desk: Desk) -> None:
-    """The others stay."""
+    """Other tokens stay valid."""
     secrets = []
     for name in ("phone", "laptop"):
         redeemed = desk.pairing.redeem(desk.pairing.offer(name))
@@ -98,7 +98,7 @@ def test_a_revoked_token_is_worthless(desk: Desk) -> None:
 
 
 def test_no_secret_is_in_any_file(desk: Desk) -> None:
-    """And nobody but the owner reads the files."""
+    """Only the owner can read the files."""
     open_code = desk.pairing.offer("phone")
     files = {path: path.read_text() for path in desk.folder.iterdir()}
     redeemed = desk.pairing.redeem(open_code)
@@ -112,8 +112,8 @@ def test_no_secret_is_in_any_file(desk: Desk) -> None:
         assert all(path.stat().st_mode & 0o777 == 0o600 for path in desk.folder.iterdir())
 
 
-def test_a_damaged_file_lets_nobody_in(desk: Desk) -> None:
-    """It says nothing that could be understood."""
+def test_a_damaged_file_admits_no_client(desk: Desk) -> None:
+    """A damaged file admits no client."""
     redeemed = desk.pairing.redeem(desk.pairing.offer("phone"))
     assert redeemed is not None
     (desk.folder / "tokens.json").write_text("[")

@@ -1,4 +1,4 @@
-"""The routes on the server's port, asked by a real client of a real process."""
+"""The routes on the server's port, requested by a real client of a real process."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ from tinyvex.sync.counters import Counters
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server whose further name is `box.example`."""
+    """Run a server whose additional name is `box.example`."""
     with shelf_server(tmp_path_factory.mktemp("data"), "--allow-host", "box.example") as process:
         yield process
 
@@ -38,8 +38,8 @@ def ask(server: ServerProcess, path: str, method: str = "GET", **headers: str) -
     return request(server.ready["port"], path, method, **headers)
 
 
-def test_health_says_that_it_is_alive(server: ServerProcess) -> None:
-    """Status, version, last commit and database are there."""
+def test_health_reports_a_running_server(server: ServerProcess) -> None:
+    """The response has status, version, last commit and database."""
     status, headers, text = ask(server, "/healthz")
     assert (status, headers["Content-Type"]) == (200, "application/json")
     found = json.loads(text)
@@ -50,7 +50,7 @@ def test_health_says_that_it_is_alive(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nothing"])
 def test_no_answer_is_for_other_pages(server: ServerProcess, path: str) -> None:
-    """A browser neither guesses at its type nor gives it to a page of another origin in any form."""
+    """A browser neither guesses the type nor passes the response to a page of another origin."""
     headers = ask(server, path)[1]
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
@@ -59,7 +59,7 @@ def test_no_answer_is_for_other_pages(server: ServerProcess, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/healthz/more", "/sync2"])
 def test_anything_else_is_not_found(server: ServerProcess, path: str) -> None:
-    """A plain 404."""
+    """An unknown path gets a plain 404."""
     assert ask(server, path)[::2] == (404, "Not found.\n")
 
 
@@ -74,7 +74,7 @@ def test_an_allowed_host_is_answered(server: ServerProcess) -> None:
 
 
 def test_a_strange_page_is_refused(server: ServerProcess) -> None:
-    """A browser page of another origin may not even look."""
+    """A browser page of another origin may not even read."""
     assert ask(server, "/healthz", Origin="https://evil.example")[0] == 403
 
 
@@ -84,7 +84,7 @@ UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Versi
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/sync", "/nothing"])
 @pytest.mark.parametrize("stranger", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
 def test_strangers_are_refused_whatever_they_ask(server: ServerProcess, path: str, stranger: dict[str, str]) -> None:
-    """403 for plain requests and for the upgrade, before anything is told."""
+    """Plain requests and upgrades get 403, before anything is disclosed."""
     assert ask(server, path, **stranger)[0] == 403
     key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
     status, headers, text = ask(server, path, **UPGRADE, **key, **stranger)
@@ -94,7 +94,7 @@ def test_strangers_are_refused_whatever_they_ask(server: ServerProcess, path: st
 
 
 def test_the_right_upgrade_is_accepted(server: ServerProcess) -> None:
-    """The same request with the server's own names."""
+    """The same request with the server's own names is accepted."""
     key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
     origin = f"http://127.0.0.1:{server.ready['port']}"
     assert ask(server, "/sync", **UPGRADE, **key, Origin=origin)[0] == 101
@@ -111,7 +111,7 @@ def test_the_right_upgrade_is_accepted(server: ServerProcess) -> None:
     ids=["no host", "two hosts", "tls", "a long head"],
 )
 def test_a_strange_request_ends_its_connection_only(server: ServerProcess, head: bytes) -> None:
-    """No answer of ours is a 200, the connection ends, and the next one is served."""
+    """It never gets a 200, its connection ends, and the next one is served."""
     with socket.create_connection(("127.0.0.1", server.ready["port"]), timeout=10) as peer:
         peer.sendall(head)
         answer = b""
@@ -122,7 +122,7 @@ def test_a_strange_request_ends_its_connection_only(server: ServerProcess, head:
 
 
 def receive(peer: socket.socket) -> bytes:
-    """What comes next; nothing at the end, however it ends."""
+    """Return the received bytes; nothing at the end, however it ends."""
     try:
         return peer.recv(65536)
     except ConnectionResetError:
@@ -132,7 +132,7 @@ def receive(peer: socket.socket) -> bytes:
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/sync", "/_dashboard", "/_dashboard/state"])
 def test_other_methods_are_405(server: ServerProcess, path: str, method: str) -> None:
-    """With the methods that are allowed."""
+    """The response lists the allowed methods."""
     status, headers, text = ask(server, path, method)
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
     assert text == f"{method} is not allowed here; allowed: GET, HEAD.\n"
@@ -140,21 +140,21 @@ def test_other_methods_are_405(server: ServerProcess, path: str, method: str) ->
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/_dashboard", "/_dashboard/main.js"])
 def test_head_has_no_body(server: ServerProcess, path: str) -> None:
-    """The status and headers of GET, Content-Length included."""
+    """HEAD has the status and headers of GET, including Content-Length."""
     status, headers, text = ask(server, path, "HEAD")
     assert (status, text) == (200, "")
     assert int(headers["Content-Length"]) > 0
 
 
 def test_a_request_for_the_websockets_path_needs_the_upgrade(server: ServerProcess) -> None:
-    """426, with the protocol to upgrade to."""
+    """The response is 426, with the protocol to upgrade to."""
     status, headers, _ = ask(server, "/sync")
     assert (status, headers["Upgrade"]) == (426, "websocket")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl_posts_a_body_and_gets_an_answer(server: ServerProcess) -> None:
-    """405 with a sentence, where once the socket closed without a byte."""
+    """The response is 405 with a sentence, not a silently closed socket."""
     url = f"http://127.0.0.1:{server.ready['port']}/healthz"
     for options in (["-d", "some=form"], ["-X", "POST"], ["-T", __file__]):
         result = subprocess.run(["curl", "-sS", "-i", *options, url], capture_output=True, check=True)
@@ -163,7 +163,7 @@ def test_curl_posts_a_body_and_gets_an_answer(server: ServerProcess) -> None:
 
 
 def test_a_keep_alive_client_gets_many_answers(server: ServerProcess) -> None:
-    """All over one connection, whatever they are."""
+    """One connection carries responses of any status."""
     connection = http.client.HTTPConnection("127.0.0.1", server.ready["port"], timeout=10)
     connection.connect()
     first = connection.sock
@@ -184,7 +184,7 @@ def test_a_keep_alive_client_gets_many_answers(server: ServerProcess) -> None:
 async def test_other_machines_need_a_token(
     path: str, listens_on: str, token: str, is_answered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On loopback every program of this machine may read health and metrics; beyond it a client with a token."""
+    """Health and metrics are open to every program on loopback; beyond it a token is required."""
 
     async def respond(*_: object) -> Response:
         return text_response("metrics")

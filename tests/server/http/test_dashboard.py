@@ -1,4 +1,4 @@
-"""What is answered below /_dashboard: the page to everybody of this machine, data to administrators."""
+"""The routes below /_dashboard: the page for every program of this machine, data for administrators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GUARDED = ["/app", "/link", "/state"]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of the library that somebody watches."""
+    """Run a server of the library with a watching client."""
     with (
         ServerProcess(APP, tmp_path_factory.mktemp("data")) as process,
         connect_blocking(process.url, process.ready["token"]) as client,
@@ -37,20 +37,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def state(server: ServerProcess, query: str = "") -> dict[str, Any]:
-    """What an administrator is told."""
+    """Return the state that an administrator receives."""
     status, headers, text = get(server, f"/_dashboard/state{query}", admin_token(server))
     assert (status, headers["Content-Type"]) == (200, "application/json")
     return dict(json.loads(text))
 
 
 def new_code(server: ServerProcess) -> str:
-    """A link's."""
+    """Return the code of a link."""
     return str(json.loads(get(server, "/_dashboard/link", admin_token(server))[2])["code"])
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_the_page_is_served_with_a_strict_policy(server: ServerProcess, path: str) -> None:
-    """Its own files and nothing in line, nobody's frame, no store, no guess at types."""
+    """The policy allows only its own files, no inline code, no framing, no caching and no type guessing."""
     status, headers, _ = get(server, f"/_dashboard{path}")
     assert status == 200
     policy = headers["Content-Security-Policy"]
@@ -69,7 +69,7 @@ def test_the_page_is_served_with_a_strict_policy(server: ServerProcess, path: st
     [("", "text/html"), ("/main.js", "text/javascript"), ("/base.css", "text/css"), ("/icon.svg", "image/svg+xml")],
 )
 def test_files_have_their_types(server: ServerProcess, path: str, content_type: str) -> None:
-    """A browser runs no module of another type."""
+    """Browsers refuse modules of another type."""
     assert get(server, f"/_dashboard{path}")[1]["Content-Type"].partition(";")[0] == content_type
 
 
@@ -77,14 +77,14 @@ def test_files_have_their_types(server: ServerProcess, path: str, content_type: 
     "path", ["/nothing", "/../server.json", "/..%2fserver%2fserver.py", "/__init__.py", "//main.js", "/main.js/", "s"]
 )
 def test_nothing_else_is_served(server: ServerProcess, path: str) -> None:
-    """A name is looked up among the page's files, and never in a folder."""
+    """A name is looked up among the page's files, never in a folder."""
     assert get(server, f"/_dashboard{path}")[0] == 404
 
 
 @pytest.mark.parametrize("path", GUARDED)
 @pytest.mark.parametrize("token", [None, "", "guessed", "client's"])
 def test_data_is_for_administrators(server: ServerProcess, path: str, token: str | None) -> None:
-    """Without the admin token, and with the clients', nothing is told."""
+    """Neither a missing token nor a client token gives access."""
     shown = server.ready["token"] if token == "client's" else token
     status, _, text = get(server, f"/_dashboard{path}", shown)
     assert (status, text) == (401, "The token is missing or wrong.\n")
@@ -93,19 +93,19 @@ def test_data_is_for_administrators(server: ServerProcess, path: str, token: str
 @pytest.mark.parametrize("path", [*FILES, *GUARDED])
 @pytest.mark.parametrize("stranger", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
 def test_strangers_are_refused(server: ServerProcess, path: str, stranger: dict[str, str]) -> None:
-    """Whatever token they have."""
+    """Foreign pages are refused with any token."""
     assert get(server, f"/_dashboard{path}", admin_token(server), **stranger)[0] == 403
 
 
 async def connect(server: ServerProcess, token: str) -> tuple[RawClient, dict[str, Any]]:
-    """A client with this token, and what it is told."""
+    """Connect with this token; return the client and the answer."""
     client = await RawClient.open(server.url, Runtime())
     with anyio.fail_after(20):
         return client, await client.answer(client.connect(token=token, sessionId=f"session-{token[-8:]}"))
 
 
 async def test_a_code_is_exchanged_for_a_token(server: ServerProcess) -> None:
-    """S-90: as an administrator, once; the token is good for connections and for the state, and for no link."""
+    """S-90: the code admits an administrator once; its token is valid for connections and state, and for no link."""
     code = new_code(server)
     first, answer = await connect(server, f"dashboard:{code}")
     token = answer["result"]["token"]
@@ -125,22 +125,22 @@ async def test_a_code_is_exchanged_for_a_token(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("token", ["dashboard:", "dashboard:guessed"])
 async def test_a_wrong_code_is_refused_as_a_wrong_token(server: ServerProcess, token: str) -> None:
-    """S-90: and the connection ends."""
+    """S-90: the connection ends."""
     client, answer = await connect(server, token)
     assert answer["error"]["data"]["name"] == "Unauthenticated"
     with anyio.fail_after(20):
         assert await client.end() == 1008
 
 
-def test_the_state_says_what_it_serves(server: ServerProcess) -> None:
-    """Version, app, durability and since when."""
+def test_the_state_describes_the_server(server: ServerProcess) -> None:
+    """The state has version, app, durability and start time."""
     found = state(server)["server"]
     assert (found["version"], found["app"], found["durability"]) == (tv.__version__, "library.py", "full")
     assert 0 < found["startedAt"] <= found["now"]
 
 
-def test_the_app_is_told_as_it_is_declared(server: ServerProcess) -> None:
-    """Its tables' fields in the code's order, their indexes, and what its functions' docstrings say."""
+def test_the_app_is_returned_as_declared(server: ServerProcess) -> None:
+    """The response has the tables' fields in the order of the code, their indexes, and the functions' docstrings."""
     found = json.loads(get(server, "/_dashboard/app", admin_token(server))[2])
     assert found["tables"]["books"] == {
         "fields": ["title", "kind", "pages", "tags"],
@@ -150,15 +150,15 @@ def test_the_app_is_told_as_it_is_declared(server: ServerProcess) -> None:
 
 
 def test_the_state_lists_connections(server: ServerProcess) -> None:
-    """Those that said tinyvex/connect, with what they cost."""
+    """The list has connected clients with their costs."""
     (found,) = [each for each in state(server)["connections"] if each["queries"] == 1]
     assert (found["admin"], found["name"], found["subject"], found["requests"]) == (False, None, None, 0)
     assert found["bytesReceived"] > 0
     assert found["bytesSent"] > 0
 
 
-async def test_a_connection_is_told_by_whom_it_is(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    """The name that its token was given by pairing, and the subject that it speaks for."""
+async def test_a_connection_has_its_name_and_subject(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """The entry has the name of the pairing token, and the subject of the identity."""
     data = server.command[server.command.index("--data") + 1]
     assert run(["pair", "--data", data, "--name", "phone"]) == 0
     paired, _ = await connect(server, f"pairing:{capsys.readouterr().out.strip()}")
@@ -171,7 +171,7 @@ async def test_a_connection_is_told_by_whom_it_is(server: ServerProcess, capsys:
 
 
 def test_the_state_lists_live_queries(server: ServerProcess) -> None:
-    """With arguments, watchers, runs and the time of the last one."""
+    """The list has arguments, subscribers, runs and the duration of the last one."""
     (found,) = [each for each in state(server)["liveQueries"] if each["path"] == "library:titles"]
     assert (found["arguments"], found["subscribers"], found["error"]) == ('{"kind":"novel"}', 1, None)
     assert (found["recomputations"], found["unchanged"]) == (2, 0)
@@ -180,7 +180,7 @@ def test_the_state_lists_live_queries(server: ServerProcess) -> None:
 
 
 def test_the_state_has_the_log(server: ServerProcess) -> None:
-    """What the app logged, and from a number on only what is newer."""
+    """The state has the app's records, and after a number only newer ones."""
     found = state(server)["activity"]
     assert [record["logger"] for record in found["records"] if record["message"] == "a book came"] == ["library"]
     assert state(server, f"?after={found['number']}")["activity"]["records"] == []
@@ -189,14 +189,14 @@ def test_the_state_has_the_log(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     "query", ["?after=", "?after=x", "?after=-1", "?after=" + "9" * 5000, "?after=%C2%B2", "?&&=", "?"]
 )
-def test_a_strange_number_is_none(server: ServerProcess, query: str) -> None:
-    """Everything is told."""
+def test_an_invalid_number_counts_as_none(server: ServerProcess, query: str) -> None:
+    """An invalid number returns everything."""
     assert state(server, query)["activity"]["records"]
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "€"])
 async def test_long_arguments_are_cut(server: ServerProcess, letter: str) -> None:
-    """The page needs to tell live queries apart, and no more."""
+    """The page only needs to distinguish live queries."""
     client, _ = await connect(server, server.ready["token"])
     add = {"type": "Add", "queryId": 0, "udfPath": "library:titles", "args": {"kind": letter * 5000}}
     await client.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
@@ -207,8 +207,8 @@ async def test_long_arguments_are_cut(server: ServerProcess, letter: str) -> Non
     client.cut()
 
 
-def test_secrets_are_not_told(server: ServerProcess) -> None:
-    """Neither tokens nor codes, nor what functions were called with."""
+def test_secrets_are_not_disclosed(server: ServerProcess) -> None:
+    """The state contains neither tokens nor codes nor arguments."""
     code = new_code(server)
     text = json.dumps(state(server))
     for secret in (code, server.ready["token"], admin_token(server), "Emma"):

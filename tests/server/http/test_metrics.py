@@ -1,4 +1,4 @@
-"""Metrics: that they move, what they cost, and who may read them."""
+"""Metrics: their values, their cost, and access to them."""
 
 import asyncio
 import random
@@ -30,13 +30,13 @@ from tinyvex.sync.counters import Counters
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with some figures."""
+    """Run a server with some activity."""
     with shelf_server(tmp_path_factory.mktemp("data")) as process:
         yield process
 
 
 def metrics(server: ServerProcess) -> dict[str, float]:
-    """The samples by name and labels, as Prometheus itself reads them."""
+    """Return the samples by name and labels, as Prometheus reads them."""
     status, headers, text = request(server.ready["port"], "/metrics")
     assert status == 200
     assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -48,7 +48,7 @@ def metrics(server: ServerProcess) -> dict[str, float]:
 
 
 def test_metrics_count_what_happened(server: ServerProcess) -> None:
-    """Connections, live queries, commits, their latency and group size are those of this server's short life."""
+    """Connections, live queries, commits, their latency and group size match the server's short life."""
     found = metrics(server)
     assert found["tinyvex_connections"] >= 2  # the client's and the scrape's own
     assert found["tinyvex_live_queries"] == 1
@@ -64,7 +64,7 @@ def test_metrics_count_what_happened(server: ServerProcess) -> None:
 
 
 def test_every_metric_says_what_it_is(server: ServerProcess) -> None:
-    """Each family has a type and a sentence, and a name of ours."""
+    """Each family has a type, a help sentence, and a name with the product's prefix."""
     families = list(text_string_to_metric_families(request(server.ready["port"], "/metrics")[2]))
     assert len(families) > 10
     for family in families:
@@ -98,7 +98,7 @@ MOVE_UP = [
 
 
 def test_metrics_move(tmp_path: Path) -> None:
-    """What a client does between two scrapes is in the second."""
+    """A client's actions between two scrapes appear in the second."""
     with ServerProcess(SHELF, tmp_path / "data", "--no-token") as server:
         before = metrics(server)
         with connect_blocking(server.url) as client, client.subscribe("shelf:titles") as titles:
@@ -119,7 +119,7 @@ def test_metrics_move(tmp_path: Path) -> None:
 
 
 def test_states_that_a_slow_client_goes_past_are_counted(tmp_path: Path) -> None:
-    """While it does not read, others who watch the same query do."""
+    """While one client does not read, other subscribers of the same query advance."""
 
     async def scenario() -> None:
         runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
@@ -137,7 +137,7 @@ def test_states_that_a_slow_client_goes_past_are_counted(tmp_path: Path) -> None
 
 
 async def watching(server: Server, runtime: WorldRuntime, session_id: str) -> RawClient:
-    """A client that has the first result of a query."""
+    """Return a client that has the first result of a query."""
     client = await RawClient.open(server.url, runtime)
     await client.answer(client.connect(sessionId=session_id))
     add = {"type": "Add", "queryId": 0, "udfPath": "shelf:titles", "args": {}}
@@ -147,7 +147,7 @@ async def watching(server: Server, runtime: WorldRuntime, session_id: str) -> Ra
 
 
 def end_of(message: dict[str, object]) -> int:
-    """The `ts` to which a message leads."""
+    """Return the `ts` that a message leads to."""
     params = message.get("params")
     return int(params["endVersion"]["ts"]) if isinstance(params, dict) and "endVersion" in params else 0
 
@@ -157,7 +157,7 @@ ALLOWED: Any = SimpleNamespace(state=SimpleNamespace(caller=SimpleNamespace(may_
 
 
 async def test_scrapes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more than SCRAPES_MAX is answered 503 immediately; a scrape that ends or is cancelled makes room."""
+    """A scrape beyond SCRAPES_MAX gets 503 immediately; one that ends or is cancelled makes room."""
     may_end = asyncio.Event()
 
     async def respond(*_: object) -> Response:

@@ -39,7 +39,7 @@ Scenario = Callable[[Server, WorldRuntime], Awaitable[None]]
 
 @pytest.fixture
 def play(tmp_path: Path) -> Callable[..., None]:
-    """Runs a scenario against a server on a virtual loop."""
+    """Run a scenario against a server on a virtual loop."""
 
     def play_scenario(scenario: Scenario, **options: Any) -> None:
         app = tmp_path / "app.py"
@@ -57,7 +57,7 @@ def play(tmp_path: Path) -> Callable[..., None]:
 
 
 async def connected(server: Server, runtime: WorldRuntime, **params: Any) -> RawClient:
-    """A client that was let in."""
+    """Return a connected client."""
     client = await RawClient.open(server.url, runtime)
     answer = await client.answer(client.connect(**params))
     assert "result" in answer, answer
@@ -65,7 +65,7 @@ async def connected(server: Server, runtime: WorldRuntime, **params: Any) -> Raw
 
 
 def test_a_websocket_ping_comes_every_five_seconds(play: Callable[..., None]) -> None:
-    """In a minute of silence there are twelve pings, give or take one."""
+    """A minute of silence has twelve pings, give or take one."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await connected(server, runtime)
@@ -76,7 +76,7 @@ def test_a_websocket_ping_comes_every_five_seconds(play: Callable[..., None]) ->
 
 
 def test_an_application_ping_comes_after_fifteen_silent_seconds(play: Callable[..., None]) -> None:
-    """Browsers cannot see WebSocket pings, so a message comes too."""
+    """Browsers cannot see WebSocket pings, so a message is sent too."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await connected(server, runtime)
@@ -87,7 +87,7 @@ def test_an_application_ping_comes_after_fifteen_silent_seconds(play: Callable[.
 
 
 def test_a_client_that_falls_silent_is_closed(play: Callable[..., None]) -> None:
-    """Without even a pong for IDLE_SECONDS, IdleTimeout is told and the connection closed with 1000."""
+    """Without even a pong for IDLE_SECONDS, IdleTimeout is sent and the connection closed with 1000."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await connected(server, runtime)
@@ -100,7 +100,7 @@ def test_a_client_that_falls_silent_is_closed(play: Callable[..., None]) -> None
 
 
 def test_a_client_that_answers_pings_stays(play: Callable[..., None]) -> None:
-    """Pongs count as life: ten quiet minutes change nothing."""
+    """Pongs count as activity: ten quiet minutes change nothing."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await connected(server, runtime)
@@ -138,7 +138,7 @@ def test_a_socket_that_never_asks_is_cut(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-def test_a_stopping_server_says_when_to_come_back(play: Callable[..., None]) -> None:
+def test_a_stopping_server_sends_a_retry_hint(play: Callable[..., None]) -> None:
     """ServerStopping carries a retry hint; the close code is 1012."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
@@ -167,7 +167,7 @@ def test_a_newer_socket_of_a_session_closes_the_older(play: Callable[..., None])
 
 
 def test_a_slow_reader_skips_states_and_gets_the_newest(play: Callable[..., None]) -> None:
-    """While a client does not read, few transitions are made for it; when it reads, one goes to the newest state."""
+    """Few transitions are made for a client that does not read; when it reads again, one leads to the newest state."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         slow = await connected(server, runtime, sessionId="slow-reader")
@@ -197,8 +197,8 @@ def test_a_slow_reader_skips_states_and_gets_the_newest(play: Callable[..., None
     play(scenario)
 
 
-def test_a_client_that_comes_back_to_reading_gets_its_answers_in_order_and_one_patch(play: Callable[..., None]) -> None:
-    """It asked while it did not read; between what was under way and the newest state there is one transition."""
+def test_a_client_that_reads_again_gets_its_answers_in_order_and_one_patch(play: Callable[..., None]) -> None:
+    """Between the queued messages and the newest state there is one transition."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         slow = await connected(server, runtime, sessionId="slow-reader", capabilities=["patch"])
@@ -231,7 +231,7 @@ def test_a_client_that_comes_back_to_reading_gets_its_answers_in_order_and_one_p
 
 
 def test_a_client_that_never_reads_again_is_cut(play: Callable[..., None]) -> None:
-    """After SLOW_CONSUMER_SECONDS in which it read nothing, though something waits; others go on."""
+    """It is closed after SLOW_CONSUMER_SECONDS without reading pending data; others continue."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         slow = await connected(server, runtime, sessionId="slow-reader")
@@ -278,10 +278,10 @@ def test_a_message_in_fragments_is_one_message(play: Callable[..., None]) -> Non
     play(scenario)
 
 
-def test_a_message_over_the_limit_is_told_and_closed_with_1009(
+def test_a_message_over_the_limit_is_refused_and_closed_with_1009(
     play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit counts a message, also over its fragments."""
+    """The limit applies to a message across its fragments."""
     monkeypatch.setattr(limits, "MESSAGE_BYTES_MAX", 10_000)
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
@@ -295,8 +295,8 @@ def test_a_message_over_the_limit_is_told_and_closed_with_1009(
     play(scenario)
 
 
-def test_a_stranger_is_not_listened_to_for_long(play: Callable[..., None]) -> None:
-    """Until it was let in, nothing of what it says is kept above UNAUTHENTICATED_BYTES_MAX: it is told, and closed with 1009."""
+def test_input_before_connect_is_bounded(play: Callable[..., None]) -> None:
+    """A client that is not connected is closed with 1009 above UNAUTHENTICATED_BYTES_MAX."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await RawClient.open(server.url, runtime)
@@ -309,8 +309,8 @@ def test_a_stranger_is_not_listened_to_for_long(play: Callable[..., None]) -> No
     play(scenario)
 
 
-def test_what_a_client_says_right_behind_its_first_request_may_be_long(play: Callable[..., None]) -> None:
-    """It was let in by then, though all of it came at once."""
+def test_input_right_behind_the_first_request_may_be_long(play: Callable[..., None]) -> None:
+    """The client is connected by then, although everything arrives together."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await RawClient.open(server.url, runtime)
@@ -324,8 +324,8 @@ def test_what_a_client_says_right_behind_its_first_request_may_be_long(play: Cal
     play(scenario)
 
 
-def test_a_binary_frame_is_told_and_closed_with_1003(play: Callable[..., None]) -> None:
-    """The protocol has text frames only."""
+def test_a_binary_frame_is_refused_and_closed_with_1003(play: Callable[..., None]) -> None:
+    """The protocol has only text frames."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await connected(server, runtime)
@@ -336,7 +336,7 @@ def test_a_binary_frame_is_told_and_closed_with_1003(play: Callable[..., None]) 
     play(scenario)
 
 
-def test_stopping_waits_for_nobody_longer_than_its_deadline(play: Callable[..., None]) -> None:
+def test_stopping_waits_for_no_peer_longer_than_its_deadline(play: Callable[..., None]) -> None:
     """A peer that never closes is cut after CLOSE_SECONDS."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
@@ -350,8 +350,8 @@ def test_stopping_waits_for_nobody_longer_than_its_deadline(play: Callable[..., 
     play(scenario)
 
 
-def test_a_connection_over_the_limit_is_told_503(play: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those who are in stay; who comes later is told, and may come again."""
+def test_a_connection_over_the_limit_gets_503(play: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Existing connections stay; a further client gets 503 and may retry."""
     monkeypatch.setattr(limits, "CONNECTIONS_MAX", 1)
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
@@ -368,7 +368,7 @@ def test_a_connection_over_the_limit_is_told_503(play: Callable[..., None], monk
 
 
 def test_a_session_speaks_for_one_identity(play: Callable[..., None]) -> None:
-    """Another identity needs a session of its own: this one's exactly-once records must answer nobody else."""
+    """Another identity needs its own session, because exactly-once records must not be disclosed to it."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await connected(server, runtime)

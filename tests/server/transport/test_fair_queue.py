@@ -1,4 +1,4 @@
-"""Long work leaves the loop free between its pieces."""
+"""Long work yields to the loop between its pieces."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -20,7 +20,7 @@ def play(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 def test_one_piece_of_work_is_done_in_each_turn_of_the_loop() -> None:
-    """First come, first served; who asks again goes to the end."""
+    """First come, first served; work that continues goes to the end."""
 
     async def scenario() -> None:
         turns, done = bound(), list[str]()
@@ -42,8 +42,8 @@ def test_one_piece_of_work_is_done_in_each_turn_of_the_loop() -> None:
     play(scenario())
 
 
-def test_work_that_fails_holds_up_nobody() -> None:
-    """The loop is told, the next in line has its turn."""
+def test_work_that_fails_delays_no_other() -> None:
+    """The failure is reported to the loop, and the next entry runs."""
 
     async def scenario() -> None:
         turns, done, told = bound(), list[str](), list[str]()

@@ -1,4 +1,4 @@
-"""Where the server listens: what other machines can reach needs TLS and a token, and has a URL for this one."""
+"""The listening address: a network address needs TLS and a token, and has a URL for this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def options(host: str, **more: Any) -> ServerOptions:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_loopback_needs_neither(host: str) -> None:
-    """As ever."""
+    """Loopback needs neither TLS nor a token."""
     refuse_exposed(options(host))
 
 
@@ -44,14 +44,14 @@ def test_loopback_needs_neither(host: str) -> None:
     ],
 )
 def test_every_other_address_needs_both(host: str, more: dict[str, Any], sentence: str) -> None:
-    """One of them is not enough, and the message has what is missing."""
+    """Each alone is not enough, and the message names the missing one."""
     with pytest.raises(StartError, match=sentence):
         refuse_exposed(options(host, **more))
     refuse_exposed(options(host, tls=PAIR, client_token="secret"))
 
 
 class Indoors(Runtime):
-    """Listens on loopback, whatever it is told: nothing of a test is open to other machines."""
+    """A listener that always uses loopback, so that no test is open to other machines."""
 
     async def listen(
         self, factory: Callable[[], asyncio.Protocol], host: str, port: int, context: Any = None
@@ -61,7 +61,7 @@ class Indoors(Runtime):
 
 
 async def test_a_server_of_the_network_is_reached_by_its_addresses_and_allowed_names(tmp_path: Path) -> None:
-    """A client that names an address is let in, one that names a name only where it was allowed; the token is asked for."""
+    """A client may name any address, but only allowed names; the token is required."""
     made = Certificates(tmp_path / "certificates")
     (tmp_path / "app.py").write_text(APP, "utf-8")
     serve = ServerOptions(
@@ -82,7 +82,7 @@ async def test_a_server_of_the_network_is_reached_by_its_addresses_and_allowed_n
 
 
 async def answer(port: int, made: Certificates, host: str) -> bytes:
-    """The beginning of what /healthz answers to this Host."""
+    """Return the beginning of the /healthz response for this Host."""
     context = ssl.create_default_context(cafile=made.authority)
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     writer.write(f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer secret\r\n\r\n".encode())
@@ -92,7 +92,7 @@ async def answer(port: int, made: Certificates, host: str) -> bytes:
 
 
 class Silent(Runtime):
-    """Listens nowhere."""
+    """A listener that opens no port."""
 
     class _Listener:
         port = 4800
@@ -116,7 +116,7 @@ class Silent(Runtime):
     ],
 )
 async def test_the_url_is_one_that_this_machine_can_dial(tmp_path: Path, host: str, url: str) -> None:
-    """An address that means all of them is no address to dial."""
+    """An address that stands for all addresses cannot be dialled."""
     made = Certificates(tmp_path)
     port = PortListener(options(host, tls=TlsOptions(made.certificate, made.key), client_token="secret"), Silent())
     await port.listen(asyncio.Protocol)
@@ -124,14 +124,14 @@ async def test_the_url_is_one_that_this_machine_can_dial(tmp_path: Path, host: s
 
 
 async def test_without_tls_the_url_is_ws() -> None:
-    """And there is no fingerprint."""
+    """There is also no fingerprint."""
     port = PortListener(options("::1"), Silent())
     await port.listen(asyncio.Protocol)
     assert (port.url, port.fingerprint) == ("ws://[::1]:4800", None)
 
 
-async def test_a_port_that_is_not_to_be_had_is_said() -> None:
-    """As the system says it."""
+async def test_an_unavailable_port_is_reported() -> None:
+    """The error has the system's own message."""
     with pytest.raises(PortTaken, match="cannot listen on 127.0.0.1"):
         await PortListener(options("127.0.0.1", port=1), _Denied()).listen(asyncio.Protocol)
 

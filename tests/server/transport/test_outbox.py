@@ -1,4 +1,4 @@
-"""What leaves a connection in which order, without a socket."""
+"""The order in which messages leave a connection, without a socket."""
 
 from dataclasses import dataclass, field
 
@@ -16,19 +16,19 @@ CHUNK_BYTES = 16
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
 def test_a_text_frame_is_what_the_library_would_send(size: int) -> None:
-    """Our frames equal websockets' own, at every length encoding."""
+    """The frames equal those of websockets, at every length encoding."""
     payload = b"x" * size
     assert text_frame(payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
 
 
 def transition(number: int, size: int) -> list[bytes]:
-    """A transition in pieces: its number, then padding."""
+    """Build a transition in pieces: its number, then padding."""
     return [b"%03d" % number, *[b"x"] * (size - 3)]
 
 
 @dataclass
 class Reader:
-    """Reads frames as a client does: parts are joined, and must not mix."""
+    """Reads frames as a client does: chunks are joined, and must not mix."""
 
     heard: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ def drain(outbox: Outbox, reader: Reader) -> None:
     st.booleans(),
 )
 def test_transitions_keep_their_order_and_so_does_the_rest(steps: list[tuple[str, int]], in_chunks: bool) -> None:
-    """Whatever is written when; nothing is lost, and the sizes and counts are right all the way."""
+    """Nothing is lost at any pace of writing, and the sizes and counts are always right."""
     outbox, reader = Outbox(CHUNK_BYTES), Reader()
     transitions: list[str] = []
     responses: list[str] = []
@@ -97,7 +97,7 @@ def test_transitions_keep_their_order_and_so_does_the_rest(steps: list[tuple[str
 
 
 def test_a_response_goes_between_the_parts() -> None:
-    """It waits for the part that is made, and for no other."""
+    """It waits only for the chunk that is already made."""
     outbox, reader = Outbox(CHUNK_BYTES), Reader()
     outbox.put_transition(transition(0, 3 * CHUNK_BYTES), Splitter)
     reader.read(outbox.take_part())
@@ -122,14 +122,14 @@ def test_a_transition_in_parts_waits_until_its_last_part_is_taken() -> None:
 
 @pytest.mark.parametrize(("size", "in_chunks", "has_part"), [(16, True, False), (17, True, True), (17, False, False)])
 def test_only_a_long_transition_goes_in_parts(size: int, in_chunks: bool, has_part: bool) -> None:
-    """Longer than a chunk, and to a client that takes them."""
+    """It must exceed a chunk, and the client must accept chunks."""
     outbox = Outbox(CHUNK_BYTES)
     outbox.put_transition(transition(0, size), Splitter if in_chunks else None)
     assert outbox.has_part == has_part
 
 
 def test_a_transition_in_parts_costs_nothing_before_it_is_sent() -> None:
-    """Its pieces are somebody else's."""
+    """Its pieces are shared."""
     outbox = Outbox(CHUNK_BYTES)
     outbox.put_transition(transition(0, 10_000), Splitter)
     assert outbox.ready_bytes == 0
@@ -144,7 +144,7 @@ def test_a_write_is_bounded() -> None:
 
 
 def test_a_cleared_outbox_holds_nothing() -> None:
-    """Ready or not."""
+    """Ready frames and pending transitions are dropped."""
     outbox = Outbox(CHUNK_BYTES)
     outbox.put(b"x")
     outbox.put_transition(transition(0, 100), Splitter)

@@ -1,4 +1,4 @@
-"""When what waits is written, and what a client that does not read is allowed to cost."""
+"""When pending data is written, and the bounds on a client that does not read."""
 
 import asyncio
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class Pipe(asyncio.Transport):
 
 
 class Host:
-    """What senders share."""
+    """The state that senders share."""
 
     def __init__(self) -> None:
         self.runtime = Runtime()
@@ -62,7 +62,7 @@ class Host:
 
 
 class World:
-    """A sender, its transport, and how often it was drained."""
+    """A sender, its transport, and the number of times it was drained."""
 
     def __init__(self, host: Host | None = None) -> None:
         self.pipe = Pipe()
@@ -91,7 +91,7 @@ async def turns(count: int) -> None:
 
 
 def test_what_a_turn_queues_leaves_in_one_write() -> None:
-    """At its end."""
+    """The write happens at the end of the turn."""
 
     async def scenario(world: World) -> None:
         for frame in (b"a", b"b", b"c"):
@@ -105,7 +105,7 @@ def test_what_a_turn_queues_leaves_in_one_write() -> None:
 
 
 def test_a_part_is_made_in_a_turn_of_its_own() -> None:
-    """Two clients are sent their parts by turns, and the loop is free after each."""
+    """Two clients get their chunks alternately, and the loop is free after each."""
 
     async def scenario(one: World) -> None:
         other = World(one.host)
@@ -122,7 +122,7 @@ def test_a_part_is_made_in_a_turn_of_its_own() -> None:
 
 
 def test_no_part_is_made_for_a_full_socket() -> None:
-    """The rest stays what it is: pieces that others share."""
+    """The rest remains pieces that others share."""
 
     async def scenario(world: World) -> None:
         world.transition()
@@ -139,7 +139,7 @@ def test_no_part_is_made_for_a_full_socket() -> None:
 
 
 def test_a_response_leaves_before_the_next_part() -> None:
-    """Also one that was queued when the part had its turn already."""
+    """This includes one queued after the chunk was scheduled."""
 
     async def scenario(world: World) -> None:
         world.transition()
@@ -153,7 +153,7 @@ def test_a_response_leaves_before_the_next_part() -> None:
 
 
 def test_a_transition_is_waited_for_until_its_last_part_is_written() -> None:
-    """Two are full; whoever was told so is called when there is room."""
+    """Two transitions fill the sender; its host is notified when there is room."""
 
     async def scenario(world: World) -> None:
         world.transition()
@@ -170,7 +170,7 @@ def test_a_transition_is_waited_for_until_its_last_part_is_written() -> None:
 
 
 def test_reading_stops_until_the_client_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above one bound nothing more is read from it, below half of that it is again."""
+    """Reading stops above one bound, and resumes below half of it."""
     monkeypatch.setattr(limits, "RESPONSES_UNSENT_BYTES_MAX", 100)
     monkeypatch.setattr(limits, "OUTBOX_BYTES_HIGH", 10)
 
@@ -188,7 +188,7 @@ def test_reading_stops_until_the_client_reads(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_client_that_reads_a_little_is_not_stuck() -> None:
-    """The time counts from the last byte that was read."""
+    """The time counts from the last byte read."""
 
     async def scenario(world: World) -> None:
         now = world.host.runtime.monotonic()
@@ -205,7 +205,7 @@ def test_a_client_that_reads_a_little_is_not_stuck() -> None:
 
 
 def test_closing_ends_a_transition_in_parts_where_it_is() -> None:
-    """What is ready leaves, then the last word; nothing after it."""
+    """Ready frames leave, then the last message, and nothing after it."""
 
     async def scenario(world: World) -> None:
         world.transition()
@@ -221,7 +221,7 @@ def test_closing_ends_a_transition_in_parts_where_it_is() -> None:
 
 
 def test_closing_a_full_socket_writes_only_the_last_word() -> None:
-    """What waits is given up."""
+    """Pending data is dropped."""
 
     async def scenario(world: World) -> None:
         world.sender.socket_filled()
@@ -234,7 +234,7 @@ def test_closing_a_full_socket_writes_only_the_last_word() -> None:
 
 
 def test_a_part_that_cannot_be_made_ends_the_connection() -> None:
-    """Its client would wait for ever; the loop is told why."""
+    """Its client would wait forever; the loop gets the reason."""
 
     async def scenario(world: World) -> None:
         told: list[str] = []
@@ -249,7 +249,7 @@ def test_a_part_that_cannot_be_made_ends_the_connection() -> None:
 
 
 def test_the_parts_are_what_the_client_puts_together() -> None:
-    """Each is one text frame with a notification."""
+    """Each chunk is one text frame with a notification."""
 
     async def scenario(world: World) -> None:
         world.transition()

@@ -1,4 +1,4 @@
-"""How long a client has read nothing."""
+"""The time since a client last read."""
 
 from tinyvex.server.transport.slow_clients import UnreadWatch
 

@@ -1,4 +1,6 @@
-"""TLS on the server's port: what shakes hands is served, what does not is cut, and neither harms the others."""
+"""
+TLS on the server's port: sockets that complete the handshake are served, others are cut, and neither affects the rest.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +49,13 @@ SECONDS = 20
 
 @pytest.fixture
 def made(tmp_path: Path) -> Certificates:
-    """Certificates for this test."""
+    """Create certificates for this test."""
     return Certificates(tmp_path / "certificates")
 
 
 @asynccontextmanager
 async def serving(made: Certificates, **options: Any) -> AsyncIterator[Server]:
-    """A real server on a real socket."""
+    """Run a real server on a real socket."""
     folder = made.authority.parent.parent
     (folder / "app.py").write_text(APP, "utf-8")
     pair = TlsOptions(made.certificate, made.key)
@@ -63,18 +65,18 @@ async def serving(made: Certificates, **options: Any) -> AsyncIterator[Server]:
 
 
 def connect(server: Server, made: Certificates, token: str | None = None) -> tv.Client:
-    """A client that believes the authority."""
+    """Connect a client that trusts the authority."""
     return tv.connect(server.url, token, tls=made.authority)
 
 
 async def is_served(server: Server, made: Certificates) -> bool:
-    """Whether a proper client gets its answer."""
+    """Return whether a valid client gets its answer."""
     async with connect(server, made) as client:
         return isinstance(await client.query("app:read"), str)
 
 
 async def until_closed(reader: asyncio.StreamReader) -> bytes:
-    """All that the server sends until it closes or resets the socket."""
+    """Return everything the server sends until it closes or resets the socket."""
     try:
         return await reader.read()
     except ConnectionResetError:
@@ -84,8 +86,8 @@ async def until_closed(reader: asyncio.StreamReader) -> bytes:
 # What is served.
 
 
-async def test_the_url_says_so(made: Certificates) -> None:
-    """The ready line has wss:// and the fingerprint of the certificate in the file."""
+async def test_the_ready_line_has_the_url_and_the_fingerprint(made: Certificates) -> None:
+    """The ready line has wss:// and the fingerprint of the certificate file."""
     async with serving(made) as server:
         record = server.ready_record()
         assert record["url"] == f"wss://127.0.0.1:{server.port}"
@@ -132,7 +134,7 @@ async def test_what_comes_with_the_end_of_the_handshake_is_not_lost(made: Certif
 
 
 async def test_a_wrong_token_is_refused_over_tls(made: Certificates) -> None:
-    """TLS says who the server is, and nothing about the client."""
+    """TLS authenticates the server, not the client."""
     async with serving(made, client_token="right") as server:
         async with connect(server, made, "wrong") as client:
             with pytest.raises(errors.RemoteError, match="token is wrong"):
@@ -145,7 +147,7 @@ async def test_a_wrong_token_is_refused_over_tls(made: Certificates) -> None:
 
 
 async def test_a_client_without_tls_is_turned_away(made: Certificates) -> None:
-    """It learns that nobody answers it, and tries again; others are served, and it has held no slot."""
+    """Its connection is lost and it retries; others are served, and it held no slot."""
     async with serving(made) as server, tv.connect(server.url.replace("wss:", "ws:")) as client:
         async for state in client.connection_states():
             if state.last_error is not None:
@@ -156,8 +158,8 @@ async def test_a_client_without_tls_is_turned_away(made: Certificates) -> None:
         assert await is_served(server, made)
 
 
-async def test_http_without_tls_is_told_where_to_go(made: Certificates) -> None:
-    """As a web server does it."""
+async def test_http_without_tls_gets_an_explanation(made: Certificates) -> None:
+    """The server answers as web servers do."""
     async with serving(made) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -169,7 +171,7 @@ async def test_http_without_tls_is_told_where_to_go(made: Certificates) -> None:
 
 
 async def test_a_client_that_ends_tls_is_closed(made: Certificates) -> None:
-    """Its own end is answered by the server's, so that it knows that nothing was cut off; its slot is free again."""
+    """The server confirms the end, so that truncation can be excluded; the slot is free again."""
     context = ssl.create_default_context(cafile=made.authority)
 
     def end(port: int) -> None:
@@ -190,7 +192,7 @@ async def test_a_client_that_ends_tls_is_closed(made: Certificates) -> None:
     ids=["http", "zeros", "a record that is too long", "a broken hello", "an alert"],
 )  # fmt: skip
 async def test_noise_is_cut(made: Certificates, noise: bytes) -> None:
-    """Bytes that are no handshake end their own socket at once, long before its deadline."""
+    """Bytes that are not a handshake end their own socket immediately, long before its deadline."""
     async with serving(made) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(noise)
@@ -202,7 +204,7 @@ async def test_noise_is_cut(made: Certificates, noise: bytes) -> None:
 
 
 async def test_a_half_open_handshake_ends_at_its_deadline(made: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is closed, and was no connection at any time."""
+    """It is closed, and never counted as a connection."""
     monkeypatch.setattr(limits, "HANDSHAKE_SECONDS", 0.3)
     async with serving(made) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -214,7 +216,7 @@ async def test_a_half_open_handshake_ends_at_its_deadline(made: Certificates, mo
 
 
 async def test_the_oldest_of_too_many_handshakes_is_cut(made: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who opens sockets and says nothing keeps nobody out."""
+    """Silent sockets keep no client out."""
     monkeypatch.setattr(limits, "TLS_HANDSHAKES_MAX", 3)
     async with serving(made) as server:
         silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
@@ -226,7 +228,7 @@ async def test_the_oldest_of_too_many_handshakes_is_cut(made: Certificates, monk
 
 
 async def test_stopping_does_not_wait_for_handshakes(made: Certificates) -> None:
-    """A socket that has said nothing is cut when the server stops."""
+    """A silent socket is cut when the server stops."""
     async with serving(made) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         assert await is_served(server, made)  # which was accepted after it
@@ -240,14 +242,14 @@ async def test_stopping_does_not_wait_for_handshakes(made: Certificates) -> None
 
 
 async def stop_reading(client: tv.Client) -> Any:
-    """Make a client read no more; its transport, to go on with."""
+    """Make a client stop reading; return its transport, to resume with."""
     transport = client._connection._transport._transport  # type: ignore[union-attr]
     transport.pause_reading()
     return transport
 
 
 async def test_a_slow_reader_costs_bounded_memory(made: Certificates) -> None:
-    """Fifty states of a megabyte leave a few of them waiting; it skips the others and gets the newest."""
+    """Of fifty states of a megabyte only a few wait; the client skips the others and gets the newest."""
     size = 1_000_000
     async with serving(made) as server, connect(server, made) as slow, connect(server, made) as writer:
         values = slow.subscribe("app:read")
@@ -267,7 +269,7 @@ async def test_a_slow_reader_costs_bounded_memory(made: Certificates) -> None:
 
 
 async def test_what_waits_encrypted_is_counted(made: Certificates) -> None:
-    """A long answer lies in the socket's transport, and is seen to become less: its reader must not look stuck."""
+    """A long answer waits in the socket's transport and shrinks, so its reader must not look stuck."""
     size = 1_000_000
     async with serving(made) as server, connect(server, made) as slow, connect(server, made) as other:
         await other.mutation("app:write", {"size": size, "letter": "a"})
@@ -292,7 +294,7 @@ async def test_what_waits_encrypted_is_counted(made: Certificates) -> None:
 
 
 async def test_a_renewed_certificate_is_for_new_connections(made: Certificates) -> None:
-    """Open ones stay; new ones, the discovery file and the ready record get the new one."""
+    """Open connections stay; new ones, the discovery file and the ready record get the new certificate."""
     async with serving(made) as server, tv.connect(server.url, tls=made.fingerprint) as old:
         await old.wait_connected()
         made.renew()
@@ -303,7 +305,7 @@ async def test_a_renewed_certificate_is_for_new_connections(made: Certificates) 
 
 
 async def test_a_wrong_pair_is_not_taken(made: Certificates) -> None:
-    """The old certificate is served on."""
+    """The old certificate stays in use."""
     async with serving(made) as server:
         before = made.fingerprint
         certificate = made.certificate.read_bytes()
@@ -318,7 +320,7 @@ async def test_a_wrong_pair_is_not_taken(made: Certificates) -> None:
 def test_a_pair_that_is_replaced_while_it_is_read_is_not_taken(
     made: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fingerprint that is told would be of one certificate, and another one would be shown."""
+    """Otherwise the reported fingerprint and the certificate in use could differ."""
     load_chain = ssl.SSLContext.load_cert_chain
 
     def renewed_before(*arguments: Any, **named: Any) -> None:
@@ -362,8 +364,8 @@ def _other_key(made: Certificates) -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_the_files_is_said(made: Certificates, spoil: Any, sentence: str) -> None:
-    """Each message names the option, the file and the trouble."""
+def test_errors_in_the_files_are_reported(made: Certificates, spoil: Any, sentence: str) -> None:
+    """Each message names the option, the file and the problem."""
     spoil(made)
     with pytest.raises(StartError, match=sentence):
         tls.load(TlsOptions(made.certificate, made.key))
