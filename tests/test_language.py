@@ -42,9 +42,6 @@ UNREVISED: set[str] = {
     "tinyvex/server/access",
     "tinyvex/server/http",
     "tinyvex/server/transport",
-    "tinyvex/storage/engine",
-    "tinyvex/storage/log",
-    "tinyvex/storage/schema",
 }
 """Folders whose texts do not follow these rules yet. Entries may only be removed."""
 

@@ -114,7 +114,7 @@ def zipped(**tables: list[Any]) -> bytes:
 def test_unasked_a_table_with_documents_is_left_as_it_is(shelf: Shelf) -> None:
     """Exit code 3, and what to say is said; an empty table takes them."""
     assert shelf.bring("new.jsonl", lines("C")) == 3
-    assert "'books' has documents: say whether to append to them or to replace them (--append, --replace)" in shelf.said
+    assert "`books` has documents; append to them (--append) or replace them (--replace)" in shelf.said
     assert shelf.bring("new.jsonl", '{"name":"R"}', "--table", "readers") == 0
     assert "  readers  1 created\n" in shelf.said
     assert "new.jsonl: 1 document of 1 table imported\n" in shelf.said

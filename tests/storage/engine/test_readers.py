@@ -159,7 +159,7 @@ async def stuck_read(store, monkeypatch, release):
         release.wait(30)  # one call of C, which notices no exception
         return numbers(snapshot)
 
-    with pytest.raises(errors.TimeLimitExceeded, match="did not react"):
+    with pytest.raises(errors.TimeLimitExceeded, match="did not stop when interrupted"):
         await store.read(stuck, limit_seconds=0.05)
     (worker,) = store._stuck
     return worker

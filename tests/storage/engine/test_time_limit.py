@@ -240,7 +240,7 @@ async def test_a_reader_that_does_not_come_back_is_replaced(store):
     counts = []
     store.on_abandoned = counts.append
     for _ in range(3):
-        with pytest.raises(errors.TimeLimitExceeded, match="did not react"):
+        with pytest.raises(errors.TimeLimitExceeded, match="did not stop when interrupted"):
             await store.read(lambda snapshot: release.wait(30), limit_seconds=LIMIT)
     assert await store.read(numbers) == []
     assert (store.statistics().threads_abandoned, store.statistics().threads_stuck) == (3, 3)

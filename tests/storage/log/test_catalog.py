@@ -64,7 +64,7 @@ def test_an_unknown_table_is_an_error(catalog):
 
 def test_an_unknown_index_is_an_error(catalog):
     """The error lists the existing indexes."""
-    with pytest.raises(errors.UnknownIndex, match="by_creation_time, by_n"):
+    with pytest.raises(errors.UnknownIndex, match="`by_creation_time`, `by_n`"):
         catalog.table("items").index("by_m")
 
 

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyvex.storage.log.key_ranges import KEY_MAX, contains, merge, point, successor
+from tinyvex.storage.log.key_ranges import KEY_MAX, contains, merge, successor
 
 keys = st.binary(max_size=3)
 ranges = st.lists(st.tuples(keys, keys), max_size=6)
@@ -37,7 +37,7 @@ def test_touching_ranges_become_one():
 @given(keys, keys)
 def test_a_point_holds_one_key(key, other):
     """A point holds its key and no other."""
-    assert contains([point(key)], other) == (other == key)
+    assert contains([(key, successor(key))], other) == (other == key)
 
 
 @given(keys, keys)

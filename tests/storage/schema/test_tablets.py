@@ -147,7 +147,7 @@ def test_an_import_without_a_client_is_abandoned_in_time(log: MemoryStore) -> No
         drive(Retention(log, Policy(), lambda now=now: now, no_pause).sweep())  # type: ignore[arg-type, misc]
         assert log.look(states) == expected
     assert rows_of(log, begun.tablets["items"], []) == (0, 0, 0)
-    with pytest.raises(errors.ImportRefused, match="given up"):
+    with pytest.raises(errors.ImportRefused, match="abandoned"):
         log.run(finished(begun))
 
 

@@ -201,7 +201,7 @@ class GroupCommit:
             The group, durable or failed.
 
         Raises:
-            Abandoned: this thread was given up inside a unit; another one has taken over.
+            Abandoned: this thread was abandoned inside a unit; another one has taken over.
         """
         group = self.group = Group()
         try:

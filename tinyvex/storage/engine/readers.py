@@ -1,8 +1,12 @@
 """
-Readers: a few threads, each with a read-only connection, one read transaction for each piece of work.
+Readers: a few threads, each with a read-only connection, and one read transaction per read.
 
-A read learns its `ts` inside its own transaction,
-so what it sees and what it says it saw are the same, whatever commits meanwhile.
+A read learns its `ts` inside its own transaction: it selects `last_ts` there and reads as of that commit. So the state
+that it returns and the timestamp that it reports belong together, whatever commits concurrently.
+
+SQLite's readers do not block the writer, nor it them. But an open read transaction prevents the write-ahead log from being
+restarted, so a reader thread that exceeds its time limit is abandoned, its transaction is ended from outside, and another
+thread takes its place.
 """
 
 from __future__ import annotations
@@ -36,15 +40,15 @@ Read: TypeAlias = Callable[[Snapshot], Any]
 
 
 JOIN_SECONDS = 0.5
-"""How long closing waits for a reader that is in the middle of something; this is on the loop."""
+"""The time that closing waits for a busy reader; this blocks the loop."""
 
 
 class SnapshotSource:
-    """Opens snapshots on one connection, and remembers the catalog between them."""
+    """Opens snapshots on one connection, and caches the catalog between them."""
 
-    def __init__(self, connection: sqlite3.Connection, tail: RecentCommits | None = None) -> None:
+    def __init__(self, connection: sqlite3.Connection, recent: RecentCommits | None = None) -> None:
         self.connection = connection
-        self._tail = tail
+        self._recent = recent
         self._catalog = Catalog(-1, ())
         self._floor_ts = 0
 
@@ -56,8 +60,8 @@ class SnapshotSource:
             at: the timestamp to read at; None for the newest.
 
         Raises:
-            SnapshotUnavailable: `at` is in the future, or older than what is kept.
-            sqlite3.Error: as it came.
+            SnapshotUnavailable: `at` is in the future, or older than the retained history.
+            sqlite3.Error: as raised by SQLite.
         """
         self.connection.execute("BEGIN")
         last_ts, catalog_ts, self._floor_ts = self.connection.execute(statements.SNAPSHOT).fetchone()
@@ -65,14 +69,16 @@ class SnapshotSource:
         if ts > last_ts:
             raise SnapshotUnavailable(f"ts {ts} is in the future: the last commit is {last_ts}", lastTs=last_ts)
         if ts < self._floor_ts:
-            raise SnapshotUnavailable(f"ts {ts} is older than what is kept: {self._floor_ts}", floorTs=self._floor_ts)
+            raise SnapshotUnavailable(
+                f"ts {ts} is older than the retained history, which begins at {self._floor_ts}", floorTs=self._floor_ts
+            )
         return Snapshot(
             self.connection,
             ts,
             self._catalog_at(ts, catalog_ts),
             newest=ts == last_ts,
             floor=lambda: self._floor_ts,
-            tail=self._tail,
+            recent=self._recent,
         )
 
     def _catalog_at(self, ts: int, catalog_ts: int) -> Catalog:
@@ -83,13 +89,13 @@ class SnapshotSource:
         return self._catalog
 
     def end(self) -> None:
-        """End the transaction; nothing where none is open."""
+        """End the transaction, if one is open."""
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
 
 class Job:
-    """A read that waits or runs; see `Store.read_nowait`."""
+    """A queued or running read; see `Store.read_nowait`."""
 
     __slots__ = ("at", "done", "error", "limit_seconds", "read", "then", "value")
 
@@ -112,11 +118,11 @@ class Job:
 
 class Readers:
     """
-    The queue of reads, and the loop's side of the threads.
+    The queue of reads, and the event loop's side of the threads.
 
     Args:
-        abandoned: called on the loop with a worker that was given up.
-        tail: what the writer has done last; None where it is another process's.
+        abandoned: called on the loop with the worker of an abandoned thread.
+        recent: the writer's last commits; None if the writer is another process.
     """
 
     def __init__(
@@ -125,19 +131,19 @@ class Readers:
         folder: DataFolder,
         statistics: StoreStatistics,
         abandoned: Callable[[Worker], None],
-        tail: RecentCommits | None = None,
+        recent: RecentCommits | None = None,
     ) -> None:
         self.runtime = runtime
         self.folder = folder
         self.statistics = statistics
-        self.tail = tail
+        self.recent = recent
         self.queue: deque[Job] = deque()
         self._abandoned = abandoned
         self._answered: deque[Job] = deque()
         self._answers_posted = False
         self._unfinished = 0
         self._watch = Watch(runtime, self._look, lambda: self._unfinished > 0)
-        with contextlib.ExitStack() as opened:  # where one cannot be opened, none stays open
+        with contextlib.ExitStack() as opened:  # if one cannot be opened, none stays open
             connections = [
                 opened.enter_context(contextlib.closing(open_reader(folder.database))) for _ in range(READER_THREADS)
             ]
@@ -154,31 +160,31 @@ class Readers:
             Overloaded: the queue is full.
         """
         if self._unfinished >= READER_QUEUE_MAX:
-            raise Overloaded(f"{self._unfinished} reads wait, the most there may be")
+            raise Overloaded(f"{self._unfinished} reads are waiting, which is the limit; try again later")
         self._unfinished += 1
         self.queue.append(job)
         if job.limit_seconds is not None:
             self._watch.expect(job.limit_seconds)
         for thread in self._threads:
             if thread.idle:
-                # One is enough; those that are busy look at the queue before they sleep.
+                # One is enough: busy threads check the queue before they sleep.
                 thread.idle = False
                 thread.worker.wake()
                 break
 
     def queue_length(self) -> int:
-        """Reads that were queued and have not been answered."""
+        """Return how many reads were queued and have not been answered."""
         return self._unfinished
 
     def answer(self, job: Job) -> None:
-        """From a reader's thread: one callback on the loop serves all that were answered meanwhile."""
+        """Post an answer from a reader's thread; one callback on the loop delivers all that have accumulated."""
         self._answered.append(job)
         if not self._answers_posted:
             self._answers_posted = True
             self.runtime.post(self._deliver)
 
     def _deliver(self) -> None:
-        # Cleared before looking: whoever answers from here on posts again.
+        # Cleared before the queue is read: a thread that answers from here on posts again.
         self._answers_posted = False
         answered = self._answered
         while answered:
@@ -187,50 +193,50 @@ class Readers:
             self.statistics.reads += 1
             try:
                 job.done(job.value, job.error)
-            except Exception as error:  # noqa: BLE001 - one defective callback must not keep the others waiting
+            except Exception as error:  # noqa: BLE001 - a defective callback must not delay the other answers
                 self.runtime.loop.call_exception_handler({"message": "a read's callback", "exception": error})
 
     def _look(self) -> float | None:
         waits = []
-        for place, thread in enumerate(self._threads):
+        for number, thread in enumerate(self._threads):
             wait = thread.guard.check()
             if wait is not None and wait < 0:
-                self._abandon(place)
+                self._abandon(number)
             elif wait is not None:
                 waits.append(wait)
         return min(waits, default=None)
 
-    def _abandon(self, place: int) -> None:
-        """Go on without a thread that does not come back."""
-        stuck = self._threads[place]
+    def _abandon(self, number: int) -> None:
+        """Replace a thread whose read does not return."""
+        stuck = self._threads[number]
         stuck.worker.stop(0)
         self._abandoned(stuck.worker)
         assert stuck.job is not None
         stuck.job.error = TimeLimitExceeded(
-            f"ran longer than {stuck.job.limit_seconds:g} s and did not react to being stopped"
+            f"ran longer than its time limit of {stuck.job.limit_seconds:g} s and did not stop when interrupted"
         )
         self.answer(stuck.job)
-        stuck.roll_back_from_outside()  # its snapshot would keep the write-ahead log from ever being emptied
-        self._threads[place] = _Reader(self, None)
-        self._threads[place].start()
+        stuck.roll_back_from_outside()  # its snapshot would prevent the write-ahead log from being restarted
+        self._threads[number] = _Reader(self, None)
+        self._threads[number].start()
 
     def close(self) -> None:
-        """Stop the threads and close their connections; a thread that does not stop in time keeps its own."""
+        """Stop the threads and close their connections, except that of a thread that does not stop in time."""
         self._watch.cancel()
         for thread in self._threads:
-            thread.worker.stop(0)  # all at once; then wait
+            thread.worker.stop(0)  # stop all of them, then wait for each
         for thread in self._threads:
             if thread.worker.stop(JOIN_SECONDS) and thread.source is not None:
                 thread.source.connection.close()
 
 
 class _Reader:
-    """One thread's part; `connection` None to open one on it."""
+    """A reader thread; with `connection` None it opens its own when it first runs."""
 
     def __init__(self, readers: Readers, connection: sqlite3.Connection | None) -> None:
         self.readers = readers
         self.guard = Guard(readers.runtime, self._stop)
-        self.source = None if connection is None else SnapshotSource(connection, readers.tail)
+        self.source = None if connection is None else SnapshotSource(connection, readers.recent)
         self.job: Job | None = None
         self.idle = False
         self._ending = threading.Lock()
@@ -238,7 +244,7 @@ class _Reader:
         self.worker: Worker
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self.worker = self.readers.runtime.start_worker("tinyvex-reader", self._step)
 
     def _stop(self) -> None:
@@ -247,13 +253,13 @@ class _Reader:
         self.worker.interrupt(Stopped)
 
     def roll_back_from_outside(self) -> None:
-        """End the transaction of a thread that was given up; on the loop."""
+        """End the transaction of this abandoned thread; called on the loop."""
         with self._ending:
             if not self._ended and self.source is not None:
                 with contextlib.suppress(sqlite3.Error):
                     self.source.end()
 
-    # On the reader's thread from here on.
+    # On the reader's thread.
 
     def _step(self) -> bool:
         queue = self.readers.queue
@@ -261,7 +267,7 @@ class _Reader:
             job = queue.popleft()
         except IndexError:
             self.idle = True
-            # Looked at again after the mark is set, so no read is queued without somebody to wake.
+            # Checked again after `idle` is set, so that no read is queued without a thread to wake.
             return bool(queue)
         self.idle = False
         self.job = job
@@ -275,7 +281,7 @@ class _Reader:
     def _run(self, job: Job) -> None:
         try:
             if self.source is None:
-                self.source = SnapshotSource(open_reader(self.readers.folder.database), self.readers.tail)
+                self.source = SnapshotSource(open_reader(self.readers.folder.database), self.readers.recent)
             try:
                 snapshot = self.source.begin(job.at)
                 try:
@@ -286,7 +292,7 @@ class _Reader:
                 finally:
                     snapshot.end()
             except Abandoned:
-                with self._ending:  # the loop may be rolling back just now
+                with self._ending:  # the loop may be rolling back at the same time
                     self._ended = True
                     self.source.connection.close()
                 raise
@@ -299,7 +305,7 @@ class _Reader:
             raise
         except sqlite3.Error as error:
             job.error = translate(error, self.readers.folder.database)
-        except BaseException as error:  # noqa: BLE001 - whatever a read raises is its caller's, not this thread's
+        except BaseException as error:  # noqa: BLE001 - an error of a read is for its caller, not for this thread
             job.error = error
         if isinstance(job.error, FileDamaged) and self.source is not None:
             pragmas.forget_pages(self.source.connection)

@@ -1,7 +1,7 @@
 """
 The store: one database file, one writer, a few readers.
 
-The one object that the floors above hold.
+It is the only object of the storage engine that the layers above use.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Store:
     """
     An open database.
 
-    Everything here is called on the loop that the runtime is bound to.
+    All methods are called on the event loop to which the runtime is bound.
 
     Attributes:
-        last_ts: the newest commit that was published.
-        database_id: of this database, for good.
+        last_ts: the newest published commit.
+        database_id: never changes.
         epoch: changes when the database is restored from a backup.
         on_commits: called on the loop with the commits of every group, in order, before their members are answered.
         feed: the same commits after that, for listeners that take them at their own pace.
@@ -83,20 +83,20 @@ class Store:
     @classmethod
     def open(cls, folder: Path, runtime: Runtime, *, durability: Durability = "full", read_only: bool = False) -> Store:
         """
-        Open the database of a data folder; make it where there is none.
+        Open the database of a data folder, and create it if it does not exist.
 
         Args:
-            folder: made if it does not exist.
+            folder: created if it does not exist.
             runtime: bound to the loop on which the store is used.
-            durability: `full`: what was acknowledged survives power loss; `normal`: it survives the process's death,
-                but the last commits may go with the power.
-            read_only: do not own the folder and write nothing; another process may own it and write.
+            durability: `full`: acknowledged commits survive a power failure; `normal`: they survive the death of the
+                process, but a power failure may lose the last ones.
+            read_only: write nothing and do not lock the folder; another process may own it and write.
 
         Raises:
-            DataFolderLocked: another process owns it.
-            DataFolderUnusable: it cannot be made, read or written.
-            FileDamaged: the file is damaged or no Tinyvex database; it was not touched.
-            FileTooNew: a newer Tinyvex wrote it; it was not touched.
+            DataFolderLocked: another process owns the folder.
+            DataFolderUnusable: the folder cannot be created, read or written.
+            FileDamaged: the file is damaged or not a Tinyvex database; it was not changed.
+            FileTooNew: a newer Tinyvex wrote the file; it was not changed.
             DiskFull: there is no room for a new database.
         """
         data = DataFolder(folder)
@@ -117,7 +117,7 @@ class Store:
 
     @classmethod
     def _opened(cls, data: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> Store:
-        # A reader looks first: it refuses a file that is not ours before anything could touch it.
+        # A reader connection comes first: it refuses a file that is not ours before anything can change it.
         connection = database_file.open_reader(data.database)
         try:
             stored = database_file.read_globals(connection)
@@ -126,7 +126,9 @@ class Store:
         except sqlite3.Error as error:
             raise translate(error, data.database) from error
         except (ValueError, LookupError) as error:
-            raise FileDamaged(f"the system tables of {data.database} cannot be read: {error!r}") from error
+            raise FileDamaged(
+                f"the system tables of {data.database} cannot be read ({error}); restore a backup"
+            ) from error
         finally:
             connection.close()
         store.last_ts = stored["last_ts"]
@@ -143,14 +145,14 @@ class Store:
         Run a unit of work on the writer's thread.
 
         Args:
-            unit: called with the newest state and its own timestamp, perhaps more than once.
+            unit: called with the newest state and a timestamp of its own, possibly more than once.
             done: called on the loop with the value or the error, after the commit is durable and published.
-            limit_seconds: the unit is stopped after this long, and fails with `TimeLimitExceeded`.
+            limit_seconds: the unit is stopped after this time and fails with `TimeLimitExceeded`.
 
         Raises:
-            Overloaded: too many wait already.
+            Overloaded: too many units are waiting.
             ServerStopping: the store is closing.
-            DataFolderUnusable: it was opened read-only.
+            DataFolderUnusable: the store was opened read-only.
         """
         self._open_writer().submit(unit, done, limit_seconds)
 
@@ -165,7 +167,7 @@ class Store:
         """
         Run a unit of work on the writer's thread and wait for its commit; see `write_nowait`.
 
-        Cancelling the wait does not take the work back.
+        Cancelling the wait does not cancel the unit.
         """
         future: asyncio.Future[T] = self._runtime.loop.create_future()
         self.write_nowait(unit, _resolve(future), limit_seconds=limit_seconds)
@@ -176,9 +178,9 @@ class Store:
         Run local housekeeping on the writer's thread and wait until it is durable; see `housekeeping.py`.
 
         Raises:
-            Overloaded: too many wait already.
+            Overloaded: too many units are waiting.
             ServerStopping: the store is closing.
-            DataFolderUnusable: it was opened read-only.
+            DataFolderUnusable: the store was opened read-only.
         """
         future: asyncio.Future[T] = self._runtime.loop.create_future()
         self._open_writer().submit(Housework(chore), _resolve(future), None)
@@ -219,17 +221,17 @@ class Store:
         """
         Run a read on a reader's thread, in one read transaction.
 
-        `done` gets `SnapshotUnavailable` when `at` is in the future or older than what is kept.
+        `done` receives `SnapshotUnavailable` if `at` is in the future or older than the retained history.
 
         Args:
             read: called with a snapshot, which ends when it returns.
             done: called on the loop with the value or the error.
             at: the timestamp to read at; None for the newest.
-            limit_seconds: the read is stopped after this long, and fails with `TimeLimitExceeded`.
-            then: called with the value, still on that thread, when transaction and limit are over.
+            limit_seconds: the read is stopped after this time and fails with `TimeLimitExceeded`.
+            then: called with the value on the same thread, after the transaction and without the limit.
 
         Raises:
-            Overloaded: too many wait already.
+            Overloaded: too many reads are waiting.
             ServerStopping: the store is closing.
         """
         if self._closing:
@@ -244,10 +246,10 @@ class Store:
         self.read_nowait(read, _resolve(future), at=at, limit_seconds=limit_seconds)
         return future
 
-    # Life.
+    # Statistics and closing.
 
     def statistics(self) -> StoreStatistics:
-        """Figures for `stats` and `/metrics`; one object, brought up to date by this call."""
+        """Return the figures for `stats` and `/metrics`; always the same object, updated by this call."""
         figures = self._statistics
         figures.wal_bytes = _size(self.folder.wal)
         figures.file_bytes = _size(self.folder.database)
@@ -261,14 +263,14 @@ class Store:
         Close; idempotent.
 
         1. Refuse new work.
-        2. Wait until what was queued for the writer is committed and answered;
-           after the limit, answer it with `ServerStopping`, and keep nothing of it.
-        3. Stop the threads; reads that still wait are never answered.
+        2. Wait until all queued units are committed and answered. After the limit, roll back the rest and answer it with
+           `ServerStopping`.
+        3. Stop the threads; reads that are still queued are never answered.
         4. Checkpoint and close the file.
-        5. Give the folder up.
+        5. Release the folder's lock.
 
         Args:
-            limit_seconds: how long step 2 may wait; None for as long as it takes.
+            limit_seconds: how long step 2 may wait; None for no limit.
         """
         if self._closing:
             return
@@ -301,7 +303,7 @@ def _size(path: Path) -> int:
 def _resolve(future: asyncio.Future[Any]) -> Done:
     def done(value: Any, error: BaseException | None) -> None:
         if future.done():
-            return  # whoever waited was cancelled
+            return  # the wait was cancelled
         if error is None:
             future.set_result(value)
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 __all__ = ["Histogram", "StoreStatistics"]
 
@@ -14,7 +13,7 @@ GROUP_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
 class Histogram:
-    """How often a quantity was at most each of some bounds, or above all of them."""
+    """Counts of a quantity by upper bound; the last one counts what is above all bounds."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
@@ -22,23 +21,18 @@ class Histogram:
         self.total = 0.0
 
     def add(self, quantity: float) -> None:
-        """Count one."""
+        """Count one quantity."""
         self.counts[bisect_left(self.bounds, quantity)] += 1
         self.total += quantity
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Upper bound and how many were at most that, in Prometheus's form; the last bound is `+Inf`."""
-        bounds = [f"{bound:g}" for bound in self.bounds] + ["+Inf"]
-        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
 
 
 @dataclass(slots=True)
 class StoreStatistics:
     """
-    What the store has done since it was opened, and how large things are now.
+    Counters since the store was opened, and current sizes.
 
     Each counter is written by one thread: the loop's, except `checkpoints` and `failed_groups`, which the writer counts.
-    Of the threads that were ever abandoned, those that are stuck still have not come back.
+    `threads_stuck` of the `threads_abandoned` have not returned.
     """
 
     commits: int = 0

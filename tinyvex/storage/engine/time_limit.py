@@ -1,20 +1,20 @@
 """
-The time limit of code that runs on a worker's thread.
+Time limits for code that runs on a worker thread.
 
-The thread runs the code inside `Guard.run`; a timer on the loop looks at the guard, and at the limit::
+The thread runs the code inside `Guard.run`. A timer on the event loop checks the guard, and acts at the limit::
 
     idle ──run──► running ──limit──► stopping ──grace──► abandoned
       ▲              │                  │                    │
-      └──── ends ────┴────── ends ──────┘        the thread ends when it ever returns
+      └──── ends ────┴────── ends ──────┘        the thread ends if it ever returns
 
 *Stopping* interrupts SQLite and raises `Stopped` in the thread.
-*Abandoned* is for code that neither notices: a C call that does not return, or a function that swallows everything.
+*Abandoned* is for code that reacts to neither: a C call that does not return, or a function that catches everything.
 
 The race between a late `Stopped` and the next piece of work:
 
-1. The timer sends `Stopped` only while it holds the lock and sees the guard running.
-2. The thread takes the lock to leave; afterwards none can be sent.
-3. One that was sent before is pending for this thread, and is raised inside `_drain`, before anything else runs.
+1. The timer raises `Stopped` in the thread only while it holds the lock and the guard is running.
+2. The thread takes the lock to leave; after that, none can be raised.
+3. One that was raised before is pending for this thread, and surfaces inside `_drain`, before anything else runs.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ T = TypeVar("T")
 
 
 class Stopped(BaseException):
-    """Raised inside a function that ran too long; no `Exception`, so that an `except Exception` lets it through."""
+    """Raised inside a function that ran too long; not an `Exception`, so that `except Exception` does not catch it."""
 
 
 class Abandoned(BaseException):
-    """Raised on a thread that was given up when its function returned after all: it must end."""
+    """Raised on an abandoned thread when its function returns after all: the thread must end."""
 
 
 class Guard:
     """
-    Runs code so that the loop can stop it.
+    Runs code that the event loop can stop.
 
     Args:
-        stop: interrupts what the thread is doing; called on the loop, under the lock.
+        stop: interrupts the thread; called on the loop, under the lock.
     """
 
     def __init__(self, runtime: Runtime, stop: Callable[[], None]) -> None:
         self._runtime = runtime
         self._stop = stop
         self._lock = threading.Lock()
-        # All below: written under the lock, except that `run` sets them while it is idle.
+        # Everything below is written under the lock, except that `run` sets it while the guard is idle.
         self._limit_seconds = 0.0
         self._deadline: float | None = None  # None while idle
         self._stopping = False
@@ -64,11 +64,11 @@ class Guard:
 
     def run(self, call: Callable[[], T], limit_seconds: float) -> T:
         """
-        Call, on the worker's thread.
+        Call, on the worker thread.
 
         Raises:
             TimeLimitExceeded: the limit passed, whatever the call then returned or raised.
-            Abandoned: the thread was given up.
+            Abandoned: the thread was abandoned.
         """
         self._stopping = False
         self._limit_seconds = limit_seconds
@@ -77,8 +77,8 @@ class Guard:
             value = call()
             self._leave()
         except Stopped:
-            pass  # the only one there is; what follows is outside, so that its traceback and the frames in it go
-        except BaseException:  # noqa: BLE001 - raised again, unless it came together with the stop
+            pass  # continue outside the handler, so that the traceback and its frames are released
+        except BaseException:  # noqa: BLE001 - raised again, unless it came with the stop
             try:
                 self._leave()
             except Stopped:
@@ -101,14 +101,14 @@ class Guard:
             _drain()
             if abandoned:
                 raise Abandoned
-            raise TimeLimitExceeded(f"stopped after {self._limit_seconds:g} s, its time limit; nothing was written")
+            raise TimeLimitExceeded(f"stopped after its time limit of {self._limit_seconds:g} s; nothing was written")
 
     def check(self) -> float | None:
         """
-        Look, on the loop: stop what is over its limit.
+        Stop the call if it is over its limit; called on the loop.
 
         Returns:
-            Seconds until the next look is worth it; None when nothing runs; negative once abandoned.
+            Seconds until the next check is worthwhile; None if nothing runs; negative once abandoned.
         """
         with self._lock:
             if self._deadline is None or self._abandoned:
@@ -125,7 +125,7 @@ class Guard:
             return -1.0
 
     def abandon(self) -> bool:
-        """Give up what runs now, whatever time it has left; on the loop. False when nothing runs."""
+        """Abandon the running call, whatever time it has left; called on the loop. Return False if nothing runs."""
         with self._lock:
             if self._deadline is None:
                 return False
@@ -137,18 +137,18 @@ class Guard:
 
 
 def _drain() -> None:
-    """Let a pending `Stopped` be raised here: CPython looks for one at every backward jump."""
+    """Give a pending `Stopped` the opportunity to be raised: CPython checks for one at every backward jump."""
     for _ in range(100):
         pass
 
 
 class Watch:
     """
-    The timer on the loop that looks at guards while there is work for them.
+    The timer on the loop that checks guards while there is work for them.
 
     Args:
-        look: checks the guards; seconds until the next look is needed, None when nothing runs.
-        busy: whether work waits or runs.
+        look: checks the guards; returns seconds until the next check, or None if nothing runs.
+        busy: returns whether work waits or runs.
     """
 
     def __init__(self, runtime: Runtime, look: Callable[[], float | None], busy: Callable[[], bool]) -> None:
@@ -159,14 +159,14 @@ class Watch:
         self._interval = 0.0
 
     def expect(self, limit_seconds: float) -> None:
-        """Work with this limit was queued: look in time."""
+        """Schedule a check in time for work with this limit, which was just queued."""
         if self._timer is None or limit_seconds < self._interval:
             self.cancel()
             self._interval = limit_seconds
             self._timer = self._runtime.loop.call_later(limit_seconds, self._tick)
 
     def cancel(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -175,6 +175,6 @@ class Watch:
         self._timer = None
         wait = self._look()
         if wait is None and self._busy():
-            wait = self._interval  # whatever begins from now on has at least this long
+            wait = self._interval  # work that begins from here on has at least this long
         if wait is not None:
             self._timer = self._runtime.loop.call_later(wait, self._tick)

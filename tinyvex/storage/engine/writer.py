@@ -91,7 +91,7 @@ class Writer:
         self._abandoned = abandoned
         self._queue: deque[Member] = deque()
         self._unfinished = 0
-        self._given_up = False
+        self._is_abandoned = False
         self._idle_timer: asyncio.TimerHandle | None = None
         self._on_idle: Callable[[], None] | None = None
         self._watch = Watch(runtime, self._check_time_limit, lambda: self._unfinished > 0)
@@ -113,7 +113,9 @@ class Writer:
             Overloaded: the queue is full.
         """
         if self._unfinished >= WRITER_QUEUE_MAX:
-            raise Overloaded(f"{self._unfinished} mutations wait for the writer, the most there may be")
+            raise Overloaded(
+                f"{self._unfinished} mutations are waiting for the writer, which is the limit; try again later"
+            )
         self._unfinished += 1
         self._queue.append(Member(work, done, limit_seconds))
         if limit_seconds is not None:
@@ -204,7 +206,8 @@ class Writer:
         self._thread = self._new_thread(stuck)
         self._thread.start()
         stuck.running.error = TimeLimitExceeded(
-            f"ran longer than {stuck.running.limit_seconds:g} s and did not react to being stopped; nothing was written"
+            f"ran longer than its time limit of {stuck.running.limit_seconds:g} s and did not stop when interrupted;"
+            " nothing was written"
         )
         self._finished(Group([stuck.running]))
 
@@ -213,13 +216,13 @@ class Writer:
     def cancel_pending(self, error: TinyvexError) -> None:
         """Answer all unfinished members with `error`; what runs now is rolled back, unless it is committing already."""
         thread = self._thread
-        self._given_up = thread.guard.abandon()
+        self._is_abandoned = thread.guard.abandon()
         # In this order: an abandoned thread takes nothing more from the queue.
         members = []
         with contextlib.suppress(IndexError):
             while True:  # one by one: the thread may take from the queue too, and no member may be answered twice
                 members.append(self._queue.popleft())
-        if self._given_up:
+        if self._is_abandoned:
             thread.worker.stop(0)
             self._abandoned(thread.worker)
             thread.roll_back_from_outside()
@@ -235,7 +238,7 @@ class Writer:
         self._watch.cancel()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        if not self._given_up:  # an abandoned thread closes its connection itself, if it ever returns
+        if not self._is_abandoned:  # an abandoned thread closes its connection itself, if it ever returns
             self._thread.close()
 
 
@@ -388,7 +391,7 @@ class WriterThread:
             return
         with self._ending:
             if not self._ended:
-                with contextlib.suppress(sqlite3.Error):  # there may be no transaction
+                with contextlib.suppress(sqlite3.Error):  # the transaction may have ended already
                     self.group_commit.connection.execute("ROLLBACK")
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ def apply(connection: sqlite3.Connection, record: CommitRecord, *, log_row: int 
 
     Raises:
         sqlite3.Error: as raised by SQLite; an `IntegrityError` if a revision or an entry exists already.
-        FileDamaged: a step found another number of rows than the record says.
+        FileDamaged: a step found a number of rows other than the record's.
     """
     if log_row is None:
         log_row = newest_row(connection) + 1
@@ -86,7 +86,7 @@ def replay(connection: sqlite3.Connection, record: CommitRecord) -> bool:
 
     Raises:
         sqlite3.Error: as raised by SQLite.
-        FileDamaged: a step found another number of rows than the record says.
+        FileDamaged: a step found a number of rows other than the record's.
     """
     (last_ts, _, _) = connection.execute(statements.SNAPSHOT).fetchone()
     if record.ts <= last_ts:

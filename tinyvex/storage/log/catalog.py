@@ -1,17 +1,18 @@
 """
-What tables and indexes there are at a timestamp.
+The catalog: the tables and indexes at a timestamp.
 
-Tables and indexes are documents of the system tables `_tables` and `_indexes`, versioned like any others,
-so a read at an older `ts` finds the tables of that time.
+Tables and indexes are documents of the system tables `_tables` and `_indexes`, versioned like any others, so a read at
+an older `ts` finds the tables of that time.
 
-A table's number is in its documents' ids; its tablet, which is never used again, is in its rows.
+The ids of a table's documents contain its *number*. Its rows contain its *tablet*, which is never reused: replacing the
+contents of a table gives it another tablet under the same number.
 
 An index goes through these states::
 
-    building ──► ready ──► dropping ──► gone
-        └──────────────────────┘            (the change of schema did not finish)
+    building ──► ready ──► dropping ──► (deleted)
+        └──────────────────────┘            if the schema change did not finish
 
-Mutations maintain it while it is building or ready; only a ready one can be read.
+Mutations maintain a building or ready index. Queries read only ready ones.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ BY_ID = "by_id"
 BY_CREATION_TIME = "by_creation_time"
 
 _COMPARABLE = frozenset((str, int, bool, bytes, type(None), Int64, Missing))
-"""Types whose equal values have equal keys; floats are not among them, because -0.0 == 0.0."""
+"""Types whose equal values have equal keys. Not floats, because -0.0 == 0.0."""
 
 IndexState = Literal["building", "ready", "dropping"]
 
@@ -51,11 +52,11 @@ IndexState = Literal["building", "ready", "dropping"]
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
     """
-    One index of one table.
+    An index of a table.
 
     Attributes:
-        fields: what it sorts by, most significant first; dots reach into nested objects.
-        ready: whether every document is in it.
+        fields: the sort order, most significant first; dots reach into nested objects.
+        ready: whether it contains every document.
     """
 
     id: int
@@ -74,23 +75,23 @@ class IndexInfo:
         return self.id, self.fields
 
     def key(self, document: Mapping[str, Value], internal: bytes) -> bytes:
-        """The document's key: its fields, its creation time, and its own 16 bytes, which make it unique."""
+        """Return the document's key: its fields, its creation time, and its document key, which makes it unique."""
         return self.key_before(document, encode_part(document["_creationTime"]) + internal)
 
     def same_key(self, document: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
-        """Whether two revisions certainly have the same key; a quick look, which may say no where they have."""
+        """Return whether two revisions certainly have the same key, without encoding it; may be False although they do."""
         for name, *inner in self._paths:
             value = document.get(name, MISSING)
-            kind = type(value)
-            if kind not in _COMPARABLE or inner:
+            value_type = type(value)
+            if value_type not in _COMPARABLE or inner:
                 return False
             compared = other.get(name, MISSING)
-            if type(compared) is not kind or compared != value:
+            if type(compared) is not value_type or compared != value:
                 return False
         return True
 
     def key_before(self, document: Mapping[str, Value], ending: bytes) -> bytes:
-        """The key, given its end (creation time and internal id), which all indexes of a document share."""
+        """Return the key, given its ending (creation time and document key), which all indexes of a document share."""
         parts = [
             encode_part(document.get(path[0], MISSING) if len(path) == 1 else _reach(document, path))
             for path in self._paths
@@ -111,13 +112,15 @@ def _reach(document: Mapping[str, Value], path: tuple[str, ...]) -> Value | Miss
 @dataclass(frozen=True, slots=True)
 class TableInfo:
     """
-    One table.
+    A table at a timestamp.
 
     Attributes:
-        indexes: by name, those that can be read; `by_creation_time` is always there.
-        maintained: those that mutations keep up: the ready ones and the ones being built.
-        fingerprint: of the class its documents were last validated against.
-        indexed: the top-level fields that any maintained index looks at.
+        number: in the ids of its documents.
+        tablet: in its rows.
+        indexes: by name, the ready ones; `by_creation_time` is always among them.
+        maintained: the indexes that mutations update: ready and building ones.
+        fingerprint: of the class against which its documents were last validated.
+        indexed: the top-level fields that any maintained index reads.
     """
 
     name: str
@@ -139,35 +142,38 @@ class TableInfo:
 
     @property
     def by_id(self) -> int:
-        """The pseudo index of ids: it has no rows, but read sets and touched keys use it."""
+        """The pseudo-index of document ids: it has no rows, but read sets and touched keys use it."""
         return -self.tablet
 
     def index(self, name: str) -> IndexInfo:
         """
-        The index of this name.
+        Return the index with this name.
 
         Raises:
-            UnknownIndex: there is none, or it is not ready yet at this snapshot.
+            UnknownIndex: the table does not have it, or it is not ready at this snapshot.
         """
-        found = self.indexes.get(name)
-        if found is None:
-            building = any(index.name == name for index in self.maintained)
-            reason = "is still being built" if building else f"is not declared; there are: {', '.join(self.indexes)}"
-            raise UnknownIndex(f"the index `{name}` of table `{self.name}` {reason}", table=self.name, index=name)
-        return found
+        index = self.indexes.get(name)
+        if index is not None:
+            return index
+        if any(index.name == name for index in self.building):
+            problem = f"the index `{name}` of table `{self.name}` is still being built; try again later"
+        else:
+            names = ", ".join(f"`{known}`" for known in self.indexes)
+            problem = f"`{name}` is not an index of table `{self.name}`; its indexes are {names}"
+        raise UnknownIndex(problem, table=self.name, index=name)
 
     def keys(self, document: Mapping[str, Value], internal: bytes) -> list[IndexKey]:
-        """The document's key in every maintained index."""
+        """Return the document's key in every maintained index."""
         ending = encode_part(document["_creationTime"]) + internal
         return [(index.id, index.key_before(document, ending)) for index in self.maintained]
 
     def keys_after(
         self, before: Mapping[str, Value], keys: list[IndexKey], document: Mapping[str, Value], internal: bytes
     ) -> list[IndexKey]:
-        """The keys of a document's new revision, given the revision before it and its keys; most stay the same."""
+        """Return the keys of a new revision, given the previous revision and its keys; most stay the same."""
         return [
-            known if index.same_key(before, document) else (index.id, index.key(document, internal))
-            for index, known in zip(self.maintained, keys, strict=True)
+            old_key if index.same_key(before, document) else (index.id, index.key(document, internal))
+            for index, old_key in zip(self.maintained, keys, strict=True)
         ]
 
 
@@ -176,7 +182,7 @@ class Catalog:
     The tables at a timestamp.
 
     Attributes:
-        ts: of the last change of any table or index at or before the snapshot.
+        ts: of the last change of any table or index, at or before the snapshot.
     """
 
     def __init__(self, ts: int, tables: Iterable[TableInfo]) -> None:
@@ -188,30 +194,30 @@ class Catalog:
 
     def table(self, name: str) -> TableInfo:
         """
-        The table of this name; system tables have theirs with an underscore.
+        Return the table with this name; names of system tables begin with an underscore.
 
         Raises:
-            UnknownTable: there is none.
+            UnknownTable: the database does not have it.
         """
-        found = self._by_name.get(name)
-        if found is None:
+        table = self._by_name.get(name)
+        if table is None:
             raise UnknownTable(f"there is no table `{name}`", table=name)
-        return found
+        return table
 
     def table_numbered(self, number: int) -> TableInfo | None:
-        """The table with this number, which is in its documents' ids."""
+        """Return the table with this number, or None."""
         return self._by_number.get(number)
 
     def tablet(self, tablet: int) -> TableInfo | None:
-        """The table whose rows have this tablet."""
+        """Return the table with this tablet, or None."""
         return self._by_tablet.get(tablet)
 
     def names(self) -> list[str]:
-        """The user's tables, sorted."""
+        """Return the names of the user's tables, sorted."""
         return sorted(name for name in self._by_name if not name.startswith("_"))
 
     def tables(self) -> list[TableInfo]:
-        """All tables, system tables first."""
+        """Return all tables, system tables first."""
         return sorted(self._by_name.values(), key=lambda table: table.number)
 
 
@@ -237,14 +243,14 @@ def load_catalog(connection: sqlite3.Connection, ts: int) -> Catalog:
         indexes.setdefault(document["tablet"], []).append((index, state))
     tables = []
     for document in _documents(connection, TABLES_TABLET, ts):
-        known = sorted(indexes.get(document["tablet"], []), key=lambda entry: entry[0].id)
+        declared = sorted(indexes.get(document["tablet"], []), key=lambda entry: entry[0].id)
         tables.append(
             TableInfo(
                 name=document["name"],
                 number=document["number"],
                 tablet=document["tablet"],
-                indexes={index.name: index for index, state in known if state == "ready"},
-                maintained=tuple(index for index, state in known if state != "dropping"),
+                indexes={index.name: index for index, state in declared if state == "ready"},
+                maintained=tuple(index for index, state in declared if state != "dropping"),
                 fingerprint=document["fingerprint"],
             )
         )

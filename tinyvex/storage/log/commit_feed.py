@@ -55,7 +55,7 @@ class Behind(NamedTuple):
 
 class CommitListener:
     """
-    One listener's position in the feed; see `CommitFeed.follow`.
+    The position of a listener in the feed; see `CommitFeed.follow`.
 
     Attributes:
         taken_ts: of the last record taken, or accounted for by `Behind`.
@@ -130,7 +130,7 @@ class CommitFeed:
         Add a listener, which receives every record after the last one published.
 
         Args:
-            wake: called when there is something to take where there was nothing; it must return quickly.
+            wake: called when a buffer that was empty has something to take; it must return quickly.
         """
         listener = CommitListener(self._ts, wake, self._remove)
         self._listeners.append(listener)

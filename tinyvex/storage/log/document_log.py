@@ -1,12 +1,18 @@
 """
-The document log: reading it at a timestamp, and appending a commit to it.
+The document log, read at a timestamp.
 
-Everything here is synchronous and works on one connection inside somebody else's transaction.
+`documents` has a row for every revision of every document, and `indexes` a row for every key that begins or ceases to
+exist. Together they are the log: rows are appended, and none is changed. There are two ways to read it:
 
-The log is the truth.
-`current` is derived from it, written in the same transaction, and serves reads of the newest state;
-reads at an older `ts` use the log alone:
-the newest entry of each key and the newest revision of each document at or before `ts`.
+-   *The newest state* through `current`, a table derived from the log in the same transaction: one row per index key,
+    which points at the newest revision. Its cost does not depend on how many revisions a document has.
+-   *An older state* through the log alone: for each key the newest entry at or before `ts`, and for each document the
+    newest revision at or before `ts`.
+
+A read is valid down to the retention floor. A long one checks the floor between pages (`Snapshot.validate`), because
+retention may raise it in the meantime; the read's own transaction still shows every row that it began with.
+
+Everything here is synchronous and runs on one connection, inside the caller's transaction. `apply.py` writes the log.
 """
 
 from __future__ import annotations
@@ -33,19 +39,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Snapshot"]
 
-_document = partial(tuple.__new__, StoredDocument)  # what NamedTuple's own constructor does, without its Python frame
+_document = partial(tuple.__new__, StoredDocument)  # the same as the constructor, without its Python frame
 
 
 class Snapshot:
     """
-    The database at a timestamp, while a transaction is open on a connection.
+    The database at a timestamp, for as long as a transaction is open on its connection.
 
-    Attributes:
-        ts: of the newest commit that is visible.
+    Args:
+        connection: with that transaction.
+        ts: of the newest visible commit.
         catalog: the tables and indexes at `ts`.
+        newest: whether `ts` is the newest commit of the transaction, so that `current` can be read.
+        floor: returns the retention floor; None if it cannot be raised meanwhile.
+        recent: the last commits, in memory.
     """
 
-    __slots__ = ("_connection", "_execute", "_floor", "_newest", "_tail", "catalog", "ts")
+    __slots__ = ("_connection", "_execute", "_floor", "_newest", "_recent", "catalog", "ts")
 
     def __init__(
         self,
@@ -55,7 +65,7 @@ class Snapshot:
         *,
         newest: bool = True,
         floor: Callable[[], int] | None = None,
-        tail: RecentCommits | None = None,
+        recent: RecentCommits | None = None,
     ) -> None:
         self.ts = ts
         self.catalog = catalog
@@ -63,10 +73,10 @@ class Snapshot:
         self._execute = connection.execute
         self._newest = newest
         self._floor = floor
-        self._tail = tail
+        self._recent = recent
 
     def get(self, tablet: int, internal: bytes) -> StoredDocument | None:
-        """A document by its id; None where it does not exist."""
+        """Return a document by its id; None if it does not exist."""
         try:
             row = self._execute(statements.GET, (tablet, internal, self.ts)).fetchone()
         except sqlite3.Error as error:
@@ -74,22 +84,22 @@ class Snapshot:
         return None if row is None or row[3] is None else _document(row)
 
     def common_document(self, tablet: int, other: int) -> bytes | None:
-        """The id of a document of which the log has revisions in both tablets; None where there is none."""
+        """Return the key of a document that has revisions in both tablets; None if there is none."""
         row = self._one(statements.COMMON_DOCUMENT, (tablet, other))
         return None if row is None else bytes(row[0])
 
     def existed(self, tablet: int, internal: bytes) -> bool:
-        """Whether the log has any revision of the document, deleted or not, at any timestamp."""
+        """Return whether the log has any revision of the document, deleted or not, at any timestamp."""
         return self._one(statements.EXISTED, (tablet, internal)) is not None
 
     def page(
         self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool = False, limit: int = SCAN_PAGE_ROWS
     ) -> ScanPage:
         """
-        The first documents of a range of an index, in key order or the reverse of it.
+        Return the first documents of a range of an index, in key order or in reverse.
 
-        The caller goes on from the last key.
-        A page ends early when its documents are large; `complete` tells whether the range is exhausted.
+        The caller continues from the last key. A page ends early if its documents are large; `complete` is set if the
+        range has no more.
         """
         page = ScanPage()
         size = fetched = 0
@@ -123,7 +133,7 @@ class Snapshot:
             yield key, internal, document.ts, document.json
 
     def count_page(self, index: IndexInfo, lo: bytes, hi: bytes, *, limit: int = SCAN_PAGE_ROWS) -> CountPage:
-        """How many documents are among the first `limit` keys of a range; the caller goes on after the last key."""
+        """Count the first `limit` keys of a range; the caller continues after the last key."""
         if self._newest:
             row = self._one(statements.COUNT_PAGE, (index.id, lo, hi, limit))
         else:
@@ -132,7 +142,7 @@ class Snapshot:
         return CountPage(total, last_key if total == limit else None)
 
     def history(self, tablet: int, internal: bytes) -> Iterator[Revision]:
-        """A document's revisions at or before `ts`, newest first."""
+        """Yield a document's revisions at or before `ts`, the newest first."""
         before = self.ts
         while True:
             try:
@@ -147,12 +157,12 @@ class Snapshot:
             self.validate()
 
     def revision_at(self, tablet: int, internal: bytes, ts: int) -> Revision | None:
-        """A document's newest revision at or before `ts`; None where the log has none."""
+        """Return a document's newest revision at or before `ts`; None if the log has none."""
         row = self._one(statements.HISTORY, (tablet, internal, ts, 1))
         return None if row is None else Revision(*row)
 
     def revisions(self, tablet: int, internal: bytes, after: int, until: int) -> Iterator[Revision]:
-        """A document's revisions with after < ts <= until, oldest first, read as they are asked for."""
+        """Yield a document's revisions with after < ts <= until, the oldest first, read a page at a time."""
         while True:
             row, fetched = None, 0
             try:
@@ -167,7 +177,7 @@ class Snapshot:
             self.validate()
 
     def request(self, session_id: str, request_id: int) -> RequestRecord | None:
-        """What a mutation with this key answered, if it was committed within the time such records are kept."""
+        """Return the stored result of a mutation; None if it was not committed, or its record has expired."""
         row = self._one(statements.REQUEST, (session_id, request_id))
         if row is None:
             return None
@@ -176,10 +186,10 @@ class Snapshot:
 
     def validate(self) -> None:
         """
-        Called by every reader between pages: refuse to go on where revisions may be missing.
+        Check, between two pages, that no revision of this snapshot may be missing.
 
         Raises:
-            SnapshotUnavailable: the floor of what is kept has passed `ts`.
+            SnapshotUnavailable: the retention floor has passed `ts`.
         """
         self._require_retained(self.ts)
 
@@ -190,8 +200,8 @@ class Snapshot:
             )
 
     def changes(self, index: IndexInfo, after: int) -> list[tuple[bytes, StoredDocument | None]] | None:
-        """What commits after `after` did to an index; None when that is not known in memory. See `RecentCommits.changes`."""
-        return None if self._tail is None else self._tail.changes(index.id, after, self.ts)
+        """Return what commits after `after` did to an index; None if they are not in memory. See `RecentCommits.changes`."""
+        return None if self._recent is None else self._recent.changes(index.id, after, self.ts)
 
     def stored_revisions(self, tablet: int) -> Iterator[StoredDocument]:
         """Yield every revision of a system tablet that retention has not deleted, by id, the oldest first."""
@@ -207,14 +217,14 @@ class Snapshot:
             yield cast("dict[str, Any]", decode_canonical(stored.json))
 
     def globals(self) -> Mapping[str, Any]:
-        """All global values."""
+        """Return all global values."""
         try:
             return read_globals(self._connection)
         except sqlite3.Error as error:
             raise translate(error) from error
 
     def used_bytes(self) -> int:
-        """How much of the file holds something; the rest is used again."""
+        """Return how many bytes of the file are in use; SQLite reuses the others."""
         used: int = self._one(statements.USED_BYTES, ())[0]
         return used
 
@@ -243,12 +253,12 @@ class Snapshot:
         return ExpireRequests(last + 1, rows) if rows else None
 
     def newest_row(self) -> int:
-        """The number of the newest revision in the log; see `rows_since`."""
+        """Return the log row of the newest revision; see `rows_since`."""
         row: int = self._one(statements.NEWEST_ROW, ())[0]
         return row
 
     def rows_since(self, log_row: int, limit: int) -> list[tuple[int, int, bytes]]:
-        """Revisions appended after a row, in order: row, tablet, internal id."""
+        """Return the revisions appended after a log row, in order: log row, tablet, document key."""
         try:
             return self._execute(statements.ROWS_SINCE, (log_row, limit)).fetchall()
         except sqlite3.Error as error:
@@ -296,11 +306,11 @@ class Snapshot:
         return low
 
     def end(self) -> None:
-        """The transaction is over: any further read is a defect of the caller and says so."""
+        """Refuse further reads, because the transaction is over."""
         self._execute = _ended
 
     def _one(self, statement: str, parameters: tuple[object, ...] | dict[str, object]) -> Any:
-        """The first row of a statement, None where there is none."""
+        """Return the first row of a statement's result; None if it is empty."""
         try:
             return self._execute(statement, parameters).fetchone()
         except sqlite3.Error as error:
@@ -308,4 +318,6 @@ class Snapshot:
 
 
 def _ended(*_: object) -> NoReturn:
-    raise RuntimeError("this snapshot's transaction is over; a function must not keep its context or its rows' source")
+    raise RuntimeError(
+        "this snapshot's transaction is over; do not use a function's context or its lazy rows after the function returned"
+    )

@@ -1,7 +1,7 @@
 """
 Ranges of index keys: half-open intervals of bytes.
 
-A range is a pair `(lo, hi)` of all keys with lo <= key < hi.
+A range `(lo, hi)` contains all keys with lo <= key < hi.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-__all__ = ["KEY_MAX", "KEY_MIN", "Range", "contains", "merge", "point", "successor"]
+__all__ = ["KEY_MAX", "KEY_MIN", "Range", "contains", "merge", "successor"]
 
 Range = tuple[bytes, bytes]
 
@@ -19,17 +19,12 @@ KEY_MAX = b"\xff" * 17
 
 
 def successor(key: bytes) -> bytes:
-    """The least key above `key`."""
+    """Return the least key above `key`."""
     return key + b"\0"
 
 
-def point(key: bytes) -> Range:
-    """The range that holds one key."""
-    return key, key + b"\0"
-
-
 def merge(ranges: Iterable[Range]) -> list[Range]:
-    """The same keys as sorted ranges that neither touch nor overlap; empty ones are dropped."""
+    """Return the same keys as sorted ranges that neither touch nor overlap, without empty ones."""
     merged: list[Range] = []
     for lo, hi in sorted(ranges):
         if lo >= hi:
@@ -43,6 +38,6 @@ def merge(ranges: Iterable[Range]) -> list[Range]:
 
 
 def contains(merged: Sequence[Range], key: bytes) -> bool:
-    """Whether one of the ranges, as `merge` returns them, holds the key."""
-    place = bisect_right(merged, (key, KEY_MAX + b"\xff"))
-    return place > 0 and key < merged[place - 1][1]
+    """Return whether one of the ranges contains the key; they must be as `merge` returns them."""
+    position = bisect_right(merged, (key, KEY_MAX + b"\xff"))
+    return position > 0 and key < merged[position - 1][1]

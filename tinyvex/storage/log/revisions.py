@@ -26,7 +26,7 @@ class StoredDocument(NamedTuple):
 
 class Revision(NamedTuple):
     """
-    One entry of a document's history.
+    An entry of a document's history.
 
     Attributes:
         ts: the commit that wrote it.
@@ -41,7 +41,7 @@ class Revision(NamedTuple):
 
 class LogRevision(NamedTuple):
     """
-    One entry of the log, of any document.
+    An entry of the log, for any document.
 
     Attributes:
         log_row: its position; grows with `ts`.

@@ -59,29 +59,30 @@ __all__ = ["Declaration", "change_code", "change_schema"]
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """The tables that an app declares: for each its indexes, and for each of those its fields."""
+    """The tables that an app declares: the indexes of each table, and the fields of each index."""
 
     tables: Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
 @dataclass(slots=True)
 class _Plan:
-    """What differs between the file and the app."""
+    """The differences between the file and the app."""
 
     new_tables: list[str] = field(default_factory=list)
     new_indexes: list[tuple[str, str]] = field(default_factory=list)
     dropped_indexes: list[tuple[str, str]] = field(default_factory=list)
     fingerprints: dict[str, str | None] = field(default_factory=dict)
     outdated: set[str] = field(default_factory=set)
-    """Tables with documents that the new class stores otherwise."""
+    """Tables that have documents in a form that their new class would not store."""
     staged: dict[int, int] = field(default_factory=dict)
     """For the tablet of a table, the one with the staged contents of its documents."""
     code: bool = False
     newest_row: int = 0
     tablets: Mapping[str, int] = field(default_factory=dict)
-    """Of each table, when the plan was made."""
+    """The tablet of each table when the plan was made."""
 
     def empty(self) -> bool:
+        """Return whether the file fits the app already."""
         return not (self.new_tables or self.new_indexes or self.dropped_indexes or self.fingerprints or self.code)
 
 
@@ -96,21 +97,21 @@ async def change_schema(
     """
     Make the database fit an app; one call at a time.
 
-    Tables that are no longer declared stay in the file and stay readable.
-    Where nothing differs, nothing is committed.
+    Tables that are no longer declared stay in the file and stay readable. If nothing differs, nothing is committed.
 
     Args:
         store: open for writing.
         declaration: the app's tables and indexes.
-        validators: for each table with a class: a document's JSON to what is wrong with it, or to be stored of it.
+        validators: for each table with a class.
         fingerprint: of the app's code.
-        table_fingerprints: of each table's class; documents are validated only where it changed.
+        table_fingerprints: of each table's class; documents are validated only if it changed.
 
     Returns:
-        The catalog afterwards.
+        The catalog after the change.
 
     Raises:
-        SchemaRejected: existing documents do not fit; `violations` lists up to 100 of `total`, with id and problem.
+        SchemaRejected: existing documents do not fit; `violations` lists up to SCHEMA_VIOLATIONS_MAX of `total`, with id
+            and problem.
         StorageError: the file cannot be written.
     """
     change = _SchemaChange(store, declaration, validators, fingerprint, table_fingerprints)
@@ -148,7 +149,7 @@ class _SchemaChange:
             await drop_unfinished(store)
         return await store.read(lambda snapshot: snapshot.catalog)
 
-    # 1. What differs.
+    # 1. Compare the file with the app.
 
     def _plan(self, snapshot: Snapshot) -> _Plan:
         plan = _Plan(newest_row=snapshot.newest_row(), tablets=_tablets(snapshot))
@@ -170,13 +171,13 @@ class _SchemaChange:
             for index_name, fields in indexes.items():
                 if index_name not in table.indexes or table.indexes[index_name].fields != fields:
                     plan.new_indexes.append((name, index_name))
-        # What is written to a table that no class describes must be looked at when one does again.
+        # Writes to a table without a class are not validated, so the next class must validate the whole table.
         for name in existing - set(self._declaration.tables):
             if snapshot.catalog.table(name).fingerprint is not None:
                 plan.fingerprints[name] = None
         return plan
 
-    # 2. Do the documents fit?
+    # 2. Validate existing documents.
 
     async def _validate_existing(self, plan: _Plan) -> None:
         violations = _Violations(self._validators, plan.outdated)
@@ -187,10 +188,10 @@ class _SchemaChange:
                     lo = await self._store.read(partial(_validate_page, violations, name, lo))
         violations.refuse()
 
-    # 3. New tables, which are empty, so their indexes are ready; new indexes of others, to be built.
+    # 3. Create tables, which are empty, so their indexes are ready; and indexes of other tables, which must be built.
 
     def _prepare(self, plan: _Plan, snapshot: Snapshot, ts: int) -> Outcome[Mapping[str, int] | None]:
-        """The value is each table's tablet from now on; None where an import has changed that since the plan."""
+        """Return each table's tablet after this commit; None if an import gave a table another tablet since the plan."""
         if _tablets(snapshot) != plan.tablets:
             return Outcome(None)
         change = SystemChange(snapshot, ts)
@@ -228,7 +229,7 @@ class _SchemaChange:
             record = change.record(SetNumbers(number, tablet, index_id))
         return Outcome(dict(plan.tablets) | created, record)
 
-    # 4. Documents that are older than an index.
+    # 4. Backfill.
 
     async def _backfill(self) -> None:
         catalog = await self._store.read(lambda snapshot: snapshot.catalog)
@@ -238,7 +239,7 @@ class _SchemaChange:
                 while lo is not None:
                     lo = await self._store.write(partial(backfill_step, table.name, lo))
 
-    # 5. Documents that the new classes store otherwise.
+    # 5. Stage upgraded documents.
 
     async def _stage(self, plan: _Plan) -> None:
         for name in sorted(plan.outdated):
@@ -247,7 +248,7 @@ class _SchemaChange:
                 lo = await self._store.write(partial(self._stage_page, plan, name, lo))
 
     def _stage_page(self, plan: _Plan, name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
-        """Stage some documents of a table; the value is where to go on, None at the end."""
+        """Stage some documents of a table; the value is the key to continue from, None at the end."""
         table = snapshot.catalog.table(name)
         page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
         upgrades = []
@@ -257,7 +258,7 @@ class _SchemaChange:
                 upgrades.append(Upgrade(table, stored, json))
         return Outcome(None if page.complete else successor(page[-1].key), stage(snapshot, ts, plan.staged, upgrades))
 
-    # 6 and 7. The code change.
+    # 6 and 7. Walk the log, and change the code.
 
     async def _switch_over(self, plan: _Plan, tablets: Mapping[str, int]) -> None:
         position: tuple[int, Mapping[str, int]] | None = plan.newest_row, tablets
@@ -268,9 +269,9 @@ class _SchemaChange:
         self, plan: _Plan, validated: int, known: Mapping[str, int], snapshot: Snapshot, ts: int
     ) -> Outcome[tuple[int, Mapping[str, int]] | None]:
         """
-        Make the commit that makes all of it current, or take one more step of the walk through the log.
+        Make the final commit, or take one more step of the walk through the log.
 
-        The value is the position from which to go on: the last log row that was validated, and the tablet of each table.
+        The value is the position to continue from: the last log row that was validated, and the tablet of each table.
         If an import gave a table another tablet, its documents may be older in the log than the plan, so the walk restarts.
         """
         now = {name: tablet for name, tablet in _tablets(snapshot).items() if name in known}
@@ -311,7 +312,7 @@ class _SchemaChange:
         for _, tablet, internal in rows:
             if tablet in tablets and (stored := snapshot.get(tablet, internal)) is not None:
                 table = tablets[tablet]
-                json = violations.look(table, stored)
+                json = violations.validate(table, stored)
                 if json != stored.json and not is_staged(snapshot, plan.staged, table, stored):
                     upgrades[tablet, internal] = Upgrade(table, stored, json)
         violations.refuse()
@@ -325,27 +326,27 @@ def _abandon_staged(snapshot: Snapshot, ts: int) -> Outcome[None]:
 
 
 def _is_dropped(plan: _Plan, table: TableInfo, index: IndexInfo) -> bool:
-    """Whether it is one that goes, and not a new one of its name, which is being built."""
+    """Return whether an index is removed; a new index with its name, which is being built, is not."""
     return index.ready and (table.name, index.name) in plan.dropped_indexes
 
 
 def _carry_out(plan: _Plan, snapshot: Snapshot, change: SystemChange) -> None:
     tables, indexes = system_tables(snapshot.catalog)
-    # By name: an import may have given a table other indexes of these names since the plan.
-    named = {tablet: name for name, tablet in _tablets(snapshot).items()}
-    for found in documents(snapshot, indexes):
-        if found.fields["state"] == "building":
-            change.update(indexes, found, state="ready", everReady=True)
-        elif (named.get(found.fields["tablet"]), found.fields["name"]) in plan.dropped_indexes:
-            change.update(indexes, found, state="dropping")
-    for found in documents(snapshot, tables):
-        name = found.fields["name"]
+    # By name: an import may have given a table other indexes with these names since the plan.
+    table_names = {tablet: name for name, tablet in _tablets(snapshot).items()}
+    for document in documents(snapshot, indexes):
+        if document.fields["state"] == "building":
+            change.update(indexes, document, state="ready", everReady=True)
+        elif (table_names.get(document.fields["tablet"]), document.fields["name"]) in plan.dropped_indexes:
+            change.update(indexes, document, state="dropping")
+    for document in documents(snapshot, tables):
+        name = document.fields["name"]
         if name in plan.fingerprints:
-            change.update(tables, found, fingerprint=plan.fingerprints[name])
+            change.update(tables, document, fingerprint=plan.fingerprints[name])
 
 
 def change_code(change: SystemChange, code: StoredDocument, **fields: Any) -> None:
-    """Let this commit be a change of the code: all live queries run again."""
+    """Write the code document, which every query reads, so that all live queries run again."""
     change.update(change.catalog.table("_code"), SystemDocument.of(code), **fields)
 
 
@@ -354,16 +355,16 @@ def _tablets(snapshot: Snapshot) -> Mapping[str, int]:
 
 
 def _validate_page(violations: _Violations, name: str, lo: bytes, snapshot: Snapshot) -> bytes | None:
-    """Look at some documents; where to go on, None at the end."""
+    """Validate some documents; return the key to continue from, None at the end."""
     table = snapshot.catalog.table(name)
     page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=SCAN_PAGE_ROWS)
     for stored in page:
-        violations.look(table, stored)
+        violations.validate(table, stored)
     return None if page.complete else successor(page[-1].key)
 
 
 class _Violations:
-    """What does not fit; and which tables have documents that fit, but are to be stored otherwise."""
+    """Collects documents that do not fit, and the tables that have documents to be upgraded."""
 
     def __init__(self, validators: Mapping[str, Validator], outdated: set[str]) -> None:
         self._validators = validators
@@ -371,7 +372,7 @@ class _Violations:
         self._listed: list[dict[str, Any]] = []
         self._total = 0
 
-    def look(self, table: TableInfo, stored: StoredDocument) -> bytes:
+    def validate(self, table: TableInfo, stored: StoredDocument) -> bytes:
         """Validate one document; return the JSON that is to be stored of it."""
         problems, json = self._validators[table.name](stored.json)
         if not problems and json != stored.json:
@@ -387,7 +388,7 @@ class _Violations:
 
     def refuse(self) -> None:
         """
-        Raise if there were any.
+        Refuse the change if there were any problems.
 
         Raises:
             SchemaRejected: there were.
@@ -396,8 +397,8 @@ class _Violations:
             first = self._listed[0]
             problems = "1 problem" if self._total == 1 else f"{self._total} problems"
             raise SchemaRejected(
-                f"{problems} in existing documents, the first in table {first['table']!r},"
-                f" document {first['id']}: {first['problem']};"
+                f"{problems} in existing documents, the first in table `{first['table']}`,"
+                f" document `{first['id']}`: {first['problem']};"
                 " give a new field a default, keep an old one, or change the documents first",
                 violations=self._listed,
                 total=self._total,

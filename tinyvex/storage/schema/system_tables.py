@@ -1,4 +1,4 @@
-"""Writing the system tables: commits that change what tables and indexes there are."""
+"""Read and write the system tables: build commits that change tables, indexes and tablets."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class SystemDocument(NamedTuple):
 
     @classmethod
     def of(cls, stored: StoredDocument) -> SystemDocument:
-        """A stored document, read."""
+        """Decode a stored document."""
         return cls(stored, fields_of(stored))
 
 
 def documents(snapshot: Snapshot, table: TableInfo) -> Iterator[SystemDocument]:
-    """All documents of a small table, in the order of their creation."""
+    """Yield all documents of a small table, in the order of their creation."""
     index = table.indexes[BY_CREATION_TIME]
     lo = KEY_MIN
     while True:
@@ -48,10 +48,10 @@ def documents(snapshot: Snapshot, table: TableInfo) -> Iterator[SystemDocument]:
 
 class SystemChange:
     """
-    Collects the writes of one commit to system tables.
+    Builds the record of one commit to system tables.
 
-    What functions write goes through a transaction, which is a floor above;
-    here are no read sets and no overlay, because nothing is read that was written.
+    A transaction of the functions layer records reads and lets a function read its own writes. This needs neither: the
+    caller reads everything before it writes.
     """
 
     def __init__(self, snapshot: Snapshot, ts: int) -> None:
@@ -62,7 +62,7 @@ class SystemChange:
         self._writes: list[Write] = []
 
     def insert(self, table: TableInfo, fields: dict[str, Any], internal: bytes | None = None) -> None:
-        """Add a document."""
+        """Insert a document; with `internal` None its key is derived from the `ts`."""
         last = self._creation_time
         self._creation_time = creation_time(self.ts) if last == 0.0 else next_creation_time(last)
         internal = new_internal(self.ts, self._random) if internal is None else internal
@@ -70,17 +70,17 @@ class SystemChange:
         keys = tuple(table.keys(document, internal))
         self._writes.append(Write(table.tablet, internal, encode(document), None, (), keys, ()))
 
-    def update(self, table: TableInfo, found: SystemDocument, **fields: Any) -> None:
-        """Change fields, none of which is indexed."""
-        stored = found.stored
-        keys = tuple(table.keys(found.fields, stored.internal))
-        data = encode(found.fields | fields)
+    def update(self, table: TableInfo, document: SystemDocument, **fields: Any) -> None:
+        """Update fields of a document; indexed fields must not change."""
+        stored = document.stored
+        keys = tuple(table.keys(document.fields, stored.internal))
+        data = encode(document.fields | fields)
         self._writes.append(Write(table.tablet, stored.internal, data, stored.ts, (), (), keys))
 
-    def delete(self, table: TableInfo, found: SystemDocument) -> None:
-        """Remove a document."""
-        stored = found.stored
-        keys = tuple(table.keys(found.fields, stored.internal))
+    def delete(self, table: TableInfo, document: SystemDocument) -> None:
+        """Delete a document."""
+        stored = document.stored
+        keys = tuple(table.keys(document.fields, stored.internal))
         self._writes.append(Write(table.tablet, stored.internal, None, stored.ts, keys, (), ()))
 
     def record(self, *operations: Operation) -> CommitRecord | None:
@@ -91,14 +91,14 @@ class SystemChange:
 
 
 def fields_of(stored: StoredDocument) -> dict[str, Any]:
-    """A stored document's fields."""
+    """Decode a stored document's fields."""
     fields = decode_canonical(stored.json)
     assert isinstance(fields, dict), fields
     return fields
 
 
 def system_tables(catalog: Catalog) -> tuple[TableInfo, TableInfo]:
-    """`_tables` and `_indexes`."""
+    """Return `_tables` and `_indexes`."""
     tables, indexes = catalog.tablet(TABLES_TABLET), catalog.tablet(INDEXES_TABLET)
     assert tables is not None
     assert indexes is not None

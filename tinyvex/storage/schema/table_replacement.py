@@ -1,14 +1,17 @@
 """
-Replacing what is in tables, all of them in one commit.
+Replace the contents of tables, all of them in one commit.
 
-1.  `begin` makes an empty tablet for each table, with indexes like the table's.
-2.  Documents are added to them (`write_of`), in as many commits as it takes. Nobody sees them yet.
-3.  `finish` lets the tables lead to these tablets from its `ts` on. The tablets they had stay readable at older ones.
-    `abandon` forgets the new ones instead.
+1.  `begin` creates an empty tablet for each table, with indexes like the table's.
+2.  Documents are added to these tablets (`write_of`), in any number of commits. No table leads to them, so no reader sees
+    them.
+3.  `finish` makes the tables lead to these tablets from its `ts` on. The tablets that they had before stay readable at
+    older timestamps. `abandon` discards the new tablets instead.
 
-Where documents are appended to a table, `finish` copies them into the tablet that it has.
+If documents are appended to a table, `finish` copies them into the table's own tablet (`MoveTablet`), because the documents
+that are there already must keep their history.
 
-Live queries find the new contents because the commit counts as a change of the code: all of them run again.
+A commit with so many changes has no list of touched keys. It writes the code document instead, which every query reads, so
+all live queries run again.
 """
 
 from __future__ import annotations
@@ -37,15 +40,15 @@ if TYPE_CHECKING:
 __all__ = ["Begun", "Mode", "abandon", "begin", "filling", "finish", "require_class", "write_of"]
 
 Mode: TypeAlias = Literal["empty", "append", "replace", "replaceAll"]
-"""`empty` needs tables without documents; `replaceAll` also empties the tables that are not named."""
+"""`empty` requires tables without documents; `replaceAll` also empties the tables that are not named."""
 
 
 CLAIMED_NUMBER_END = TABLE_NUMBER_MAX // 2
-"""Later tables get numbers above those of any import; so many are left to them that there are always some."""
+"""Imported tables keep their numbers below this; new tables get higher ones, so that some are always left."""
 
 
 class Begun(NamedTuple):
-    """An import under way: what to call it, and each table's tablet."""
+    """An open import: its id, and the tablet of each table."""
 
     import_id: str
     tablets: dict[str, int]
@@ -53,16 +56,16 @@ class Begun(NamedTuple):
 
 def begin(snapshot: Snapshot, ts: int, mode: Mode, wanted: Mapping[str, int | None]) -> Outcome[Begun]:
     """
-    Make tablets to be filled; an earlier import that has not finished is given up.
+    Create tablets to be filled, and abandon an earlier import that has not finished.
 
     Args:
         snapshot: the newest state.
         ts: of this commit.
-        mode: what becomes of the documents that are there.
-        wanted: the tables to be filled, with the number that their documents' ids have, where it is known.
+        mode: what happens to existing documents.
+        wanted: the tables to be filled, each with the table number in its documents' ids if that is known.
 
     Raises:
-        ImportRefused: a table has documents, or a number is another table's.
+        ImportRefused: a table has documents, or its number belongs to another table.
     """
     change = SystemChange(snapshot, ts)
     for tablet in tablets(snapshot):
@@ -94,7 +97,13 @@ def begin(snapshot: Snapshot, ts: int, mode: Mode, wanted: Mapping[str, int | No
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """A table as it will be."""
+    """
+    A table as it will be after the import.
+
+    Attributes:
+        append: whether documents are added to those that it has.
+        empty: whether it must have no documents until then, because none may be deleted.
+    """
 
     name: str
     number: int
@@ -106,80 +115,90 @@ class _Target:
 
 @dataclass(slots=True)
 class _ReplacementPlan:
+    """The tables that an import changes, and the number of the next new table."""
+
     targets: list[_Target]
     next_number: int
 
 
 def _plan(snapshot: Snapshot, mode: Mode, wanted: Mapping[str, int | None]) -> _ReplacementPlan:
-    there = {table.name: table for table in snapshot.catalog.tables() if table.number >= FIRST_TABLE_NUMBER}
-    for name, table in there.items():
+    existing = {table.name: table for table in snapshot.catalog.tables() if table.number >= FIRST_TABLE_NUMBER}
+    for name, table in existing.items():
         if name in wanted or mode == "replaceAll":
             _require_ready(table)
         if name in wanted and mode == "empty" and not _is_empty(snapshot, table):
             raise ImportRefused(
-                f"table {name!r} has documents: say whether to append to them or to replace them (--append, --replace)",
+                f"table `{name}` has documents; append to them (--append) or replace them (--replace)",
                 table=name,
             )
-    appended = {name for name in wanted if mode == "append" and name in there}
-    emptied = there.keys() - wanted.keys() if mode == "replaceAll" else set()
-    claimed = _claimed_numbers(wanted, there, appended)
-    holders = [there[name] for name in there if name not in wanted and name not in emptied]
-    in_the_way = _in_the_way(snapshot, claimed, holders)
+    appended = {name for name in wanted if mode == "append" and name in existing}
+    emptied = existing.keys() - wanted.keys() if mode == "replaceAll" else set()
+    claimed = _claimed_numbers(wanted, existing, appended)
+    others = [table for name, table in existing.items() if name not in wanted and name not in emptied]
+    renumbered = _renumbered(snapshot, claimed, others)
     next_number = max([snapshot.globals()["next_table_number"], *(number + 1 for number in claimed)])
     names = {name: number for number, name in claimed.items()}
     targets = []
-    for name in [*wanted, *sorted(emptied | in_the_way)]:
-        found = there.get(name)
-        own = None if found is None or found.number in claimed else found.number
+    for name in [*wanted, *sorted(emptied | renumbered)]:
+        current = existing.get(name)
+        own = None if current is None or current.number in claimed else current.number
         number = names.get(name, own)
         if number is None:
             number, next_number = next_number, next_number + 1
-        indexes = {BY_CREATION_TIME: ("_creationTime",)} if found is None else _fields(found)
-        fingerprint = None if found is None else found.fingerprint
-        # Where there was nothing to append to, there must be nothing in the end: no documents are to go.
-        empty = name in in_the_way or mode == "empty" or (mode == "append" and found is None)
+        indexes = {BY_CREATION_TIME: ("_creationTime",)} if current is None else _fields(current)
+        fingerprint = None if current is None else current.fingerprint
+        # A table that did not exist has nothing to append to. If it exists by the end, none of its documents may be lost.
+        empty = name in renumbered or mode == "empty" or (mode == "append" and current is None)
         targets.append(_Target(name, number, indexes, fingerprint, name in appended, empty))
     return _ReplacementPlan(targets, next_number)
 
 
 def _claimed_numbers(
-    wanted: Mapping[str, int | None], there: Mapping[str, TableInfo], appended: set[str]
+    wanted: Mapping[str, int | None], existing: Mapping[str, TableInfo], appended: set[str]
 ) -> dict[int, str]:
-    """Which numbers the documents' ids have, each one table's."""
+    """Return the table numbers in the documents' ids, each with its table's name."""
     claimed: dict[int, str] = {}
     for name, given in wanted.items():
-        number = there[name].number if name in appended else given
+        number = existing[name].number if name in appended else given
         if number is None:
             continue
         if not FIRST_TABLE_NUMBER <= number < CLAIMED_NUMBER_END:
-            raise ImportRefused(f"table {name!r} cannot have the number {number}", table=name)
+            raise ImportRefused(
+                f"table `{name}` cannot have the number {number}: the numbers of imported tables are"
+                f" {FIRST_TABLE_NUMBER} to {CLAIMED_NUMBER_END - 1}",
+                table=name,
+            )
         if number in claimed:
-            raise ImportRefused(f"tables {claimed[number]!r} and {name!r} have one number, {number}", table=name)
+            raise ImportRefused(
+                f"the ids of tables `{claimed[number]}` and `{name}` have the same table number, {number};"
+                " import tables of one database only",
+                table=name,
+            )
         claimed[number] = name
     return claimed
 
 
-def _in_the_way(snapshot: Snapshot, claimed: Mapping[int, str], holders: list[TableInfo]) -> set[str]:
-    """The tables that must have another number. They can, where they are empty: no document has an id with it."""
-    found = set()
-    for holder in holders:
-        name = claimed.get(holder.number)
+def _renumbered(snapshot: Snapshot, claimed: Mapping[int, str], others: list[TableInfo]) -> set[str]:
+    """Return the tables whose number an import claims; an empty table can get another one, because no id contains it."""
+    renumbered = set()
+    for table in others:
+        name = claimed.get(table.number)
         if name is None:
             continue
-        _require_ready(holder)
-        if not _is_empty(snapshot, holder):
+        _require_ready(table)
+        if not _is_empty(snapshot, table):
             raise ImportRefused(
-                f"the ids of table {name!r} have the number {holder.number}, which is table {holder.name!r}'s here:"
-                " replace all tables, or import into an empty database",
+                f"the ids of table `{name}` have the table number {table.number}, which belongs to table `{table.name}`"
+                " here; replace all tables, or import into an empty database",
                 table=name,
             )
-        found.add(holder.name)
-    return found
+        renumbered.add(table.name)
+    return renumbered
 
 
 def _require_ready(table: TableInfo) -> None:
     if len(table.indexes) < len(table.maintained):
-        raise ImportRefused(f"an index of table {table.name!r} is still being built: try again later", table=table.name)
+        raise ImportRefused(f"an index of table `{table.name}` is still being built; try again later", table=table.name)
 
 
 def _is_empty(snapshot: Snapshot, table: TableInfo) -> bool:
@@ -195,44 +214,44 @@ def _fields(table: TableInfo) -> dict[str, tuple[str, ...]]:
 
 def filling(snapshot: Snapshot, import_id: str) -> list[Tablet]:
     """
-    The tablets of an import.
+    Return the tablets of an import.
 
     Raises:
-        ImportRefused: there is no such import any more.
+        ImportRefused: the import has finished or was abandoned.
     """
-    found = [tablet for tablet in tablets(snapshot) if tablet.state == "filling" and tablet.import_id == import_id]
-    if not found or import_id == UPGRADE:
+    filled = [tablet for tablet in tablets(snapshot) if tablet.state == "filling" and tablet.import_id == import_id]
+    if not filled or import_id == UPGRADE:
         raise ImportRefused(
-            "this import was given up: another one began, the server was started anew, or a day has passed"
+            "this import was abandoned because another one began, the server restarted, or a day has passed; import again"
         )
-    return found
+    return filled
 
 
 def require_class(snapshot: Snapshot, tablet: Tablet) -> None:
     """
-    Refuse to fill where documents would be compared with another class than the one that the table had.
+    Refuse to fill if the table's class is not the one with which the import began.
 
-    In the end it may have that one again.
+    `finish` cannot find this out: by then the table may have its first class again.
 
     Raises:
-        ImportRefused: the table has another class by now.
+        ImportRefused: the table has another class.
     """
     name = tablet.table.name
-    known = name in snapshot.catalog.names()
-    if (snapshot.catalog.table(name).fingerprint if known else None) != tablet.table.fingerprint:
-        raise ImportRefused(f"table {name!r} got another class meanwhile: import again", table=name)
+    exists = name in snapshot.catalog.names()
+    if (snapshot.catalog.table(name).fingerprint if exists else None) != tablet.table.fingerprint:
+        raise ImportRefused(f"the class of table `{name}` changed during the import; import again", table=name)
 
 
 def write_of(table: TableInfo, internal: bytes, document: Mapping[str, Value]) -> Write:
-    """A document that a tablet gets."""
+    """Return the write that adds a document to a tablet."""
     return Write(table.tablet, internal, encode(document), None, (), tuple(table.keys(document, internal)), ())
 
 
-# The end.
+# Finishing.
 
 
 def abandon(snapshot: Snapshot, ts: int, import_id: str) -> Outcome[None]:
-    """Leave everything as it is; what was filled is deleted in time."""
+    """Discard an import; its tablets are cleared later."""
     change = SystemChange(snapshot, ts)
     for tablet in filling(snapshot, import_id):
         change_state(change, tablet, "abandoned")
@@ -241,11 +260,12 @@ def abandon(snapshot: Snapshot, ts: int, import_id: str) -> Outcome[None]:
 
 def finish(snapshot: Snapshot, ts: int, import_id: str) -> Outcome[None]:
     """
-    Let the tables have what was filled.
+    Publish the contents of the import's tablets.
 
     Raises:
-        ImportRefused: a table got documents, another class or other indexes meanwhile, or the import was given up.
-        IdExists: a table got a document with an id of the import meanwhile.
+        ImportRefused: a table received documents, another class or other indexes during the import, or the import was
+            abandoned.
+        IdExists: a table received a document with an id of the import.
     """
     change = SystemChange(snapshot, ts)
     moves: list[MoveTablet] = []
@@ -268,16 +288,16 @@ def finish(snapshot: Snapshot, ts: int, import_id: str) -> Outcome[None]:
 
 
 class _SystemDocuments:
-    """What `_tables` and `_indexes` say, by what it is about."""
+    """The documents of `_tables` by table name, and those of `_indexes` by tablet."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.tables, self.indexes = system_tables(snapshot.catalog)
         self.table: dict[str, SystemDocument] = {
-            found.fields["name"]: found for found in documents(snapshot, self.tables)
+            document.fields["name"]: document for document in documents(snapshot, self.tables)
         }
         self.indexes_of: dict[int, list[SystemDocument]] = {}
-        for found in documents(snapshot, self.indexes):
-            self.indexes_of.setdefault(found.fields["tablet"], []).append(found)
+        for document in documents(snapshot, self.indexes):
+            self.indexes_of.setdefault(document.fields["tablet"], []).append(document)
 
 
 def _check_unchanged(snapshot: Snapshot, tablet: Tablet, table: TableInfo | None) -> None:
@@ -286,20 +306,22 @@ def _check_unchanged(snapshot: Snapshot, tablet: Tablet, table: TableInfo | None
         return
     _require_ready(table)
     if table.fingerprint != tablet.table.fingerprint or _fields(table) != _fields(tablet.table):
-        raise ImportRefused(f"table {name!r} got another class or other indexes meanwhile: import again", table=name)
+        raise ImportRefused(
+            f"the class or the indexes of table `{name}` changed during the import; import again", table=name
+        )
     if tablet.empty and not _is_empty(snapshot, table):
-        raise ImportRefused(f"table {name!r} got documents meanwhile", table=name)
+        raise ImportRefused(f"table `{name}` received documents during the import; import again", table=name)
 
 
 def _check_ids(snapshot: Snapshot, tablet: Tablet, table: TableInfo) -> None:
-    both = snapshot.common_document(tablet.table.tablet, table.tablet)
-    if both is not None:
-        text = DocumentId(table.number, both).text
-        raise IdExists(f"the id {text!r} of table {table.name!r} exists already, or existed before", id=text)
+    document_key = snapshot.common_document(tablet.table.tablet, table.tablet)
+    if document_key is not None:
+        text = DocumentId(table.number, document_key).text
+        raise IdExists(f"the id `{text}` of table `{table.name}` exists already, or existed before", id=text)
 
 
 def _change_over(change: SystemChange, system: _SystemDocuments, tablet: Tablet, table: TableInfo | None) -> None:
-    """The table leads to the tablet, whose indexes are its indexes."""
+    """Make the table lead to the tablet, with the tablet's indexes."""
     new = tablet.table
     change.delete(change.catalog.table("_tablets"), tablet.document)
     if table is None:
@@ -309,9 +331,9 @@ def _change_over(change: SystemChange, system: _SystemDocuments, tablet: Tablet,
         change.update(system.tables, system.table[new.name], tablet=new.tablet, number=new.number)
         old = TableInfo(table.name, table.number, table.tablet, {}, (), table.fingerprint)
         add_tablet(change, old, "replaced")
-        for found in system.indexes_of.get(table.tablet, []):
-            if found.fields["state"] != "dropping":
-                change.update(system.indexes, found, state="dropping")
+        for document in system.indexes_of.get(table.tablet, []):
+            if document.fields["state"] != "dropping":
+                change.update(system.indexes, document, state="dropping")
     for index in new.maintained:
         change.insert(
             system.indexes,
