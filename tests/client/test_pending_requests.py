@@ -39,7 +39,7 @@ def test_an_answered_mutation_waits_for_its_ts() -> None:
     requests.record_answer(mutation, Answer(b"1", (), ts=5))
     assert requests.finish_covered(4) == []
     assert requests.finish_covered(5) == [mutation]
-    assert len(requests) == 0
+    assert list(requests) == []
 
 
 def test_a_second_answer_does_not_replace_the_first() -> None:

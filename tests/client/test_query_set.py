@@ -167,7 +167,7 @@ def test_updates_before_the_full_value_are_ignored() -> None:
     queries.check_full_values(3)
     assert not queries.awaits_full_values
     queries.apply_staged()
-    assert queries[0].result == QueryValue(b"[4,3]")
+    assert next(iter(queries)).result == QueryValue(b"[4,3]")
     assert counters.patches_failed == 1
 
 

@@ -235,7 +235,7 @@ def test_equal_subscriptions_share_one_query_id() -> None:
     (modify,) = dialogue.send()
     assert modify["params"]["modifications"] == [{"type": "Remove", "queryId": 0}]
     dialogue.run()
-    assert len(dialogue.state.queries) == 0
+    assert list(dialogue.state.queries) == []
 
 
 def test_a_query_removed_before_it_was_sent_sends_nothing() -> None:
@@ -472,7 +472,7 @@ def test_actions_and_queries_are_complete_with_their_answer() -> None:
     dialogue.session.finish_actions()
     dialogue.receive()
     assert completed(dialogue.take_events()) == [action]
-    assert len(dialogue.state.requests) == 0
+    assert list(dialogue.state.requests) == []
 
 
 def test_no_more_requests_are_sent_than_the_server_accepts() -> None:

@@ -94,9 +94,6 @@ class PendingRequests:
         self._answered: dict[int, PendingRequest] = {}
         self._optimistic: dict[int, PendingRequest] = {}
 
-    def __len__(self) -> int:
-        return len(self._unfinished)
-
     def __iter__(self) -> Iterator[PendingRequest]:
         return iter(self._unfinished.values())
 

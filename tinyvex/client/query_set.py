@@ -123,12 +123,6 @@ class QuerySet:
         """Queries whose `result` changed since `show`; ordered."""
         self._layer: Mapping[QueryKey, bytes] = {}
 
-    def __len__(self) -> int:
-        return len(self._by_key)
-
-    def __getitem__(self, query_id: int) -> ClientQuery:
-        return self._queries[query_id]
-
     def __iter__(self) -> Iterator[ClientQuery]:
         return iter(self._by_key.values())
 
