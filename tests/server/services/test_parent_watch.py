@@ -101,10 +101,10 @@ async def test_the_watch_calls_once() -> None:
     watch = parent_watch.ParentWatch(runtime, on_death, lambda _pid: lambda _seconds: True)
     await watch.start(BackgroundTasks(runtime, lambda *_: None))
     await asyncio.wait_for(died.wait(), 5)
-    assert watch._worker is not None
-    watch._worker.wake()
-    assert watch._worker.stop()
+    assert watch._step() is False
+    await asyncio.sleep(0)
     assert calls == [None]
+    await watch.stop()
 
 
 async def test_a_watch_that_fails_begins_again(
