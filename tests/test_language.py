@@ -37,7 +37,6 @@ WORDS: dict[str, re.Pattern[str]] = {
 """Words that no text of the project has, by what to write instead."""
 
 UNREVISED: set[str] = {
-    "ARCHITECTURE.md",
     "protocol",
     "tinyvex/server/access",
     "tinyvex/server/http",
