@@ -42,6 +42,7 @@ from tinyvex.server.services.recent_activity import RecentActivity
 from tinyvex.server.services.reload import Reload
 from tinyvex.server.services.retention_schedule import RetentionSchedule
 from tinyvex.server.services.service import Service, Services
+from tinyvex.server.services.signing_keys import SigningKeys
 from tinyvex.server.services.ticker import Ticker
 from tinyvex.server.services.watchdog import Watchdog
 from tinyvex.server.sessions import Sessions
@@ -142,7 +143,6 @@ class Server:
             # 7. The services; the discovery file is the last, because a program that finds it connects.
             await undo.enter_async_context(self.tasks)
             await self.services.start(services, self.tasks)
-            self._users.start()
             undo.pop_all()
         self._is_serving = True
         if self._stop_requested:
@@ -175,6 +175,8 @@ class Server:
             RetentionSchedule(self.store, options.retention, self.runtime, self.counters),
             self._reload,
         ]
+        if options.auth is not None and options.auth.jwks is not None:
+            services.append(SigningKeys(self._users))
         if options.exit_with_parent:
             services.append(self._parent_watch)
         services += self._added_services
@@ -233,7 +235,6 @@ class Server:
         # 5. Cancel actions. What they have committed stays committed.
         self.tasks.cancel()
         self.executor.close()
-        self._users.close()
         # 6. Drain the writer, checkpoint, release the folder. A mutation that does not end is not acknowledged.
         await self.store.close(limit_seconds=max(deadline - anyio.current_time(), 0.1))
         # 7. Disarm the watchdog: nothing of the server can block any more.

@@ -149,6 +149,17 @@ async def test_what_cannot_be_fetched_is_tried_again_soon(keys: Any, issuer: Iss
     assert isinstance(await find(keys, "e1"), VerificationKey)
 
 
+async def test_the_error_of_the_last_fetch_is_known(keys: Any, issuer: Issuer) -> None:
+    """It is cleared by the next fetch that succeeds."""
+    issuer.status = 500
+    await find(keys, "e1")
+    assert "answered 500" in keys.error
+    issuer.status = 200
+    keys.clock.seconds += limits.AUTH_RETRY_SECONDS
+    await find(keys, "e1")
+    assert keys.error is None
+
+
 async def test_keys_stay_in_use_while_the_issuer_is_away(keys: Any, issuer: Issuer) -> None:
     """A set that cannot be fetched again leaves the one before."""
     await find(keys, "e1")

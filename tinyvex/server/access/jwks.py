@@ -75,9 +75,13 @@ class KeySet:
         read: returns the encoded set; called on a worker thread.
         runtime: clock and threads.
         keys: the set, if it was read already.
+
+    Attributes:
+        error: the sentence about the last fetch if it failed; None if it succeeded.
     """
 
     def __init__(self, read: Callable[[], bytes], runtime: Runtime, keys: Keys | None = None) -> None:
+        self.error: str | None = None
         self._read, self._runtime = read, runtime
         self._keys: Keys = keys or []
         now = runtime.monotonic()
@@ -152,7 +156,8 @@ class KeySet:
     def _exceed_time_limit(self) -> None:
         """Answer waiting tokens although the fetch goes on: a name lookup or a slow issuer may block indefinitely."""
         self._time_limit = None
-        log.warning("the keys of --auth-jwks have not been fetched within %g s", limits.AUTH_FETCH_SECONDS)
+        self.error = f"the keys of --auth-jwks have not been fetched within {limits.AUTH_FETCH_SECONDS:g} s"
+        log.warning("%s", self.error)
         self._answer_waiting()
 
     def _receive(self, outcome: bytes | Exception) -> None:
@@ -165,8 +170,10 @@ class KeySet:
                 raise outcome
             self._keys = parse_keys(outcome)
             self._fetched_at = self._tried_at
+            self.error = None
         except Exception as error:  # noqa: BLE001 - as above; the last keys stay in use
-            log.warning("the keys of --auth-jwks cannot be fetched: %s", _sentence(error))
+            self.error = f"the keys of --auth-jwks cannot be fetched: {_sentence(error)}"
+            log.warning("%s", self.error)
         self._answer_waiting()
 
     def _answer_waiting(self) -> None:

@@ -77,6 +77,11 @@ class UserTokens:
         if self._keys is not None:
             self._keys.close()
 
+    @property
+    def keys_error(self) -> str | None:
+        """The sentence about the last fetch of keys if it failed; None otherwise."""
+        return None if self._keys is None else self._keys.error
+
     def check(self, token: str, done: Callable[[UserIdentity | errors.TinyvexError], None]) -> None:
         """
         Verify a token.

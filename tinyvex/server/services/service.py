@@ -14,6 +14,8 @@ service              purpose                                 fails at start     
 `retention`          purges expired history                  cannot                   restarts; so does a sweep
 `reload`             loads app and certificate on request    cannot                   restarts; the last good version
                                                                                       keeps serving
+`signing-keys`       fetches the issuer's public keys        cannot                   fetches again when a token
+                                                                                      needs them
 `parent-watch`       stops with the parent process           cannot                   restarts
 added services       `Server.add_service`                    the server does not      as the service decides
                                                              start
