@@ -1,4 +1,4 @@
-"""Which app and data folder a command means."""
+"""The app and data folder that a command uses."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_the_argument_comes_first(project: Path) -> None:
-    """An app that is named is taken, whatever pyproject.toml says."""
+    """A named app takes precedence over pyproject.toml."""
     assert find_app(Path("other.py"), None, start=project).app == project / "other.py"
 
 
@@ -29,7 +29,7 @@ def test_the_project_file_names_the_app(project: Path) -> None:
 
 
 def test_the_project_file_is_found_from_below(project: Path) -> None:
-    """The nearest pyproject.toml upwards with such an entry counts."""
+    """The nearest pyproject.toml upwards that has the entry decides."""
     below = project / "a" / "b"
     below.mkdir(parents=True)
     (below / "pyproject.toml").write_text("[project]\nname = 'x'\n")
@@ -37,31 +37,31 @@ def test_the_project_file_is_found_from_below(project: Path) -> None:
 
 
 def test_a_project_folder_stands_for_its_app(project: Path) -> None:
-    """Naming a folder whose pyproject.toml names an app means that app."""
+    """A folder whose pyproject.toml names an app stands for that app."""
     assert find_app(Path(project.name), None, start=project.parent).app == project / "chat.py"
 
 
 def test_a_package_folder_is_an_app(tmp_path: Path) -> None:
-    """A folder without such an entry is the app itself, and its data lies beside it."""
+    """A folder without such an entry is the app itself; its data folder is next to it."""
     (tmp_path / "chat").mkdir()
     assert find_app(Path("chat"), None, start=tmp_path) == AppLocation(tmp_path / "chat", tmp_path / ".tinyvex")
 
 
-def test_the_one_served_last_comes_last(tmp_path: Path) -> None:
-    """Without argument and project file, the data folder remembers its app."""
+def test_the_app_served_last_comes_last(tmp_path: Path) -> None:
+    """Without argument and project file, the data folder names its app."""
     (tmp_path / "chat.py").touch()
     AppLocation(tmp_path / "chat.py", tmp_path / ".tinyvex").save()
     assert find_app(None, None, start=tmp_path).app == tmp_path / "chat.py"
 
 
-def test_a_named_data_folder_remembers_its_own_app(tmp_path: Path) -> None:
-    """With `--data` and nothing else, the app is the one served from that folder."""
+def test_a_named_data_folder_names_its_app(tmp_path: Path) -> None:
+    """With only `--data`, the app is the one last served from that folder."""
     (tmp_path / "chat.py").touch()
     AppLocation(tmp_path / "chat.py", tmp_path / "elsewhere").save()
     assert find_app(None, Path("elsewhere"), start=tmp_path).app == tmp_path / "chat.py"
 
 
-def test_data_lies_beside_the_app(project: Path) -> None:
+def test_data_is_next_to_the_app(project: Path) -> None:
     """The default data folder is `.tinyvex` next to the app."""
     assert find_app(None, None, start=project).data == project / ".tinyvex"
 
@@ -72,33 +72,33 @@ def test_data_can_be_elsewhere(project: Path) -> None:
 
 
 def test_no_app_is_an_error(tmp_path: Path) -> None:
-    """Nothing named and nothing found: the error says how to name one."""
+    """If no app is named or found, the error explains how to name one."""
     with pytest.raises(AppNotFound, match="pyproject"):
         find_app(None, None, start=tmp_path)
 
 
 def test_a_missing_app_is_an_error(tmp_path: Path) -> None:
-    """A named file that does not exist is told with its path."""
+    """The error has the path of a named app that does not exist."""
     with pytest.raises(AppNotFound, match=r"nothing\.py"):
         find_app(Path("nothing.py"), None, start=tmp_path)
 
 
 def test_a_broken_project_file_is_an_error(tmp_path: Path) -> None:
-    """A pyproject.toml that does not parse is named."""
+    """The error has the path of a pyproject.toml that does not parse."""
     (tmp_path / "pyproject.toml").write_text("[tool")
     with pytest.raises(click.UsageError, match=r"pyproject\.toml"):
         find_app(None, None, start=tmp_path)
 
 
 def test_data_is_found_without_an_app(tmp_path: Path) -> None:
-    """A command that only reads data takes the nearest `.tinyvex`, upwards."""
+    """A command that only reads data uses the nearest `.tinyvex`, upwards."""
     (tmp_path / ".tinyvex").mkdir()
     below = tmp_path / "a"
     below.mkdir()
     assert find_data_folder(None, start=below) == tmp_path / ".tinyvex"
 
 
-def test_an_unwritable_data_folder_is_not_remembered(tmp_path: Path) -> None:
-    """Being unable to note the app is no reason to fail."""
+def test_an_unwritable_data_folder_is_left_alone(tmp_path: Path) -> None:
+    """A command does not fail because it cannot record the app."""
     (tmp_path / "file").touch()
     AppLocation(tmp_path / "chat.py", tmp_path / "file" / "data").save()

@@ -1,4 +1,4 @@
-"""The options for users' tokens, on `serve` and `dev`."""
+"""The options for user tokens, on `serve` and `dev`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def me(ctx: tv.QueryCtx) -> str | None:
 
 
 def test_without_them_users_cannot_sign_in() -> None:
-    """Nothing is checked, and PyJWT is not needed."""
+    """No token is verified, and PyJWT is not needed."""
     assert auth_from(None, None, None, None) is None
 
 
 def test_they_become_the_servers_options(tmp_path: Path) -> None:
-    """Each keeps its meaning."""
+    """Each option becomes the attribute of the same meaning."""
     expected = AuthOptions(secret_file=tmp_path, jwks="keys.json", issuer="i", audience="a")
     assert auth_from(tmp_path, "keys.json", "i", "a") == expected
 
 
 @pytest.mark.parametrize(("issuer", "audience"), [("i", None), (None, "a")])
-def test_an_issuer_alone_checks_nothing(issuer: str | None, audience: str | None) -> None:
-    """Whoever names an issuer or an audience believes that tokens are checked: without keys they are not."""
+def test_an_issuer_requires_keys(issuer: str | None, audience: str | None) -> None:
+    """An issuer or audience without keys would suggest a verification that does not take place."""
     with pytest.raises(click.UsageError, match="--auth-secret-file or --auth-jwks"):
         auth_from(None, None, issuer, audience)
 
@@ -58,8 +58,10 @@ def test_an_issuer_alone_checks_nothing(issuer: str | None, audience: str | None
         ("dev", ["--auth-jwks", "http://issuer.test/keys"], "use https"),
     ],
 )
-def test_what_is_wrong_is_said_at_the_start(tmp_path: Path, command: str, options: list[str], reason: str) -> None:
-    """The server does not start, says why in its own exit code and one line, and makes no database."""
+def test_invalid_options_are_reported_at_the_start(
+    tmp_path: Path, command: str, options: list[str], reason: str
+) -> None:
+    """The server does not start; it reports one line and an exit code, and creates no database."""
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "short").write_text(SECRET[:5])
     line = [sys.executable, "-m", "tinyvex", command, "app.py", "--data", "data", "--port", "0", *options]
@@ -73,7 +75,7 @@ def test_what_is_wrong_is_said_at_the_start(tmp_path: Path, command: str, option
 
 
 async def test_a_user_signs_in_to_a_served_app(tmp_path: Path) -> None:
-    """From the command line to `ctx.auth`."""
+    """The options on the command line lead to `ctx.auth` in functions."""
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "secret").write_text(SECRET)
     token = signed(claims(Runtime().now_us()))

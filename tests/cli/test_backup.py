@@ -1,4 +1,4 @@
-"""Copying a database that is being written, taking it back, making it small, and counting what is in it."""
+"""Backups of a database in use, their restoration, compaction, and statistics."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def epoch(data: Path) -> str:
     return str(value)
 
 
-def test_a_backup_brings_back_what_was_there(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the same folder or another; what was there meanwhile is set aside, and the epoch is a new one."""
+def test_a_backup_can_be_restored(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the same folder or another; the replaced database is renamed, and the epoch changes."""
     assert run(["backup", str(tmp_path / "copy.sqlite3"), "--data", str(folder)]) == 0
     add("B", folder)
     before = epoch(folder)
@@ -62,7 +62,7 @@ def test_a_backup_brings_back_what_was_there(folder: Path, tmp_path: Path, capsy
 
 @pytest.mark.slow
 async def test_a_backup_under_load_is_the_log_at_its_ts(tmp_path: Path) -> None:
-    """Eight writers go on; the copy is sound, and has exactly the commits up to its moment."""
+    """While eight writers continue, the copy is sound and has exactly the commits up to its ts."""
     with ServerProcess(APP, tmp_path / "data") as server:
         async with tv.connect(server.url, server.ready["token"]) as client:
 
@@ -92,8 +92,8 @@ def revisions(file: Path, until: int = 2**62) -> list[tuple[object, ...]]:
     return found
 
 
-def test_a_file_that_is_there_is_not_replaced_unasked(folder: Path, tmp_path: Path) -> None:
-    """Exit code 22; with --replace it is."""
+def test_an_existing_file_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    """Exit code 22; with --replace it is replaced."""
     (tmp_path / "copy").write_text("mine")
     assert run(["backup", str(tmp_path / "copy"), "--data", str(folder)]) == 22
     assert (tmp_path / "copy").read_text() == "mine"
@@ -102,25 +102,25 @@ def test_a_file_that_is_there_is_not_replaced_unasked(folder: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["data.sqlite3", "data.sqlite3-wal", "lock", "../link"])
 @pytest.mark.parametrize("command", [["backup"], ["export", "--path"]])
-def test_the_database_itself_is_not_written_over(
+def test_the_database_itself_is_not_overwritten(
     command: list[str], name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 22, whatever may be replaced: a server would go on writing to a file that has no name any more."""
+    """Exit code 22 even with --replace: a server would continue to write to a file without a name."""
     (tmp_path / "link").symlink_to(folder / "data.sqlite3")
     assert run([*command, str(folder / name), "--data", str(folder), "--replace"]) == 22
     assert titles(folder, capsys) == ["A"]
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
-def test_a_copy_is_not_put_beside_the_log_of_another(folder: Path, tmp_path: Path, suffix: str) -> None:
-    """Exit code 22: whoever opened it would find in it what was never in this database."""
+def test_a_copy_is_not_written_next_to_a_foreign_log(folder: Path, tmp_path: Path, suffix: str) -> None:
+    """Exit code 22: SQLite would replay that log into the copy."""
     (tmp_path / f"copy{suffix}").write_bytes(b"of another")
     assert run(["backup", str(tmp_path / "copy"), "--data", str(folder)]) == 22
     assert not (tmp_path / "copy").exists()
 
 
 def leave_log(folder: Path) -> bytes:
-    """A log as a process that was killed leaves it, with a table that no database of ours has."""
+    """Leave a log as a killed process does, with a table that no database of ours has."""
     connection = sqlite3.connect(folder / "data.sqlite3", isolation_level=None)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("CREATE TABLE foreign_table(a)")
@@ -131,10 +131,10 @@ def leave_log(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("damage", ["text", "truncated", "another program's", "too new", "gone"])
-def test_a_damaged_database_is_set_aside_with_its_log(
+def test_a_damaged_database_is_renamed_with_its_log(
     folder: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """That is what backups are for; and nothing of its log gets into the database that takes its place."""
+    """No page of its log reaches the database that replaces it."""
     run(["backup", str(tmp_path / "copy"), "--data", str(folder)])
     log, database = leave_log(folder), folder / "data.sqlite3"
     if damage == "text":
@@ -162,8 +162,8 @@ def test_a_damaged_database_is_set_aside_with_its_log(
         assert kept["sqlite3-wal"].read_bytes() == log
 
 
-def test_a_restore_that_fails_gives_the_log_back(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What could not be replaced is as it was, also where it is damaged."""
+def test_a_failed_restore_restores_the_log(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database that could not be replaced is unchanged, even if it is damaged."""
     run(["backup", str(tmp_path / "copy"), "--data", str(folder)])
     leave_log(folder)
     (folder / "data.sqlite3").write_text("no database")
@@ -182,7 +182,7 @@ def test_a_restore_that_fails_gives_the_log_back(folder: Path, tmp_path: Path, m
 
 
 def test_the_database_can_be_restored_from_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It gets another epoch, and nothing else changes."""
+    """Only its epoch changes."""
     before = epoch(folder)
     assert run(["restore", str(folder / "data.sqlite3"), "--data", str(folder), "--yes"]) == 0
     assert titles(folder, capsys) == ["A"]
@@ -190,7 +190,7 @@ def test_the_database_can_be_restored_from_itself(folder: Path, capsys: pytest.C
 
 
 def test_a_running_server_is_not_restored_over(folder: Path, tmp_path: Path) -> None:
-    """Exit code 21, and nothing is touched."""
+    """Exit code 21, and nothing is changed."""
     run(["backup", str(tmp_path / "copy"), "--data", str(folder)])
     with ServerProcess(APP, folder):
         assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--yes"]) == 21
@@ -198,8 +198,8 @@ def test_a_running_server_is_not_restored_over(folder: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("damage", ["text", "truncated", "another program's", "a row is missing"])
-def test_what_is_no_sound_backup_is_not_restored(folder: Path, tmp_path: Path, damage: str) -> None:
-    """Exit code 24, and the database that is there stays."""
+def test_an_unsound_backup_is_not_restored(folder: Path, tmp_path: Path, damage: str) -> None:
+    """Exit code 24, and the current database stays."""
     copy = tmp_path / "copy"
     run(["backup", str(copy), "--data", str(folder)])
     if damage == "text":
@@ -216,10 +216,10 @@ def test_what_is_no_sound_backup_is_not_restored(folder: Path, tmp_path: Path, d
     assert (folder / "data.sqlite3").read_bytes() == before
 
 
-def test_a_restore_that_fails_at_the_end_leaves_the_database(
+def test_a_restore_that_fails_at_the_end_keeps_the_database(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At no moment is there a folder without one, in which a server would begin anew."""
+    """The folder always has a database; a server would otherwise create an empty one."""
     copy = tmp_path / "copy"
     run(["backup", str(copy), "--data", str(folder)])
     add("B", folder)
@@ -238,7 +238,7 @@ def test_a_restore_that_fails_at_the_end_leaves_the_database(
 
 
 def test_restoring_asks_first(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an answer nothing happens."""
+    """Without an answer nothing is changed."""
     run(["backup", str(tmp_path / "copy"), "--data", str(folder)])
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
     assert run(["restore", str(tmp_path / "copy"), "--data", str(folder)]) == 130
@@ -246,7 +246,7 @@ def test_restoring_asks_first(folder: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_dry_run_restores_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says what would happen, and refuses what would be refused."""
+    """It reports what would happen, and refuses what a restore would refuse."""
     run(["backup", str(tmp_path / "copy"), "--data", str(folder)])
     before = (folder / "data.sqlite3").read_bytes()
     capsys.readouterr()
@@ -260,7 +260,7 @@ def test_a_dry_run_restores_nothing(folder: Path, tmp_path: Path, capsys: pytest
 
 
 def test_a_dry_run_compacts_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It counts, also beside a running server."""
+    """It counts the revisions, also alongside a running server."""
     before = (folder / "data.sqlite3").read_bytes()
     assert run(["compact", "--data", str(folder), "--dry-run"]) == 0
     with ServerProcess(APP, folder):
@@ -269,8 +269,8 @@ def test_a_dry_run_compacts_nothing(folder: Path, capsys: pytest.CaptureFixture[
     assert (folder / "data.sqlite3").read_bytes() == before
 
 
-def test_compacting_makes_the_file_small(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was forgotten leaves no room behind; what is there now stays."""
+def test_compacting_shrinks_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Purged revisions occupy no space afterwards; current documents stay."""
     arguments = ["run", "shelf:add_many", '{"count": 5000}', "--app", str(APP), "--data", str(folder)]
     assert run(arguments) == 0
     connection = sqlite3.connect(folder / "data.sqlite3")
@@ -296,7 +296,7 @@ sys.exit(run(["compact", "--data", sys.argv[1]]))
 
 
 def test_compacting_takes_little_memory(folder: Path) -> None:
-    """However large the file is: the new one is made on the disk."""
+    """The new file is written to disk, so memory does not depend on its size."""
     connection = sqlite3.connect(folder / "data.sqlite3")
     with connection:
         connection.execute("CREATE TABLE ballast(a)")
@@ -306,10 +306,10 @@ def test_compacting_takes_little_memory(folder: Path) -> None:
     assert (folder / "data.sqlite3").stat().st_size > 100_000_000
 
 
-def test_a_compaction_that_fails_leaves_the_database(
+def test_a_failed_compaction_keeps_the_database(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As it was, and nothing beside it."""
+    """The database is unchanged, and no other file remains."""
 
     def fail(path: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
@@ -321,10 +321,8 @@ def test_a_compaction_that_fails_leaves_the_database(
     assert titles(folder, capsys) == ["A"]
 
 
-def test_compacting_leaves_the_database_on_its_disk(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Where the file in the folder is a link, it still is one afterwards."""
+def test_compacting_keeps_a_symbolic_link(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the file in the folder is a link to another disk, it still is afterwards."""
     (tmp_path / "disk").mkdir()
     (folder / "data.sqlite3").rename(tmp_path / "disk" / "data.sqlite3")
     (folder / "data.sqlite3").symlink_to(tmp_path / "disk" / "data.sqlite3")
@@ -333,10 +331,10 @@ def test_compacting_leaves_the_database_on_its_disk(
     assert titles(folder, capsys) == ["A"]
 
 
-def test_compacting_leaves_whoever_reads_alone(
+def test_compacting_does_not_disturb_readers(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says why nothing was changed."""
+    """It reports why nothing was changed."""
     add("B", folder)
     monkeypatch.setattr(
         "tinyvex.storage.file.pragmas.busy_timeout",
@@ -351,14 +349,14 @@ def test_compacting_leaves_whoever_reads_alone(
     assert titles(folder, capsys) == ["A", "B"]
 
 
-def test_compacting_leaves_a_running_server_alone(folder: Path) -> None:
+def test_compacting_does_not_disturb_a_server(folder: Path) -> None:
     """Exit code 21."""
     with ServerProcess(APP, folder):
         assert run(["compact", "--data", str(folder)]) == 21
 
 
 def test_stats_count_documents_and_revisions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Beside a running server too."""
+    """The counts are the same alongside a running server."""
     add("B", folder)
     capsys.readouterr()
     with ServerProcess(APP, folder):

@@ -1,4 +1,4 @@
-"""`tinyvex browse`: what was found, for people and for programs, and why nothing was."""
+"""`tinyvex browse`: servers for people and for programs, and the reason if there are none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def found(name: str, fingerprint: str | None = FINGERPRINT) -> FoundServer:
 
 
 def finds(monkeypatch: pytest.MonkeyPatch, *servers: FoundServer) -> list[float]:
-    """Make the network have these servers; how long it is listened to."""
+    """Make the network have these servers; return for how long the command listens."""
     asked: list[float] = []
 
     async def browse(seconds: float) -> list[FoundServer]:
@@ -35,8 +35,10 @@ def finds(monkeypatch: pytest.MonkeyPatch, *servers: FoundServer) -> list[float]
     return asked
 
 
-def test_people_see_a_paragraph_for_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the whole fingerprint: it is there to be compared."""
+def test_people_see_a_paragraph_for_each_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has the whole fingerprint, so that it can be compared."""
     finds(monkeypatch, found("attic"), found("shelf", None))
     assert run(["browse"]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -46,7 +48,7 @@ def test_people_see_a_paragraph_for_each(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_programs_get_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """One array; an empty one when nobody is there."""
+    """The output is one array, which is empty if there are no servers."""
     finds(monkeypatch, found("attic"))
     assert run(["browse", "--format", "json"]) == 0
     (server,) = json.loads(capsys.readouterr().out)
@@ -59,24 +61,24 @@ def test_programs_get_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_a_strangers_name_does_not_reach_the_terminal(
+def test_a_name_cannot_control_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Control characters are written out."""
+    """Control characters are escaped."""
     finds(monkeypatch, found("\x1b[2Jshelf"))
     for output in ("pretty", "json"):
         assert run(["browse", "--format", output]) == 0
         assert "\x1b" not in capsys.readouterr().out
 
 
-def test_it_listens_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--seconds`."""
+def test_it_listens_as_long_as_requested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--seconds` sets the duration."""
     asked = finds(monkeypatch)
     assert run(["browse", "--seconds", "0.5"]) == 0
     assert asked == [0.5]
 
 
-def test_a_network_that_does_not_multicast_is_said(
+def test_a_network_without_multicast_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line and exit code 10."""

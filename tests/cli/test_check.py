@@ -1,4 +1,4 @@
-"""`tinyvex check` tells a sound file from a damaged one."""
+"""`tinyvex check`: sound and damaged files."""
 
 import sqlite3
 from pathlib import Path
@@ -18,19 +18,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_sound_file_has_no_problems(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 0 and nothing on stdout."""
+    """Exit code 0 and no output on stdout."""
     capsys.readouterr()
     assert run(["check", "--data", str(folder)]) == 0
     assert capsys.readouterr().out == ""
 
 
-def test_a_running_server_is_no_obstacle(folder: Path) -> None:
-    """It only reads."""
+def test_it_runs_alongside_a_server(folder: Path) -> None:
+    """The check only reads."""
     with ServerProcess(APP, folder):
         assert run(["check", "--data", str(folder)]) == 0
 
 
-def test_a_derived_row_that_is_missing_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_derived_row_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each problem is a line, and the exit code is 24."""
     connection = sqlite3.connect(folder / "data.sqlite3")
     with connection:

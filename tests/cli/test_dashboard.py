@@ -23,7 +23,7 @@ from tinyvex.server.services import discovery
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a browser was told to open."""
+    """The URLs that a browser was asked to open."""
     links: list[str] = []
 
     def open_link(link: str) -> bool:
@@ -36,7 +36,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server, and where its data lies."""
+    """A running server with its data folder."""
     with ServerProcess(APP, tmp_path_factory.mktemp("served") / "data") as process:
         yield process
 
@@ -46,7 +46,7 @@ def data_of(server: ServerProcess) -> str:
 
 
 def leads_to(opened: list[str]) -> str:
-    """Where the page leads that a browser was told to open."""
+    """Return the target of the page that a browser was asked to open."""
     (address,) = opened
     assert address.startswith("file:///")
     text = Path(url2pathname(urlsplit(address).path)).read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def leads_to(opened: list[str]) -> str:
 def test_the_link_is_printed_and_opened(
     server: ServerProcess, opened: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Alone on stdout; the code is in the fragment, which browsers send to nobody."""
+    """Stdout has only the link. Its code is in the fragment, which browsers do not send."""
     assert run(["dashboard", "--data", data_of(server)]) == 0
     out, err = capsys.readouterr()
     assert re.fullmatch(rf"http://127\.0\.0\.1:{server.ready['port']}/_dashboard#code=[\w-]{{20,}}\n", out)
@@ -69,14 +69,14 @@ def test_the_link_is_printed_and_opened(
 def test_no_program_is_started_with_the_code(
     server: ServerProcess, opened: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Everybody of the machine sees what programs are started with, and the first to show a code is let in."""
+    """Command lines are visible to other users, and the first to present the code is admitted."""
     run(["dashboard", "--data", data_of(server)])
     assert capsys.readouterr().out.strip().partition("#code=")[2] not in opened[0]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files there inherit the folder's access list")
-def test_nobody_else_reads_the_page_that_leads_to_the_link(server: ServerProcess, opened: list[str]) -> None:
-    """Also where there was one that others could read."""
+def test_the_redirect_is_private(server: ServerProcess, opened: list[str]) -> None:
+    """It replaces a file that other users could read."""
     for _ in range(2):
         run(["dashboard", "--data", data_of(server)])
         page = Path(url2pathname(urlsplit(opened.pop()).path))
@@ -84,8 +84,8 @@ def test_nobody_else_reads_the_page_that_leads_to_the_link(server: ServerProcess
         page.chmod(0o644)
 
 
-def test_the_page_of_the_link_before_is_no_more(server: ServerProcess, opened: list[str]) -> None:
-    """There is one, whatever number of links was asked for."""
+def test_there_is_one_redirect(server: ServerProcess, opened: list[str]) -> None:
+    """A new link replaces the previous redirect."""
     for _ in range(2):
         run(["dashboard", "--data", data_of(server)])
     assert opened[0] == opened[1]
@@ -94,7 +94,7 @@ def test_the_page_of_the_link_before_is_no_more(server: ServerProcess, opened: l
 def test_a_folder_that_cannot_be_written_still_has_a_link(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch, opened: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody is sent to it, though."""
+    """The link is printed, but no browser is opened."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("read-only")
@@ -107,19 +107,17 @@ def test_a_folder_that_cannot_be_written_still_has_a_link(
     assert opened == []
 
 
-def test_it_opens_nothing_if_told_so(
-    server: ServerProcess, opened: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`--no-open` is for machines without a screen."""
+def test_no_open_opens_nothing(server: ServerProcess, opened: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`--no-open` is meant for machines without a screen."""
     assert run(["dashboard", "--data", data_of(server), "--no-open"]) == 0
     assert "#code=" in capsys.readouterr().out
     assert opened == []
 
 
-def test_a_machine_without_a_browser_is_told(
+def test_a_missing_browser_is_reported(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The link is there all the same."""
+    """The link is printed nevertheless."""
     monkeypatch.setattr(webbrowser, "open", lambda _: False)
     assert run(["dashboard", "--data", data_of(server)]) == 0
     out, err = capsys.readouterr()
@@ -129,7 +127,7 @@ def test_a_machine_without_a_browser_is_told(
 
 
 def test_each_link_has_a_code_of_its_own(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    """Asking twice makes two links."""
+    """Two requests create two links."""
     for _ in range(2):
         run(["dashboard", "--data", data_of(server), "--no-open"])
     first, second = capsys.readouterr().out.split()
@@ -137,7 +135,7 @@ def test_each_link_has_a_code_of_its_own(server: ServerProcess, capsys: pytest.C
 
 
 def test_the_code_is_in_no_log(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nor is it in the data folder, nor in anything that the server says without being asked for a link."""
+    """It appears neither in the log, nor in the data folder, nor in other responses of the server."""
     run(["dashboard", "--data", data_of(server), "--no-open"])
     code = capsys.readouterr().out.strip().partition("#code=")[2]
     assert code.encode() not in b"".join(server.errors)
@@ -146,7 +144,7 @@ def test_the_code_is_in_no_log(server: ServerProcess, capsys: pytest.CaptureFixt
 
 
 def test_without_a_server_there_is_no_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The message says how to start one."""
+    """The message explains how to start one."""
     assert run(["dashboard", "--data", str(tmp_path)]) == ConnectionLost.exit_code
     assert "`tinyvex dev`" in capsys.readouterr().err
 
@@ -154,7 +152,7 @@ def test_without_a_server_there_is_no_link(tmp_path: Path, capsys: pytest.Captur
 def test_another_program_at_its_port_gives_no_link(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What does not take the admin token is not the server that was looked for."""
+    """A program that does not accept the admin token is not the server."""
     found = discovery.read(Path(data_of(server)))
     assert found is not None
     stranger = discovery.Discovery(
@@ -167,10 +165,10 @@ def test_another_program_at_its_port_gives_no_link(
     assert "401" in err
 
 
-def test_over_tls_the_certificate_is_the_one_that_was_written_down(
+def test_over_tls_the_certificate_is_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The link is https; to a server with another certificate the admin token is not even told."""
+    """The link is https; a server with another certificate never receives the admin token."""
     made = Certificates(tmp_path / "certificates")
     with ServerProcess(APP, tmp_path / "data", *made.options):
         assert run(["dashboard", "--data", str(tmp_path / "data"), "--no-open"]) == 0

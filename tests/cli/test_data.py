@@ -1,4 +1,4 @@
-"""`tinyvex data`, beside a server and without one."""
+"""`tinyvex data`, with and without a server."""
 
 import datetime as dt
 import json
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["the file", "a server"])
-def place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Path]:
+def data_folder(request: pytest.FixtureRequest, folder: Path) -> Iterator[Path]:
     """The same folder, first without and then with a server that owns it."""
     if request.param == "the file":
         yield folder
@@ -44,27 +44,27 @@ def place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def data(place: Path, capsys: pytest.CaptureFixture[str]) -> Data:
+def data(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> Data:
     def show(*arguments: str) -> str:
         capsys.readouterr()
-        assert run(["data", *arguments, "--data", str(place)]) == 0
+        assert run(["data", *arguments, "--data", str(data_folder)]) == 0
         return capsys.readouterr().out
 
     return show
 
 
 @pytest.fixture
-def fail(place: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+def fail(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     def show(*arguments: str) -> tuple[int, str]:
         capsys.readouterr()
-        code = run(["data", *arguments, "--data", str(place)])
+        code = run(["data", *arguments, "--data", str(data_folder)])
         return code, capsys.readouterr().err
 
     return show
 
 
 def test_tables_are_listed_with_their_counts(data: Data) -> None:
-    """Without a table: every table, empty ones too, with documents, bytes of their JSON and revisions."""
+    """Every table, even an empty one, has its documents, the bytes of their JSON, and its revisions."""
     tables = json.loads(data("--format", "json"))
     size = sum(
         len(json.dumps(json.loads(line), separators=(",", ":"), ensure_ascii=False).encode())
@@ -83,8 +83,10 @@ def test_tables_are_aligned_for_people(data: Data) -> None:
     assert books.split() == ["books", str(BOOKS), "14.3", "KB", str(BOOKS)]
 
 
-def test_the_size_of_a_large_table_is_an_estimate(data: Data, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the oldest and newest documents are added up, and the figure says that it is no exact one."""
+def test_the_size_of_a_large_table_is_an_estimate(
+    data: Data, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the oldest and newest documents are added up, and the output marks the size as approximate."""
     exact = json.loads(data("--format", "json"))[0]["size_bytes"]
     monkeypatch.setattr(table_statistics, "SIZE_SAMPLE", 20)
     books = json.loads(data("--format", "json"))[0]
@@ -94,7 +96,7 @@ def test_the_size_of_a_large_table_is_an_estimate(data: Data, place: Path, monke
 
 
 def test_documents_are_newest_first(data: Data) -> None:
-    """One JSON document per line, as stored, the newest first."""
+    """One stored JSON document per line, the newest first."""
     lines = [json.loads(line) for line in data("books", "--format", "jsonl", "--limit", "3").splitlines()]
     assert [line["title"] for line in lines] == ["Volume 0129", "Volume 0128", "Volume 0127"]
     assert set(lines[0]) == {"_id", "_creationTime", "title", "pages"}
@@ -107,37 +109,37 @@ def test_documents_in_order_of_creation(data: Data) -> None:
 
 
 def test_all_documents(data: Data) -> None:
-    """`--limit 0` shows all of them, over many pages."""
+    """`--limit 0` shows all documents over many pages."""
     assert len(json.loads(data("books", "--format", "json", "--limit", "0"))) == BOOKS
 
 
 def test_an_empty_table_is_an_empty_array(data: Data) -> None:
-    """JSON stays JSON when there is nothing."""
+    """The output is valid JSON even if there are no documents."""
     assert json.loads(data("readers", "--format", "json")) == []
     assert data("readers", "--format", "jsonl") == ""
 
 
 def test_documents_are_aligned_for_people(data: Data) -> None:
-    """The id comes first, the time of creation last."""
+    """The id is the first column, the creation time the last."""
     heading, _, first, *_ = data("books", "--limit", "2").splitlines()
     assert heading.split() == ["_id", "pages", "title", "_creationTime"]
     assert "Volume 0129" in first
 
 
-def test_an_unknown_table_is_an_error(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The message names it, and the exit code is a function's."""
-    assert run(["data", "nothing", "--data", str(place)]) == 3
+def test_an_unknown_table_is_an_error(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names the table, and the exit code is that of a function."""
+    assert run(["data", "nothing", "--data", str(data_folder)]) == 3
     assert "nothing" in capsys.readouterr().err
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Looking makes no folder."""
+    """Reading creates no folder."""
     assert run(["data", "--data", str(tmp_path / "none")]) == 22
     assert not (tmp_path / "none").exists()
     assert "none" in capsys.readouterr().err
 
 
-def test_formats_have_convexs_names_too(data: Data) -> None:
+def test_formats_also_have_the_names_of_convex(data: Data) -> None:
     """`jsonArray` is `json`, `jsonLines` is `jsonl`."""
     assert data("books", "--format", "jsonArray") == data("books", "--format", "json")
     assert data("books", "--format", "jsonLines") == data("books", "--format", "jsonl")
@@ -147,8 +149,8 @@ def titles(shown: str) -> list[str]:
     return [json.loads(line)["title"] for line in shown.splitlines()]
 
 
-def test_an_index_gives_the_order(data: Data) -> None:
-    """`--index` goes along that index, from its end unless `--order asc`."""
+def test_an_index_sets_the_order(data: Data) -> None:
+    """`--index` reads along that index, from its end unless `--order asc`."""
     along = ("books", "--format", "jsonl", "--index", "by_title", "--limit", "2")
     assert titles(data(*along)) == ["Volume 0129", "Volume 0128"]
     assert titles(data(*along, "--order", "asc")) == ["Volume 0000", "Volume 0001"]
@@ -168,13 +170,13 @@ def test_an_index_gives_the_order(data: Data) -> None:
     ],
 )
 def test_conditions_narrow_the_index(data: Data, conditions: list[str], numbers: list[int]) -> None:
-    """Each operator is the query builder's of that name, and they go together."""
+    """Each operator has the meaning of the query builder; operators can be combined."""
     shown = data("books", "--format", "jsonl", "--order", "asc", "--index", "by_title", *conditions)
     assert titles(shown) == [f"Volume {number:04}" for number in numbers]
 
 
 def test_a_condition_goes_over_many_pages(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages go on within the range."""
+    """Later pages stay within the range."""
     monkeypatch.setattr("tinyvex.cli.data.SCAN_PAGE_ROWS", 7)
     shown = data("books", "--format", "jsonl", "--index", "by_title", "--lt", 'title="Volume 0040"', "--limit", "0")
     assert titles(shown) == [f"Volume {number:04}" for number in reversed(range(40))]
@@ -183,7 +185,7 @@ def test_a_condition_goes_over_many_pages(data: Data, monkeypatch: pytest.Monkey
 def test_large_documents_come_in_smaller_pages(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a page is too large to be a result, a shorter one is asked for."""
+    """If a page is too large for a result, a shorter page is requested."""
     ask = _LocalSession.query
 
     async def refuse_long(session: _LocalSession, path: str, arguments: Mapping[str, Any], **at: Any) -> bytes:
@@ -197,16 +199,16 @@ def test_large_documents_come_in_smaller_pages(
     assert len(capsys.readouterr().out.splitlines()) == BOOKS
 
 
-def test_an_unknown_index_is_an_error_that_lists_them(fail: Callable[..., tuple[int, str]]) -> None:
-    """Each index is told with its fields."""
+def test_an_unknown_index_is_an_error_that_lists_the_indexes(fail: Callable[..., tuple[int, str]]) -> None:
+    """Each index is listed with its fields."""
     code, shown = fail("books", "--index", "by_weight")
     assert code == 3
     assert "by_weight" in shown
     assert "`by_creation_time` (_creationTime), `by_title` (title)" in shown
 
 
-def test_an_unknown_field_is_an_error_that_lists_them(fail: Callable[..., tuple[int, str]]) -> None:
-    """Without an index too: there are fields of indexes to choose from."""
+def test_an_unknown_field_is_an_error_that_lists_the_indexes(fail: Callable[..., tuple[int, str]]) -> None:
+    """This holds without `--index` as well."""
     for arguments in (["--eq", "pages=5"], ["--index", "by_title", "--gt", "pages=5"]):
         code, shown = fail("books", *arguments)
         assert code == 3
@@ -215,15 +217,15 @@ def test_an_unknown_field_is_an_error_that_lists_them(fail: Callable[..., tuple[
 
 
 @pytest.mark.parametrize("condition", ["title", "title=Emma", "=1"])
-def test_a_condition_that_is_none(fail: Callable[..., tuple[int, str]], condition: str) -> None:
-    """That is a usage error that shows the form."""
+def test_an_invalid_condition_is_a_usage_error(fail: Callable[..., tuple[int, str]], condition: str) -> None:
+    """The message shows the form."""
     code, shown = fail("books", "--eq", condition)
     assert code == 2
     assert "FIELD=JSON" in shown or "in quotes" in shown
 
 
-def test_conditions_need_a_table(fail: Callable[..., tuple[int, str]]) -> None:
-    """Tables have no index."""
+def test_conditions_require_a_table(fail: Callable[..., tuple[int, str]]) -> None:
+    """The list of tables has no index."""
     assert fail("--index", "by_title")[0] == 2
 
 
@@ -232,7 +234,7 @@ def test_conditions_need_a_table(fail: Callable[..., tuple[int, str]]) -> None:
 
 @pytest.fixture(scope="module")
 def aged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A folder with two notes, and the moment between them."""
+    """A folder with two notes, and a time between them."""
     path = tmp_path_factory.mktemp("notebook")
     options = ["--app", str(NOTEBOOK), "--data", str(path)]
     assert run(["run", "notebook:write", '{"title": "Older", "rank": 5}', *options]) == 0
@@ -242,7 +244,7 @@ def aged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
 
 
 def test_a_past_state_is_shown(aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]) -> None:
-    """`--at` with a ts, and with the same as a time: what came later is not there yet."""
+    """`--at` with a ts or a time does not show later documents."""
     path, between = aged
     time = dt.datetime.fromtimestamp(between / 1e6, dt.UTC).isoformat()
     command = ["data", "notes", "--format", "jsonl", "--data", str(path)]
@@ -253,7 +255,7 @@ def test_a_past_state_is_shown(aged: tuple[Path, int], capsys: pytest.CaptureFix
 
 
 def test_a_past_state_is_shown_by_a_server(aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]) -> None:
-    """Beside a running server the answer is the same."""
+    """A running server gives the same answer."""
     path, between = aged
     with ServerProcess(NOTEBOOK, path):
         capsys.readouterr()
@@ -262,17 +264,17 @@ def test_a_past_state_is_shown_by_a_server(aged: tuple[Path, int], capsys: pytes
 
 
 def test_tables_of_the_past_are_counted(aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]) -> None:
-    """`--at` without a table has the counts of then."""
+    """`--at` without a table shows the counts as of that time."""
     path, between = aged
     capsys.readouterr()
     assert run(["data", "--format", "json", "--data", str(path), "--at", str(between)]) == 0
     assert json.loads(capsys.readouterr().out) == [{"table": "notes", "documents": 1}]
 
 
-def test_below_the_floor_the_error_says_what_can_be_read(
+def test_below_the_floor_the_error_has_the_first_readable_time(
     aged: tuple[Path, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It names the first moment that is kept, as a time and as a ts."""
+    """The message has it as a time and as a ts."""
     path, between = aged
     shutil.copytree(path, tmp_path, dirs_exist_ok=True)
     connection = sqlite3.connect(tmp_path / "data.sqlite3")
@@ -283,10 +285,8 @@ def test_below_the_floor_the_error_says_what_can_be_read(
     assert f"history begins at {time_text(between + 1)}" in capsys.readouterr().err
 
 
-def test_a_whole_number_finds_what_the_documents_have(
-    aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without the app's annotations too, `5` is the Int64 that the field holds."""
+def test_a_whole_number_finds_int64_fields(aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the app's annotations, `5` matches the Int64 that the field holds."""
     path, _ = aged
     capsys.readouterr()
     command = ["data", "notes", "--format", "jsonl", "--data", str(path), "--index", "by_rank"]
@@ -294,46 +294,46 @@ def test_a_whole_number_finds_what_the_documents_have(
     assert titles(capsys.readouterr().out) == ["Older"]
 
 
-def test_a_moment_without_the_table_is_an_error(fail: Callable[..., tuple[int, str]], place: Path) -> None:
-    """Before the first commit there was no such table."""
+def test_a_time_before_the_table_is_an_error(fail: Callable[..., tuple[int, str]], data_folder: Path) -> None:
+    """Before the first commit the table did not exist."""
     code, shown = fail("books", "--at", "1d ago")
     assert code == 3
     assert "there is no table `books`" in shown
 
 
-def test_a_moment_since_the_last_commit_is_the_newest_state(data: Data) -> None:
-    """Nothing has changed since, and no commit needs to bear that very time."""
+def test_a_time_after_the_last_commit_is_the_newest_state(data: Data) -> None:
+    """No commit has to have that exact timestamp."""
     assert data("books", "--at", "0s") == data("books")
 
 
 @pytest.mark.parametrize("at", ["2999-01-01", "9999999999999999"])
 def test_the_future_cannot_be_read(fail: Callable[..., tuple[int, str]], at: str) -> None:
-    """It is an error of the caller."""
+    """The error is the fault of the caller."""
     code, shown = fail("books", "--at", at)
     assert code == 3
     assert "in the future" in shown
 
 
 @pytest.mark.parametrize("at", ["9999999d ago", "99999999999999999999d"])
-def test_there_was_nothing_before_all_time(fail: Callable[..., tuple[int, str]], at: str) -> None:
-    """Also where there is no date for it."""
+def test_a_time_beyond_the_calendar_is_an_error(fail: Callable[..., tuple[int, str]], at: str) -> None:
+    """A time that the calendar cannot express is no longer retained."""
     code, shown = fail("books", "--at", at)
     assert code == 3
     assert "no longer retained" in shown
 
 
 @pytest.mark.parametrize("text", ["yesterday", "10", "10 parsecs ago", "2026-13-01", "9" * 17, "9" * 5000])
-def test_a_moment_that_is_none(fail: Callable[..., tuple[int, str]], text: str) -> None:
-    """That is a usage error that shows what there is to write."""
+def test_an_invalid_time_is_a_usage_error(fail: Callable[..., tuple[int, str]], text: str) -> None:
+    """The message shows the accepted forms."""
     code, shown = fail("books", "--at", text)
     assert code == 2
     assert "10m ago" in shown or "like" in shown
 
 
-def test_all_pages_are_of_one_moment(
+def test_all_pages_are_of_one_snapshot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A document that comes while pages are read is on none of them."""
+    """A document created while pages are read is on none of them."""
     options = ["--data", str(tmp_path)]
     ask = _RemoteSession.query
 

@@ -1,4 +1,4 @@
-"""`tinyvex export`: all documents, as of one moment, in a file that is whole or not there."""
+"""`tinyvex export`: all documents of one snapshot, in a file that is complete or absent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lines(file: Path, name: str) -> list[dict[str, object]]:
 
 
 def test_every_table_has_its_documents_oldest_first(folder: Path, tmp_path: Path) -> None:
-    """With their ids and creation times; empty tables too."""
+    """Documents have ids and creation times; empty tables are included."""
     file = tmp_path / "out.zip"
     assert run(["export", "--path", str(file), "--data", str(folder)]) == 0
     assert [table["name"] for table in lines(file, "_tables/documents.jsonl")] == ["books", "readers"]
@@ -44,8 +44,8 @@ def test_every_table_has_its_documents_oldest_first(folder: Path, tmp_path: Path
     assert lines(file, "readers/generated_schema.jsonl") == ["uniform"]
 
 
-def test_a_file_that_is_there_is_not_replaced_unasked(folder: Path, tmp_path: Path) -> None:
-    """Exit code 22, nothing half beside it; with --replace it is."""
+def test_an_existing_file_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    """Exit code 22, and no unfinished file remains; with --replace it is replaced."""
     file = tmp_path / "out.zip"
     file.write_text("mine")
     assert run(["export", "--path", str(file), "--data", str(folder)]) == 22
@@ -55,8 +55,8 @@ def test_a_file_that_is_there_is_not_replaced_unasked(folder: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
 
 
-async def test_writers_beside_it_are_in_it_up_to_one_moment(tmp_path: Path) -> None:
-    """What was committed before is there, and of each writer a beginning without a gap."""
+async def test_an_export_alongside_writers_is_one_snapshot(tmp_path: Path) -> None:
+    """Earlier commits are in it, and the commits of each writer up to some commit without a gap."""
     with ServerProcess(APP, tmp_path / "data") as server:
         async with tv.connect(server.url, server.ready["token"]) as client:
 
@@ -79,7 +79,7 @@ async def test_writers_beside_it_are_in_it_up_to_one_moment(tmp_path: Path) -> N
 
 
 def test_memory_does_not_grow_with_the_data(folder: Path, tmp_path: Path) -> None:
-    """It is read and written a page at a time."""
+    """Documents are read and written page by page."""
     assert run(["run", "shelf:add_many", '{"count": 12000}', "--app", str(APP), "--data", str(folder)]) == 0
     steps: list[tuple[int, int]] = []
     export(folder, tmp_path / "out.zip", lambda done, total: steps.append((done, total)))

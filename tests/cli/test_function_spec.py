@@ -12,7 +12,7 @@ APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
 
 def test_functions_are_listed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line each: kind, path, arguments; those with a default in brackets."""
+    """One line each: kind, path and arguments; optional arguments in brackets."""
     assert run(["function-spec", str(APP)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
@@ -31,8 +31,8 @@ def test_schemas_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> 
     assert spec["result"] == {"type": "integer"}
 
 
-def test_a_server_tells_which_queries_read_the_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A query that looked at `ctx.now` when it ran is marked; its result is as old as the data it read."""
+def test_a_server_marks_queries_that_read_the_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A query that read `ctx.now` when it ran is marked, because its result is as old as its data."""
     app = tmp_path / "clock.py"
     app.write_text(
         "import tinyvex as tv\n@tv.query\ndef now(ctx: tv.QueryCtx) -> int:\n    return ctx.now\n"

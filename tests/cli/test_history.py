@@ -1,4 +1,4 @@
-"""`tinyvex history`, beside a server and without one."""
+"""`tinyvex history`, with and without a server."""
 
 import json
 import sqlite3
@@ -24,19 +24,19 @@ class Notebook:
         self._capsys = capsys
 
     def command(self, *arguments: str) -> str:
-        """What a command that succeeds prints."""
+        """Return the output of a command that succeeds."""
         self._capsys.readouterr()
         app = ["--app", str(APP)] if arguments[0] == "run" else []
         assert run([*arguments, "--data", str(self.folder), *app]) == 0
         return self._capsys.readouterr().out
 
     def fail(self, *arguments: str) -> tuple[int, str]:
-        """The exit code and the message of one that fails."""
+        """Return the exit code and the message of a command that fails."""
         self._capsys.readouterr()
         return run([*arguments, "--data", str(self.folder)]), self._capsys.readouterr().err
 
     def write(self, title: str) -> str:
-        """A new note's id."""
+        """Create a note and return its id."""
         note: str = json.loads(self.command("run", "notebook:write", json.dumps({"title": title})))
         return note
 
@@ -47,7 +47,7 @@ class Notebook:
         self.command("run", "notebook:remove", json.dumps({"note": note}))
 
     def history(self, *arguments: str) -> list[dict[str, Any]]:
-        """The revisions, as JSON lines tell them."""
+        """Return the revisions as JSON lines have them."""
         return [json.loads(line) for line in self.command("history", *arguments, "--format", "jsonl").splitlines()]
 
 
@@ -62,8 +62,8 @@ def notebook(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.Capt
             yield made
 
 
-def test_revisions_are_told_the_newest_last(notebook: Notebook) -> None:
-    """Each with its `ts`, what happened, which fields it changed, and the document; a deletion has none."""
+def test_revisions_are_listed_oldest_first(notebook: Notebook) -> None:
+    """Each has its `ts`, the kind of change, the changed fields and the document; a deletion has no document."""
     note = notebook.write("A")
     notebook.change(note, title="B")
     notebook.change(note, tags={"red": 1})
@@ -83,7 +83,7 @@ def test_revisions_are_told_the_newest_last(notebook: Notebook) -> None:
 
 
 def test_for_people_there_is_a_line_for_each_field(notebook: Notebook) -> None:
-    """What came is marked +, what changed ~ with both values."""
+    """An added field is marked +, a changed one ~ with both values."""
     note = notebook.write("A")
     notebook.change(note, title="B")
     lines = [line.split("  ", 1)[-1].strip() for line in notebook.command("history", note).splitlines()]
@@ -91,13 +91,13 @@ def test_for_people_there_is_a_line_for_each_field(notebook: Notebook) -> None:
 
 
 def test_json_is_one_array(notebook: Notebook) -> None:
-    """The same revisions as with lines."""
+    """It has the same revisions as JSON lines."""
     note = notebook.write("A")
     assert json.loads(notebook.command("history", note, "--format", "json")) == notebook.history(note)
 
 
 def test_the_table_may_be_named(notebook: Notebook) -> None:
-    """It must be the one that the id names."""
+    """It must be the table of the id."""
     note = notebook.write("A")
     assert notebook.history("notes", note) == notebook.history(note)
     code, shown = notebook.fail("history", "books", note)
@@ -105,15 +105,15 @@ def test_the_table_may_be_named(notebook: Notebook) -> None:
     assert "`notes`" in shown
 
 
-def test_what_is_no_id_is_an_error(notebook: Notebook) -> None:
-    """Exit code 3, as of any call."""
+def test_an_invalid_id_is_an_error(notebook: Notebook) -> None:
+    """Exit code 3, as for any call."""
     code, shown = notebook.fail("history", "nothing")
     assert code == 3
     assert "InvalidId" in shown
 
 
-def test_an_id_that_never_was_is_an_error(notebook: Notebook) -> None:
-    """An empty history is none."""
+def test_an_unknown_id_is_an_error(notebook: Notebook) -> None:
+    """An empty history is not a history."""
     never = DocumentId(parse_id(notebook.write("A")).table, bytes(16)).text
     code, shown = notebook.fail("history", never)
     assert code == 3
@@ -128,7 +128,7 @@ def test_too_many_words_are_a_usage_error(notebook: Notebook) -> None:
 def test_many_revisions_come_in_pages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is lost or told twice between two pages, and each is compared with the one before."""
+    """No revision is lost or repeated between pages, and each is compared with the previous one."""
     notebook = Notebook(tmp_path, capsys)
     monkeypatch.setattr("tinyvex.functions.system.system_queries.SCAN_PAGE_ROWS", 3)
     note = notebook.write("0")
@@ -140,8 +140,8 @@ def test_many_revisions_come_in_pages(
 
 
 @pytest.fixture
-def forgotten(notebook: Notebook) -> tuple[Notebook, str, list[int]]:
-    """A note with three revisions, of which the first is below the floor; and their times."""
+def purged(notebook: Notebook) -> tuple[Notebook, str, list[int]]:
+    """A note with three revisions, the first of which is below the floor, and their times."""
     note = notebook.write("A")
     notebook.change(note, title="B")
     notebook.change(note, title="C")
@@ -153,11 +153,11 @@ def forgotten(notebook: Notebook) -> tuple[Notebook, str, list[int]]:
     return notebook, note, moments
 
 
-def test_what_is_below_the_floor_is_not_told(
-    forgotten: tuple[Notebook, str, list[int]], capsys: pytest.CaptureFixture[str]
+def test_revisions_below_the_floor_are_not_shown(
+    purged: tuple[Notebook, str, list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The state at the floor is the first, as what was kept, and a note on stderr says that there was more."""
-    notebook, note, moments = forgotten
+    """The first revision is the state at the floor, and a note on stderr reports that older ones have expired."""
+    notebook, note, moments = purged
     found = notebook.history(note)
     assert [(revision["ts"], revision["change"]) for revision in found] == [
         (moments[1], "kept"),
@@ -167,8 +167,8 @@ def test_what_is_below_the_floor_is_not_told(
     assert capsys.readouterr().err == "(older revisions have expired)\n"
 
 
-def test_changes_look_into_objects() -> None:
-    """A field inside an object has a path; arrays, and values with wrappers, are compared as a whole."""
+def test_changes_descend_into_objects() -> None:
+    """A field inside an object has a path; arrays and encoded values are compared as a whole."""
     before = {"same": 1, "gone": 2, "inner": {"a": 1, "b": 1}, "list": [1, 2], "big": {"$integer": "AA"}}
     after = {"same": 1, "come": 3, "inner": {"a": 1, "b": 2}, "list": [1, 3], "big": {"$integer": "BB"}}
     assert changes(before, after) == {

@@ -1,4 +1,4 @@
-"""`tinyvex import`: by itself and beside a server, each mode, and what it says where something is wrong."""
+"""`tinyvex import`, with and without a server: each mode, and the reports of what is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOOKS = 10_001
 
 
 class Shelf:
-    """Commands about one data folder, and what they said."""
+    """Commands on one data folder, and their output."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -31,7 +31,7 @@ class Shelf:
         self.said = ""
 
     def run(self, *arguments: str, answer: str = "") -> int:
-        """Run a command, with what somebody types; its exit code."""
+        """Run a command with this input; return its exit code."""
         self._monkeypatch.setattr("sys.stdin", io.StringIO(answer))
         self._capsys.readouterr()
         code = run([*arguments, "--data", str(self.data)])
@@ -39,7 +39,7 @@ class Shelf:
         self.said = printed.err + printed.out
         return code
 
-    def bring(self, name: str, text: str | bytes, *options: str, answer: str = "") -> int:
+    def load(self, name: str, text: str | bytes, *options: str, answer: str = "") -> int:
         """Import a file."""
         path = self.folder / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -47,12 +47,12 @@ class Shelf:
         return self.run("import", str(path), *table, *options, "--app", str(APP), answer=answer)
 
     def add(self, *titles: str) -> None:
-        """Add books by the app's function."""
+        """Add books through the app's function."""
         for title in titles:
             assert self.run("run", "shelf:add", json.dumps({"title": title}), "--app", str(APP)) == 0
 
     def exported(self) -> dict[str, list[dict[str, Any]]]:
-        """Each table's documents."""
+        """Return each table's documents."""
         file = self.folder / "exported.zip"
         assert self.run("export", "--path", str(file), "--replace") == 0
         with zipfile.ZipFile(file) as archive:
@@ -63,7 +63,7 @@ class Shelf:
             }
 
     def titles(self) -> list[str]:
-        """Of the books, oldest first."""
+        """Return the titles of the books, oldest first."""
         return [book["title"] for book in self.exported()["books"]]
 
 
@@ -71,7 +71,7 @@ class Shelf:
 def shelf(
     request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Shelf]:
-    """Two books, without a server and beside one; the file is sound in the end."""
+    """Two books, without and with a server; the file is sound in the end."""
     made = Shelf(tmp_path, capsys, monkeypatch)
     if request.param == "this process":
         made.add("A", "B")
@@ -93,12 +93,12 @@ def alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 def lines(*titles: str) -> str:
-    """Books as JSON lines."""
+    """Return books as JSON lines."""
     return "".join(json.dumps({"title": title}) + "\n" for title in titles)
 
 
 def zipped(**tables: list[Any]) -> bytes:
-    """An export with these documents, under the numbers from 10001 on."""
+    """Return an export with these documents and the table numbers from 10001 on."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         numbers = [{"name": name, "id": BOOKS + place} for place, name in enumerate(tables)]
@@ -111,20 +111,20 @@ def zipped(**tables: list[Any]) -> bytes:
 # The modes.
 
 
-def test_unasked_a_table_with_documents_is_left_as_it_is(shelf: Shelf) -> None:
-    """Exit code 3, and what to say is said; an empty table takes them."""
-    assert shelf.bring("new.jsonl", lines("C")) == 3
+def test_by_default_tables_must_be_empty(shelf: Shelf) -> None:
+    """Exit code 3, and the message names the options; an empty table accepts documents."""
+    assert shelf.load("new.jsonl", lines("C")) == 3
     assert "`books` has documents; append to them (--append) or replace them (--replace)" in shelf.said
-    assert shelf.bring("new.jsonl", '{"name":"R"}', "--table", "readers") == 0
+    assert shelf.load("new.jsonl", '{"name":"R"}', "--table", "readers") == 0
     assert "  readers  1 created\n" in shelf.said
     assert "new.jsonl: 1 document of 1 table imported\n" in shelf.said
     assert shelf.titles() == ["A", "B"]
     assert shelf.exported()["readers"][0]["name"] == "R"
 
 
-def test_appended_documents_come_beside_the_others(shelf: Shelf) -> None:
-    """Nobody is asked, since nothing goes; defaults are filled in."""
-    assert shelf.bring("new.jsonl", lines("C"), "--append") == 0
+def test_appended_documents_are_added(shelf: Shelf) -> None:
+    """Nothing is deleted, so there is no question; defaults are filled in."""
+    assert shelf.load("new.jsonl", lines("C"), "--append") == 0
     assert "  books  1 created in addition to 2\n" in shelf.said
     assert shelf.titles() == ["A", "B", "C"]
     assert shelf.exported()["books"][2]["pages"] == 100
@@ -136,48 +136,48 @@ def test_appended_documents_come_beside_the_others(shelf: Shelf) -> None:
     ids=["yes", "no", "no answer", "not asked", "dry run"],
 )
 def test_replacing_asks_first(shelf: Shelf, options: tuple[str, ...], answer: str, code: int) -> None:
-    """With what will go; without a yes nothing is changed, and the next import works."""
-    assert shelf.bring("new.jsonl", lines("C", "D"), "--replace", *options, answer=answer) == code
+    """The question follows the number of deletions. Without a yes nothing is changed, and the next import works."""
+    assert shelf.load("new.jsonl", lines("C", "D"), "--replace", *options, answer=answer) == code
     assert "  books  2 deleted, 2 created\n" in shelf.said
     assert ("All documents are valid. Import them?" in shelf.said) == (options == ())
     changed = code == 0 and "--dry-run" not in options
     assert shelf.titles() == (["C", "D"] if changed else ["A", "B"])
-    assert shelf.bring("more.jsonl", lines("E"), "--append") == 0
+    assert shelf.load("more.jsonl", lines("E"), "--append") == 0
 
 
 def test_replacing_leaves_other_tables_and_replacing_all_does_not(shelf: Shelf) -> None:
-    """All that goes is told."""
-    assert shelf.bring("r.jsonl", '{"name":"R"}', "--table", "readers") == 0
-    assert shelf.bring("new.zip", zipped(books=[{"title": "C", "pages": 1}]), "--replace", "--yes") == 0
+    """All deletions are reported."""
+    assert shelf.load("r.jsonl", '{"name":"R"}', "--table", "readers") == 0
+    assert shelf.load("new.zip", zipped(books=[{"title": "C", "pages": 1}]), "--replace", "--yes") == 0
     assert [len(rows) for rows in shelf.exported().values()] == [1, 1]
-    assert shelf.bring("new.zip", zipped(books=[]), "--replace-all", "--yes") == 0
+    assert shelf.load("new.zip", zipped(books=[]), "--replace-all", "--yes") == 0
     assert "  books    1 deleted\n  readers  1 deleted\n" in shelf.said
     assert [len(rows) for rows in shelf.exported().values()] == [0, 0]
 
 
-def test_a_dry_run_says_what_would_be_wrong(shelf: Shelf) -> None:
-    """With the exit code of the real one."""
-    assert shelf.bring("new.jsonl", "{}\n", "--replace", "--dry-run") == 3
+def test_a_dry_run_reports_problems(shelf: Shelf) -> None:
+    """Its exit code is that of the import."""
+    assert shelf.load("new.jsonl", "{}\n", "--replace", "--dry-run") == 3
     assert "new.jsonl:1: $.title: missing" in shelf.said
-    assert shelf.bring("new.jsonl", lines("C"), "--append", "--dry-run") == 0
+    assert shelf.load("new.jsonl", lines("C"), "--append", "--dry-run") == 0
     assert "new.jsonl: 1 document of 1 table would be imported; nothing was changed\n" in shelf.said
     assert shelf.titles() == ["A", "B"]
 
 
-def test_an_id_that_is_there_cannot_be_appended(shelf: Shelf) -> None:
-    """The line is named."""
+def test_an_existing_id_cannot_be_appended(shelf: Shelf) -> None:
+    """The message has the line."""
     book = shelf.exported()["books"][1]
-    assert shelf.bring("new.jsonl", lines("C") + json.dumps(book), "--append") == 3
+    assert shelf.load("new.jsonl", lines("C") + json.dumps(book), "--append") == 3
     assert f"new.jsonl:2: $._id: `{book['_id']}` exists already" in shelf.said
 
 
 # What is wrong is named.
 
 
-def test_every_bad_line_is_named(shelf: Shelf) -> None:
-    """File, line and field, in the file's order; nothing is changed."""
+def test_every_invalid_line_is_reported(shelf: Shelf) -> None:
+    """With file, line and field, in the file's order; nothing is changed."""
     text = '{"title":"C"}\n\n{"titel":"D","title":1}\n7\n{"title":"E","pages":"x"}\n{"title":"F"}\n{'
-    assert shelf.bring("new.jsonl", text, "--append") == 3
+    assert shelf.load("new.jsonl", text, "--append") == 3
     named = [line for line in shelf.said.splitlines() if line.startswith("new.jsonl:")]
     expected = ["3: $.titel:", "3: $.title:", "4: a document must be a JSON object", "5: $.pages:", "7: "]
     assert len(named) == len(expected)
@@ -186,23 +186,23 @@ def test_every_bad_line_is_named(shelf: Shelf) -> None:
     assert shelf.titles() == ["A", "B"]
 
 
-def test_lines_of_all_tables_of_a_zip_are_named(alone: Shelf) -> None:
-    """By the entry they are in; problems of one table do not hide another's."""
-    assert alone.bring("new.zip", zipped(books=[{"title": 1}], readers=[{"name": "R"}, {}]), "--replace") == 3
+def test_invalid_lines_of_all_tables_of_a_zip_are_reported(alone: Shelf) -> None:
+    """The message has the entry; problems of one table do not hide those of another."""
+    assert alone.load("new.zip", zipped(books=[{"title": 1}], readers=[{"name": "R"}, {}]), "--replace") == 3
     assert "new.zip/books/documents.jsonl:1: $.title" in alone.said
     assert "new.zip/readers/documents.jsonl:2: $.name: missing" in alone.said
 
 
-def test_a_bad_line_far_into_the_file_has_its_number(alone: Shelf) -> None:
-    """Lines go to the server in portions."""
+def test_an_invalid_line_of_a_later_step_has_its_number(alone: Shelf) -> None:
+    """Lines are sent to the server in steps."""
     text = lines(*map(str, range(1300))) + "{}\n" + lines("after")
-    assert alone.bring("new.jsonl", text, "--append") == 3
+    assert alone.load("new.jsonl", text, "--append") == 3
     assert "new.jsonl:1301: $.title: missing\n" in alone.said
 
 
-def test_a_file_that_breaks_off_changes_nothing(alone: Shelf) -> None:
-    """It is read to its end before anything is sent."""
-    assert alone.bring("new.json", '[{"title": "C"},\n{"title": ', "--replace", "--yes") == 3
+def test_a_truncated_file_changes_nothing(alone: Shelf) -> None:
+    """The file is read to its end before anything is sent."""
+    assert alone.load("new.json", '[{"title": "C"},\n{"title": ', "--replace", "--yes") == 3
     assert "new.json:2: invalid JSON" in alone.said
     assert alone.titles() == ["A", "B"]
 
@@ -217,23 +217,23 @@ def test_a_file_that_breaks_off_changes_nothing(alone: Shelf) -> None:
     ],
 )
 def test_wrong_usage(alone: Shelf, arguments: list[str], expected: str) -> None:
-    """Exit code 2, and how to do it."""
+    """Exit code 2, and the message explains what to pass."""
     for name in ("new.txt", "new.jsonl"):
         (alone.folder / name).write_text(lines("C"))
     assert alone.run("import", str(alone.folder / arguments[0]), *arguments[1:], "--app", str(APP)) == 2
     assert expected in alone.said
 
 
-def test_names_that_no_table_can_have(alone: Shelf) -> None:
+def test_invalid_table_names_are_refused(alone: Shelf) -> None:
     """Exit code 3."""
-    assert alone.bring("new.jsonl", lines("C"), "--table", "_tables") == 3
+    assert alone.load("new.jsonl", lines("C"), "--table", "_tables") == 3
     assert "`_tables` cannot be a table name" in alone.said
 
 
 def test_many_problems_are_counted_and_the_first_listed(alone: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong file does not fill the screen for ever."""
+    """A wrong file does not flood the screen."""
     monkeypatch.setattr("tinyvex.cli.import_session.IMPORT_PROBLEMS_MAX", 10)
-    assert alone.bring("new.jsonl", "{}\n" * 2000, "--append") == 3
+    assert alone.load("new.jsonl", "{}\n" * 2000, "--append") == 3
     assert alone.said.count("$.title: missing") == 10
     assert "tinyvex: the file has 2,000 invalid rows; nothing was changed" in alone.said
 
@@ -249,29 +249,29 @@ FORMATS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_format_brings_the_same(alone: Shelf, name: str) -> None:
-    """By its name, or by what is said of it."""
+def test_each_format_imports_the_same_documents(alone: Shelf, name: str) -> None:
+    """The format follows from the suffix or from `--format`."""
     for options, file in ((["--replace"], name), (["--replace", "--format", alias(name)], "other")):
-        assert alone.bring(file, FORMATS[name], "--yes", *options) == 0
+        assert alone.load(file, FORMATS[name], "--yes", *options) == 0
         assert [(book["title"], book["pages"]) for book in alone.exported()["books"]] == [("C", 7), ("D", 100)]
 
 
 def alias(name: str) -> str:
-    """What `--format` calls it."""
+    """Return the name of the format for `--format`."""
     return {"new.json": "json", "new.csv": "csv"}.get(name, "jsonl")
 
 
-def test_of_a_zip_one_table_can_be_taken(alone: Shelf) -> None:
-    """The others stay as they are."""
+def test_one_table_of_a_zip_can_be_imported(alone: Shelf) -> None:
+    """Other tables stay unchanged."""
     data = zipped(books=[{"title": "C", "pages": 1}], readers=[{"name": "R"}])
-    assert alone.bring("new.zip", data, "--table", "readers") == 0
+    assert alone.load("new.zip", data, "--table", "readers") == 0
     assert [reader["name"] for reader in alone.exported()["readers"]] == ["R"]
     assert alone.titles() == ["A", "B"]
 
 
 def test_ids_of_a_file_keep_their_table(alone: Shelf) -> None:
-    """Documents with ids come back under them."""
+    """Documents with ids are imported under these ids."""
     ids = [DocumentId(BOOKS, bytes([n]) * 16).text for n in (1, 2)]
     rows = [{"_id": text, "_creationTime": 5.0, "title": text, "pages": 1} for text in ids]
-    assert alone.bring("new.zip", zipped(books=rows), "--replace", "--yes") == 0
+    assert alone.load("new.zip", zipped(books=rows), "--replace", "--yes") == 0
     assert alone.exported()["books"] == rows

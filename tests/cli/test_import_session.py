@@ -1,4 +1,4 @@
-"""What an import asks of the server, and in which order, however it ends."""
+"""The calls of an import, in their order, however it ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinyvex.errors import ImportRefused, RemoteError
 
 
 class Administrator:
-    """A client; its server refuses a step, and `leave` is cancelled before that answer comes."""
+    """A client whose server refuses a step; `leave` is cancelled before that answer arrives."""
 
     def __init__(self, refused: str = "", leave: anyio.CancelScope | None = None, tables: int = 1) -> None:
         self.refused = refused
@@ -22,7 +22,7 @@ class Administrator:
         self.steps: list[str] = []
 
     async def mutation(self, path: str, arguments: dict[str, Any]) -> Any:
-        """One step."""
+        """Perform one step."""
         step = path.removeprefix("_system:import_")
         self.steps.append(step)
         if step == self.refused:
@@ -40,14 +40,14 @@ async def run(client: Administrator) -> bool:
 
 
 async def test_an_import_begins_adds_and_finishes() -> None:
-    """And gives nothing up."""
+    """It does not abandon anything."""
     client = Administrator()
     assert await run(client)
     assert client.steps == ["begin", "rows", "finish"]
 
 
-async def test_where_there_are_no_tables_there_is_nothing_to_finish() -> None:
-    """Wiping a database without tables, or importing an export of one, is no error."""
+async def test_without_tables_there_is_nothing_to_finish() -> None:
+    """Wiping a database without tables, or importing its export, succeeds."""
     client = Administrator(tables=0)
     work = ImportSession(cast("Any", client), "replaceAll")
     assert await work.run([], lambda _: iter(()), lambda _: None)
@@ -55,8 +55,8 @@ async def test_where_there_are_no_tables_there_is_nothing_to_finish() -> None:
 
 
 @pytest.mark.parametrize("step", ["rows", "finish"])
-async def test_an_import_that_is_refused_is_given_up(step: str) -> None:
-    """Also at its end, where the tables have changed meanwhile: what it added takes room."""
+async def test_a_refused_import_is_abandoned(step: str) -> None:
+    """This includes a refusal at the end, when tables changed meanwhile: its rows occupy space."""
     client = Administrator(step)
     with pytest.raises(RemoteError):
         await run(client)
@@ -64,8 +64,8 @@ async def test_an_import_that_is_refused_is_given_up(step: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["rows", "finish"])
-async def test_an_import_that_is_left_is_given_up(step: str) -> None:
-    """After the step that was under way: one that finished is not given up any more."""
+async def test_a_cancelled_import_is_abandoned(step: str) -> None:
+    """It is abandoned after the step in flight; a finished import is not."""
     with anyio.CancelScope() as scope:
         client = Administrator(step, scope)
         await run(client)

@@ -1,4 +1,4 @@
-"""Logs go to stderr, a record at a time, and say nothing that clients said."""
+"""Log records on stderr, and what they never contain."""
 
 import errno
 import json
@@ -31,15 +31,15 @@ def test_records_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.endswith("INFO    app: hello\n")
 
 
-def test_lower_levels_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--log-level warning` hides what is merely informative."""
+def test_lower_levels_are_omitted(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--log-level warning` omits informational records."""
     log_to_stderr("warning")
     logging.getLogger("app").info("hello")
     assert capsys.readouterr().err == ""
 
 
 def test_a_traceback_begins_in_the_app(capsys: pytest.CaptureFixture[str]) -> None:
-    """How Tinyvex came to call the app's code is left out; what the app called is not."""
+    """Frames of Tinyvex that call the app are omitted; frames below the app are included."""
 
     def app() -> None:
         main.exit_code(None)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def test_a_traceback_begins_in_the_app(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
-    """What follows the first line of a record begins with spaces."""
+    """All lines of a record after the first are indented."""
     log_to_stderr("info")
     try:
         raise ValueError("no")
@@ -70,12 +70,12 @@ def test_a_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def objects(captured: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """The records on stderr, one per line."""
+    """Return the records on stderr, one per line."""
     return [json.loads(line) for line in captured.readouterr().err.splitlines()]
 
 
 def test_json_is_one_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Also where message or traceback has many lines."""
+    """Messages and tracebacks may have several lines."""
     log_to_stderr("info", "json")
     logging.getLogger("app").warning("one\ntwo")
     try:
@@ -89,7 +89,7 @@ def test_json_is_one_object_per_line(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_time_is_utc_with_milliseconds(capsys: pytest.CaptureFixture[str]) -> None:
-    """As ISO 8601 writes it."""
+    """The time is in the format of ISO 8601."""
     log_to_stderr("info", "json")
     logging.getLogger("app").info("hello")
     (record,) = objects(capsys)
@@ -97,7 +97,7 @@ def test_the_time_is_utc_with_milliseconds(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_json_has_the_fields_of_a_record(capsys: pytest.CaptureFixture[str]) -> None:
-    """What a record carries as one of FIELDS, and nothing else that it carries."""
+    """Only the attributes in FIELDS are included."""
     log_to_stderr("info", "json")
     extra = {name: f"the {name}" for name in FIELDS}
     logging.getLogger("app").info("hello", extra={**extra, "arguments": "a secret"})
@@ -111,7 +111,7 @@ SECRET = "hush" + "-hush"
 
 
 def chained() -> BaseException:
-    """An exception with a cause and a group, all of which quote what they were given."""
+    """An exception with a cause and a group, all of which quote their input."""
     try:
         try:
             int(SECRET)
@@ -124,8 +124,8 @@ def chained() -> BaseException:
 
 
 @pytest.mark.parametrize("log_format", LOG_FORMATS)
-def test_texts_of_exceptions_are_left_out(capsys: pytest.CaptureFixture[str], log_format: Any) -> None:
-    """Of causes, groups and notes too; what they are and where they come from is there."""
+def test_texts_of_exceptions_are_omitted(capsys: pytest.CaptureFixture[str], log_format: Any) -> None:
+    """Causes, groups and notes lose their texts; types and locations remain."""
     log_to_stderr("info", log_format)
     logging.getLogger("app").error("failed", exc_info=chained())
     shown = capsys.readouterr().err
@@ -134,14 +134,14 @@ def test_texts_of_exceptions_are_left_out(capsys: pytest.CaptureFixture[str], lo
 
 
 def test_dev_mode_shows_texts(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who writes the app sees all of it."""
+    """The developer of the app sees everything."""
     log_to_stderr("info", reveal=True)
     logging.getLogger("app").error("failed", exc_info=chained())
     assert "ValueError: invalid literal for int() with base 10: 'hush-hush'" in capsys.readouterr().err
 
 
-def test_another_handlers_rendering_is_not_taken_over(capsys: pytest.CaptureFixture[str]) -> None:
-    """Python's own formatter leaves the whole traceback in the record, for the next one."""
+def test_the_rendering_of_another_handler_is_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's formatter caches the whole traceback in the record."""
     log_to_stderr("info")
     record = logging.LogRecord("app", logging.ERROR, "", 1, "failed", None, (ValueError, ValueError(SECRET), None))
     assert SECRET in logging.Formatter().format(record)
@@ -153,8 +153,10 @@ def test_another_handlers_rendering_is_not_taken_over(capsys: pytest.CaptureFixt
     ("error", "code"),
     [(OSError(errno.ENOSPC, "a secret", "a secret"), "ENOSPC"), (OSError("a secret"), None)],
 )
-def test_the_systems_codes_are_shown(capsys: pytest.CaptureFixture[str], error: OSError, code: str | None) -> None:
-    """They quote nothing, and say to an operator what is wrong."""
+def test_error_codes_of_the_system_are_shown(
+    capsys: pytest.CaptureFixture[str], error: OSError, code: str | None
+) -> None:
+    """They quote no data, and tell an operator what failed."""
     log_to_stderr("info")
     logging.getLogger("app").error("failed", exc_info=error)
     shown = capsys.readouterr().err
@@ -162,8 +164,8 @@ def test_the_systems_codes_are_shown(capsys: pytest.CaptureFixture[str], error: 
     assert f"{type(error).__name__}: {code or 'its text is left out'}" in shown
 
 
-def test_codes_of_sqlite_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """As SQLite names them."""
+def test_error_codes_of_sqlite_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """They have the names that SQLite uses."""
     log_to_stderr("info")
     connection = sqlite3.connect(":memory:")
     try:
@@ -174,8 +176,8 @@ def test_codes_of_sqlite_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "sqlite3.OperationalError: SQLITE_ERROR" in capsys.readouterr().err
 
 
-def test_the_loops_own_records_quote_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """asyncio writes what a callback was called with."""
+def test_records_of_the_event_loop_quote_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """asyncio logs the arguments of callbacks."""
     log_to_stderr("info", "json")
     logging.getLogger("asyncio").error("Exception in callback Connection.data_received(b'a secret')\nhandle: <...>")
     (record,) = objects(capsys)

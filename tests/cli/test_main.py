@@ -1,4 +1,4 @@
-"""The command's frame: help, one line per error, exit codes, small imports."""
+"""The frame of all commands: help, one line per error, exit codes, small imports."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from tinyvex.cli import main as cli
 
 @pytest.fixture
 def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
-    """Runs a command that raises."""
+    """Run a command that raises."""
 
     def run(error: BaseException) -> int:
         @click.command()
@@ -29,7 +29,7 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """`tinyvex --help` names each command with one line about it."""
+    """`tinyvex --help` has a line for each command."""
     assert cli.run(["--help"]) == 0
     shown = capsys.readouterr().out
     assert [name for name in cli.COMMANDS if f"\n  {name} " not in shown] == []
@@ -37,7 +37,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_option_is_explained(name: str) -> None:
-    """No option of any command is without help."""
+    """Every option of every command has a help text."""
     command = cli.group.get_command(click.Context(cli.group), name)
     assert command is not None
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
@@ -46,13 +46,13 @@ def test_every_option_is_explained(name: str) -> None:
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """`tinyvex --version` tells the package's version."""
+    """`tinyvex --version` prints the version of the package."""
     assert cli.run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("tinyvex 0.")
 
 
-def test_a_wrong_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """A misspelt command exits with 2 and one line that says where to look."""
+def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, and one line that refers to the help."""
     assert cli.run(["serv"]) == 2
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
@@ -60,7 +60,7 @@ def test_a_wrong_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_an_error_is_one_line(fail: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]) -> None:
-    """A Tinyvex error is told by its sentence and its stable name, without a traceback."""
+    """A Tinyvex error is printed as its message and its name, without a traceback."""
     fail(errors.DiskFull("the disk is full"))
     assert capsys.readouterr().err == "tinyvex: the disk is full (DiskFull)\n"
 
@@ -77,17 +77,17 @@ def test_an_error_is_one_line(fail: Callable[[BaseException], int], capsys: pyte
     ],
 )
 def test_exit_codes(fail: Callable[[BaseException], int], error: BaseException, code: int) -> None:
-    """Each error ends the process with its own documented code."""
+    """Each error ends the process with its documented code."""
     assert fail(error) == code
 
 
 def test_a_remote_error_has_the_code_of_its_number(fail: Callable[[BaseException], int]) -> None:
-    """It makes no difference whether a function failed here or in the server that runs it."""
+    """The code is the same whether a function fails in this process or in a server."""
     number = errors.FunctionFailed.number
     assert fail(errors.RemoteError("x", number=number, name="FunctionFailed", details={})) == 3
 
 
-def test_a_reader_that_has_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     """`tinyvex ... | head -1` ends quietly."""
     program = (
         "import sys; from tinyvex.cli import main, new\n"
@@ -104,7 +104,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
 
 
 def test_commands_are_imported_when_called() -> None:
-    """Importing the frame imports no command, and neither server nor client."""
+    """Importing the frame imports neither a command, nor the server or the client."""
     program = "import sys, tinyvex.cli.main; print(*(name for name in sys.modules if name.startswith('tinyvex.')))"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in shown if name.startswith(("tinyvex.server", "tinyvex.client", "tinyvex.cli."))] == [
@@ -123,8 +123,8 @@ LATER = [
 ]
 
 
-def test_serving_begins_without_what_is_needed_later() -> None:
-    """Whoever starts the server waits for every import: what one command or one request needs comes with it."""
+def test_serving_starts_without_later_imports() -> None:
+    """Modules for single commands or requests are imported when they are needed, so that the server starts fast."""
     program = "import sys, tinyvex.cli.serve, tinyvex.cli.serve_process; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "tinyvex.server.server" in shown
@@ -133,13 +133,13 @@ def test_serving_begins_without_what_is_needed_later() -> None:
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_commands_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line that can be typed as it is, with the command in its place."""
+    """The help has a command line that can be copied."""
     assert cli.run([name, "--help"]) == 0
     assert re.search(rf"^  tinyvex {name}( |$)", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
-def test_a_full_disk_under_the_output_is_no_defect() -> None:
+def test_a_full_disk_under_stdout_is_reported() -> None:
     """Exit code 23 and one line."""
     command = [sys.executable, "-m", "tinyvex", "--help"]
     with Path("/dev/full").open("w") as full:

@@ -1,4 +1,4 @@
-"""`tinyvex new` makes a project that works as it stands."""
+"""`tinyvex new` creates a project that works unchanged."""
 
 import subprocess
 import sys
@@ -19,25 +19,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "My notes"
 
 
-def test_it_makes_every_file(project: Path) -> None:
-    """App, test, client, project file and .gitignore are there."""
+def test_it_creates_every_file(project: Path) -> None:
+    """App, test, client, project file and .gitignore exist."""
     assert {path.name for path in project.iterdir()} == set(TEMPLATES)
 
 
 def test_its_app_is_found(project: Path) -> None:
-    """Inside the new folder no command needs to be told the app."""
+    """Inside the new folder, commands find the app."""
     assert find_app(None, None, start=project).app == project / "app.py"
 
 
 def test_its_files_are_python(project: Path) -> None:
-    """The templates become programs, without a brace of theirs left."""
+    """The templates are valid Python, without remaining braces."""
     for path in project.glob("*.py"):
         compile(path.read_text(), str(path), "exec")
         assert "{{" not in path.read_text()
 
 
 def test_its_own_test_passes(project: Path) -> None:
-    """The test it brings passes at once."""
+    """The generated test passes unchanged."""
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"],
         cwd=project,
@@ -50,15 +50,15 @@ def test_its_own_test_passes(project: Path) -> None:
 
 
 def test_it_overwrites_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A second time in the same folder is refused, and nothing is changed."""
+    """A second run in the same folder is refused and changes nothing."""
     (project / "app.py").write_text("mine")
     assert run(["new", "My notes"]) == 2
     assert (project / "app.py").read_text() == "mine"
     assert "nothing was written" in capsys.readouterr().err
 
 
-def test_its_client_says_that_no_server_runs(project: Path) -> None:
-    """In one line, after a while."""
+def test_its_client_reports_a_missing_server(project: Path) -> None:
+    """One line, after some seconds."""
     client = project / "client.py"
     client.write_text(
         client.read_text().replace(":4800", ":1").replace("wait_connected(), 5)", "wait_connected(), 0.01)")

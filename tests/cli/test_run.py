@@ -1,4 +1,4 @@
-"""`tinyvex run`, beside a server and without one."""
+"""`tinyvex run`, with and without a server."""
 
 import json
 import subprocess
@@ -22,8 +22,8 @@ Call = Callable[..., object]
 
 
 @pytest.fixture(scope="module", params=["this process", "a server"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """The options that lead to a data folder without and with a server."""
+def folder_options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The options for a data folder, without and with a server."""
     folder = tmp_path_factory.mktemp("shelf")
     options = ["--data", str(folder), "--app", str(APP)]
     if request.param == "this process":
@@ -35,27 +35,27 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def call(place: list[str], capsys: pytest.CaptureFixture[str]) -> Call:
+def call(folder_options: list[str], capsys: pytest.CaptureFixture[str]) -> Call:
     def run_function(*arguments: str) -> object:
         capsys.readouterr()
-        assert run(["run", *arguments, *place]) == 0
+        assert run(["run", *arguments, *folder_options]) == 0
         return json.loads(capsys.readouterr().out)
 
     return run_function
 
 
 @pytest.fixture
-def fail(place: list[str], capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+def fail(folder_options: list[str], capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     def run_function(*arguments: str) -> tuple[int, str]:
         capsys.readouterr()
-        code = run(["run", *arguments, *place])
+        code = run(["run", *arguments, *folder_options])
         return code, capsys.readouterr().err
 
     return run_function
 
 
 def test_a_mutation_writes_and_a_query_reads(call: Call) -> None:
-    """Both print their result; the second sees what the first wrote."""
+    """Both print their result; the query sees what the mutation wrote."""
     assert isinstance(call("shelf:add", '{"title": "Emma", "pages": 474}'), str)
     assert call("shelf:pages", '{"title": "Emma"}') == 474
     assert call("shelf:pages", '{"title": "Emma", "factor": 2}') == 948
@@ -68,50 +68,50 @@ def test_an_action_runs(call: Call) -> None:
 
 
 def test_an_internal_function_can_be_called(call: Call) -> None:
-    """Who may read the data folder may call everything."""
+    """Access to the data folder gives access to all functions."""
     assert call("shelf:add_many", '{"count": 2}') == 2
 
 
-def test_a_function_that_refuses(fail: Callable[..., tuple[int, str]]) -> None:
+def test_a_refusal_is_one_line(fail: Callable[..., tuple[int, str]]) -> None:
     """An AppError is one line and exit code 3."""
     assert fail("shelf:pages", '{"title": "No"}') == (3, "tinyvex: no such book (AppError)\n")
 
 
 def test_wrong_arguments(fail: Callable[..., tuple[int, str]]) -> None:
-    """The path of the wrong field is named; exit code 3."""
+    """The message has the path of the wrong field; exit code 3."""
     code, shown = fail("shelf:pages", '{"title": 7}')
     assert code == 3
     assert "$.title" in shown
 
 
 def test_an_unknown_function(fail: Callable[..., tuple[int, str]]) -> None:
-    """It is named; exit code 3."""
+    """The message has its path; exit code 3."""
     code, shown = fail("shelf:burn")
     assert code == 3
     assert "shelf:burn" in shown
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", '{"a": 12345678901234567890}'])
-def test_arguments_that_are_no_object(fail: Callable[..., tuple[int, str]], arguments: str) -> None:
-    """That is a usage error, told before anything is started."""
+def test_arguments_must_be_an_object(fail: Callable[..., tuple[int, str]], arguments: str) -> None:
+    """Anything else is a usage error, reported before anything is started."""
     assert fail("shelf:titles", arguments)[0] == 2
 
 
-def test_watching_needs_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where nobody serves nothing would change: a usage error says so."""
+def test_watching_requires_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a server nothing could change, so it is a usage error."""
     assert run(["run", "shelf:titles", "--watch", "--app", str(APP), "--data", str(tmp_path)]) == 2
     assert "running server" in capsys.readouterr().err
 
 
-def test_a_missing_folder_is_made_for_a_mutation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first mutation of an app needs no server and no folder."""
+def test_a_mutation_creates_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first mutation of an app needs neither a server nor a folder."""
     folder = tmp_path / "new"
     assert run(["run", "shelf:add", '{"title": "A"}', "--app", str(APP), "--data", str(folder)]) == 0
     assert folder.is_dir()
 
 
-def test_a_folder_that_someone_holds_without_serving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that is just starting is not raced: exit code 21."""
+def test_a_locked_folder_without_a_server_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server may be starting: exit code 21."""
     lock = DataFolder(tmp_path).lock()
     try:
         assert run(["run", "shelf:titles", "--app", str(APP), "--data", str(tmp_path)]) == 21
@@ -120,7 +120,7 @@ def test_a_folder_that_someone_holds_without_serving(tmp_path: Path, capsys: pyt
 
 
 def test_watching_shows_every_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--watch` prints a line at once and another one after each change."""
+    """`--watch` prints the current result and one line after each change."""
     options = ["--data", str(tmp_path)]
     with (
         ServerProcess(APP, tmp_path),
@@ -138,10 +138,10 @@ def test_watching_shows_every_change(tmp_path: Path, capsys: pytest.CaptureFixtu
         watching.kill()
 
 
-def test_json_is_one_line(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """`--format json` is for programs, and nothing else is on stdout."""
+def test_json_is_one_line(folder_options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`--format json` is for programs; stdout has nothing else."""
     capsys.readouterr()
-    assert run(["run", "shelf:titles", "--format", "json", *place]) == 0
+    assert run(["run", "shelf:titles", "--format", "json", *folder_options]) == 0
     shown = capsys.readouterr().out
     assert shown.count("\n") == 1
     assert isinstance(json.loads(shown), list)
@@ -152,7 +152,7 @@ def test_json_is_one_line(place: list[str], capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture(scope="module", params=["this process", "a server"])
 def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """The options that lead to a notebook without and with a server."""
+    """The options for a notebook, without and with a server."""
     folder = tmp_path_factory.mktemp("notebook")
     options = ["--data", str(folder), "--app", str(NOTEBOOK)]
     if request.param == "this process":
@@ -171,38 +171,40 @@ ADA = '{"subject": "ada", "age": {"$integer": "JAAAAAAAAAA="}}'
 def test_functions_see_the_identity(
     notebook: list[str], function: str, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A query, a mutation and an action, and what that calls, find the claims in `ctx.auth`, as values."""
+    """A query, a mutation, an action and its calls see the claims in `ctx.auth`, as values."""
     capsys.readouterr()
     assert run(["run", f"notebook:{function}", "--identity", ADA, *notebook]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(found)
 
 
-def test_without_an_identity_nobody_calls(notebook: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """`ctx.auth` is None, whoever was acted as before."""
+def test_without_an_identity_the_call_is_anonymous(notebook: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`ctx.auth` is None, even after calls with an identity."""
     capsys.readouterr()
     assert run(["run", "notebook:me", *notebook]) == 0
     assert json.loads(capsys.readouterr().out) is None
 
 
 def test_as_a_user_internal_functions_can_be_called(notebook: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """It is an administrator who acts."""
+    """The command acts as an administrator on behalf of the user."""
     capsys.readouterr()
     assert run(["run", "notebook:count", "--identity", ADA, *notebook]) == 0
     assert json.loads(capsys.readouterr().out) >= 1
 
 
 @pytest.mark.parametrize("claims", ["ada", "[1]", '{"$no": 1}'])
-def test_an_identity_that_is_none(notebook: list[str], claims: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """That is a usage error, told before anything runs."""
+def test_an_invalid_identity_is_a_usage_error(
+    notebook: list[str], claims: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is reported before anything runs."""
     assert run(["run", "notebook:me", "--identity", claims, *notebook]) == 2
     assert "--identity" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("function", "line"), [("me", "who is it?"), ("sign", None), ("ask", "acting")])
-def test_what_a_function_logs_goes_to_stderr(
+def test_log_lines_go_to_stderr(
     notebook: list[str], function: str, line: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its result alone is on stdout."""
+    """Stdout has only the result."""
     capsys.readouterr()
     assert run(["run", f"notebook:{function}", "--format", "json", *notebook]) == 0
     shown = capsys.readouterr()
@@ -210,10 +212,10 @@ def test_what_a_function_logs_goes_to_stderr(
     assert line is None or line in shown.err
 
 
-def test_an_identity_that_the_server_refuses_stops_the_command(
+def test_a_refused_identity_stops_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is called as nobody that was meant for somebody."""
+    """A call meant for a user never runs anonymously."""
 
     class WithAnotherToken(ActingAs):
         def __new__(cls, _: str, claims: Mapping[str, Any]) -> Self:
@@ -229,7 +231,7 @@ def test_an_identity_that_the_server_refuses_stops_the_command(
 
 
 def test_watching_as_a_user(tmp_path: Path) -> None:
-    """`--watch` and `--identity` go together, and `--format pretty` indents."""
+    """`--watch` and `--identity` can be combined, and `--format pretty` indents."""
     with (
         ServerProcess(NOTEBOOK, tmp_path),
         subprocess.Popen(

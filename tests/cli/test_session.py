@@ -1,4 +1,4 @@
-"""Where commands' calls go when something is odd."""
+"""Connections of commands in unusual situations."""
 
 import asyncio
 import socket
@@ -20,8 +20,8 @@ APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Iterator[Path]:
-    """A folder that somebody owns."""
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder that a process owns."""
     lock = DataFolder(tmp_path).lock()
     yield tmp_path
     lock.release()
@@ -34,40 +34,40 @@ def found(port: int) -> Discovery:
 
 
 def test_a_free_folder_has_no_server(tmp_path: Path) -> None:
-    """Then the file itself is opened."""
+    """Commands open the file itself."""
     discovery.write(tmp_path, found(1))
     assert running_server(tmp_path) is None
 
 
-def test_a_held_folder_with_a_discovery_file_has_one(held: Path) -> None:
-    """Then the server is asked."""
-    discovery.write(held, found(1))
-    assert running_server(held) == found(1)
+def test_a_locked_folder_with_a_discovery_file_has_a_server(locked: Path) -> None:
+    """Commands connect to it."""
+    discovery.write(locked, found(1))
+    assert running_server(locked) == found(1)
 
 
-def test_a_held_folder_without_one_is_not_raced(held: Path) -> None:
-    """Its owner is starting or stopping: the error says who it is."""
+def test_a_locked_folder_without_a_server_is_refused(locked: Path) -> None:
+    """Its owner is starting or stopping; the error names the process."""
     with pytest.raises(DataFolderLocked, match="does not serve"):
-        running_server(held)
+        running_server(locked)
 
 
 async def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    """Reading makes nothing."""
+    """Reading creates no folder."""
     with pytest.raises(DataFolderUnusable):
         async with open_session(tmp_path / "none"):
             pass
 
 
-async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command does not wait for ever: the error names the process."""
+async def test_a_silent_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command stops waiting; the error names the process."""
     monkeypatch.setattr(session, "CONNECT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ConnectionLost, match="process 1"):
         async with connect(found(silent.getsockname()[1])):
             pass
 
 
-def test_the_server_of_a_command_forgets_nothing_and_lets_nobody_in(tmp_path: Path) -> None:
-    """Whoever serves the database says how much history is kept, and may keep more than is usual."""
+def test_the_server_of_a_command_is_private_and_purges_nothing(tmp_path: Path) -> None:
+    """Only the process that serves the database decides how much history is retained."""
     options = local_server(AppLocation(tmp_path / "app.py", tmp_path)).options
     now_us = 4_000_000_000_000_000
     assert options.retention.floor(now_us, now_us, 0, 0) == now_us - int(UNLIMITED_SECONDS * 1e6)
@@ -76,7 +76,7 @@ def test_the_server_of_a_command_forgets_nothing_and_lets_nobody_in(tmp_path: Pa
 
 
 async def test_a_command_ends_when_its_server_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it was doing ends with a lost connection."""
+    """Any call then fails with ConnectionLost."""
     monkeypatch.setattr(session, "CONNECT_SECONDS", 0.2)
     with ServerProcess(APP, tmp_path) as server:
         here = running_server(tmp_path)
@@ -88,8 +88,8 @@ async def test_a_command_ends_when_its_server_is_gone(tmp_path: Path, monkeypatc
                 await client.query("shelf:titles")
 
 
-async def test_what_a_command_fails_with_comes_as_it_is(tmp_path: Path) -> None:
-    """Not in a group, though somebody watches the connection meanwhile."""
+async def test_errors_of_a_command_are_not_grouped(tmp_path: Path) -> None:
+    """The task group that watches the connection does not wrap them."""
     with ServerProcess(APP, tmp_path):
         here = running_server(tmp_path)
         assert here is not None

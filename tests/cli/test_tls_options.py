@@ -1,4 +1,4 @@
-"""`--tls-cert` and `--tls-key`, and what `pair` says of them."""
+"""`--tls-cert` and `--tls-key`, and the fingerprint that `pair` prints."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
 @pytest.mark.parametrize("command", ["serve", "dev"])
 @pytest.mark.parametrize("option", ["--tls-cert", "--tls-key"])
-def test_one_is_nothing_without_the_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, option: str
-) -> None:
+def test_both_are_required(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, option: str) -> None:
     """Exit code 2."""
     assert run([command, str(APP), "--data", str(tmp_path / "data"), option, "file.pem"]) == 2
     assert "--tls-cert and --tls-key are only valid together" in capsys.readouterr().err
 
 
-def test_pair_tells_the_fingerprint_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On stderr: stdout has the code alone."""
+def test_pair_prints_the_fingerprint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, because stdout has only the code."""
     made = Certificates(tmp_path / "certificates")
     with ServerProcess(APP, tmp_path / "data", *made.options):
         assert run(["pair", "--data", str(tmp_path / "data")]) == 0

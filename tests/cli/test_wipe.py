@@ -1,4 +1,4 @@
-"""`tinyvex wipe`: all documents go, all at once; everything else stays."""
+"""`tinyvex wipe`: all documents are deleted in one commit, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
 @pytest.fixture(params=["this process", "a server"])
 def data(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """Two books and a reader, without a server and beside one."""
+    """Two books and a reader, without and with a server."""
     folder = tmp_path / "data"
     (tmp_path / "r.csv").write_text("name\nR\n")
     options = ["--data", str(folder), "--app", str(APP)]
@@ -44,12 +44,12 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 def wipe(data: Path, *options: str) -> int:
-    """Run it."""
+    """Run the command."""
     return run(["wipe", *options, "--app", str(APP), "--data", str(data)])
 
 
 def counts(data: Path) -> dict[str, int]:
-    """How many documents each table has."""
+    """Return the number of documents in each table."""
     return {table.table: table.documents for table in count(DataFolder(data)).tables}
 
 
@@ -62,7 +62,7 @@ def test_it_asks_first(
     data: Path, options: list[str], answer: str, code: int, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """With what will go; without a yes nothing does."""
+    """The question follows the number of deletions; without a yes nothing is deleted."""
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
     assert wipe(data, *options) == code
     said = capsys.readouterr().err
@@ -74,20 +74,20 @@ def test_it_asks_first(
 
 
 def test_one_table_can_be_named(data: Path) -> None:
-    """The others keep their documents."""
+    """Other tables keep their documents."""
     assert wipe(data, "--table", "readers", "--yes") == 0
     assert counts(data) == {"books": 2, "readers": 0}
 
 
-def test_a_table_that_is_not_there(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, with those that are."""
+def test_an_unknown_table_is_a_usage_error(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2; the message lists the tables."""
     assert wipe(data, "--table", "nope", "--yes") == 2
     assert "there is no table `nope`; the tables are `books`, `readers`" in capsys.readouterr().err
     assert counts(data) == {"books": 2, "readers": 1}
 
 
-def test_functions_work_afterwards_as_before(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Through their indexes."""
+def test_functions_still_work_afterwards(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They read through their indexes."""
     assert wipe(data, "--yes") == 0
     assert wipe(data) == 0  # nothing is left to ask about
     options = ["--data", str(data), "--app", str(APP)]
@@ -97,8 +97,8 @@ def test_functions_work_afterwards_as_before(data: Path, capsys: pytest.CaptureF
     assert json.loads(capsys.readouterr().out) == ["C"]
 
 
-async def test_clients_see_it_and_go_on(tmp_path: Path) -> None:
-    """All, then nothing, then what comes."""
+async def test_clients_see_the_deletion(tmp_path: Path) -> None:
+    """They see all documents, then none, then new ones."""
     with ServerProcess(APP, tmp_path) as server:
         async with tv.connect(server.url, server.ready["token"]) as client:
             await client.mutation("shelf:add", {"title": "A"})
