@@ -396,7 +396,7 @@ def test_many_writes_to_one_document_are_one_revision(log):
 
     (write,) = log.run(unit(work))
     assert decode(write.json)["n"] == 3
-    assert (len(write.removed), len(write.added), len(write.kept)) == (1, 1, 1)
+    assert (len(write.removed), len(write.added), len(write.unchanged)) == (1, 1, 1)
 
 
 def test_an_id_of_a_client_is_used(log):

@@ -2,7 +2,6 @@
 
 import functools
 import random
-import sqlite3
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,6 @@ from tests.support.storage import MemoryStore, insert, numbers, scan, unit
 from tests.support.values import same
 from tinyvex import errors, limits
 from tinyvex.functions.transaction.transaction import Transaction
-from tinyvex.storage.log.apply import apply
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.log.operations import RequestRecord
 from tinyvex.storage.log.revisions import Revision
@@ -195,13 +193,6 @@ def log():
 
 def add(log, *numbers):
     return [log.run(unit(insert({"n": number}))) for number in numbers]
-
-
-def test_the_same_revision_twice_is_an_error(log):
-    """Live commits use the conflict strategy error: nothing is overwritten."""
-    add(log, 1)
-    with pytest.raises(sqlite3.IntegrityError):
-        apply(log.connection, log.commits[-1])
 
 
 def test_an_unchanged_key_gets_no_index_entry(log):

@@ -63,7 +63,7 @@ class WriteAheadLog:
         for operation in record.operations:
             if isinstance(operation, WriteDocuments | FillTablet):
                 for write in operation.writes:
-                    pages += 2 + len(write.kept) + 2 * (len(write.added) + len(write.removed))
+                    pages += 2 + len(write.unchanged) + 2 * (len(write.added) + len(write.removed))
                     size += len(write.json or b"")
         self.size += max(pages * PAGE_BYTES + size, rows * ROW_BYTES)
 

@@ -112,7 +112,7 @@ def _write_documents(
 
 
 def _write(connection: sqlite3.Connection, ts: int, log_row: int, writes: Iterable[Write]) -> int:
-    documents, entries, removed, added, kept = _rows_of(ts, writes, log_row)
+    documents, entries, removed, added, unchanged = _rows_of(ts, writes, log_row)
     # One call per statement and not per row: about a microsecond less for each row.
     many = connection.executemany
     if documents:
@@ -123,19 +123,19 @@ def _write(connection: sqlite3.Connection, ts: int, log_row: int, writes: Iterab
         many(statements.DELETE_CURRENT, removed)
     if added:
         many(statements.INSERT_CURRENT, added)
-    if kept:
+    if unchanged:
         # An UPDATE and not an upsert: a key that a building index does not have yet is left to its backfill.
-        many(statements.UPDATE_CURRENT, kept)
+        many(statements.UPDATE_CURRENT, unchanged)
     return log_row + len(documents)
 
 
 def _rows_of(ts: int, writes: Iterable[Write], log_row: int) -> tuple[Rows, Rows, list[IndexKey], Rows, Rows]:
-    """Return rows of `documents` and `indexes`, and what is removed from, added to and kept in `current`."""
+    """Return rows of `documents` and `indexes`, and what is removed from, added to and updated in `current`."""
     documents: Rows = []
     entries: Rows = []
     removed: list[IndexKey] = []
     added: Rows = []
-    kept: Rows = []
+    unchanged: Rows = []
     for tablet, internal, json_value, prev_ts, old_keys, new_keys, same_keys in writes:
         documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts))
         for index_id, key in old_keys:
@@ -145,9 +145,9 @@ def _rows_of(ts: int, writes: Iterable[Write], log_row: int) -> tuple[Rows, Rows
             entries.append((index_id, key, ts, 0, tablet, internal))
             added.append((index_id, key, log_row))
         for index_id, key in same_keys:
-            kept.append((log_row, index_id, key))
+            unchanged.append((log_row, index_id, key))
         log_row += 1
-    return documents, entries, removed, added, kept
+    return documents, entries, removed, added, unchanged
 
 
 def _store_request(connection: sqlite3.Connection, _ts: int, log_row: int, operation: StoreRequest) -> int:

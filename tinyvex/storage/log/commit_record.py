@@ -65,7 +65,7 @@ class CommitRecord(NamedTuple):
                     yield -write.tablet, write.internal
                     yield from write.removed
                     yield from write.added
-                    yield from write.kept
+                    yield from write.unchanged
 
     @property
     def lists_all_writes(self) -> bool:

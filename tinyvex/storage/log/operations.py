@@ -58,7 +58,7 @@ class Write(NamedTuple):
         prev_ts: of the revision that this one replaces.
         removed: keys that the document no longer has.
         added: keys that it did not have before.
-        kept: keys that it had and still has.
+        unchanged: keys that it had and still has.
     """
 
     tablet: int
@@ -67,7 +67,7 @@ class Write(NamedTuple):
     prev_ts: int | None
     removed: tuple[IndexKey, ...]
     added: tuple[IndexKey, ...]
-    kept: tuple[IndexKey, ...]
+    unchanged: tuple[IndexKey, ...]
 
     @classmethod
     def between(
@@ -84,15 +84,15 @@ class Write(NamedTuple):
             return cls(tablet, internal, json, prev_ts, (), (), tuple(old))
         if not old:
             return cls(tablet, internal, json, prev_ts, (), tuple(new), ())
-        kept = set(old) & set(new)
+        unchanged = set(old) & set(new)
         return cls(
             tablet,
             internal,
             json,
             prev_ts,
-            tuple(key for key in old if key not in kept),
-            tuple(key for key in new if key not in kept),
-            tuple(key for key in old if key in kept),
+            tuple(key for key in old if key not in unchanged),
+            tuple(key for key in new if key not in unchanged),
+            tuple(key for key in old if key in unchanged),
         )
 
 

@@ -83,7 +83,7 @@ class RecentCommits:
             for write in writes:
                 changes += [(key, None) for index, key in write.removed if index == index_id]
                 if write.json is not None:
-                    for index, key in (*write.added, *write.kept):
+                    for index, key in (*write.added, *write.unchanged):
                         if index == index_id:
                             changes.append((key, StoredDocument(key, write.internal, ts, write.json)))
         return changes
