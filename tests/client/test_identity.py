@@ -196,7 +196,9 @@ def test_a_source_that_returns_none_signs_out(authenticated: ClientIdentity) -> 
 
 
 def test_a_client_belongs_to_one_user(authenticated: ClientIdentity) -> None:
-    """S-86: unfinished mutations are the first user's; a token of another user is not sent, on later sockets neither."""
+    """
+    S-86: unfinished mutations are the first user's; a token of another user is not sent, on later sockets neither.
+    """
     authenticated.lost()
     authenticated.opened()
     authenticated.supply(BOB)

@@ -182,7 +182,7 @@ def refused(answer: dict[str, Any]) -> tuple[str, str | None]:
     return data["name"], data.get("path")
 
 
-# What a caller and a function can get wrong.
+# Mistakes of callers and functions.
 
 NO_ID = "neither-number-nor-id"
 
@@ -346,9 +346,9 @@ class Stage(ModuleType):
     def __init__(self) -> None:
         super().__init__("stage")
         self.entered = threading.Event()
-        """Somebody is stuck."""
+        """Set while a function is stuck."""
         self.released = threading.Event()
-        """Nobody needs to be stuck any longer."""
+        """Set to release stuck functions."""
 
     async def reached(self) -> None:
         """Wait until a function is stuck."""

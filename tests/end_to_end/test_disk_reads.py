@@ -44,7 +44,7 @@ FAULTS = {
 FILES = DATABASE, LOG = "data.sqlite3", "data.sqlite3-wal"
 
 STARTS = [(fault, file) for fault in FAULTS for file in FILES if (fault, file) not in {("short", LOG), ("map", LOG)}]
-"""A log that ends early is whole as far as anybody can tell; the memory that connections share is the database's."""
+"""A truncated log looks complete; the shared memory belongs to the database."""
 
 
 @pytest.fixture(autouse=True)

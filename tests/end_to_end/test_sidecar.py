@@ -216,7 +216,7 @@ def test_a_start_after_a_killed_server(server: ServerProcess, app: Path, data: P
         assert found.pid == second.process.pid
 
 
-# Who may connect.
+# Access.
 
 
 def test_a_client_without_the_token_is_refused(server: ServerProcess) -> None:

@@ -30,7 +30,7 @@ APP = Path(accounts.__file__)
 ATTACKERS = 8
 DEADLINE_SECONDS = 200.0
 GROWTH_BYTES_MAX = 64 << 20
-"""Of resident memory between the first tenth of the messages and the last: caches fill, nothing else."""
+"""Allowed growth of resident memory between the first tenth of the messages and the last, for caches."""
 
 
 class Citizen:

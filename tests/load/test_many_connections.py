@@ -37,7 +37,7 @@ ACTIVE = CONNECTIONS - IDLE
 ROOMS = 100
 HEARTBEATS = max(1, int(SECONDS / limits.HEARTBEAT_SECONDS))
 DIALLING = 100
-"""Connections opened at once, where it is not the opening that is tested."""
+"""Connections opened concurrently, if opening is not what is tested."""
 
 CONNECTION_BYTES_MAX = 64 << 10
 GROWTH_BYTES_MAX = 48 << 20

@@ -103,7 +103,7 @@ class History:
             if self.kills < 3:
                 point = self.random.choice(("writer:before-commit", "writer:after-commit"))
                 self.server.runtime.crash_points[point] = self.random.randint(3, 15)
-            # A task that nobody waits for: a process that dies leaves nothing to wait for.
+            # Not awaited: a process that dies leaves nothing to wait for.
             self._processes.append(asyncio.get_running_loop().create_task(self.server.run()))
             await self.server.died.wait()
             self.kills += 1

@@ -147,7 +147,7 @@ class Script:
         params = {"startVersion": start, "endVersion": end, "serverTs": 0, "modifications": modifications}
         return {"jsonrpc": "2.0", "method": "tinyvex/transition", "params": params}
 
-    # What is to be seen.
+    # Expected state.
 
     def check(self, then: dict[str, Any]) -> None:
         """Check the client's state, and the events for its user since the last check."""

@@ -176,7 +176,7 @@ def test_a_malformed_upgrade_is_400(play: Callable[..., None]) -> None:
     play(scenario)
 
 
-# What it costs.
+# Costs.
 
 
 IMPORTED = """

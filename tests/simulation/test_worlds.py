@@ -22,7 +22,7 @@ WORLDS = int(os.environ.get("WORLDS", "50"))
 
 
 STEPS_MIN = 200
-"""Of each world: what clients did and what befell them. With 50 worlds at least 10,000."""
+"""Events of each world's clients. With 50 worlds at least 10,000."""
 
 
 @pytest.fixture

@@ -32,10 +32,10 @@ UNIT_DOCUMENTS = 15_000
 DATA_BYTES = DOCUMENTS * TEXT_BYTES
 
 PEAK_BYTES_MAX = 2 << 20
-"""Of Python's memory while a query runs: some pages of a scan; the data exceed it many times."""
+"""Bound on Python's memory during a query: some pages of a scan, far less than the data."""
 
 RESIDENT_BYTES_MAX = 12 << 20
-"""How much larger a process may be with a large file than with an empty one: SQLite's caches."""
+"""Additional memory of a process with a large file: SQLite's caches."""
 
 assert DATA_BYTES > 15 * PEAK_BYTES_MAX
 assert DATA_BYTES > 2.5 * RESIDENT_BYTES_MAX

@@ -173,7 +173,7 @@ class Board:
             "document": document, "key": key,
         }  # fmt: skip
 
-    # What they must return.
+    # Expected results.
 
     def expected(self, model: Model, ts: int, path: str, args: dict[str, Any], who: Who = None) -> Any:
         """Compute the result of a query at `ts` under an identity; an odd `even` is `("odd", total)`."""

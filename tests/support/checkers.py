@@ -131,7 +131,7 @@ class Checkers:
             commits.setdefault(ts, []).append((tablet, internal, text))
         floor = int(stored["floor_ts"])
         if floor > self.model.last_ts:
-            # What was deleted since may be forgotten already, and nobody can read at a `ts` before the floor.
+            # Documents deleted since may have expired, and no read below the floor is possible.
             commits.setdefault(floor, []).extend((*gone, None) for gone in self.model.live() - kept)
         for ts in sorted(commits):
             self.model.commit(ts, commits[ts])

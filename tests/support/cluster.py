@@ -59,7 +59,7 @@ class Cluster:
     folder: Path
     steps: int = 60
     trace: list[str] = field(default_factory=list)
-    """What happened, in order; the same for the same seed."""
+    """The events, in order; the same for the same seed."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -76,7 +76,7 @@ class Cluster:
         self.options = ServerOptions(
             app=self.app, data=self.data, port=PORT, chunk_bytes=chunk_bytes, retention=retention, auth=auth
         )
-        # Not where tokens end by it: whether one still holds should have one answer.
+        # Not in worlds with tokens, whose validity would become ambiguous.
         self.steps_clock = not self.has_users and self.random.random() < 0.6
         self.stepped_us = 0
         self.limits = {
@@ -84,14 +84,14 @@ class Cluster:
             "AUTH_LEEWAY_SECONDS": self.random.choice(LEEWAY_SECONDS),
             "AUTH_RENEW_SECONDS_MIN": 0.05,
         }
-        """What is to be put in the place of the product's, as a world lasts a few seconds only."""
+        """Limits that replace the product's, because a world lasts only a few seconds."""
         self.is_trusting = self.random.random() < 0.3
-        """Whether clients try tokens of any subject."""
+        """Clients try tokens of any subject."""
         self.issuer = Issuer(WorldRuntime(self.network, self.random))
         self.has_imports = self.random.random() < 0.4
         self.checkers = Checkers(self.seed, self.data, self.board, self.issuer, self.note)
         self.counted: Counter[str] = Counter()
-        """What all server processes and clients have done."""
+        """Counters of all server processes and clients."""
         self.server: SimulatedServer
         self.ids: list[str] = []
         self.kills = 0
@@ -170,7 +170,7 @@ class Cluster:
                 loop = asyncio.get_running_loop()
                 assert isinstance(loop, VirtualLoop)
                 loop.in_turns(self.random.randint(1, TURNS_UNTIL_KILL_MAX), self._kill_unless_over)
-            # A task that nobody waits for: a process that dies leaves nothing to wait for.
+            # Not awaited: a process that dies leaves nothing to wait for.
             process = asyncio.get_running_loop().create_task(self.server.run())
             self._processes.append(process)
             await self.server.died.wait()

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 SECTOR_BYTES = 512
-"""What a disk writes whole or not at all."""
+"""The unit that a disk writes atomically."""
 
 OK, FULL, READONLY, CANTOPEN = 0, 13, 8, 14
 IOERR_WRITE, IOERR_FSYNC, IOERR_TRUNCATE = 778, 1034, 1546
@@ -57,7 +57,7 @@ class _Methods(ctypes.Structure):
 
 
 class Step(NamedTuple):
-    """One change, or a mark that the test made (`kind` "mark")."""
+    """A change, or a mark that the test made (`kind` "mark")."""
 
     kind: str
     file: str
@@ -66,7 +66,7 @@ class Step(NamedTuple):
 
 
 class Access(NamedTuple):
-    """One access to a file: `open`, `read`, `size`, or `map` for the memory that connections share."""
+    """An access to a file: `open`, `read`, `size`, or `map` for the memory that connections share."""
 
     kind: str
     file: str

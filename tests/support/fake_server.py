@@ -40,7 +40,7 @@ class FakeServer:
         self.records: dict[tuple[str, int], dict[str, Any]] = {}
         self.sessions: list[FakeSession] = []
         self.refusal: dict[str, Any] | None = None
-        """What `tinyvex/connect` is answered with instead of a greeting."""
+        """The error that answers `tinyvex/connect`, instead of a greeting."""
         self.requests_max = 100
         self.queries_max = 100
         self.message_bytes_max = 1 << 20
@@ -86,7 +86,7 @@ class FakeSession:
         self.session_id = ""
         self.holds_transitions = False
 
-    # What it says.
+    # Sending.
 
     def say(self, **message: Any) -> None:
         self.out.append(json.dumps({"jsonrpc": "2.0", **message}))
@@ -137,7 +137,7 @@ class FakeSession:
         text = hashlib.sha256(json.dumps(value).encode()).hexdigest()[:8]
         return text, {"type": "QueryUpdated", "queryId": query_id, "hash": text, "value": value}
 
-    # What it hears.
+    # Receiving.
 
     def receive(self, text: str | bytes) -> None:
         """Handle one message; answers are sent immediately, transitions by `turn`."""
@@ -242,7 +242,7 @@ class Endpoint(asyncio.Protocol):
         """An HTTP status to refuse the handshake with."""
         self.headers: dict[str, str] = {}
         self.is_deaf = False
-        """What arrives stays unread, and nothing is answered."""
+        """Input stays unread, and nothing is answered."""
         on_session(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

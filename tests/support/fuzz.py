@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "protocol" / "examples"
 
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "16000"))
-"""How many messages each test makes."""
+"""Number of messages of each test."""
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
@@ -42,7 +42,7 @@ SCALARS = (
     b'{"$float":"AAAAAAAA8D8="}', b'{"$bytes":"////"}', b'{"$bytes":"=="}', b'{"$bytes":"","x":1}', b'{"$other":1}',
     b"[" + b",".join([b"0"] * 8_193) + b"]", b"{" + b",".join(b'"%d":0' % n for n in range(1_025)) + b"}",
 )  # fmt: skip
-"""Texts to put in the place of any part of a message; many are no JSON, or no value."""
+"""Texts that replace any part of a message; many are neither JSON nor values."""
 
 KEYS = ("$integer", "$bytes", "$", "", "id", "method", "params", "args", "type", "token", "\x00", "a" * 300, "ключ")
 

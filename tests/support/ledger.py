@@ -5,7 +5,7 @@ import tinyvex as tv
 
 @tv.table("entries", indexes={"by_number": ["number"]})
 class Entry(tv.Document):
-    """One half of a posting."""
+    """A half of a posting."""
 
     number: int
     half: str

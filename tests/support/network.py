@@ -12,7 +12,7 @@ FIRST_PORT = 50_000
 
 class MemoryTransport(asyncio.Transport):
     """
-    One end of a connection.
+    An end of a connection.
 
     Bytes arrive at the other end in order, each write after its own delay at the earliest.
     """
@@ -31,7 +31,7 @@ class MemoryTransport(asyncio.Transport):
         self._under_way = 0
         self._writing_paused = False
 
-    # What protocols call.
+    # Called by protocols.
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, asyncio.Protocol)
@@ -108,7 +108,7 @@ class MemoryTransport(asyncio.Transport):
             self.peer._taken(len(data))
 
     def _taken(self, size: int) -> None:
-        """The peer has read: what it does not read counts against this end's write buffer."""
+        """Release write-buffer space after the peer has read; unread bytes count against this end."""
         self._under_way -= size
         if self._writing_paused and self._under_way <= self._high // 4 and not self._lost:
             self._writing_paused = False
@@ -124,7 +124,7 @@ class MemoryTransport(asyncio.Transport):
             self.peer.lose(None)
 
     def lose(self, error: Exception | None) -> None:
-        """The connection is gone, at this end."""
+        """Lose the connection at this end."""
         if not self._lost:
             self._lost = True
             self._network.transports.pop(self, None)
@@ -132,7 +132,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 class MemoryListener:
-    """A port that accepts."""
+    """A port that accepts connections."""
 
     def __init__(self, network: Network, port: int, factory: Callable[[], asyncio.Protocol]) -> None:
         self.port = port
@@ -150,12 +150,12 @@ class Network:
         self.random = source
         self.delay_seconds_max = delay_seconds_max
         self.buffer_bytes = 64 << 10
-        """How much may be under way before a writer is told to wait."""
+        """Bytes in flight above which a writer is paused."""
         self.listeners: dict[int, MemoryListener] = {}
         self.transports: dict[MemoryTransport, None] = {}  # in the order of dialling, so that a seed repeats
 
     def delay_seconds(self) -> float:
-        """How long the next write travels."""
+        """Return the travel time of the next write."""
         return self.random.random() * self.delay_seconds_max
 
     def listen(self, factory: Callable[[], asyncio.Protocol], port: int) -> MemoryListener:
@@ -182,13 +182,13 @@ class Network:
         return ours, ours.protocol
 
     def cut(self, transport: MemoryTransport) -> None:
-        """Lose a connection at both ends, with whatever is under way."""
+        """Lose a connection at both ends, with everything in flight."""
         for end in (transport, transport.peer):
             if end is not None:
                 end.lose(ConnectionResetError(104, "Connection reset by peer"))
 
     def vanish(self, protocol: type[asyncio.Protocol]) -> bool:
-        """One end that speaks `protocol`, chosen by the seed, is gone without a word: the other is not told."""
+        """Lose one end that speaks `protocol`, chosen by the seed; the other end gets no notice."""
         ends = [transport for transport in self.transports if isinstance(transport.protocol, protocol)]
         if ends:
             self.random.choice(ends).lose(ConnectionResetError(104, "Connection reset by peer"))
@@ -200,7 +200,7 @@ class Network:
             self.cut(self.random.choice(list(self.transports)))
 
     def stall(self, protocol: type[asyncio.Protocol], seconds: float) -> bool:
-        """One end that speaks `protocol`, chosen by the seed, reads nothing for a while."""
+        """Stop reading for a while at one end that speaks `protocol`, chosen by the seed."""
         ends = [transport for transport in self.transports if isinstance(transport.protocol, protocol)]
         if not ends:
             return False

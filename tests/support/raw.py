@@ -1,4 +1,4 @@
-"""A client that says exactly what a test tells it to, in frames, and notes everything it hears."""
+"""A client that sends exactly what a test specifies, in frames, and records everything it receives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SESSION = "session-of-a-test"
 
 
 class RawClient(asyncio.Protocol):
-    """One WebSocket."""
+    """A WebSocket."""
 
     def __init__(self, url: str) -> None:
         self.core = ClientProtocol(parse_uri(url), max_size=None)
@@ -33,7 +33,7 @@ class RawClient(asyncio.Protocol):
 
     @classmethod
     async def open(cls, url: str, runtime: Runtime, *, headers: dict[str, str] | None = None) -> RawClient:
-        """Connect and ask for the upgrade."""
+        """Connect and request the upgrade."""
         host, _, port = url.removeprefix("ws://").partition("/")[0].partition(":")
         _, protocol = await runtime.dial(lambda: cls(f"{url.rstrip('/')}/sync"), host, int(port))
         client = cast("RawClient", protocol)
@@ -47,10 +47,10 @@ class RawClient(asyncio.Protocol):
         await client.until(lambda: client.response is not None or client.ended)
         return client
 
-    # What it says.
+    # Sending.
 
     def send(self, method: str, **params: Any) -> int:
-        """Send a request; its JSON-RPC id."""
+        """Send a request; return its JSON-RPC id."""
         self._next_id += 1
         message = {"jsonrpc": "2.0", "id": self._next_id, "method": f"tinyvex/{method}", "params": params}
         self.send_text(json.dumps(message))
@@ -73,10 +73,10 @@ class RawClient(asyncio.Protocol):
         """Wait for the answer to a request."""
         return await self.message(lambda message: message.get("id") == request_id)
 
-    # What it hears.
+    # Receiving.
 
     async def message(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait for the first message, of all so far, that is wanted."""
+        """Wait for the first matching message, including those already received."""
         await self.until(lambda: self.ended or any(map(wanted, self.messages)))
         return next(message for message in self.messages if wanted(message))
 
@@ -85,31 +85,31 @@ class RawClient(asyncio.Protocol):
         return await self.message(lambda message: message.get("method") == f"tinyvex/{method}")
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something that was heard makes the condition true."""
+        """Wait until the received messages make the condition true."""
         while not condition():
             future = asyncio.get_running_loop().create_future()
             self._waiters.append(future)
             await future
 
     async def end(self) -> int | None:
-        """Wait for the end of the connection; the server's close code."""
+        """Wait for the end of the connection; return the server's close code."""
         await self.until(lambda: self.ended)
         return self.core.close_rcvd.code if self.core.close_rcvd else None
 
     # The socket.
 
     def pause(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         assert self._transport is not None
         self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read again."""
+        """Resume reading."""
         assert self._transport is not None
         self._transport.resume_reading()
 
     def cut(self) -> None:
-        """Drop the connection without a word."""
+        """Drop the connection without a close frame."""
         assert self._transport is not None
         self._transport.abort()
 
@@ -150,5 +150,5 @@ class RawClient(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether the WebSocket is open."""
+        """Return whether the WebSocket is open."""
         return self.core.state is State.OPEN and not self.ended

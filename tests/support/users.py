@@ -24,11 +24,11 @@ from tinyvex.server.access.jwt import UserTokens
 from tinyvex.sync.identity import UserIdentity
 
 Who: TypeAlias = tuple[str, int] | None
-"""Subject and grade, or nobody."""
+"""Subject and grade, or None if anonymous."""
 
 SUBJECTS = ("ada", "bob")
 GRADES = 3
-"""What a subject's tokens differ in, so that a renewal changes the identity."""
+"""Claims that vary among a subject's tokens, so that a renewal changes the identity."""
 LASTS_SECONDS = (0.02, 0.3, 1.0, 4.0, 60.0)
 
 
@@ -137,13 +137,13 @@ class Voice:
 
 @dataclass(eq=False)
 class Said:
-    """One request, with its possible callers and the time."""
+    """A request, with its possible callers and the time."""
 
     params: dict[str, Any]
     voice: Voice
     at: float
     until: float = math.inf
-    """It had been answered by then."""
+    """The time by which it had been answered."""
     has_result: bool = False
     """And with a result."""
 

@@ -35,7 +35,7 @@ class WorldRuntime(Runtime):
         self.network = network
         self.killed = False
         self.stepped_us = 0
-        """How far the wall clock was set forward or back."""
+        """The offset of the wall clock."""
         self.crash_points: dict[str, int] = {}
         """By label, the number of times that a crash point is still passed before it kills."""
         self.on_kill: Callable[[], None] | None = None
@@ -102,7 +102,7 @@ class WorldRuntime(Runtime):
         return InlineLoop()
 
     def give_way(self) -> None:
-        """Do nothing: there are no other threads."""
+        """Do nothing: the world has no other threads."""
 
     # Sockets.
 

@@ -386,7 +386,10 @@ def cut_often(found: Table) -> Table:
 def test_a_patch_produces_the_new_rows(
     numbers: set[int], steps: list[tuple[str, int, int]], reverse: bool, limit: int | None, often: bool
 ) -> None:
-    """After any inserts, deletes, moves and changes; in both orders; with a limit; alone, in an object, or two groups of rows."""
+    """
+    After any inserts, deletes, moves and changes; in both orders; with a limit; alone, in an object, or two groups of
+    rows.
+    """
     found = {number: row(number) for number in numbers}
     parts = []
     for plain in (found, changed(found, steps)):

@@ -313,7 +313,9 @@ def test_a_renewal_may_cross_the_expiry(play: Callable[..., None]) -> None:
 
 
 def test_messages_wait_while_keys_are_fetched(play: Callable[..., None]) -> None:
-    """S-83: messages that arrive while a token is checked run afterwards, in order, under the identity that it names."""
+    """
+    S-83: messages that arrive while a token is checked run afterwards, in order, under the identity that it names.
+    """
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)

@@ -1,4 +1,6 @@
-"""The memory of live queries: bounded, evicted oldest first, and never taken from a result that a subscriber waits for."""
+"""
+The memory of live queries: bounded, evicted oldest first, and never taken from a result that a subscriber waits for.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""Sharing: one computation for many clients, no message for untouched ones, no result for another identity; on a real server."""
+"""
+Sharing: one computation for many clients, no message for untouched ones, no result for another identity; on a real
+server.
+"""
 
 from __future__ import annotations
 
@@ -192,7 +195,7 @@ SUBSCRIPTION = (
 )
 
 
-# Who hears of a commit.
+# Subscribers of a commit.
 
 
 async def test_a_commit_that_touches_nothing_sends_nothing(server: Server) -> None:
@@ -233,7 +236,7 @@ async def test_a_later_commit_in_the_same_range_sends_nothing(server: Server) ->
         assert reader.results(0) == [False]
 
 
-# What a query goes through.
+# The life of a query.
 
 
 async def test_from_error_to_success_and_back(server: Server) -> None:
@@ -306,11 +309,13 @@ async def test_all_queries_of_a_connection_show_one_snapshot(server: Server) -> 
         assert len(results[0]) == 30
 
 
-# Who never sees whose result.
+# Isolation of identities.
 
 
 async def test_two_identities_never_see_each_others_result(server: Server) -> None:
-    """For the same query with the same arguments, each identity receives its own result, at first and after every commit."""
+    """
+    For the same query with the same arguments, each identity receives its own result, at first and after every commit.
+    """
     async with people(server, 3) as (ada, eve, anonymous):
         await ada.become(server, "ada")
         await eve.become(server, "eve")

@@ -1,4 +1,4 @@
-"""What type checkers know of the client. Checked, never executed."""
+"""The types of the client as type checkers infer them. Checked, never executed."""
 
 from collections.abc import AsyncIterator
 from typing import Any, TypedDict, assert_type

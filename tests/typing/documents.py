@@ -1,4 +1,4 @@
-"""What type checkers know of documents, ids, rows and pages. Checked, never executed."""
+"""The types of documents, ids, rows and pages as type checkers infer them. Checked, never executed."""
 
 from typing import Any, assert_type
 

@@ -1,4 +1,4 @@
-"""What type checkers know of functions, contexts and the query builder. Checked, never executed."""
+"""The types of functions, contexts and the query builder as type checkers infer them. Checked, never executed."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, assert_type

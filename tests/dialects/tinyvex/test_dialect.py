@@ -1,4 +1,6 @@
-"""The Tinyvex dialect between a connection and a session; the session scripts in `protocol/vectors/` cover the messages."""
+"""
+The Tinyvex dialect between a connection and a session; the session scripts in `protocol/vectors/` cover the messages.
+"""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_other_objects_have_no_declaration(value: object) -> None:
     assert function_declaration(value) is None
 
 
-# What is refused.
+# Refused declarations.
 
 
 async def asynchronous(ctx: Any) -> None: ...

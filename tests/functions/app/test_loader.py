@@ -191,7 +191,7 @@ def test_old_modules_are_removed(tmp_path: Path) -> None:
         app = load_app(tmp_path)
     gc.collect()
     assert len([name for name in set(sys.modules) - before if name.startswith("_tinyvex_app_")]) == 3
-    # New ones only: an app that an earlier test left may go at any moment.
+    # New ones only: an app of an earlier test may be collected at any time.
     assert len(set(loader._finder._generations) - generations) == 1
     del app
     gc.collect()

@@ -131,7 +131,8 @@ def test_a_token_changes_with_the_rows() -> None:
 
 def test_unshared_rows() -> None:
     """
-    Rows in chunks that the other body lacks: none compared with itself, one chunk after one change, all of another scan.
+    Rows in chunks that the other body lacks: none compared with itself, one chunk after one change, all of another
+    scan.
     """
     rows = ChunkedRows.of([row(number) for number in range(1_000)])
     changed = rows.changed({row(500).key: row(500, "new")})

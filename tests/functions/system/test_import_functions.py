@@ -215,7 +215,7 @@ def test_missing_ids_and_times_are_added(work: Imports) -> None:
     assert len({row["_id"] for row in found}) == 5
 
 
-# What is wrong.
+# Errors.
 
 PROBLEMS: dict[str, tuple[str, Any, list[str]]] = {
     "no JSON": ("loose", "{", ["not JSON"]),

@@ -200,7 +200,7 @@ def test_counting_examines_no_document_twice(log):
     assert log.run(unit(work)) == []
 
 
-# What was read.
+# Reads.
 
 
 def test_a_get_reads_one_id(log):
@@ -327,7 +327,7 @@ def test_an_index_that_is_being_built_cannot_be_read(log):
     query(log, work)
 
 
-# What was written.
+# Writes.
 
 
 def test_a_document_carries_its_id_and_creation_time(log):

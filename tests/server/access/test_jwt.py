@@ -1,4 +1,4 @@
-"""Users' tokens: whom a right one names, and every way in which one may be wrong."""
+"""User tokens: the identity of a valid one, and every way in which a token may be invalid."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def public(tmp_path: Path) -> AuthOptions:
 
 
 def test_a_token_signed_with_the_secret_names_its_subject(secret: AuthOptions) -> None:
-    """Functions see subject and issuer under these names, and all other claims as they are."""
+    """Functions see subject and issuer under these names, and all other claims unchanged."""
     said = claims(NOW_US, roles=["admin", 1.5], nested={"a": None})
     assert claims_of(secret, signed(said)) == {
         "subject": "ada",
@@ -93,7 +93,7 @@ def test_a_token_signed_with_the_secret_names_its_subject(secret: AuthOptions) -
 
 
 def test_a_token_without_an_issuer_has_none(secret: AuthOptions) -> None:
-    """Where no issuer is asked for, none is needed; functions find None."""
+    """If no issuer is configured, none is required; functions see None."""
     said = claims(NOW_US)
     del said["iss"]
     assert claims_of(secret, signed(said))["issuer"] is None
@@ -101,18 +101,18 @@ def test_a_token_without_an_issuer_has_none(secret: AuthOptions) -> None:
 
 @pytest.mark.parametrize(("key", "algorithm", "key_id"), [(rsa_key(), "RS256", "r"), (ec_key(), "ES256", "e")])
 def test_a_token_signed_with_a_private_key_is_taken(public: AuthOptions, key: Any, algorithm: str, key_id: str) -> None:
-    """RS256 and ES256 are checked with the public key that the token's key id names."""
+    """RS256 and ES256 are verified with the public key that the token's key id names."""
     token = jwt.encode(claims(NOW_US), key, algorithm, headers={"kid": key_id})
     assert claims_of(public, token)["subject"] == "ada"
 
 
 def test_a_key_id_is_not_needed_where_there_is_no_choice(public: AuthOptions) -> None:
-    """A token without a key id is checked with the only key of its algorithm."""
+    """A token without a key id is verified with the only key of its algorithm."""
     assert claims_of(public, jwt.encode(claims(NOW_US), ec_key(), "ES256"))["subject"] == "ada"
 
 
 def test_the_identity_ends_with_the_token(secret: AuthOptions) -> None:
-    """It lasts until `exp`, and the leeway for clocks that differ."""
+    """The identity lasts until `exp` plus the leeway."""
     outcome = checked(secret, signed(claims(NOW_US, lasts=60)))
     assert isinstance(outcome, UserIdentity)
     assert outcome.expires_us == NOW_US + int((60 + limits.AUTH_LEEWAY_SECONDS) * 1e6)
@@ -120,13 +120,13 @@ def test_the_identity_ends_with_the_token(secret: AuthOptions) -> None:
 
 @pytest.mark.parametrize("audience", ["mine", ["others", "mine"]])
 def test_the_audience_may_be_one_of_several(tmp_path: Path, audience: object) -> None:
-    """`aud` is a text or a list of them."""
+    """`aud` is a string or a list of strings."""
     options = secret_options(tmp_path, audience="mine", issuer=ISSUER)
     assert claims_of(options, signed(claims(NOW_US, aud=audience)))["subject"] == "ada"
 
 
-def test_an_audience_that_is_not_asked_for_is_not_looked_at(secret: AuthOptions) -> None:
-    """Only what the operator named is compared."""
+def test_an_audience_that_is_not_configured_is_ignored(secret: AuthOptions) -> None:
+    """Only an audience that the operator configured is compared."""
     assert claims_of(secret, signed(claims(NOW_US, aud="anybody")))["aud"] == "anybody"
 
 
@@ -148,30 +148,30 @@ LEEWAY = int(limits.AUTH_LEEWAY_SECONDS)
     ],
 )
 def test_a_token_out_of_its_time_is_refused(secret: AuthOptions, others: dict[str, Any], reason: str) -> None:
-    """Expired, not yet valid, from the future, or with times that are none."""
+    """Expired tokens, future tokens and tokens with invalid times are refused."""
     assert reason in refused(secret, signed(claims(NOW_US, **others)))
 
 
 @pytest.mark.parametrize("others", [{"lasts": 1 - LEEWAY}, {"nbf": NOW_US // 10**6 + LEEWAY}])
 def test_clocks_may_differ_by_the_leeway(secret: AuthOptions, others: dict[str, Any]) -> None:
-    """A token that is out of its time by no more than AUTH_LEEWAY_SECONDS is taken."""
+    """A token is accepted within AUTH_LEEWAY_SECONDS outside of its time."""
     assert claims_of(secret, signed(claims(NOW_US, **others)))["subject"] == "ada"
 
 
-# What is wrong otherwise.
+# Invalid tokens.
 
 
 @pytest.mark.parametrize("missing", ["sub", "exp"])
 def test_a_token_needs_a_subject_and_an_end(secret: AuthOptions, missing: str) -> None:
-    """Nobody speaks for ever, and nobody in particular cannot sign in."""
+    """Tokens without `sub` or without `exp` are refused."""
     said = claims(NOW_US)
     del said[missing]
     assert refused(secret, signed(said)) == f"the token has no `{missing}` claim"
 
 
 @pytest.mark.parametrize("others", [{"sub": ""}, {"sub": 1}, {"iss": ["x"]}, {"$a": 1}, {"n": 2**60 + 1}], ids=str)
-def test_claims_that_are_no_values_are_refused(secret: AuthOptions, others: dict[str, Any]) -> None:
-    """What functions see is a value, and who they see has a name."""
+def test_claims_that_are_not_values_are_refused(secret: AuthOptions, others: dict[str, Any]) -> None:
+    """Functions see claims as values, and a subject is a string."""
     said = claims(NOW_US) | others
     token = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part(said)}"
     signature = hmac.new(SECRET.encode(), token.encode(), hashlib.sha256).digest()
@@ -179,7 +179,7 @@ def test_claims_that_are_no_values_are_refused(secret: AuthOptions, others: dict
 
 
 def test_another_issuer_or_audience_is_refused(tmp_path: Path) -> None:
-    """A token for somebody else, or of somebody else, signs nobody in here."""
+    """A token of another issuer, or for another audience, is not accepted."""
     options = secret_options(tmp_path, audience="mine", issuer=ISSUER)
     assert refused(options, signed(claims(NOW_US, aud="theirs"))) == "the token is for another audience"
     assert refused(options, signed(claims(NOW_US))) == "the token has no `aud` claim"
@@ -190,19 +190,19 @@ def test_another_issuer_or_audience_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_secret_is_refused(secret: AuthOptions) -> None:
-    """A signature by whom we do not know is none."""
+    """A signature with an unknown secret is invalid."""
     assert refused(secret, signed(claims(NOW_US), OTHER_SECRET)) == "the token's signature is wrong"
 
 
 @pytest.mark.parametrize(("key", "algorithm", "key_id"), [(rsa_key("x"), "RS256", "r"), (ec_key("x"), "ES256", "e")])
 def test_another_private_key_is_refused(public: AuthOptions, key: Any, algorithm: str, key_id: str) -> None:
-    """The key id is a claim like others: the signature decides."""
+    """The key id is only a claim: the signature decides."""
     token = jwt.encode(claims(NOW_US), key, algorithm, headers={"kid": key_id})
     assert refused(public, token) == "the token's signature is wrong"
 
 
 def test_a_tampered_token_is_refused(secret: AuthOptions) -> None:
-    """Claims of one token with the signature of another."""
+    """The claims of one token with the signature of another are refused."""
     header, _, signature = signed(claims(NOW_US)).split(".")
     assert (
         refused(secret, f"{header}.{part(claims(NOW_US, subject='eve'))}.{signature}")
@@ -212,15 +212,15 @@ def test_a_tampered_token_is_refused(secret: AuthOptions) -> None:
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "HS384", "PS256", "EdDSA", 1, None, ["HS256"], {}])
 def test_other_algorithms_are_refused(secret: AuthOptions, public: AuthOptions, algorithm: object) -> None:
-    """No token goes without a signature, and none picks its own way of being checked."""
+    """No token is accepted without a signature, and none chooses its own algorithm."""
     token = f"{part({'alg': algorithm})}.{part(claims(NOW_US))}."
     refused(secret, token)
     refused(public, token)
 
 
 @pytest.mark.parametrize("with_secret", [True, False])
-def test_a_public_key_is_no_secret(tmp_path: Path, public: AuthOptions, *, with_secret: bool) -> None:
-    """HS256 with the bytes of a public key, which anybody has, signs nobody in."""
+def test_a_public_key_is_not_a_secret(tmp_path: Path, public: AuthOptions, *, with_secret: bool) -> None:
+    """HS256 with the bytes of a public key is refused."""
     options = AuthOptions(secret_options(tmp_path).secret_file if with_secret else None, public.jwks)
     unsigned = f"{part({'alg': 'HS256', 'kid': 'r'})}.{part(claims(NOW_US))}"
     signature = hmac.new(public_pem(rsa_key()), unsigned.encode(), hashlib.sha256).digest()
@@ -228,14 +228,14 @@ def test_a_public_key_is_no_secret(tmp_path: Path, public: AuthOptions, *, with_
 
 
 def test_a_key_is_for_its_own_algorithm(public: AuthOptions) -> None:
-    """A token that names an RSA key and says ES256 finds no key."""
+    """A token that names an RSA key with ES256 finds no key."""
     assert refused(public, jwt.encode(claims(NOW_US), ec_key(), "ES256", headers={"kid": "r"})).endswith(
         "has no such ES256 key"
     )
 
 
 def test_a_secret_does_not_check_what_asks_for_a_key(secret: AuthOptions) -> None:
-    """Without a key set, RS256 is not taken."""
+    """Without a key set, RS256 is refused."""
     assert "does not accept" in refused(secret, jwt.encode(claims(NOW_US), rsa_key(), "RS256"))
 
 
@@ -260,19 +260,19 @@ def test_a_secret_does_not_check_what_asks_for_a_key(secret: AuthOptions) -> Non
     ],
     ids=lambda token: repr(token[:24]),
 )
-def test_what_is_no_token_is_refused(secret: AuthOptions, token: str) -> None:
-    """Whatever is sent for a token gets an answer, and never another than Unauthenticated."""
+def test_other_input_is_refused(secret: AuthOptions, token: str) -> None:
+    """Any other input is refused with Unauthenticated."""
     refused(secret, token)
 
 
 def test_what_a_header_demands_must_be_understood(secret: AuthOptions) -> None:
-    """RFC 7515 section 4.1.11: a token with critical extensions is refused, however well it is signed."""
+    """RFC 7515 section 4.1.11: a token with critical extensions is refused, even if correctly signed."""
     token = jwt.encode(claims(NOW_US), SECRET, "HS256", headers={"crit": ["b64"], "b64": True})
     assert "does not support" in refused(secret, token)
 
 
 def test_random_changes_of_a_token_are_refused(secret: AuthOptions) -> None:
-    """No character of a token may be another one, apart from bits that its encoding does not use."""
+    """Changing any character invalidates a token, except for bits that its encoding does not use."""
     token = signed(claims(NOW_US))
     generator = random.Random(7)
     for _ in range(300):
@@ -282,12 +282,12 @@ def test_random_changes_of_a_token_are_refused(secret: AuthOptions) -> None:
 
 
 def test_without_options_the_answer_names_them() -> None:
-    """Who runs the server learns what to start it with."""
+    """The error names the options that the operator needs."""
     assert "--auth-secret-file" in refused(None, signed(claims(NOW_US)))
 
 
 def test_reasons_do_not_repeat_the_token(secret: AuthOptions) -> None:
-    """A refused token is told to logs and clients as a reason only."""
+    """Logs and clients get the reason of a refusal, never the token."""
     token = signed(claims(NOW_US), OTHER_SECRET)
     assert not any(piece in refused(secret, token) for piece in token.split("."))
 
@@ -303,8 +303,8 @@ def test_reasons_do_not_repeat_the_token(secret: AuthOptions) -> None:
         (b"ssh-rsa " + b"x" * 64, "not a secret"),
     ],
 )
-def test_what_is_no_good_secret_does_not_start(tmp_path: Path, text: bytes, reason: str) -> None:
-    """A secret that can be guessed, or that everybody has, is refused before anybody uses it."""
+def test_a_weak_secret_does_not_start(tmp_path: Path, text: bytes, reason: str) -> None:
+    """A guessable or well-known secret is refused at the start."""
     (tmp_path / "secret").write_bytes(text)
     with pytest.raises(StartError, match=reason):
         UserTokens(AuthOptions(secret_file=tmp_path / "secret"), Clock())
@@ -320,7 +320,7 @@ def test_a_missing_secret_does_not_start(tmp_path: Path) -> None:
 def test_the_message_about_a_missing_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    """Nothing but the extra's name is needed to go on."""
+    """The message names the extra."""
     original: Callable[..., Any] = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -32,7 +32,7 @@ HOST = b"Host: localhost\r\n"
 
 
 class App:
-    """Routes for tests, and what happened in them."""
+    """Routes for tests, and a record of their calls."""
 
     def __init__(self) -> None:
         self.chunks_made = 0
@@ -56,7 +56,7 @@ class App:
         return PlainTextResponse("hello")
 
     async def size(self, request: Request) -> Response:
-        """The size of the body, and that of its largest chunk."""
+        """Return the size of the body, and that of its largest chunk."""
         sizes = [len(chunk) async for chunk in request.stream()]
         return PlainTextResponse(f"{sum(sizes)} {max(sizes)}")
 
@@ -96,7 +96,7 @@ class App:
 
 
 def request(served: Served, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, bytes]:
-    """Status, headers and body, as Python's own client sees them."""
+    """Return status, headers and body, through Python's own client."""
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
     try:
         connection.request(method, path, body, headers)
@@ -111,14 +111,14 @@ async def ask(served: Served, method: str, path: str, body: Any = None, **header
 
 
 async def send(served: Served, data: bytes) -> bytes:
-    """Send bytes; everything that arrives until the server ends."""
+    """Send bytes; return everything that arrives until the server ends."""
     client = await served.dial()
     client.send(data)
     return await client.until_ended()
 
 
 def reset(client: RawHttp) -> None:
-    """Close a connection with a reset: the end of the client's half alone would not mean that it is gone."""
+    """Close a connection with a reset, because a FIN of the client's half does not mean that it is gone."""
     client.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.transport.abort()
 
@@ -127,7 +127,7 @@ def reset(client: RawHttp) -> None:
 
 
 async def test_head_has_the_headers_of_get_and_no_body() -> None:
-    """Byte for byte: after the head of the first response the second one follows."""
+    """The second response follows immediately after the head of the first."""
     async with serving(App().asgi) as served:
         status, headers, body = await ask(served, "HEAD", "/hello")
         assert (status, headers["Content-Length"], body) == (200, "5", b"")
@@ -141,7 +141,7 @@ async def test_head_has_the_headers_of_get_and_no_body() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
 async def test_a_method_that_a_path_does_not_have_is_405_with_allow(method: str) -> None:
-    """Its body is discarded, and the connection serves the next request."""
+    """The request's body is discarded, and the connection serves the next request."""
     async with serving(App().asgi) as served:
         status, headers, _ = await ask(served, method, "/hello", b"some bytes")
         assert (status, set(headers["Allow"].split(", "))) == (405, {"GET", "HEAD"})
@@ -151,7 +151,7 @@ async def test_a_method_that_a_path_does_not_have_is_405_with_allow(method: str)
 
 
 async def test_a_body_streams_in() -> None:
-    """As large as the bound, with no more of it in memory than the buffer and one read of the socket."""
+    """A body of the maximum size needs no more memory than the buffer and one read of the socket."""
     async with serving(App().asgi) as served:
         body = bytes(limits.HTTP_BODY_BYTES_MAX)
         status, _, text = await ask(served, "POST", "/size", body)
@@ -161,7 +161,7 @@ async def test_a_body_streams_in() -> None:
 
 
 async def test_reading_pauses_while_the_application_is_behind() -> None:
-    """The client's own buffer fills: the server does not read ahead."""
+    """The client's own buffer fills, because the server does not read ahead."""
     app = App()
     async with serving(app.asgi) as served:
         client = await served.dial()
@@ -179,7 +179,7 @@ async def test_reading_pauses_while_the_application_is_behind() -> None:
 
 
 async def test_a_longer_body_is_413_by_its_length() -> None:
-    """The client reads the answer, although it goes on sending: nothing is reset before it has."""
+    """The client receives the response although it is still sending: the connection is not reset before."""
     async with serving(App().asgi) as served:
         status, headers, body = await ask(served, "POST", "/size", bytes(limits.HTTP_BODY_BYTES_MAX + 1))
         assert (status, headers["Connection"]) == (413, "close")
@@ -188,7 +188,7 @@ async def test_a_longer_body_is_413_by_its_length() -> None:
 
 @pytest.mark.parametrize("path", ["/size", "/ignore"])
 async def test_a_longer_body_is_413_without_its_length(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunked, it is refused when it gets too long; one that the application ignores only ends the connection."""
+    """A chunked body is refused when it exceeds the bound; if the application ignores it, the connection ends."""
     monkeypatch.setattr(limits, "HTTP_BODY_BYTES_MAX", 1 << 20)
     async with serving(App().asgi) as served:
         chunk = b"%x\r\n%b\r\n" % (len(CHUNK), CHUNK)
@@ -200,7 +200,7 @@ async def test_a_longer_body_is_413_without_its_length(path: str, monkeypatch: p
 
 @pytest.mark.parametrize("path", [b"/size", b"/ignore"])
 async def test_a_chunked_body_is_a_body(path: bytes) -> None:
-    """Whether the application reads it or not, the next request begins behind it."""
+    """The next request starts behind the body, whether or not the application reads it."""
     async with serving(App().asgi) as served:
         client = await served.dial()
         head = b"POST %b HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % (path, HOST)
@@ -215,7 +215,7 @@ async def test_a_chunked_body_is_a_body(path: bytes) -> None:
      b"POST /size HTTP/1.1\r\n%bExpect: 100-continue\r\n\r\n"],
 )  # fmt: skip
 async def test_a_body_without_a_length_is_411(head: bytes) -> None:
-    """Its end could not be found."""
+    """The end of such a body is unknown."""
     async with serving(App().asgi) as served:
         answer = await send(served, head % HOST + b"a body")
         assert answer.startswith(b"HTTP/1.1 411 ")
@@ -223,7 +223,7 @@ async def test_a_body_without_a_length_is_411(head: bytes) -> None:
 
 
 async def test_a_post_without_a_body_needs_no_length() -> None:
-    """HTTP/1.1: nothing said means nothing sent; `curl -X POST` does so."""
+    """In HTTP/1.1 a missing length means an empty body, as `curl -X POST` sends it."""
     async with serving(App().asgi) as served:
         client = await served.dial()
         client.send(b"POST /ignore HTTP/1.1\r\n%b\r\n" % HOST)
@@ -231,7 +231,7 @@ async def test_a_post_without_a_body_needs_no_length() -> None:
 
 
 async def test_a_client_that_expects_100_continue_is_asked_for_its_body() -> None:
-    """Once the application reads it, and not before."""
+    """`100 Continue` is sent when the application reads the body, and not before."""
     app = App()
     async with serving(app.asgi) as served:
         client = await served.dial()
@@ -246,7 +246,7 @@ async def test_a_client_that_expects_100_continue_is_asked_for_its_body() -> Non
 
 @pytest.mark.parametrize(("path", "status"), [(b"/ignore", b"200"), (b"/hello", b"405"), (b"/size", b"413")])
 async def test_a_body_that_is_not_wanted_is_not_asked_for(path: bytes, status: bytes) -> None:
-    """The answer comes in place of `100 Continue`, and the connection ends: the body may or may not follow."""
+    """The response replaces `100 Continue`, and the connection ends, because the body may or may not follow."""
     size = limits.HTTP_BODY_BYTES_MAX + 1 if status == b"413" else 5
     async with serving(App().asgi) as served:
         head = b"POST %b HTTP/1.1\r\n%bContent-Length: %d\r\nExpect: 100-continue\r\n\r\n" % (path, HOST, size)
@@ -257,7 +257,7 @@ async def test_a_body_that_is_not_wanted_is_not_asked_for(path: bytes, status: b
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_curl_uploads_with_100_continue() -> None:
-    """It asks for it above a megabyte."""
+    """curl sends Expect above a megabyte."""
     async with serving(App().asgi) as served:
         command = ["curl", "-sS", "--data-binary", "@-", f"http://127.0.0.1:{served.port}/size"]
         result = await anyio.run_process(command, input=bytes(2 << 20), stderr=subprocess.PIPE)
@@ -268,7 +268,7 @@ async def test_curl_uploads_with_100_continue() -> None:
 
 
 async def test_a_response_streams_out_no_faster_than_it_is_read() -> None:
-    """A client that reads nothing stops the application, and one that leaves ends it."""
+    """A client that reads nothing pauses the application, and one that disconnects ends it."""
     app = App()
     async with serving(app.asgi) as served:
         client = await served.dial()
@@ -286,7 +286,7 @@ async def test_a_response_streams_out_no_faster_than_it_is_read() -> None:
 
 
 async def test_a_defect_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """In a sentence that tells nothing of it; the connection's next request is answered."""
+    """The response reveals nothing about the defect; the connection's next request is served."""
     async with serving(App().asgi) as served:
         status, _, body = await ask(served, "GET", "/fail")
         assert status == 500
@@ -296,15 +296,15 @@ async def test_a_defect_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> N
 
 
 async def test_a_defect_in_the_middle_of_a_response_cuts_it(caplog: pytest.LogCaptureFixture) -> None:
-    """A client cannot take the half for the whole."""
+    """A client cannot mistake the part for the whole."""
     async with serving(App().asgi) as served:
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             await ask(served, "GET", "/fail_midway")
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [LookupError]
 
 
-async def test_a_client_that_leaves_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
-    """What the application then sends is dropped, and nothing is logged."""
+async def test_a_client_that_disconnects_is_not_a_defect(caplog: pytest.LogCaptureFixture) -> None:
+    """The application's further output is dropped, and nothing is logged."""
     app = App()
     async with serving(app.asgi) as served:
         client = await served.dial()
@@ -323,7 +323,7 @@ async def test_a_client_that_leaves_is_no_defect(caplog: pytest.LogCaptureFixtur
 
 
 async def test_a_connection_serves_many_requests() -> None:
-    """One after another, and several sent at once, in order."""
+    """Sequential and pipelined requests are answered in order."""
     async with serving(App().asgi) as served:
         client = await served.dial()
         for count in range(1, 4):
@@ -340,13 +340,13 @@ async def test_a_connection_serves_many_requests() -> None:
     "head", [b"GET /hello HTTP/1.1\r\n%bConnection: close\r\n\r\n", b"GET /hello HTTP/1.0\r\n%b\r\n"]
 )
 async def test_a_connection_closes_when_its_client_asks_for_it(head: bytes) -> None:
-    """With `Connection: close`, and in HTTP/1.0."""
+    """This applies to `Connection: close` and to HTTP/1.0."""
     async with serving(App().asgi) as served:
         assert (await send(served, head % HOST)).endswith(b"\r\n\r\nhello")
 
 
 async def test_a_client_that_has_ended_its_half_gets_its_answer() -> None:
-    """`printf … | nc` does so."""
+    """`printf … | nc` ends its half before the response."""
     app = App()
     async with serving(app.asgi) as served:
         client = await served.dial()
@@ -374,7 +374,7 @@ async def test_a_client_that_has_ended_its_half_gets_its_answer() -> None:
 async def test_a_bad_request_is_answered_in_one_sentence(
     data: bytes, status: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Then the connection ends, and the log has the sentence."""
+    """The connection ends, and the log has the sentence."""
     async with serving(App().asgi) as served:
         head, _, body = (await send(served, data)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 %b " % status)
@@ -415,7 +415,7 @@ def play(scenario: Scenario) -> None:
 @pytest.mark.parametrize("head", [b"GET /hel", b"GET /hello HTTP/1.1\r\nHost: local", b"POST /size HTTP/1.1\r\n"])
 @pytest.mark.parametrize("before", [b"", b"GET /hello HTTP/1.1\r\n%b\r\n" % HOST])
 def test_slow_headers_are_408(head: bytes, before: bytes) -> None:
-    """A head has HANDSHAKE_SECONDS from its first byte on, however its bytes drip; that of a later request too."""
+    """A head has HANDSHAKE_SECONDS from its first byte, also that of a later request, however its bytes arrive."""
 
     async def scenario(served: Served, _: App) -> None:
         client = await served.dial()
@@ -434,7 +434,7 @@ def test_slow_headers_are_408(head: bytes, before: bytes) -> None:
 
 
 def test_an_idle_connection_is_closed() -> None:
-    """After HTTP_IDLE_SECONDS without a request, and without a word."""
+    """It is closed silently after HTTP_IDLE_SECONDS without a request."""
 
     async def scenario(served: Served, _: App) -> None:
         client = await served.dial()
@@ -448,7 +448,7 @@ def test_an_idle_connection_is_closed() -> None:
 
 
 def test_a_handler_may_take_its_time() -> None:
-    """No deadline of the connection is the handler's."""
+    """No deadline of the connection applies to a handler."""
 
     async def scenario(served: Served, app: App) -> None:
         client = await served.dial()
@@ -461,7 +461,7 @@ def test_a_handler_may_take_its_time() -> None:
 
 
 def test_a_body_that_stops_is_408() -> None:
-    """After HTTP_IDLE_SECONDS without a byte; one that drips arrives."""
+    """The limit is HTTP_IDLE_SECONDS without a byte; a slow body arrives."""
 
     async def scenario(served: Served, _: App) -> None:
         client = await served.dial()
@@ -476,7 +476,7 @@ def test_a_body_that_stops_is_408() -> None:
 
 
 def test_a_refused_client_that_goes_on_sending_is_cut() -> None:
-    """It has CLOSE_SECONDS to read its answer."""
+    """The client has CLOSE_SECONDS to read its response."""
 
     async def scenario(served: Served, _: App) -> None:
         client = await served.dial()
@@ -492,7 +492,7 @@ def test_a_refused_client_that_goes_on_sending_is_cut() -> None:
 
 
 def test_a_client_that_does_not_read_is_cut() -> None:
-    """After SLOW_CONSUMER_SECONDS without reading a byte, and its handler ends."""
+    """It is cut after SLOW_CONSUMER_SECONDS without reading a byte, and its handler ends."""
 
     async def scenario(served: Served, app: App) -> None:
         client = await served.dial()
@@ -511,7 +511,7 @@ async def stop(served: Served) -> None:
 
 
 def test_stopping_closes_idle_connections_and_finishes_responses() -> None:
-    """The idle one at once; the response under way is the last of its connection; a handler that hangs is cut."""
+    """Idle connections close immediately; an active response is the last of its connection; a stuck handler is cut."""
 
     async def scenario(served: Served, app: App) -> None:
         idle, busy = await served.dial(), await served.dial()
@@ -533,7 +533,7 @@ def test_stopping_closes_idle_connections_and_finishes_responses() -> None:
 
 
 def test_stopping_waits_for_no_handler_longer_than_its_deadline() -> None:
-    """One that hangs is cut after CLOSE_SECONDS."""
+    """A stuck handler is cut after CLOSE_SECONDS."""
 
     async def scenario(served: Served, app: App) -> None:
         busy = await served.dial()

@@ -119,7 +119,7 @@ async def test_a_name_is_looked_up_off_the_loop(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_wildcard_stands_for_the_machines_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of its family, without loopback and link-local addresses."""
+    """The addresses of its family are announced, without loopback and link-local ones."""
     addresses = [SimpleNamespace(ip=text) for text in ("127.0.0.1", "192.168.1.20")]
     addresses += [SimpleNamespace(ip=(text, 0, 0)) for text in ("::1", "fe80::1", "fd00::2")]
     monkeypatch.setattr("ifaddr.get_adapters", lambda: [SimpleNamespace(ips=addresses)])

@@ -1,4 +1,4 @@
-"""One socket: heartbeats, deadlines, closing, and a slow reader, in virtual time; frames byte for byte."""
+"""A socket: heartbeats, deadlines, closing, and a slow reader, in virtual time; frames byte for byte."""
 
 import asyncio
 import itertools

@@ -83,7 +83,7 @@ async def until_closed(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-# What is served.
+# Served sockets.
 
 
 async def test_the_ready_line_has_the_url_and_the_fingerprint(made: Certificates) -> None:
@@ -143,7 +143,7 @@ async def test_a_wrong_token_is_refused_over_tls(made: Certificates) -> None:
             assert await client.query("app:read") == ""
 
 
-# What is not.
+# Refused sockets.
 
 
 async def test_a_client_without_tls_is_turned_away(made: Certificates) -> None:

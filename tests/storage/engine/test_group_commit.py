@@ -19,11 +19,11 @@ from tinyvex.storage.maintenance.check import check
 
 
 class Refusal(Exception):
-    """A unit's own error."""
+    """An error raised by a unit."""
 
 
 class Follower:
-    """A participant that remembers the timestamps that it followed."""
+    """A participant that records the timestamps that it followed."""
 
     def __init__(self) -> None:
         self.followed: list[int] = []
@@ -48,7 +48,7 @@ class Groups:
         self.started: list[int] = []
 
     def run(self, *works: Any) -> Group:
-        """Run a group of these; each is a unit, a number to insert, or housework."""
+        """Run a group of these; each is a unit, a number to insert, or housekeeping."""
         self.queue.extend(Member(self._unit(work), lambda value, error: None) for work in works)
         return self.commit.run(self.queue)
 
@@ -88,25 +88,25 @@ def refusing(snapshot: Any, ts: int) -> Any:
 
 
 def breaking(snapshot: Any, ts: int) -> Outcome[None]:
-    """A unit whose record breaks a constraint: it has one write twice."""
+    """Create a unit whose record violates a constraint: it contains one write twice."""
     record = unit(insert({"n": 666}))(snapshot, ts).record
     assert record is not None
     return Outcome(None, CommitRecord(ts, (WriteDocuments(record.writes * 2),)))
 
 
 def losing_the_transaction(snapshot: Any, ts: int) -> Any:
-    """What SQLite does on its own after an I/O error."""
+    """Roll back as SQLite does after an I/O error."""
     snapshot._connection.execute("ROLLBACK")
     return unit(insert({"n": 666}))(snapshot, ts)
 
 
 def outcomes(group: Group) -> list[Any]:
-    """For each member None, or its error's type."""
+    """Return for each member None, or its error's type."""
     return [None if member.error is None else type(member.error) for member in group.members]
 
 
 def test_members_run_in_order_and_see_those_before_them(groups: Groups) -> None:
-    """In one transaction, with increasing timestamps."""
+    """They share one transaction, with increasing timestamps."""
     seen: list[Any] = []
 
     def look(snapshot: Any, ts: int) -> Outcome[None]:
@@ -121,14 +121,14 @@ def test_members_run_in_order_and_see_those_before_them(groups: Groups) -> None:
 
 
 def test_a_member_that_raises_leaves_nothing(groups: Groups) -> None:
-    """The others run once and commit."""
+    """The other members run once and commit."""
     group = groups.run(1, refusing, 2)
     assert outcomes(group) == [None, Refusal, None]
     assert (groups.numbers(), len(groups.started)) == ([1, 2], 3)
 
 
 def test_a_group_without_the_breaking_member_begins_again(groups: Groups) -> None:
-    """Those before it run twice, the second time with later timestamps; it does not run again."""
+    """Members before it run twice, the second time with later timestamps; it does not run again."""
     group = groups.run(1, breaking, 2)
     assert outcomes(group) == [None, errors.StorageFailed, None]
     assert len(groups.started) == 4
@@ -137,7 +137,7 @@ def test_a_group_without_the_breaking_member_begins_again(groups: Groups) -> Non
 
 
 def test_every_breaking_member_is_left_out(groups: Groups) -> None:
-    """However many there are, first and last among them."""
+    """Several breaking members may be anywhere in the group."""
     group = groups.run(breaking, 1, breaking, breaking, 2, breaking)
     assert [outcome is None for outcome in outcomes(group)] == [False, True, False, False, True, False]
     assert groups.numbers() == [1, 2]
@@ -145,7 +145,7 @@ def test_every_breaking_member_is_left_out(groups: Groups) -> None:
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), errors.DiskFull("full")])
 def test_a_failed_commit_fails_every_member(groups: Groups, error: Exception) -> None:
-    """Those that raised too: what they objected to may have been a write of this group."""
+    """This includes members that raised: they may have reacted to a write of this group."""
     groups.run(0)
     groups.fail_at_commit(error)
     group = groups.run(1, refusing, 2)
@@ -171,7 +171,7 @@ def test_an_unexpected_error_is_logged_and_reported_as_such(groups: Groups, capl
 
 
 def test_a_transaction_lost_inside_a_unit_fails_the_group(groups: Groups) -> None:
-    """What came after it would have committed alone."""
+    """Later members would have committed alone."""
     group = groups.run(1, losing_the_transaction, 2)
     assert outcomes(group) == [errors.StorageFailed] * 2
     assert outcomes(groups.run()) == [None]
@@ -179,7 +179,7 @@ def test_a_transaction_lost_inside_a_unit_fails_the_group(groups: Groups) -> Non
 
 
 def test_a_group_that_cannot_begin_fails_the_next_member(groups: Groups) -> None:
-    """So that a file that cannot be written answers its callers, one after another."""
+    """If the file cannot be written, callers are answered one after another."""
     groups.queue.extend(Member(groups._unit(number), lambda value, error: None) for number in (1, 2))
     groups.store.connection.execute("BEGIN")
     group = groups.run()
@@ -189,7 +189,7 @@ def test_a_group_that_cannot_begin_fails_the_next_member(groups: Groups) -> None
 
 
 def test_participants_follow_what_becomes_durable(groups: Groups) -> None:
-    """Through a group that begins again, and one that fails."""
+    """They follow through a group that is restarted, and one that fails."""
     group = groups.run(1, breaking, 2)
     assert groups.follower.followed == [record.ts for record in group.commits]
     groups.fail_at_commit(sqlite3.OperationalError("disk I/O error"))
@@ -198,7 +198,7 @@ def test_participants_follow_what_becomes_durable(groups: Groups) -> None:
 
 
 def test_a_participant_follows_a_record_before_the_next_member_runs(groups: Groups) -> None:
-    """So a member after a change of the code runs the new code."""
+    """A member after a change of the code runs the new code."""
     seen: list[int] = []
 
     def look(snapshot: Any, ts: int) -> Outcome[None]:
@@ -210,7 +210,7 @@ def test_a_participant_follows_a_record_before_the_next_member_runs(groups: Grou
 
 
 def test_housework_makes_no_record(groups: Groups) -> None:
-    """It is part of the transaction, and has no timestamp."""
+    """Housekeeping is part of the transaction, and has no timestamp."""
     before = groups.store.last_ts
     group = groups.run(Housework(lambda house: house.raise_floor(before)))
     assert (group.commits, groups.store.last_ts) == ([], before)
@@ -218,7 +218,7 @@ def test_housework_makes_no_record(groups: Groups) -> None:
 
 
 def test_housework_that_fails_is_left_out(groups: Groups) -> None:
-    """What it had done is rolled back, and the others commit."""
+    """Its changes are rolled back, and the others commit."""
 
     def fail(house: Any) -> None:
         house.raise_floor(1)
@@ -238,7 +238,7 @@ def test_a_group_has_at_most_so_many_members(groups: Groups, monkeypatch: pytest
 
 
 def expiring(groups: Groups, count: int) -> Callable[[], list[list[ExpireRequests]]]:
-    """Old request records, and a group at a later time; the expiry steps of its commits."""
+    """Run a group after request records have expired; return the expiry steps of its commits."""
     for number in range(count):
         groups.run(unit(insert({"n": number}), request=("session", number)))
     assert groups.store.runtime.clock_us is not None
@@ -252,7 +252,7 @@ def expiring(groups: Groups, count: int) -> Callable[[], list[list[ExpireRequest
 
 
 def test_request_records_expire_in_a_commit_of_their_own(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some at a time, the oldest first; the record says how many."""
+    """They expire in small steps, the oldest first; the record has their number."""
     monkeypatch.setattr(group_commit, "REQUEST_RECORDS_EXPIRED_STEP", 2)
     run = expiring(groups, 3)
     steps = [run(), run(), run()]

@@ -1,4 +1,4 @@
-"""The store: opening, refusing, closing; nothing that is refused is touched."""
+"""The store: opening, refusing, closing; refused files are never modified."""
 
 import asyncio
 import multiprocessing
@@ -22,7 +22,7 @@ from tinyvex.storage.maintenance.check import check_folder
 
 
 async def test_what_was_written_is_there_after_reopening(tmp_path):
-    """With the same database id and epoch, and later timestamps."""
+    """The database id and epoch are the same, and timestamps are later."""
     async with opened(tmp_path) as store:
         await store.write(unit(insert({"n": 1})))
         identity, last_ts = (store.database_id, store.epoch), store.last_ts
@@ -35,7 +35,7 @@ async def test_what_was_written_is_there_after_reopening(tmp_path):
 
 
 async def test_the_folder_is_made_with_its_parents(tmp_path):
-    """Readable by its owner alone."""
+    """Only its owner can read it."""
     folder = tmp_path / "some" / "where"
     async with opened(folder):
         assert (folder / "data.sqlite3").is_file()
@@ -46,7 +46,7 @@ async def test_the_folder_is_made_with_its_parents(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 @pytest.mark.parametrize("opened_up", [False, True])
 async def test_only_the_owner_can_read_the_files(tmp_path, opened_up):
-    """Also in a folder that is open to all, and of a file that was copied there."""
+    """This holds in a folder that is open to all, and for a file that was copied there."""
     tmp_path.chmod(0o755)
     async with opened(tmp_path):
         pass
@@ -60,7 +60,7 @@ async def test_only_the_owner_can_read_the_files(tmp_path, opened_up):
 
 
 async def test_two_databases_have_different_ids(tmp_path):
-    """Also when they were made at the same instant."""
+    """The ids differ even if both were created at the same instant."""
     async with opened(tmp_path / "a", runtime=None) as one:
         runtime = bound_runtime()
         runtime.random.seed(1)
@@ -68,16 +68,16 @@ async def test_two_databases_have_different_ids(tmp_path):
             assert one.database_id != other.database_id
 
 
-async def test_a_second_owner_is_refused_and_told_who_the_first_is(store):
-    """Also inside one process."""
+async def test_a_second_owner_is_refused_with_the_name_of_the_first(store):
+    """This applies inside one process too."""
     with pytest.raises(errors.DataFolderLocked, match=str(os.getpid())) as caught:
         Store.open(store.folder.path, bound_runtime())
     assert caught.value.data["pid"] == os.getpid()
     assert lock_holder(store.folder.path) == os.getpid()
 
 
-async def test_closing_gives_the_folder_up(tmp_path):
-    """Somebody else can have it at once."""
+async def test_closing_releases_the_folder(tmp_path):
+    """Another owner can take the folder immediately."""
     async with opened(tmp_path):
         pass
     assert lock_holder(tmp_path) is None
@@ -94,7 +94,7 @@ async def test_closing_empties_the_write_ahead_log(tmp_path):
 
 
 async def test_closing_waits_for_what_was_queued(tmp_path):
-    """And acknowledges it; what comes after is refused."""
+    """Queued mutations are acknowledged; later ones are refused."""
     async with opened(tmp_path) as store:
         blocker = Blocker(store)
         pending = store.write(unit(insert({"n": 1})))
@@ -110,7 +110,7 @@ async def test_closing_waits_for_what_was_queued(tmp_path):
         assert await store.read(numbers) == [1]
 
 
-async def test_reading_beside_the_owner(store):
+async def test_reading_while_the_store_is_owned(store):
     """A read-only store sees commits, takes no lock, and writes nothing."""
     reader = Store.open(store.folder.path, bound_runtime(), read_only=True)
     try:
@@ -123,7 +123,7 @@ async def test_reading_beside_the_owner(store):
 
 
 async def test_reading_without_an_owner(tmp_path):
-    """The file as it was left."""
+    """The file is read as it was left."""
     async with opened(tmp_path) as store:
         await store.write(unit(insert({"n": 1})))
     reader = Store.open(tmp_path, bound_runtime(), read_only=True)
@@ -135,7 +135,7 @@ async def test_reading_without_an_owner(tmp_path):
 
 
 async def test_reading_what_is_not_there_is_refused(tmp_path):
-    """A reader makes nothing."""
+    """A reader creates nothing."""
     with pytest.raises(errors.DataFolderUnusable, match="no database"):
         Store.open(tmp_path, bound_runtime(), read_only=True)
     assert list(tmp_path.iterdir()) == []
@@ -193,7 +193,7 @@ def newer(path):
 )
 @pytest.mark.parametrize("read_only", [False, True])
 async def test_a_file_that_is_not_ours_is_refused_and_not_touched(tmp_path, spoil, error, read_only):
-    """Whether damaged, foreign or from the future, every byte stays, and the folder is free again."""
+    """Every byte of a damaged, foreign or newer file stays, and the folder is free again."""
     async with opened(tmp_path):
         pass
     path = tmp_path / "data.sqlite3"
@@ -218,7 +218,7 @@ async def test_a_catalog_that_cannot_be_read_is_damage(tmp_path):
 
 
 async def test_a_log_without_its_file_is_refused(tmp_path):
-    """It may hold acknowledged commits; a new database would swallow or lose them."""
+    """The log may hold acknowledged commits, which a new database would absorb or lose."""
     async with opened(tmp_path) as store:
         await store.write(unit(insert({"n": 1})))
         log = store.folder.wal.read_bytes()
@@ -230,7 +230,7 @@ async def test_a_log_without_its_file_is_refused(tmp_path):
 
 
 async def test_what_a_killed_compaction_left_is_deleted(tmp_path):
-    """It takes as much room as the database, and nobody needs it."""
+    """The leftover is as large as the database, and unused."""
     async with opened(tmp_path):
         pass
     (tmp_path / "data.sqlite3.unfinished").write_bytes(b"half of it")
@@ -240,7 +240,7 @@ async def test_what_a_killed_compaction_left_is_deleted(tmp_path):
 
 
 async def test_a_journal_without_its_file_is_not_swallowed(tmp_path):
-    """SQLite would roll the new database back to what another was."""
+    """SQLite would roll the new database back to another's state."""
     (tmp_path / "data.sqlite3-journal").write_bytes(b"of another")
     with pytest.raises(errors.FileDamaged, match="move the log away"):
         Store.open(tmp_path, bound_runtime())
@@ -248,7 +248,7 @@ async def test_a_journal_without_its_file_is_not_swallowed(tmp_path):
 
 
 async def test_a_half_made_file_is_made_again(tmp_path):
-    """A process that died while it made the database leaves nothing that counts."""
+    """A process that died while it created the database leaves nothing valid."""
     (tmp_path / "data.sqlite3.new").write_bytes(b"half")
     async with opened(tmp_path) as store:
         assert await store.read(numbers) == []
@@ -264,7 +264,7 @@ async def test_a_folder_that_is_a_file_is_unusable(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="permissions bind neither Windows nor root")
 async def test_a_folder_that_cannot_be_written_is_unusable(tmp_path):
-    """Nothing is made in it."""
+    """Nothing is created in it."""
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(errors.DataFolderUnusable):
@@ -277,14 +277,14 @@ async def test_a_folder_that_cannot_be_written_is_unusable(tmp_path):
     not Path("/proc/self/attr").exists(), reason="needs a folder that nobody can write, which Linux has"
 )
 async def test_a_folder_on_a_read_only_file_system_is_unusable():
-    """Also for root."""
+    """This applies to root too."""
     with pytest.raises(errors.DataFolderUnusable):
         Store.open(Path("/proc/self/attr"), bound_runtime())
 
 
 @pytest.mark.parametrize(("durability", "level"), [("full", 2), ("normal", 1)])
 async def test_durability_is_a_setting_of_the_connection(tmp_path, durability, level):
-    """And `stats` names it."""
+    """`stats` names it."""
     async with opened(tmp_path, durability=durability) as store:
         connection = writer_connection(store)
         assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
@@ -294,7 +294,7 @@ async def test_durability_is_a_setting_of_the_connection(tmp_path, durability, l
 
 
 async def test_figures_count_what_happened(store):
-    """Commits, groups, reads, and how large things are."""
+    """The statistics have commits, groups, reads, and sizes."""
     before = store.statistics().commits
     await asyncio.gather(*[store.write(unit(insert({"n": n}))) for n in range(5)])
     await store.read(numbers)
@@ -311,7 +311,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_store_without_threads(tmp_path):
-    """The same code on a virtual-time loop, where every step is a callback of the loop."""
+    """The same code runs on a virtual-time loop, where every step is a callback of the loop."""
     runtime = WorldRuntime(Network(random.Random(0)), random.Random(0))
 
     async def main():
@@ -347,7 +347,7 @@ asyncio.run(main())
 
 
 async def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path):
-    """Killed at any instant: the file is whole, every acknowledged document is there, and none is half there."""
+    """Killed at any point, the file is sound and has every acknowledged document, none of them partial."""
     acknowledged = set()
     for attempt in range(4):
         process = await asyncio.create_subprocess_exec(

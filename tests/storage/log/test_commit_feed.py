@@ -171,7 +171,7 @@ async def test_the_synchronous_listener_is_first(tmp_path: Any) -> None:
         assert taken(listener)[-1] == store.last_ts
 
 
-# What a listener that fell behind reads.
+# The log, for a listener that fell behind.
 
 
 def changed_by(record: CommitRecord) -> list[tuple[int, int, bytes, int | None, bytes | None]]:

@@ -38,7 +38,7 @@ def catalog(log):
     return log.look(lambda snapshot: snapshot.catalog)
 
 
-# What changes.
+# Changes.
 
 
 def test_new_tables_get_numbers_tablets_and_indexes(log):
@@ -135,7 +135,7 @@ def test_participants_take_the_code_change_back_when_its_commit_fails(log):
     assert followed.current == []
 
 
-# Beside writers.
+# Concurrent writers.
 
 
 def test_documents_written_while_an_index_is_built_are_in_it(log, monkeypatch):

@@ -51,7 +51,7 @@ def facts(store: MemoryStore) -> Any:
     return store.look(read)
 
 
-# Seen all at once.
+# Published in one commit.
 
 
 def test_nothing_is_seen_before_the_end(log: MemoryStore) -> None:
@@ -198,7 +198,7 @@ def test_documents_are_appended_under_the_tables_own_number(log: MemoryStore) ->
     assert log.look(lambda snapshot: snapshot.globals()["next_table_number"]) == 10_003
 
 
-# Only where there is nothing.
+# Only into empty tables.
 
 
 def test_a_table_with_documents_is_not_replaced_unasked(log: MemoryStore) -> None:
@@ -307,7 +307,7 @@ async def test_the_log_goes_on_after_an_append(tmp_path: Path) -> None:
         assert await store.read(numbers) == list(range(24))
 
 
-# Beside other things.
+# Concurrent changes.
 
 
 def test_a_second_import_abandons_the_first(log: MemoryStore) -> None:
@@ -410,7 +410,7 @@ def test_each_step_belongs_to_its_own_table(log: MemoryStore) -> None:
     assert len(ids[0] | ids[1]) == 4
 
 
-# Beside a change of the schema.
+# Concurrent schema changes.
 
 
 def no_sevens(data: bytes) -> tuple[list[str], bytes]:

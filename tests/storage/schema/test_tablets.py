@@ -66,7 +66,7 @@ def clear(store: Any, floor: int) -> int:
     return drive(clear_tablets(store, floor, no_pause))
 
 
-# Given up.
+# Abandoned tablets.
 
 
 def test_an_abandoned_tablet_is_deleted_immediately(log: MemoryStore) -> None:
@@ -213,7 +213,7 @@ def test_entries_of_a_finished_import_are_kept(log: MemoryStore) -> None:
     assert log.look(numbers, log.last_ts) == [7, 8, 9]
 
 
-# What looks at whole files.
+# Operations on whole files.
 
 BROKEN = {
     "a document of nobody's tablet": "UPDATE documents SET table_id = 999 WHERE table_id = :filling",
