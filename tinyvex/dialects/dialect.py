@@ -42,10 +42,17 @@ Split: TypeAlias = "Callable[[Sequence[Piece], int, int], Chunks]"
 
 
 class Farewell(NamedTuple):
-    """The end of a connection: its last message and the close frame."""
+    """
+    The end of a connection: its last message and its close frame.
+
+    Attributes:
+        message: empty if the close frame alone is sent.
+        close_code: None for a close frame without a code.
+        close_reason: at most 123 bytes; empty without a code.
+    """
 
     message: bytes
-    close_code: int
+    close_code: int | None
     close_reason: str
 
 

@@ -3,13 +3,13 @@ Events that a session sends to its client, independent of any dialect. (pure)
 
 Answers carry the `correlation` of their command. Every command gets exactly one:
 
-===============================  ====================================================
-`ModifyQueries`, `SetIdentity`   `Accepted`, and a `StateTransition` to the new version
-`RunMutation`, `RunAction`       `Done`, and a `StateTransition`
-`RunQuery`                       `Done`
-`ReadClock`                      `ClockRead`
-any of them                      `Refused`; then `Fatal` if the error is fatal
-===============================  ====================================================
+==============================  =======================================================
+`ModifyQueries`, `SetIdentity`  `Accepted`, then a `StateTransition` to the new version
+`RunMutation`, `RunAction`      `Done`, then a `StateTransition`
+`RunQuery`                      `Done`
+`ReadClock`                     `ClockRead`
+any of them                     `Refused`; then `Fatal` if the error is fatal
+==============================  =======================================================
 
 A `StateTransition` moves all queries of the connection to one `ts`. Its changes refer to the shared `Result`, so that
 a dialect encodes a result once for all connections (`Result.fragments`).

@@ -19,9 +19,6 @@ The decisions about transitions: when one is sent, and what it contains for each
 4.  If their intervals share no `ts`, choose the newest start of an interval, and compute the queries that do not cover
     it as of exactly that `ts` (`ComputeAt`). So a transition follows after at most two rounds, however fast others write.
 
-Before it sends, `plan` reconstructs the older result that a resuming client offered (`Reconstruct`), so that the client
-can be sent a patch from it.
-
 The transition is skipped if no query has a change and none is due. One is due after every answer to a mutation or
 action, and after every change of the query set or the identity.
 
@@ -38,6 +35,16 @@ nothing      it was sent on this connection, and its hash is that of the result
 ===========  ==========================================================================================================
 
 A query that left the query set is `Removed`, once.
+
+**Resume.** A client that reconnects offers, for each query, the hash of the result that it still has, and a `ts` at which
+that result was right. Only the hash counts; the `ts` tells where to look:
+
+1.  If it is the hash of the current result, the client is sent `Unchanged`: a few bytes, however long the result is.
+2.  If the live query still has that version, because another client holds it, the client is sent a `Patch`.
+3.  Otherwise the result is computed as of the offered `ts` before the transition is sent (`Reconstruct`), once for all
+    clients that offer the same hash. If its hash is the one offered, the client is sent a `Patch`.
+4.  If it is not (the history has expired, the code has changed, the offer was wrong), the client is sent a `FullValue`, and
+    the live query remembers the hash, so that the next client with the same offer costs no computation.
 """
 
 from __future__ import annotations

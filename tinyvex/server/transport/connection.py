@@ -303,7 +303,7 @@ class Connection(Endpoint):
     def _send_farewell(self, error: errors.TinyvexError) -> Farewell:
         farewell = self._dialect.farewell(error)
         # Not through send(): the core may have begun to close already.
-        self._sender.close(text_frame(farewell.message))
+        self._sender.close(text_frame(farewell.message) if farewell.message else b"")
         return farewell
 
     def _too_slow(self, what: str) -> None:
