@@ -46,7 +46,7 @@ UNREVISED: set[str] = {
 
 
 class Text(NamedTuple):
-    """A docstring, a comment or a line of a document."""
+    """A docstring, a message, a comment or a line of a document."""
 
     path: Path
     line: int
@@ -54,12 +54,15 @@ class Text(NamedTuple):
     is_docstring: bool
 
 
-def docstrings_and_comments(path: Path) -> Iterator[Text]:
+def texts_of_source(path: Path) -> Iterator[Text]:
+    """Yield the docstrings, messages and comments of a source file."""
     source = path.read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(source, str(path))):
-        # This includes strings below attributes and constants, which Python does not treat as docstrings.
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield Text(path, node.lineno, node.value.value.strip(), is_docstring=True)
+    tree = ast.parse(source, str(path))
+    # This includes strings below attributes and constants, which Python does not treat as docstrings.
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield Text(path, node.lineno, node.value.strip(), is_docstring=id(node) in docstrings)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield Text(path, token.start[0], token.string, is_docstring=False)
@@ -78,7 +81,7 @@ def prose(path: Path) -> Iterator[Text]:
 def texts() -> tuple[Text, ...]:
     sources = [path for pattern in SOURCES for path in sorted(ROOT.glob(pattern))]
     documents = [path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))]
-    in_sources = [text for path in sources for text in docstrings_and_comments(path)]
+    in_sources = [text for path in sources for text in texts_of_source(path)]
     return (*in_sources, *(text for path in documents for text in prose(path)))
 
 
