@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO, TypeAlias
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-__all__ = ["ProgressReport", "console_of", "echo_error", "echo_styled", "print_table", "progress_bar"]
+    from tinyvex.storage.maintenance.progress import Progress
 
-ProgressReport: TypeAlias = Callable[[int, int], None]
-"""Called with the units done and their total; a total of 0 is not known yet."""
+__all__ = ["console_of", "echo_error", "echo_styled", "print_table", "progress_bar"]
+
+
+UNLIMITED_WIDTH = 1 << 20
+"""Columns of a terminal that is wider than every table."""
 
 
 def console_of(stream: TextIO | None) -> Console | None:
@@ -57,22 +60,24 @@ def echo_error(message: str) -> None:
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of cells; columns of numbers are aligned to the right, ids are never broken."""
+    """Print rows of cells, each on one line however narrow the terminal is, so that ids can be copied."""
     from rich import box
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
     for number, column in enumerate(columns):
         table.add_column(
             Text(column),
             justify="right" if all(_is_number(row[number]) for row in rows) else "left",
             style="cyan" if column.startswith("_") else "",
-            overflow="fold",
-            no_wrap=column == "_id",
+            no_wrap=True,
         )
     for row in rows:
         table.add_row(*map(Text, row))
+    unlimited = console.options.update(width=UNLIMITED_WIDTH)
+    console.width = max(console.width, Measurement.get(console, unlimited, table).maximum)
     console.print(table)
 
 
@@ -81,7 +86,7 @@ def _is_number(cell: str) -> bool:
 
 
 @contextmanager
-def progress_bar(label: str, *, terminal_only: bool = False) -> Iterator[ProgressReport]:
+def progress_bar(label: str, *, terminal_only: bool = False) -> Iterator[Progress]:
     """
     Show the progress of long work on stderr; without a terminal print the label once.
 
