@@ -44,7 +44,7 @@ def page_of(server: ServerProcess) -> str:
 
 
 def link(server: ServerProcess) -> str:
-    """Create a single-use link."""
+    """Create a one-time link."""
     code = json.loads(get(server, "/_dashboard/link", admin_token(server))[2])["code"]
     return f"{page_of(server)}#code={code}"
 

@@ -1,4 +1,4 @@
-// The credential of this tab: a single-use code from the URL fragment, then a token that only this tab has.
+// The credential of this tab: a one-time code from the URL fragment, then a token that only this tab has.
 
 const KEY = "tinyvex-dashboard-token";
 const CODE_PREFIX = "dashboard:";
