@@ -191,7 +191,8 @@ class ConnectionIdentity:
         self._queued_bytes += size
         if len(self._queued) >= limits.AUTH_QUEUED_MESSAGES_MAX or self._queued_bytes > limits.MESSAGE_BYTES_MAX:
             error = errors.Overloaded(
-                f"{len(self._queued)} messages wait for a token to be checked, which is the limit"
+                f"{len(self._queued) + 1} messages with {self._queued_bytes:,} bytes arrived while a token was checked; "
+                f"the limits are {limits.AUTH_QUEUED_MESSAGES_MAX} messages and {limits.MESSAGE_BYTES_MAX:,} bytes"
             )
             self._peer.emit(Fatal(error))
         else:
