@@ -51,12 +51,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("tinyvex 0.")
 
 
-def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, and one line that refers to the help."""
-    assert cli.run(["serv"]) == 2
-    shown = capsys.readouterr().err
-    assert shown.count("\n") == 1
-    assert "--help" in shown
+@pytest.mark.parametrize(
+    ("name", "message"), [("serv", "`serv` is not a command; did you mean `serve`?"), ("xyz", "`xyz` is not a command")]
+)
+def test_an_unknown_command_is_a_usage_error(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, and one line with the most similar command and a reference to the help."""
+    assert cli.run([name]) == 2
+    assert capsys.readouterr().err == f"tinyvex: {message} (see: tinyvex --help)\n"
 
 
 def test_an_error_is_one_line(fail: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]) -> None:

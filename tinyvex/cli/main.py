@@ -64,6 +64,17 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            import difflib
+
+            similar = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"; did you mean `{similar[0]}`?" if similar else ""
+            raise click.UsageError(f"`{args[0]}` is not a command{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
 
 def _print_version(context: click.Context, _parameter: click.Parameter, is_set: bool) -> None:
     if is_set:
