@@ -38,9 +38,6 @@ WORDS: dict[str, re.Pattern[str]] = {
 
 UNREVISED: set[str] = {
     "protocol",
-    "tinyvex/server/access",
-    "tinyvex/server/http",
-    "tinyvex/server/transport",
 }
 """Folders whose texts do not follow these rules yet. Entries may only be removed."""
 

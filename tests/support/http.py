@@ -16,9 +16,9 @@ from tests.support.process import ServerProcess
 from tinyvex.client.blocking import connect_blocking
 from tinyvex.runtime import Runtime
 from tinyvex.server.access.dashboard_links import DashboardLinks
-from tinyvex.server.access.origin_rules import AccessRules, Tokens
+from tinyvex.server.access.origin_rules import AccessRules
 from tinyvex.server.access.pairing import Pairing
-from tinyvex.server.access.token_auth import TokenAuth
+from tinyvex.server.access.token_auth import ServerTokens, TokenAuth
 from tinyvex.server.front_door import FrontDoor
 from tinyvex.server.services.ticker import every_second
 from tinyvex.sync.counters import Counters
@@ -30,7 +30,7 @@ def token_auth(folder: Path = Path("no-such-folder")) -> TokenAuth:
     """Tokens for tests."""
     secret = "0123456789abcdef" * 4
     pairing = Pairing(folder, lambda: 0, lambda: secret)
-    return TokenAuth(Tokens(ADMIN, CLIENT), pairing, DashboardLinks(lambda: 0.0, lambda: secret))
+    return TokenAuth(ServerTokens(ADMIN, CLIENT), pairing, DashboardLinks(lambda: 0.0, lambda: secret))
 
 
 @dataclass

@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import anyio
 
 from tinyvex import errors, limits
-from tinyvex.server.access.origin_rules import bearer_token, find_refusal
+from tinyvex.server.access.origin_rules import find_refusal
 from tinyvex.server.access.refusal_log import RefusalLog
-from tinyvex.server.access.token_auth import Caller
+from tinyvex.server.access.token_auth import Caller, bearer_token
+from tinyvex.server.transport import deadlines
 from tinyvex.server.transport.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -216,15 +217,14 @@ class Arrival(Endpoint):
 
     def tick(self, now: float, *, heartbeat: bool) -> None:
         """Close a socket whose first request is not complete in time; HTTP answers one that has begun."""
-        if now - self._opened_at <= limits.HANDSHAKE_SECONDS:
-            return
-        if self._received:
-            self._hand_over(Choice.HTTP).tick(now, heartbeat=heartbeat)
-        else:
-            self.abort()
+        if deadlines.is_open_too_long(now, self._opened_at):
+            if self._received:
+                self._hand_over(Choice.HTTP).tick(now, heartbeat=heartbeat)
+            else:
+                self.abort()
 
     def fail(self, error: errors.TinyvexError) -> None:
-        """Close: what the client speaks, and so how to tell it an error, is unknown."""
+        """Close without the error: the client has not shown which protocol it speaks."""
         self.abort()
 
     def abort(self) -> None:

@@ -32,7 +32,7 @@ from tinyvex.server.access import origin_rules
 from tinyvex.server.access.dashboard_links import DashboardLinks
 from tinyvex.server.access.jwt import UserTokens
 from tinyvex.server.access.pairing import Pairing
-from tinyvex.server.access.token_auth import TokenAuth
+from tinyvex.server.access.token_auth import ServerTokens, TokenAuth
 from tinyvex.server.background_tasks import BackgroundTasks
 from tinyvex.server.front_door import FrontDoor
 from tinyvex.server.options import ServerOptions
@@ -89,7 +89,7 @@ class Server:
         self.tasks = BackgroundTasks(self.runtime, self._service_failed)
         pairing = Pairing(options.data, self.runtime.now_us, self.runtime.token)
         links = DashboardLinks(self.runtime.monotonic, self.runtime.token)
-        tokens = origin_rules.Tokens(self.admin_token, options.client_token)
+        tokens = ServerTokens(self.admin_token, options.client_token)
         self._token_auth = TokenAuth(tokens, pairing, links)
         rules = origin_rules.AccessRules(
             options.allowed_hosts, options.allowed_origins, options.host, secure=options.tls is not None

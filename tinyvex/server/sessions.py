@@ -52,7 +52,7 @@ class Sessions:
     ) -> None:
         self.runtime = tasks.runtime
         self.counters = live.counters
-        self.turns = FairQueue(self.runtime)
+        self.fair_queue = FairQueue(self.runtime)
         self.connections: dict[int, Connection] = {}
         """The open WebSockets, by number."""
         self.by_id: dict[str, Connection] = {}

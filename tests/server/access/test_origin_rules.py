@@ -2,8 +2,7 @@
 
 import pytest
 
-from tinyvex.errors import Unauthenticated
-from tinyvex.server.access.origin_rules import AccessRules, Tokens, bearer_token, find_refusal, is_loopback
+from tinyvex.server.access.origin_rules import AccessRules, find_refusal, is_loopback
 
 LOOPBACK = ["localhost:4800", "127.0.0.1:4800", "127.0.0.1", "[::1]:4800", "LOCALHOST:1"]
 
@@ -112,36 +111,3 @@ def test_a_long_value_is_shortened() -> None:
     reason = find_refusal(AccessRules(), ["x" * 10_000], [])
     assert reason is not None
     assert len(reason) < 500
-
-
-@pytest.mark.parametrize(
-    ("headers", "token"),
-    [([], None), (["Bearer abc"], "abc"), (["bearer  abc "], "abc"), (["Basic abc"], None), (["Bearer "], None),
-     (["Bearer a", "Bearer b"], None)],
-)  # fmt: skip
-def test_the_bearer_token(headers: list[str], token: str | None) -> None:
-    """One `Authorization: Bearer` header carries the token; anything else carries none."""
-    assert bearer_token(headers) == token
-
-
-@pytest.mark.parametrize("token", ["", "wrong", "client-toke", "client-token "])
-def test_a_wrong_token_is_refused(token: str) -> None:
-    """Missing, different, shorter and longer tokens are refused."""
-    with pytest.raises(Unauthenticated):
-        Tokens("admin-token", "client-token").admit(token)
-
-
-def test_the_client_token_is_not_an_admin_token() -> None:
-    """The token of the ready line gives access to public functions only."""
-    assert Tokens("admin-token", "client-token").admit("client-token") is False
-
-
-@pytest.mark.parametrize("client", [None, "client-token"])
-def test_the_admin_token_lets_an_administrator_in(client: str | None) -> None:
-    """The admin token is accepted whether or not clients need a token."""
-    assert Tokens("admin-token", client).admit("admin-token") is True
-
-
-def test_without_a_client_token_clients_are_admitted_without_rights() -> None:
-    """`--no-token` gives access to public functions only."""
-    assert Tokens("admin-token", None).admit("whatever") is False

@@ -47,6 +47,8 @@ class App:
                 Route("/wait", self.wait),
                 Route("/wait_then_read", self.wait_then_read, methods=["POST"]),
                 Route("/endless", self.endless),
+                Route("/two_parts", self.two_parts),
+                Route("/teapot", self.teapot),
                 Route("/fail", self.fail),
                 Route("/fail_midway", self.fail_midway),
             ]
@@ -83,6 +85,17 @@ class App:
                 self.disconnected.set()
 
         return StreamingResponse(chunks())
+
+    async def two_parts(self, _request: Request) -> Response:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"one"
+            await self.may_go_on.wait()
+            yield b"two"
+
+        return StreamingResponse(chunks())
+
+    async def teapot(self, _request: Request) -> Response:
+        return Response(status_code=299, headers={"Cross-Origin-Resource-Policy": "cross-origin"})
 
     async def fail(self, _request: Request) -> Response:
         raise LookupError("a defect")
@@ -283,6 +296,15 @@ async def test_a_response_streams_out_no_faster_than_it_is_read() -> None:
         client.transport.abort()
         with anyio.fail_after(20):
             await app.disconnected.wait()
+
+
+async def test_an_application_chooses_status_and_headers() -> None:
+    """Also a status without a name; its header replaces the one that every response has."""
+    async with serving(App().asgi) as served:
+        status, headers, _ = await ask(served, "GET", "/teapot")
+        assert status == 299
+        assert headers.get_all("Cross-Origin-Resource-Policy") == ["cross-origin"]
+        assert headers.get_all("X-Content-Type-Options") == ["nosniff"]
 
 
 async def test_a_defect_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -528,6 +550,23 @@ def test_stopping_closes_idle_connections_and_finishes_responses() -> None:
         assert b"\r\nConnection: close\r\n" in answer
         assert answer.endswith(b"\r\n\r\nwaited")
         assert served.runtime.monotonic() - began < 1
+
+    play(scenario)
+
+
+def test_stopping_ends_a_connection_whose_response_had_begun() -> None:
+    """Its head promised another request, and the connection closes nevertheless once the response is complete."""
+
+    async def scenario(served: Served, app: App) -> None:
+        client = await served.dial()
+        client.send(b"GET /two_parts HTTP/1.1\r\n%b\r\n" % HOST)
+        await client.until(b"one")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop, served)
+            await asyncio.sleep(0.1)
+            app.may_go_on.set()
+            with anyio.fail_after(limits.CLOSE_SECONDS / 2):
+                assert b"two" in await client.until_ended()
 
     play(scenario)
 

@@ -28,10 +28,10 @@ def test_one_piece_of_work_is_done_in_each_turn_of_the_loop() -> None:
         def work(name: str, times: int) -> None:
             done.append(name)
             if times > 1:
-                turns.ask(lambda: work(name, times - 1))
+                turns.submit(lambda: work(name, times - 1))
 
         for name in "abc":
-            turns.ask(lambda name=name: work(name, 2))  # type: ignore[misc]
+            turns.submit(lambda name=name: work(name, 2))  # type: ignore[misc]
         counts = []
         for _ in range(7):
             await asyncio.sleep(0)
@@ -52,8 +52,8 @@ def test_work_that_fails_delays_no_other() -> None:
         def fails() -> None:
             raise ValueError("a defect")
 
-        turns.ask(fails)
-        turns.ask(lambda: done.append("next"))
+        turns.submit(fails)
+        turns.submit(lambda: done.append("next"))
         for _ in range(3):
             await asyncio.sleep(0)
         assert (done, told) == (["next"], ["a defect"])

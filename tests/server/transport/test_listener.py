@@ -37,10 +37,10 @@ def test_loopback_needs_neither(host: str) -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ({}, "add --tls-cert FILE and --tls-key FILE, and take --no-token away"),
-        ({"client_token": "secret"}, "add --tls-cert FILE and --tls-key FILE; or"),
-        ({"tls": PAIR}, "machines: take --no-token away"),
-        ({"tls": PAIR, "dev": True}, "`dev` asks nobody for a token"),
+        ({}, "add --tls-cert FILE and --tls-key FILE, and remove --no-token"),
+        ({"client_token": "secret"}, "add --tls-cert FILE and --tls-key FILE, or"),
+        ({"tls": PAIR}, "machines; remove --no-token"),
+        ({"tls": PAIR, "dev": True}, "`dev` requires no token"),
     ],
 )
 def test_every_other_address_needs_both(host: str, more: dict[str, Any], sentence: str) -> None:
@@ -75,7 +75,7 @@ async def test_a_server_of_the_network_is_reached_by_its_addresses_and_allowed_n
             async with tv.connect(server.url, "secret", tls=made.fingerprint) as client:
                 assert await client.query("app:word") == "one"
             async with tv.connect(server.url, tls=made.fingerprint) as client:
-                with pytest.raises(RemoteError, match="a token is needed"):
+                with pytest.raises(RemoteError, match="a token is required"):
                     await client.query("app:word")
             answers = [await answer(server.port, made, host) for host in ("192.168.1.20", "desk.local", "evil.example")]
             assert answers == [b"HTTP/1.1 200", b"HTTP/1.1 200", b"HTTP/1.1 403"]
@@ -132,7 +132,7 @@ async def test_without_tls_the_url_is_ws() -> None:
 
 async def test_an_unavailable_port_is_reported() -> None:
     """The error has the system's own message."""
-    with pytest.raises(PortTaken, match="cannot listen on 127.0.0.1"):
+    with pytest.raises(PortTaken, match="cannot listen on `127.0.0.1`"):
         await PortListener(options("127.0.0.1", port=1), _Denied()).listen(asyncio.Protocol)
 
 

@@ -55,8 +55,8 @@ class Reader:
 
 
 def drain(outbox: Outbox, reader: Reader) -> None:
-    while outbox.has_ready or outbox.has_part:
-        reader.read(outbox.take_ready(100) if outbox.has_ready else outbox.take_part())
+    while outbox.has_ready or outbox.has_chunk:
+        reader.read(outbox.take_ready(100) if outbox.has_ready else outbox.take_chunk())
 
 
 @given(
@@ -85,8 +85,8 @@ def test_transitions_keep_their_order_and_so_does_the_rest(steps: list[tuple[str
             outbox.put(text_frame(responses[-1].encode()))
         elif outbox.has_ready:
             reader.read(outbox.take_ready(size))
-        elif outbox.has_part:
-            reader.read(outbox.take_part())
+        elif outbox.has_chunk:
+            reader.read(outbox.take_chunk())
         arrived = sum(text[0].isdigit() for text in reader.heard)
         assert outbox.transitions == len(transitions) - arrived
         assert outbox.has_ready == (outbox.ready_bytes > 0)
@@ -100,7 +100,7 @@ def test_a_response_goes_between_the_parts() -> None:
     """It waits only for the chunk that is already made."""
     outbox, reader = Outbox(CHUNK_BYTES), Reader()
     outbox.put_transition(transition(0, 3 * CHUNK_BYTES), Splitter)
-    reader.read(outbox.take_part())
+    reader.read(outbox.take_chunk())
     outbox.put(text_frame(b"response"))
     assert outbox.has_ready
     reader.read(outbox.take_ready(100))
@@ -114,18 +114,18 @@ def test_a_transition_in_parts_waits_until_its_last_part_is_taken() -> None:
     """Until then it counts as unsent."""
     outbox = Outbox(CHUNK_BYTES)
     outbox.put_transition(transition(0, 2 * CHUNK_BYTES), Splitter)
-    outbox.take_part()
-    assert (outbox.transitions, outbox.has_part) == (1, True)
-    outbox.take_part()
-    assert (outbox.transitions, outbox.has_part) == (0, False)
+    outbox.take_chunk()
+    assert (outbox.transitions, outbox.has_chunk) == (1, True)
+    outbox.take_chunk()
+    assert (outbox.transitions, outbox.has_chunk) == (0, False)
 
 
-@pytest.mark.parametrize(("size", "in_chunks", "has_part"), [(16, True, False), (17, True, True), (17, False, False)])
-def test_only_a_long_transition_goes_in_parts(size: int, in_chunks: bool, has_part: bool) -> None:
+@pytest.mark.parametrize(("size", "in_chunks", "has_chunk"), [(16, True, False), (17, True, True), (17, False, False)])
+def test_only_a_long_transition_goes_in_parts(size: int, in_chunks: bool, has_chunk: bool) -> None:
     """It must exceed a chunk, and the client must accept chunks."""
     outbox = Outbox(CHUNK_BYTES)
     outbox.put_transition(transition(0, size), Splitter if in_chunks else None)
-    assert outbox.has_part == has_part
+    assert outbox.has_chunk == has_chunk
 
 
 def test_a_transition_in_parts_costs_nothing_before_it_is_sent() -> None:
@@ -149,4 +149,4 @@ def test_a_cleared_outbox_holds_nothing() -> None:
     outbox.put(b"x")
     outbox.put_transition(transition(0, 100), Splitter)
     outbox.clear()
-    assert (outbox.has_ready, outbox.has_part, outbox.ready_bytes, outbox.transitions) == (False, False, 0, 0)
+    assert (outbox.has_ready, outbox.has_chunk, outbox.ready_bytes, outbox.transitions) == (False, False, 0, 0)

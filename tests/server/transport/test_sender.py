@@ -58,7 +58,7 @@ class Host:
         self.runtime = Runtime()
         self.runtime.bind(asyncio.get_running_loop())
         self.counters = Counters()
-        self.turns = FairQueue(self.runtime)
+        self.fair_queue = FairQueue(self.runtime)
 
 
 class World:

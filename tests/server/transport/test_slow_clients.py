@@ -1,6 +1,9 @@
 """The time since a client last read."""
 
-from tinyvex.server.transport.slow_clients import UnreadWatch
+import pytest
+
+from tinyvex import limits
+from tinyvex.server.transport.slow_clients import UnreadWatch, reason_to_close
 
 
 def test_a_client_that_reads_a_little_starts_again() -> None:
@@ -13,3 +16,16 @@ def test_a_client_that_reads_a_little_starts_again() -> None:
     assert watch.seconds(80.0, 99) == 5.0
     watch.end()
     assert watch.seconds(900.0, 99) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("waiting_bytes", "unread_seconds", "is_closed"),
+    [
+        (limits.OUTBOX_BYTES_MAX, limits.SLOW_CONSUMER_SECONDS, False),
+        (limits.OUTBOX_BYTES_MAX + 1, 0.0, True),
+        (0, limits.SLOW_CONSUMER_SECONDS + 0.001, True),
+    ],
+)
+def test_a_client_is_closed_above_either_bound(waiting_bytes: int, unread_seconds: float, is_closed: bool) -> None:
+    """Too many bytes, or too long without reading any."""
+    assert (reason_to_close(waiting_bytes, unread_seconds) is not None) == is_closed

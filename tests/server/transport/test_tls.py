@@ -328,7 +328,7 @@ def test_a_pair_that_is_replaced_while_it_is_read_is_not_taken(
         load_chain(*arguments, **named)
 
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", renewed_before)
-    with pytest.raises(StartError, match="while it was read"):
+    with pytest.raises(StartError, match="while it was being read"):
         tls.load(TlsOptions(made.certificate, made.key))
 
 
@@ -347,12 +347,12 @@ def _other_key(made: Certificates) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda made: made.certificate.unlink(), "--tls-cert .*certificate.pem cannot be read: No such file"),
-        (lambda made: made.key.unlink(), "--tls-key .*key.pem cannot be read: No such file"),
-        (lambda made: made.certificate.write_bytes(made.key.read_bytes()), "no certificate in PEM"),
-        (lambda made: made.key.write_bytes(made.certificate.read_bytes()), "no private key in PEM"),
-        (lambda made: made.certificate.write_bytes(b"\xff\x00"), "no certificate in PEM"),
-        (lambda made: made.encrypt_key(), "key.pem is encrypted"),
+        (lambda made: made.certificate.unlink(), "--tls-cert .*certificate.pem` cannot be read: No such file"),
+        (lambda made: made.key.unlink(), "--tls-key .*key.pem` cannot be read: No such file"),
+        (lambda made: made.certificate.write_bytes(made.key.read_bytes()), "contains no certificate in PEM"),
+        (lambda made: made.key.write_bytes(made.certificate.read_bytes()), "contains no private key in PEM"),
+        (lambda made: made.certificate.write_bytes(b"\xff\x00"), "contains no certificate in PEM"),
+        (lambda made: made.encrypt_key(), "key.pem` is encrypted"),
         (_other_key, "is not the key of --tls-cert"),
         (
             lambda made: made.certificate.write_text("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),

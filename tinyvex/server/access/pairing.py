@@ -1,17 +1,17 @@
 """
-Tokens that outlive a server's run: handed out for a one-time code, kept as hashes, revocable.
+Tokens that survive restarts: issued for a one-time code, stored as hashes, revocable.
 
 ::
 
-    tinyvex pair ──► DATA/pairing.json   the hash of a code, until when it is good, how many wrong tries are left
+    tinyvex pair ──► DATA/pairing.json   the hash of a code, its expiry, and the number of attempts left
                           │
-    a client shows the code, once
+    a client sends the code, once
                           ▼
-                     DATA/tokens.json    name, hash and time of each token; the token itself only its client has
+                     DATA/tokens.json    name, hash and time of each token; only the client has the token
                           ▲
     tinyvex tokens ───────┘              lists and revokes
 
-The files are the command's way to the server: whoever can write in the data folder owns the database anyway.
+The commands reach the server through these files: a user who can write to the data folder owns the database anyway.
 Tokens and codes are never logged.
 """
 
@@ -34,17 +34,17 @@ from tinyvex.storage.file.private_file import write_private_file
 __all__ = ["CODE_PREFIX", "PairedToken", "Pairing"]
 
 CODE_PREFIX = "pairing:"
-"""In front of a code, where a token would be."""
+"""The prefix that distinguishes a code from a token."""
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's: no two letters are taken for each other."""
+"""Crockford's base 32, which has no letters that look alike."""
 CODE_LENGTH = 8
 
 S = TypeVar("S", bound=Struct)
 
 
 class PairedToken(Struct, frozen=True):
-    """What is known of a token: not the token."""
+    """A token, without the token itself."""
 
     id: str
     name: str
@@ -53,7 +53,7 @@ class PairedToken(Struct, frozen=True):
 
 
 class _Offer(Struct, frozen=True):
-    """An open pairing."""
+    """A pairing that a client can complete."""
 
     name: str
     digest: str
@@ -61,7 +61,7 @@ class _Offer(Struct, frozen=True):
     tries_left: int
 
 
-class _Tokens(Struct, frozen=True):
+class _TokenFile(Struct, frozen=True):
     tokens: list[PairedToken] = []
 
 
@@ -71,8 +71,8 @@ class Pairing:
 
     Args:
         folder: the data folder.
-        now_us: the clock.
-        secret: makes a new one that nobody can guess, in hexadecimal.
+        now_us: the clock, in microseconds since the epoch.
+        secret: returns a new unguessable text, in hexadecimal.
     """
 
     def __init__(self, folder: Path, now_us: Callable[[], int], secret: Callable[[], str]) -> None:
@@ -81,45 +81,45 @@ class Pairing:
         self._now_us = now_us
         self._secret = secret
 
-    # The command's side.
+    # For commands.
 
     def offer(self, name: str) -> str:
         """
-        Open a pairing for a client of this name, and close one that was open; the code to be told to the client.
+        Open a pairing for a client of this name, which replaces an open one, and return the code for the client.
 
         Raises:
             DataFolderUnusable: the folder cannot be written.
         """
         number = int(self._secret(), 16)
-        letters = "".join(ALPHABET[number >> 5 * place & 31] for place in range(CODE_LENGTH))
+        letters = "".join(ALPHABET[number >> 5 * index & 31] for index in range(CODE_LENGTH))
         until_us = self._now_us() + int(limits.PAIRING_SECONDS * 1e6)
         _write(self._offer_file, _Offer(name, _digest(letters), until_us, limits.PAIRING_TRIES_MAX))
         return f"{letters[:4]}-{letters[4:]}"
 
     def tokens(self) -> list[PairedToken]:
-        """All that were handed out and not revoked, oldest first."""
-        found = _read(self._tokens_file, _Tokens)
-        return [] if found is None else found.tokens
+        """Return the tokens that were issued and not revoked, oldest first."""
+        file = _read(self._tokens_file, _TokenFile)
+        return [] if file is None else file.tokens
 
     def revoke(self, token_id: str) -> bool:
         """
-        Make a token worthless; False when there is none with this id.
+        Revoke a token; return False if no token has this id.
 
         Raises:
             DataFolderUnusable: the folder cannot be written.
         """
         tokens = self.tokens()
-        kept = [token for token in tokens if token.id != token_id]
-        if len(kept) == len(tokens):
+        others = [token for token in tokens if token.id != token_id]
+        if len(others) == len(tokens):
             return False
-        _write(self._tokens_file, _Tokens(kept))
+        _write(self._tokens_file, _TokenFile(others))
         return True
 
-    # The server's side.
+    # For the server.
 
     def redeem(self, code: str) -> tuple[PairedToken, str] | None:
         """
-        A new token for the code of the open pairing, which is closed by that; None when the code is wrong or too late.
+        Complete the open pairing and return a new token; None if the code is wrong or expired.
 
         Raises:
             DataFolderUnusable: the folder cannot be written.
@@ -132,10 +132,10 @@ class Pairing:
             self._count_try(offer)
             return None
         if not _remove(self._offer_file):
-            return None  # somebody else was first
+            return None  # another client was first
         secret = self._secret()
         token = PairedToken(secret[:8], offer.name, _digest(secret), self._now_us())
-        _write(self._tokens_file, _Tokens([*self.tokens(), token]))
+        _write(self._tokens_file, _TokenFile([*self.tokens(), token]))
         return token, secret
 
     def _count_try(self, offer: _Offer) -> None:
@@ -145,22 +145,22 @@ class Pairing:
             _remove(self._offer_file)
 
     def find(self, secret: str) -> PairedToken | None:
-        """The token that this is; each is compared, in constant time."""
-        digest, found = _digest(secret), None
+        """Return the token with this secret; it is compared with all of them, in constant time."""
+        digest, match = _digest(secret), None
         for token in self.tokens():
             if hmac.compare_digest(token.digest, digest):
-                found = token
-        return found
+                match = token
+        return match
 
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _read(path: Path, kind: type[S]) -> S | None:
-    """What a file says; None where there is none, or nothing that could be understood."""
+def _read(path: Path, struct: type[S]) -> S | None:
+    """Return the content of a file; None if it is missing or unreadable."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(path.read_bytes(), type=struct)
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -173,7 +173,7 @@ def _write(path: Path, content: Struct) -> None:
 
 
 def _remove(path: Path) -> bool:
-    """Whether it was there, and it was us who removed it."""
+    """Remove a file; return whether it existed, so that of several clients one succeeds."""
     with contextlib.suppress(OSError):
         path.unlink()
         return True

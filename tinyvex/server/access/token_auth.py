@@ -1,7 +1,23 @@
-"""Who is let in by what: the admin token, the client token, a dashboard's or a pairing's token, or the code for one."""
+"""
+The tokens that admit a client, and what each of them permits.
+
+=========================  ==============================  ======================================================
+presented                  issued by                       permits
+=========================  ==============================  ======================================================
+admin token                the discovery file              everything
+token of a dashboard tab   a code from a dashboard link    everything except creating links
+client token               the ready line                  public functions, health and metrics
+token from a pairing       a code from `tinyvex pair`      the same; it can be revoked
+`dashboard:CODE`           `tinyvex dashboard`             one exchange for the token of a tab
+`pairing:CODE`             `tinyvex pair`                  one exchange for a token from a pairing
+=========================  ==============================  ======================================================
+
+Secrets are compared in constant time, or by their hashes.
+"""
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,43 +26,87 @@ from tinyvex.server.access import dashboard_links, pairing
 
 if TYPE_CHECKING:
     from tinyvex.server.access.dashboard_links import DashboardLinks
-    from tinyvex.server.access.origin_rules import Tokens
     from tinyvex.server.access.pairing import PairedToken, Pairing
 
-__all__ = ["Caller", "TokenAuth"]
+__all__ = ["Admitted", "Caller", "ServerTokens", "TokenAuth", "bearer_token"]
 
 
 class Admitted(Protocol):
-    """A connection, as far as it matters here."""
+    """
+    A connection, as far as tokens concern it.
+
+    Attributes:
+        paired: the token from a pairing that admitted the client, if it was one.
+    """
 
     paired: PairedToken | None
 
     def fail(self, error: TinyvexError) -> None:
-        """Tell the client why, then close."""
+        """Send the error to the client, then close."""
+
+
+class ServerTokens:
+    """
+    The two tokens of one run of the server.
+
+    Args:
+        admin: the admin token.
+        client: the client token; None if clients need no token.
+    """
+
+    def __init__(self, admin: str, client: str | None) -> None:
+        self._admin = admin
+        self._client = client
+
+    def is_admin(self, token: str) -> bool:
+        """Return whether this is the admin token."""
+        return hmac.compare_digest(token.encode(), self._admin.encode())
+
+    def admit(self, token: str) -> bool:
+        """
+        Admit a client; return whether it is an administrator.
+
+        Raises:
+            Unauthenticated: the token is missing or wrong.
+        """
+        if self.is_admin(token):
+            return True
+        if self._client is not None and not hmac.compare_digest(token.encode(), self._client.encode()):
+            raise Unauthenticated(
+                "the token is wrong" if token else "a token is required; the server prints it in its ready line"
+            )
+        return False
 
 
 class TokenAuth:
-    """All ways in."""
+    """
+    All tokens of a server.
 
-    def __init__(self, tokens: Tokens, pairing: Pairing, dashboard: DashboardLinks) -> None:
+    Args:
+        tokens: the admin token and the client token.
+        pairing: the tokens from pairings.
+        dashboard: the links to the dashboard and the tokens of its tabs.
+    """
+
+    def __init__(self, tokens: ServerTokens, pairing: Pairing, dashboard: DashboardLinks) -> None:
         self._tokens = tokens
         self._pairing = pairing
         self._dashboard = dashboard
 
     def is_admin(self, token: str) -> bool:
-        """Whether it is the admin token, or that of a tab with the dashboard."""
+        """Return whether a token is the admin token or that of a dashboard tab."""
         return self._tokens.is_admin(token) or self._dashboard.is_admin(token)
 
     def may_offer(self, token: str) -> bool:
-        """Whether it opens the dashboard to others: the admin token, and no tab's."""
+        """Return whether a token permits creating links to the dashboard."""
         return self._tokens.is_admin(token)
 
     def offer(self) -> str:
-        """The code of a link to the dashboard."""
+        """Return the code of a new link to the dashboard."""
         return self._dashboard.offer()
 
-    def knows(self, token: str) -> bool:
-        """Whether it lets somebody in; codes do not count, which are good once."""
+    def is_known(self, token: str) -> bool:
+        """Return whether a token admits a client. Codes do not count, because checking one would use it up."""
         try:
             self._tokens.admit(token)
         except Unauthenticated:
@@ -55,23 +115,23 @@ class TokenAuth:
 
     def admit(self, connection: Admitted, token: str) -> tuple[bool, str | None]:
         """
-        Let a client in; `connection.paired` is set where it came with a token that can be taken back.
+        Admit a client, and set `connection.paired` if its token can be revoked.
 
         Returns:
-            Whether it is an administrator, and the token that it now has for a code.
+            Whether the client is an administrator, and the token for which its code was exchanged.
 
         Raises:
-            Unauthenticated: what it showed is missing or wrong.
+            Unauthenticated: the token or code is missing or wrong.
         """
         if token.startswith(dashboard_links.CODE_PREFIX):
             tab = self._dashboard.redeem(token.removeprefix(dashboard_links.CODE_PREFIX))
             if tab is None:
-                raise Unauthenticated("the link is wrong, used or too old: `tinyvex dashboard` makes another")
+                raise Unauthenticated("the link is wrong, used or expired; create another with `tinyvex dashboard`")
             return True, tab
         if token.startswith(pairing.CODE_PREFIX):
             redeemed = self._pairing.redeem(token.removeprefix(pairing.CODE_PREFIX))
             if redeemed is None:
-                raise Unauthenticated("the code is wrong, used or too old: `tinyvex pair` makes another")
+                raise Unauthenticated("the code is wrong, used or expired; create another with `tinyvex pair`")
             connection.paired, secret = redeemed
             return False, secret
         if self.is_admin(token):
@@ -85,12 +145,12 @@ class TokenAuth:
             return False, None
 
     def close_revoked(self, connections: Iterable[Admitted]) -> None:
-        """End the connections whose token was taken back."""
+        """Close the connections whose token was revoked."""
         paired = [connection for connection in connections if connection.paired is not None]
         if paired:
-            known = {token.id for token in self._pairing.tokens()}
+            valid_ids = {token.id for token in self._pairing.tokens()}
             for connection in paired:
-                if connection.paired is not None and connection.paired.id not in known:
+                if connection.paired is not None and connection.paired.id not in valid_ids:
                     connection.fail(Unauthenticated("this token was revoked"))
 
 
@@ -100,8 +160,8 @@ class Caller:
 
     Args:
         auth: the tokens.
-        token: the one in the request's `Authorization` header; empty if there is none.
-        is_exposed: whether other machines can connect.
+        token: the token in the request's `Authorization` header; empty if there is none.
+        is_exposed: whether other machines can connect to the server.
     """
 
     def __init__(self, auth: TokenAuth, token: str, *, is_exposed: bool) -> None:
@@ -111,15 +171,23 @@ class Caller:
 
     @property
     def may_monitor(self) -> bool:
-        """Whether it may read health and metrics: on loopback every caller, beyond it one with a token."""
-        return not self._is_exposed or self._auth.knows(self._token)
+        """Return whether it may read health and metrics: on loopback every caller, beyond it one with a token."""
+        return not self._is_exposed or self._auth.is_known(self._token)
 
     @property
     def is_admin(self) -> bool:
-        """Whether it may read the dashboard's data."""
+        """Return whether it may read the dashboard's data."""
         return self._auth.is_admin(self._token)
 
     @property
     def may_offer(self) -> bool:
-        """Whether it may create links to the dashboard."""
+        """Return whether it may create links to the dashboard."""
         return self._auth.may_offer(self._token)
+
+
+def bearer_token(headers: list[str]) -> str | None:
+    """Return the token of an `Authorization: Bearer` header; None unless there is exactly one header."""
+    if len(headers) != 1:
+        return None
+    scheme, _, token = headers[0].partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None

@@ -1,14 +1,16 @@
 """
-The dashboard: a page at `/_dashboard`, its files, and the figures that it asks for.
+The dashboard: a page at `/_dashboard`, its files, and the figures that it requests.
 
-====================================  =========================================================================
-`GET /_dashboard`, `/_dashboard/…`    the page and its modules; they hold no data, so no token is asked for
-`GET /_dashboard/link`                a one-time code for a browser tab; to who has the admin token
-`GET /_dashboard/app`                 what the app's code says of tables and functions; to administrators
-`GET /_dashboard/state?after=N`       connections, live queries, log and samples since N; to administrators
-====================================  =========================================================================
+====================================  ==================================================  ====================
+path                                  response                                            requires
+====================================  ==================================================  ====================
+`/_dashboard`, `/_dashboard/…`        the page and its modules, which contain no data     no token
+`/_dashboard/link`                    a one-time code for a browser tab                   the admin token
+`/_dashboard/app`                     the declarations of tables and functions            an administrator
+`/_dashboard/state?after=N`           connections, live queries, log and samples since N  an administrator
+====================================  ==================================================  ====================
 
-Documents and calls go over the WebSocket, by the protocol that every client speaks.
+The page reads documents and calls functions over the WebSocket, as every client does.
 """
 
 from __future__ import annotations
@@ -57,11 +59,10 @@ TYPES = {
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    # No text becomes markup or code, whatever the page's own code would do with it.
+    # No text becomes markup or code, whatever the page's own code does with it.
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""What the page may load and run: its own files, and nothing in line."""
-
+"""The page may load and run its own files, and nothing inline."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -69,33 +70,33 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""On every response below `/_dashboard`."""
+"""The headers of every response below `/_dashboard`."""
 
 
 class Dashboard:
     """
-    What is answered below `/_dashboard`.
+    The routes below `/_dashboard`.
 
     Args:
-        options: how it is served.
-        admission: who may look, and who may let others look.
-        live: the live queries; its executor and counters with it.
+        options: the server's options; the page shows some of them.
+        token_auth: creates the codes of links.
+        live: the live queries, with their executor and counters.
         activity: log and samples.
-        connections: the open WebSockets.
-        started_us: when the server was started, in microseconds since the epoch.
+        connections: the open WebSockets, by number.
+        started_us: when the server started, in microseconds since the epoch.
     """
 
     def __init__(
         self,
         options: ServerOptions,
-        admission: TokenAuth,
+        token_auth: TokenAuth,
         live: LiveQueries,
         activity: RecentActivity,
         connections: Mapping[int, Connection],
         started_us: int,
     ) -> None:
         self._options = options
-        self._admission = admission
+        self._token_auth = token_auth
         self._live = live
         self._activity = activity
         self._connections = connections
@@ -103,7 +104,7 @@ class Dashboard:
         self._started_us = started_us
 
     def routes(self) -> list[Route]:
-        """Return what is answered below `/_dashboard`."""
+        """Return the routes."""
         return [
             Route(PATH, self._page),
             Route(f"{PATH}/", self._page),
@@ -120,7 +121,7 @@ class Dashboard:
         return _file(request.path_params["name"])
 
     async def _link(self, request: Request) -> Response:
-        return _json({"code": self._admission.offer()}) if _caller(request).may_offer else _refused()
+        return _json({"code": self._token_auth.offer()}) if _caller(request).may_offer else _refused()
 
     async def _app(self, request: Request) -> Response:
         return _json(_describe_app(self._live.executor.app)) if _caller(request).is_admin else _refused()
@@ -186,7 +187,7 @@ class Dashboard:
 
 
 def _describe_app(app: App) -> dict[str, Any]:
-    """What values cannot tell: the order in which a table's fields are declared, its indexes, and docstrings."""
+    """Return the declarations: a table's fields in the order of the code, its indexes, and functions' docstrings."""
     return {
         "tables": {
             name: {
@@ -217,19 +218,19 @@ def _describe_live_query(live: LiveQuery) -> dict[str, Any]:
 
 
 def _number(query: str) -> int:
-    """`after=N`; 0 where it is left out or no number."""
+    """Return N of `after=N`; 0 if it is missing or not a number."""
     text = parse_qs(query).get("after", ["0"])[0]
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
 
 
 @cache
 def _files() -> Mapping[str, tuple[str, bytes]]:
-    """The page's files by name, with their types: what is not among them is not there, whatever a path says."""
+    """Return the page's files with their types, by name. A name that is not among them leads to no other file."""
     folder = resources.files("tinyvex") / "dashboard"
-    found: Collection[Any] = list(folder.iterdir())
+    files: Collection[Any] = list(folder.iterdir())
     return {
         file.name: (TYPES[suffix], file.read_bytes())
-        for file in found
+        for file in files
         if (suffix := f".{file.name.rpartition('.')[2]}") in TYPES
     }
 

@@ -1,4 +1,4 @@
-"""One HTTP request and its response: ASGI's `receive` and `send` over h11."""
+"""An HTTP request and its response: ASGI's `receive` and `send` over h11."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ClientGone(ConnectionResetError):
 
 
 class Carrier(Protocol):
-    """What an exchange needs of its connection."""
+    """A connection, as its exchange sees it."""
 
     number: int
     runtime: Runtime
@@ -149,10 +149,7 @@ class Exchange:
     def _write_body(self, start: Message, body: bytes, *, is_last: bool) -> None:
         events: list[h11.Event] = []
         if not self._is_start_written:
-            status = HTTPStatus(start["status"])
-            named = [(name.title(), value) for name, value in start.get("headers", [])]  # ASGI's are in lower case
-            headers = [*named, *self._carrier.response_headers()]
-            events.append(h11.Response(status_code=status, reason=status.phrase.encode(), headers=headers))
+            events.append(self._response_head(start))
         if body and self._scope["method"] != "HEAD":
             events.append(h11.Data(data=body))
         if is_last:
@@ -163,6 +160,17 @@ class Exchange:
             self.is_complete = True
             self._changed.set()
         self._carrier.write(data)
+
+    def _response_head(self, start: Message) -> h11.Response:
+        status, headers = start["status"], start.get("headers", [])
+        names = {name for name, _ in headers}
+        added = [(name, value) for name, value in self._carrier.response_headers() if name.lower() not in names]
+        named = [(name.title(), value) for name, value in headers]  # ASGI has lower case; `Content-Type` is customary
+        try:
+            phrase = HTTPStatus(status).phrase
+        except ValueError:
+            phrase = ""  # an application may use a status without a name
+        return h11.Response(status_code=status, reason=phrase.encode(), headers=[*named, *added])
 
 
 def _is_client_gone(error: BaseException | None) -> bool:

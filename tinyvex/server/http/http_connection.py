@@ -1,5 +1,5 @@
 """
-One HTTP/1.1 connection: h11 parses, an ASGI application answers, this asyncio protocol moves the bytes.
+HTTP/1.1 on one socket: h11 parses, an ASGI application answers, and this asyncio protocol moves the bytes.
 
 Each request becomes an `Exchange`, which runs in the server's task group. A connection has one at a time::
 
@@ -12,15 +12,14 @@ Each request becomes an `Exchange`, which runs in the server's task group. A con
 connection, and a reset can destroy the response before the client reads it. So the server first ends its own half and
 discards what arrives until the client ends its half, for at most CLOSE_SECONDS.
 
-Why not uvicorn's h11 protocol: it answers every malformed request with 400, bounds neither the time of a head nor the
-size of a body, and runs handlers outside the server's task group.
+uvicorn's protocol over h11 is not used, because it answers every malformed request with 400, bounds neither the time of
+a head nor the size of a body, and runs handlers outside the server's task group.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from http import HTTPStatus
@@ -32,8 +31,8 @@ import h11
 from tinyvex import errors, limits
 from tinyvex.server.access.origin_rules import RESPONSE_HEADERS
 from tinyvex.server.http.exchange import Exchange, Headers
+from tinyvex.server.transport import deadlines, slow_clients
 from tinyvex.server.transport.endpoint import Endpoint
-from tinyvex.server.transport.slow_clients import UnreadWatch
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -55,7 +54,7 @@ Refused = tuple[HTTPStatus, str]
 
 
 class HttpHost(Protocol):
-    """What an HTTP connection needs of the front door."""
+    """The front door, as its HTTP connections see it."""
 
     runtime: Runtime
     counters: Counters
@@ -104,7 +103,7 @@ class HttpConnection(Endpoint):
         self._exchange: Exchange | None = None
         self._method = b""  # of the current request
         self._body_bytes = 0  # received of it
-        self._unread = UnreadWatch()
+        self._unread = slow_clients.UnreadWatch()
         self._is_reading = True
         # Times, by the runtime's monotonic clock.
         self._head_since: float | None = opened_at  # while a request's head is being received
@@ -238,11 +237,11 @@ class HttpConnection(Endpoint):
             self._exchange.receive_body(data)
 
     def _end_cycle(self) -> None:
-        """After a request and its response: wait for the next request, or close."""
+        """Wait for the next request or close, once a request and its response are complete."""
         if self._exchange is not None:
             return
         self.set_reading(reading=True)
-        if self._core.our_state is not h11.DONE:
+        if self._core.our_state is not h11.DONE or self._host.is_stopping:
             self._close()
         elif self._core.their_state is h11.DONE:
             self._core.start_next_cycle()
@@ -253,10 +252,10 @@ class HttpConnection(Endpoint):
     # Responses.
 
     def response_headers(self, *, close: bool = False) -> Headers:
-        """Return the headers that every response has, and `Connection: close` if it is the last."""
+        """Return the headers of every response, and `Connection: close` for the last one."""
         date = formatdate(self.runtime.now_us() // 1_000_000, usegmt=True)
         headers = [(b"Date", date.encode()), *_ISOLATION]
-        # A client that waits for `100 Continue` may or may not send its body: its next request could not be told apart.
+        # A client that waits for `100 Continue` may or may not send its body: its next request could not be recognised.
         if close or self._host.is_stopping or self._core.they_are_waiting_for_100_continue:
             headers.append((b"Connection", b"close"))
         return headers
@@ -317,30 +316,26 @@ class HttpConnection(Endpoint):
         self._transport.abort()
 
     def tick(self, now: float, *, heartbeat: bool) -> None:
-        """Enforce the deadlines of head, body, idle time and closing."""
+        """Enforce the deadlines."""
+        unread_seconds = self._unread.seconds(now, self._transport.get_write_buffer_size())
         if self._close_by is not None:
             if now > self._close_by:
                 self.abort()
-        elif self._unread.seconds(now, self._transport.get_write_buffer_size()) > limits.SLOW_CONSUMER_SECONDS:
-            log.warning("connection %d: closing an HTTP client that does not read", self.number)
+        elif (reason := slow_clients.reason_to_close(0, unread_seconds)) is not None:
+            log.warning("connection %d: closing an HTTP client that does not read: %s", self.number, reason)
             self.abort()
-        elif self._head_since is not None:
-            if now - self._head_since > limits.HANDSHAKE_SECONDS:
-                seconds = f"{limits.HANDSHAKE_SECONDS:g} seconds"
-                self.refuse(HTTPStatus.REQUEST_TIMEOUT, f"The request's head was not complete within {seconds}.")
-        elif now - self._silent_since() > limits.HTTP_IDLE_SECONDS:
-            if self._exchange is None:
+        elif self._exchange is None and self._head_since is None:
+            if deadlines.is_http_idle(now, self._received_at):
                 self._transport.close()
-            else:
-                seconds = f"{limits.HTTP_IDLE_SECONDS:g} seconds"
-                self.refuse(HTTPStatus.REQUEST_TIMEOUT, f"No byte of the request's body arrived for {seconds}.")
+        elif (reason := self._lateness(now)) is not None:
+            self.refuse(HTTPStatus.REQUEST_TIMEOUT, reason)
 
-    def _silent_since(self) -> float:
-        """Return since when bytes are awaited and none arrived; infinity if none are awaited."""
-        if self._exchange is None:
-            return self._received_at
-        awaited_since = self._exchange.body_awaited_since
-        return math.inf if awaited_since is None else max(awaited_since, self._received_at)
+    def _lateness(self, now: float) -> str | None:
+        """Return why the request under way is refused; None while its client is in time."""
+        if self._head_since is not None:
+            return deadlines.late_head(now, self._head_since)
+        awaited_since = None if self._exchange is None else self._exchange.body_awaited_since
+        return None if awaited_since is None else deadlines.late_body(now, max(awaited_since, self._received_at))
 
 
 _ISOLATION = [(name.encode(), value.encode()) for name, value in RESPONSE_HEADERS]
@@ -372,10 +367,10 @@ def _bad_request(request: h11.Request) -> Refused | None:
 
 def _announces_body(request: h11.Request) -> bool:
     """
-    Return whether a body follows, by all but its length.
+    Return whether a request without a length has a body nevertheless.
 
-    Without a length HTTP/1.1 has no body, and bytes that follow are the next request. A client that names the body's
-    type means otherwise, as does HTTP/1.0, whose bodies could end with the connection.
+    In HTTP/1.1 it has none, and the bytes that follow are the next request. A client that sends the type of a body means
+    otherwise. In HTTP/1.0 the body could end with the connection.
     """
     if request.method not in METHODS_WITH_BODY:
         return False
@@ -387,7 +382,7 @@ def _body_too_large(size: str) -> str:
 
 
 def _malformed(error: h11.RemoteProtocolError) -> Refused:
-    """Return the answer to bytes that h11 cannot parse, in our words: its own name its internals."""
+    """Return the response to bytes that h11 cannot parse, without h11's own words, which name its internals."""
     status = HTTPStatus(error.error_status_hint)
     sentences = {
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: HEAD_TOO_LARGE,

@@ -65,40 +65,40 @@ async def metrics_response(counters: Counters, store: Store) -> Response:
 
 GAUGES = {
     "connections": "Open connections",
-    "live_queries": "Live queries that somebody watches",
-    "actions_running": "Actions that run",
-    "long_arguments_bytes": "Long arguments of calls that wait for an answer",
-    "kept_bytes": "Memory that live queries keep, about: results, their ranges, older versions",
+    "live_queries": "Live queries with at least one subscriber",
+    "actions_running": "Running actions",
+    "long_arguments_bytes": "Bytes of long arguments of unanswered calls",
+    "kept_bytes": "Approximate bytes cached by live queries: results, ranges and older versions",
 }
 COUNTERS = {
-    "connections_total": "Connections since the start",
+    "connections_total": "Connections accepted since the start",
     "messages_received": "Messages from clients",
     "bytes_received": "Bytes from clients",
     "bytes_sent": "Bytes to clients",
     "transitions_sent": "Transitions sent",
-    "transitions_skipped": "States that a slow client went past",
-    "recomputations": "Runs of live queries",
-    "recomputations_unchanged": "Runs of live queries whose result had not changed",
+    "transitions_skipped": "States that were not sent to a slow client",
+    "recomputations": "Executions of live queries",
+    "recomputations_unchanged": "Executions of live queries with an unchanged result",
     "rows_read": "Rows that live queries read from the database",
-    "rows_applied": "Rows that live queries took from commits instead",
-    "rows_decoded": "Rows decoded to be compared",
-    "diffs": "Versions of results compared",
+    "rows_applied": "Rows that live queries took from commits instead of the database",
+    "rows_decoded": "Rows decoded for a comparison",
+    "diffs": "Comparisons of two versions of a result",
     "patches_sent": "Results sent as patches",
-    "values_sent": "Results sent whole",
-    "unchanged_sent": "Results offered by a client that came back, and still right",
-    "results_found_again": "Older results computed again to send a patch from them",
-    "results_evicted": "Times a live query gave up what it kept",
-    "revisions_forgotten": "Revisions deleted because the retention policy does not keep them",
+    "values_sent": "Results sent as full values",
+    "unchanged_sent": "Results that a reconnecting client held and that were still current",
+    "results_found_again": "Older results reconstructed to send a patch from them",
+    "results_evicted": "Evictions of a live query's cached results",
+    "revisions_forgotten": "Revisions purged by the retention policy",
     "mutations": "Mutations answered",
     "mutations_failed": "Mutations that failed",
-    "mutations_replayed": "Mutations answered from their exactly-once record",
+    "mutations_replayed": "Mutations answered with the stored result of an earlier attempt",
     "actions": "Actions started",
     "queries": "One-shot queries",
 }
 
 
 class _Collector:
-    """Reads the counters at a scrape; nothing is kept for Prometheus between scrapes."""
+    """Reads the counters for one scrape; nothing is stored between scrapes."""
 
     def __init__(self, counters: Counters, store: Store, file: FileFacts) -> None:
         self._counters = counters
@@ -121,13 +121,13 @@ class _Collector:
         )
         yield GaugeMetricFamily("tinyvex_wal_bytes", "Size of the write-ahead log", value=statistics.wal_bytes)
         yield GaugeMetricFamily("tinyvex_file_bytes", "Size of the database file", value=statistics.file_bytes)
-        yield GaugeMetricFamily("tinyvex_writer_queue", "Mutations that wait or run", value=statistics.queue_length)
+        yield GaugeMetricFamily("tinyvex_writer_queue", "Queued and running mutations", value=statistics.queue_length)
         yield GaugeMetricFamily(
-            "tinyvex_last_ts", "The last commit, microseconds since the epoch", value=self._store.last_ts
+            "tinyvex_last_ts", "Timestamp of the last commit, microseconds since the epoch", value=self._store.last_ts
         )
         yield from self._collect_file()
         for name, text, histogram in (
-            ("tinyvex_commit_seconds", "Time of one COMMIT", statistics.commit_seconds),
+            ("tinyvex_commit_seconds", "Duration of a COMMIT", statistics.commit_seconds),
             ("tinyvex_group_size", "Mutations per COMMIT", statistics.group_sizes),
         ):
             yield HistogramMetricFamily(name, text, buckets=_buckets(histogram), sum_value=histogram.total)
@@ -137,13 +137,15 @@ class _Collector:
 
         file = self._file
         free_bytes = file.free_pages * file.page_bytes
-        yield GaugeMetricFamily("tinyvex_file_free_bytes", "Of the file, what new rows fill first", value=free_bytes)
+        yield GaugeMetricFamily(
+            "tinyvex_file_free_bytes", "Free bytes in the database file, which new rows fill first", value=free_bytes
+        )
         yield GaugeMetricFamily("tinyvex_tables", "Tables", value=file.tables)
         yield CounterMetricFamily("tinyvex_revisions", "Revisions appended to the log", value=file.revisions)
         yield InfoMetricFamily("tinyvex_sqlite", "The SQLite library", value={"version": file.sqlite_version})
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Cumulative counts by upper bound, as the format wants them."""
+    """Return cumulative counts by upper bound, as the format requires."""
     bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
     return list(zip(bounds, accumulate(histogram.counts), strict=True))

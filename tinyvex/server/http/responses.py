@@ -20,5 +20,5 @@ def text_response(
 
 def token_required() -> Response:
     """Return the response to a request without the token that it needs."""
-    sentence = "A token is needed: Authorization: Bearer TOKEN."
+    sentence = "A token is required: send the header `Authorization: Bearer TOKEN`."
     return text_response(sentence, HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"})

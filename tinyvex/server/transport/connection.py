@@ -1,17 +1,19 @@
 """
-One socket: bytes to messages and messages to bytes; the connection's dialect gives them meaning.
+A WebSocket: bytes to messages and messages to bytes; the connection's dialect gives them meaning.
 
-`websockets`' sans-I/O core parses and checks; this asyncio protocol moves its bytes.
-Three roles, all callbacks on the loop:
+`websockets`' sans-I/O core parses and validates; this asyncio protocol moves its bytes. There are three roles, all of
+them callbacks on the loop:
 
-- *receive*: `data_received` feeds the core and passes whole messages to the dialect;
+- *receive*: `data_received` feeds the core and passes complete messages to the dialect;
 - *session*: the dialect's session, once it is open, answers and computes transitions;
-- *send*: the `Sender` writes what was queued, and holds it back while the socket is full.
+- *send*: the `Sender` writes queued messages, and waits while the socket is full.
 
 Closing::
 
-    open ──fail(error)──► farewell sent ──► close frame sent ──► closed by the peer, or cut after CLOSE_SECONDS
+    open ──fail(error)──► farewell sent ──► close frame sent ──► closed by the client, or after CLOSE_SECONDS
     open ──close frame received──► echoed ──► closed
+
+`deadlines` has the rules for clients that do not send, `slow_clients` those for clients that do not read.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from websockets.server import ServerProtocol
 
 from tinyvex import errors, limits
 from tinyvex.server.access.origin_rules import RESPONSE_HEADERS
+from tinyvex.server.transport import deadlines, slow_clients
 from tinyvex.server.transport.endpoint import Endpoint
 from tinyvex.server.transport.outbox import text_frame
 from tinyvex.server.transport.sender import Sender, SenderHost
@@ -45,7 +48,7 @@ __all__ = ["Connection", "Host"]
 
 log = logging.getLogger("tinyvex.server")
 
-# The core logs each handshake at INFO; our own log line says more.
+# The core logs each handshake at INFO.
 core_log = logging.getLogger("tinyvex.websockets")
 core_log.setLevel(logging.WARNING)
 
@@ -56,13 +59,13 @@ MALFORMED = (
 
 
 class Host(SenderHost, Protocol):
-    """What a connection needs of its server."""
+    """The server, as its WebSockets see it."""
 
     def opened(self, connection: Connection) -> None:
-        """A socket was accepted."""
+        """Register a WebSocket."""
 
     def closed(self, connection: Connection) -> None:
-        """It ended."""
+        """Remove a WebSocket whose socket is closed."""
 
     def find_refusal(self, host_headers: list[str], origin_headers: list[str]) -> tuple[HTTPStatus, str] | None:
         """Return why an upgrade request with these headers is refused; None if it is allowed."""
@@ -89,14 +92,25 @@ class Host(SenderHost, Protocol):
 
 
 class Connection(Endpoint):
-    """A server's end of one socket."""
+    """
+    The server's end of one WebSocket.
+
+    Args:
+        host: the server.
+        number: the connection's number.
+        opened_at: when the socket was accepted, by the runtime's monotonic clock.
+        chunk_bytes: a longer transition is sent in chunks.
+
+    Attributes:
+        session: the client's session, once it has connected.
+        authorization: the `Authorization` headers of the upgrade request.
+        bytes_received: the number of bytes that arrived.
+    """
 
     def __init__(self, host: Host, number: int, opened_at: float, chunk_bytes: int = limits.CHUNK_BYTES) -> None:
         self.number = number
         self.session: SyncSession | None = None
-        """Set when its client has connected."""
         self.authorization: list[str] = []
-        """The upgrade request's `Authorization` headers."""
         self.bytes_received = 0
         self._host = host
         self._dialect: Dialect  # from the upgrade on
@@ -112,13 +126,13 @@ class Connection(Endpoint):
     # The socket.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asyncio: the socket is open."""
+        """Asyncio: the front door hands the socket over."""
         self._transport = cast("asyncio.Transport", transport)
         self._sender = Sender(self._host, self._transport, self._chunk_bytes, self._drained)
         self._host.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Asyncio: the socket is gone, for whatever reason."""
+        """Asyncio: the socket is closed, for whatever reason."""
         self._transport = None
         self._sender.close()
         if self.session is not None:
@@ -126,26 +140,27 @@ class Connection(Endpoint):
         self._host.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Asyncio: bytes came."""
+        """Asyncio: bytes arrived."""
         self._received_at = self._host.runtime.monotonic()
         self.bytes_received += len(data)
         self._host.counters.bytes_received += len(data)
         if self.session is None and self.bytes_received - len(data) > limits.UNAUTHENTICATED_BYTES_MAX:
-            return  # it was told below, and nothing more is kept of it
+            return  # the error below was sent already
         self._core.receive_data(data)
         self._pump()
         if self.session is None and self.bytes_received > limits.UNAUTHENTICATED_BYTES_MAX:
             self.fail(
                 errors.MessageTooLarge(
-                    f"over {limits.UNAUTHENTICATED_BYTES_MAX} bytes, and no tinyvex/connect among them"
+                    f"{self.bytes_received:,} bytes arrived before tinyvex/connect succeeded; "
+                    f"the limit is {limits.UNAUTHENTICATED_BYTES_MAX:,}"
                 )
             )
 
     def eof_received(self) -> bool:
-        """Asyncio: the peer sends no more; the transport closes."""
+        """Asyncio: the client sends no more; the transport closes."""
         self._core.receive_eof()
         self._pump()
-        if self._close_by is None:  # what waits is still written, but not for ever
+        if self._close_by is None:  # for writing the rest
             self._close_by = self._host.runtime.monotonic() + limits.CLOSE_SECONDS
         return False
 
@@ -160,7 +175,7 @@ class Connection(Endpoint):
     # Receiving.
 
     def _pump(self) -> None:
-        """Handle what the core made of the bytes, then write what it wants written."""
+        """Handle the events that the core parsed, then write the frames that it wants to send."""
         try:
             for event in self._core.events_received():
                 if isinstance(event, Request):
@@ -171,11 +186,11 @@ class Connection(Endpoint):
             log.exception(
                 "connection %d: a defect in handling a message", self.number, extra={"connection": self.number}
             )
-            self.fail(errors.InternalError("a defect in the server; its log has the reason"))
+            self.fail(errors.InternalError("the server failed to handle a message; its log has the reason"))
         if isinstance(self._core.handshake_exc, InvalidMessage) and self._transport is not None:
             self._transport.write(MALFORMED)  # the core would end without a byte
         if isinstance(self._core.parser_exc, PayloadTooBig) and self._close_by is None:
-            self._send_farewell(errors.MessageTooLarge(f"a message is over {limits.MESSAGE_BYTES_MAX} bytes"))
+            self._send_farewell(errors.MessageTooLarge(f"a message has more than {limits.MESSAGE_BYTES_MAX:,} bytes"))
         self._write_core()
 
     def _handshake(self, request: Request) -> None:
@@ -193,7 +208,7 @@ class Connection(Endpoint):
         if not self._core.eof_sent:
             self._core.send_response(response)
         elif refused is not None and self._transport is not None:
-            self._transport.write(response.serialize())  # bytes behind the request were not a frame: the core has ended
+            self._transport.write(response.serialize())  # the core has ended at bytes behind the request
         self._write_core()
 
     def _frame(self, frame: Frame) -> None:
@@ -226,22 +241,26 @@ class Connection(Endpoint):
         return opened
 
     def send(self, message: bytes) -> None:
-        """Queue one message; what a loop turn queues leaves in one write."""
+        """Queue one message; everything queued in one loop iteration leaves in one write."""
         if self._transport is not None and self._core.state is State.OPEN:
             self._put(text_frame(message))
 
     def send_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
         """
-        Queue a transition, given in pieces that must not change.
+        Queue a transition.
 
         A long one is split into chunks, if the dialect can split it. Each chunk is made when the socket has room for it,
-        and every message that is not a transition may be sent between them.
+        and other messages are sent between them.
+
+        Args:
+            pieces: their concatenation is the message; they must not change.
+            split: splits a long transition; None if the client accepts no chunks.
         """
         if self._transport is not None and self._core.state is State.OPEN:
             self._sender.put_transition(pieces, split)
 
     def is_full(self) -> bool:
-        """Whether so many transitions wait that no further one should be computed."""
+        """Return whether so many transitions wait that no further one should be computed."""
         return self._sender.is_full()
 
     def run_action(self, action: Callable[[], Any]) -> None:
@@ -250,33 +269,33 @@ class Connection(Endpoint):
 
     @property
     def waiting_bytes(self) -> int:
-        """What is kept for the client until it reads, here and in the transport."""
+        """The number of bytes that wait for the client to read, here and in the transport."""
         unread = self._transport.get_write_buffer_size() if self._transport is not None else 0
         return self._sender.waiting_bytes + unread
 
     @property
     def bytes_sent(self) -> int:
-        """What it was sent so far."""
+        """The number of bytes sent."""
         return self._sender.bytes_sent
 
     def _put(self, frame: bytes) -> None:
         self._sender.put(frame)
-        if self._sender.waiting_bytes > limits.OUTBOX_BYTES_MAX:
-            self._too_slow(f"{self._sender.waiting_bytes} bytes wait to be read")
+        if self._sender.waiting_bytes > limits.OUTBOX_BYTES_MAX:  # compared here, because this runs for every message
+            self._close_if_slow(self._host.runtime.monotonic())
 
     def _drained(self) -> None:
         if self.session is not None:
             self.session.wake()
 
     def _write_core(self) -> None:
-        """Write the core's own frames (handshake, pong, close), after what is queued."""
+        """Write the core's own frames (handshake, pong, close), after the queued messages."""
         for data in self._core.data_to_send():
             if self._transport is None:
                 return
             if self._core.state is not State.OPEN:
                 self._sender.close()
             elif data and self._sender.must_wait:
-                self._put(data)  # pongs keep their place behind what waits, and are counted with it
+                self._put(data)  # a pong waits its turn, and counts with the messages before it
                 continue
             if data:
                 self._transport.write(data)
@@ -288,7 +307,7 @@ class Connection(Endpoint):
     # Closing.
 
     def fail(self, error: errors.TinyvexError) -> None:
-        """Tell the client why, then close; at most once."""
+        """Send the error and a close frame, then close; at most once."""
         if self._transport is None or self._close_by is not None:
             return
         if self._core.state is not State.OPEN:
@@ -306,41 +325,48 @@ class Connection(Endpoint):
         self._sender.close(text_frame(farewell.message) if farewell.message else b"")
         return farewell
 
-    def _too_slow(self, what: str) -> None:
-        """Give up what waits for a client that does not read; if it reads within CLOSE_SECONDS it learns why."""
+    def _close_if_slow(self, now: float) -> bool:
+        """Close a client that does not read; it can still read the reason within CLOSE_SECONDS."""
+        reason = slow_clients.reason_to_close(self._sender.waiting_bytes, self._sender.unread_seconds(now))
+        if reason is None:
+            return False
         log.warning(
-            "connection %d: closing a client that does not read: %s", self.number, what,
+            "connection %d: closing a client that does not read: %s", self.number, reason,
             extra={"connection": self.number, "error": errors.SlowConsumer.__name__},
         )  # fmt: skip
-        self.fail(errors.SlowConsumer(what))
+        self.fail(errors.SlowConsumer(reason))
+        return True
 
     def abort(self) -> None:
-        """Cut the connection without a word."""
+        """Close without another byte."""
         if self._transport is not None:
             self._transport.abort()
 
     # Time.
 
     def tick(self, now: float, *, heartbeat: bool) -> None:
-        """Called once a second: deadlines, and pings when `heartbeat` is set (every HEARTBEAT_SECONDS)."""
+        """Enforce the deadlines, and send the pings that are due."""
         if self._sender.reading_paused:
-            self._received_at = now  # it is not listened to
+            self._received_at = now  # the server is not reading, so silence is not the client's
         if self._close_by is not None:
             if now > self._close_by:
                 self.abort()
-        elif self.session is None and now - self.opened_at > limits.HANDSHAKE_SECONDS:
-            self.fail(errors.SlowHandshake(f"no tinyvex/connect within {limits.HANDSHAKE_SECONDS:g} s"))
-        elif self._sender.unread_seconds(now) > limits.SLOW_CONSUMER_SECONDS:
-            self._too_slow(f"nothing read for {limits.SLOW_CONSUMER_SECONDS:g} s")
-        elif now - self._received_at > limits.IDLE_SECONDS:
-            self.fail(errors.IdleTimeout(f"nothing received for {limits.IDLE_SECONDS:g} s"))
-        elif self.session is not None:
+        elif not self._close_if_slow(now) and not self._close_if_late(now) and self.session is not None:
             self._ping(now, heartbeat=heartbeat)
+
+    def _close_if_late(self, now: float) -> bool:
+        """Close a client that sends nothing."""
+        error = deadlines.websocket_error(
+            now, opened_at=self.opened_at, received_at=self._received_at, is_connected=self.session is not None
+        )
+        if error is not None:
+            self.fail(error)
+        return error is not None
 
     def _ping(self, now: float, *, heartbeat: bool) -> None:
         if now - self._sender.sent_at >= limits.PING_SECONDS and not self._sender.socket_full:
             self.send(self._dialect.ping())
         if heartbeat and not self._sender.socket_full:
             self._core.send_ping(b"")
-            # The core remembers pings only to match pongs, which nobody waits for.
+            # The core remembers pings to match pongs, but no caller waits for one.
             self._write_core()

@@ -1,4 +1,4 @@
-"""Long pieces of work that share the loop with everything that is short."""
+"""Long pieces of work that share the loop with short ones."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ __all__ = ["FairQueue"]
 
 class FairQueue:
     """
-    One piece of work in each turn of the loop, first come, first served.
+    Runs one piece of work in each iteration of the loop, first come, first served.
 
-    However many clients are sent something long,
-    what else happens on the loop waits for one part of one of them at most.
+    However many clients are sent long transitions, everything else on the loop waits for at most one chunk of one of them.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._waiting: deque[Callable[[], None]] = deque()
 
-    def ask(self, work: Callable[[], None]) -> None:
-        """Call `work` once, in a turn of its own."""
+    def submit(self, work: Callable[[], None]) -> None:
+        """Call `work` once, in a loop iteration that no other work of this queue shares."""
         self._waiting.append(work)
         if len(self._waiting) == 1:
-            self._runtime.loop.call_soon(self._turn)
+            self._runtime.loop.call_soon(self._run_next)
 
-    def _turn(self) -> None:
+    def _run_next(self) -> None:
         work = self._waiting[0]
         try:
             work()
         finally:
             self._waiting.popleft()
             if self._waiting:
-                self._runtime.loop.call_soon(self._turn)
+                self._runtime.loop.call_soon(self._run_next)

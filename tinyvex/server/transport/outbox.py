@@ -1,18 +1,18 @@
 """
-What waits for one socket, in the order in which it will leave, made as late as possible; no socket in here.
+The messages that wait for one socket, in the order in which they leave; each is made as late as possible. (pure)
 
 ::
 
     put: responses, pings, errors ─────────────────────────────────────► ready ───────────────► take_ready
-    put_transition: short ── nothing in parts waits ───────────────────► ready
-                      └───── else ──► transitions, after the one in parts
-                    long ───────────► transitions, as Chunks ──────── one part at a time ─────► take_part
+    put_transition: short ── no transition in chunks waits ────────────► ready
+                      └───── otherwise ──► transitions, after the one in chunks
+                    long ────────────────► transitions, as Chunks ──── one chunk at a time ───► take_chunk
 
-So transitions keep their order among each other, and so does all the rest;
-what is no transition overtakes those in parts, and never waits for more than one part.
+Transitions keep their order, and so do all other messages. Other messages overtake transitions in chunks, so that they
+wait for at most one chunk.
 
-A client that does not read costs the frames in `ready`, which are counted and bounded by who puts them,
-and of each transition in parts only a list: its pieces are the result's, which all subscribers share.
+A client that does not read costs the frames in `ready`, which the caller bounds by `ready_bytes`. A transition in chunks
+costs only a list: its pieces belong to the result, which all subscribers share.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ __all__ = ["Outbox", "text_frame"]
 
 class Outbox:
     """
-    Frames and transitions that were not yet given to a socket.
+    Frames and transitions that the socket has not been given yet.
+
+    Args:
+        chunk_bytes: a longer transition is sent in chunks.
 
     Attributes:
-        ready_bytes: size of the frames that are made and wait.
-        transitions: how many transitions wait; one in parts does so until its last part is taken.
+        ready_bytes: the size of the frames that are ready.
+        transitions: the number of transitions; one in chunks counts until its last chunk is taken.
     """
 
     def __init__(self, chunk_bytes: int) -> None:
@@ -43,10 +46,10 @@ class Outbox:
         self._chunk_bytes = chunk_bytes
         self._ready: deque[tuple[bytes, bool]] = deque()  # a frame, and whether it is a whole transition
         self._transitions: deque[Chunks | bytes] = deque()  # empty, or begins with one in chunks
-        self._transition_id = 0  # of the next transition in parts
+        self._transition_id = 0  # of the next transition in chunks
 
     def put(self, frame: bytes, *, transition: bool = False) -> None:
-        """Add a frame that leaves as it is."""
+        """Add a frame that is ready."""
         self._ready.append((frame, transition))
         self.ready_bytes += len(frame)
         self.transitions += transition
@@ -56,7 +59,7 @@ class Outbox:
         Add a transition.
 
         Args:
-            pieces: joined they are the message.
+            pieces: their concatenation is the message.
             split: splits a long transition into chunks; None if the client accepts none.
         """
         if split is not None and sum(map(len, pieces)) > self._chunk_bytes:
@@ -73,16 +76,16 @@ class Outbox:
 
     @property
     def has_ready(self) -> bool:
-        """Whether `take_ready` has something to give."""
+        """Return whether `take_ready` has a frame."""
         return bool(self._ready)
 
     @property
-    def has_part(self) -> bool:
-        """Whether `take_part` has something to give."""
+    def has_chunk(self) -> bool:
+        """Return whether `take_chunk` has a frame."""
         return bool(self._transitions)
 
     def take_ready(self, size: int) -> bytes:
-        """The next frames: one at least, and more up to `size` bytes."""
+        """Remove and return the next frames: at least one, and more of them up to `size` bytes."""
         frames = [self._pop_ready()]
         size -= len(frames[0])
         while self._ready and len(self._ready[0][0]) <= size:
@@ -96,8 +99,8 @@ class Outbox:
         self.transitions -= transition
         return frame
 
-    def take_part(self) -> bytes:
-        """Make the next part of the transition in parts; after its last one, short transitions behind it are ready."""
+    def take_chunk(self) -> bytes:
+        """Make the next chunk of the first transition; after its last chunk, short transitions behind it are ready."""
         chunks = self._transitions[0]
         assert not isinstance(chunks, bytes)
         frame = text_frame(next(chunks))
@@ -111,7 +114,7 @@ class Outbox:
         return frame
 
     def clear(self) -> None:
-        """Forget everything: nobody will read it."""
+        """Discard everything."""
         self._ready.clear()
         self._transitions.clear()
         self.ready_bytes = self.transitions = 0
@@ -119,16 +122,16 @@ class Outbox:
 
 def _joined(pieces: Sequence[Piece]) -> bytes:
     try:
-        return b"".join(cast("Sequence[bytes]", pieces))  # mostly they are bytes
+        return b"".join(cast("Sequence[bytes]", pieces))  # most are bytes
     except TypeError:
         return b"".join(map(bytes, pieces))
 
 
 def text_frame(payload: bytes) -> bytes:
     """
-    An unmasked final text frame (RFC 6455, 5.2).
+    Return an unmasked final text frame (RFC 6455, 5.2).
 
-    The core's `send_text` gives the same bytes for three times the time, and a payload here goes to many sockets.
+    The core's `send_text` returns the same bytes in three times the time, and one payload is sent to many sockets.
     """
     size = len(payload)
     if size < 126:

@@ -1,20 +1,10 @@
 """
-Writes what waits in an outbox to a transport, and holds the client back that does not read.
+Write an outbox to a transport, and hold back a client that does not read.
 
-What a loop turn queues leaves in one write. A part of a long transition is made in a turn of its own (see `turns`),
-when everything that was ready has left and the socket has room.
+Everything that is queued in one loop iteration leaves in one write. A chunk of a long transition is made in an iteration
+that it shares with no other chunk (`FairQueue`), when all ready frames have left and the socket has room.
 
-What a client that does not read costs, at most:
-
-====================================================  ===========================================================
-in the system's buffer, unsent                        SYSTEM_BUFFER_BYTES
-in the transport's buffer                             OUTBOX_BYTES_HIGH and one message
-responses and pongs in the outbox                     RESPONSES_UNSENT_BYTES_MAX, then nothing is read from it;
-                                                      OUTBOX_BYTES_MAX with what it had asked before, then it is cut
-transitions in the outbox                             TRANSITIONS_UNSENT_MAX, then none is computed for it;
-                                                      in parts, they are references to results that others share
-time                                                  SLOW_CONSUMER_SECONDS without reading a byte, then it is cut
-====================================================  ===========================================================
+`slow_clients` has the bounds and their reasons.
 """
 
 from __future__ import annotations
@@ -27,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tinyvex import limits
 from tinyvex.server.transport.outbox import Outbox
-from tinyvex.server.transport.slow_clients import UnreadWatch
+from tinyvex.server.transport.slow_clients import UnreadWatch, may_resume_reading
 
 if TYPE_CHECKING:
     from tinyvex.dialects.dialect import Split
@@ -40,40 +30,39 @@ __all__ = ["Sender", "SenderHost"]
 
 
 class SenderHost(Protocol):
-    """What all senders share."""
+    """The server, as its senders see it."""
 
     runtime: Runtime
     counters: Counters
-    turns: FairQueue
+    fair_queue: FairQueue
 
 
 class Sender:
     """
     The sending half of one connection.
 
+    Args:
+        host: clock, counters and queue.
+        transport: the socket.
+        chunk_bytes: a longer transition is sent in chunks.
+        drained: called when `is_full` has become false.
+
     Attributes:
-        sent_at: when something was last written, by the runtime's monotonic clock.
-        bytes_sent: how much was written.
+        sent_at: the time of the last write, by the runtime's monotonic clock.
+        bytes_sent: the number of bytes written.
         socket_full: whether the transport's buffer is above its bound.
-        reading_paused: whether nothing is read from the client until it has read itself.
+        reading_paused: whether the server reads nothing from the client until the client has read responses.
     """
 
     def __init__(
         self, host: SenderHost, transport: asyncio.Transport, chunk_bytes: int, drained: Callable[[], None]
     ) -> None:
-        """
-        Args:
-            host: clocks, counters and turns.
-            transport: where frames go.
-            chunk_bytes: a longer transition goes in parts.
-            drained: called when `is_full` has become false.
-        """
         self._host = host
         self._transport = transport
         self._drained = drained
         self._outbox = Outbox(chunk_bytes)
         self._flush_scheduled = False
-        self._part_scheduled = False
+        self._chunk_scheduled = False
         self._closed = False
         self._unread = UnreadWatch()
         self.sent_at = host.runtime.monotonic()
@@ -83,7 +72,7 @@ class Sender:
         transport.set_write_buffer_limits(high=limits.OUTBOX_BYTES_HIGH)
         _bound_system_buffer(transport)
 
-    # What is to be sent.
+    # Queueing.
 
     def put(self, frame: bytes) -> None:
         """Queue a frame."""
@@ -98,21 +87,21 @@ class Sender:
             self._queued()
 
     def is_full(self) -> bool:
-        """Whether so many transitions wait that no further one should be computed."""
+        """Return whether so many transitions wait that no further one should be computed."""
         return self._outbox.transitions >= limits.TRANSITIONS_UNSENT_MAX
 
     @property
     def waiting_bytes(self) -> int:
-        """Size of the frames that are made and wait."""
+        """The size of the frames that are ready."""
         return self._outbox.ready_bytes
 
     @property
     def must_wait(self) -> bool:
-        """Whether a frame that is written now would overtake others."""
+        """Return whether a frame that is written now would overtake others."""
         return self.socket_full or self._outbox.has_ready
 
     def close(self, last: bytes = b"") -> None:
-        """Write what is ready and then `last`, as far as there is room; a transition in parts ends where it is."""
+        """Write the ready frames as far as the socket has room, then `last`; discard the rest."""
         if not self._closed:
             while self._outbox.has_ready and not self.socket_full:
                 self._write(partial(self._outbox.take_ready, limits.OUTBOX_BYTES_HIGH))
@@ -124,21 +113,21 @@ class Sender:
     # The socket.
 
     def socket_filled(self) -> None:
-        """The transport's buffer is above its bound."""
+        """Stop writing: the transport's buffer is above its bound."""
         self.socket_full = True
         self._unread.begin(self._host.runtime.monotonic(), self._transport.get_write_buffer_size())
 
     def socket_drained(self) -> None:
-        """It has room again."""
+        """Write again: the transport's buffer has room."""
         self.socket_full = False
         self._unread.end()
         self._flush()
 
     def unread_seconds(self, now: float) -> float:
-        """Return how long the client has read nothing although bytes wait for it."""
+        """Return how long the client has read nothing although data waits."""
         return self._unread.seconds(now, self._transport.get_write_buffer_size())
 
-    # How it is sent.
+    # Writing.
 
     def _queued(self) -> None:
         self._schedule()
@@ -147,15 +136,15 @@ class Sender:
             self._transport.pause_reading()
 
     def _schedule(self) -> None:
-        """Write later what waits; while the socket is full, `socket_drained` comes instead."""
+        """Schedule the next write; while the socket is full, `socket_drained` writes instead."""
         if self.socket_full or self._flush_scheduled:
             return
         if self._outbox.has_ready:
             self._flush_scheduled = True
             self._host.runtime.loop.call_soon(self._flush)
-        elif self._outbox.has_part and not self._part_scheduled:
-            self._part_scheduled = True
-            self._host.turns.ask(self._write_part)
+        elif self._outbox.has_chunk and not self._chunk_scheduled:
+            self._chunk_scheduled = True
+            self._host.fair_queue.submit(self._write_chunk)
 
     def _flush(self) -> None:
         self._flush_scheduled = False
@@ -163,13 +152,13 @@ class Sender:
             self._write(partial(self._outbox.take_ready, limits.OUTBOX_BYTES_HIGH))
         self._schedule()
 
-    def _write_part(self) -> None:
-        self._part_scheduled = False
-        if self._outbox.has_part and not self.must_wait:
+    def _write_chunk(self) -> None:
+        self._chunk_scheduled = False
+        if self._outbox.has_chunk and not self.must_wait:
             try:
-                self._write(self._outbox.take_part)
+                self._write(self._outbox.take_chunk)
             except BaseException:
-                self._transport.abort()  # the client would wait for the next part for ever
+                self._transport.abort()  # the client would wait for the next chunk forever
                 raise
         self._schedule()
 
@@ -180,7 +169,7 @@ class Sender:
         self.bytes_sent += len(data)
         self._host.counters.bytes_sent += len(data)
         self._transport.write(data)
-        if self.reading_paused and self._outbox.ready_bytes <= limits.RESPONSES_UNSENT_BYTES_MAX // 2:
+        if self.reading_paused and may_resume_reading(self._outbox.ready_bytes):
             self.reading_paused = False
             self._transport.resume_reading()
         if was_full and not self.is_full():
@@ -188,7 +177,7 @@ class Sender:
 
 
 def _bound_system_buffer(transport: asyncio.Transport) -> None:
-    """Keep what cannot be sent yet out of the system's buffer, where megabytes of it would count as sent."""
+    """Bound the unsent bytes in the operating system's buffer, where megabytes of them would count as sent."""
     sock = transport.get_extra_info("socket")
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux, macOS
     if sock is not None and option is not None:

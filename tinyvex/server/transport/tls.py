@@ -1,17 +1,17 @@
 """
-TLS on the server's port: the certificate, and sockets until their handshake is done.
+TLS on the server's port: the certificate, and sockets until their handshake succeeds.
 
 ::
 
-    accepted ──► handshake ──► Connection, on an `Encrypted` transport
-                   │ no TLS, HANDSHAKE_SECONDS, the oldest of more than TLS_HANDSHAKES_MAX
-                   └──► cut
+    accepted ──► handshake ──► the front door's protocol, on an `EncryptedTransport`
+                   │ not TLS, HANDSHAKE_SECONDS, or the oldest of more than TLS_HANDSHAKES_MAX
+                   └──► closed
 
-A socket in its handshake is no connection yet: it holds no slot, and nobody but this file knows of it.
+A socket in its handshake does not count as a connection, and no other file refers to it.
 
-`ssl` speaks TLS, through memory (`SSLObject`), and this moves the bytes.
-asyncio's own `create_server(ssl=...)` would tell nobody how many handshakes are under way, and keeps a second buffer
-below the first, of which nobody is told either: a peer that reads a long message slowly would look as if it read nothing.
+`ssl` implements TLS in memory (`SSLObject`), and this file moves the bytes. asyncio's `create_server(ssl=...)` does not
+report how many handshakes are under way. It also has a second buffer below the transport's, whose size it does not
+report: a client that reads a long message slowly would look like a client that reads nothing.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
     from tinyvex.server.options import TlsOptions
 
-__all__ = ["Certificate", "Encrypted", "Handshakes", "load"]
+__all__ = ["Certificate", "EncryptedTransport", "Handshakes", "load"]
 
 log = logging.getLogger("tinyvex.server")
 
-READ_BYTES = 64 << 10  # decrypted at once
+READ_BYTES = 64 << 10  # decrypted by one call
 
 NO_TLS = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 46\r\nConnection: close\r\n\r\n"
     b"This port speaks TLS: use wss:// or https://.\n"
 )
-"""To a client that speaks HTTP without TLS."""
+"""The response to a client that speaks HTTP without TLS."""
 
 _BEGIN = "-----BEGIN CERTIFICATE-----"
 _END = "-----END CERTIFICATE-----"
@@ -52,11 +52,11 @@ _END = "-----END CERTIFICATE-----"
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """
-    What the server proves itself with.
+    A certificate and its key.
 
     Attributes:
-        context: what `ssl` makes connections of.
-        fingerprint: `sha256:` and the SHA-256 of the certificate in DER, in hexadecimal: what a client can pin.
+        context: creates connections that use them.
+        fingerprint: `sha256:` and the hexadecimal SHA-256 of the certificate in DER, for clients to pin.
     """
 
     context: ssl.SSLContext
@@ -68,35 +68,37 @@ def load(options: TlsOptions) -> Certificate:
     Read a certificate and its key.
 
     Raises:
-        StartError: one of the files is missing, unreadable, no PEM, encrypted, or they do not belong together.
+        StartError: a file is missing, unreadable, not PEM or encrypted, or the two do not belong together.
     """
     certificate, key = _read(options.certificate, "--tls-cert"), _read(options.key, "--tls-key")
     begin, end = certificate.find(_BEGIN), certificate.find(_END)
     if not 0 <= begin < end:
-        raise StartError(f"--tls-cert {options.certificate}: there is no certificate in PEM in it")
+        raise StartError(f"--tls-cert `{options.certificate}` contains no certificate in PEM format")
     if "PRIVATE KEY-----" not in key:
-        raise StartError(f"--tls-key {options.key}: there is no private key in PEM in it")
+        raise StartError(f"--tls-key `{options.key}` contains no private key in PEM format")
 
     def refuse_password() -> str:
-        raise StartError(f"--tls-key {options.key} is encrypted, and nobody is here to ask: `openssl pkey` decrypts it")
+        raise StartError(f"--tls-key `{options.key}` is encrypted; decrypt it with `openssl pkey`")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # which costs a server more than a client
-    context.set_alpn_protocols(["http/1.1"])  # a browser would ask for HTTP/2 otherwise
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a renegotiation costs the server more than the client
+    context.set_alpn_protocols(["http/1.1"])  # browsers would use HTTP/2 otherwise
     try:
         der = ssl.PEM_cert_to_DER_cert(certificate[begin : end + len(_END)])
         context.load_cert_chain(options.certificate, options.key, password=refuse_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise StartError(f"--tls-key {options.key} is not the key of --tls-cert {options.certificate}") from error
+            raise StartError(
+                f"--tls-key `{options.key}` is not the key of --tls-cert `{options.certificate}`"
+            ) from error
         raise StartError(
-            f"--tls-cert {options.certificate} and --tls-key {options.key} cannot be used: {error.reason or error}"
+            f"--tls-cert `{options.certificate}` and --tls-key `{options.key}` cannot be used: {error.reason or error}"
         ) from error
     except ValueError as error:
-        raise StartError(f"--tls-cert {options.certificate}: this is no certificate: {error}") from error
-    if _read(options.certificate, "--tls-cert") != certificate:  # `ssl` reads it again, by its path
-        raise StartError(f"--tls-cert {options.certificate} was replaced while it was read: try again")
+        raise StartError(f"--tls-cert `{options.certificate}` is not a valid certificate: {error}") from error
+    if _read(options.certificate, "--tls-cert") != certificate:  # `ssl` read it again, by its path
+        raise StartError(f"--tls-cert `{options.certificate}` was replaced while it was being read; try again")
     return Certificate(context, f"sha256:{hashlib.sha256(der).hexdigest()}")
 
 
@@ -104,60 +106,60 @@ def _read(path: Path, option: str) -> str:
     try:
         return path.read_text("ascii", errors="replace")
     except OSError as error:
-        raise StartError(f"{option} {path} cannot be read: {error.strerror}") from error
+        raise StartError(f"{option} `{path}` cannot be read: {error.strerror}") from error
 
 
 class Handshakes:
     """
-    All sockets in their handshake, oldest first.
+    The sockets that are in their handshake, oldest first.
 
     Args:
-        certificate: for the next one; may be replaced.
-        accepted: makes the protocol of a socket whose handshake is done.
-        runtime: for their deadlines.
+        certificate: for further handshakes; it may be replaced.
+        accept: creates the protocol of a socket whose handshake has succeeded.
+        runtime: for deadlines.
     """
 
-    def __init__(self, certificate: Certificate, accepted: Callable[[], asyncio.Protocol], runtime: Runtime) -> None:
+    def __init__(self, certificate: Certificate, accept: Callable[[], asyncio.Protocol], runtime: Runtime) -> None:
         self.certificate = certificate
-        self._accepted = accepted
+        self._accept = accept
         self._runtime = runtime
         self._waiting: dict[_Socket, asyncio.TimerHandle] = {}
         self._closed = False
 
     def accept(self) -> asyncio.Protocol:
-        """The protocol of a socket that was just accepted."""
+        """Return the protocol of a new socket."""
         return _Socket(self)
 
     def close(self) -> None:
-        """Cut them all, and those that come."""
+        """Close the sockets in their handshake, and further ones as they open."""
         self._closed = True
         for socket in list(self._waiting):
             socket.abort()
 
     def began(self, socket: _Socket) -> None:
-        """A socket is open: it has so long, unless there are too many."""
+        """Start the deadline of an open socket; evict the oldest if there are too many."""
         if self._closed:
             socket.abort()
             return
         self._waiting[socket] = self._runtime.loop.call_later(limits.HANDSHAKE_SECONDS, socket.abort)
         if len(self._waiting) > limits.TLS_HANDSHAKES_MAX:
-            # Not the newest: who floods the port holds sockets for long, who means it is done in milliseconds.
+            # Evict the oldest, not the newest: an attacker holds sockets open, a real client finishes in milliseconds.
             next(iter(self._waiting)).abort()
 
     def succeeded(self, socket: _Socket) -> asyncio.Protocol:
-        """A handshake is done: who takes over."""
+        """Return the protocol that takes over a socket whose handshake has succeeded."""
         self.ended(socket)
-        return self._accepted()
+        return self._accept()
 
     def ended(self, socket: _Socket) -> None:
-        """A handshake is done, or was given up."""
+        """Remove a socket whose handshake has succeeded or failed."""
         deadline = self._waiting.pop(socket, None)
         if deadline is not None:
             deadline.cancel()
 
 
 class _Socket(asyncio.Protocol):
-    """One socket: `ssl`'s sans-I/O core makes bytes of bytes, this moves them."""
+    """A socket: `ssl` encrypts and decrypts, this moves the bytes to and from the transport."""
 
     def __init__(self, handshakes: Handshakes) -> None:
         self._handshakes = handshakes
@@ -198,7 +200,7 @@ class _Socket(asyncio.Protocol):
             if self._upper is None:
                 self.core.do_handshake()
                 self._upper = self._handshakes.succeeded(self)
-                self._upper.connection_made(Encrypted(self))
+                self._upper.connection_made(EncryptedTransport(self))
             self._read()
         except ssl.SSLWantReadError:
             self._flush()
@@ -219,7 +221,7 @@ class _Socket(asyncio.Protocol):
             self._upper.data_received(data)
 
     def _refuse(self, error: ssl.SSLError) -> None:
-        """What came is no TLS, or none that is spoken here: say so, and close."""
+        """Send an alert, and a response to HTTP without TLS; then close."""
         log.debug("a TLS connection failed: %s", error)
         self._flush()  # the alert
         if error.reason == "HTTP_REQUEST":
@@ -240,11 +242,11 @@ class _Socket(asyncio.Protocol):
             self.transport.write(self._outgoing.read())
 
     def close(self) -> None:
-        """Write what waits and the end of TLS, then close; who does not read is cut by whoever called this."""
+        """Write waiting bytes and the end of TLS, then close. The caller aborts a client that does not read them."""
         if self.closing:
             return
         self.closing = True
-        with contextlib.suppress(ssl.SSLError):  # the peer's own end, which is not waited for
+        with contextlib.suppress(ssl.SSLError):  # do not wait for the peer's end of TLS
             self.core.unwrap()
         self._flush()
         self.transport.close()
@@ -255,8 +257,8 @@ class _Socket(asyncio.Protocol):
         self.transport.abort()
 
 
-class Encrypted(asyncio.Transport):
-    """What a connection writes to. What waits is counted encrypted, in the one buffer that there is: the socket's."""
+class EncryptedTransport(asyncio.Transport):
+    """The transport of a connection. Bytes that wait are counted encrypted, in the only buffer: the socket's."""
 
     def __init__(self, socket: _Socket) -> None:
         super().__init__()
