@@ -5,7 +5,8 @@ History is retained from the *floor* on, a timestamp before which no snapshot ca
 
 1.  *Raise the floor*, durably, before anything below it is deleted. From then on a read below it is refused, never
     answered in part. A read that began earlier sees SQLite's own snapshot of the file and finishes undisturbed.
-2.  *Clear tablets* that no retained timestamp's table uses: abandoned imports and replaced contents of tables.
+2.  *Clear tablets* that no table has at a retained timestamp: abandoned imports and replaced contents of tables. Removed
+    indexes whose entries are not yet dropped are dropped first.
 3.  *Purge revisions*. The log is read once, from the row after the last sweep up to the floor. Each revision at or below
     the floor makes the revision before it unreadable; a deletion makes itself unreadable as well.
 4.  *Purge index entries*, once enough revisions were purged to justify a walk through `indexes`: entries that a later
