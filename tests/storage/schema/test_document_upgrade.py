@@ -1,13 +1,18 @@
 """Documents that a new class stores differently: rewritten when it takes effect, and indexed by their new fields."""
 
 import contextlib
+import functools
 
 import pytest
 
+from tests.support.imports import imported, states
 from tests.support.storage import MemoryStore, insert, scan, unit
 from tinyvex import errors
 from tinyvex.limits import DOCUMENT_BYTES_MAX
+from tinyvex.storage.log.operations import UpgradeDocuments
 from tinyvex.storage.maintenance.check import check
+from tinyvex.storage.schema import table_replacement
+from tinyvex.storage.schema.tablets import UPGRADE
 from tinyvex.values.codec import decode, encode
 
 OLD = {"items": {"by_n": ("n",)}}
@@ -161,3 +166,121 @@ def test_a_document_that_would_be_too_large_refuses_the_change(log):
     with pytest.raises(errors.SchemaRejected, match="1 problem in existing documents.*with its defaults it has"):
         upgrade(log, validator=validator)
     assert log.last_ts == before
+
+
+# Staging.
+
+
+@pytest.fixture
+def _small_pages(monkeypatch):
+    """The change takes many units, and the copy many pages."""
+    monkeypatch.setattr("tinyvex.storage.schema.schema_change.BACKFILL_STEP_ROWS", 60)
+    monkeypatch.setattr("tinyvex.storage.schema.index_backfill.BACKFILL_STEP_ROWS", 100)
+    monkeypatch.setattr("tinyvex.storage.log.apply.SCAN_PAGE_ROWS", 7)
+
+
+def at_each_unit(log, work):
+    """Call `work` with a number between any two units of a change; return the number of calls."""
+    calls = []
+
+    def come_between():
+        calls.append(None)
+        work(len(calls))
+
+    log.between = come_between
+    upgrade(log)
+    log.between = None
+    return len(calls)
+
+
+@pytest.mark.usefixtures("_small_pages")
+def test_readers_see_the_old_documents_until_the_change(log):
+    """However many commits staging takes."""
+    before = log.look(scan)
+
+    def look(_number):
+        if log.look(lambda snapshot: snapshot.catalog.table("items").fingerprint) is None:
+            assert log.look(scan) == before
+
+    assert at_each_unit(log, look) > 10
+    assert found(log) == EXPECTED
+
+
+@pytest.mark.usefixtures("_small_pages")
+def test_the_record_of_the_change_does_not_contain_the_documents(log):
+    """It names the tablet with their contents, and how many there are."""
+    upgrade(log)
+    (operation,) = [one for record in log.commits for one in record.operations if isinstance(one, UpgradeDocuments)]
+    assert operation.rows == sum(n % 3 != 0 for n in range(COUNT))
+    assert all(len(record.writes) < 60 for record in log.commits[-3:])
+
+
+@pytest.mark.usefixtures("_small_pages")
+def test_documents_that_change_after_they_were_staged_are_staged_again(log):
+    """Or deleted, or upgraded by a mutation: the newest contents count."""
+    table = log.look(lambda snapshot: snapshot.catalog.table("items"))
+    keys = log.look(lambda snapshot: [row.internal for row in snapshot.page(table.indexes["by_n"], b"", b"\xff")])
+    expected = dict(enumerate(EXPECTED_BY_N))
+
+    def change(number):
+        if log.look(lambda snapshot: snapshot.catalog.table("items").fingerprint) is not None:
+            return
+        for n, fields in ((number, {"n": number}), (100 + number, None), (200 + number, {"n": 200 + number, "m": -1})):
+            if n < COUNT:
+                expected[n] = None if fields is None else fields.get("m", 100)
+                log.run(unit(functools.partial(put, keys[n], fields)))
+
+    assert at_each_unit(log, change) > 10
+    assert found(log) == sorted((m, n) for n, m in expected.items() if m is not None)
+
+
+def put(key, fields, transaction):
+    transaction.put(transaction.catalog.table("items"), key, fields)
+
+
+EXPECTED_BY_N = [n if n % 3 == 0 else 100 for n in range(COUNT)]
+
+
+@pytest.mark.usefixtures("_small_pages")
+@pytest.mark.parametrize("mode", ["append", "replace"])
+@pytest.mark.parametrize("step", range(1, 16))
+def test_an_import_during_the_change_keeps_what_was_staged(log, mode, step):
+    """And what it brings is upgraded too, into the tablet that the table then has."""
+    log.declare(NEW, fingerprint="before")  # an import is refused while an index is being built
+
+    def run_import(number):
+        if number == step and log.look(lambda snapshot: snapshot.catalog.table("items").fingerprint) is None:
+            imported(log, mode, {"items": [{"n": 1000}, {"n": 1001, "m": 1}]})
+            done.extend([(100, 1000), (1, 1001)])
+
+    done: list[tuple[int, int]] = []
+    at_each_unit(log, run_import)
+    assert found(log) == sorted([*([] if done and mode == "replace" else EXPECTED), *done])
+
+
+@pytest.mark.usefixtures("_small_pages")
+def test_what_a_refused_change_staged_is_abandoned_by_the_next(log):
+    """Its tablet is then cleared like any other that is abandoned."""
+
+    def spoil(number):
+        if number == 8:
+            log.run(unit(insert({"n": -1})))
+
+    def validator(json):
+        problems, stored = with_default(json)
+        return problems if decode(json)["n"] >= 0 else ["n is negative"], stored
+
+    log.between, calls = None, []
+    log.between = lambda: (calls.append(None), spoil(len(calls)))
+    with pytest.raises(errors.SchemaRejected):
+        upgrade(log, validator=validator)
+    log.between = None
+    assert log.look(states) == [("items", "filling")]
+    upgrade(log)
+    assert set(log.look(states)) == {("items", "abandoned")}
+
+
+def test_an_import_cannot_name_what_is_staged(log):
+    """The tablet is filled by the schema change alone."""
+    with pytest.raises(errors.ImportRefused):
+        log.run(lambda snapshot, ts: table_replacement.finish(snapshot, ts, UPGRADE))
