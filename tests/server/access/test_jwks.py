@@ -294,6 +294,10 @@ def test_a_file_without_keys_does_not_start(tmp_path: Path, text: bytes | None) 
         jwk(ec_key(), "e") | {"d": "AAAA"},
         jwk(rsa_key(), "r") | {"n": 5},
         {"kty": ["RSA"]},
+        {"kty": "oct"},
+        jwk(ec_key(), "e") | {"use": {}},
+        jwk(ec_key(), "e") | {"alg": "none"},
+        jwk(rsa_key(), "r") | {"alg": ["RS256"]},
         "a text",
     ],
     ids=[
@@ -307,6 +311,10 @@ def test_a_file_without_keys_does_not_start(tmp_path: Path, text: bytes | None) 
         "private",
         "no number",
         "no name of a kind",
+        "symmetric without a key",
+        "a use that is not a string",
+        "unsigned",
+        "an algorithm that is not a string",
         "no object",
     ],
 )

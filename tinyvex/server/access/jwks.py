@@ -11,8 +11,9 @@ Public keys: a JSON Web Key Set (RFC 7517) in a file or at a URL, and when it is
 A worker thread fetches the set; everything else runs on the loop. If a fetch fails, the last set stays in use, for
 AUTH_KEYS_SECONDS_MAX.
 
-PyJWT parses the keys. Its `PyJWKClient` fetches none of them: it blocks its caller, bounds neither the size of a set nor
-the total time of a fetch, reads no files, and empties its cache when a set expires although the issuer is unreachable.
+PyJWT parses each key. Its `PyJWKSet` is not used, because one malformed entry can make it reject the whole set. Its
+`PyJWKClient` is not used, because it blocks its caller, bounds neither the size of a set nor the total time of a fetch,
+reads no files, and rejects every token once a set has expired while the issuer is unreachable.
 """
 
 from __future__ import annotations
@@ -35,8 +36,6 @@ from tinyvex.server.access.verification_key import VerificationKey
 
 if TYPE_CHECKING:
     import asyncio
-
-    from jwt import PyJWK
 
     from tinyvex.runtime import Runtime, Worker
 
@@ -194,32 +193,35 @@ def parse_keys(text: bytes) -> Keys:
     Raises:
         ValueError: the text is not a key set, or has no usable key.
     """
-    import jwt
-
     try:
         entries = json.loads(text)["keys"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError("not a JSON Web Key Set") from None
     if not isinstance(entries, list) or len(entries) > limits.AUTH_KEYS_MAX:
         raise ValueError(f"a key set is a list of at most {limits.AUTH_KEYS_MAX} keys")
-    try:
-        parsed = jwt.PyJWKSet(entries).keys
-    except jwt.PyJWTError:
-        parsed = []
-    keys = [(entry.key_id, key) for entry in parsed if (key := _verification_key(entry)) is not None]
+    keys = [
+        (entry.get("kid"), key)
+        for entry in entries
+        if isinstance(entry, dict) and (key := _verification_key(entry)) is not None
+    ]
     if not keys:
         raise ValueError("no usable key; tinyvex needs RSA keys of at least 2048 bits (RS256) or P-256 keys (ES256)")
     return keys
 
 
-def _verification_key(entry: PyJWK) -> VerificationKey | None:
-    """Return a key that is public, strong enough and meant for signatures; None for another."""
+def _verification_key(entry: dict[str, Any]) -> VerificationKey | None:
+    """Return a key that is public, strong enough and meant for signatures; None for another or a malformed one."""
+    import jwt
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-    key, algorithm = entry.key, entry.algorithm_name
+    try:
+        parsed = jwt.PyJWK(entry)
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
+        return None
+    key, algorithm = parsed.key, parsed.algorithm_name
     is_rsa = algorithm == "RS256" and isinstance(key, rsa.RSAPublicKey) and key.key_size >= limits.AUTH_RSA_BITS_MIN
     is_ec = algorithm == "ES256" and isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
-    if entry.public_key_use not in {"sig", None} or not (is_rsa or is_ec):
+    if parsed.public_key_use not in ("sig", None) or not (is_rsa or is_ec):  # a tuple: it may be unhashable
         return None
     return VerificationKey(algorithm, key)
 
