@@ -42,6 +42,8 @@ POLICY_VIOLATION = 1008
 class TinyvexDialect:
     """A `Dialect` for its connection, and the `Peer` of its session."""
 
+    __slots__ = ("_outlet", "_session", "_split", "is_full", "run_action")
+
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
         self._session: SyncSession | None = None
