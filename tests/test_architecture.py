@@ -196,8 +196,8 @@ def test_imports_point_one_way(path: Path) -> None:
 
 def dependencies(path: Path) -> set[Path]:
     """Return the package's files that a file imports, including imports for typing and inside functions."""
-    found = {file_of(imported) for _, imported in imports(path) if imported.split(".")[0] == "tinyvex"}
-    return {file for file in found if file is not None and file != path}
+    imported_files = {file_of(imported) for _, imported in imports(path) if imported.split(".")[0] == "tinyvex"}
+    return {file for file in imported_files if file is not None and file != path}
 
 
 def circles() -> Iterator[set[str]]:
@@ -257,8 +257,8 @@ def test_every_module_lies_on_a_floor() -> None:
     """A new folder or top-level module needs a place in the graph."""
     facade = {"__init__", "__main__", "testing"}
     modules = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or list(path.rglob("*.py"))]
-    found = {path.stem if path.is_file() else path.name for path in modules}
-    assert found - facade <= set(FLOORS)
+    names = {path.stem if path.is_file() else path.name for path in modules}
+    assert names - facade <= set(FLOORS)
 
 
 @pytest.mark.parametrize("path", [path for pattern in PURE for path in sources(pattern)], ids=name)

@@ -30,8 +30,8 @@ needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="runs /bin/sh")
 def permanent_exit_codes() -> set[int]:
     """Return the exit codes with a permanent cause: all of StartError, and the named subclasses of StorageError."""
     named = [cls for cls in error_classes() if issubclass(cls, errors.StartError | errors.StorageError)]
-    found = {cls.exit_code for cls in named} | {errors.StartError.exit_code, EXIT_USAGE}
-    return found - {errors.StorageError.exit_code}
+    codes = {cls.exit_code for cls in named} | {errors.StartError.exit_code, EXIT_USAGE}
+    return codes - {errors.StorageError.exit_code}
 
 
 def block(document: str, name: str) -> str:
@@ -84,18 +84,18 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
 
 
 def job() -> dict[str, Any]:
-    found: dict[str, Any] = plistlib.loads(block("launchd.md", "app.notes.database.plist").encode())
-    return found
+    plist: dict[str, Any] = plistlib.loads(block("launchd.md", "app.notes.database.plist").encode())
+    return plist
 
 
 def test_the_plist_is_well_formed() -> None:
     """launchd's keys have the right types, and the label is the file's name."""
-    found = job()
-    assert found["Label"] == "app.notes.database"
-    assert found["KeepAlive"] == {"SuccessfulExit": False}
-    assert found["RunAtLoad"] is True
-    assert found["ExitTimeOut"] > limits.SHUTDOWN_SECONDS
-    assert found["Umask"] == 0o077
+    plist = job()
+    assert plist["Label"] == "app.notes.database"
+    assert plist["KeepAlive"] == {"SuccessfulExit": False}
+    assert plist["RunAtLoad"] is True
+    assert plist["ExitTimeOut"] > limits.SHUTDOWN_SECONDS
+    assert plist["Umask"] == 0o077
 
 
 def test_the_plist_calls_the_command_as_it_is() -> None:
@@ -148,13 +148,13 @@ def test_the_script_forwards_signals(script: Path, tmp_path: Path) -> None:
         assert supervised.stdout is not None
         assert supervised.stderr is not None
         assert supervised.stdout.readline()
-        found = discovery.find_server(data)
-        assert found is not None
+        discovered = discovery.find_server(data)
+        assert discovered is not None
         try:
             app.write_text(APP.replace("one", "two"), "utf-8")
             supervised.send_signal(signal.SIGHUP)
             assert b"reloaded app.py" in supervised.stderr.readline()
-            with connect_blocking(found.url, found.token) as client:
+            with connect_blocking(discovered.url, discovered.token) as client:
                 assert client.query("app:word") == "two"
             supervised.terminate()
             assert supervised.wait(START_SECONDS) == 0
@@ -164,9 +164,9 @@ def test_the_script_forwards_signals(script: Path, tmp_path: Path) -> None:
 
 def assert_parsed(subcommand: str, arguments: list[str]) -> None:
     """Check that the command accepts these arguments."""
-    found = cli.group.get_command(cli.group.make_context("tinyvex", [subcommand]), subcommand)
-    assert found is not None
-    assert found.make_context(subcommand, list(arguments)).params["data"].is_absolute()
+    command = cli.group.get_command(cli.group.make_context("tinyvex", [subcommand]), subcommand)
+    assert command is not None
+    assert command.make_context(subcommand, list(arguments)).params["data"].is_absolute()
 
 
 def test_every_recipe_is_in_the_readme() -> None:

@@ -28,10 +28,10 @@ def test_pyright_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
     pyright = required_program("pyright")
     finished = run(pyright, "--outputjson", "--pythonpath", sys.executable, "--project", "tests/typing")
-    found = json.loads(finished.stdout)
+    report = json.loads(finished.stdout)
     problems = [
         f"{problem['file']}:{problem['range']['start']['line'] + 1}: {problem['message']}"
-        for problem in found["generalDiagnostics"]
+        for problem in report["generalDiagnostics"]
     ]
     assert problems == []
-    assert found["summary"]["filesAnalyzed"] >= len(list((ROOT / "tests" / "typing").glob("*.py")))
+    assert report["summary"]["filesAnalyzed"] >= len(list((ROOT / "tests" / "typing").glob("*.py")))

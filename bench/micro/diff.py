@@ -36,14 +36,14 @@ def measure(bench: Bench, label: str, old: Body, new: Body) -> None:
 
 def versions(random: Random, count: int) -> list[tuple[str, ChunkedRows, ChunkedRows]]:
     """Return a label, the rows after a change, and the rows before it, for each kind of change."""
-    rows = [row(random, place) for place in range(1, count + 1)]
+    rows = [row(random, index) for index in range(1, count + 1)]
     old = ChunkedRows.of(rows)
     head = row(random, 0)
     return [
         ("1 changed", changed(old, rows[count // 2 : count // 2 + 1]), old),
         ("1 at the head", old.changed({head.key: head}), old),
         ("100 changed", changed(old, random.sample(rows, 100)), old),
-        ("all others", ChunkedRows.of([row(random, place) for place in range(1, count + 1)]), old),
+        ("all others", ChunkedRows.of([row(random, index) for index in range(1, count + 1)]), old),
     ]
 
 

@@ -35,8 +35,8 @@ def add(title: str, data: Path) -> None:
 def titles(data: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     capsys.readouterr()
     assert run(["run", "shelf:titles", "{}", "--app", str(APP), "--data", str(data)]) == 0
-    found: list[str] = json.loads(capsys.readouterr().out)
-    return found
+    names: list[str] = json.loads(capsys.readouterr().out)
+    return names
 
 
 def epoch(data: Path) -> str:
@@ -87,9 +87,9 @@ async def test_a_backup_under_load_is_the_log_at_its_ts(tmp_path: Path) -> None:
 def revisions(file: Path, until: int = 2**62) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(file)
     query = "SELECT ts, table_id, id, json_value FROM documents WHERE ts <= ? ORDER BY log_row"
-    found = connection.execute(query, (until,)).fetchall()
+    rows = connection.execute(query, (until,)).fetchall()
     connection.close()
-    return found
+    return rows
 
 
 def test_an_existing_file_is_not_replaced(folder: Path, tmp_path: Path) -> None:
@@ -156,10 +156,10 @@ def test_a_damaged_database_is_renamed_with_its_log(
     connection = sqlite3.connect(database)
     assert connection.execute("SELECT name FROM sqlite_schema WHERE name = 'foreign_table'").fetchall() == []
     connection.close()
-    kept = {path.name.partition(".")[2]: path for path in folder.glob("replaced-*")}
-    assert (kept["sqlite3"].read_bytes() if "sqlite3" in kept else None) == before
+    renamed = {path.name.partition(".")[2]: path for path in folder.glob("replaced-*")}
+    assert (renamed["sqlite3"].read_bytes() if "sqlite3" in renamed else None) == before
     if damage == "gone":
-        assert kept["sqlite3-wal"].read_bytes() == log
+        assert renamed["sqlite3-wal"].read_bytes() == log
 
 
 def test_a_failed_restore_restores_the_log(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,9 +251,9 @@ def test_a_dry_run_restores_nothing(folder: Path, tmp_path: Path, capsys: pytest
     before = (folder / "data.sqlite3").read_bytes()
     capsys.readouterr()
     assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--dry-run"]) == 0
-    told = capsys.readouterr().err
-    assert "the current database will be renamed" in told
-    assert "nothing was changed" in told
+    output = capsys.readouterr().err
+    assert "the current database will be renamed" in output
+    assert "nothing was changed" in output
     assert (folder / "data.sqlite3").read_bytes() == before
     (tmp_path / "copy").write_bytes(b"no database")
     assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--dry-run"]) == 24

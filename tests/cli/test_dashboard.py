@@ -50,9 +50,9 @@ def leads_to(opened: list[str]) -> str:
     (address,) = opened
     assert address.startswith("file:///")
     text = Path(url2pathname(urlsplit(address).path)).read_text(encoding="utf-8")
-    found = re.search(r'<meta http-equiv="refresh" content="0; url=([^"]*)"', text)
-    assert found is not None
-    return found[1]
+    match = re.search(r'<meta http-equiv="refresh" content="0; url=([^"]*)"', text)
+    assert match is not None
+    return match[1]
 
 
 def test_the_link_is_printed_and_opened(
@@ -153,10 +153,10 @@ def test_another_program_at_its_port_gives_no_link(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A program that does not accept the admin token is not the server."""
-    found = discovery.read(Path(data_of(server)))
-    assert found is not None
+    discovered = discovery.read(Path(data_of(server)))
+    assert discovered is not None
     stranger = discovery.Discovery(
-        **{**{name: getattr(found, name) for name in found.__struct_fields__}, "admin_token": "x"}
+        **{**{name: getattr(discovered, name) for name in discovered.__struct_fields__}, "admin_token": "x"}
     )
     monkeypatch.setattr(discovery, "read", lambda _: stranger)
     assert run(["dashboard", "--data", data_of(server), "--no-open"]) == ConnectionLost.exit_code
@@ -173,9 +173,9 @@ def test_over_tls_the_certificate_is_verified(
     with ServerProcess(APP, tmp_path / "data", *made.options):
         assert run(["dashboard", "--data", str(tmp_path / "data"), "--no-open"]) == 0
         assert capsys.readouterr().out.startswith("https://127.0.0.1:")
-        found = discovery.read(tmp_path / "data")
-        assert found is not None
-        fields = {name: getattr(found, name) for name in found.__struct_fields__}
+        discovered = discovery.read(tmp_path / "data")
+        assert discovered is not None
+        fields = {name: getattr(discovered, name) for name in discovered.__struct_fields__}
         other = discovery.Discovery(**{**fields, "tls_fingerprint": f"sha256:{'0' * 64}"})
         monkeypatch.setattr(discovery, "read", lambda _: other)
         assert run(["dashboard", "--data", str(tmp_path / "data"), "--no-open"]) == ServerUntrusted.exit_code

@@ -39,9 +39,9 @@ def rows(folder: Path, name: str, data: bytes) -> list[tuple[int, Any]]:
 
 def refused(folder: Path, name: str, data: bytes) -> str:
     """Return the reason for which its documents are refused."""
-    with pytest.raises(ImportRefused) as found:
+    with pytest.raises(ImportRefused) as caught:
         rows(folder, name, data)
-    return found.value.message
+    return caught.value.message
 
 
 def zipped(**entries: str) -> bytes:

@@ -68,18 +68,18 @@ def test_revisions_are_listed_oldest_first(notebook: Notebook) -> None:
     notebook.change(note, title="B")
     notebook.change(note, tags={"red": 1})
     notebook.remove(note)
-    found = notebook.history(note)
-    assert [revision["change"] for revision in found] == ["created", "changed", "changed", "deleted"]
-    assert [revision.get("fields") for revision in found] == [
+    revisions = notebook.history(note)
+    assert [revision["change"] for revision in revisions] == ["created", "changed", "changed", "deleted"]
+    assert [revision.get("fields") for revision in revisions] == [
         None,
         {"title": {"before": "A", "after": "B"}},
         {"tags": {"before": None, "after": {"red": 1}}},
         None,
     ]
-    assert [revision["document"] and revision["document"]["title"] for revision in found] == ["A", "B", "B", None]
-    moments = [revision["ts"] for revision in found]
+    assert [revision["document"] and revision["document"]["title"] for revision in revisions] == ["A", "B", "B", None]
+    moments = [revision["ts"] for revision in revisions]
     assert moments == sorted(moments)
-    assert moments[0] == pytest.approx(found[0]["document"]["_creationTime"] * 1000, abs=1)
+    assert moments[0] == pytest.approx(revisions[0]["document"]["_creationTime"] * 1000, abs=1)
 
 
 def test_for_people_there_is_a_line_for_each_field(notebook: Notebook) -> None:
@@ -134,9 +134,9 @@ def test_many_revisions_come_in_pages(
     note = notebook.write("0")
     for number in range(1, 8):
         notebook.change(note, title=str(number))
-    found = notebook.history(note)
-    assert [revision["document"]["title"] for revision in found] == [str(number) for number in range(8)]
-    assert [revision["fields"]["title"]["before"] for revision in found[1:]] == [str(n) for n in range(7)]
+    revisions = notebook.history(note)
+    assert [revision["document"]["title"] for revision in revisions] == [str(number) for number in range(8)]
+    assert [revision["fields"]["title"]["before"] for revision in revisions[1:]] == [str(n) for n in range(7)]
 
 
 @pytest.fixture
@@ -158,8 +158,8 @@ def test_revisions_below_the_floor_are_not_shown(
 ) -> None:
     """The first revision is the state at the floor, and a note on stderr reports that older ones have expired."""
     notebook, note, moments = purged
-    found = notebook.history(note)
-    assert [(revision["ts"], revision["change"]) for revision in found] == [
+    revisions = notebook.history(note)
+    assert [(revision["ts"], revision["change"]) for revision in revisions] == [
         (moments[1], "kept"),
         (moments[2], "changed"),
     ]

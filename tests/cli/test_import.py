@@ -101,7 +101,7 @@ def zipped(**tables: list[Any]) -> bytes:
     """Return an export with these documents and the table numbers from 10001 on."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        numbers = [{"name": name, "id": BOOKS + place} for place, name in enumerate(tables)]
+        numbers = [{"name": name, "id": BOOKS + index} for index, name in enumerate(tables)]
         archive.writestr("_tables/documents.jsonl", "\n".join(map(json.dumps, numbers)))
         for name, documents in tables.items():
             archive.writestr(f"{name}/documents.jsonl", "\n".join(map(json.dumps, documents)))

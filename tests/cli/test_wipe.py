@@ -65,12 +65,12 @@ def test_it_asks_first(
     """The question follows the number of deletions; without a yes nothing is deleted."""
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
     assert wipe(data, *options) == code
-    said = capsys.readouterr().err
-    assert "  books    2 deleted\n  readers  1 deleted\n" in said
-    assert ("Delete them?" in said) == (options == [])
+    output = capsys.readouterr().err
+    assert "  books    2 deleted\n  readers  1 deleted\n" in output
+    assert ("Delete them?" in output) == (options == [])
     wiped = code == 0 and options != ["--dry-run"]
     assert counts(data) == ({"books": 0, "readers": 0} if wiped else {"books": 2, "readers": 1})
-    assert ("3 documents deleted" in said) == wiped
+    assert ("3 documents deleted" in output) == wiped
 
 
 def test_one_table_can_be_named(data: Path) -> None:

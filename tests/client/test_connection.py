@@ -121,16 +121,16 @@ def test_a_client_can_be_closed_at_any_time() -> None:
     """No callback of the event loop fails, and no task is left."""
 
     async def scenario(world: FakeWorld) -> list[dict[str, Any]]:
-        said: list[dict[str, Any]] = []
+        messages: list[dict[str, Any]] = []
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: said.append(context))
+        loop.set_exception_handler(lambda _, context: messages.append(context))
         for steps in range(40):
             async with world.client() as client:
                 client.subscribe("counters:get", {"name": "a"})
                 for _ in range(steps):
                     await asyncio.sleep(0.0005)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        return said
+        return messages
 
     assert in_fake_world(scenario) == []
 

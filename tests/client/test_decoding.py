@@ -38,16 +38,16 @@ class Row(msgspec.Struct):
 def test_every_field_type_of_a_document_is_decoded() -> None:
     """Wrapped values, ids of any class, integral floats."""
     row = {"owner": "abc", "size": Int64(2**62), "data": b"\x00\xff", "ratio": 2.0}
-    found = decode_value(codec.encode([row]), list[Row], "m:f")
-    assert found == [Row(owner=Id("abc"), size=Int64(2**62), data=b"\x00\xff", ratio=2.0)]
-    assert type(found[0].owner) is Id
-    assert type(found[0].size) is Int64
+    decoded = decode_value(codec.encode([row]), list[Row], "m:f")
+    assert decoded == [Row(owner=Id("abc"), size=Int64(2**62), data=b"\x00\xff", ratio=2.0)]
+    assert type(decoded[0].owner) is Id
+    assert type(decoded[0].size) is Int64
 
 
 def test_special_floats_are_decoded() -> None:
     """They are wrapped."""
-    found = decode_value(codec.encode([math.inf, 1]), list[float], "m:f")
-    assert found == [math.inf, 1.0]
+    decoded = decode_value(codec.encode([math.inf, 1]), list[float], "m:f")
+    assert decoded == [math.inf, 1.0]
 
 
 def test_untyped_values_are_plain() -> None:

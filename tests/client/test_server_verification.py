@@ -34,7 +34,7 @@ def made(tmp_path: Path) -> Certificates:
 def colons(fingerprint: str) -> str:
     """Format a fingerprint as openssl prints it."""
     digits = fingerprint.removeprefix("sha256:").upper()
-    return "SHA256:" + ":".join(digits[place : place + 2] for place in range(0, 64, 2))
+    return "SHA256:" + ":".join(digits[index : index + 2] for index in range(0, 64, 2))
 
 
 def on_loop(name: str, main: Callable[[], Any]) -> None:

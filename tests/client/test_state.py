@@ -56,8 +56,8 @@ class Dialogue:
 
     def receive(self) -> None:
         """Move the server's messages to the client."""
-        said, self.session.out = self.session.out, []
-        for text in said:
+        messages, self.session.out = self.session.out, []
+        for text in messages:
             self.state.receive(text)
             self.check()
 

@@ -188,8 +188,8 @@ class World:
                 self.session.receive(text)
             self.to_server = []
             self.session.turn()
-            said, self.session.out = self.session.out, []
-            for line in said:
+            messages, self.session.out = self.session.out, []
+            for line in messages:
                 self.state.receive(line)
                 self.look()
         assert not self.open_mutations

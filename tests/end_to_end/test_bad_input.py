@@ -268,10 +268,10 @@ async def test_live_queries_fail_one_by_one(server: Server) -> None:
         ]
         client.send("modifyQuerySet", baseVersion=0, newVersion=1, modifications=adds)
         transition = await client.notification("transition")
-        found = {change["queryId"]: change for change in transition["params"]["modifications"]}
-        names = [found[number].get("error", {}).get("data", {}).get("name", "") for number in range(len(asked))]
+        changes = {change["queryId"]: change for change in transition["params"]["modifications"]}
+        names = [changes[number].get("error", {}).get("data", {}).get("name", "") for number in range(len(asked))]
         assert names == [name for _, _, name in asked]
-        assert found[len(asked) - 1]["value"] == "good"
+        assert changes[len(asked) - 1]["value"] == "good"
 
 
 async def test_an_announced_huge_frame_is_refused_early(server: Server) -> None:

@@ -93,11 +93,13 @@ def test_a_server_answers_or_refuses_while_reads_fail(tmp_path: Path, fault: str
     refuse = Fault(fault, file)
 
     async def work(server: Server, client: RawClient) -> None:
-        kept: set[int] = set()
+        acknowledged: set[int] = set()
         tried: set[int] = set()
 
         def check(there: Counter[int]) -> None:
-            assert kept <= set(there) <= tried, "what was acknowledged is there, and nothing that was not asked for"
+            assert acknowledged <= set(there) <= tried, (
+                "what was acknowledged is there, and nothing that was not asked for"
+            )
             assert set(there.values()) <= {2}, "a posting is half there"
 
         async def ask(request_id: int) -> Any:
@@ -115,14 +117,14 @@ def test_a_server_answers_or_refuses_while_reads_fail(tmp_path: Path, fault: str
             refuse.after, refuse.times = pick.randint(0, 30), pick.choice((0, 1, 1, 2, 10, 1000))
             tried.add(number)
             if await ask(post(client, number)) is not None:
-                kept.add(number)
-            found = await ask(client.send("query", udfPath="ledger:audit", args={}))
-            if found is not None:
-                check(audited(found["value"]))
+                acknowledged.add(number)
+            audit = await ask(client.send("query", udfPath="ledger:audit", args={}))
+            if audit is not None:
+                check(audited(audit["value"]))
             await asyncio.sleep(pick.choice((0, 0, 10)))  # virtual: time for a checkpoint
             refuse.times = 0
             check(await audit(client))
-        for number in sorted(tried - kept):  # as a client does that was refused
+        for number in sorted(tried - acknowledged):  # as a client does that was refused
             assert (await client.answer(post(client, number)))["result"]
         assert set(await audit(client)) == tried
         last = await client.message(lambda message: set(shown(message)) == tried)
@@ -200,5 +202,5 @@ def attempts_until_it_starts(place: Path, left: dict[str, bytes], fault: str, fi
 
 def still_open(folder: Path) -> list[str]:
     """Return the files in a folder that this process has open, if the system reports them."""
-    found = [str(link.readlink()) for link in Path("/proc/self/fd").glob("*") if link.is_symlink()]
-    return [path for path in found if path.startswith(str(folder))]
+    targets = [str(link.readlink()) for link in Path("/proc/self/fd").glob("*") if link.is_symlink()]
+    return [path for path in targets if path.startswith(str(folder))]

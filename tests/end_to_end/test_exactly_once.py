@@ -78,8 +78,8 @@ async def mutate(client: RawClient, request_id: int, path: str, **args: Any) -> 
 async def names(server: ServerProcess) -> list[str]:
     """Return the names of the mutations that ran, as any client sees them."""
     async with client_of(server, "session-of-an-onlooker") as client:
-        found: list[str] = (await client.ask("query", udfPath="app:names", args={}))["result"]["value"]
-        return found
+        ran: list[str] = (await client.ask("query", udfPath="app:names", args={}))["result"]["value"]
+        return ran
 
 
 async def restart(server: ServerProcess) -> None:

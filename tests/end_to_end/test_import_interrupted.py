@@ -99,15 +99,15 @@ def titles(data: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Return the titles of all books, oldest first."""
     capsys.readouterr()
     assert run(["run", "shelf:titles", "--app", str(APP), "--data", str(data)]) == 0
-    found: list[str] = json.loads(capsys.readouterr().out)
-    return found
+    names: list[str] = json.loads(capsys.readouterr().out)
+    return names
 
 
 def until_done(where: str, number: signal.Signals, arguments: list[str]) -> Iterator[tuple[int, str]]:
     """Interrupt at the first step, at the second, and so on, until one run completes."""
     for step in range(1, 200):
-        code, said = interrupted(where, step, number, *arguments)
-        yield code, said
+        code, output = interrupted(where, step, number, *arguments)
+        yield code, output
         if code == 0:
             return
     raise AssertionError("it never ends")
@@ -123,12 +123,12 @@ def test_a_killed_import_leaves_the_old_or_the_new(
     runs = 0
     for code, _ in until_done(where, signal.SIGKILL, importing(file, data)):
         assert check_folder(data) == []
-        found = titles(data, capsys)
-        assert found in (sorted(OLD), sorted(NEW))
+        books = titles(data, capsys)
+        assert books in (sorted(OLD), sorted(NEW))
         runs += 1
-        changed += found == sorted(NEW)
-        assert code != 0 or found == sorted(NEW)
-        assert changed == 0 or found == sorted(NEW)
+        changed += books == sorted(NEW)
+        assert code != 0 or books == sorted(NEW)
+        assert changed == 0 or books == sorted(NEW)
     assert runs > 6
 
 
@@ -143,15 +143,15 @@ def test_with_a_server_the_command_may_end_at_any_call(
     """
     with ServerProcess(APP, data):
         codes = []
-        for code, said in until_done(AT_A_CALL, number, importing(file, data)):
+        for code, output in until_done(AT_A_CALL, number, importing(file, data)):
             codes.append(code)
-            found = titles(data, capsys)
+            books = titles(data, capsys)
             if code == 130 and len(codes) > 1:  # it had begun
-                assert f"interrupted: {INTERRUPTED[found == sorted(OLD)]}\n" in said
+                assert f"interrupted: {INTERRUPTED[books == sorted(OLD)]}\n" in output
             if len(codes) == CALLS and number == signal.SIGINT:
-                assert found in (sorted(OLD), sorted(NEW))
+                assert books in (sorted(OLD), sorted(NEW))
             else:
-                assert found == (sorted(NEW) if code == 0 else sorted(OLD))
+                assert books == (sorted(NEW) if code == 0 else sorted(OLD))
     assert set(codes[:-1]) == {-signal.SIGKILL if number == signal.SIGKILL else 130}
     assert len(codes) == CALLS + 1
     assert check_folder(data) == []
@@ -165,10 +165,10 @@ async def test_a_server_that_dies_at_any_commit_has_the_old_or_the_new(
     for step in range(1, 40):
         done = await with_a_server_that_dies(step, importing(file, data), data)
         assert check_folder(data) == []
-        found = await asyncio.to_thread(titles, data, capsys)
-        assert found in (sorted(OLD), sorted(NEW))
+        books = await asyncio.to_thread(titles, data, capsys)
+        assert books in (sorted(OLD), sorted(NEW))
         if done:
-            assert found == sorted(NEW)
+            assert books == sorted(NEW)
             return
     raise AssertionError("no import came to its end")
 

@@ -69,9 +69,9 @@ async def test_nothing_acknowledged_is_lost_doubled_or_halved_over_many_kills(tm
     finally:
         await asyncio.to_thread(server.kill)
     halves = [tuple(half) for half in audit["halves"]]
-    found = Counter(number for number, _ in halves)
+    halves_by_number = Counter(number for number, _ in halves)
     assert len(set(halves)) == len(halves), f"a posting happened twice, seed {SEED}"
-    assert set(found.values()) == {2}, f"a posting is half there, seed {SEED}"
-    assert set(writers.acknowledged) <= set(found), f"an acknowledged posting is lost, seed {SEED}"
-    assert audit["count"] == len(found)
+    assert set(halves_by_number.values()) == {2}, f"a posting is half there, seed {SEED}"
+    assert set(writers.acknowledged) <= set(halves_by_number), f"an acknowledged posting is lost, seed {SEED}"
+    assert audit["count"] == len(halves_by_number)
     assert len(set(writers.acknowledged.values())) == len(writers.acknowledged), "each has its own count"

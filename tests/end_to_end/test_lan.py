@@ -91,9 +91,9 @@ def test_commands_talk_to_it(server: ServerProcess, data: Path) -> None:
 
 def test_the_discovery_file_has_the_fingerprint(server: ServerProcess, made: Certificates, data: Path) -> None:
     """The discovery file and the ready line have the fingerprint of the certificate file."""
-    found = discovery.read(data)
-    assert found is not None
-    assert found.tls_fingerprint == server.ready["tlsFingerprint"] == made.fingerprint
+    discovered = discovery.read(data)
+    assert discovered is not None
+    assert discovered.tls_fingerprint == server.ready["tlsFingerprint"] == made.fingerprint
 
 
 async def test_pairing_and_resuming_over_tls(server: ServerProcess, data: Path) -> None:
@@ -122,8 +122,8 @@ async def test_sighup_reads_a_renewed_certificate(server: ServerProcess, made: C
             made.renew()
             server.process.send_signal(signal.SIGHUP)
             while True:
-                found = discovery.read(data)
-                if found is not None and found.tls_fingerprint == made.fingerprint:
+                discovered = discovery.read(data)
+                if discovered is not None and discovered.tls_fingerprint == made.fingerprint:
                     break
                 await old.query("shelf:titles")
             async with tv.connect(server.url, token, tls=made.fingerprint) as new:
@@ -156,9 +156,9 @@ def browsed(name: str) -> tuple[dict[str, Any], str]:
     for _ in range(10):
         done = tinyvex("browse", "--seconds", "1", "--format", "json")
         assert done.returncode == 0, done.stderr
-        for found in json.loads(done.stdout):
-            if found["name"] == name:
-                return found, done.stdout
+        for entry in json.loads(done.stdout):
+            if entry["name"] == name:
+                return entry, done.stdout
     raise AssertionError(f"{name} was not found")
 
 
@@ -167,12 +167,12 @@ def test_an_announced_server_is_found(made: Certificates, data: Path) -> None:
     require_multicast()
     name = f"shelf of {free_port()}"
     with ServerProcess(APP, data, *made.options, "--advertise", name) as server:
-        found, printed = browsed(name)
-        assert found["url"] == f"{server.url}/sync"
-        assert found["tlsFingerprint"] == made.fingerprint
+        entry, printed = browsed(name)
+        assert entry["url"] == f"{server.url}/sync"
+        assert entry["tlsFingerprint"] == made.fingerprint
         stored = discovery.read(data)
         assert stored is not None
-        assert found["databaseId"] == stored.database_id
+        assert entry["databaseId"] == stored.database_id
         assert server.ready["token"] not in printed
         assert server.terminate() == 0
     assert name not in tinyvex("browse", "--seconds", "1").stdout
@@ -181,6 +181,6 @@ def test_an_announced_server_is_found(made: Certificates, data: Path) -> None:
 def test_a_server_that_does_not_announce_itself_is_not_found(server: ServerProcess, data: Path) -> None:
     """A server is announced only on request."""
     require_multicast()
-    found = discovery.read(data)
-    assert found is not None
-    assert found.database_id not in tinyvex("browse", "--seconds", "1").stdout
+    discovered = discovery.read(data)
+    assert discovered is not None
+    assert discovered.database_id not in tinyvex("browse", "--seconds", "1").stdout

@@ -67,8 +67,8 @@ async def test_a_result_of_50_megabytes_arrives(server: ServerProcess) -> None:
         for _ in range(4):
             await client.mutation("blobs:fill", {"count": 13, "size": 1_000_000})
         async with client.subscribe("blobs:blobs") as blobs:
-            found = await anext(blobs)
-            assert sum(len(blob["text"].encode()) for blob in found) == 52_000_000
+            result = await anext(blobs)
+            assert sum(len(blob["text"].encode()) for blob in result) == 52_000_000
             assert client.counters.chunks_received >= 52_000_000 // limits.CHUNK_BYTES
             await client.mutation("blobs:fill", {"count": 1, "size": 2})
             assert len(await anext(blobs)) == 53
@@ -93,7 +93,7 @@ async def test_a_client_without_the_capability_gets_it_in_one_message(server: Se
         client = await raw(server)
         client.send("modifyQuerySet", **add("blobs:made", size=3_000_000))
         transition = await client.notification("transition")
-        [told] = transition["params"]["modifications"]
-        assert len(told["value"]) == 1_500_000
+        [change] = transition["params"]["modifications"]
+        assert len(change["value"]) == 1_500_000
         assert not [m for m in client.messages if m.get("method") == "tinyvex/transitionChunk"]
         client.cut()

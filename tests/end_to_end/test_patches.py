@@ -129,13 +129,13 @@ async def record(folder: Path) -> list[History]:
             )
             ts = result["result"]["ts"]
             transition = await client.message(lambda m, ts=ts: reaches(m, ts))
-            for told in modifications_up_to(client, transition):
-                history = current.get(told["queryId"])
-                if "patch" in told:
+            for change in modifications_up_to(client, transition):
+                history = current.get(change["queryId"])
+                if "patch" in change:
                     assert history is not None
-                    history.patches.append(told["patch"])
+                    history.patches.append(change["patch"])
                 else:
-                    history = current[told["queryId"]] = History(told["value"])
+                    history = current[change["queryId"]] = History(change["value"])
                     histories.append(history)
             at = transition["params"]["endVersion"]["ts"]
             for number, history in current.items():
@@ -153,13 +153,13 @@ def reaches(message: dict[str, Any], ts: int) -> bool:
 
 def modifications_up_to(client: RawClient, transition: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the modifications since the last call, in order."""
-    found = []
+    modifications = []
     while client.messages:
         message = client.messages.pop(0)
-        found += message.get("params", {}).get("modifications", [])
+        modifications += message.get("params", {}).get("modifications", [])
         if message is transition:
             break
-    return found
+    return modifications
 
 
 def patched_in_python(history: History) -> list[Any]:

@@ -106,7 +106,7 @@ def test_an_error_at_any_step_loses_nothing_and_ends_with_it(tmp_path: Path, oft
     kinds: Counter[str] = Counter()
 
     async def work(server: Server, client: RawClient) -> None:
-        kept: set[int] = set()
+        acknowledged: set[int] = set()
         for number in range(POSTINGS):
             broken = number % 4 == 1
             left = pick.randint(0, 3)
@@ -120,12 +120,12 @@ def test_an_error_at_any_step_loses_nothing_and_ends_with_it(tmp_path: Path, oft
             disk.fails = fails
             answer = await client.answer(post(client, number))
             if "result" in answer:
-                kept.add(number)
+                acknowledged.add(number)
             else:
                 kinds[answer["error"]["data"]["name"]] += 1
                 assert broken, answer
             there = await audit(client)
-            assert kept <= set(there), "an acknowledged posting is lost"
+            assert acknowledged <= set(there), "an acknowledged posting is lost"
             assert set(there.values()) <= {2}, "a posting is half there"
             await asyncio.sleep(10)  # virtual: time for a checkpoint, which may fail too
         disk.fails = lambda step: OK

@@ -73,11 +73,11 @@ def made(folder: Path, contents: Mapping[str, Sequence[Any]]) -> Any:
             def change(transaction: Transaction) -> None:
                 table = transaction.catalog.table("second")
                 rows = transaction.scan(table, table.index("by_creation_time"), b"", b"\xff")
-                for place, row in enumerate(list(rows)):
-                    if place % 3 == 1:
+                for index, row in enumerate(list(rows)):
+                    if index % 3 == 1:
                         transaction.put(table, row.internal, None)
-                    elif place % 3 == 2:
-                        transaction.put(table, row.internal, {"value": place})
+                    elif index % 3 == 2:
+                        transaction.put(table, row.internal, {"value": index})
 
             await store.write(unit(change))
             return await store.read(everything)
@@ -112,17 +112,17 @@ def test_a_wiped_database_is_restored_unchanged(first: list[Any], second: list[A
         data = folder / "data"
         app = folder / "app.py"
         app.write_text(SOURCE)
-        place = ["--app", str(app), "--data", str(data)]
+        index = ["--app", str(app), "--data", str(data)]
         before = made(data, {"first": first, "second": second})
         export(data, folder / "one.zip")
-        assert run(["wipe", "--yes", *place]) == 0
+        assert run(["wipe", "--yes", *index]) == 0
         assert not any(found(data).values())
         export(data, folder / "empty.zip")
-        assert run(["import", str(folder / "one.zip"), "--replace-all", "--yes", *place]) == 0
+        assert run(["import", str(folder / "one.zip"), "--replace-all", "--yes", *index]) == 0
         assert found(data) == before
         export(data, folder / "two.zip")
         assert entries(folder / "two.zip") == entries(folder / "one.zip")
-        assert run(["import", str(folder / "empty.zip"), "--replace-all", "--yes", *place]) == 0
+        assert run(["import", str(folder / "empty.zip"), "--replace-all", "--yes", *index]) == 0
         assert not any(found(data).values())
         assert check_folder(data) == []
 
@@ -234,9 +234,9 @@ def test_a_convex_snapshot_is_imported_unchanged(
     app.write_text(CONVEX_APP)
     place = ["--app", str(app), "--data", str(tmp_path / "data")]
     assert run(["import", str(snapshot), *place]) == 0
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for name in ("_storage", "_components/mail/outbox", "_components/mail/_tables"):
-        assert f"snapshot_happy-otter-123.zip: skipped {name}\n" in said
+        assert f"snapshot_happy-otter-123.zip: skipped {name}\n" in output
     export(tmp_path / "data", tmp_path / "again.zip")
     again = entries(tmp_path / "again.zip")
     for table in ("users", "posts"):

@@ -138,12 +138,12 @@ def test_nothing_else_appears_on_stdout(server: ServerProcess) -> None:
 
 def test_the_discovery_file_has_the_same_and_the_admin_token(server: ServerProcess, data: Path) -> None:
     """Other programs of the same user find the server through the data folder."""
-    found = json.loads((data / discovery.FILE_NAME).read_text())
-    assert {name: found[name] for name in ("url", "port", "pid", "token", "version")} == {
+    content = json.loads((data / discovery.FILE_NAME).read_text())
+    assert {name: content[name] for name in ("url", "port", "pid", "token", "version")} == {
         name: server.ready[name] for name in ("url", "port", "pid", "token", "version")
     }
-    assert found["adminToken"] != found["token"]
-    assert found["databaseId"]
+    assert content["adminToken"] != content["token"]
+    assert content["databaseId"]
 
 
 def test_only_the_user_may_read_the_discovery_file(server: ServerProcess, data: Path) -> None:
@@ -211,9 +211,9 @@ def test_a_start_after_a_killed_server(server: ServerProcess, app: Path, data: P
     assert (data / discovery.FILE_NAME).exists()
     assert discovery.find_server(data) is None
     with ServerProcess(app, data) as second:
-        found = discovery.find_server(data)
-        assert found is not None
-        assert found.pid == second.process.pid
+        discovered = discovery.find_server(data)
+        assert discovered is not None
+        assert discovered.pid == second.process.pid
 
 
 # Access.

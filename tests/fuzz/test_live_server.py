@@ -86,11 +86,11 @@ async def besiege(attacker: Attacker, citizen: Citizen, resident: Callable[[], i
 
 def descriptors(pid: int | str) -> Counter[str]:
     """Return a process's open files and sockets by target: `socket`, `pipe`, or a path."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for entry in Path(f"/proc/{pid}/fd").iterdir() if sys.platform == "linux" else ():
         with contextlib.suppress(FileNotFoundError):  # closed just now, as the one that lists them
-            found[str(entry.readlink()).partition(":")[0]] += 1
-    return found
+            counts[str(entry.readlink()).partition(":")[0]] += 1
+    return counts
 
 
 def test_a_server_on_a_virtual_clock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +178,7 @@ async def test_a_server_on_real_sockets(tmp_path: Path) -> None:
                 break
         assert descriptors(pid) <= before
         assert process.terminate() == 0
-    told = b"".join(process.errors)
+    output = b"".join(process.errors)
     for complaint in (b"defect", b"parser failed", b"Fatal error", b"never retrieved", b"was destroyed"):
-        assert complaint not in told, told[-3000:]
+        assert complaint not in output, output[-3000:]
     assert check_folder(tmp_path / "data") == []

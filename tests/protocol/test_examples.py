@@ -70,9 +70,9 @@ def test_every_message_has_an_example() -> None:
 def test_errors_in_examples_are_those_of_the_table() -> None:
     """Code, name, fault and retry agree with `errors.json`."""
     table = {row["name"]: row for row in json.loads((schema.FOLDER / "errors.json").read_text())["errors"]}
-    found = [error for path in EXAMPLES for error in errors_in(json.loads(path.read_bytes()))]
-    assert found
-    for error in found:
+    in_examples = [error for path in EXAMPLES for error in errors_in(json.loads(path.read_bytes()))]
+    assert in_examples
+    for error in in_examples:
         row, data = table[error["data"]["name"]], error["data"]
         assert (error["code"], data["fault"], data["retry"]) == (row["code"], row["fault"], row["retry"])
 

@@ -100,9 +100,9 @@ class Script:
                 remaining = await self._play_on_server(remaining)
 
     async def _play_on_server(self, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        for place, step in enumerate(steps):
+        for index, step in enumerate(steps):
             if step.get("server") == "restart":
-                return steps[place + 1 :]
+                return steps[index + 1 :]
             try:
                 await self.step(step)
             except (Mismatch, TimeoutError, websockets.ConnectionClosed) as error:

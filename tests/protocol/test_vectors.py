@@ -42,8 +42,8 @@ def text_of(case: dict[str, Any]) -> bytes:
 
 def error_named(name: str) -> type[errors.TinyvexError]:
     """Return the error class."""
-    found: type[errors.TinyvexError] = getattr(errors, name)
-    return found
+    error: type[errors.TinyvexError] = getattr(errors, name)
+    return error
 
 
 @pytest.mark.parametrize("path", sorted(VECTORS.rglob("*.json")), ids=lambda path: path.stem)
@@ -54,8 +54,8 @@ def test_a_vector_has_the_shape_of_its_kind(path: Path) -> None:
         jsonschema.Draft202012Validator.check_schema(schema)
         return
     kind = "session" if path.parent.name == "sessions" else path.stem
-    found = {"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]}
-    jsonschema.Draft202012Validator(found).validate(json.loads(path.read_bytes()))
+    definition = {"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]}
+    jsonschema.Draft202012Validator(definition).validate(json.loads(path.read_bytes()))
 
 
 @pytest.mark.parametrize("case", cases("values.json"))
@@ -87,8 +87,8 @@ def test_an_id(case: dict[str, Any]) -> None:
         with pytest.raises(errors.InvalidId):
             parse_id(case["text"])
         return
-    found = DocumentId(case["table"], bytes.fromhex(case["internal"]))
-    assert (parse_id(case["text"]), found.text) == (found, case["text"])
+    document_id = DocumentId(case["table"], bytes.fromhex(case["internal"]))
+    assert (parse_id(case["text"]), document_id.text) == (document_id, case["text"])
 
 
 @pytest.mark.parametrize("case", cases("invalid.json"))

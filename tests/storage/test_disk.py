@@ -66,8 +66,8 @@ def test_a_torn_write_is_torn_at_sectors(tmp_path: Path) -> None:
         connection.execute("INSERT INTO t VALUES (?)", ("x" * 20_000,))
         at = len(disk.steps)
         connection.close()
-    found = {len(disk.files(at, random.Random(seed))["data.sqlite3-wal"]) for seed in range(200)}
-    assert len(found) > 5
+    sizes = {len(disk.files(at, random.Random(seed))["data.sqlite3-wal"]) for seed in range(200)}
+    assert len(sizes) > 5
 
 
 def test_a_step_that_fails_is_not_made(tmp_path: Path) -> None:

@@ -136,8 +136,8 @@ async def peak_of(folder: Path, read: Callable[[Query[Any]], int], *, older: boo
         await store.read(take_ten_of, at=at)  # whatever is imported or cached once
         tracemalloc.start()
         try:
-            found = await store.read(run, at=at)
-            return found, tracemalloc.get_traced_memory()[1]
+            value = await store.read(run, at=at)
+            return value, tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
     finally:
@@ -172,15 +172,15 @@ async def test_what_a_query_holds_is_a_page(
     large: Path, read: Callable[[Query[Any]], int], older: bool, expected: int
 ) -> None:
     """The peak is bounded for any query, also at an older timestamp, although the table is not."""
-    found, peak = await peak_of(large, read, older=older)
-    assert found == expected
+    value, peak = await peak_of(large, read, older=older)
+    assert value == expected
     assert peak < PEAK_BYTES_MAX
 
 
 async def test_what_is_collected_is_held(large: Path) -> None:
     """The measure detects a query that collects everything."""
-    found, peak = await peak_of(large, lambda query: len(query.collect()), older=False)
-    assert found == DOCUMENTS + 1
+    value, peak = await peak_of(large, lambda query: len(query.collect()), older=False)
+    assert value == DOCUMENTS + 1
     assert peak > DATA_BYTES
 
 

@@ -27,8 +27,8 @@ def fixture(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def expected(fixture: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(fixture.with_suffix(".json").read_text("utf-8"))
-    return found
+    contents: dict[str, Any] = json.loads(fixture.with_suffix(".json").read_text("utf-8"))
+    return contents
 
 
 @pytest.fixture

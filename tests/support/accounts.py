@@ -105,5 +105,5 @@ def purge(ctx: tv.MutationCtx) -> int:
 @tv.action
 async def audit(ctx: tv.ActionCtx) -> int:
     """Return the sum of all balances from an action."""
-    found: int = await ctx.run_query(total)
-    return found
+    balance: int = await ctx.run_query(total)
+    return balance

@@ -75,19 +75,19 @@ class Checkers:
         state.receive, state.next_message, state._receive_transition = heard, said, checked  # type: ignore[method-assign]
         return witness
 
-    def _check_query(self, said: Said, answer: dict[str, Any]) -> None:
+    def _check_query(self, request: Said, answer: dict[str, Any]) -> None:
         """Check that a one-shot query's answer equals a fresh run at its `ts`, under the caller's identity."""
         self.catch_up()
-        path, args = said.params["udfPath"], said.params["args"]
+        path, args = request.params["udfPath"], request.params["args"]
         if "result" in answer:
-            ts, found = answer["result"]["ts"], answer["result"]["value"]
+            ts, value = answer["result"]["ts"], answer["result"]["value"]
         elif answer["error"]["data"]["name"] == "AppError":
             return  # at which `ts` is not told
         else:
             raise AssertionError(answer)
         self.issuer.seen["queries_answered"] += 1
-        possible = [self.board.expected(self.model, ts, path, args, who) for who in said.speakers()]
-        assert found in possible, f"seed {self.seed}: {path} {args} at {ts}\nis {found}\nnone of {possible}"
+        possible = [self.board.expected(self.model, ts, path, args, who) for who in request.speakers()]
+        assert value in possible, f"seed {self.seed}: {path} {args} at {ts}\nis {value}\nnone of {possible}"
         self.checks += 1
 
     def check_client(self, state: ClientState, number: int, witness: Witness) -> None:
@@ -101,9 +101,9 @@ class Checkers:
                 continue
             args = json.loads(query.args)
             expected = self.board.expected(self.model, ts, query.path, args, who)
-            found = outcome(query.result)
-            assert found == expected, (
-                f"seed {self.seed}, client {number}, {who} at {ts}: {query.path} {args}\nhas {found}\nnot {expected}"
+            actual = outcome(query.result)
+            assert actual == expected, (
+                f"seed {self.seed}, client {number}, {who} at {ts}: {query.path} {args}\nhas {actual}\nnot {expected}"
             )
             self.issuer.seen["results_of_users"] += who is not None and query.path.removeprefix("board:") in CALLERS
             shown.append(f"{query.query_id}={query.result.hash if isinstance(query.result, QueryValue) else '!'}")
@@ -123,7 +123,7 @@ class Checkers:
             stored = dict(
                 connection.execute("SELECT key, json_value FROM globals WHERE key IN ('last_ts', 'floor_ts')")
             )
-            kept = set(connection.execute("SELECT DISTINCT table_id, hex(id) FROM documents"))
+            present = set(connection.execute("SELECT DISTINCT table_id, hex(id) FROM documents"))
         finally:
             connection.close()
         commits: dict[int, list[tuple[int, str, bytes | None]]] = {}
@@ -132,7 +132,7 @@ class Checkers:
         floor = int(stored["floor_ts"])
         if floor > self.model.last_ts:
             # Documents deleted since may have expired, and no read below the floor is possible.
-            commits.setdefault(floor, []).extend((*gone, None) for gone in self.model.live() - kept)
+            commits.setdefault(floor, []).extend((*gone, None) for gone in self.model.live() - present)
         for ts in sorted(commits):
             self.model.commit(ts, commits[ts])
         self.model.last_ts = max(self.model.last_ts, int(stored["last_ts"]))
@@ -168,11 +168,13 @@ class Checkers:
         for row in self.model.documents("marks", self.model.last_ts):
             who: Who = None if row["caller"] is None else (row["caller"][0], row["caller"][1])
             sent = self.asked.get(row["key"], [])
-            possible = {speaker for said in sent for speaker in said.speakers()}
+            possible = {speaker for request in sent for speaker in request.speakers()}
             assert not row["key"] or who in possible, f"seed {self.seed}: {row['key']} ran for {who}, not {possible}"
-            for said in sent:
-                told = {_subject(speaker) for speaker in said.speakers()}
-                assert not said.has_result or _subject(who) in told, f"seed {self.seed}: {told} was told of {who}"
+            for request in sent:
+                informed = {_subject(speaker) for speaker in request.speakers()}
+                assert not request.has_result or _subject(who) in informed, (
+                    f"seed {self.seed}: {informed} learned of a result of {who}"
+                )
             self.issuer.seen["mutations_of_users"] += who is not None
 
 

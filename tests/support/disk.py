@@ -101,7 +101,7 @@ class Disk:
     @property
     def syncs(self) -> list[int]:
         """Return the positions of all syncs."""
-        return [place for place, step in enumerate(self.steps) if step.kind == "sync"]
+        return [index for index, step in enumerate(self.steps) if step.kind == "sync"]
 
     def files(self, until: int, pick: random.Random | None = None) -> dict[str, bytes]:
         """
@@ -142,17 +142,17 @@ class _Image:
         """Apply a random subset of the unsynced changes, in any order, and writes in part."""
         if pick is None:
             return bytes(self.durable)
-        found = bytearray(self.durable)
+        contents = bytearray(self.durable)
         for step in self.unsynced:
             fate = pick.choice(("lost", "kept", "torn"))
             if fate == "kept" or (fate == "torn" and step.kind != "write"):
-                _change(found, step)
+                _change(contents, step)
             elif fate == "torn":
                 sectors = range(0, len(step.data), SECTOR_BYTES)
                 for start in pick.sample(sectors, pick.randint(0, len(sectors))):
                     piece = step.data[start : start + SECTOR_BYTES]
-                    _change(found, Step("write", step.file, step.offset + start, piece))
-        return bytes(found)
+                    _change(contents, Step("write", step.file, step.offset + start, piece))
+        return bytes(contents)
 
 
 def _change(content: bytearray, step: Step) -> None:

@@ -149,8 +149,8 @@ class Fuzzer:
     def _part(self) -> Any:
         """Return a value for any position: a piece of another example, or an odd text."""
         if self.random.random() < 0.3:
-            found = list(containers(self.random.choice(self._examples)))
-            return copy.deepcopy(self.random.choice(found)) if found else None
+            parts = list(containers(self.random.choice(self._examples)))
+            return copy.deepcopy(self.random.choice(parts)) if parts else None
         return Text(self._text())
 
     def _text(self) -> bytes:
@@ -172,11 +172,11 @@ def containers(tree: Any) -> Iterator[Any]:
 def resident_bytes(pid: int | str = "self") -> int:
     """Return a process's resident memory."""
     try:
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("ascii"))
+        match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("ascii"))
     except OSError:
         return 0  # only Linux tells
-    assert found is not None
-    return int(found.group(1)) * 1024
+    assert match is not None
+    return int(match.group(1)) * 1024
 
 
 def error_fault(error: Any) -> str | None:

@@ -103,8 +103,8 @@ class Wire(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         if self.status is None:
-            head, found, rest = data.partition(b"\r\n\r\n")
-            if not found:
+            head, separator, rest = data.partition(b"\r\n\r\n")
+            if not separator:
                 self._rest = data
                 return
             assert head.startswith(b"HTTP/1.1 "), head

@@ -68,8 +68,10 @@ def imported(store: MemoryStore, mode: Mode, contents: Mapping[str, list[Mapping
 
 def tablet_of(snapshot: Snapshot, begun: Begun, table: str) -> Tablet:
     """Return the tablet that an import fills for a table."""
-    (found,) = [tablet for tablet in table_replacement.filling(snapshot, begun.import_id) if tablet.table.name == table]
-    return found
+    (filling,) = [
+        tablet for tablet in table_replacement.filling(snapshot, begun.import_id) if tablet.table.name == table
+    ]
+    return filling
 
 
 def states(snapshot: Snapshot) -> list[tuple[str, str]]:

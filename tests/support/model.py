@@ -77,25 +77,25 @@ class Model:
     def fetch(self, document_id: str, ts: int) -> Document | None:
         """Return the document with an id, in any table."""
         internal = self.internal_ids.get(document_id, "")
-        found = [self._revision(self._tablet(table, ts), internal, ts) for table in self.tablets]
-        return next((document for document in found if document is not None), None)
+        documents = [self._revision(self._tablet(table, ts), internal, ts) for table in self.tablets]
+        return next((document for document in documents if document is not None), None)
 
     def _tablet(self, table: str, ts: int) -> int:
         """Return the table's tablet; 0 before it had one."""
         return next((tablet for since, tablet in reversed(self.tablets.get(table, [])) if since <= ts), 0)
 
     def _revision(self, tablet: int, internal: str, ts: int) -> Document | None:
-        found = None
+        newest = None
         for written, document in self.revisions.get(tablet, {}).get(internal, ()):
             if written <= ts:
-                found = document
-        return found
+                newest = document
+        return newest
 
     def documents(self, table: str, ts: int) -> list[Document]:
         """Return all documents of a table at a `ts`."""
         tablet = self._tablet(table, ts)
-        found = [self._revision(tablet, internal, ts) for internal in self.revisions.get(tablet, {})]
-        return [document for document in found if document is not None]
+        revisions = [self._revision(tablet, internal, ts) for internal in self.revisions.get(tablet, {})]
+        return [document for document in revisions if document is not None]
 
     def appeared(self, mark: str) -> list[int]:
         """Return the timestamps from which each document with this `mark` was visible."""

@@ -54,9 +54,9 @@ async def audit(client: RawClient) -> Counter[int]:
     return audited(answer["result"]["value"])
 
 
-def audited(found: dict[str, Any]) -> Counter[int]:
+def audited(audit_result: dict[str, Any]) -> Counter[int]:
     """Check and count the halves in the result of the function `audit`."""
-    halves = [tuple(half) for half in found["halves"]]
+    halves = [tuple(half) for half in audit_result["halves"]]
     assert len(set(halves)) == len(halves), "a posting happened twice"
-    assert found["count"] * 2 == len(halves)
+    assert audit_result["count"] * 2 == len(halves)
     return Counter(number for number, _ in halves)

@@ -54,9 +54,9 @@ def claims(now_us: int, *, lasts: float = 3600, subject: str = "ada", **others: 
     return {"sub": subject, "iss": ISSUER, "name": subject, "iat": now, "exp": now + lasts, **others}
 
 
-def signed(said: dict[str, Any], secret: str = SECRET) -> str:
+def signed(token_claims: dict[str, Any], secret: str = SECRET) -> str:
     """Sign a token with HS256."""
-    return jwt.encode(said, secret, "HS256")
+    return jwt.encode(token_claims, secret, "HS256")
 
 
 def part(value: object) -> str:

@@ -62,10 +62,10 @@ class Issuer:
         if is_good and subject in self.newest and pick.random() < 0.3:
             return self.newest[subject]
         grade, lasts = pick.randrange(GRADES), pick.choice(LASTS_SECONDS)
-        said = claims(self.runtime.now_us(), subject=subject, grade=grade, n=len(self.tokens))
+        token_claims = claims(self.runtime.now_us(), subject=subject, grade=grade, n=len(self.tokens))
         ends_at = self.runtime.monotonic() + lasts
-        said["exp"] = self.runtime.now_us() / 1e6 + lasts - limits.AUTH_LEEWAY_SECONDS
-        text = signed(said) if is_good else signed(said, OTHER_SECRET)
+        token_claims["exp"] = self.runtime.now_us() / 1e6 + lasts - limits.AUTH_LEEWAY_SECONDS
+        text = signed(token_claims) if is_good else signed(token_claims, OTHER_SECRET)
         self.tokens[text] = Token((subject, grade), ends_at, is_good)
         if is_good:
             self.newest[subject] = text
@@ -126,13 +126,13 @@ class Voice:
 
     def speakers(self, since: float, until: float) -> set[Who]:
         """Return every identity that the server may have assumed between two times."""
-        found: set[Who] = set()
+        identities: set[Who] = set()
         if self.taken is not False:
-            found |= {self.token.who} if since < self.token.ends_at else set()
-            found |= {None} if until >= self.token.ends_at else set()
+            identities |= {self.token.who} if since < self.token.ends_at else set()
+            identities |= {None} if until >= self.token.ends_at else set()
         if self.taken is not True and self.before is not None:
-            found |= self.before.speakers(since, until)
-        return found
+            identities |= self.before.speakers(since, until)
+        return identities
 
 
 @dataclass(eq=False)

@@ -32,6 +32,11 @@ def test_the_decoding_of_one_message_is_bounded(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(codec, "decode", note)
     arguments = Arguments()
-    said = [b'{"a": 1234567}', b'{"a": 12345678}', b'{"a":}', b'{"a":1}']
-    assert [arguments.canonical(each) for each in said] == [b'{"a":1234567}', b'{"a": 12345678}', b'{"a":}', b'{"a":1}']
-    assert read == [said[0], said[2]]
+    encoded = [b'{"a": 1234567}', b'{"a": 12345678}', b'{"a":}', b'{"a":1}']
+    assert [arguments.canonical(each) for each in encoded] == [
+        b'{"a":1234567}',
+        b'{"a": 12345678}',
+        b'{"a":}',
+        b'{"a":1}',
+    ]
+    assert read == [encoded[0], encoded[2]]

@@ -124,15 +124,15 @@ def test_steps(old: str, new: str, expected: Steps) -> None:
 def test_a_move_in_place_needs_no_edit() -> None:
     """An element that is given as moved and is in its new place already needs no edit."""
     assert list(edits([0], [], [(1, 0)])) == [Remove(0)]
-    assert list(edits([], [], [(place, place) for place in range(5)])) == []
+    assert list(edits([], [], [(index, index) for index in range(5)])) == []
 
 
 @given(st.lists(st.integers(0, 9), max_size=9))
 def test_longest_increasing(numbers: list[int]) -> None:
     """The subsequence is increasing, and no longer one exists."""
-    found = longest_increasing(numbers)
-    assert found == sorted(set(found))
-    taken = [numbers[at] for at in found]
+    subsequence = longest_increasing(numbers)
+    assert subsequence == sorted(set(subsequence))
+    taken = [numbers[at] for at in subsequence]
     assert all(before < after for before, after in itertools.pairwise(taken))
     longest = max(
         sum(chosen)
@@ -142,11 +142,11 @@ def test_longest_increasing(numbers: list[int]) -> None:
             for before, after in itertools.pairwise([n for n, one in zip(numbers, chosen, strict=True) if one])
         )
     )
-    assert len(found) == longest
+    assert len(subsequence) == longest
 
 
 def test_a_reversed_array_keeps_one_element_in_place() -> None:
     """In the worst order all elements but one move, in a linear number of edits."""
     count = 20_000
-    steps = list(edits([], [], [(place, count - 1 - place) for place in range(1, count)]))
+    steps = list(edits([], [], [(index, count - 1 - index) for index in range(1, count)]))
     assert len(steps) == count - 1

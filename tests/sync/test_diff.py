@@ -48,8 +48,8 @@ def compared(old: Body, new: Body) -> Difference:
 def operations(old: Body, new: Body) -> list[dict[str, Any]]:
     difference = compared(old, new)
     assert difference.patch is not None
-    found: list[dict[str, Any]] = json.loads(difference.patch)
-    return found
+    decoded: list[dict[str, Any]] = json.loads(difference.patch)
+    return decoded
 
 
 def names(old: Body, new: Body) -> list[str]:
@@ -116,11 +116,11 @@ def test_no_patch_is_longer_than_replacing_what_changed(pair: tuple[Any, Any], s
     """A patch is never longer than one that replaces the changed subtree."""
     old, new = [{"tree": tree, "long": LONG[:size]} for tree in pair]
     simple = canonical([{"op": "replace", "path": "/tree", "value": new["tree"]}])
-    found = compared(text(old), text(new)).patch
-    if found is None:
+    patch = compared(text(old), text(new)).patch
+    if patch is None:
         assert len(simple) >= len(canonical(new))
     else:
-        assert len(found) <= len(simple)
+        assert len(patch) <= len(simple)
 
 
 def beside(value: object) -> Body:

@@ -78,8 +78,8 @@ async def watching(server: Server, runtime: WorldRuntime, session: str = "sessio
     client = await RawClient.open(server.url, runtime)
     assert "result" in await client.ask("connect", protocolVersion=1, sessionId=session)
     adds = [
-        {"type": "Add", "queryId": place, "udfPath": f"app:{name}", "args": {}}
-        for place, name in enumerate(["me", "plain"])
+        {"type": "Add", "queryId": index, "udfPath": f"app:{name}", "args": {}}
+        for index, name in enumerate(["me", "plain"])
     ]
     await client.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=adds)
     await client.notification("transition")

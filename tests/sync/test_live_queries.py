@@ -361,8 +361,8 @@ def test_a_mismatched_reconstruction_is_discarded(world: World) -> None:
 def test_few_reconstructions_run_at_the_same_time(world: World) -> None:
     """The others are refused immediately and sent the full value."""
     live = world.computed()
-    found = [world.live.reconstruct(live, str(number), number, world.subscriber) for number in range(10)]
-    assert found == [True] * limits.RECONSTRUCTIONS_MAX + [False] * (10 - limits.RECONSTRUCTIONS_MAX)
+    futures = [world.live.reconstruct(live, str(number), number, world.subscriber) for number in range(10)]
+    assert futures == [True] * limits.RECONSTRUCTIONS_MAX + [False] * (10 - limits.RECONSTRUCTIONS_MAX)
 
 
 def test_few_mismatched_hashes_are_remembered(world: World) -> None:

@@ -150,14 +150,14 @@ async def people(server: Server, count: int) -> AsyncIterator[list[Person]]:
     """Connected clients; every wait has a deadline."""
     with anyio.fail_after(PATIENCE_SECONDS):
         async with AsyncExitStack() as stack:
-            found = []
+            names = []
             for number in range(count):
                 raw = await RawClient.open(server.url, Runtime())
                 stack.push_async_callback(raw.end)
                 stack.callback(raw.cut)
                 assert "result" in await raw.answer(raw.connect(sessionId=f"session-{number}"))
-                found.append(Person(raw))
-            yield found
+                names.append(Person(raw))
+            yield names
 
 
 # Computed once.

@@ -154,9 +154,9 @@ def test_defaults_are_python_s_own() -> None:
 def test_arguments_are_converted() -> None:
     """Arguments arrive in the annotated types."""
     raw = b'{"name":"a","limit":2.0,"ratio":2,"big":5,"data":{"$bytes":"aGk="},"tags":[]}'
-    found = spec(take).decode_arguments(raw, CATALOG)
-    assert found == {"name": "a", "limit": 2, "ratio": 2.0, "big": tv.Int64(5), "data": b"hi", "tags": []}
-    assert [type(found[name]) for name in ("limit", "ratio", "big")] == [int, float, tv.Int64]
+    decoded = spec(take).decode_arguments(raw, CATALOG)
+    assert decoded == {"name": "a", "limit": 2, "ratio": 2.0, "big": tv.Int64(5), "data": b"hi", "tags": []}
+    assert [type(decoded[name]) for name in ("limit", "ratio", "big")] == [int, float, tv.Int64]
 
 
 THING = DocumentId(10001, bytes(16)).text
@@ -321,8 +321,8 @@ def test_rows_inside_results_are_spliced() -> None:
 
 def test_results_come_back_typed() -> None:
     """The caller receives the annotated type."""
-    found = returning(tv.Rows[Thing]).decode_result(b'[{"name":"a"}]')
-    assert found == [Thing(name="a")]
+    decoded = returning(tv.Rows[Thing]).decode_result(b'[{"name":"a"}]')
+    assert decoded == [Thing(name="a")]
 
 
 # Descriptions.

@@ -64,8 +64,8 @@ def test_a_package(tmp_path: Path) -> None:
             "admin/users.py": function("four"),
         },
     )
-    found = list(load_app(tmp_path / "chat").functions)
-    assert found == ["admin/users:four", "admin:three", "chat:one", "messages:two"]
+    paths = list(load_app(tmp_path / "chat").functions)
+    assert paths == ["admin/users:four", "admin:three", "chat:one", "messages:two"]
 
 
 def test_tests_and_hidden_folders_are_left_out(tmp_path: Path) -> None:

@@ -95,9 +95,9 @@ def test_the_fast_path_makes_int64() -> None:
 )
 def test_converts(kind: Any, value: Any, expected: Any) -> None:
     """A value that fits is converted to the annotated type."""
-    found = converter(kind).check(value, CATALOG)
-    assert found == expected
-    assert type(found) is type(expected) or isinstance(found, (tv.Id, tv.Rows))
+    checked = converter(kind).check(value, CATALOG)
+    assert checked == expected
+    assert type(checked) is type(expected) or isinstance(checked, (tv.Id, tv.Rows))
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_instances_are_not_copied() -> None:
     letter = Letter(text="a")
     rows = tv.Rows([b'{"text":"a"}'], converter(Letter).read, Letter)
     page = tv.Page(rows, "", is_done=True)
-    found = converter(dict[str, Any]).check({"a": [letter], "b": rows})
-    assert found["a"][0] is letter
+    checked = converter(dict[str, Any]).check({"a": [letter], "b": rows})
+    assert checked["a"][0] is letter
     assert converter(tv.Rows[Letter]).check(rows) is rows
     assert converter(tv.Page[Letter]).check(page) is page
     assert converter(list[Letter]).check([letter])[0] is letter

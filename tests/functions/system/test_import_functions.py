@@ -90,8 +90,8 @@ class Imports:
         name = self.begin(**{table: None})
         assert self.rows(name, table, *documents, style=style) == []
         self.call("finish", import_id=name)
-        found = self.store.look(lambda snapshot: scan(snapshot, "by_creation_time", table=table))
-        return [{name: value for name, value in row.items() if name[0] != "_"} for row in found]
+        stored = self.store.look(lambda snapshot: scan(snapshot, "by_creation_time", table=table))
+        return [{name: value for name, value in row.items() if name[0] != "_"} for row in stored]
 
 
 @pytest.fixture
@@ -118,11 +118,11 @@ def test_stored_documents_are_imported_unchanged(work: Imports) -> None:
     }  # fmt: skip
     assert work.rows(name, "books", row) == []
     work.call("finish", import_id=name)
-    (found,) = work.store.look(lambda snapshot: scan(snapshot, table="books"))
-    assert found["_id"] == row["_id"]
-    assert found["_creationTime"] == 1234.5
-    assert found["n"] == Int64(7)
-    assert found["cover"] == b"\0\1"
+    (document,) = work.store.look(lambda snapshot: scan(snapshot, table="books"))
+    assert document["_id"] == row["_id"]
+    assert document["_creationTime"] == 1234.5
+    assert document["n"] == Int64(7)
+    assert document["cover"] == b"\0\1"
 
 
 def test_stored_documents_get_the_defaults_of_indexed_fields_only(work: Imports) -> None:
@@ -209,10 +209,10 @@ def test_only_a_newline_ends_a_line(work: Imports) -> None:
 def test_missing_ids_and_times_are_added(work: Imports) -> None:
     """Times ascend with the lines; ids have the table's number."""
     work.imported("loose", *({"n": n} for n in range(5)))
-    found = work.store.look(lambda snapshot: scan(snapshot, "by_creation_time", table="loose"))
-    assert [row["n"] for row in found] == list(range(5))
-    assert {parse_id(row["_id"]).table for row in found} == {LOOSE}
-    assert len({row["_id"] for row in found}) == 5
+    documents = work.store.look(lambda snapshot: scan(snapshot, "by_creation_time", table="loose"))
+    assert [row["n"] for row in documents] == list(range(5))
+    assert {parse_id(row["_id"]).table for row in documents} == {LOOSE}
+    assert len({row["_id"] for row in documents}) == 5
 
 
 # Errors.
@@ -247,17 +247,17 @@ PROBLEMS: dict[str, tuple[str, Any, list[str]]] = {
 def test_each_problem_is_one_sentence_with_its_line(work: Imports, table: str, row: Any, expected: list[str]) -> None:
     """And with its field; the lines around it are imported."""
     good = {"title": "fine"} if table == "books" else {"n": 1}
-    found = work.problems(table, good, row, good)
-    assert [line for line, _ in found] == [1] * len(expected)
-    for (_, text), part in zip(found, expected, strict=True):
+    problems = work.problems(table, good, row, good)
+    assert [line for line, _ in problems] == [1] * len(expected)
+    for (_, text), part in zip(problems, expected, strict=True):
         assert part in text
 
 
 @pytest.mark.parametrize(("table", "row", "expected"), PROBLEMS.values(), ids=PROBLEMS)
 def test_written_documents_have_the_same_problems(work: Imports, table: str, row: Any, expected: list[str]) -> None:
     """The same number, in the same fields."""
-    found = work.problems(table, row, style="written")
-    assert [part in text for (_, text), part in zip(found, expected, strict=True)] == [True] * len(expected)
+    problems = work.problems(table, row, style="written")
+    assert [part in text for (_, text), part in zip(problems, expected, strict=True)] == [True] * len(expected)
 
 
 def test_text_must_be_text(work: Imports) -> None:
@@ -281,8 +281,8 @@ def test_an_id_twice_in_two_steps(work: Imports) -> None:
 def test_an_id_of_a_line_that_was_left_out_is_free(work: Imports) -> None:
     """No document has it."""
     name = work.begin(books=None)
-    found = work.rows(name, "books", {"_id": id_of(BOOKS)}, {"_id": id_of(BOOKS), "title": "A"})
-    assert [line for line, _ in found] == [0]
+    answer = work.rows(name, "books", {"_id": id_of(BOOKS)}, {"_id": id_of(BOOKS), "title": "A"})
+    assert [line for line, _ in answer] == [0]
 
 
 def test_an_id_that_the_table_has_can_be_replaced_and_not_appended(work: Imports) -> None:
@@ -405,8 +405,8 @@ def test_a_step_with_problems_in_every_field_is_answered(work: Imports) -> None:
     """
     name = work.begin(books=BOOKS)
     line = json.dumps({f"field{number}": 1 for number in range(100)})
-    found = work.call(
+    answer = work.call(
         "rows", import_id=name, table="books", lines="\n".join([line] * IMPORT_STEP_ROWS), style="written"
     )
-    assert len(found) == IMPORT_STEP_ROWS * (IMPORT_LINE_PROBLEMS_MAX + 1)
-    assert [text for number, text in found if number == 7][-1] == f"and {101 - IMPORT_LINE_PROBLEMS_MAX} more problems"
+    assert len(answer) == IMPORT_STEP_ROWS * (IMPORT_LINE_PROBLEMS_MAX + 1)
+    assert [text for number, text in answer if number == 7][-1] == f"and {101 - IMPORT_LINE_PROBLEMS_MAX} more problems"

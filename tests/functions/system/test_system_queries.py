@@ -88,19 +88,19 @@ def expected(
     documents: list[dict[str, Any]], conditions: dict[str, dict[str, Any]], fields: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """Return the documents that meet all conditions, in the index's order."""
-    found = documents
+    matching = documents
     for field in fields:
         meant = [
-            (OPERATORS[name], encode_part(as_meant(given[field], found, field)))
+            (OPERATORS[name], encode_part(as_meant(given[field], matching, field)))
             for name, given in conditions.items()
             if field in given
         ]
-        found = [
+        matching = [
             document
-            for document in found
+            for document in matching
             if all(compare(encode_part(document.get(field, MISSING)), bound) for compare, bound in meant)
         ]
-    return sorted(found, key=lambda document: encode_key([document.get(field, MISSING) for field in fields]))
+    return sorted(matching, key=lambda document: encode_key([document.get(field, MISSING) for field in fields]))
 
 
 @example(rows=[(None, 0), (Int64(1), 0)], equal=[1], lower=None, upper=None, order="asc", size=1)
@@ -129,15 +129,15 @@ def test_a_range_of_an_index_agrees_with_an_oracle(
     for bound in (lower, upper):
         if bound is not None and len(equal) < 2:
             conditions[bound[0]] = {"ab"[len(equal)]: bound[1]}
-    found: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     cursor, is_done = None, False
     while not is_done:
         arguments = {"table": "items", "index": "by_ab", "order": order, "size": size, "cursor": cursor, **conditions}
         page = queried(store, "_system:rows", arguments)
-        found += page["items"]
+        items += page["items"]
         cursor, is_done = page["cursor"], page["isDone"]
     wanted = expected(documents, conditions, ("a", "b", "i"))
-    shown = [{name: row[name] for name in row if name[0] != "_"} for row in found]
+    shown = [{name: row[name] for name in row if name[0] != "_"} for row in items]
     assert shown == (wanted if order == "asc" else wanted[::-1])
 
 

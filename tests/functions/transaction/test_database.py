@@ -54,13 +54,13 @@ def db() -> Iterator[Database]:
 
 def do(db: Database, work: Callable[[tv.MutationCtx], Any]) -> Any:
     """Run `work` in a mutation and return its result unconverted."""
-    found: list[Any] = []
+    results: list[Any] = []
 
     def run(ctx: tv.MutationCtx) -> None:
-        found.append(work(ctx))
+        results.append(work(ctx))
 
     db.mutation(run)
-    return found[0]
+    return results[0]
 
 
 def get(db: Database, document_id: str) -> Any:
@@ -72,17 +72,17 @@ def get(db: Database, document_id: str) -> Any:
 
 def test_insert_returns_the_id(db: Database) -> None:
     """The document is found under the returned id."""
-    found = get(db, ann := do(db, lambda ctx: ctx.db.insert(Person(name="Ann"))))
-    assert isinstance(found, Person)
-    assert (found.id, found.name) == (ann, "Ann")
+    person = get(db, ann := do(db, lambda ctx: ctx.db.insert(Person(name="Ann"))))
+    assert isinstance(person, Person)
+    assert (person.id, person.name) == (ann, "Ann")
 
 
 def test_a_document_is_what_was_inserted(db: Database) -> None:
     """All fields are read back as they were inserted, those of nested classes too."""
     person = Person(name="Ann", age=3, serial=Int64(2**62), photo=b"\x00\xff", address=Address("Ulm"))
-    found = get(db, do(db, lambda ctx: ctx.db.insert(person)))
-    assert msgspec.structs.replace(found, _id=tv.UNSET, _creation_time=tv.UNSET) == person
-    assert isinstance(found.serial, Int64)
+    stored = get(db, do(db, lambda ctx: ctx.db.insert(person)))
+    assert msgspec.structs.replace(stored, _id=tv.UNSET, _creation_time=tv.UNSET) == person
+    assert isinstance(stored.serial, Int64)
 
 
 def test_creation_time_is_the_commit_s(db: Database) -> None:
@@ -118,8 +118,8 @@ def test_a_mutation_reads_its_own_writes(db: Database) -> None:
         ann = ctx.db.insert(Person(name="Ann"))
         return ctx.db.get(ann), ctx.db.query(Person).with_index("by_name", name="Ann").count()
 
-    found, count = do(db, work)
-    assert (found.name, count) == ("Ann", 1)
+    person, count = do(db, work)
+    assert (person.name, count) == ("Ann", 1)
 
 
 def test_insert_with_an_id(db: Database) -> None:
@@ -174,8 +174,8 @@ def test_wrong_fields(db: Database, fields: dict[str, Any], message: str) -> Non
 def test_the_annotation_decides(db: Database) -> None:
     """A plain number in an Int64 field is stored as Int64; an integral float in an int field is an int."""
     ann = do(db, lambda ctx: ctx.db.insert(Person(name="Ann", serial=5, age=3.0)))  # type: ignore[arg-type]
-    found = get(db, ann)
-    assert (type(found.serial), type(found.age)) == (Int64, int)
+    stored = get(db, ann)
+    assert (type(stored.serial), type(stored.age)) == (Int64, int)
 
 
 @pytest.mark.parametrize("start", [5, 2**53 - 1, 2**62, -(2**63)])
@@ -321,9 +321,9 @@ def test_fields_that_may_be_missing(db: Database) -> None:
 def test_untyped_documents_are_mappings(db: Database) -> None:
     """A table without a class accepts mappings and returns read-only ones."""
     note = do(db, lambda ctx: ctx.db.insert("notes", {"kind": "a", "deep": {"list": [1, Int64(2), b"3"]}}))
-    found = do(db, lambda ctx: ctx.db.query("notes").with_index("by_kind", kind="a").unique())
-    assert found["deep"] == {"list": [1, Int64(2), b"3"]}
-    assert (found["_id"], get(db, note)) == (note, found)
+    stored = do(db, lambda ctx: ctx.db.query("notes").with_index("by_kind", kind="a").unique())
+    assert stored["deep"] == {"list": [1, Int64(2), b"3"]}
+    assert (stored["_id"], get(db, note)) == (note, stored)
 
 
 def test_untyped_documents_can_be_changed(db: Database) -> None:
@@ -353,8 +353,8 @@ def test_objects_that_cannot_be_stored(db: Database, document: Any, message: str
 def test_a_typed_table_by_name(db: Database) -> None:
     """By name, a typed table returns mappings, and accepts only documents that fit its class."""
     do(db, lambda ctx: ctx.db.insert("people", {"name": "Ann"}))
-    found = do(db, lambda ctx: ctx.db.query("people").first())
-    assert (found["name"], found["age"]) == ("Ann", 0)
+    person = do(db, lambda ctx: ctx.db.query("people").first())
+    assert (person["name"], person["age"]) == ("Ann", 0)
     with pytest.raises(SchemaViolation, match=r"\$\.name: expected str, got int"):
         do(db, lambda ctx: ctx.db.insert("people", {"name": 3}))
 

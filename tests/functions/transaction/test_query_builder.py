@@ -45,13 +45,13 @@ def pairs(rows: Any) -> list[tuple[int, float]]:
 
 def result(db: Database, ask: Any) -> Any:
     """Return the result of `ask` on a fresh query over points."""
-    found: list[Any] = []
+    results: list[Any] = []
 
     def run(ctx: tv.QueryCtx) -> None:
-        found.append(ask(ctx.db.query(Point)))
+        results.append(ask(ctx.db.query(Point)))
 
     db.query(run)
-    return found[0]
+    return results[0]
 
 
 ALL = [(x, y) for x in range(3) for y in range(3)]
@@ -126,8 +126,8 @@ def test_ranges_agree_with_lists(points: list[tuple[int, int]], bound: str, valu
 
 def test_unique(db: Database) -> None:
     """`unique` returns the only document, or None."""
-    found = result(db, lambda q: q.with_index("by_x_y", x=1, y=1).unique())
-    assert (found.x, found.y) == (1, 1)
+    point = result(db, lambda q: q.with_index("by_x_y", x=1, y=1).unique())
+    assert (point.x, point.y) == (1, 1)
     assert result(db, lambda q: q.with_index("by_x_y", x=1, y=7).unique()) is None
 
 
@@ -278,17 +278,17 @@ def reads_of(db: Database, read: Callable[[Query[Point]], object]) -> list[tuple
 
 def test_a_page_knows_its_end(db: Database) -> None:
     """The last page is marked as such, and nothing follows it."""
-    found = pages(db, lambda q: q, 3)
-    assert [len(page.items) for page in found] == [3, 3, 3]
-    assert [page.is_done for page in found] == [False, False, True]
-    after = result(db, lambda q: q.paginate(found[-1].cursor, 3))
+    read = pages(db, lambda q: q, 3)
+    assert [len(page.items) for page in read] == [3, 3, 3]
+    assert [page.is_done for page in read] == [False, False, True]
+    after = result(db, lambda q: q.paginate(read[-1].cursor, 3))
     assert (list(after.items), after.is_done) == ([], True)
 
 
 def test_pages_of_a_filtered_query(db: Database) -> None:
     """A page of a filtered query is as full as any."""
-    found = pages(db, lambda q: q.filter(lambda point: point.y == 1), 2)
-    assert [pairs(page.items) for page in found] == [[(0, 1), (1, 1)], [(2, 1)]]
+    read = pages(db, lambda q: q.filter(lambda point: point.y == 1), 2)
+    assert [pairs(page.items) for page in read] == [[(0, 1), (1, 1)], [(2, 1)]]
 
 
 def test_insertions_do_not_shift_pages(db: Database) -> None:

@@ -149,7 +149,7 @@ def agree_with_a_dictionary(history):
 
     def work(transaction):
         state.update((stored.internal, decode(stored.json)["n"]) for stored in scan(transaction))
-        created = {internal: place for place, internal in enumerate(state)}
+        created = {internal: index for index, internal in enumerate(state)}
         for kind, *arguments in history:
             known = sorted(state)
             if kind == "insert":

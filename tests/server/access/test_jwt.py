@@ -80,23 +80,23 @@ def public(tmp_path: Path) -> AuthOptions:
 
 def test_a_token_signed_with_the_secret_names_its_subject(secret: AuthOptions) -> None:
     """Functions see subject and issuer under these names, and all other claims unchanged."""
-    said = claims(NOW_US, roles=["admin", 1.5], nested={"a": None})
-    assert claims_of(secret, signed(said)) == {
+    token_claims = claims(NOW_US, roles=["admin", 1.5], nested={"a": None})
+    assert claims_of(secret, signed(token_claims)) == {
         "subject": "ada",
         "issuer": ISSUER,
         "name": "ada",
         "roles": ["admin", 1.5],
         "nested": {"a": None},
-        "iat": said["iat"],
-        "exp": said["exp"],
+        "iat": token_claims["iat"],
+        "exp": token_claims["exp"],
     }
 
 
 def test_a_token_without_an_issuer_has_none(secret: AuthOptions) -> None:
     """If no issuer is configured, none is required; functions see None."""
-    said = claims(NOW_US)
-    del said["iss"]
-    assert claims_of(secret, signed(said))["issuer"] is None
+    token_claims = claims(NOW_US)
+    del token_claims["iss"]
+    assert claims_of(secret, signed(token_claims))["issuer"] is None
 
 
 @pytest.mark.parametrize(("key", "algorithm", "key_id"), [(rsa_key(), "RS256", "r"), (ec_key(), "ES256", "e")])
@@ -164,16 +164,16 @@ def test_clocks_may_differ_by_the_leeway(secret: AuthOptions, others: dict[str, 
 @pytest.mark.parametrize("missing", ["sub", "exp"])
 def test_a_token_needs_a_subject_and_an_end(secret: AuthOptions, missing: str) -> None:
     """Tokens without `sub` or without `exp` are refused."""
-    said = claims(NOW_US)
-    del said[missing]
-    assert refused(secret, signed(said)) == f"the token has no `{missing}` claim"
+    token_claims = claims(NOW_US)
+    del token_claims[missing]
+    assert refused(secret, signed(token_claims)) == f"the token has no `{missing}` claim"
 
 
 @pytest.mark.parametrize("others", [{"sub": ""}, {"sub": 1}, {"iss": ["x"]}, {"$a": 1}, {"n": 2**60 + 1}], ids=str)
 def test_claims_that_are_not_values_are_refused(secret: AuthOptions, others: dict[str, Any]) -> None:
     """Functions see claims as values, and a subject is a string."""
-    said = claims(NOW_US) | others
-    token = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part(said)}"
+    token_claims = claims(NOW_US) | others
+    token = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part(token_claims)}"
     signature = hmac.new(SECRET.encode(), token.encode(), hashlib.sha256).digest()
     refused(secret, f"{token}.{part(signature)}")
 

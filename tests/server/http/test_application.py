@@ -42,10 +42,10 @@ def test_health_reports_a_running_server(server: ServerProcess) -> None:
     """The response has status, version, last commit and database."""
     status, headers, text = ask(server, "/healthz")
     assert (status, headers["Content-Type"]) == (200, "application/json")
-    found = json.loads(text)
-    assert (found["status"], found["version"]) == ("ok", tv.__version__)
-    assert found["lastTs"] > 0
-    assert found["databaseId"]
+    health = json.loads(text)
+    assert (health["status"], health["version"]) == ("ok", tv.__version__)
+    assert health["lastTs"] > 0
+    assert health["databaseId"]
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nothing"])

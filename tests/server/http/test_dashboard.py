@@ -134,27 +134,32 @@ async def test_a_wrong_code_is_refused_as_a_wrong_token(server: ServerProcess, t
 
 def test_the_state_describes_the_server(server: ServerProcess) -> None:
     """The state has version, app, durability and start time."""
-    found = state(server)["server"]
-    assert (found["version"], found["app"], found["durability"]) == (tv.__version__, "library.py", "full")
-    assert 0 < found["startedAt"] <= found["now"]
+    served = state(server)["server"]
+    assert (served["version"], served["app"], served["durability"]) == (tv.__version__, "library.py", "full")
+    assert 0 < served["startedAt"] <= served["now"]
 
 
 def test_the_app_is_returned_as_declared(server: ServerProcess) -> None:
     """The response has the tables' fields in the order of the code, their indexes, and the functions' docstrings."""
-    found = json.loads(get(server, "/_dashboard/app", admin_token(server))[2])
-    assert found["tables"]["books"] == {
+    app = json.loads(get(server, "/_dashboard/app", admin_token(server))[2])
+    assert app["tables"]["books"] == {
         "fields": ["title", "kind", "pages", "tags"],
         "indexes": {"by_title": ["title"]},
     }
-    assert found["functions"]["library:titles"] == "Return the titles, sorted."
+    assert app["functions"]["library:titles"] == "Return the titles, sorted."
 
 
 def test_the_state_lists_connections(server: ServerProcess) -> None:
     """The list has connected clients with their costs."""
-    (found,) = [each for each in state(server)["connections"] if each["queries"] == 1]
-    assert (found["admin"], found["name"], found["subject"], found["requests"]) == (False, None, None, 0)
-    assert found["bytesReceived"] > 0
-    assert found["bytesSent"] > 0
+    (connection,) = [each for each in state(server)["connections"] if each["queries"] == 1]
+    assert (connection["admin"], connection["name"], connection["subject"], connection["requests"]) == (
+        False,
+        None,
+        None,
+        0,
+    )
+    assert connection["bytesReceived"] > 0
+    assert connection["bytesSent"] > 0
 
 
 async def test_a_connection_has_its_name_and_subject(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,25 +170,25 @@ async def test_a_connection_has_its_name_and_subject(server: ServerProcess, caps
     acting, _ = await connect(server, admin_token(server))
     claims = {"subject": "ada", "issuer": None}
     await acting.ask("authenticate", baseVersion=0, kind="admin", token=admin_token(server), actingAs=claims)
-    found = {(each["name"], each["subject"], each["admin"]) for each in state(server)["connections"]}
-    assert {("phone", None, False), (None, "ada", True)} <= found
+    connections = {(each["name"], each["subject"], each["admin"]) for each in state(server)["connections"]}
+    assert {("phone", None, False), (None, "ada", True)} <= connections
     paired.cut(), acting.cut()
 
 
 def test_the_state_lists_live_queries(server: ServerProcess) -> None:
     """The list has arguments, subscribers, runs and the duration of the last one."""
-    (found,) = [each for each in state(server)["liveQueries"] if each["path"] == "library:titles"]
-    assert (found["arguments"], found["subscribers"], found["error"]) == ('{"kind":"novel"}', 1, None)
-    assert (found["recomputations"], found["unchanged"]) == (2, 0)
-    assert 0 < found["seconds"] < limits.FUNCTION_SECONDS
-    assert found["bytes"] == len('["Emma"]')
+    (live_query,) = [each for each in state(server)["liveQueries"] if each["path"] == "library:titles"]
+    assert (live_query["arguments"], live_query["subscribers"], live_query["error"]) == ('{"kind":"novel"}', 1, None)
+    assert (live_query["recomputations"], live_query["unchanged"]) == (2, 0)
+    assert 0 < live_query["seconds"] < limits.FUNCTION_SECONDS
+    assert live_query["bytes"] == len('["Emma"]')
 
 
 def test_the_state_has_the_log(server: ServerProcess) -> None:
     """The state has the app's records, and after a number only newer ones."""
-    found = state(server)["activity"]
-    assert [record["logger"] for record in found["records"] if record["message"] == "a book came"] == ["library"]
-    assert state(server, f"?after={found['number']}")["activity"]["records"] == []
+    activity = state(server)["activity"]
+    assert [record["logger"] for record in activity["records"] if record["message"] == "a book came"] == ["library"]
+    assert state(server, f"?after={activity['number']}")["activity"]["records"] == []
 
 
 @pytest.mark.parametrize(
@@ -200,10 +205,10 @@ async def test_long_arguments_are_cut(server: ServerProcess, letter: str) -> Non
     client, _ = await connect(server, server.ready["token"])
     add = {"type": "Add", "queryId": 0, "udfPath": "library:titles", "args": {"kind": letter * 5000}}
     await client.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
-    found = max((each["arguments"] for each in state(server)["liveQueries"]), key=len)
-    assert found.startswith('{"kind":"' + letter)
-    assert found.endswith("…")
-    assert len(found) <= limits.DASHBOARD_ARGUMENTS_LENGTH_MAX + 1
+    longest = max((each["arguments"] for each in state(server)["liveQueries"]), key=len)
+    assert longest.startswith('{"kind":"' + letter)
+    assert longest.endswith("…")
+    assert len(longest) <= limits.DASHBOARD_ARGUMENTS_LENGTH_MAX + 1
     client.cut()
 
 

@@ -49,18 +49,18 @@ def metrics(server: ServerProcess) -> dict[str, float]:
 
 def test_metrics_count_what_happened(server: ServerProcess) -> None:
     """Connections, live queries, commits, their latency and group size match the server's short life."""
-    found = metrics(server)
-    assert found["tinyvex_connections"] >= 2  # the client's and the scrape's own
-    assert found["tinyvex_live_queries"] == 1
-    assert found["tinyvex_mutations_total"] == 1
-    assert found["tinyvex_commits_total"] >= 1
-    assert found["tinyvex_transitions_sent_total"] >= 2
-    assert found["tinyvex_recomputations_total"] >= 2
-    assert found["tinyvex_bytes_sent_total"] > 0
-    assert found["tinyvex_wal_bytes"] > 0
-    assert found['tinyvex_group_size_bucket{le="+Inf"}'] >= 1
-    assert found['tinyvex_commit_seconds_bucket{le="+Inf"}'] >= 1
-    assert found["tinyvex_commit_seconds_sum"] > 0
+    samples = metrics(server)
+    assert samples["tinyvex_connections"] >= 2  # the client's and the scrape's own
+    assert samples["tinyvex_live_queries"] == 1
+    assert samples["tinyvex_mutations_total"] == 1
+    assert samples["tinyvex_commits_total"] >= 1
+    assert samples["tinyvex_transitions_sent_total"] >= 2
+    assert samples["tinyvex_recomputations_total"] >= 2
+    assert samples["tinyvex_bytes_sent_total"] > 0
+    assert samples["tinyvex_wal_bytes"] > 0
+    assert samples['tinyvex_group_size_bucket{le="+Inf"}'] >= 1
+    assert samples['tinyvex_commit_seconds_bucket{le="+Inf"}'] >= 1
+    assert samples["tinyvex_commit_seconds_sum"] > 0
 
 
 def test_every_metric_says_what_it_is(server: ServerProcess) -> None:

@@ -64,17 +64,17 @@ async def test_an_announcement_is_found_as_it_was_made(monkeypatch: pytest.Monke
 async def test_without_tls_the_url_is_ws(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server on loopback needs no certificate."""
     announce(monkeypatch, mdns._service(server(fingerprint=None), "shelf", ["127.0.0.1"]))
-    found = await look_up()
-    assert found is not None
-    assert (found.url, found.tls_fingerprint) == ("ws://127.0.0.1:4800/sync", None)
+    announced = await look_up()
+    assert announced is not None
+    assert (announced.url, announced.tls_fingerprint) == ("ws://127.0.0.1:4800/sync", None)
 
 
 async def test_an_address_of_ipv6_is_bracketed(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the URL; the list of addresses has it without brackets."""
     announce(monkeypatch, mdns._service(server(), "shelf", ["fd00::2"]))
-    found = await look_up()
-    assert found is not None
-    assert (found.url, found.addresses) == ("wss://[fd00::2]:4800/sync", ["fd00::2"])
+    announced = await look_up()
+    assert announced is not None
+    assert (announced.url, announced.addresses) == ("wss://[fd00::2]:4800/sync", ["fd00::2"])
 
 
 @pytest.mark.parametrize(

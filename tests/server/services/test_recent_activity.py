@@ -84,8 +84,8 @@ def test_records_are_bounded(activity: RecentActivity) -> None:
     """The oldest goes first."""
     for number in range(limits.DASHBOARD_RECORDS_MAX + 1):
         log.warning("%d", number)
-    found = messages(activity)
-    assert (len(found), found[0]) == (limits.DASHBOARD_RECORDS_MAX, "1")
+    logged = messages(activity)
+    assert (len(logged), logged[0]) == (limits.DASHBOARD_RECORDS_MAX, "1")
 
 
 def test_a_long_message_is_cut(activity: RecentActivity) -> None:

@@ -220,8 +220,8 @@ def test_a_client_that_reads_again_gets_its_answers_in_order_and_one_patch(play:
         transitions = [m["params"] for m in slow.messages if m.get("method") == "tinyvex/transition"]
         state: list[str] = []
         for transition in transitions:
-            for told in transition["modifications"]:
-                state = jsonpatch.apply_patch(state, told["patch"]) if "patch" in told else told["value"]
+            for change in transition["modifications"]:
+                state = jsonpatch.apply_patch(state, change["patch"]) if "patch" in change else change["value"]
         assert len(state) == 61
         assert transitions[-1]["endVersion"]["ts"] == last
         assert len(transitions) < 40, "states were passed over"

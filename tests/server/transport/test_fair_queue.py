@@ -46,8 +46,8 @@ def test_work_that_fails_delays_no_other() -> None:
     """The failure is reported to the loop, and the next entry runs."""
 
     async def scenario() -> None:
-        turns, done, told = bound(), list[str](), list[str]()
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        turns, done, reported = bound(), list[str](), list[str]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
 
         def fails() -> None:
             raise ValueError("a defect")
@@ -56,6 +56,6 @@ def test_work_that_fails_delays_no_other() -> None:
         turns.submit(lambda: done.append("next"))
         for _ in range(3):
             await asyncio.sleep(0)
-        assert (done, told) == (["next"], ["a defect"])
+        assert (done, reported) == (["next"], ["a defect"])
 
     play(scenario())

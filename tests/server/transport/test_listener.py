@@ -86,9 +86,9 @@ async def answer(port: int, made: Certificates, host: str) -> bytes:
     context = ssl.create_default_context(cafile=made.authority)
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     writer.write(f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer secret\r\n\r\n".encode())
-    found = await reader.readexactly(12)
+    status_line = await reader.readexactly(12)
     writer.transport.abort()
-    return found
+    return status_line
 
 
 class Silent(Runtime):

@@ -91,8 +91,8 @@ async def test_after_a_fault_before_a_group_the_catalog_is_the_newest(store, mon
     def change_table(snapshot, ts):
         change = SystemChange(snapshot, ts)
         tables, _ = system_tables(snapshot.catalog)
-        (found,) = [found for found in documents(snapshot, tables) if found.fields["name"] == "items"]
-        change.update(tables, found, fingerprint="changed")
+        (row,) = [row for row in documents(snapshot, tables) if row.fields["name"] == "items"]
+        change.update(tables, row, fingerprint="changed")
         return Outcome(None, change.record())
 
     await store.write(change_table)

@@ -54,9 +54,9 @@ async def test_only_the_owner_can_read_the_files(tmp_path, opened_up):
         (tmp_path / "data.sqlite3").chmod(0o644)
     async with opened(tmp_path) as store:
         await store.write(unit(insert({"n": 1})))
-        found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert {name for name, mode in found.items() if mode != 0o600} == set()
-    assert {"data.sqlite3", "data.sqlite3-wal", "lock"} <= set(found)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert {name for name, mode in modes.items() if mode != 0o600} == set()
+    assert {"data.sqlite3", "data.sqlite3-wal", "lock"} <= set(modes)
 
 
 async def test_two_databases_have_different_ids(tmp_path):

@@ -51,8 +51,8 @@ def test_only_a_few_files_execute_statements_that_write() -> None:
 def test_no_statement_that_writes_is_written_out_elsewhere() -> None:
     """Every one has a name in `statements.py`, so that the test above sees it."""
     literal = re.compile(r"""["'](?:INSERT (?:OR|INTO)|UPDATE \w+ SET|DELETE FROM|REPLACE INTO)\b""")
-    found = [path.name for path in PACKAGE.rglob("*.py") if literal.search(path.read_text("utf-8"))]
-    assert found == ["statements.py"]
+    offenders = [path.name for path in PACKAGE.rglob("*.py") if literal.search(path.read_text("utf-8"))]
+    assert offenders == ["statements.py"]
 
 
 def test_only_some_files_set_globals() -> None:

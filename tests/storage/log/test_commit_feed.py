@@ -35,10 +35,10 @@ def ignore() -> None:
 
 def taken(listener: CommitListener) -> list[Any]:
     """Take everything available: timestamps, and missed intervals."""
-    found: list[Any] = []
+    items: list[Any] = []
     while (one := listener.take()) is not None:
-        found.append(one if isinstance(one, Behind) else one.ts)
-    return found
+        items.append(one if isinstance(one, Behind) else one.ts)
+    return items
 
 
 @pytest.fixture
@@ -137,15 +137,15 @@ def test_what_is_taken_and_missed_is_everything(steps: list[Any]) -> None:
         patch.setattr(commit_feed, "LISTENER_RECORDS_MAX", 5)
         feed, ts = CommitFeed(0, no_report), 0
         listener = feed.follow(ignore)
-        found: list[Any] = []
+        items: list[Any] = []
         for step in [*steps, "take"]:
             if step == "take":
-                found += taken(listener)
+                items += taken(listener)
             else:
                 feed.publish([commit(ts + number + 1) for number in range(step)])
                 ts += step
         position = 0
-        for one in found:
+        for one in items:
             if isinstance(one, Behind):
                 assert one.after == position < one.until
                 position = one.until
@@ -192,9 +192,9 @@ def test_the_log_has_every_revision_since_a_timestamp(counts: list[int], data: s
     page = data.draw(st.integers(1, 5))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tinyvex.storage.log.document_log.SCAN_PAGE_ROWS", page)
-        found = log.look(lambda snapshot: list(snapshot.revisions_since(after)))
+        revisions = log.look(lambda snapshot: list(snapshot.revisions_since(after)))
     expected = [one for record in log.commits if record.ts > after for one in changed_by(record)]
-    assert [(one.ts, one.tablet, one.internal, one.prev_ts, one.json) for one in found] == expected
+    assert [(one.ts, one.tablet, one.internal, one.prev_ts, one.json) for one in revisions] == expected
 
 
 def test_the_log_ends_at_the_snapshot() -> None:
@@ -203,8 +203,8 @@ def test_the_log_ends_at_the_snapshot() -> None:
     log.declare({"items": {}})
     at = log.run(unit(insert({"n": 1}))).ts
     log.run(unit(insert({"n": 2})))
-    found: list[LogRevision] = log.look(lambda snapshot: list(snapshot.revisions_since(at - 1)), at)
-    assert [revision.ts for revision in found] == [at]
+    revisions: list[LogRevision] = log.look(lambda snapshot: list(snapshot.revisions_since(at - 1)), at)
+    assert [revision.ts for revision in revisions] == [at]
 
 
 def test_below_the_floor_revisions_may_be_missing() -> None:

@@ -170,11 +170,11 @@ def test_a_history_is_what_was_committed(history):
     play(store, model, history)
     for internal, committed in model.revisions.items():
         expected = [
-            Revision(ts, committed[place - 1][0] if place else None, data)
-            for place, (ts, data) in enumerate(committed)
+            Revision(ts, committed[index - 1][0] if index else None, data)
+            for index, (ts, data) in enumerate(committed)
         ]  # fmt: skip
-        found = store.look(lambda snapshot, id=internal: list(snapshot.history(items(snapshot).tablet, id)))
-        assert found == expected[::-1]
+        revisions = store.look(lambda snapshot, id=internal: list(snapshot.history(items(snapshot).tablet, id)))
+        assert revisions == expected[::-1]
     assert check(store.connection) == []
 
 
@@ -280,8 +280,8 @@ def test_a_read_below_the_floor_is_refused(log):
 def test_a_request_is_found_with_everything_it_answered(log):
     """The record of a mutation is stored with the commit and returned in full."""
     log.run(unit(insert({"n": 1}), request=("session", 7)))
-    found = log.look(lambda snapshot: snapshot.request("session", 7))
-    assert found == RequestRecord("session", 7, b"digest", b"null", ("a line",), log.last_ts)
+    request = log.look(lambda snapshot: snapshot.request("session", 7))
+    assert request == RequestRecord("session", 7, b"digest", b"null", ("a line",), log.last_ts)
     assert log.look(lambda snapshot: snapshot.request("session", 8)) is None
 
 
@@ -309,8 +309,8 @@ def test_a_long_history_is_read_in_pages(log):
     (stored,) = add(log, 0)
     for number in range(limits.SCAN_PAGE_ROWS + 5):
         log.run(unit(lambda transaction, n=number: transaction.put(items(transaction), stored.internal, {"n": n + 1})))
-    found = log.look(
+    history = log.look(
         lambda snapshot: [revision.ts for revision in snapshot.history(items(snapshot).tablet, stored.internal)]
     )
-    assert found == sorted(found, reverse=True)
-    assert len(found) == limits.SCAN_PAGE_ROWS + 6
+    assert history == sorted(history, reverse=True)
+    assert len(history) == limits.SCAN_PAGE_ROWS + 6

@@ -49,9 +49,9 @@ def test_changes_are_returned_in_order() -> None:
 def test_only_what_is_after_and_until() -> None:
     """Of the commits 11 to 14, only those after 11 and up to 13 are returned."""
     log = tail(*[commit(ts, write(b"%d" % ts, added=b"k%d" % ts)) for ts in range(11, 15)])
-    found = log.changes(INDEX, 11, 13)
-    assert found is not None
-    assert [key for key, _ in found] == [b"k12", b"k13"]
+    changes = log.changes(INDEX, 11, 13)
+    assert changes is not None
+    assert [key for key, _ in changes] == [b"k12", b"k13"]
 
 
 def test_other_indexes_are_not_looked_at() -> None:
@@ -72,9 +72,9 @@ def test_a_group_that_did_not_commit_is_taken_back() -> None:
     log.applied(commit(13))
     log.rolled_back(11)
     log.applied(commit(12, write(b"c", added=b"k2")))
-    found = log.changes(INDEX, 10, 12)
-    assert found is not None
-    assert [key for key, _ in found] == [b"k1", b"k2"]
+    changes = log.changes(INDEX, 10, 12)
+    assert changes is not None
+    assert [key for key, _ in changes] == [b"k1", b"k2"]
 
 
 def test_above_its_bound_the_older_half_goes() -> None:
@@ -85,6 +85,6 @@ def test_above_its_bound_the_older_half_goes() -> None:
     assert log.changes(INDEX, 10, 30) is None
     oldest_known = 30 - len(log)
     assert log.changes(INDEX, oldest_known - 1, 30) is None
-    found = log.changes(INDEX, oldest_known, 30)
-    assert found is not None
-    assert len(found) == len(log)
+    changes = log.changes(INDEX, oldest_known, 30)
+    assert changes is not None
+    assert len(changes) == len(log)

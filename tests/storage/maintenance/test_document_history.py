@@ -36,12 +36,12 @@ def change(store: MemoryStore, internal: bytes, n: int | None) -> None:
 
 def revisions_of(store: MemoryStore, internal: bytes, after: int = 0) -> Told:
     """Return the time since the start of the store, and `n`, of each revision; None for a deletion."""
-    found = store.look(
+    history = store.look(
         lambda snapshot: list(document_history(snapshot, snapshot.catalog.table("items"), internal, after))
     )
     return [
         (revision.ts, None if revision.json is None else decode(revision.json)["n"])  # type: ignore[index, call-overload]
-        for revision in found
+        for revision in history
     ]
 
 
@@ -81,8 +81,8 @@ def test_a_page_goes_on_after_the_last(store: MemoryStore) -> None:
     for n in range(2, 6):
         change(store, internal, n)
     whole = revisions_of(store, internal)
-    for place, (ts, _) in enumerate(whole):
-        assert revisions_of(store, internal, ts) == whole[place + 1 :]
+    for index, (ts, _) in enumerate(whole):
+        assert revisions_of(store, internal, ts) == whole[index + 1 :]
 
 
 def test_the_state_at_the_floor_is_the_first(store: MemoryStore) -> None:
@@ -139,8 +139,8 @@ def test_pages_go_on_over_a_replacement(store: MemoryStore) -> None:
     replace(store, {internal: 3})
     change(store, internal, 4)
     whole = revisions_of(store, internal)
-    for place, (ts, _) in enumerate(whole):
-        assert revisions_of(store, internal, ts) == whole[place + 1 :]
+    for index, (ts, _) in enumerate(whole):
+        assert revisions_of(store, internal, ts) == whole[index + 1 :]
 
 
 def test_a_replacement_below_the_floor_is_omitted(store: MemoryStore) -> None:

@@ -47,15 +47,15 @@ def change(operations: list[tuple[Any, ...]], request: tuple[str, int] | None = 
 
     def work(transaction: Transaction) -> None:
         table = transaction.catalog.table("items")
-        held = [row.internal for row in transaction.scan(table, table.index("by_creation_time"), KEY_MIN, KEY_MAX)]
+        keys = [row.internal for row in transaction.scan(table, table.index("by_creation_time"), KEY_MIN, KEY_MAX)]
         for kind, *rest in operations:
             if kind == "insert":
-                held.append(transaction.insert(table, rest[0]).internal)
-            elif held:
-                internal = held[rest[0] % len(held)]
+                keys.append(transaction.insert(table, rest[0]).internal)
+            elif keys:
+                internal = keys[rest[0] % len(keys)]
                 transaction.put(table, internal, rest[1] if kind == "put" else None)
                 if kind == "delete":
-                    held.remove(internal)
+                    keys.remove(internal)
 
     return unit(work, request)
 

@@ -153,8 +153,8 @@ def test_documents_written_while_an_index_is_built_are_in_it(log, monkeypatch):
         for place, fields in ((0, {"n": -number}), (-2, {"n": 200 + number, "m": 1}), (len(stored) // 2, None)):
             transaction.put(table, stored[place].internal, fields)
         # Touched without a change of its key: it stays the backfill's to enter.
-        kept = decode(stored[5].json)
-        transaction.put(table, stored[5].internal, {"n": kept["n"], "m": kept.get("m"), "seen": number})
+        unchanged = decode(stored[5].json)
+        transaction.put(table, stored[5].internal, {"n": unchanged["n"], "m": unchanged.get("m"), "seen": number})
 
     log.between = lambda: log.run(unit(work))
     log.declare(BOTH)

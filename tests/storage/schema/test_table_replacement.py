@@ -235,8 +235,8 @@ def test_appended_documents_are_copied_some_at_a_time(
     monkeypatch.setattr("tinyvex.storage.log.apply.MOVE_STEP_ROWS", step)
     imported(log, "append", {"items": [{"n": n} for n in range(4, 11)]})
     for index in ("by_n", "by_creation_time"):
-        found = log.look(lambda snapshot, index=index: numbers(snapshot, index=index))
-        assert sorted(found) == list(range(1, 11))
+        in_index = log.look(lambda snapshot, index=index: numbers(snapshot, index=index))
+        assert sorted(in_index) == list(range(1, 11))
 
 
 def test_appended_documents_appear_in_one_commit(log: MemoryStore) -> None:
@@ -466,16 +466,18 @@ def test_an_import_between_two_steps_of_a_change_is_validated(log: MemoryStore, 
     except errors.SchemaRejected as error:
         refused.append(error)
     log.between = None
-    held = log.look(lambda snapshot: numbers(snapshot, index="by_creation_time"))
+    present = log.look(lambda snapshot: numbers(snapshot, index="by_creation_time"))
     items = log.look(lambda snapshot: snapshot.catalog.table("items"))
-    assert held == ([n] if left[0] < 0 and not any(isinstance(e, errors.ImportRefused) for e in refused) else [2, 1, 3])
+    assert present == (
+        [n] if left[0] < 0 and not any(isinstance(e, errors.ImportRefused) for e in refused) else [2, 1, 3]
+    )
     if items.fingerprint == "no sevens":
-        assert held != [7]
+        assert present != [7]
         assert set(items.indexes) == {"by_creation_time", *tables["items"]}
         for name in items.indexes:
-            assert sorted(log.look(lambda snapshot, name=name: numbers(snapshot, index=name))) == sorted(held)
+            assert sorted(log.look(lambda snapshot, name=name: numbers(snapshot, index=name))) == sorted(present)
     else:
-        assert held == [7]
+        assert present == [7]
         assert set(items.indexes) == {"by_creation_time", "by_n"}
 
 
