@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.runtime import Runtime
-from tinyvex.storage.engine.group_commit import GroupCommit, Housework, Member, Participant
+from tinyvex.storage.engine.group_commit import Chore, GroupCommit, Member, Participant
 from tinyvex.storage.engine.readers import SnapshotSource
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file.database_file import initialise
@@ -114,7 +114,7 @@ class MemoryStore:
 
     def keep_house(self, chore: Callable[[Housekeeping], T]) -> T:
         """Run housekeeping."""
-        return self._run(Housework(chore))
+        return self._run(Chore(chore))
 
     def _run(self, work: Any) -> Any:
         member = Member(work, lambda value, error: None)

@@ -12,7 +12,7 @@ import pytest
 from tests.support.storage import MemoryStore, insert, numbers, unit
 from tinyvex import errors
 from tinyvex.storage.engine import group_commit
-from tinyvex.storage.engine.group_commit import Group, Housework, Member
+from tinyvex.storage.engine.group_commit import Chore, Group, Member
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.operations import ExpireRequests, WriteDocuments
 from tinyvex.storage.maintenance.check import check
@@ -53,7 +53,7 @@ class Groups:
         return self.commit.run(self.queue)
 
     def _unit(self, work: Any) -> Any:
-        if isinstance(work, Housework):
+        if isinstance(work, Chore):
             return work
         run = unit(insert({"n": work})) if isinstance(work, int) else work
 
@@ -212,7 +212,7 @@ def test_a_participant_follows_a_record_before_the_next_member_runs(groups: Grou
 def test_housework_makes_no_record(groups: Groups) -> None:
     """Housekeeping is part of the transaction, and has no timestamp."""
     before = groups.store.last_ts
-    group = groups.run(Housework(lambda house: house.raise_floor(before)))
+    group = groups.run(Chore(lambda house: house.raise_floor(before)))
     assert (group.commits, groups.store.last_ts) == ([], before)
     assert groups.store.look(lambda snapshot: snapshot.globals()["floor_ts"]) == before
 
@@ -224,7 +224,7 @@ def test_housework_that_fails_is_left_out(groups: Groups) -> None:
         house.raise_floor(1)
         raise Refusal
 
-    group = groups.run(1, Housework(fail), 2)
+    group = groups.run(1, Chore(fail), 2)
     assert outcomes(group) == [None, Refusal, None]
     assert groups.store.look(lambda snapshot: snapshot.globals()["floor_ts"]) == 0
     assert groups.numbers() == [1, 2]

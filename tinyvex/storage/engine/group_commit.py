@@ -7,7 +7,7 @@ members before it in the group wrote, and returns a record; the record is applie
     BEGIN ─► unit, apply ─► unit, apply ─► … ─► COMMIT ─► acknowledge all
 
 A unit that raises has written nothing, because only its returned record is applied; the group goes on without it.
-Three things can go wrong with more than one unit:
+Three kinds of failure concern more than one unit:
 
 1.  *A record breaks a constraint.* The group is rolled back and begins again without that member. The others run again,
     with new timestamps. Units must bear being run more than once.
@@ -16,8 +16,8 @@ Three things can go wrong with more than one unit:
 3.  *SQLite rolls back on its own* inside a unit, even in a SELECT. Anything executed after that would commit alone, so the
     open transaction is checked after each unit, and its loss counts as case 2.
 
-Memory that depends on the file takes part in the transaction (`Participant`): it follows each record as it is applied, and
-goes back when the group is rolled back.
+State in memory that depends on the file takes part in the transaction (`Participant`): it follows each record as it is
+applied, and returns to the committed state when the group is rolled back.
 
 Everything here is synchronous and runs on the caller's thread. `writer.py` adds the thread, the queue's bound and the time
 limits.
@@ -62,9 +62,6 @@ T = TypeVar("T")
 Unit: TypeAlias = Callable[[Snapshot, int], Outcome[Any]]
 """Work that reads the newest state and returns a record for the timestamp that it is given."""
 
-Chore: TypeAlias = Callable[[Housekeeping], Any]
-"""Local housekeeping; it gets no timestamp and makes no record."""
-
 Done: TypeAlias = Callable[[Any, BaseException | None], None]
 """Receives a member's value or error."""
 
@@ -91,15 +88,24 @@ class Participant(Protocol):
         """Follow a record that was just applied; later members of the group already see it."""
 
     def rolled_back(self, ts: int) -> None:
-        """Go back to the state as of `ts`: nothing that was applied after it was committed."""
+        """Return to the state as of `ts`: records after it were not committed."""
+
+
+class Chore:
+    """Local housekeeping in the place of a unit; it gets no timestamp and makes no record."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Callable[[Housekeeping], Any]) -> None:
+        self.run = run
 
 
 class Member:
-    """A unit or a chore in the queue or in a group, and its result."""
+    """A unit or a chore, in the queue or in a group, and its result."""
 
     __slots__ = ("done", "error", "limit_seconds", "value", "work")
 
-    def __init__(self, work: Unit | Housework, done: Done, limit_seconds: float | None = None) -> None:
+    def __init__(self, work: Unit | Chore, done: Done, limit_seconds: float | None = None) -> None:
         self.work = work
         self.done = done
         self.limit_seconds = limit_seconds
@@ -107,19 +113,10 @@ class Member:
         self.error: BaseException | None = None
 
 
-class Housework:
-    """A chore in the place of a unit."""
-
-    __slots__ = ("chore",)
-
-    def __init__(self, chore: Chore) -> None:
-        self.chore = chore
-
-
 @dataclass(slots=True)
 class Group:
     """
-    The members of one transaction and what came of it.
+    The members of one transaction, and its result.
 
     Attributes:
         members: in the order in which they ran; each has its value or its error.
@@ -272,7 +269,7 @@ class GroupCommit:
                 raise member.error  # it names the fault: a full disk, a damaged file
             raise StorageFailed("SQLite rolled the transaction back after a fault") from member.error
         if member.error is not None:
-            return not isinstance(member.work, Housework) or self._leave_out(member, member.error)
+            return not isinstance(member.work, Chore) or self._leave_out(member, member.error)
         try:
             if outcome.record is not None:
                 self._apply(outcome.record)
@@ -287,8 +284,8 @@ class GroupCommit:
         snapshot = Snapshot(self.connection, self._last_ts, self._catalog)
         work = member.work
         try:
-            if isinstance(work, Housework):
-                return self._keep_house(work.chore, snapshot)
+            if isinstance(work, Chore):
+                return self._run_chore(work, snapshot)
             if member.limit_seconds is None:
                 return work(snapshot, ts)
             return self._run_limited(member, lambda: work(snapshot, ts))
@@ -300,9 +297,9 @@ class GroupCommit:
         finally:
             snapshot.end()
 
-    def _keep_house(self, chore: Chore, snapshot: Snapshot) -> Outcome[Any]:
+    def _run_chore(self, chore: Chore, snapshot: Snapshot) -> Outcome[Any]:
         changes = self.connection.total_changes
-        value = chore(Housekeeping(self.connection, snapshot))
+        value = chore.run(Housekeeping(self.connection, snapshot))
         self.wal.changed(self.connection.total_changes - changes)
         return Outcome(value)
 

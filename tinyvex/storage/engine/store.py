@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinyvex.errors import DataFolderUnusable, FileDamaged, ServerStopping
-from tinyvex.storage.engine.group_commit import Done, Housework, Participant, Unit
+from tinyvex.storage.engine.group_commit import Chore, Done, Participant, Unit
 from tinyvex.storage.engine.readers import Job, Readers
 from tinyvex.storage.engine.store_statistics import StoreStatistics
 from tinyvex.storage.engine.writer import Writer
@@ -97,7 +97,7 @@ class Store:
             DataFolderUnusable: the folder cannot be created, read or written.
             FileDamaged: the file is damaged or not a Tinyvex database; it was not changed.
             FileTooNew: a newer Tinyvex wrote the file; it was not changed.
-            DiskFull: there is no room for a new database.
+            DiskFull: the disk has no room for a new database.
         """
         data = DataFolder(folder)
         if read_only:
@@ -175,7 +175,7 @@ class Store:
 
     def housekeep(self, chore: Callable[[Housekeeping], T]) -> Awaitable[T]:
         """
-        Run local housekeeping on the writer's thread and wait until it is durable; see `housekeeping.py`.
+        Run local housekeeping on the writer's thread, and wait until it is durable; see `housekeeping.py`.
 
         Raises:
             Overloaded: too many units are waiting.
@@ -183,7 +183,7 @@ class Store:
             DataFolderUnusable: the store was opened read-only.
         """
         future: asyncio.Future[T] = self._runtime.loop.create_future()
-        self._open_writer().submit(Housework(chore), _resolve(future), None)
+        self._open_writer().submit(Chore(chore), _resolve(future), None)
         return future
 
     def add_participant(self, participant: Participant) -> None:

@@ -38,10 +38,10 @@ from tinyvex.limits import (
 )
 from tinyvex.storage.engine.checkpoints import CheckpointMode
 from tinyvex.storage.engine.group_commit import (
+    Chore,
     Done,
     Group,
     GroupCommit,
-    Housework,
     Member,
     Participant,
     Unit,
@@ -105,9 +105,9 @@ class Writer:
             self._participants, left,
         )  # fmt: skip
 
-    def submit(self, work: Unit | Housework, done: Done, limit_seconds: float | None) -> None:
+    def submit(self, work: Unit | Chore, done: Done, limit_seconds: float | None) -> None:
         """
-        Queue a unit or housework; `done` is called on the loop.
+        Queue a unit or a chore; `done` is called on the loop.
 
         Raises:
             Overloaded: the queue is full.
@@ -301,7 +301,7 @@ class WriterThread:
         except BaseException:
             connection.close()
             raise
-        with contextlib.suppress(OSError):  # there is no log, unless a killed process left one
+        with contextlib.suppress(OSError):  # a log exists only if a killed process left one
             group_commit.wal.size = self._folder.wal.stat().st_size
         self._left = None
         self.group_commit = group_commit
