@@ -50,7 +50,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 """The rooms (folders or files) of a floor, lowest first: each may import only those before it."""
 
 SHARED_CLASS_NAMES = {"Query"}
-"""Class names that several files define. Entries may only be removed."""
+"""Class names of several files: `Query` is a message of the protocol, and the public type of a query under construction."""
 
 PURE = [
     "values/*.py",

@@ -135,7 +135,7 @@ class Server:
             await self._change_schema(app)
             # 4. Functions, live queries and sessions.
             self._create_sessions(app)
-            # 5. The services, as objects.
+            # 5. The list of services, which may find that a library is missing.
             services = self._ordered_services()
             # 6. The port.
             await self.listening.listen(self._front_door.accept)
@@ -232,7 +232,7 @@ class Server:
         await self.services.stop(deadline - limits.SHUTDOWN_SECONDS / 2)
         # 4. Wait for the clients' close frames; then close the sockets that are left.
         await self._front_door.wait_closed()
-        # 5. Cancel actions. What they have committed stays committed.
+        # 5. Cancel actions. Their commits are kept.
         self.tasks.cancel()
         self.executor.close()
         # 6. Drain the writer, checkpoint, release the folder. A mutation that does not end is not acknowledged.
