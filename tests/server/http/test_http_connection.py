@@ -389,6 +389,7 @@ async def test_a_client_that_has_ended_its_half_gets_its_answer() -> None:
         (b"POST /size HTTP/1.1\r\n%bContent-Length: 1\r\nContent-Length: 2\r\n\r\n" % HOST, b"400"),
         (b"POST /size HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\nzz\r\n" % HOST, b"400"),
         (b"POST /size HTTP/1.1\r\n%bTransfer-Encoding: gzip\r\n\r\n" % HOST, b"501"),
+        (b"POST /size HTTP/1.1\r\n%bContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % HOST, b"400"),
         (b"GET /hello HTTP/1.1\r\n%bX: %b\r\n\r\n" % (HOST, b"x" * 20_000), b"431"),
         (b"GET /%b HTTP/1.1\r\n" % (b"x" * 20_000), b"431"),
     ],

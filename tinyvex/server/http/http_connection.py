@@ -357,8 +357,10 @@ def _bad_request(request: h11.Request) -> Refused | None:
     size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
     if size > limits.HTTP_HEAD_BYTES_MAX:  # h11 bounds a head only while it is incomplete
         return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, HEAD_TOO_LARGE
-    lengths = _values(request, b"content-length")
-    if not lengths and not _values(request, b"transfer-encoding") and _announces_body(request):
+    lengths, codings = _values(request, b"content-length"), _values(request, b"transfer-encoding")
+    if lengths and codings:  # a proxy in front may use the other one, and see other requests (RFC 9112, 11.2)
+        return HTTPStatus.BAD_REQUEST, "A request has either a Content-Length or a Transfer-Encoding."
+    if not lengths and not codings and _announces_body(request):
         return HTTPStatus.LENGTH_REQUIRED, "A request with a body needs a Content-Length or Transfer-Encoding: chunked."
     if lengths and int(lengths[0]) > limits.HTTP_BODY_BYTES_MAX:
         return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _body_too_large(f"this one has {int(lengths[0]):,}")
