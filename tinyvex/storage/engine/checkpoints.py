@@ -61,7 +61,7 @@ class WriteAheadLog:
         pages = 3  # last_ts; the request and its index
         size = 0
         for operation in record.operations:
-            if isinstance(operation, WriteDocuments | FillTablet):
+            if type(operation) is WriteDocuments or type(operation) is FillTablet:
                 for write in operation.writes:
                     pages += 2 + len(write.unchanged) + 2 * (len(write.added) + len(write.removed))
                     size += len(write.json or b"")
