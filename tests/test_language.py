@@ -16,10 +16,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 SOURCES = ("tinyvex/**/*.py", "bench/**/*.py", "examples/**/*.py")
+TESTS = ("tests/**/*.py",)
 DOCUMENTS = ("*.md", "docs/**/*.md", "protocol/**/*.md", "bench/**/*.md", "examples/**/*.md", "tests/*.md")
 
 OPENINGS = re.compile(r"(?:What|Who|Whose|Whether|How|Where|Of|It|One)\b")
 """A docstring begins with a verb or a noun phrase; a predicate begins with "Return whether"."""
+
+OPENINGS_OF_TESTS = re.compile(r"(?:What|Who|Whose|Whether|How|Where|Of)\b")
+"""The docstring of a test states a fact, so it may have any subject."""
 
 WORDS: dict[str, re.Pattern[str]] = {
     "name the actor: client, caller, reader, process": re.compile(
@@ -48,15 +52,21 @@ class Text(NamedTuple):
     is_docstring: bool
 
 
+def is_test(path: Path) -> bool:
+    return path.is_relative_to(ROOT / "tests")
+
+
 def texts_of_source(path: Path) -> Iterator[Text]:
-    """Yield the docstrings, messages and comments of a source file."""
+    """Yield the docstrings, messages and comments of a source file; of a test, whose strings are data, no messages."""
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source, str(path))
     # This includes strings below attributes and constants, which Python does not treat as docstrings.
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield Text(path, node.lineno, node.value.strip(), is_docstring=id(node) in docstrings)
+            is_docstring = id(node) in docstrings
+            if is_docstring or not is_test(path):
+                yield Text(path, node.lineno, node.value.strip(), is_docstring=is_docstring)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield Text(path, token.start[0], token.string, is_docstring=False)
@@ -73,7 +83,7 @@ def prose(path: Path) -> Iterator[Text]:
 
 @cache
 def texts() -> tuple[Text, ...]:
-    sources = [path for pattern in SOURCES for path in sorted(ROOT.glob(pattern))]
+    sources = [path for pattern in (*SOURCES, *TESTS) for path in sorted(ROOT.glob(pattern))]
     documents = [path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))]
     in_sources = [text for path in sources for text in texts_of_source(path)]
     return (*in_sources, *(text for path in documents for text in prose(path)))
@@ -87,7 +97,8 @@ def folder(path: Path) -> str:
 
 def offences(text: Text) -> Iterator[str]:
     location = f"{text.path.relative_to(ROOT)}:{text.line}"
-    if text.is_docstring and OPENINGS.match(text.text):
+    openings = OPENINGS_OF_TESTS if is_test(text.path) else OPENINGS
+    if text.is_docstring and openings.match(text.text):
         yield f"{location}: begin with a verb or a noun phrase: {text.text.splitlines()[0]}"
     for remedy, pattern in WORDS.items():
         for match in pattern.finditer(text.text):

@@ -74,7 +74,7 @@ async def test_reduced_motion_disables_animations(page: Page) -> None:
 
 
 async def test_a_long_log_stays_short(page: Page) -> None:
-    """Of 3,000 records the page and its list retain the last 1,000."""
+    """The page and its list retain the last 1,000 of 3,000 records."""
     shown = await page.evaluate(
         """async () => {
           const { LogView } = await import("/_dashboard/log.js");
@@ -92,7 +92,7 @@ async def test_a_long_log_stays_short(page: Page) -> None:
 
 
 async def test_a_long_history_shows_its_newest(page: Page) -> None:
-    """Of 5,000 revisions the page shows the last 2,000, and does not present the oldest of these as the first."""
+    """The page shows the last 2,000 of 5,000 revisions, and does not present the oldest of these as the first."""
     shown = await page.evaluate(
         """async () => {
           const { HistoryView } = await import("/_dashboard/history.js");

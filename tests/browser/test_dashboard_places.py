@@ -169,7 +169,7 @@ async def test_an_object_starts_with_its_required_fields(tab: Page) -> None:
 async def test_a_function_shows_its_docstring(tab: Page) -> None:
     """A function's form shows its docstring."""
     await visit(tab, "functions/awkward%3Atotal")
-    await expect(tab.get_by_text("How many articles an order has.")).to_be_visible()
+    await expect(tab.get_by_text("Count the articles of an order.")).to_be_visible()
 
 
 async def test_a_type_is_shown_by_name(tab: Page) -> None:

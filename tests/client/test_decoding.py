@@ -61,7 +61,7 @@ def test_untyped_values_are_plain() -> None:
     [("x", int), (1, Id[int]), ([1], list[str]), ({}, Row), ("x", Int64), ({"b": b"x"}, dict[str, int]), (1, object())],
 )
 def test_a_decode_error_names_the_function(value: Any, target: Any) -> None:
-    """Whether the value or the type is wrong."""
+    """The value or the type may be wrong."""
     with pytest.raises(DecodeError, match="m:f"):
         decode_value(codec.encode(value), target, "m:f")
 

@@ -95,7 +95,7 @@ def test_a_different_result_requests_the_full_value() -> None:
 
 
 def test_checks_cause_no_events() -> None:
-    """Whether they are answered, fail, are lost or closed."""
+    """Checks may be answered, fail, be lost or closed."""
     served = Served()
     served.patch()
     served.answer_check([1, 2])

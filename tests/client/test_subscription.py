@@ -66,7 +66,7 @@ async def test_a_failure_is_one_step_of_the_iteration() -> None:
 
 
 async def test_a_cancelled_reader_leaves_the_value_to_the_next() -> None:
-    """Whether it was cancelled before or after the value arrived."""
+    """The cancellation may come before or after the value arrives."""
     source = Source()
     for shown in (False, True):
         reader = asyncio.ensure_future(anext(source.values))

@@ -81,7 +81,7 @@ async def test_indexes_agree_with_reads(change, indexed_before, tmp_path):
     before, after, path = CHANGES[change]
     indexes = {"by_it": [path]}
     write_app(tmp_path, before or "it: Any = tv.UNSET", path, indexes if before and indexed_before else {})
-    if not before:  # a field that nobody has
+    if not before:  # a field that no document has
         write_app(tmp_path, "old: str = ''", path, {})
         after += "\n    old: str = ''"
     options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")

@@ -52,7 +52,7 @@ def fail_when_negative(ctx: tv.QueryCtx) -> str:
 
 @tv.query
 def me(ctx: tv.QueryCtx) -> str:
-    """Return the name in the identity; "nobody" without one."""
+    """Return the name in the identity, or the placeholder of an anonymous caller."""
     return "nobody" if ctx.auth is None else str(ctx.auth["name"])
 
 

@@ -53,7 +53,7 @@ def weigh(ctx: tv.MutationCtx, part: tv.Id[Part], weight: int) -> None:
 
 @tv.query
 def total(ctx: tv.QueryCtx, order: Order) -> int:
-    """How many articles an order has."""
+    """Count the articles of an order."""
     return sum(line["amount"] for line in order["lines"])
 
 

@@ -244,7 +244,7 @@ class Cluster:
                     if self.has_users and source.random() < 0.15:
                         self._change_user(client, source, auth)
                     self._act(client, name, count, source, held, calls)
-            # Everything was answered; one more transition, to everybody's newest state.
+            # Everything was answered; one more transition leads all clients to the newest state.
             while not await self._mutate_nothing(client):
                 pass
             self.checkers.check_client(client._session, number, witness)
@@ -310,7 +310,7 @@ class Cluster:
         try:
             ids = await client.mutation("board:change", args)
         except ClientClosed:
-            return  # its process crashed; whether it was committed nobody knows
+            return  # its process crashed; the commit may or may not have happened
         except RemoteError as error:
             if self._is_withheld(error):
                 self.checkers.acknowledged[key] = 1

@@ -197,7 +197,7 @@ def _library() -> Any:
     except OSError:
         names = set()
     if len(names) != 1:
-        pytest.skip("Python's SQLite is no shared library here, so nothing can be put beneath it")
+        pytest.skip("Python's SQLite is not a shared library here, so its disk cannot be replaced")
     library = ctypes.CDLL(names.pop())
     library.sqlite3_libversion.restype = ctypes.c_char_p
     assert library.sqlite3_libversion().decode() == sqlite3.sqlite_version
@@ -280,7 +280,7 @@ class _Shim:
     def _on_read(self, file: int, data: int, size: int, offset: int) -> int:
         code = self._refusal("read", self._names[file])
         if code == IOERR_SHORT_READ:
-            ctypes.memset(data, 0, size)  # as SQLite asks of whoever reads less than it wanted
+            ctypes.memset(data, 0, size)  # SQLite requires zeros after a short read
         return code or self._file_methods[file].read(file, data, size, offset)
 
     def _on_size(self, file: int, size: int) -> int:

@@ -82,7 +82,7 @@ class Viewer:
         self.results: dict[int, Any] = {}
         self.hashes: dict[int, str] = {}
         self.kinds: list[str] = []
-        """How each result came: value, patch or unchanged."""
+        """The kind of each change: value, patch or unchanged."""
         self.ts = 0
         self._query_set = 0
         self._requests = 0
@@ -305,7 +305,7 @@ async def test_a_result_that_becomes_null_is_sent_as_such(tmp_path: Path) -> Non
 
 
 async def test_a_take_refills_after_a_deletion(tmp_path: Path) -> None:
-    """Of the newest ten rows one is deleted, and one row is read to replace it."""
+    """After a deletion among the newest ten rows, one row is read to replace it."""
     async with world(tmp_path) as here:
         viewer = await here.viewer()
         await viewer.mutate("fill", list="a", count=300)

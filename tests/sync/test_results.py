@@ -97,7 +97,7 @@ def test_a_result_without_its_body_is_sendable_only_to_its_holders(client_hash: 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_large_rows_are_not_compared_on_the_loop(reverse: bool) -> None:
-    """Whether they were added or removed."""
+    """The rows may have been added or removed."""
     counters = Counters()
     some, large = body(rows(10)), body(rows(10, text="x" * limits.DIFF_ON_LOOP_ROWS_BYTES_MAX))
     before, after = (large, some) if reverse else (some, large)

@@ -358,7 +358,7 @@ class Case:
     """The hash that was offered in `resume`."""
     takes_patches: bool = True
     cached: bool = True
-    """Whether the server has the body that the client holds."""
+    """The server has the body that the client holds."""
 
 
 NEW = FakeResult(1, hash="new", patches={"old": b"[]"})

@@ -121,7 +121,7 @@ def test_chunks_have_about_64_rows(many: ChunkedRows) -> None:
     lengths = [len(chunk.rows) for chunk in many.chunks]
     assert 130 < len(lengths) < 185
     assert 48 < statistics.mean(lengths) < 80
-    assert max(lengths) < 64 * 12  # more than one time in 10,000 nobody will see
+    assert max(lengths) < 64 * 12  # exceeded less than once in 10,000 runs
 
 
 def test_a_cut_follows_each_row_with_six_zero_bits() -> None:

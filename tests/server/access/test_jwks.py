@@ -1,4 +1,4 @@
-"""Public keys of users' tokens: which are used, and when a set is read again; over HTTP on this machine."""
+"""Public keys for user tokens: which keys are used, and when a set is fetched again; over HTTP on this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 10.0
 
 
 class Clock(Runtime):
-    """The real runtime with a clock that is moved by hand."""
+    """The real runtime with a clock that the test sets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ async def find(keys: KeySet, key_id: str | None, algorithm: str = "ES256") -> Ve
 
 @pytest.fixture
 async def keys(issuer: Issuer) -> Any:
-    """A key set at the issuer, with its clock as `clock`."""
+    """Return a key set at the issuer, with its clock as `clock`."""
     clock = Clock()
     found = open_key_set(issuer.url, clock)
     found.clock = clock
@@ -96,19 +96,19 @@ async def keys(issuer: Issuer) -> Any:
 
 
 async def test_keys_are_fetched_when_the_first_token_comes(keys: Any) -> None:
-    """The token waits until the set is there."""
+    """The token waits until the set has arrived."""
     assert isinstance(await find(keys, "e1"), VerificationKey)
 
 
 async def test_a_known_key_is_not_fetched_again(keys: Any, issuer: Issuer) -> None:
-    """One set serves all tokens."""
+    """A single fetch serves all tokens."""
     for _ in range(10):
         await find(keys, "e1")
     assert issuer.requests == 1
 
 
 async def test_many_tokens_wait_for_one_fetch(keys: Any, issuer: Issuer) -> None:
-    """However many come before the answer, it is asked for once."""
+    """There is one fetch, however many tokens arrive before its response."""
     issuer.may_answer.clear()
     waiting = [asyncio.ensure_future(find(keys, "e1")) for _ in range(20)]
     await asyncio.sleep(0)
@@ -118,7 +118,7 @@ async def test_many_tokens_wait_for_one_fetch(keys: Any, issuer: Issuer) -> None
 
 
 async def test_a_new_key_is_found_when_a_token_names_it(keys: Any, issuer: Issuer) -> None:
-    """Keys are rotated: an unknown id makes the set be read again, and withdrawn keys are gone."""
+    """Keys are rotated: an unknown id causes a new fetch, and withdrawn keys disappear."""
     await find(keys, "e1")
     issuer.body = key_set(jwk(ec_key("next"), "e2"))
     keys.clock.seconds += limits.AUTH_REFETCH_SECONDS
@@ -127,7 +127,7 @@ async def test_a_new_key_is_found_when_a_token_names_it(keys: Any, issuer: Issue
 
 
 async def test_unknown_keys_fetch_at_most_once_a_minute(keys: Any, issuer: Issuer) -> None:
-    """Whoever makes up key ids does not make the server ask the issuer again and again."""
+    """A client with invented key ids cannot make the server contact the issuer repeatedly."""
     await find(keys, "e1")
     keys.clock.seconds += limits.AUTH_REFETCH_SECONDS - 0.1
     for number in range(20):
@@ -140,7 +140,7 @@ async def test_unknown_keys_fetch_at_most_once_a_minute(keys: Any, issuer: Issue
 
 
 async def test_what_cannot_be_fetched_is_tried_again_soon(keys: Any, issuer: Issuer) -> None:
-    """An issuer that was away for a moment keeps nobody out for a minute."""
+    """A short outage of the issuer does not lock users out for a minute."""
     issuer.status = 500
     assert isinstance(await find(keys, "e1"), Unauthenticated)
     issuer.status = 200
@@ -150,7 +150,7 @@ async def test_what_cannot_be_fetched_is_tried_again_soon(keys: Any, issuer: Iss
 
 
 async def test_the_error_of_the_last_fetch_is_known(keys: Any, issuer: Issuer) -> None:
-    """It is cleared by the next fetch that succeeds."""
+    """The next successful fetch clears the error."""
     issuer.status = 500
     await find(keys, "e1")
     assert "answered 500" in keys.error
@@ -161,7 +161,7 @@ async def test_the_error_of_the_last_fetch_is_known(keys: Any, issuer: Issuer) -
 
 
 async def test_keys_stay_in_use_while_the_issuer_is_away(keys: Any, issuer: Issuer) -> None:
-    """A set that cannot be fetched again leaves the one before."""
+    """A failed fetch leaves the previous set in use."""
     await find(keys, "e1")
     issuer.body = b"<html>we are sorry</html>"
     keys.clock.seconds += limits.AUTH_FRESH_SECONDS + 1
@@ -171,16 +171,16 @@ async def test_keys_stay_in_use_while_the_issuer_is_away(keys: Any, issuer: Issu
     assert isinstance(await find(keys, "e1"), VerificationKey)
 
 
-async def test_old_keys_are_used_no_more(keys: Any, issuer: Issuer) -> None:
-    """A set that could not be fetched again for AUTH_KEYS_SECONDS_MAX may have been withdrawn."""
+async def test_old_keys_are_no_longer_used(keys: Any, issuer: Issuer) -> None:
+    """Keys that could not be confirmed for AUTH_KEYS_SECONDS_MAX may have been withdrawn."""
     await find(keys, "e1")
     issuer.status = 404
     keys.clock.seconds += limits.AUTH_KEYS_SECONDS_MAX + 1
     assert isinstance(await find(keys, "e1"), Unauthenticated)
 
 
-async def test_a_withdrawn_key_goes_though_nobody_names_another(keys: Any, issuer: Issuer) -> None:
-    """A set in use is fetched again beside its use when it is older than AUTH_FRESH_SECONDS."""
+async def test_a_withdrawn_key_expires_without_an_unknown_one(keys: Any, issuer: Issuer) -> None:
+    """A set older than AUTH_FRESH_SECONDS is fetched again in the background while it is used."""
     await find(keys, "e1")
     issuer.body = key_set(jwk(ec_key("next"), "e2"))
     keys.clock.seconds += limits.AUTH_FRESH_SECONDS + 1
@@ -189,10 +189,8 @@ async def test_a_withdrawn_key_goes_though_nobody_names_another(keys: Any, issue
     assert isinstance(await find(keys, "e1"), Unauthenticated)
 
 
-async def test_nobody_waits_longer_for_keys_than_that(
-    keys: Any, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where reading them does not end, whatever holds it up, tokens are answered; when it ends after all, it counts."""
+async def test_the_wait_for_keys_is_bounded(keys: Any, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a fetch hangs, tokens are answered at the deadline; its late result still counts."""
     monkeypatch.setattr(limits, "AUTH_FETCH_SECONDS", 0.05)
     issuer.may_answer.clear()
     keys._read = lambda: issuer.may_answer.wait(PATIENCE_SECONDS) and issuer.body
@@ -205,20 +203,20 @@ async def test_nobody_waits_longer_for_keys_than_that(
 
 
 async def test_redirects_are_not_followed(keys: Any, issuer: Issuer) -> None:
-    """They could lead to where keys are not safe."""
+    """A redirect could lead to an unsafe source of keys."""
     issuer.status, issuer.headers = 302, {"Location": issuer.url}
     assert isinstance(await find(keys, "e1"), Unauthenticated)
     assert issuer.requests == 1
 
 
 async def test_a_huge_set_is_refused(keys: Any, issuer: Issuer) -> None:
-    """No more than AUTH_KEYS_BYTES_MAX is read."""
+    """At most AUTH_KEYS_BYTES_MAX are read."""
     issuer.body += b" " * limits.AUTH_KEYS_BYTES_MAX
     assert isinstance(await find(keys, "e1"), Unauthenticated)
 
 
 async def test_tokens_that_wait_are_bounded(keys: Any, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more than AUTH_WAITING_MAX is told that the server is Overloaded."""
+    """A token beyond AUTH_WAITING_MAX is refused with Overloaded."""
     monkeypatch.setattr(limits, "AUTH_WAITING_MAX", 1)
     issuer.may_answer.clear()
     first = asyncio.ensure_future(find(keys, "e1"))
@@ -229,7 +227,7 @@ async def test_tokens_that_wait_are_bounded(keys: Any, issuer: Issuer, monkeypat
 
 
 async def test_a_token_is_checked_with_a_fetched_key(issuer: Issuer) -> None:
-    """From the URL to the identity."""
+    """The whole path works, from the URL to the identity."""
     clock = Clock()
     tokens = UserTokens(AuthOptions(jwks=issuer.url), clock)
     tokens.start()
@@ -242,7 +240,7 @@ async def test_a_token_is_checked_with_a_fetched_key(issuer: Issuer) -> None:
 
 
 async def test_a_secret_is_never_looked_for(issuer: Issuer) -> None:
-    """HS256 is no algorithm of a key set: such a token is refused at once, and fetches nothing."""
+    """HS256 is not an algorithm of a key set: such a token is refused immediately, without a fetch."""
     clock = Clock()
     tokens = UserTokens(AuthOptions(jwks=issuer.url), clock)
     outcomes: list[Any] = []
@@ -253,7 +251,7 @@ async def test_a_secret_is_never_looked_for(issuer: Issuer) -> None:
 
 
 async def test_a_file_is_read_again_too(tmp_path: Path) -> None:
-    """Keys in a file are rotated by replacing it."""
+    """Keys in a file are rotated by replacing the file."""
     path = tmp_path / "keys.json"
     path.write_bytes(key_set(jwk(ec_key(), "e1")))
     clock = Clock()
@@ -266,14 +264,14 @@ async def test_a_file_is_read_again_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["http://issuer.test/keys", "http://127.0.0.1.issuer.test/keys", "http://[::2]/keys"])
 def test_keys_come_by_https_or_from_this_machine(place: str) -> None:
-    """Whoever could change keys on their way could sign in as anybody."""
+    """An attacker who can replace keys in transit could sign in as any user."""
     with pytest.raises(StartError, match="https"):
         open_key_set(place, Runtime())
 
 
 @pytest.mark.parametrize("text", [None, b"", b"[]", b'{"keys": {}}', b'{"keys": []}', b'{"keys": [7]}', b"\xff"])
 def test_a_file_without_keys_does_not_start(tmp_path: Path, text: bytes | None) -> None:
-    """What is wrong with the file is said when the server starts, with the option."""
+    """The start reports the problem with the file, and the option."""
     path = tmp_path / "keys.json"
     if text is not None:
         path.write_bytes(text)
@@ -319,11 +317,14 @@ def test_a_file_without_keys_does_not_start(tmp_path: Path, text: bytes | None) 
     ],
 )
 def test_keys_of_other_kinds_are_left_out(entry: Any) -> None:
-    """Symmetric, weak, private and damaged keys, and those for other ends, check nothing; the others of the set do."""
+    """
+    Symmetric, weak, private and damaged keys, and those for other purposes, are ignored; the others of the set are
+    used.
+    """
     assert [key_id for key_id, _ in parse_keys(key_set(entry, jwk(ec_key(), "good")))] == ["good"]
 
 
 def test_a_key_has_one_algorithm() -> None:
-    """RS256 for RSA, ES256 for P-256."""
+    """RSA keys verify RS256, P-256 keys ES256."""
     found = parse_keys(key_set(jwk(rsa_key(), "r"), jwk(ec_key(), "e")))
     assert [(key_id, key.algorithm) for key_id, key in found] == [("r", "RS256"), ("e", "ES256")]

@@ -28,7 +28,7 @@ def test_a_sweep_that_fails_is_followed_by_the_next(
 
     class Sweeper:
         def __init__(self, *_: object) -> None:
-            """Of a store that there is not."""
+            """Ignore the store."""
 
         async def sweep(self) -> int:
             sweeps.append(anyio.current_time())

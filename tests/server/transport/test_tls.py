@@ -249,7 +249,7 @@ async def stop_reading(client: tv.Client) -> Any:
 
 
 async def test_a_slow_reader_costs_bounded_memory(made: Certificates) -> None:
-    """Of fifty states of a megabyte only a few wait; the client skips the others and gets the newest."""
+    """Only a few of fifty states of a megabyte wait; the client skips the others and gets the newest."""
     size = 1_000_000
     async with serving(made) as server, connect(server, made) as slow, connect(server, made) as writer:
         values = slow.subscribe("app:read")

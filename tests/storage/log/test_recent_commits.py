@@ -47,7 +47,7 @@ def test_changes_are_returned_in_order() -> None:
 
 
 def test_only_what_is_after_and_until() -> None:
-    """Of the commits 11 to 14, only those after 11 and up to 13 are returned."""
+    """Only the commits after 11 and up to 13 are returned, out of 11 to 14."""
     log = tail(*[commit(ts, write(b"%d" % ts, added=b"k%d" % ts)) for ts in range(11, 15)])
     changes = log.changes(INDEX, 11, 13)
     assert changes is not None

@@ -123,7 +123,7 @@ BELOW_THE_FLOOR = {
 
 @pytest.mark.parametrize("damage", sorted(BELOW_THE_FLOOR))
 def test_damage_at_the_floor_is_found(log, damage):
-    """Where revisions may expire, entries must still belong to their documents."""
+    """Entries must still belong to their documents, even if revisions may expire."""
     log.declare({"items": {"by_text": ("text",)}})
     set_global(log.connection, "floor_ts", log.last_ts - 2)
     assert check(log.connection) == []
@@ -147,7 +147,7 @@ def test_another_schema_is_found(log, statement):
 
 
 def test_a_long_list_of_problems_is_cut(log):
-    """A thousand problems are no more helpful than a hundred."""
+    """A hundred problems are as helpful as a thousand."""
     log.run(unit(lambda transaction: [insert({"n": n})(transaction) for n in range(200)]))
     log.connection.execute("DELETE FROM current")
     assert len(check(log.connection)) == PROBLEMS_MAX
