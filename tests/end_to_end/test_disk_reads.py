@@ -118,9 +118,9 @@ def test_a_server_answers_or_refuses_while_reads_fail(tmp_path: Path, fault: str
             tried.add(number)
             if await ask(post(client, number)) is not None:
                 acknowledged.add(number)
-            audit = await ask(client.send("query", udfPath="ledger:audit", args={}))
-            if audit is not None:
-                check(audited(audit["value"]))
+            view = await ask(client.send("query", udfPath="ledger:audit", args={}))
+            if view is not None:
+                check(audited(view["value"]))
             await asyncio.sleep(pick.choice((0, 0, 10)))  # virtual: time for a checkpoint
             refuse.times = 0
             check(await audit(client))

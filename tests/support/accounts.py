@@ -105,5 +105,5 @@ def purge(ctx: tv.MutationCtx) -> int:
 @tv.action
 async def audit(ctx: tv.ActionCtx) -> int:
     """Return the sum of all balances from an action."""
-    balance: int = await ctx.run_query(total)
-    return balance
+    sum_of_balances: int = await ctx.run_query(total)
+    return sum_of_balances
