@@ -508,7 +508,7 @@ def without_privileges() -> None:
     """Drop CAP_DAC_OVERRIDE in a child process, so that permissions also bind root (Linux)."""
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; fails for those who have nothing to give up
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; fails without the capability
 
 
 def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:

@@ -75,7 +75,7 @@ def play(service: Scripted, scenario: Callable[[BackgroundTasks], Awaitable[None
 
 
 def test_pauses_double_up_to_the_bound() -> None:
-    """A service that always fails is restarted ever more rarely, but never given up."""
+    """A service that always fails is restarted ever more rarely, but never abandoned."""
     service = Scripted(*[failing(ServiceFailed("no"))] * 9)
 
     async def scenario(_tasks: BackgroundTasks) -> None:
