@@ -100,9 +100,13 @@ class MemoryStore:
         initialise(self.connection, self.runtime)
         recent = RecentCommits()
         self.participants: list[Participant] = [recent]
-        self.group_commit = GroupCommit(self.connection, None, self.runtime, self.participants)
+        self.reopen()
         self.feed = CommitFeed(first_ts, _raise)
         self._source = SnapshotSource(self.connection, recent)
+
+    def reopen(self) -> None:
+        """Read the state from the file again, which something else than this store has changed."""
+        self.group_commit = GroupCommit(self.connection, None, self.runtime, self.participants)
 
     @property
     def last_ts(self) -> int:

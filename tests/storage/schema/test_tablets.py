@@ -19,6 +19,7 @@ from tinyvex import errors
 from tinyvex.limits import IMPORT_SECONDS
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file.data_folder import DataFolder
+from tinyvex.storage.log.apply import replay
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.maintenance.backup import back_up, restore
 from tinyvex.storage.maintenance.check import check
@@ -81,6 +82,40 @@ def test_an_abandoned_tablet_is_deleted_immediately(log: MemoryStore) -> None:
     assert rows_of(log, tablet, index_ids) == (0, 0, 0)
     assert log.look(states) == []
     assert log.look(numbers) == [1, 2, 3]
+
+
+def test_a_cleared_tablet_is_not_cleared_again(log: MemoryStore) -> None:
+    """Its document is still in the history of `_tablets`, but nothing of the tablet is left."""
+    begun = log.run(began("replace", items=None))
+    log.run(filled(begun, "items", {"n": 9}))
+    log.run(abandoned(begun))
+    clear(log, 0)
+    assert begun.tablets["items"] in [
+        tablet.table.tablet for tablet in log.look(lambda s: list(module.past_tablets(s)))
+    ]
+    units: list[None] = []
+    log.between = lambda: units.append(None)
+    assert clear(log, 0) == 0
+    assert len(units) == 0
+
+
+def test_a_replica_clears_what_another_file_has_cleared(log: MemoryStore) -> None:
+    """The records contain no clearing, and the document of the tablet is gone; its history is not."""
+    begun = log.run(began("replace", items=None))
+    log.run(filled(begun, "items", *({"n": n} for n in range(5))))
+    index_ids = log.look(lambda snapshot: tablet_of(snapshot, begun, "items").index_ids)
+    log.run(abandoned(begun))
+    clear(log, 0)
+    replica = MemoryStore(first_ts=1)
+    for record in log.commits:
+        replay(replica.connection, record)
+    replica.reopen()
+    assert replica.look(states) == []
+    assert rows_of(replica, begun.tablets["items"], index_ids) == (5, 10, 10)
+    assert check(replica.connection) == []
+    clear(replica, 0)
+    assert rows_of(replica, begun.tablets["items"], index_ids) == (0, 0, 0)
+    assert check(replica.connection) == []
 
 
 def test_what_is_being_filled_is_not_touched(log: MemoryStore) -> None:

@@ -196,6 +196,7 @@ DELETE_ENTRIES = (
 
 COUNT_REVISIONS = "SELECT table_id, COUNT(*), COALESCE(SUM(LENGTH(json_value)), 0) FROM documents GROUP BY table_id"
 COUNT_CURRENT = "SELECT COUNT(*) FROM current WHERE index_id = ?"
+HAS_REVISIONS = "SELECT 1 FROM documents WHERE table_id = ? LIMIT 1"
 COUNT_REVISIONS_OF = "SELECT COUNT(*) FROM documents WHERE table_id = ?"
 SIZE_FIRST = (
     "SELECT COALESCE(SUM(LENGTH(json_value)), 0) FROM documents WHERE log_row IN"

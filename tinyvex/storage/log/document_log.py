@@ -228,6 +228,10 @@ class Snapshot:
         used: int = self._one(statements.USED_BYTES, ())[0]
         return used
 
+    def has_revisions(self, tablet: int) -> bool:
+        """Return whether a tablet has any revision, at any timestamp."""
+        return self._one(statements.HAS_REVISIONS, (tablet,)) is not None
+
     def count_revisions(self, tablet: int) -> int:
         """Return how many revisions a tablet has, at any timestamp."""
         count: int = self._one(statements.COUNT_REVISIONS_OF, (tablet,))[0]

@@ -178,10 +178,13 @@ async def clear_tablets(store: Store, floor: int, pause: Pause) -> int:
 
 
 def _unreadable(snapshot: Snapshot, floor: int) -> list[Tablet]:
+    """Return the tablets to clear, without those of which nothing is left but their history."""
+    present = {tablet.document.stored.internal for tablet in tablets(snapshot)}
     return [
         tablet
         for tablet in past_tablets(snapshot)
-        if tablet.state == "abandoned" or (tablet.state == "replaced" and tablet.document.stored.ts <= floor)
+        if (tablet.state == "abandoned" or (tablet.state == "replaced" and tablet.document.stored.ts <= floor))
+        and (tablet.document.stored.internal in present or snapshot.has_revisions(tablet.table.tablet))
     ]
 
 
