@@ -128,6 +128,8 @@ DASHBOARD_ARGUMENTS_LENGTH_MAX = 200  # characters of a live query's arguments; 
 
 # The server.
 CONNECTIONS_MAX = 10_000  # further ones get status 503
+SOCKETS_MAX = 2 * CONNECTIONS_MAX  # further ones are closed without an answer
+FILES_RESERVED = 320  # open files of a process that are not for sockets, but for the database and handshakes of TLS
 SCRAPES_MAX = 4  # concurrent scrapes of the metrics, each with a thread and an open file; further ones get status 503
 HTTP_HEAD_BYTES_MAX = 16 << 10  # request line and headers; status 431
 HTTP_BODY_BYTES_MAX = 20 << 20  # body of a request; status 413
@@ -181,6 +183,7 @@ CLIENT_MESSAGE_BYTES_MAX = TRANSITION_BYTES_MAX + (1 << 20)  # a longer message 
 assert CLOSE_SECONDS + SERVICE_STOP_SECONDS < SHUTDOWN_SECONDS
 assert PING_SECONDS < CLIENT_INACTIVE_SECONDS < IDLE_SECONDS
 assert HEARTBEAT_SECONDS < PING_SECONDS
+assert FILES_RESERVED > TLS_HANDSHAKES_MAX
 assert (IMPORT_LINE_PROBLEMS_MAX + 1) * IMPORT_STEP_ROWS < ARRAY_ELEMENTS_MAX
 assert DOCUMENT_BYTES_MAX < ARGUMENT_BYTES_MAX < MESSAGE_BYTES_MAX
 assert LONG_ARGUMENTS_BYTES < MESSAGE_BYTES_MAX < LONG_ARGUMENTS_BYTES_MAX

@@ -14,11 +14,16 @@ import ctypes
 import queue
 import random
 import secrets
+import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if sys.platform != "win32":
+    import resource
 
 if TYPE_CHECKING:
     import ssl
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Listener", "LoopThread", "Runtime", "Worker"]
 
 T = TypeVar("T")
+
+ACCEPT_QUEUE_LENGTH = 2048
+"""Connections that the operating system queues until they are accepted."""
 
 Step = Callable[[], bool]
 """Does a piece of work; returns True if more may be waiting, False to wait for the next `wake`."""
@@ -174,13 +182,36 @@ class Runtime:
         Raises:
             OSError: the port is in use, or the address does not belong to this machine.
         """
-        server = await self.loop.create_server(factory, host, port, ssl=context, backlog=2048, start_serving=False)
+        # asyncio accepts `backlog` sockets in a row. If the process can open no more files, it logs an error for each of
+        # them and schedules as many retries, each of which does the same: a loop that never gets out of it. So it
+        # accepts one at a time, and the system's own queue gets its length afterwards.
+        server = await self.loop.create_server(factory, host, port, ssl=context, backlog=1, start_serving=False)
         try:
             await server.start_serving()  # a separate step, because a cancelled create_server would leave the port open
+            for listening in server.sockets:
+                with socket.fromfd(listening.fileno(), listening.family, listening.type) as duplicate:
+                    duplicate.listen(ACCEPT_QUEUE_LENGTH)
         except BaseException:
             server.close()
             raise
         return _SocketListener(server)
+
+    def open_files_max(self) -> int | None:
+        """Return how many files and sockets this process may have open; None if there is no limit."""
+        if sys.platform == "win32":
+            return None
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return None if soft == resource.RLIM_INFINITY else soft
+
+    def raise_open_files_max(self, wanted: int) -> None:
+        """Raise the limit of open files to `wanted`, or to the most that the system allows this process."""
+        if sys.platform == "win32":
+            return
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        bound = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft != resource.RLIM_INFINITY and soft < bound:
+            with contextlib.suppress(OSError, ValueError):  # macOS has a second limit, which it does not report
+                resource.setrlimit(resource.RLIMIT_NOFILE, (bound, hard))
 
     async def dial(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,10 +14,11 @@ import pytest
 from tests.support.http import SHELF, RawHttp
 from tests.support.loop import run_virtual
 from tests.support.network import Network
-from tests.support.process import ENVIRONMENT
+from tests.support.process import ENVIRONMENT, ServerProcess
 from tests.support.raw import RawClient
 from tests.support.world import WorldRuntime
 from tinyvex import limits
+from tinyvex.client.blocking import connect_blocking
 from tinyvex.server.front_door import Choice, choose
 from tinyvex.server.server import Server, ServerOptions
 
@@ -127,6 +129,27 @@ def test_the_bound_on_connections_counts_all_of_them(
     play(scenario)
 
 
+def test_sockets_leave_files_for_the_database(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that may open few files closes sockets before none is left; it serves again when some have closed."""
+    monkeypatch.setattr(WorldRuntime, "open_files_max", lambda _: 8)
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        sockets = [await dial(runtime) for _ in range(4)]
+        assert await (await dial(runtime)).until_ended() == b""
+        assert server.counters.connections == 4
+        assert sum("limit of open files" in message for message in caplog.messages) == 1
+        sockets[0].transport.abort()
+        while server.counters.connections > 3:
+            await runtime.sleep(0.1)
+        another = await dial(runtime)
+        another.send(HEALTH)
+        await another.until(b"HTTP/1.1 200 ")
+
+    play(scenario)
+
+
 async def refused_websocket(server: Server, runtime: WorldRuntime, stranger: dict[str, str]) -> bytes:
     client = await RawClient.open(server.url, runtime, headers=stranger)
     assert client.response is not None
@@ -174,6 +197,29 @@ def test_a_malformed_upgrade_is_400(play: Callable[..., None]) -> None:
         assert (await client.until_ended()).startswith(b"HTTP/1.1 400 ")
 
     play(scenario)
+
+
+# A real process.
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of open files")
+def test_more_sockets_than_files_harm_nothing(tmp_path: Path) -> None:
+    """Clients that are connected go on writing, the log stays short, and new clients connect when sockets have closed."""
+    process = ServerProcess(SHELF, tmp_path / "data", "--no-token")
+    process.command = ["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh", *process.command]
+    with process, connect_blocking(process.url) as client:
+        client.mutation("shelf:add", {"title": "Emma"})
+        address = ("127.0.0.1", process.ready["port"])
+        sockets = [socket.create_connection(address) for _ in range(300)]
+        client.mutation("shelf:add", {"title": "Persuasion"})
+        for each in sockets:
+            each.close()
+        with connect_blocking(process.url) as another:
+            assert len(another.query("shelf:titles")) == 2
+        assert process.terminate() == 0
+    log = b"".join(process.errors).decode()
+    assert log.count("limit of open files") == 1, log
+    assert "Traceback" not in log
 
 
 # Costs.

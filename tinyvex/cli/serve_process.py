@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from tinyvex import limits
 from tinyvex.runtime import Runtime
 from tinyvex.server.server import Server
 from tinyvex.server.services.signals import stop_on_signals
@@ -47,6 +48,7 @@ async def _serve(
     options: ServerOptions, on_ready: Ready, make_services: MakeServices | None, reload_on_hangup: bool
 ) -> None:
     runtime = Runtime()
+    runtime.raise_open_files_max(limits.SOCKETS_MAX + limits.FILES_RESERVED)
     runtime.bind(asyncio.get_running_loop())
     server = Server(options, runtime)
     for service in make_services(server) if make_services is not None else ():

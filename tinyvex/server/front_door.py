@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "Dialect", "FrontDoor", "choose"]
 
-CONNECTIONS_REFUSED_MAX = 2 * limits.CONNECTIONS_MAX
-"""Above CONNECTIONS_MAX a request is answered 503; above this a socket is closed without an answer."""
-
 Dialect: TypeAlias = Callable[[int, float], Endpoint]
 """Makes the protocol of a socket from its number and the time at which it was accepted."""
 
@@ -101,12 +98,28 @@ class FrontDoor:
 
     def opened(self, arrival: Endpoint) -> None:
         """Count a new socket; close it if there are too many."""
-        if self.is_stopping or len(self.endpoints) >= CONNECTIONS_REFUSED_MAX:
+        sockets_max = self._sockets_max()
+        if len(self.endpoints) >= sockets_max:
+            self.log_refusal(
+                f"{sockets_max:,} sockets are open, and no more fit into this process's limit of open files."
+            )
+        if self.is_stopping or len(self.endpoints) >= sockets_max:
             arrival.abort()
             return
         self.endpoints[arrival.number] = arrival
         self.counters.connections = len(self.endpoints)
         self.counters.connections_total += 1
+
+    def _sockets_max(self) -> int:
+        """
+        Return the number of sockets above which a new one is closed without an answer.
+
+        Without files for the database the server could neither read nor commit.
+        """
+        files_max = self.runtime.open_files_max()
+        if files_max is None:
+            return limits.SOCKETS_MAX
+        return min(limits.SOCKETS_MAX, files_max - min(limits.FILES_RESERVED, files_max // 2))
 
     def create_endpoint(self, choice: bytes | Literal[Choice.HTTP], number: int, opened_at: float) -> Endpoint:
         """Make the protocol that takes over an arrival's socket: HTTP's or the dialect's of this path."""
