@@ -10,7 +10,8 @@ import socket
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -26,6 +27,7 @@ from tests.support.network import Network
 from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.errors import ServerStopping
+from tinyvex.server.http.http_connection import HttpConnection, HttpHost
 
 CHUNK = b"x" * (64 << 10)
 HOST = b"Host: localhost\r\n"
@@ -526,6 +528,34 @@ def test_a_client_that_does_not_read_is_cut() -> None:
         assert served.runtime.monotonic() >= limits.SLOW_CONSUMER_SECONDS
 
     play(scenario)
+
+
+class StuckTransport:
+    """A transport whose peer reads nothing: its buffer is not full, and a close waits for it."""
+
+    def __init__(self) -> None:
+        self.is_aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+def test_a_client_that_leaves_the_end_of_a_response_unread_is_cut() -> None:
+    """Also if the buffer was never full: closing alone would wait for the client forever."""
+    transport: Any = StuckTransport()
+    connection = HttpConnection(cast("HttpHost", SimpleNamespace(runtime=None)), 1, 0.0)
+    connection.connection_made(transport)
+    connection._head_since = None  # idle, after a response
+    for now in range(int(limits.SLOW_CONSUMER_SECONDS) + 2):
+        assert not transport.is_aborted
+        connection.tick(float(now), heartbeat=False)
+    assert transport.is_aborted
 
 
 async def stop(served: Served) -> None:

@@ -18,6 +18,16 @@ def test_a_client_that_reads_a_little_starts_again() -> None:
     assert watch.seconds(900.0, 99) == 0.0
 
 
+def test_an_observed_client_has_read_nothing_since_bytes_began_to_wait() -> None:
+    """The clock starts with the first byte, however much room the buffer has, and stops with the last."""
+    watch = UnreadWatch()
+    assert watch.observe(10.0, 0) == 0.0
+    assert watch.observe(20.0, 1) == 0.0
+    assert watch.observe(25.0, 1) == 5.0
+    assert watch.observe(26.0, 0) == 0.0
+    assert watch.observe(30.0, 1) == 0.0
+
+
 @pytest.mark.parametrize(
     ("waiting_bytes", "unread_seconds", "is_closed"),
     [

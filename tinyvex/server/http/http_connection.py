@@ -144,11 +144,9 @@ class HttpConnection(Endpoint):
     def pause_writing(self) -> None:
         """Asyncio: the socket's buffer is full."""
         self.is_writable.clear()
-        self._unread.begin(self.runtime.monotonic(), self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Asyncio: the socket's buffer has room again."""
-        self._unread.end()
         self.is_writable.set()
 
     def set_reading(self, *, reading: bool) -> None:
@@ -317,7 +315,8 @@ class HttpConnection(Endpoint):
 
     def tick(self, now: float, *, heartbeat: bool) -> None:
         """Enforce the deadlines."""
-        unread_seconds = self._unread.seconds(now, self._transport.get_write_buffer_size())
+        # Any unread byte counts, not only a full buffer: a close waits until the client has read the last one.
+        unread_seconds = self._unread.observe(now, self._transport.get_write_buffer_size())
         if self._close_by is not None:
             if now > self._close_by:
                 self.abort()

@@ -46,18 +46,18 @@ def may_resume_reading(waiting_bytes: int) -> bool:
 
 
 class UnreadWatch:
-    """A clock of the time in which a peer reads nothing although its socket's buffer is full."""
+    """A clock of the time in which a peer reads nothing although bytes wait for it."""
 
     def __init__(self) -> None:
-        self._since: float | None = None  # when it last read something; None while the buffer has room
+        self._since: float | None = None  # when it last read something; None while the clock does not run
         self._unread_bytes = 0
 
     def begin(self, now: float, unread_bytes: int) -> None:
-        """Note that the buffer is full."""
+        """Start the clock: the buffer is full."""
         self._since, self._unread_bytes = now, unread_bytes
 
     def end(self) -> None:
-        """Note that the buffer has room again."""
+        """Stop the clock: the buffer has room again."""
         self._since = None
 
     def seconds(self, now: float, unread_bytes: int) -> float:
@@ -67,3 +67,11 @@ class UnreadWatch:
         if unread_bytes < self._unread_bytes:
             self._since, self._unread_bytes = now, unread_bytes
         return now - self._since
+
+    def observe(self, now: float, unread_bytes: int) -> float:
+        """Start or stop the clock by whether any byte waits; return how long the peer has read nothing."""
+        if not unread_bytes:
+            self.end()
+        elif self._since is None:
+            self.begin(now, unread_bytes)
+        return self.seconds(now, unread_bytes)
