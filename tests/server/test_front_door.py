@@ -199,6 +199,30 @@ def test_a_malformed_upgrade_is_400(play: Callable[..., None]) -> None:
     play(scenario)
 
 
+# Stopping.
+
+
+def test_a_connection_that_cannot_be_closed_does_not_stop_the_shutdown(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is cut and logged; the others are sent the reason, and the database is closed."""
+
+    def fail(*_: object) -> None:
+        raise LookupError("a defect in a dialect")
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        broken, client = [await RawClient.open(server.url, runtime) for _ in range(2)]
+        first, _ = server.sessions.connections.values()
+        monkeypatch.setattr(first, "fail", fail)
+        server.request_stop()
+        assert (await client.notification("fatalError"))["params"]["error"]["message"] == "the server is stopping"
+        await broken.until(lambda: not broken.is_open)
+        await server.wait_stopped()
+        assert "connection 1: its close failed; cutting it" in caplog.messages
+
+    play(scenario)
+
+
 # A real process.
 
 

@@ -21,6 +21,7 @@ each start and to the memory of each idle server (`bench start`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from enum import Enum, auto
 from http import HTTPStatus
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from tinyvex.sync.counters import Counters
 
 __all__ = ["Choice", "Dialect", "FrontDoor", "choose"]
+
+log = logging.getLogger("tinyvex.server")
 
 Dialect: TypeAlias = Callable[[int, float], Endpoint]
 """Makes the protocol of a socket from its number and the time at which it was accepted."""
@@ -143,7 +146,12 @@ class FrontDoor:
         """Begin to close every socket: after the error was sent, or after the HTTP response under way."""
         self.is_stopping = True
         for endpoint in list(self.endpoints.values()):
-            endpoint.fail(error)
+            try:
+                endpoint.fail(error)
+            except Exception:
+                number = endpoint.number
+                log.exception("connection %d: its close failed; cutting it", number, extra={"connection": number})
+                endpoint.abort()
 
     async def wait_closed(self) -> None:
         """Wait for the clients to close, at most CLOSE_SECONDS; then close the sockets that are left."""
