@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from tinyvex import errors
+from tinyvex.functions.result.result_body import Body
+from tinyvex.functions.run.call import MutationOutcome, QueryOutcome
+from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.sync.commands import Command, ModifyQueries, ReadClock, RemoveQuery, RunAction, RunMutation, RunQuery
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.events import ClockRead, Event, Fatal, Refused
@@ -75,6 +78,27 @@ def test_an_error_refuses_its_command_only() -> None:
     assert isinstance(refused, Refused)
     assert refused.correlation == 7
     assert isinstance(refused.error, errors.UnknownQueryId)
+
+
+def test_a_closed_session_emits_nothing() -> None:
+    """Calls that end after their connection are counted, and answered to no client."""
+    pending: list[Any] = []
+    executor = SimpleNamespace(
+        mutation_nowait=lambda call, key, done: pending.append(lambda: done(MutationOutcome(b"null", 1), None)),
+        query_nowait=lambda call, done, at: pending.append(
+            lambda: done(QueryOutcome(1, Body([b"null"]), None, ReadSet()))
+        ),
+    )
+    peer = FakePeer()
+    closed = session(peer, executor)
+    closed.receive(RunMutation(1, "a:b", b"{}", 0), 10)
+    closed.receive(RunQuery(2, "a:b", b"{}"), 10)
+    assert closed.requests.count == 2
+    closed.close()
+    for finish in pending:
+        finish()
+    assert closed.requests.count == 0
+    assert peer.events == []
 
 
 def test_a_fatal_error_follows_its_answer() -> None:

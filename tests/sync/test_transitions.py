@@ -84,6 +84,19 @@ def send(state: SyncState, ts: int, published: int) -> StateTransition:
     return transition
 
 
+def test_changes_are_ordered_by_query_id() -> None:
+    """Whichever query the commits touched first."""
+    lives = [FakeLive(), FakeLive(), FakeLive()]
+    state = watching(*lives)
+    for live in lives:
+        live.computed(1)
+    assert [change.query_id for change in send(state, 1, 1).changes] == [0, 1, 2]
+    for query_id in (2, 0, 1):
+        state.invalidated(state.queries[query_id])
+        lives[query_id].computed(2, token="h2")
+    assert [change.query_id for change in send(state, 2, 2).changes] == [0, 1, 2]
+
+
 def test_a_new_state_has_nothing_to_do() -> None:
     """Without messages and commits, nothing is planned."""
     assert SyncState().plan(published=5) is WAIT

@@ -1,0 +1,41 @@
+"""Which connection carries a session."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import anyio
+
+from tests.support.http import SHELF
+from tests.support.loop import run_virtual
+from tests.support.network import Network
+from tests.support.raw import RawClient
+from tests.support.world import WorldRuntime
+from tinyvex.server.server import Server, ServerOptions
+
+
+def test_the_close_of_an_older_connection_leaves_the_session_to_the_newer_one(tmp_path: Path) -> None:
+    """A third connection therefore replaces the second."""
+
+    async def main() -> None:
+        runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
+        async with Server(ServerOptions(app=SHELF, data=tmp_path / "data", port=4800), runtime) as server:
+            clients = []
+            for _ in range(3):
+                clients.append(client := await RawClient.open(server.url, runtime))
+                assert "result" in await client.answer(client.connect(sessionId="the-one-session"))
+                for older in clients[:-1]:
+                    with anyio.fail_after(5):
+                        assert await older.end() == 1008
+                    notice = await older.notification("fatalError")
+                    assert notice["params"]["error"]["data"]["name"] == "SessionReplaced"
+                while len(server.sessions.connections) > 1:
+                    await runtime.sleep(0.1)
+            assert list(server.sessions.by_id) == ["the-one-session"]
+            clients[-1].cut()
+            while server.sessions.connections:
+                await runtime.sleep(0.1)
+            assert not server.sessions.by_id
+
+    run_virtual(main())
