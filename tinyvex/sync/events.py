@@ -3,13 +3,16 @@ Events that a session sends to its client, independent of any dialect. (pure)
 
 Answers carry the `correlation` of their command. Every command gets exactly one:
 
-==============================  =======================================================
+==============================  ====================================================================
 `ModifyQueries`, `SetIdentity`  `Accepted`, then a `StateTransition` to the new version
-`RunMutation`, `RunAction`      `Done`, then a `StateTransition`
+`RunMutation`, `RunAction`      `Done` or, if the function failed, `Refused`; then a `StateTransition`
 `RunQuery`                      `Done`
 `ReadClock`                     `ClockRead`
-any of them                     `Refused`; then `Fatal` if the error is fatal
-==============================  =======================================================
+any of them                     `Refused`; then `IdentityRefused` if a credential was refused,
+                                or `Fatal` if the error is fatal
+==============================  ====================================================================
+
+A closed session emits nothing: a call that ends later, or a credential that was still being checked, has no answer.
 
 A `StateTransition` moves all queries of the connection to one `ts`. Its changes refer to the shared `Result`, so that
 a dialect encodes a result once for all connections (`Result.fragments`).
@@ -191,7 +194,12 @@ class Peer(Protocol):
     """The client as its session sees it; implemented by each dialect."""
 
     def emit(self, event: Event) -> None:
-        """Send an event to the client, in order; never blocks."""
+        """
+        Send an event to the client, in order; never blocks. It may close the session before it returns.
+
+        Raises:
+            TinyvexError: a transition cannot be sent, for example because it is too long; fatal.
+        """
 
     def is_full(self) -> bool:
         """Return whether so many transitions are unsent that no further one should be computed."""
