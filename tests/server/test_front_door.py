@@ -90,6 +90,40 @@ def test_a_request_may_arrive_byte_by_byte(play: Callable[..., None], data: byte
     play(scenario)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_an_upgrade_may_follow_other_requests(play: Callable[..., None], *, together: bool) -> None:
+    """Reverse proxies send it on a connection that they have used before."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await dial(runtime)
+        client.send(HEALTH)
+        if not together:
+            await client.until(b"}}}\n")
+        client.send(UPGRADE)
+        received = await client.until(b"HTTP/1.1 101 ")
+        assert received.startswith(b"HTTP/1.1 200 ")
+        client.send(b"\x89\x80\x00\x00\x00\x00")
+        await client.until(b"\x8a\x00")
+        assert server.counters.connections == 1
+        await runtime.sleep(limits.HANDSHAKE_SECONDS + 2)
+        assert b"SlowHandshake" in await client.until_ended(), "the deadlines are those of a WebSocket"
+
+    play(scenario)
+
+
+def test_an_upgrade_on_a_used_connection_obeys_the_rules(play: Callable[..., None]) -> None:
+    """Its own Host counts, not that of the first request."""
+
+    async def scenario(_: Server, runtime: WorldRuntime) -> None:
+        client = await dial(runtime)
+        client.send(HEALTH + UPGRADE.replace(b"Host: localhost", b"Host: evil.example"))
+        received = await client.until_ended()
+        assert b"HTTP/1.1 403 " in received
+        assert b"HTTP/1.1 101 " not in received
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("beginning", [b"GET /sync HTTP/1.1\r\nHost: localhost\r\n", b"GET /heal"])
 def test_a_slow_first_request_is_408(play: Callable[..., None], beginning: bytes) -> None:
     """Whichever protocol it would have been."""

@@ -6,6 +6,7 @@ The front door: the first request of every connection, and the rules for every r
     accepted ──► Arrival ── GET of a dialect's path, `Upgrade: websocket` ──► the dialect's connection
                     │ ───── any other bytes ────────────────────────────────► HttpConnection, an ASGI application
                     └────── no byte for HANDSHAKE_SECONDS ──────────────────► closed
+    HttpConnection ── a later request that is an upgrade ───────────────────► the dialect's connection
 
 An arrival chooses, and parses no more than that: the chosen protocol receives the same bytes and has a real parser. So
 no rule depends on the choice. The chosen protocol asks for the rules when it has parsed a head: a dialect for its
@@ -134,6 +135,11 @@ class FrontDoor:
             endpoint = self.dialects[choice](number, opened_at)
         self.endpoints[number] = endpoint
         return endpoint
+
+    def create_upgraded(self, head: bytes, number: int) -> Endpoint | None:
+        """Make the protocol that takes over from HTTP after requests; None if this head asks for no dialect."""
+        choice = choose(head, self.dialects)
+        return None if isinstance(choice, Choice) else self.create_endpoint(choice, number, self.runtime.monotonic())
 
     def closed(self, number: int) -> None:
         """Note that a socket is closed."""

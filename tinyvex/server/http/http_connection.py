@@ -6,7 +6,8 @@ Each request becomes an `Exchange`, which runs in the server's task group. A con
     idle ──request──► exchange ──response written──► discarding the rest of the body ──► idle
       │                  │
       │                  └── `Connection: close`, or an error ──► lingering ──► closed
-      └── HTTP_IDLE_SECONDS ──► closed
+      ├── HTTP_IDLE_SECONDS ──► closed
+      └── a WebSocket's upgrade ──► the dialect's connection
 
 *Lingering*: an error is answered while the client may still be sending. Closing a socket with unread bytes resets the
 connection, and a reset can destroy the response before the client reads it. So the server first ends its own half and
@@ -77,6 +78,10 @@ class HttpHost(Protocol):
 
     def run(self, task: Callable[[], Coroutine[Any, Any, None]], /) -> None:
         """Run a coroutine function in the server's task group."""
+
+    def create_upgraded(self, head: bytes, number: int) -> Endpoint | None:
+        """Make the protocol that takes over if this head asks for a WebSocket; None if it does not."""
+        ...
 
     def closed(self, number: int) -> None:
         """Note that a socket is closed."""
@@ -166,6 +171,8 @@ class HttpConnection(Endpoint):
                 self.refuse(*_malformed(error))
                 return
             if isinstance(event, h11.Request):
+                if self._upgrade(event):
+                    return
                 self._begin(event)
             elif isinstance(event, h11.Data):
                 self._receive_body(event.data)
@@ -180,6 +187,25 @@ class HttpConnection(Endpoint):
                 if isinstance(event, h11.ConnectionClosed) and self._exchange is None:
                     self._transport.close()
                 return
+
+    def _upgrade(self, request: h11.Request) -> bool:
+        """
+        Hand the socket over if a request asks for a WebSocket, and return whether it did.
+
+        A reverse proxy sends the upgrade on a connection that it has used before.
+        """
+        # After a response that the client has not read, the successor would not learn that the socket is full.
+        if not _values(request, b"upgrade") or not self.is_writable.is_set():
+            return False
+        line = b"%b %b HTTP/%b" % (request.method, request.target, request.http_version)
+        headers = [b"%b: %b" % header for header in request.headers.raw_items()]
+        head = b"\r\n".join([line, *headers, b"", b""])
+        successor = self._host.create_upgraded(head, self.number)
+        if successor is not None:
+            self._transport.set_protocol(successor)
+            successor.connection_made(self._transport)
+            successor.data_received(head + self._core.trailing_data[0])
+        return successor is not None
 
     def _begin(self, request: h11.Request) -> None:
         self._head_since = None
