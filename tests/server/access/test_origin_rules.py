@@ -21,6 +21,29 @@ def test_other_names_are_refused(hosts: list[str]) -> None:
     assert find_refusal(AccessRules(), hosts, []) is not None
 
 
+@pytest.mark.parametrize(
+    "host", ["evil@localhost", "localhost/evil", "localhost#evil", "localhost?evil", "local\thost"]
+)
+def test_a_host_with_other_parts_of_a_url_is_refused(host: str) -> None:
+    """It is malformed, whichever name a parser of URLs finds in it."""
+    refusal = find_refusal(AccessRules(), [host], [])
+    assert refusal is not None
+    assert refusal.endswith("--allow-host NAME.")
+
+
+@pytest.mark.parametrize("origin", ["", "http://a;reboot", "http://$(reboot)", "http://a b", "http://a`b", "http://ÿ"])
+def test_no_option_is_suggested_that_a_shell_would_take_apart(origin: str) -> None:
+    """The sentence is for copying, and the client chose its text."""
+    refusal = find_refusal(AccessRules(), ["localhost"], [origin])
+    assert refusal is not None
+    assert refusal.endswith("--allow-origin ORIGIN.")
+
+
+def test_a_name_may_contain_an_underscore() -> None:
+    """Container networks have such names."""
+    assert find_refusal(AccessRules(hosts=["my_db"]), ["my_db:4800"], []) is None
+
+
 def test_an_allowed_host_is_let_in() -> None:
     """`--allow-host` adds a name."""
     assert find_refusal(AccessRules(hosts=["Desk.Local"]), ["desk.local:4800"], []) is None
@@ -98,7 +121,7 @@ def test_two_origins_are_refused() -> None:
     [
         ("evil.example:80", None, "Host `evil.example:80` is not allowed. If it is yours, start the server with --allow-host evil.example."),
         ("localhost", "https://App.example", "Origin `https://App.example` is not allowed. If it is yours, start the server with --allow-origin https://app.example."),
-        ("a\x1b2J", None, "Host `a?2J` is not allowed. If it is yours, start the server with --allow-host a?2j."),
+        ("a\x1b2J", None, "Host `a?2J` is not allowed. If it is yours, start the server with --allow-host NAME."),
     ],
 )  # fmt: skip
 def test_a_refusal_has_the_value_and_the_option(host: str, origin: str | None, sentence: str) -> None:

@@ -15,15 +15,22 @@ The front door applies the rules. After them, `tinyvex/connect` must present a t
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-__all__ = ["RESPONSE_HEADERS", "AccessRules", "find_refusal", "is_loopback"]
+__all__ = ["RESPONSE_HEADERS", "AccessRules", "find_refusal", "is_loopback", "printable"]
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 SHOWN_LENGTH_MAX = 200
 """Characters of a refused value that are shown."""
+
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
+"""A name or an address, with or without a port. Other characters belong to other parts of a URL, or to a shell."""
+
+_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*:(//[a-z0-9._:\[\]-]*)?")
+"""An origin in lower case. An option with any other one is not suggested: it may be copied into a shell."""
 
 RESPONSE_HEADERS = (("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin"))
 """
@@ -70,21 +77,22 @@ def find_refusal(rules: AccessRules, host_headers: list[str], origin_headers: li
         return f"A request needs one Host header; this one has {len(host_headers)}."
     name = host_name(host_headers[0])
     if not rules.allows_host(name):
-        return _not_allowed("Host", host_headers[0], f"--allow-host {_printable(name or 'NAME')}")
+        return _not_allowed("Host", host_headers[0], f"--allow-host {printable(name or 'NAME')}")
     if len(origin_headers) > 1:
         return f"A request has at most one Origin header; this one has {len(origin_headers)}."
     if origin_headers and not _same_origin(rules, origin_headers[0], host_headers[0]):
         origin = origin_headers[0].lower().rstrip("/")
         if origin not in rules.origins:
-            return _not_allowed("Origin", origin_headers[0], f"--allow-origin {_printable(origin)}")
+            shown = printable(origin) if _ORIGIN.fullmatch(origin) else "ORIGIN"
+            return _not_allowed("Origin", origin_headers[0], f"--allow-origin {shown}")
     return None
 
 
 def _not_allowed(header: str, value: str, option: str) -> str:
-    return f"{header} `{_printable(value)}` is not allowed. If it is yours, start the server with {option}."
+    return f"{header} `{printable(value)}` is not allowed. If it is yours, start the server with {option}."
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Shorten a client's text and replace control characters, which could rewrite lines of a terminal."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in text[:SHOWN_LENGTH_MAX])
     return shown if len(text) <= SHOWN_LENGTH_MAX else f"{shown}…"
@@ -105,6 +113,8 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def host_name(header: str) -> str | None:
     """Return the name in a `Host` header, without the port; None if it is malformed."""
+    if _HOST.fullmatch(header.strip()) is None:
+        return None
     try:
         return urlsplit(f"//{header.strip()}").hostname
     except ValueError:
