@@ -280,6 +280,36 @@ def test_more_sockets_than_files_harm_nothing(tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize(
+    ("change", "status", "reason"),
+    [
+        ((b"Version: 13", b"Version: 8"), b"400", "invalid Sec-WebSocket-Version header: 8"),
+        ((b"Sec-WebSocket-Key", b"X"), b"400", "missing Sec-WebSocket-Key header"),
+        ((b"HTTP/1.1", b"HTTP/1.0"), b"505", "unsupported HTTP version: HTTP/1.0"),
+        ((b"Host:", b"H st:"), b"400", "did not receive a valid HTTP request"),
+        (
+            (b"\r\n\r\n", b"\r\nX: " + b"x" * 9000 + b"\r\n\r\n"),
+            b"431",
+            "read 9005 bytes, expected no more than 8192 bytes",
+        ),
+    ],
+    ids=["version", "no-key", "HTTP/1.0", "malformed", "long-header"],
+)
+def test_an_invalid_upgrade_is_logged(
+    play: Callable[..., None], change: tuple[bytes, bytes], status: bytes, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As every refusal is: once a minute, with its reason."""
+
+    async def scenario(_: Server, runtime: WorldRuntime) -> None:
+        for _ in range(2):
+            client = await dial(runtime)
+            client.send(UPGRADE.replace(*change))
+            assert (await client.until_ended()).startswith(b"HTTP/1.1 %b " % status)
+        assert caplog.messages == [f"refused a request: A WebSocket upgrade is not valid: {reason}."]
+
+    play(scenario)
+
+
 # Costs.
 
 

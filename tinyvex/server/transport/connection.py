@@ -31,7 +31,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from tinyvex import errors, limits
-from tinyvex.server.access.origin_rules import RESPONSE_HEADERS
+from tinyvex.server.access.origin_rules import RESPONSE_HEADERS, printable
 from tinyvex.server.transport import deadlines, slow_clients
 from tinyvex.server.transport.endpoint import Endpoint
 from tinyvex.server.transport.outbox import text_frame
@@ -187,8 +187,8 @@ class Connection(Endpoint):
                 "connection %d: a defect in handling a message", self.number, extra={"connection": self.number}
             )
             self.fail(errors.InternalError("the server failed to handle a message; its log has the reason"))
-        if isinstance(self._core.handshake_exc, InvalidMessage) and self._transport is not None:
-            self._transport.write(MALFORMED)  # the core would end without a byte
+        if self._core.handshake_exc is not None and self._transport is not None:
+            self._handshake_failed(self._core.handshake_exc, self._transport)
         if isinstance(self._core.parser_exc, PayloadTooBig) and self._close_by is None:
             self._send_farewell(errors.MessageTooLarge(f"a message has more than {limits.MESSAGE_BYTES_MAX:,} bytes"))
         self._write_core()
@@ -200,6 +200,8 @@ class Connection(Endpoint):
             self.authorization = headers.get_all("Authorization")
             self._dialect = self._host.create_dialect(self)
             response = self._core.accept(request)
+            if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+                response.headers.update(RESPONSE_HEADERS)
         else:
             status, reason = refused
             self._host.log_refusal(reason)
@@ -210,6 +212,12 @@ class Connection(Endpoint):
         elif refused is not None and self._transport is not None:
             self._transport.write(response.serialize())  # the core has ended at bytes behind the request
         self._write_core()
+
+    def _handshake_failed(self, error: Exception, transport: asyncio.Transport) -> None:
+        """Log why the core refused the request; the client gets the same in the core's response."""
+        self._host.log_refusal(f"A WebSocket upgrade is not valid: {printable(str(error))}.")
+        if isinstance(error, InvalidMessage):
+            transport.write(MALFORMED)  # the core would end without a byte
 
     def _frame(self, frame: Frame) -> None:
         if self._core.state is State.CONNECTING:
