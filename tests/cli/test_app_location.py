@@ -98,6 +98,38 @@ def test_data_is_found_without_an_app(tmp_path: Path) -> None:
     assert find_data_folder(None, start=below) == tmp_path / ".tinyvex"
 
 
+def test_an_app_served_from_elsewhere_keeps_its_data_folder(tmp_path: Path) -> None:
+    """An app that `--data` served from the nearest `.tinyvex` is found with that folder, not with one next to the app."""
+    for name in ("apps", "data"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "apps" / "chat.py").touch()
+    AppLocation(tmp_path / "apps" / "chat.py", tmp_path / "data" / ".tinyvex").save()
+    start = tmp_path / "data"
+    assert find_app(None, None, start=start) == AppLocation(tmp_path / "apps" / "chat.py", start / ".tinyvex")
+    assert find_data_folder(None, start=start) == start / ".tinyvex"
+
+
+def test_an_outer_data_folder_is_not_used(tmp_path: Path) -> None:
+    """If the nearest data folder names no app, a command that needs one fails. It must not delete data further up."""
+    (tmp_path / "chat.py").touch()
+    AppLocation(tmp_path / "chat.py", tmp_path / ".tinyvex").save()
+    inner = tmp_path / "inner"
+    (inner / ".tinyvex").mkdir(parents=True)
+    assert find_data_folder(None, start=inner) == inner / ".tinyvex"
+    with pytest.raises(AppNotFound, match="no app given"):
+        find_app(None, None, start=inner)
+
+
+def test_the_project_file_decides_where_data_is(project: Path) -> None:
+    """Commands show the data of the app that `dev` serves, even if another data folder is nearer than the app's own."""
+    (project / "src").mkdir()
+    (project / "src" / "chat.py").touch()
+    (project / "pyproject.toml").write_text('[tool.tinyvex]\napp = "src/chat.py"\n')
+    (project / ".tinyvex").mkdir()
+    assert find_data_folder(None, start=project) == find_app(None, None, start=project).data
+    assert find_data_folder(None, start=project) == project / "src" / ".tinyvex"
+
+
 def test_an_unwritable_data_folder_is_left_alone(tmp_path: Path) -> None:
     """A command does not fail because it cannot record the app."""
     (tmp_path / "file").touch()

@@ -7,7 +7,14 @@ The app is the first of these:
 2.  `[tool.tinyvex] app` of the nearest `pyproject.toml`;
 3.  the app that was last served from the nearest `.tinyvex` folder.
 
-"Nearest" is upwards from the working directory.
+The data folder is the first of these:
+
+1.  the option `--data`;
+2.  `.tinyvex` next to the app of APP, or else of `pyproject.toml`;
+3.  the nearest `.tinyvex` folder.
+
+"Nearest" is upwards from the working directory. Both functions follow the same order, so that a command that deletes data
+works on the folder that the other commands show.
 """
 
 from __future__ import annotations
@@ -56,12 +63,18 @@ def find_app(app: Path | None, data: Path | None, *, start: Path | None = None) 
         AppNotFound: no app was named or found, or it does not exist.
     """
     start = (start or Path.cwd()).resolve()
-    path = _argument(start / app) if app is not None else _configured(start) or _last_served(start, data)
-    if path is None:
-        raise AppNotFound("no app given; name a file or folder, or set `app` under [tool.tinyvex] in pyproject.toml")
+    named = _named(start, app)
+    if named is not None:
+        path, folder = named, named.parent / DATA_FOLDER if data is None else (start / data).resolve()
+    else:
+        nearest = _nearest_data_folder(start) if data is None else (start / data).resolve()
+        last_served = None if nearest is None else _last_served(nearest)
+        if nearest is None or last_served is None:
+            raise AppNotFound("no app given; name a file or folder, or set `app` under [tool.tinyvex] in pyproject.toml")
+        path, folder = last_served, nearest
     if not path.exists():
         raise AppNotFound(f"the app `{path}` does not exist")
-    return AppLocation(path, (start / data).resolve() if data is not None else path.parent / DATA_FOLDER)
+    return AppLocation(path, folder)
 
 
 def find_data_folder(data: Path | None, app: Path | None = None, *, start: Path | None = None) -> Path:
@@ -77,14 +90,16 @@ def find_data_folder(data: Path | None, app: Path | None = None, *, start: Path 
         AppNotFound: there is neither a data folder nor an app.
     """
     start = (start or Path.cwd()).resolve()
-    if app is not None:
-        return find_app(app, data, start=start).data
-    if data is not None:
+    if app is None and data is not None:
         return (start / data).resolve()
-    for folder in _upwards(start):
-        if (folder / DATA_FOLDER).is_dir():
-            return folder / DATA_FOLDER
-    return find_app(None, None, start=start).data
+    if _named(start, app) is None and (nearest := _nearest_data_folder(start)) is not None:
+        return nearest
+    return find_app(app, data, start=start).data
+
+
+def _named(start: Path, app: Path | None) -> Path | None:
+    """Return the app that the argument or the nearest `pyproject.toml` names, or None."""
+    return _configured(start) if app is None else _argument(start / app)
 
 
 def _argument(path: Path) -> Path:
@@ -114,14 +129,15 @@ def _app_in(project_file: Path) -> Path | None:
     return (project_file.parent / app).resolve() if isinstance(app, str) else None
 
 
-def _last_served(start: Path, data: Path | None) -> Path | None:
-    folders = [start / data] if data is not None else [folder / DATA_FOLDER for folder in _upwards(start)]
-    for folder in folders:
-        try:
-            return Path(json.loads((folder / LAST_SERVED_FILE).read_text(encoding="utf-8"))["app"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return None
+def _nearest_data_folder(start: Path) -> Path | None:
+    return next((path for folder in _upwards(start) if (path := folder / DATA_FOLDER).is_dir()), None)
+
+
+def _last_served(data: Path) -> Path | None:
+    try:
+        return Path(json.loads((data / LAST_SERVED_FILE).read_text(encoding="utf-8"))["app"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _upwards(folder: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tinyvex.cli.app_location import find_app
+from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import confirm, size_text, time_text
 from tinyvex.cli.terminal import progress_bar
@@ -33,7 +33,7 @@ def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
     from tinyvex.storage.file.data_folder import DataFolder, lock_holder
     from tinyvex.storage.maintenance.backup import inspect_backup, restore
 
-    folder = data.absolute() if data is not None else find_app(None, None).data
+    folder = find_data_folder(data)
     if (holder := lock_holder(folder)) is not None:
         raise DataFolderLocked(f"process {holder} uses the data folder `{folder}`; stop it first", pid=holder)
     source = file.absolute()
