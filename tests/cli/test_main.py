@@ -45,6 +45,15 @@ def test_every_option_is_explained(name: str) -> None:
     assert command.short_help
 
 
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr and with exit code 2, because nothing was done; without the frame of an error message."""
+    assert cli.run([]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("Usage: tinyvex ")
+    assert "(see: " not in shown.err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     """`tinyvex --version` prints the version of the package."""
     assert cli.run(["--version"]) == 0

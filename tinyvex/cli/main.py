@@ -143,6 +143,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as finished:
         return finished.exit_code
     except click.UsageError as error:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
+            click.echo(error.format_message(), err=True)
+            return EXIT_USAGE
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
         _print_error(f"{error.format_message()}{hint}")
         return EXIT_USAGE
