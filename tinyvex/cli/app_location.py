@@ -70,7 +70,9 @@ def find_app(app: Path | None, data: Path | None, *, start: Path | None = None) 
         nearest = _nearest_data_folder(start) if data is None else (start / data).resolve()
         last_served = None if nearest is None else _last_served(nearest)
         if nearest is None or last_served is None:
-            raise AppNotFound("no app given; name a file or folder, or set `app` under [tool.tinyvex] in pyproject.toml")
+            raise AppNotFound(
+                "no app given; name a file or folder, or set `app` under [tool.tinyvex] in pyproject.toml"
+            )
         path, folder = last_served, nearest
     if not path.exists():
         raise AppNotFound(f"the app `{path}` does not exist")
