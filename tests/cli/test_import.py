@@ -182,7 +182,15 @@ def test_every_invalid_line_is_reported(shelf: Shelf) -> None:
     expected = ["3: $.titel:", "3: $.title:", "4: a document must be a JSON object", "5: $.pages:", "7: "]
     assert len(named) == len(expected)
     assert [line.startswith(f"new.jsonl:{part}") for line, part in zip(named, expected, strict=True)] == [True] * 5
-    assert "tinyvex: the file has 5 invalid rows; nothing was changed (ImportRefused)" in shelf.said
+    assert "tinyvex: the file has 5 errors; nothing was changed (ImportRefused)" in shelf.said
+    assert shelf.titles() == ["A", "B"]
+
+
+@pytest.mark.parametrize("modes", [("--append", "--replace"), ("--replace-all", "--append", "--yes")])
+def test_the_modes_exclude_each_other(shelf: Shelf, modes: tuple[str, ...]) -> None:
+    """Two of them are a usage error. If one of them won, the import could delete documents that the user wanted to keep."""
+    assert shelf.load("new.jsonl", lines("C"), *modes) == 2
+    assert "--append, --replace and --replace-all exclude each other; pass one of them" in shelf.said
     assert shelf.titles() == ["A", "B"]
 
 
@@ -235,7 +243,7 @@ def test_many_problems_are_counted_and_the_first_listed(alone: Shelf, monkeypatc
     monkeypatch.setattr("tinyvex.cli.import_session.IMPORT_PROBLEMS_MAX", 10)
     assert alone.load("new.jsonl", "{}\n" * 2000, "--append") == 3
     assert alone.said.count("$.title: missing") == 10
-    assert "tinyvex: the file has 2,000 invalid rows; nothing was changed" in alone.said
+    assert "tinyvex: the file has 2,000 errors; nothing was changed" in alone.said
 
 
 # Formats.

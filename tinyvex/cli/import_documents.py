@@ -24,9 +24,17 @@ STYLES: dict[FileFormat, RowStyle] = {"zip": "stored", "jsonl": "written", "json
 @click.option(
     "--format", "file_format", type=click.Choice(FILE_FORMATS), help="The format of FILE.  [default: by its suffix]"
 )
-@click.option("--append", "mode", flag_value="append", help="Add to the existing documents.")
-@click.option("--replace", "mode", flag_value="replace", help="Replace the documents of the tables in FILE.")
-@click.option("--replace-all", "mode", flag_value="replaceAll", help="Like --replace, and delete all other documents.")
+@click.option("--append", "modes", flag_value="append", multiple=True, help="Add to the existing documents.")
+@click.option(
+    "--replace", "modes", flag_value="replace", multiple=True, help="Replace the documents of the tables in FILE."
+)
+@click.option(
+    "--replace-all",
+    "modes",
+    flag_value="replaceAll",
+    multiple=True,
+    help="Like --replace, and delete all other documents.",
+)
 @click.option("--dry-run", is_flag=True, help="Validate every document and report what would happen; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation before documents are deleted.")
 @app_option
@@ -35,7 +43,7 @@ def command(
     file: Path,
     table: str | None,
     file_format: FileFormat | None,
-    mode: ImportMode | None,
+    modes: tuple[ImportMode, ...],
     dry_run: bool,
     yes: bool,
     app: Path | None,
@@ -53,6 +61,8 @@ def command(
     tinyvex import books.csv --table books --append
     """
     log_to_stderr("warning")
+    if len(set(modes)) > 1:
+        raise click.UsageError("--append, --replace and --replace-all exclude each other; pass one of them")
     file_format = file_format or format_of(file)
     if file_format is None:
         formats = "|".join(FILE_FORMATS)
@@ -63,7 +73,7 @@ def command(
         for name in documents.skipped:
             click.echo(f"{file.name}: skipped {name}", err=True)
         counts = {source.name: sum(1 for _ in documents.rows(source)) for source in documents.tables}
-        anyio.run(_import, documents, counts, mode or "empty", dry_run, yes, app, data)
+        anyio.run(_import, documents, counts, modes[0] if modes else "empty", dry_run, yes, app, data)
 
 
 async def _import(

@@ -18,6 +18,7 @@ import click
 
 from tinyvex.cli.app_location import find_app, find_data_folder
 from tinyvex.cli.document_files import SourceRow, SourceTable
+from tinyvex.cli.output import counted
 from tinyvex.cli.session import connect, local_server, running_server
 from tinyvex.errors import ImportRefused, RemoteError
 from tinyvex.limits import IMPORT_PROBLEMS_MAX, IMPORT_STEP_BYTES, IMPORT_STEP_ROWS
@@ -45,7 +46,7 @@ STEPS_IN_FLIGHT = 2
 
 
 class RowProblem(NamedTuple):
-    """A row that is not a valid document of its table."""
+    """A reason why a row is not a valid document of its table."""
 
     path: str
     line: int
@@ -94,8 +95,8 @@ class ImportSession:
         client: a client with the admin token.
         mode: what happens to existing documents.
         style: how the server reads rows; see `functions/system/import_functions.py`.
-        problems: the first IMPORT_PROBLEMS_MAX invalid rows.
-        problems_total: the number of all invalid rows.
+        problems: the first IMPORT_PROBLEMS_MAX errors; a row can have several.
+        problems_total: the number of all errors.
         rows_sent: the number of rows that the server has validated.
     """
 
@@ -141,7 +142,7 @@ class ImportSession:
             Whether the database was changed.
 
         Raises:
-            ImportRefused: the import does not fit; `problems` lists the invalid rows.
+            ImportRefused: the import does not fit; `problems` lists the errors.
             TinyvexError: the server failed.
         """
         names = [(table.name, table.number) for table in tables]
@@ -152,7 +153,7 @@ class ImportSession:
         try:
             await self._send(import_id, tables, rows, progress)
             if self.problems_total:
-                raise ImportRefused(f"the file has {self.problems_total:,} invalid rows; nothing was changed")
+                raise ImportRefused(f"the file has {counted(self.problems_total, 'error')}; nothing was changed")
             is_wanted = should_finish()
             if is_wanted:
                 await self.client.mutation("_system:import_finish", {"import_id": import_id})
