@@ -1,13 +1,15 @@
 """`tinyvex run --inline-query`: Python from the command line, on a read-only file."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.process import ServerProcess
+from tests.support.process import ENVIRONMENT, ServerProcess
 from tinyvex.cli import session
 from tinyvex.cli.main import run
 
@@ -140,6 +142,22 @@ def test_invalid_python_is_a_usage_error(fail: Callable[..., tuple[int, str]], s
     code, shown = fail(source)
     assert code == 2
     assert "not valid Python" in shown
+
+
+def test_a_syntax_error_is_reported_once(fail: Callable[..., tuple[int, str]]) -> None:
+    """The message has the line, and not the name that Python gives to the source."""
+    message = "--inline-query is not valid Python: invalid syntax, line 1: x = (see: tinyvex run --help)"
+    assert fail("x =") == (2, f"tinyvex: {message}\n")
+
+
+def test_reporting_an_error_is_not_a_side_effect(folder: Path) -> None:
+    """The warning of files that a query opens does not name those that the report itself would read."""
+    command = [sys.executable, "-m", "tinyvex", "run", "--inline-query", "1/0", "--data", str(folder)]
+    shown = subprocess.run(command, check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=60).stderr
+    assert shown.splitlines() == [
+        "inline query, line 1: 1/0",
+        "tinyvex: ZeroDivisionError: division by zero (FunctionFailed)",
+    ]
 
 
 def test_it_excludes_a_function(fail: Callable[..., tuple[int, str]]) -> None:

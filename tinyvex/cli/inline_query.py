@@ -54,8 +54,8 @@ def _compiled(source: str) -> Callable[[Any], Any]:
         scope: dict[str, Any] = {"tv": tinyvex, "__name__": "inline"}
         exec(compile(module, _FILE, "exec"), scope)  # noqa: S102 - running the given source is the purpose
     except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        raise click.UsageError(f"--inline-query is not valid Python: {error}{_quoted(lines, line)}") from None
+        reason, line = (error.msg, error.lineno) if isinstance(error, SyntaxError) else (str(error), None)
+        raise click.UsageError(f"--inline-query is not valid Python: {reason}{_quoted(lines, line)}") from None
     compiled: Callable[[Any], Any] = scope[_NAME]
     return compiled
 
@@ -89,7 +89,9 @@ def _reporting_lines(function: Callable[[Any], Any], source: str) -> Callable[[A
 
 
 def _where(error: BaseException, source: str) -> str:
-    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _FILE]
+    # Not `traceback.extract_tb`: it reads source files, which dev mode reports as a side effect of the query.
+    frames = traceback.walk_tb(error.__traceback__)
+    own = [line for frame, line in frames if frame.f_code.co_filename == _FILE]
     return _quoted(source.strip("\n"), own[-1] if own else None)
 
 
