@@ -97,6 +97,14 @@ def test_arguments_must_be_an_object(fail: Callable[..., tuple[int, str]], argum
     assert fail("shelf:titles", arguments)[0] == 2
 
 
+def test_arguments_that_are_not_json(fail: Callable[..., tuple[int, str]]) -> None:
+    """The message has the position and an example."""
+    message = (
+        'ARGS: this is not JSON: object keys must be strings (byte 1); it must be a JSON object such as {"limit": 10}'
+    )
+    assert fail("shelf:add", "{title: 1}") == (2, f"tinyvex: {message} (see: tinyvex run --help)\n")
+
+
 def test_watching_requires_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a server nothing could change, so it is a usage error."""
     assert run(["run", "shelf:titles", "--watch", "--app", str(APP), "--data", str(tmp_path)]) == 2

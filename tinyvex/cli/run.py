@@ -111,7 +111,7 @@ def _object(name: str, text: str, example: str) -> dict[str, Any]:
     try:
         value = codec.decode(text.encode())
     except TinyvexError as error:
-        raise click.UsageError(f"{name} is not valid JSON: {error}") from None
+        raise click.UsageError(f"{name}: {error}; it must be a JSON object such as {example}") from None
     if not isinstance(value, dict):
         raise click.UsageError(f"{name} must be a JSON object such as {example}, not `{text}`")
     return value

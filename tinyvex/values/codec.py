@@ -112,7 +112,7 @@ def decode(data: bytes | str) -> Value:
     except RecursionError:
         raise ValueTooLarge(f"the JSON is nested deeper than {NESTING_MAX} levels", path="$") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidValue(f"this is not JSON: {error}", path="$") from None
+        raise InvalidValue(f"this is not JSON: {str(error).removeprefix('JSON is malformed: ')}", path="$") from None
     return unwrap(builtins)
 
 
