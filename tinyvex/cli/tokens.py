@@ -33,7 +33,11 @@ def command(revoke: str | None, data: Path | None) -> None:
             raise click.UsageError(f"no token has the id `{revoke}`; `tinyvex tokens` lists the ids")
         click.echo(f"{revoke} is revoked", err=True)
         return
+    tokens = pairing.tokens()
+    if not tokens:
+        click.echo("no tokens; `tinyvex pair` prints a code with which a program gets one", err=True)
+        return
     printer = TablePrinter(["id", "name", "created"])
-    for token in pairing.tokens():
+    for token in tokens:
         printer.add({"id": token.id, "name": token.name, "created": time_text(token.created_us)})
     printer.end()
