@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,27 @@ def retention(text: str) -> float:
             f"`{text}` is shorter than {RETENTION_SECONDS_MIN:g}s, the minimum for queries that are still running"
         )
     return seconds
+
+
+def origin(text: str) -> str:
+    """Parse an origin as browsers send it; refuse one that no browser sends, because it would never match."""
+    if text != "null" and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#*\s]*/?", text) is None:
+        raise click.BadParameter(
+            f"`{text}` is not an origin; write the scheme, host and port without a path, for example http://localhost:5173"
+        )
+    return text
+
+
+def host(text: str) -> str:
+    """Parse a name or IP address of the `Host` header; refuse one with a port or scheme, because it would never match."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        if re.fullmatch(r"[^/?#*:@\[\]\s]+", text) is None:
+            raise click.BadParameter(
+                f"`{text}` is not a host; write a name or an IP address without scheme and port, for example database.local"
+            ) from None
+    return text
 
 
 def retention_options(function: F) -> F:

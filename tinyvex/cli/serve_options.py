@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinyvex.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat
-from tinyvex.cli.options import app_argument, data_option, retention_options
+from tinyvex.cli.options import app_argument, data_option, host, origin, retention_options
 from tinyvex.limits import FUNCTION_SECONDS, SLOW_MS
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _network_options(default_port: int, port_help: str) -> list[_Option]:
             "allowed_hosts",
             multiple=True,
             metavar="HOST",
+            type=host,
             help="Accept this name in the Host header, in addition to the listening address; repeatable.",
         ),
         click.option(
@@ -121,6 +122,7 @@ def _network_options(default_port: int, port_help: str) -> list[_Option]:
             "allowed_origins",
             multiple=True,
             metavar="ORIGIN",
+            type=origin,
             help="Accept browser pages of this origin, for example https://app.example; repeatable.",
         ),
         click.option(
