@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tinyvex.sync.session import SessionOpened
     from tinyvex.wire.transition_chunks import Piece
 
-__all__ = ["Chunks", "Dialect", "Farewell", "Outlet", "Split"]
+__all__ = ["Chunks", "CreateDialect", "Dialect", "Farewell", "Outlet", "Split"]
 
 
 class Chunks(Protocol):
@@ -105,3 +105,7 @@ class Outlet(Protocol):
 
     def run_action(self, action: Callable[[], Any]) -> None:
         """Run a coroutine function in the server's task group."""
+
+
+CreateDialect: TypeAlias = Callable[[Outlet], Dialect]
+"""Creates the dialect of a connection whose upgrade was accepted."""

@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from tinyvex.server.access.token_auth import Admitted, TokenAuth
     from tinyvex.sync.counters import Counters
 
-__all__ = ["Choice", "Dialect", "FrontDoor", "choose"]
+__all__ = ["Choice", "CreateEndpoint", "FrontDoor", "choose"]
 
 log = logging.getLogger("tinyvex.server")
 
-Dialect: TypeAlias = Callable[[int, float], Endpoint]
+CreateEndpoint: TypeAlias = Callable[[int, float], Endpoint]
 """Makes the protocol of a socket from its number and the time at which it was accepted."""
 
 
@@ -74,7 +74,7 @@ class FrontDoor:
         rules: AccessRules,
         auth: TokenAuth,
         *,
-        dialects: Mapping[bytes, Dialect],
+        dialects: Mapping[bytes, CreateEndpoint],
         create_application: Callable[[], ASGIApp],
         run: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
     ) -> None:

@@ -19,12 +19,14 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
 from tinyvex import errors, limits
+from tinyvex.dialects.tinyvex.dialect import TinyvexDialect
 from tinyvex.functions.app.loader import load_app
 from tinyvex.functions.run.executor import Executor
 from tinyvex.runtime import Runtime
@@ -58,12 +60,16 @@ from tinyvex.version import __version__
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from tinyvex.dialects.dialect import CreateDialect
     from tinyvex.functions.app.registry import App
     from tinyvex.server.transport.connection import Connection
 
 __all__ = ["Server", "ServerOptions"]
 
 log = logging.getLogger("tinyvex.server")
+
+DIALECTS: dict[bytes, CreateDialect] = {b"/sync": TinyvexDialect}
+"""The dialects of WebSockets, by the path of the upgrade request."""
 
 
 class Server:
@@ -96,7 +102,7 @@ class Server:
         )
         self._front_door = FrontDoor(
             self.runtime, self.counters, rules, self._token_auth,
-            dialects={b"/sync": self._create_connection},
+            dialects={path: partial(self._create_connection, dialect) for path, dialect in DIALECTS.items()},
             create_application=self._create_application,
             run=self.tasks.start_for_client,
         )  # fmt: skip
@@ -332,8 +338,8 @@ class Server:
 
     # The front door's choices.
 
-    def _create_connection(self, number: int, opened_at: float) -> Connection:
-        return self.sessions.create_connection(number, opened_at)
+    def _create_connection(self, create_dialect: CreateDialect, number: int, opened_at: float) -> Connection:
+        return self.sessions.create_connection(create_dialect, number, opened_at)
 
     def _create_application(self) -> ASGIApp:
         from tinyvex.server.http.application import create_application

@@ -13,13 +13,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from tinyvex import errors
-from tinyvex.dialects.tinyvex.dialect import TinyvexDialect
 from tinyvex.server.transport.connection import Connection
 from tinyvex.server.transport.fair_queue import FairQueue
 from tinyvex.sync.session import SessionOpened, SyncSession
 
 if TYPE_CHECKING:
-    from tinyvex.dialects.dialect import Dialect
+    from tinyvex.dialects.dialect import CreateDialect
     from tinyvex.server.background_tasks import BackgroundTasks
     from tinyvex.server.front_door import FrontDoor
     from tinyvex.sync.commands import OpenSession
@@ -63,9 +62,9 @@ class Sessions:
         self._credentials = credentials
         self._chunk_bytes = chunk_bytes
 
-    def create_connection(self, number: int, opened_at: float) -> Connection:
-        """Create the protocol of a socket whose first request asks for this dialect's path."""
-        return Connection(self, number, opened_at, self._chunk_bytes)
+    def create_connection(self, create_dialect: CreateDialect, number: int, opened_at: float) -> Connection:
+        """Create the protocol of a socket whose first request asks for a dialect's path."""
+        return Connection(self, create_dialect, number, opened_at, self._chunk_bytes)
 
     def opened(self, connection: Connection) -> None:
         """Register a WebSocket."""
@@ -86,10 +85,6 @@ class Sessions:
     def log_refusal(self, sentence: str) -> None:
         """Log why an upgrade was refused."""
         self._front_door.log_refusal(sentence)
-
-    def create_dialect(self, connection: Connection) -> Dialect:
-        """Create the dialect of a connection whose upgrade was accepted."""
-        return TinyvexDialect(connection)
 
     def run_action(self, action: Callable[[], Awaitable[object]]) -> None:
         """Run a coroutine function that outlives the connection that requested it."""

@@ -38,7 +38,7 @@ from tinyvex.server.transport.outbox import text_frame
 from tinyvex.server.transport.sender import Sender, SenderHost
 
 if TYPE_CHECKING:
-    from tinyvex.dialects.dialect import Dialect, Farewell, Split
+    from tinyvex.dialects.dialect import CreateDialect, Dialect, Farewell, Split
     from tinyvex.sync.commands import OpenSession
     from tinyvex.sync.events import Peer
     from tinyvex.sync.session import SessionOpened, SyncSession
@@ -74,10 +74,6 @@ class Host(SenderHost, Protocol):
     def log_refusal(self, sentence: str) -> None:
         """Log why an upgrade was refused."""
 
-    def create_dialect(self, connection: Connection) -> Dialect:
-        """Create the dialect of a connection whose upgrade was accepted."""
-        ...
-
     def open_session(self, connection: Connection, command: OpenSession, peer: Peer) -> SessionOpened:
         """
         Open the session of a connection.
@@ -97,6 +93,7 @@ class Connection(Endpoint):
 
     Args:
         host: the server.
+        create_dialect: creates the dialect, when the upgrade is accepted.
         number: the connection's number.
         opened_at: when the socket was accepted, by the runtime's monotonic clock.
         chunk_bytes: a longer transition is sent in chunks.
@@ -107,12 +104,20 @@ class Connection(Endpoint):
         bytes_received: the number of bytes that arrived.
     """
 
-    def __init__(self, host: Host, number: int, opened_at: float, chunk_bytes: int = limits.CHUNK_BYTES) -> None:
+    def __init__(
+        self,
+        host: Host,
+        create_dialect: CreateDialect,
+        number: int,
+        opened_at: float,
+        chunk_bytes: int = limits.CHUNK_BYTES,
+    ) -> None:
         self.number = number
         self.session: SyncSession | None = None
         self.authorization: list[str] = []
         self.bytes_received = 0
         self._host = host
+        self._create_dialect = create_dialect
         self._dialect: Dialect  # from the upgrade on
         self._core = ServerProtocol(max_size=limits.MESSAGE_BYTES_MAX, logger=core_log)
         self._transport: asyncio.Transport | None = None
@@ -198,7 +203,7 @@ class Connection(Endpoint):
         refused = self._host.find_refusal(headers.get_all("Host"), headers.get_all("Origin"))
         if refused is None:
             self.authorization = headers.get_all("Authorization")
-            self._dialect = self._host.create_dialect(self)
+            self._dialect = self._create_dialect(self)
             response = self._core.accept(request)
             if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
                 response.headers.update(RESPONSE_HEADERS)
