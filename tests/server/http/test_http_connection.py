@@ -585,6 +585,19 @@ def test_stopping_closes_idle_connections_and_finishes_responses() -> None:
     play(scenario)
 
 
+def test_a_socket_that_arrives_while_stopping_is_cut() -> None:
+    """It waited in the system's queue when the listener closed, and the shutdown must not wait for it."""
+
+    async def scenario(served: Served, _: App) -> None:
+        served.door.begin_close(ServerStopping("the server is stopping"))
+        late = await served.dial()
+        await late.until_ended()
+        assert served.runtime.monotonic() < 1
+        assert not served.door.endpoints
+
+    play(scenario)
+
+
 def test_stopping_ends_a_connection_whose_response_had_begun() -> None:
     """Its head promised another request, and the connection closes nevertheless once the response is complete."""
 

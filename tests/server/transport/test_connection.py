@@ -15,7 +15,7 @@ from tests.support.loop import run_virtual
 from tests.support.network import Network
 from tests.support.raw import RawClient
 from tests.support.world import WorldRuntime
-from tinyvex import limits
+from tinyvex import errors, limits
 from tinyvex.server.server import Server, ServerOptions
 
 APP = """
@@ -149,6 +149,22 @@ def test_a_stopping_server_sends_a_retry_hint(play: Callable[..., None]) -> None
         data = client.messages[-1]["params"]["error"]["data"]
         assert data["name"] == "ServerStopping"
         assert data["retryAfterMs"] == limits.RETRY_AFTER_MS
+
+    play(scenario)
+
+
+def test_a_failed_connection_is_computed_for_no_longer(play: Callable[..., None]) -> None:
+    """Its queries leave with its last message, although its socket stays open until the client has read that."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        await client.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[ADD_ALL])
+        assert server.counters.live_queries == 1
+        (connection,) = server.sessions.connections.values()
+        connection.fail(errors.Overloaded("for a test"))
+        assert list(server.sessions.connections.values()) == [connection]
+        assert server.counters.live_queries == 0
+        assert await client.end() == 1013
 
     play(scenario)
 

@@ -104,6 +104,20 @@ def test_what_a_turn_queues_leaves_in_one_write() -> None:
     play(scenario)
 
 
+def test_a_socket_that_fills_before_the_write_is_waited_for() -> None:
+    """A frame of the connection's own may fill it in the same turn."""
+
+    async def scenario(world: World) -> None:
+        world.sender.put(b"a")
+        world.sender.socket_filled()
+        await turns(2)
+        assert world.pipe.writes == []
+        world.sender.socket_drained()
+        assert world.pipe.writes == [b"a"]
+
+    play(scenario)
+
+
 def test_a_part_is_made_in_a_turn_of_its_own() -> None:
     """Two clients get their chunks alternately, and the loop is free after each."""
 
