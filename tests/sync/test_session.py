@@ -14,7 +14,7 @@ from tinyvex.functions.run.call import MutationOutcome, QueryOutcome
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.sync.commands import Command, ModifyQueries, ReadClock, RemoveQuery, RunAction, RunMutation, RunQuery
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.events import ClockRead, Event, Fatal, Refused
+from tinyvex.sync.events import ClockRead, Done, Event, Fatal, Refused
 from tinyvex.sync.session import SyncSession
 
 
@@ -110,3 +110,22 @@ def test_a_fatal_error_follows_its_answer() -> None:
     assert isinstance(fatal, Fatal)
     assert fatal.error is refused.error
     assert isinstance(fatal.error, errors.BaseVersionMismatch)
+
+
+def test_an_answer_that_cannot_be_encoded_ends_the_session() -> None:
+    """Otherwise its caller would wait forever, for example if memory runs out while a large result is encoded."""
+
+    class ForgetfulPeer(FakePeer):
+        def emit(self, event: Event) -> None:
+            if isinstance(event, Done):
+                raise MemoryError  # noqa: TRY004 - it stands for a machine without memory
+            super().emit(event)
+
+    pending: list[Any] = []
+    executor = SimpleNamespace(query_nowait=lambda call, done, at: pending.append(done))
+    peer = ForgetfulPeer()
+    session(peer, executor).receive(RunQuery(2, "a:b", b"{}"), 10)
+    pending[0](QueryOutcome(1, Body([b"null"]), None, ReadSet()))
+    [fatal] = peer.events
+    assert isinstance(fatal, Fatal)
+    assert isinstance(fatal.error, errors.InternalError)

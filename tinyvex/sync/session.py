@@ -193,9 +193,9 @@ class SyncSession:
         if self._closed:
             return
         if outcome.error is not None:
-            self._peer.emit(Refused(correlation, outcome.error, call.request_id))
+            self._emit_answer(Refused(correlation, outcome.error, call.request_id))
         else:
-            self._peer.emit(Done(correlation, outcome.value, outcome.ts, outcome.log_lines))
+            self._emit_answer(Done(correlation, outcome.value, outcome.ts, outcome.log_lines))
 
     def _run_action(self, command: RunAction) -> None:
         call = self._call(command.path, command.args, f"{self.session_id[:8]}-{command.request_id}")
@@ -217,9 +217,17 @@ class SyncSession:
     def _answer(self, answer: Done | Refused, ts: int) -> None:
         """Send the answer to a mutation or action; a transition at or past `ts` follows."""
         if not self._closed:
-            self._peer.emit(answer)
+            self._emit_answer(answer)
         self.state.answered(ts)
         self.wake()
+
+    def _emit_answer(self, answer: Done | Refused) -> None:
+        """Send an answer; end the session if that fails, because its caller would wait forever."""
+        try:
+            self._peer.emit(answer)
+        except Exception:
+            logger.exception("an answer to session %s could not be sent", self.session_id[:8])
+            self._peer.emit(Fatal(errors.InternalError("the server could not send an answer; its log has the reason")))
 
     # Live queries.
 
