@@ -16,6 +16,9 @@ A closed session emits nothing: a call that ends later, or a credential that was
 
 A `StateTransition` moves all queries of the connection to one `ts`. Its changes refer to the shared `Result`, so that
 a dialect encodes a result once for all connections (`Result.fragments`).
+
+Events are part of no reference cycle, so the garbage collector does not track them (`gc=False`): a commit may create
+thousands of them at a time.
 """
 
 from __future__ import annotations
@@ -52,13 +55,13 @@ __all__ = [
 # Answers.
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(Struct, frozen=True, gc=False):
     """The command was applied; a transition with its effect follows."""
 
     correlation: object
 
 
-class Done(Struct, frozen=True):
+class Done(Struct, frozen=True, gc=False):
     """
     A function returned.
 
@@ -75,7 +78,7 @@ class Done(Struct, frozen=True):
     log_lines: Sequence[str] = ()
 
 
-class Refused(Struct, frozen=True):
+class Refused(Struct, frozen=True, gc=False):
     """
     The command failed, or the function that it called did.
 
@@ -90,7 +93,7 @@ class Refused(Struct, frozen=True):
     log_id: str | None = None
 
 
-class ClockRead(Struct, frozen=True):
+class ClockRead(Struct, frozen=True, gc=False):
     """The server's clock, in microseconds since the epoch."""
 
     correlation: object
@@ -100,7 +103,7 @@ class ClockRead(Struct, frozen=True):
 # Transitions.
 
 
-class SyncVersion(Struct, frozen=True):
+class SyncVersion(Struct, frozen=True, gc=False):
     """A version of the client's state. No component ever decreases; all start at 0 on every connection."""
 
     query_set: int
@@ -108,14 +111,14 @@ class SyncVersion(Struct, frozen=True):
     ts: int
 
 
-class FullValue(Struct):
+class FullValue(Struct, gc=False):
     """A query has a new result."""
 
     query_id: int
     result: Result
 
 
-class Patch(Struct):
+class Patch(Struct, gc=False):
     """A query has a new result; `operations` (RFC 6902) produce it from the result that the client holds."""
 
     query_id: int
@@ -123,21 +126,21 @@ class Patch(Struct):
     operations: bytes
 
 
-class Unchanged(Struct):
+class Unchanged(Struct, gc=False):
     """The result that the client offered in `resume` is current."""
 
     query_id: int
     result: Result
 
 
-class Failure(Struct):
+class Failure(Struct, gc=False):
     """A query failed with `result.error`."""
 
     query_id: int
     result: Result
 
 
-class Removed(Struct):
+class Removed(Struct, gc=False):
     """A query left the query set."""
 
     query_id: int
@@ -146,7 +149,7 @@ class Removed(Struct):
 QueryChange: TypeAlias = FullValue | Patch | Unchanged | Failure | Removed
 
 
-class StateTransition(Struct):
+class StateTransition(Struct, gc=False):
     """
     All queries move from one version to the next, together.
 
