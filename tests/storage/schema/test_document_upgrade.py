@@ -225,7 +225,8 @@ def test_documents_that_change_after_they_were_staged_are_staged_again(log):
     def change(number):
         if log.look(lambda snapshot: snapshot.catalog.table("items").fingerprint) is not None:
             return
-        for n, fields in ((number, {"n": number}), (100 + number, None), (200 + number, {"n": 200 + number, "m": -1})):
+        rewritten = {"n": number, "other": number}  # not the contents that it has: that would be no write
+        for n, fields in ((number, rewritten), (100 + number, None), (200 + number, {"n": 200 + number, "m": -1})):
             if n < COUNT:
                 expected[n] = None if fields is None else fields.get("m", 100)
                 log.run(unit(functools.partial(put, keys[n], fields)))
