@@ -77,7 +77,8 @@ class Groups:
 
 
 @pytest.fixture
-def groups() -> Any:
+def groups(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(group_commit, "GROUP_SECONDS", 60.0)  # a slow machine must not end a group early
     made = Groups()
     yield made
     assert check(made.store.connection) == []
