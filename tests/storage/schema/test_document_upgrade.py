@@ -9,7 +9,7 @@ from tests.support.imports import imported, states
 from tests.support.storage import MemoryStore, insert, scan, unit
 from tinyvex import errors
 from tinyvex.limits import DOCUMENT_BYTES_MAX
-from tinyvex.storage.log.operations import UpgradeDocuments
+from tinyvex.storage.log.operations import FillTablet, UpgradeDocuments
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.schema import table_replacement
 from tinyvex.storage.schema.tablets import UPGRADE
@@ -233,6 +233,30 @@ def test_documents_that_change_after_they_were_staged_are_staged_again(log):
 
     assert at_each_unit(log, change) > 10
     assert found(log) == sorted((m, n) for n, m in expected.items() if m is not None)
+
+
+def test_large_documents_that_change_meanwhile_are_staged_in_small_records(log, monkeypatch):
+    """A step ends with their size, not only with their number: a record must fit into memory."""
+    monkeypatch.setattr("tinyvex.storage.schema.schema_change.SCAN_PAGE_BYTES", 5_000)
+    fields = [{"n": COUNT + n, "text": "x" * 1_000} for n in range(40)]
+
+    written = []
+
+    def write(_number):
+        if log.look(states) and not written:  # the documents that were there before are staged
+            log.run(unit(lambda transaction: [insert(one)(transaction) for one in fields]))
+            written.append(len(log.commits))
+
+    at_each_unit(log, write)
+    sizes = [
+        sum(len(one.json) for one in operation.writes)
+        for record in log.commits[written[0] :]
+        for operation in record.operations
+        if isinstance(operation, FillTablet)
+    ]
+    assert len(sizes) > 5
+    assert max(sizes) < 7_000
+    assert len(found(log)) == COUNT + 40
 
 
 def put(key, fields, transaction):

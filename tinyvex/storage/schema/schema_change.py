@@ -278,9 +278,10 @@ class _SchemaChange:
         if now != known:
             return Outcome((0, now))
         rows = snapshot.rows_since(validated, BACKFILL_STEP_ROWS)
-        upgrades = self._validate_rows(plan, rows, snapshot)
-        if len(rows) == BACKFILL_STEP_ROWS or sum(len(upgrade.json) for upgrade in upgrades) > SCAN_PAGE_BYTES:
-            return Outcome((rows[-1][0], known), stage(snapshot, ts, plan.staged, upgrades))
+        upgrades, last_row = self._validate_rows(plan, rows, snapshot)
+        if last_row is not None or len(rows) == BACKFILL_STEP_ROWS:
+            last_row = rows[-1][0] if last_row is None else last_row
+            return Outcome((last_row, known), stage(snapshot, ts, plan.staged, upgrades))
         return Outcome(None, self._final_record(plan, upgrades, snapshot, ts))
 
     def _final_record(self, plan: _Plan, upgrades: list[Upgrade], snapshot: Snapshot, ts: int) -> CommitRecord:
@@ -300,8 +301,15 @@ class _SchemaChange:
         assert record is not None
         return record
 
-    def _validate_rows(self, plan: _Plan, rows: list[tuple[int, int, bytes]], snapshot: Snapshot) -> list[Upgrade]:
-        """Validate documents that were written after the plan was made; return those to be upgraded."""
+    def _validate_rows(
+        self, plan: _Plan, rows: list[tuple[int, int, bytes]], snapshot: Snapshot
+    ) -> tuple[list[Upgrade], int | None]:
+        """
+        Validate documents that were written after the plan was made.
+
+        Returns:
+            The documents to be upgraded; and the last log row that was validated if their size ended the step early.
+        """
         violations = _Violations(self._validators, plan.outdated)
         tablets = {
             table.tablet: table
@@ -309,14 +317,22 @@ class _SchemaChange:
             if table.name in plan.fingerprints and table.name in self._validators
         }
         upgrades = {}
-        for _, tablet, internal in rows:
-            if tablet in tablets and (stored := snapshot.get(tablet, internal)) is not None:
-                table = tablets[tablet]
-                json = violations.validate(table, stored)
-                if json != stored.json and not is_staged(snapshot, plan.staged, table, stored):
-                    upgrades[tablet, internal] = Upgrade(table, stored, json)
+        size, last_row = 0, None
+        for log_row, tablet, internal in rows:
+            if tablet not in tablets or (tablet, internal) in upgrades:
+                continue
+            table, stored = tablets[tablet], snapshot.get(tablet, internal)
+            if stored is None:
+                continue
+            json = violations.validate(table, stored)
+            if json != stored.json and not is_staged(snapshot, plan.staged, table, stored):
+                upgrades[tablet, internal] = Upgrade(table, stored, json)
+                size += len(json)
+                if size > SCAN_PAGE_BYTES:
+                    last_row = log_row
+                    break
         violations.refuse()
-        return list(upgrades.values())
+        return list(upgrades.values()), last_row
 
 
 def _abandon_staged(snapshot: Snapshot, ts: int) -> Outcome[None]:
