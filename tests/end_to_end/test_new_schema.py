@@ -5,9 +5,13 @@ import asyncio
 import pytest
 
 import tinyvex as tv
+from tests.support.storage import Blocker
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.server import Server
+from tinyvex.storage.log.commit_record import Outcome
+from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
 from tinyvex.storage.maintenance.check import check_folder
+from tinyvex.values.codec import decode
 
 APP = """
 from enum import Enum
@@ -114,3 +118,30 @@ async def test_returning_to_the_older_class_names_the_obstacle(tmp_path):
         with pytest.raises(tv.TinyvexError, match=r"\$\.it: unknown field"):
             await server.reload()
         assert await client.query("app:lost") == []
+
+
+@pytest.mark.parametrize("cancelled_at", range(1, 6))
+async def test_the_served_code_is_that_of_the_file_if_a_reload_is_cancelled(cancelled_at, tmp_path, monkeypatch):
+    """A stopping server cancels the reload, but not a commit that is queued; mutations may run after it."""
+    options = ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")
+    write_app(tmp_path, "old: str = ''", "old", {})
+    async with asyncio.timeout(30), Server(options) as server:
+        write_app(tmp_path, "it: str = 'open'\n    old: str = ''", "it", {})
+        write, waiting = server.store.write, []
+
+        def queue(unit):
+            waiting.append(unit)
+            if len(waiting) != cancelled_at:
+                return write(unit)
+            blocker = Blocker(server.store)
+            committed = write(unit)
+            reload.cancel()
+            reload.add_done_callback(lambda _: blocker.release.set())
+            return committed
+
+        monkeypatch.setattr(server.store, "write", queue)
+        reload = asyncio.get_running_loop().create_task(server.reload())
+        await asyncio.wait([reload])
+        await write(lambda snapshot, ts: Outcome(None))  # what was queued is committed
+        code = await server.store.read(lambda snapshot: snapshot.get(CODE_TABLET, CODE_INTERNAL))
+        assert server.executor.app.fingerprint == decode(code.json)["fingerprint"]

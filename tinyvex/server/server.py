@@ -320,11 +320,10 @@ class Server:
             AppNotFound, AppInvalid, SchemaRejected: the last good version keeps serving.
         """
         app = load_app(self.options.app)
+        # It stays when the wait is cancelled, because the commit that switches to it may be queued. If the change is
+        # refused, no commit has its fingerprint.
         self.executor.code.next_app = app
-        try:
-            await self._change_schema(app)
-        finally:
-            self.executor.code.next_app = None
+        await self._change_schema(app)
         return app
 
     async def _change_schema(self, app: App) -> None:

@@ -35,7 +35,7 @@ class CodeSwitch:
         app: serves from the beginning.
 
     Attributes:
-        next_app: the app that a schema change is about to make current; None if there is none.
+        next_app: the app that the last schema change makes current, or was to make current; None if there was none.
     """
 
     def __init__(self, app: App) -> None:
