@@ -9,6 +9,8 @@ import pytest
 from tests.support.storage import insert, numbers, opened, unit
 from tinyvex.storage.engine import checkpoints
 from tinyvex.storage.engine.checkpoints import WriteAheadLog
+from tinyvex.storage.log.commit_record import CommitRecord
+from tinyvex.storage.log.operations import MoveTablet
 
 BOUND = 200_000
 
@@ -126,3 +128,10 @@ def test_a_log_that_another_process_copies_is_not_taken_for_copied():
     assert not log.is_above(0)
     log.changed(checkpoints.WAL_BYTES_CHECKPOINT)
     assert log.is_above(0)
+
+
+def test_the_rows_of_a_step_count():
+    """A step's record is small, however many rows it changes."""
+    log = WriteAheadLog()
+    log.committed(CommitRecord(1, (MoveTablet(101, 102, (), 1_000),)), rows=1_000)
+    assert log.size >= 1_000 * checkpoints.ROW_BYTES

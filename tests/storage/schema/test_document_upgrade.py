@@ -9,9 +9,11 @@ from tests.support.imports import imported, states
 from tests.support.storage import MemoryStore, insert, scan, unit
 from tinyvex import errors
 from tinyvex.limits import DOCUMENT_BYTES_MAX
+from tinyvex.storage.log.commit_record import Outcome
 from tinyvex.storage.log.operations import FillTablet, UpgradeDocuments
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.schema import table_replacement
+from tinyvex.storage.schema.document_upgrade import Upgrade, stage
 from tinyvex.storage.schema.tablets import UPGRADE
 from tinyvex.values.codec import decode, encode
 
@@ -257,6 +259,21 @@ def test_large_documents_that_change_meanwhile_are_staged_in_small_records(log, 
     assert len(sizes) > 5
     assert max(sizes) < 7_000
     assert len(found(log)) == COUNT + 40
+
+
+def test_a_step_of_staging_may_run_again(log):
+    """A group that is rolled back runs it twice, and the tablet of the first attempt does not exist."""
+    staged = {}
+
+    def run(snapshot, ts):
+        table = snapshot.catalog.table("items")
+        (stored,) = snapshot.page(table.indexes["by_creation_time"], b"", b"\xff", limit=1)
+        upgrades = [Upgrade(table, stored, with_default(stored.json)[1])]
+        stage(snapshot, ts - 1, staged, upgrades)
+        return Outcome(None, stage(snapshot, ts, staged, upgrades))
+
+    log.run(run)
+    assert log.look(states) == [("items", "filling")]
 
 
 def put(key, fields, transaction):
