@@ -227,7 +227,7 @@ def test_documents_that_change_after_they_were_staged_are_staged_again(log):
     def change(number):
         if log.look(lambda snapshot: snapshot.catalog.table("items").fingerprint) is not None:
             return
-        rewritten = {"n": number, "other": number}  # not the contents that it has: that would be no write
+        rewritten = {"n": number, "other": number}  # rewriting the same contents writes nothing
         for n, fields in ((number, rewritten), (100 + number, None), (200 + number, {"n": 200 + number, "m": -1})):
             if n < COUNT:
                 expected[n] = None if fields is None else fields.get("m", 100)
