@@ -23,7 +23,8 @@ after `until` from the feed. The log keeps documents, not operations, so what it
 -   every revision of every document, with its `ts`, including those of the system tables: so tables, indexes, tablets and
     the code document too. Contents that were copied by `MoveTablet` or `UpgradeDocuments` are revisions like any others.
     Retention deletes none of them while `after` is at or above the floor; below it the read is refused, and the listener
-    starts again from a whole snapshot.
+    starts again from a whole snapshot. Abandoned tablets are an exception, because they are cleared immediately: if one was the
+    source of a later `MoveTablet` or `UpgradeDocuments`, that step finds too few rows, and `apply` refuses it.
 -   not the steps that derive index entries (`BackfillIndex`, `DropIndexEntries`): they follow from `_indexes`;
 -   not `SetNumbers`, and not `StoreRequest` and `ExpireRequests`: read the newest state of globals and requests.
 """
