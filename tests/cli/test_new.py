@@ -10,6 +10,7 @@ from tests.support.process import ENVIRONMENT
 from tinyvex.cli.app_location import find_app
 from tinyvex.cli.main import run
 from tinyvex.cli.new import TEMPLATES
+from tinyvex.errors import DataFolderUnusable
 
 
 @pytest.fixture
@@ -65,3 +66,12 @@ def test_its_client_reports_a_missing_server(project: Path) -> None:
     )
     ended = subprocess.run([sys.executable, str(client)], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (1, "no server at ws://127.0.0.1:1: start one with `tinyvex dev`\n")
+
+
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is reported in one line, with the reason."""
+    (tmp_path / "notes").touch()
+    assert run(["new", str(tmp_path / "notes")]) == DataFolderUnusable.exit_code
+    assert f"tinyvex: `{tmp_path / 'notes'}` cannot be created: File exists" in capsys.readouterr().err
+    assert run(["new", str(tmp_path / "notes" / "inner")]) == DataFolderUnusable.exit_code
+    assert "inner` cannot be created: Not a directory" in capsys.readouterr().err

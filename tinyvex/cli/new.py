@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from tinyvex.errors import DataFolderUnusable
+
 TEMPLATES = {
     "app.py": "app.py.template",
     "test_app.py": "test_app.py.template",
@@ -34,18 +36,25 @@ def command(folder: Path) -> None:
     if existing:
         names = ", ".join(f"`{name}`" for name in existing)
         raise click.UsageError(f"`{folder}` already contains {names}; nothing was written")
-    folder.mkdir(parents=True, exist_ok=True)
-    name = folder.resolve().name
-    templates = files("tinyvex.cli") / "scaffold"
-    for target, template in TEMPLATES.items():
-        text = (templates / template).read_text(encoding="utf-8").format(name=name, package=_package_name(name))
-        (folder / target).write_text(text, encoding="utf-8", newline="\n")
+    try:
+        _write(folder)
+    except OSError as error:
+        raise DataFolderUnusable(f"`{folder}` cannot be created: {error.strerror}") from None
     click.echo(
         f"Created {folder}: {', '.join(TEMPLATES)}\n\n"
         f"  cd {shlex.quote(str(folder))}\n"
         "  tinyvex dev                          # serves app.py and reloads it on save\n"
         '  python client.py "Water the plants"  # in one or more other terminals'
     )
+
+
+def _write(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    name = folder.resolve().name
+    templates = files("tinyvex.cli") / "scaffold"
+    for target, template in TEMPLATES.items():
+        text = (templates / template).read_text(encoding="utf-8").format(name=name, package=_package_name(name))
+        (folder / target).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _package_name(name: str) -> str:
