@@ -85,6 +85,16 @@ def test_a_file_created_meanwhile_is_not_replaced(tmp_path):
     assert target.read_text() == "theirs"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such paths")
+def test_only_a_regular_file_is_replaced(tmp_path):
+    """A pipe or a device, such as `/dev/stdout`, would become a file for every program of the machine."""
+    target = tmp_path / "pipe"
+    os.mkfifo(target)
+    with pytest.raises(errors.DataFolderUnusable, match="not a regular file"), atomic_file(target, replace=True):
+        pass
+    assert target.is_fifo()
+
+
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
     """After a power failure it is complete or absent."""
     happened = []

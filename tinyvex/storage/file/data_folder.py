@@ -205,6 +205,8 @@ def _remove(unfinished: Path) -> None:
 
 
 def _refuse_present(target: Path, *, replace: bool) -> None:
+    if target.exists() and not target.is_file():
+        raise DataFolderUnusable(f"`{target}` is not a regular file, so it cannot be replaced; choose another file")
     if target.exists() and not replace:
         raise DataFolderUnusable(f"`{target}` already exists; choose another file, or pass --replace")
 
