@@ -127,9 +127,9 @@ def test_documents_are_aligned_for_people(data: Data) -> None:
 
 
 def test_an_unknown_table_is_an_error(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The message names the table, and the exit code is that of a function."""
+    """The message lists the tables, and the exit code is that of a function."""
     assert run(["data", "nothing", "--data", str(data_folder)]) == 3
-    assert "nothing" in capsys.readouterr().err
+    assert "there is no table `nothing`; the tables are `books`" in capsys.readouterr().err
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -298,7 +298,7 @@ def test_a_time_before_the_table_is_an_error(fail: Callable[..., tuple[int, str]
     """Before the first commit the table did not exist."""
     code, shown = fail("books", "--at", "1d ago")
     assert code == 3
-    assert "there is no table `books`" in shown
+    assert "there is no table `books`; the database has no tables" in shown
 
 
 def test_a_time_after_the_last_commit_is_the_newest_state(data: Data) -> None:

@@ -85,10 +85,10 @@ def test_wrong_arguments(fail: Callable[..., tuple[int, str]]) -> None:
 
 
 def test_an_unknown_function(fail: Callable[..., tuple[int, str]]) -> None:
-    """The message has its path; exit code 3."""
+    """The message has its path and the command that lists the functions; exit code 3."""
     code, shown = fail("shelf:burn")
     assert code == 3
-    assert "shelf:burn" in shown
+    assert "`shelf:burn`; `tinyvex function-spec` lists " in shown
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", '{"a": 12345678901234567890}'])

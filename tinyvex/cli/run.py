@@ -135,6 +135,8 @@ async def _call_remote(server: Discovery, call: _FunctionCall) -> None:
             try:
                 value = await request(call.function, call.arguments)
             except RemoteError as error:
+                if error.remote_number == FunctionNotFound.number:
+                    raise _with_hint(error) from None
                 if error.remote_number != WrongFunctionKind.number or request == client.action:
                     raise
             else:
@@ -144,8 +146,17 @@ async def _call_remote(server: Discovery, call: _FunctionCall) -> None:
 
 async def _watch(server: Discovery, call: _FunctionCall) -> None:
     async with connect(server, call.identity) as client:
-        async for value in client.subscribe(call.function, call.arguments):
-            call.print_result(codec.encode(value))
+        try:
+            async for value in client.subscribe(call.function, call.arguments):
+                call.print_result(codec.encode(value))
+        except RemoteError as error:
+            if error.remote_number != FunctionNotFound.number:
+                raise
+            raise _with_hint(error) from None
+
+
+def _with_hint(error: RemoteError) -> FunctionNotFound:
+    return FunctionNotFound(f"{error.message}; `tinyvex function-spec` lists the functions")
 
 
 async def _call_local(app: Path | None, data: Path | None, call: _FunctionCall) -> None:

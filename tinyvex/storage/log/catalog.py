@@ -40,6 +40,9 @@ __all__ = [
     "load_catalog",
 ]
 
+LISTED_TABLES_MAX = 10
+"""Tables that the error for an unknown one lists."""
+
 BY_ID = "by_id"
 BY_CREATION_TIME = "by_creation_time"
 
@@ -201,8 +204,15 @@ class Catalog:
         """
         table = self._by_name.get(name)
         if table is None:
-            raise UnknownTable(f"there is no table `{name}`", table=name)
+            raise UnknownTable(f"there is no table `{name}`{self._hint()}", table=name)
         return table
+
+    def _hint(self) -> str:
+        names = sorted(name for name in self._by_name if not name.startswith("_"))
+        if not names:
+            return "; the database has no tables"
+        listed = ", ".join(f"`{name}`" for name in names[:LISTED_TABLES_MAX])
+        return f"; the tables are {listed}{', …' if len(names) > LISTED_TABLES_MAX else ''}"
 
     def table_numbered(self, number: int) -> TableInfo | None:
         """Return the table with this number, or None."""
