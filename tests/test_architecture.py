@@ -14,6 +14,7 @@ PACKAGE = ROOT / "tinyvex"
 
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
+    "first_parent": set(),
     "limits": set(),
     "runtime": set(),
     "version": set(),
@@ -29,7 +30,7 @@ FLOORS: dict[str, set[str]] = {
 }
 """The floors that each floor may import, in addition to those that are open to all."""
 
-OPEN_TO_ALL = {"errors", "limits", "runtime", "version"}
+OPEN_TO_ALL = {"errors", "first_parent", "limits", "runtime", "version"}
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "storage": ("file", "log", "engine", "schema", "maintenance"),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
+import tinyvex.first_parent  # noqa: F401 - before the imports that take time
 from tinyvex.errors import AppError, TinyvexError
 from tinyvex.functions.app.function_spec import (
     action,

@@ -189,6 +189,57 @@ def test_it_exits_with_its_parent(app: Path, data: Path) -> None:
     assert lock_holder(data) is None
 
 
+def test_it_does_not_start_for_a_parent_that_has_ended(app: Path, data: Path) -> None:
+    """The parent passes its process id and ends at once, long before Python has started."""
+    parent = (
+        "import os, subprocess, sys\n"
+        "arguments = [*sys.argv[1:], '--parent-pid', str(os.getpid())]\n"
+        "subprocess.Popen([sys.executable, '-m', 'tinyvex', 'serve', *arguments])\n"
+        "os._exit(0)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, str(app), "--data", str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    ) as family:
+        # The child holds the other ends of these pipes: they end when the child does.
+        output, complaint = family.communicate(timeout=START_SECONDS)
+    assert output == b""
+    assert b"has ended" in complaint
+    assert not data.exists()
+
+
+def test_a_parent_that_ends_during_the_imports_is_noticed(app: Path, data: Path) -> None:
+    """The parent is the process that it was at the first import, not the one that it is when the server is created."""
+    child = (
+        "import tinyvex\n"
+        "print('imported', flush=True)\n"
+        "input()\n"
+        "from tinyvex.cli.main import main\n"
+        "main()\n"
+    )  # fmt: skip
+    parent = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', *sys.argv[1:]]).wait()\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, child, "serve", str(app), "--data", str(data), "--exit-with-parent"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT,
+    ) as family:
+        assert family.stdin is not None
+        assert family.stdout is not None
+        assert family.stdout.readline() == b"imported\n"
+        family.kill()
+        family.wait(START_SECONDS)
+        family.stdin.write(b"\n")
+        family.stdin.flush()
+        ended, _, _ = select.select([family.stdout], [], [], START_SECONDS)
+        assert ended, "the server outlived its parent"
+        assert family.stdout.read() == b""
+    assert not data.exists()
+
+
 def test_it_exits_when_its_ready_line_is_not_read(app: Path, data: Path) -> None:
     """A parent that died during the start leaves no server behind."""
     with subprocess.Popen(

@@ -13,6 +13,9 @@ import click
 from tinyvex.cli.app_location import find_app
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.serve_options import ServeSettings, serve_options
+from tinyvex.errors import StartError
+from tinyvex.first_parent import FIRST_PARENT
+from tinyvex.server.services.parent_watch import parent_wait
 
 if TYPE_CHECKING:
     from tinyvex.server.server import Server
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
     short_help="Serve an app as the sidecar of a program.",
 )
 @click.option("--exit-with-parent", is_flag=True, help="Stop when the parent process ends.")
+@click.option(
+    "--parent-pid",
+    type=click.IntRange(min=1),
+    metavar="PID",
+    help="Stop when the process PID ends, also if it ended before this command began.",
+)
 @click.option("--no-token", is_flag=True, help="Accept every process of this machine without a token.")
 @click.option(
     "--advertise",
@@ -33,7 +42,9 @@ if TYPE_CHECKING:
     help="Announce the server on the local network for `tinyvex browse`, as NAME or the machine's name.",
 )
 @serve_options(default_port=0, port_help="The port; 0 picks a free port and reports it in the ready line.")
-def command(settings: ServeSettings, exit_with_parent: bool, no_token: bool, advertise: str | None) -> None:
+def command(
+    settings: ServeSettings, exit_with_parent: bool, parent_pid: int | None, no_token: bool, advertise: str | None
+) -> None:
     """
     Serve APP as the sidecar of a desktop app.
 
@@ -45,6 +56,10 @@ def command(settings: ServeSettings, exit_with_parent: bool, no_token: bool, adv
     # The app must not print to stdout, where the parent reads the ready line.
     stdout, sys.stdout = sys.stdout, sys.stderr
     log_to_stderr(settings.log_level, settings.log_format)
+    if parent_pid is None and exit_with_parent:
+        parent_pid = FIRST_PARENT
+    if parent_pid is not None and parent_wait(parent_pid)(0):
+        raise StartError(f"the parent process {parent_pid} has ended, so the server does not start")
     location = find_app(settings.app, settings.data)
 
     from tinyvex.cli.serve_process import serve_until_stopped
@@ -57,5 +72,5 @@ def command(settings: ServeSettings, exit_with_parent: bool, no_token: bool, adv
 
     client_token = None if no_token else Runtime().token()
     options = settings.server_options(location, client_token=client_token, dev=False)
-    options = replace(options, exit_with_parent=exit_with_parent, advertise=advertise)
+    options = replace(options, parent_pid=parent_pid, advertise=advertise)
     serve_until_stopped(options, announce, reload_on_hangup=True)

@@ -66,7 +66,7 @@ class ServerOptions:
         retention: how much history is retained.
         slow_ms: a query or mutation that runs at least this long is logged; 0 logs every one.
         watchdog: end the process when it cannot recover (`services/watchdog.py`).
-        exit_with_parent: stop when the parent process ends.
+        parent_pid: stop when this process ends; None depends on no process.
         advertise: name under which to announce the server on the local network, the machine's name if empty; None does
             not announce it.
     """
@@ -87,5 +87,5 @@ class ServerOptions:
     retention: Policy = field(default_factory=Policy)
     slow_ms: int = limits.SLOW_MS
     watchdog: bool = False
-    exit_with_parent: bool = False
+    parent_pid: int | None = None
     advertise: str | None = None

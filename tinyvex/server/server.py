@@ -108,7 +108,6 @@ class Server:
         )  # fmt: skip
         # Services that exist before the server starts: each may be asked for something while it starts.
         self._watchdog = Watchdog(self.runtime)
-        self._parent_watch = ParentWatch(self.runtime, self.request_stop)
         self._reload = Reload(self)
         self._discovery_file = DiscoveryFile(options.data, self._discovery)
         self._added_services: list[Service] = []
@@ -183,8 +182,8 @@ class Server:
         ]
         if options.auth is not None and options.auth.jwks is not None:
             services.append(SigningKeys(self._users))
-        if options.exit_with_parent:
-            services.append(self._parent_watch)
+        if options.parent_pid is not None:
+            services.append(ParentWatch(self.runtime, options.parent_pid, self.request_stop))
         services += self._added_services
         if options.advertise is not None:
             from tinyvex.server.services.mdns import MdnsAdvertising

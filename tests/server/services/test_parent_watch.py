@@ -18,7 +18,7 @@ from tinyvex.server.services import parent_watch
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="starts POSIX process trees")
 
 CHILD = """
-import asyncio, sys
+import asyncio, os, sys
 from tinyvex.runtime import Runtime
 from tinyvex.server.services import parent_watch
 
@@ -26,7 +26,7 @@ async def main():
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     died = asyncio.Event()
-    watch = parent_watch.ParentWatch(runtime, died.set, getattr(parent_watch, sys.argv[1]))
+    watch = parent_watch.ParentWatch(runtime, os.getppid(), died.set, getattr(parent_watch, sys.argv[1]))
     await watch.start(None)
     print("watching", flush=True)
     await died.wait()
@@ -78,11 +78,21 @@ def test_a_parent_that_died_before_the_watch_began_is_noticed() -> None:
     assert parent_watch.parent_wait(ended.pid)(0.01) is True
 
 
+@pytest.mark.parametrize("make_wait", [parent_watch.parent_wait, parent_watch.polling_wait])
+def test_a_process_that_is_not_the_direct_parent_is_watched(make_wait: Callable[[int], parent_watch.Wait]) -> None:
+    """A launcher may run between the program and its server; the program passes its own process id."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        wait = make_wait(other.pid)
+        assert wait(0.01) is False
+        other.communicate()
+        assert wait(0.01) is True
+
+
 async def watch_with(make_wait: Callable[[int], parent_watch.Wait]) -> tuple[parent_watch.ParentWatch, asyncio.Event]:
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     died = asyncio.Event()
-    watch = parent_watch.ParentWatch(runtime, died.set, make_wait)
+    watch = parent_watch.ParentWatch(runtime, os.getppid(), died.set, make_wait)
     await watch.start(BackgroundTasks(runtime, lambda *_: None))
     return watch, died
 
@@ -98,7 +108,7 @@ async def test_the_watch_calls_once() -> None:
         calls.append(None)
         died.set()
 
-    watch = parent_watch.ParentWatch(runtime, on_death, lambda _pid: lambda _seconds: True)
+    watch = parent_watch.ParentWatch(runtime, os.getppid(), on_death, lambda _pid: lambda _seconds: True)
     await watch.start(BackgroundTasks(runtime, lambda *_: None))
     await asyncio.wait_for(died.wait(), 5)
     assert watch._step() is False

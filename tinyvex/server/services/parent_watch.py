@@ -4,13 +4,16 @@ Stop the server when its parent process ends, for any reason: a sidecar must not
 Each platform has its own way to wait for the parent:
 
 ========  ===================================================================================
-Linux     a pidfd of the parent becomes readable (kernel 5.3 and later; otherwise `getppid`)
+Linux     a pidfd of the parent becomes readable (kernel 5.3 and later; otherwise polling)
 macOS     a kqueue filter reports the parent's exit
 Windows   the parent's process handle is signalled, or standard input is a pipe and ends
-others    `getppid` changes
+others    polling: `getppid` changes; a process that is not the direct parent no longer exists
 ========  ===================================================================================
 
-Only the Linux and the `getppid` variants are run by the project's tests.
+Only the Linux and the polling variants are run by the project's tests.
+
+The parent is known by its process id: the one that was this process's parent at its first instruction, or the one that
+the caller passed (`--parent-pid`), which covers a parent that ends even before that.
 
 On Windows standard input counts too, because Python's launchers there (a venv's `python.exe`, `tinyvex.exe`) run between
 the app and this process and outlive the app. On other platforms it does not count: a pipe that the parent merely
@@ -30,6 +33,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tinyvex import limits
+from tinyvex.first_parent import FIRST_PARENT
 from tinyvex.server.services.service import ServiceHealth
 
 if TYPE_CHECKING:
@@ -56,10 +60,9 @@ class ParentWatch:
     """
     The service that calls `on_death` once, on the runtime's loop, when the parent process has ended.
 
-    Construct it early: the parent is the process that is the parent now, and its end is noticed from here on.
-
     Args:
         runtime: starts the thread.
+        pid: the parent's process id; it may have ended already.
         on_death: called on the loop.
         make_wait: makes the function that waits; the platform's own by default.
     """
@@ -67,12 +70,12 @@ class ParentWatch:
     name = "parent-watch"
 
     def __init__(
-        self, runtime: Runtime, on_death: Callable[[], None], make_wait: Callable[[int], Wait] | None = None
+        self, runtime: Runtime, pid: int, on_death: Callable[[], None], make_wait: Callable[[int], Wait] | None = None
     ) -> None:
         self._runtime = runtime
         self._on_death = on_death
         self._make_wait = make_wait if make_wait is not None else parent_wait
-        self._parent = os.getppid()
+        self._parent = pid
         self._wait: Wait | None = None
         self._worker: Worker | None = None
         self._is_stopping = threading.Event()
@@ -119,14 +122,27 @@ class ParentWatch:
         return not has_ended
 
 
+def _has_ended(pid: int) -> bool:
+    """Return whether the process has ended. A process whose parent has ended gets another parent."""
+    if pid == FIRST_PARENT:
+        return os.getppid() != pid
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it exists, and belongs to another user
+        return False
+    return False
+
+
 def polling_wait(pid: int) -> Wait:
-    """Return a function that polls `getppid`: a process whose parent has ended gets another parent."""
+    """Return a function that polls the process."""
     never = threading.Event()
 
     def wait(seconds: float) -> bool:
-        if os.getppid() == pid:
+        if not _has_ended(pid):
             never.wait(seconds)
-        return os.getppid() != pid
+        return _has_ended(pid)
 
     return wait
 
@@ -143,8 +159,8 @@ if sys.platform == "linux":
         ended.register(descriptor, select.POLLIN)
 
         def wait(seconds: float) -> bool:
-            # getppid covers a race: the parent ended and its id was reused before the pidfd was opened.
-            return os.getppid() != pid or bool(ended.poll(seconds * 1000))
+            # The first check covers a race: the parent ended and its id was reused before the pidfd was opened.
+            return _has_ended(pid) or bool(ended.poll(seconds * 1000))
 
         return wait
 
@@ -179,10 +195,10 @@ else:
         ends = select.kevent(pid, filter=select.KQ_FILTER_PROC, flags=select.KQ_EV_ADD, fflags=select.KQ_NOTE_EXIT)
         try:
             queue.control([ends], 0)
-        except OSError:  # it has ended already, and getppid has changed
+        except OSError:  # it has ended already
             return polling_wait(pid)
 
         def wait(seconds: float) -> bool:
-            return os.getppid() != pid or bool(queue.control(None, 1, seconds))
+            return _has_ended(pid) or bool(queue.control(None, 1, seconds))
 
         return wait
