@@ -79,6 +79,7 @@ PURE = [
     "functions/run/exactly_once.py",
     "functions/run/failures.py",
     "functions/run/identity_keys.py",
+    "storage/engine/fair_shares.py",
     "storage/log/commit_feed.py",
     "storage/log/commit_record.py",
     "storage/log/key_ranges.py",

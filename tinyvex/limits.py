@@ -44,6 +44,10 @@ GROUP_SECONDS = 0.02  # the run time after which a group commits, so that slow m
 WRITER_QUEUE_MAX = 4096  # waiting mutations; Overloaded
 READER_QUEUE_MAX = 65_536  # waiting queries; Overloaded
 READER_THREADS = 2
+READS_RUNNING_PER_CLIENT_MAX = READER_THREADS - 1  # so that one client never occupies all readers
+SYSTEM_SHARE = 4.0  # of the readers and the writer, for work that no client requested; a client has 1
+FAIR_COST_SECONDS_MIN = 0.00005  # charged for a shorter execution: queueing and committing it cost as much
+LIVE_QUERY_PAYERS_MAX = 16  # subscribers examined to find the one that is charged for a computation
 RECENT_COMMITS_BYTES_MAX = 4 << 20  # recent commits in memory; a live query older than these reads its ranges again
 COMMIT_RECORD_BYTES_MAX = 256 << 20  # of an encoded commit: its documents, and index keys made from them
 LISTENER_RECORDS_MAX = 4096  # that wait for a listener; then it has fallen behind and reads the log instead
@@ -192,5 +196,6 @@ assert COMMIT_RECORD_BYTES_MAX >= 4 * TRANSACTION_BYTES_MAX
 assert LISTENER_RECORDS_MAX > GROUP_MUTATIONS_MAX
 assert WAL_BYTES_CHECKPOINT <= WAL_BYTES_LULL < WAL_BYTES_MAX < WAL_BYTES_WAIT
 assert GROUP_SECONDS < FUNCTION_SECONDS
+assert READS_RUNNING_PER_CLIENT_MAX >= 1
 assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS
 assert RECONNECT_SECONDS_MIN * 1000 <= RETRY_AFTER_MS

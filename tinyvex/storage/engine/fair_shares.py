@@ -1,0 +1,203 @@
+"""
+Start-time fair queueing: clients share a thread, or a few, by measured run time. (pure)
+
+Each client has a queue of its own and an account of the run time that it has used, divided by its share. The next piece of
+work is the oldest one of the client that has used the least. A client that was idle starts at the account of the client
+that is being served, so that it neither waits for others' past nor saves up time::
+
+    push ──► the client's queue ──┐
+                                  ├── least used first ──► take ──► run ──► charge(client, seconds)
+    push ──► another's queue ─────┘
+
+However much one client queues, another one's first piece of work waits only for the pieces that are running.
+The pieces of one client run in the order in which they were pushed.
+
+Work without a client belongs to `SYSTEM`, which has the share of several clients.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappop, heappush
+from typing import Generic, Protocol, TypeVar
+
+from tinyvex.limits import FAIR_COST_SECONDS_MIN, SYSTEM_SHARE
+
+__all__ = ["SYSTEM", "FairShares", "Work"]
+
+SYSTEM = ""
+"""The client of work that no connection requested."""
+
+SWEPT_AT_MIN = 64
+
+
+class Work(Protocol):
+    """A piece of work; `client` pays for it."""
+
+    client: str
+
+
+T = TypeVar("T", bound=Work)
+
+
+class _Account(Generic[T]):
+    """
+    A client's queue and its use.
+
+    Attributes:
+        used: seconds of run time, divided by the client's share.
+        last_cost: what its last piece added to `used`.
+        running: pieces taken and not finished; counted only if there is a bound.
+        listed: whether `FairShares._turns` has an entry.
+    """
+
+    __slots__ = ("last_cost", "listed", "running", "share", "used", "waiting")
+
+    def __init__(self, share: float, used: float) -> None:
+        self.share = share
+        self.used = used
+        self.last_cost = 0.0
+        self.waiting: deque[T] = deque()
+        self.running = 0
+        self.listed = False
+
+
+class FairShares(Generic[T]):
+    """
+    The queues of all clients.
+
+    Args:
+        running_max: pieces of one client that may run concurrently; None for no bound. `SYSTEM` has none.
+
+    Attributes:
+        waiting: the number of pieces in all queues.
+    """
+
+    def __init__(self, running_max: int | None = None) -> None:
+        self.waiting = 0
+        self._running_max = running_max
+        self._accounts: dict[str, _Account[T]] = {}
+        # (`used` when listed, number, account) of clients that may be served. `used` may have grown since.
+        self._turns: list[tuple[float, int, _Account[T]]] = []
+        self._number = 0
+        self._now = 0.0  # the account of the client served last
+        self._latest = 0.0  # the largest account
+        self._sweep_at = SWEPT_AT_MIN
+
+    def push(self, work: T) -> None:
+        """Queue a piece of work behind its client's others."""
+        if not self.waiting:
+            self._now = self._latest  # an idle queue keeps no debts
+        account = self._account(work.client)
+        if not account.waiting and account.used < self._now:
+            account.used = self._now
+        account.waiting.append(work)
+        self.waiting += 1
+        self._list(work.client, account)
+
+    def put_back(self, work: T) -> None:
+        """Queue a piece that was taken before its client's others, because it must run again."""
+        account = self._account(work.client)
+        account.waiting.appendleft(work)
+        self.waiting += 1
+        self._list(work.client, account)
+
+    def is_ready(self) -> bool:
+        """Return whether `take` may have a piece; not if all that wait belong to clients at their bound."""
+        return bool(self._turns)
+
+    def take(self) -> T:
+        """
+        Remove and return the next piece.
+
+        Raises:
+            IndexError: no client may be served.
+        """
+        while True:
+            used, _, account = heappop(self._turns)
+            account.listed = False
+            if not account.waiting:
+                continue  # evicted
+            client = account.waiting[0].client
+            if used < account.used:
+                self._list(client, account)
+                continue
+            self._now = max(self._now, used)
+            self.waiting -= 1
+            work = account.waiting.popleft()
+            if self._running_max is not None:
+                account.running += 1
+            self._list(client, account)
+            return work
+
+    def charge(self, client: str, seconds: float) -> None:
+        """Charge a client for a piece that has run."""
+        account = self._account(client)
+        account.last_cost = max(seconds, FAIR_COST_SECONDS_MIN) / account.share
+        account.used += account.last_cost
+        self._latest = max(self._latest, account.used)
+        if account.running:
+            account.running -= 1
+            self._list(client, account)
+
+    def turn_of(self, client: str) -> float:
+        """Return a number that is lower the sooner a further piece of the client would run."""
+        account = self._accounts.get(client)
+        if account is None:
+            return self._now
+        return max(account.used, self._now) + len(account.waiting) * account.last_cost
+
+    def evict(self, newcomer: str) -> T | None:
+        """
+        Remove and return the newest piece of the client with the most pieces for its share.
+
+        Returns:
+            None if no client has more than the newcomer.
+        """
+        heaviest = max(self._accounts.values(), key=_weight, default=None)
+        own = self._accounts.get(newcomer)
+        if heaviest is None or _weight(heaviest) <= (0.0 if own is None else _weight(own)):
+            return None
+        self.waiting -= 1
+        return heaviest.waiting.pop()
+
+    def drain(self) -> list[T]:
+        """Remove and return everything that waits."""
+        works = [work for account in self._accounts.values() for work in account.waiting]
+        for account in self._accounts.values():
+            account.waiting.clear()
+            account.listed = False
+        self._turns.clear()
+        self.waiting = 0
+        return works
+
+    def _account(self, client: str) -> _Account[T]:
+        account = self._accounts.get(client)
+        if account is None:
+            if len(self._accounts) >= self._sweep_at:
+                self._sweep()
+            account = self._accounts[client] = _Account(SYSTEM_SHARE if client == SYSTEM else 1.0, self._now)
+        return account
+
+    def _sweep(self) -> None:
+        """Discard the accounts of idle clients that a new one would equal."""
+        self._accounts = {
+            client: account
+            for client, account in self._accounts.items()
+            if account.waiting or account.running or account.listed or account.used > self._now
+        }
+        self._sweep_at = SWEPT_AT_MIN + 2 * len(self._accounts)
+
+    def _list(self, client: str, account: _Account[T]) -> None:
+        """Give a client a turn if it has none and may be served."""
+        if account.listed or not account.waiting:
+            return
+        if self._running_max is not None and account.running >= self._running_max and client != SYSTEM:
+            return
+        account.listed = True
+        self._number += 1
+        heappush(self._turns, (account.used, self._number, account))
+
+
+def _weight(account: _Account[T]) -> float:
+    return len(account.waiting) / account.share
