@@ -1,6 +1,6 @@
 """Live queries: shared, valid for an interval, computed once, and never visible before they are published."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,10 @@ INDEX = 7
 @dataclass
 class FakeStore:
     last_ts: int = 10
+    busy: dict[str, float] = field(default_factory=dict)
+
+    def next_reader(self, clients: Iterable[str]) -> str:
+        return min(clients, key=lambda client: self.busy.get(client, 0.0))
 
 
 @dataclass
@@ -66,6 +70,7 @@ class FakeSubscriber:
     """Records its callbacks."""
 
     willing: bool = True
+    session_id: str = "client"
     callbacks: list[str] = field(default_factory=list)
 
     def invalidated(self, live: LiveQuery) -> bool:
@@ -464,3 +469,13 @@ def test_few_older_versions_are_retained(world: World) -> None:
         live.hold(live.result.version)
     assert len(live.versions) <= VERSIONS_RETAINED_MAX + 1
     assert first.body is None
+
+
+def test_a_shared_query_is_charged_to_the_subscriber_whose_turn_comes_first() -> None:
+    """A client does not wait behind the queue of a busier client that subscribes to the same query."""
+    world = World()
+    world.executor.store.busy = {"busy": 5.0}
+    live = world.watch(subscriber=FakeSubscriber(session_id="busy"))
+    world.watch(subscriber=FakeSubscriber(session_id="good"))
+    world.live.compute(live)
+    assert [call.client for call, _, _ in world.executor.pending] == ["good"]

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tinyvex import limits
@@ -215,12 +216,24 @@ class LiveQueries:
         self._running[number] = self.published
         self.counters.recomputations += 1
         self.executor.query_nowait(
-            replace(computation.live.call, request_id=computation.request_id),
+            replace(computation.live.call, request_id=computation.request_id, client=self._payer(computation.live)),
             partial(self._done, computation),
             at=computation.at,
             range_cache=computation.range_cache,
             then=computation.prepare,
         )
+
+    def _payer(self, live: LiveQuery) -> str:
+        """
+        Return the subscriber that a computation is charged to: the one whose turn comes first.
+
+        A client therefore waits no longer for a query because a busier client subscribes to it too. Only the first
+        LIVE_QUERY_PAYERS_MAX subscribers are examined.
+        """
+        clients = [subscriber.session_id for subscriber in islice(live.subscribers, limits.LIVE_QUERY_PAYERS_MAX)]
+        if len(clients) == 1:
+            return clients[0]
+        return self.executor.store.next_reader(clients) if clients else live.call.client
 
     # Finishing computations.
 

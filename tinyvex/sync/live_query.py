@@ -33,7 +33,14 @@ class LiveQueryKey(NamedTuple):
 
 
 class Subscriber(Protocol):
-    """The callbacks of a live query."""
+    """
+    The callbacks of a live query.
+
+    Attributes:
+        session_id: the client that pays for computations.
+    """
+
+    session_id: str
 
     def invalidated(self, live: LiveQuery) -> bool:
         """Handle a commit that touched it; return whether the subscriber could send a new result now."""

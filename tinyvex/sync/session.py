@@ -157,7 +157,7 @@ class SyncSession:
     # Calls. A pending call must not hold its command: the arguments alone may be megabytes.
 
     def _call(self, path: str, args: bytes, request_id: str) -> Call:
-        return Call(path, args, self.identity.claims, self.identity.is_admin, request_id)
+        return Call(path, args, self.identity.claims, self.identity.is_admin, request_id, self.session_id)
 
     def _run_mutation(self, command: RunMutation) -> None:
         call = self._call(command.path, command.args, f"{self.session_id[:8]}-{command.request_id}")

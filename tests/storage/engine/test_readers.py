@@ -118,6 +118,45 @@ async def test_the_queue_has_a_bound(store, monkeypatch):
     await asyncio.gather(*pending)
 
 
+async def test_the_client_with_the_most_pays_for_a_full_queue(store, monkeypatch):
+    """At the bound, the newest read of the client with the most is Overloaded, and the newcomer's runs."""
+    monkeypatch.setattr("tinyvex.storage.engine.readers.READER_QUEUE_MAX", 3)
+    go_on = threading.Event()
+    busy = [asyncio.ensure_future(store.read(lambda snapshot: go_on.wait(30), client="busy")) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert await store.read(numbers, client="newcomer") == []
+    go_on.set()
+    results = await asyncio.gather(*busy, return_exceptions=True)
+    assert [isinstance(result, errors.Overloaded) for result in results] == [False, False, True]
+
+
+async def test_a_client_never_occupies_all_readers(store):
+    """While one client's reads block, another client's are answered."""
+    go_on = threading.Event()
+    busy = [
+        asyncio.ensure_future(store.read(lambda snapshot: go_on.wait(30), client="busy"))
+        for _ in range(limits.READER_THREADS * 2)
+    ]
+    await asyncio.sleep(0)
+    assert await store.read(numbers, client="good") == []
+    go_on.set()
+    assert await asyncio.gather(*busy) == [True] * len(busy)
+
+
+async def test_what_follows_a_read_is_charged_to_its_client(store):
+    """The work after a read, such as comparing two results, occupies a reader, so its client pays for it."""
+    for _ in range(2):
+        done = asyncio.get_running_loop().create_future()
+        store.read_nowait(
+            numbers,
+            lambda value, error, done=done: done.set_result(value),
+            then=lambda value: threading.Event().wait(0.2),
+            client="busy",
+        )
+        await done
+    assert store._readers.queue.turn_of("busy") - store._readers.queue.turn_of("good") > 0.1
+
+
 async def test_the_catalog_is_the_one_of_the_snapshot(store):
     """A reader with an older catalog notices the change, and still reads at the older timestamp."""
     before = store.last_ts

@@ -183,6 +183,45 @@ async def test_the_queue_has_a_bound(store, monkeypatch):
     assert await store.read(numbers) == [0, 1]
 
 
+async def test_the_client_with_the_most_pays_for_a_full_queue(store, monkeypatch):
+    """At the bound, the newest mutation of the client with the most is Overloaded, and the newcomer's runs."""
+    monkeypatch.setattr("tinyvex.storage.engine.writer.WRITER_QUEUE_MAX", 4)
+    blocker = Blocker(store)
+    await asyncio.to_thread(blocker.entered.wait, 30)
+    pending = [store.write(unit(insert({"n": n})), client="busy") for n in range(3)]
+    pending.append(store.write(unit(insert({"n": 9})), client="newcomer"))
+    results = await blocker.grouped(*pending)
+    assert [isinstance(result, errors.Overloaded) for result in results] == [False, False, True, False]
+    assert sorted(await store.read(numbers)) == [0, 1, 9]
+
+
+async def test_a_mutation_does_not_wait_for_the_queue_of_another_client(store):
+    """It runs after at most one of the other client's, however many were queued first."""
+    blocker = Blocker(store)
+    order = []
+
+    def noted(client):
+        return lambda snapshot, ts: order.append(client) or Outcome(None)
+
+    pending = [store.write(noted("busy"), client="busy") for _ in range(100)]
+    pending.append(store.write(noted("good"), client="good"))
+    await blocker.grouped(*pending)
+    assert order.index("good") <= 1
+
+
+async def test_the_mutations_of_a_client_run_in_order(store):
+    """Among those of other clients, each client's own keep their order of arrival."""
+    blocker = Blocker(store)
+    order = []
+
+    def noted(client, number):
+        return lambda snapshot, ts: order.append((client, number)) or Outcome(None)
+
+    pending = [store.write(noted(client, number), client=client) for number in range(50) for client in "abc"]
+    await blocker.grouped(*pending)
+    assert [[number for owner, number in order if owner == client] for client in "abc"] == [list(range(50))] * 3
+
+
 async def test_a_cancelled_wait_does_not_take_the_write_back(store):
     """Cancelling loses the answer, not the commit."""
     blocker = Blocker(store)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tinyvex.functions.app.registry import App
     from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.failures import Failures
-    from tinyvex.functions.transaction.execution import Identity
     from tinyvex.runtime import LoopThread, Runtime
     from tinyvex.storage.engine.store import Store
     from tinyvex.storage.log.catalog import Catalog
@@ -76,11 +75,11 @@ class Actions:
         """
         app = self._code.newest
         spec = find_function(app, call.path, kind="action", internal_allowed=call.admin)
-        catalog = await self._store.read(lambda snapshot: snapshot.catalog)
+        catalog = await self._store.read(lambda snapshot: snapshot.catalog, client=call.client)
         arguments = spec.decode_arguments(call.args, catalog)
         execution = Execution(ReadSet())
         thread = self._loop_thread()
-        caller = _LoopCaller(app, call.identity, thread, self._run_function)
+        caller = _LoopCaller(app, call, thread, self._run_function)
         context = ActionCtx(caller, call.identity, execution, now=self._store.last_ts)
         action = _ActionRun(spec, context, arguments, catalog)
         value = b""
@@ -136,9 +135,9 @@ class _ActionRun:
 class _LoopCaller:
     """Calls functions on behalf of an action, from the actions' loop; see `FunctionCaller`."""
 
-    def __init__(self, app: App, identity: Identity, thread: LoopThread, run_function: RunFunction) -> None:
+    def __init__(self, app: App, action: Call, thread: LoopThread, run_function: RunFunction) -> None:
         self._app = app
-        self._identity = identity
+        self._action = action
         self._thread = thread
         self._run_function = run_function
 
@@ -147,5 +146,7 @@ class _LoopCaller:
     ) -> Any:
         path = function if isinstance(function, str) else self._app.path_of(function)
         spec = find_function(self._app, path, kind=kind, internal_allowed=True)
-        call = Call(path, spec.encode_arguments(*args, **kwargs), self._identity, admin=True)
+        action = self._action
+        arguments = spec.encode_arguments(*args, **kwargs)
+        call = Call(path, arguments, action.identity, admin=True, client=action.client)
         return spec.decode_result(await self._thread.home(lambda: self._run_function(kind, call)))

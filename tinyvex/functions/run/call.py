@@ -29,6 +29,7 @@ class Call:
         identity: the caller; None for an anonymous one.
         admin: whether internal functions are allowed.
         request_id: the id under which the log has the traceback of a failure.
+        client: pays for the execution (`fair_shares.py`); empty for the system's own calls.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Call:
     identity: Identity = None
     admin: bool = False
     request_id: str = ""
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)

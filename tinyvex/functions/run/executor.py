@@ -111,7 +111,9 @@ class Executor:
         """
         run = _QueryRun(self, call, done, at, range_cache)
         try:
-            self.store.read_nowait(run.run, run.finish, at=at, limit_seconds=self.function_seconds, then=then)
+            self.store.read_nowait(
+                run.run, run.finish, at=at, limit_seconds=self.function_seconds, then=then, client=call.client
+            )
         except errors.TinyvexError as error:
             run.finish(None, error)
 
@@ -137,7 +139,7 @@ class Executor:
             Overloaded: the writer's queue is full.
         """
         run = _MutationRun(self, call, key, done)
-        self.store.write_nowait(run.run, run.finish, limit_seconds=self.function_seconds)
+        self.store.write_nowait(run.run, run.finish, limit_seconds=self.function_seconds, client=call.client)
 
     async def mutation(self, call: Call, key: IdempotencyKey | None = None) -> MutationOutcome:
         """

@@ -28,7 +28,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +41,7 @@ from tinyvex.limits import (
     REQUEST_RECORDS_EXPIRED_STEP,
 )
 from tinyvex.storage.engine.checkpoints import WriteAheadLog
+from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.time_limit import Abandoned
 from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.database_file import read_globals
@@ -53,7 +53,7 @@ from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.housekeeping import Housekeeping
 from tinyvex.values.timestamps import next_ts
 
-__all__ = ["Chore", "Done", "Group", "GroupCommit", "Member", "Participant", "Unit", "fail_group"]
+__all__ = ["Chore", "Done", "Group", "GroupCommit", "Member", "MemberQueue", "Participant", "Unit", "fail_group"]
 
 log = logging.getLogger("tinyvex.storage")
 
@@ -101,16 +101,36 @@ class Chore:
 
 
 class Member:
-    """A unit or a chore, in the queue or in a group, and its result."""
+    """A unit or a chore, in the queue or in a group, its result, and the client that pays for it."""
 
-    __slots__ = ("done", "error", "limit_seconds", "value", "work")
+    __slots__ = ("client", "done", "error", "limit_seconds", "value", "work")
 
-    def __init__(self, work: Unit | Chore, done: Done, limit_seconds: float | None = None) -> None:
+    def __init__(
+        self, work: Unit | Chore, done: Done, limit_seconds: float | None = None, client: str = SYSTEM
+    ) -> None:
+        self.client = client
         self.work = work
         self.done = done
         self.limit_seconds = limit_seconds
         self.value: Any = None
         self.error: BaseException | None = None
+
+
+class MemberQueue(Protocol):
+    """The members that wait; their order is the queue's decision."""
+
+    def __bool__(self) -> bool:
+        """Return whether `popleft` may have a member."""
+        ...
+
+    def popleft(self) -> Member:
+        """
+        Remove and return the next member.
+
+        Raises:
+            IndexError: none waits.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -139,6 +159,10 @@ class _State(NamedTuple):
     catalog: Catalog
 
 
+def _charge_nothing(_client: str, _seconds: float) -> None:
+    pass
+
+
 def _run_unlimited(_member: Member, call: Callable[[], T]) -> T:
     return call()
 
@@ -153,6 +177,7 @@ class GroupCommit:
         clock: the runtime.
         participants: read again for every record, so more may be added.
         run_limited: calls a unit that has a time limit.
+        charge: called with the client of a member that has run, and the seconds that it took.
 
     Attributes:
         group: the one that is running, or the last.
@@ -166,6 +191,7 @@ class GroupCommit:
         clock: Clock,
         participants: Sequence[Participant] = (),
         run_limited: Callable[[Member, Callable[[], Outcome[Any]]], Outcome[Any]] = _run_unlimited,
+        charge: Callable[[str, float], None] = _charge_nothing,
     ) -> None:
         self.connection = connection
         self.group = Group()
@@ -174,6 +200,7 @@ class GroupCommit:
         self._clock = clock
         self._participants = participants
         self._run_limited = run_limited
+        self._charge = charge
         self._commits: list[CommitRecord] = []
         self._commits_since_expiry = 0
         last_ts: int = read_globals(connection)["last_ts"]
@@ -190,7 +217,7 @@ class GroupCommit:
         """The `ts` of the newest record applied, committed or not."""
         return self._last_ts
 
-    def run(self, queue: deque[Member]) -> Group:
+    def run(self, queue: MemberQueue) -> Group:
         """
         Run a group of members from the queue, and commit it.
 
@@ -214,14 +241,14 @@ class GroupCommit:
         self._forget_damaged_pages()
         return group
 
-    def fail_next(self, queue: deque[Member], error: Exception) -> Group:
+    def fail_next(self, queue: MemberQueue, error: Exception) -> Group:
         """Fail the next queued member, because no group can begin."""
         self.group = Group()
         self._fail(queue, error)
         self._forget_damaged_pages()
         return self.group
 
-    def _fail(self, queue: deque[Member], error: Exception) -> None:
+    def _fail(self, queue: MemberQueue, error: Exception) -> None:
         self.roll_back()
         fail_group(self.group, queue, error, self._database)
 
@@ -240,7 +267,7 @@ class GroupCommit:
             with contextlib.suppress(sqlite3.Error):  # the error that made this necessary is being reported
                 self.connection.execute("ROLLBACK")
 
-    def _run_members(self, queue: deque[Member], until: float) -> bool:
+    def _run_members(self, queue: MemberQueue, until: float) -> bool:
         """Run the group's members, then queued ones; return False if the group must begin again without one of them."""
         members = self.group.members
         self._commits = []
@@ -248,16 +275,21 @@ class GroupCommit:
         for member in members:
             if member.error is None and not self._run_member(member):
                 return False
+        started = self._clock.monotonic()
         while queue and len(members) < GROUP_MUTATIONS_MAX:
             try:
                 member = queue.popleft()
             except IndexError:
                 break  # closing took it
             members.append(member)
-            if not self._run_member(member):
+            complete = self._run_member(member)
+            ended = self._clock.monotonic()
+            self._charge(member.client, ended - started)
+            if not complete:
                 return False
-            if self._clock.monotonic() > until:
+            if ended > until:
                 break
+            started = ended
         return True
 
     def _run_member(self, member: Member) -> bool:
@@ -358,7 +390,7 @@ class GroupCommit:
             self._apply(CommitRecord(ts, (step,)))
 
 
-def fail_group(group: Group, queue: deque[Member], error: Exception, database: Path | None) -> None:
+def fail_group(group: Group, queue: MemberQueue, error: Exception, database: Path | None) -> None:
     """Fail every member of the group, or the next queued one if the group never started."""
     group.failed = True
     group.commits = []

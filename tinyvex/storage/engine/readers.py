@@ -7,6 +7,9 @@ that it returns and the timestamp that it reports belong together, whatever comm
 SQLite's readers do not block the writer, nor it them. But an open read transaction prevents the write-ahead log from being
 restarted, so a reader thread that exceeds its time limit is abandoned, its transaction is ended from outside, and another
 thread takes its place.
+
+Clients share the readers by the run time of their reads and of what follows them (`fair_shares.py`). At most
+READS_RUNNING_PER_CLIENT_MAX reads of one client run concurrently.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinyvex.errors import FileDamaged, Overloaded, SnapshotUnavailable, TimeLimitExceeded
-from tinyvex.limits import READER_QUEUE_MAX, READER_THREADS
+from tinyvex.limits import READER_QUEUE_MAX, READER_THREADS, READS_RUNNING_PER_CLIENT_MAX
+from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.time_limit import Abandoned, Guard, Stopped, Watch
+from tinyvex.storage.engine.work_queue import WorkQueue
 from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.database_file import open_reader
 from tinyvex.storage.file.sqlite_errors import translate
@@ -97,7 +102,7 @@ class SnapshotSource:
 class Job:
     """A queued or running read; see `Store.read_nowait`."""
 
-    __slots__ = ("at", "done", "error", "limit_seconds", "read", "then", "value")
+    __slots__ = ("at", "client", "done", "error", "limit_seconds", "read", "then", "value")
 
     def __init__(
         self,
@@ -106,7 +111,9 @@ class Job:
         at: int | None,
         limit_seconds: float | None,
         then: Callable[[Any], None] | None = None,
+        client: str = SYSTEM,
     ) -> None:
+        self.client = client
         self.read = read
         self.done = done
         self.at = at
@@ -137,7 +144,7 @@ class Readers:
         self.folder = folder
         self.statistics = statistics
         self.recent = recent
-        self.queue: deque[Job] = deque()
+        self.queue: WorkQueue[Job] = WorkQueue(READS_RUNNING_PER_CLIENT_MAX)
         self._abandoned = abandoned
         self._answered: deque[Job] = deque()
         self._answers_posted = False
@@ -156,21 +163,33 @@ class Readers:
         """
         Queue a read; its `done` is called on the loop.
 
+        If the queue is full, the newest read of the client with the most is answered with `Overloaded` in its place.
+
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: the queue is full, and no client has more reads in it than this one.
         """
         if self._unfinished >= READER_QUEUE_MAX:
-            raise Overloaded(f"{self._unfinished} reads are waiting, which is the limit; try again later")
+            self._make_room(job.client)
         self._unfinished += 1
-        self.queue.append(job)
+        self.queue.push(job)
         if job.limit_seconds is not None:
             self._watch.expect(job.limit_seconds)
+        if not self.queue:
+            return  # its client is at its bound: the thread that finishes the client's read takes this one
         for thread in self._threads:
             if thread.idle:
                 # One is enough: busy threads check the queue before they sleep.
                 thread.idle = False
                 thread.worker.wake()
                 break
+
+    def _make_room(self, client: str) -> None:
+        error = Overloaded(f"{self._unfinished} reads are waiting, which is the limit; try again later")
+        evicted = self.queue.evict(client)
+        if evicted is None:
+            raise error
+        evicted.error = error
+        self.answer(evicted)
 
     def queue_length(self) -> int:
         """Return how many reads were queued and have not been answered."""
@@ -215,6 +234,8 @@ class Readers:
         stuck.job.error = TimeLimitExceeded(
             f"ran longer than its time limit of {stuck.job.limit_seconds:g} s and did not stop when interrupted"
         )
+        assert stuck.job.limit_seconds is not None
+        self.queue.charge(stuck.job.client, stuck.job.limit_seconds)
         self.answer(stuck.job)
         stuck.roll_back_from_outside()  # its snapshot would prevent the write-ahead log from being restarted
         self._threads[number] = _Reader(self, None)
@@ -271,10 +292,12 @@ class _Reader:
             return bool(queue)
         self.idle = False
         self.job = job
+        started = self.readers.runtime.monotonic()
         try:
             self._run(job)
         except Abandoned:
             return False
+        queue.charge(job.client, self.readers.runtime.monotonic() - started)
         self.readers.answer(job)
         return True
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinyvex.errors import DataFolderUnusable, FileDamaged, ServerStopping
+from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.group_commit import Chore, Done, Participant, Unit
 from tinyvex.storage.engine.readers import Job, Readers
 from tinyvex.storage.engine.store_statistics import StoreStatistics
@@ -140,7 +141,7 @@ class Store:
 
     # Writing.
 
-    def write_nowait(self, unit: Unit, done: Done, *, limit_seconds: float | None = None) -> None:
+    def write_nowait(self, unit: Unit, done: Done, *, limit_seconds: float | None = None, client: str = SYSTEM) -> None:
         """
         Run a unit of work on the writer's thread.
 
@@ -148,13 +149,14 @@ class Store:
             unit: called with the newest state and a timestamp of its own, possibly more than once.
             done: called on the loop with the value or the error, after the commit is durable and published.
             limit_seconds: the unit is stopped after this time and fails with `TimeLimitExceeded`.
+            client: shares the writer fairly with others; its units run in order.
 
         Raises:
-            Overloaded: too many units are waiting.
+            Overloaded: too many units are waiting, and no client has more of them than this one.
             ServerStopping: the store is closing.
             DataFolderUnusable: the store was opened read-only.
         """
-        self._open_writer().submit(unit, done, limit_seconds)
+        self._open_writer().submit(unit, done, limit_seconds, client)
 
     def _open_writer(self) -> Writer:
         if self._closing:
@@ -163,14 +165,20 @@ class Store:
             raise DataFolderUnusable(f"{self.folder.path} was opened read-only")
         return self._writer
 
-    def write(self, unit: Callable[[Snapshot, int], Outcome[T]], *, limit_seconds: float | None = None) -> Awaitable[T]:
+    def write(
+        self,
+        unit: Callable[[Snapshot, int], Outcome[T]],
+        *,
+        limit_seconds: float | None = None,
+        client: str = SYSTEM,
+    ) -> Awaitable[T]:
         """
         Run a unit of work on the writer's thread and wait for its commit; see `write_nowait`.
 
         Cancelling the wait does not cancel the unit.
         """
         future: asyncio.Future[T] = self._runtime.loop.create_future()
-        self.write_nowait(unit, _resolve(future), limit_seconds=limit_seconds)
+        self.write_nowait(unit, _resolve(future), limit_seconds=limit_seconds, client=client)
         return future
 
     def housekeep(self, chore: Callable[[Housekeeping], T]) -> Awaitable[T]:
@@ -217,6 +225,7 @@ class Store:
         at: int | None = None,
         limit_seconds: float | None = None,
         then: Callable[[Any], None] | None = None,
+        client: str = SYSTEM,
     ) -> None:
         """
         Run a read on a reader's thread, in one read transaction.
@@ -229,21 +238,31 @@ class Store:
             at: the timestamp to read at; None for the newest.
             limit_seconds: the read is stopped after this time and fails with `TimeLimitExceeded`.
             then: called with the value on the same thread, after the transaction and without the limit.
+            client: shares the readers fairly with others.
 
         Raises:
-            Overloaded: too many reads are waiting.
+            Overloaded: too many reads are waiting, and no client has more of them than this one.
             ServerStopping: the store is closing.
         """
         if self._closing:
             raise ServerStopping("the store is closing")
-        self._readers.submit(Job(read, done, at, limit_seconds, then))
+        self._readers.submit(Job(read, done, at, limit_seconds, then, client))
+
+    def next_reader(self, clients: Iterable[str]) -> str:
+        """Return the client of these whose read would run first."""
+        return min(clients, key=self._readers.queue.turn_of)
 
     def read(
-        self, read: Callable[[Snapshot], T], *, at: int | None = None, limit_seconds: float | None = None
+        self,
+        read: Callable[[Snapshot], T],
+        *,
+        at: int | None = None,
+        limit_seconds: float | None = None,
+        client: str = SYSTEM,
     ) -> Awaitable[T]:
         """Run a read on a reader's thread and wait for its value; see `read_nowait`."""
         future: asyncio.Future[T] = self._runtime.loop.create_future()
-        self.read_nowait(read, _resolve(future), at=at, limit_seconds=limit_seconds)
+        self.read_nowait(read, _resolve(future), at=at, limit_seconds=limit_seconds, client=client)
         return future
 
     # Statistics and closing.

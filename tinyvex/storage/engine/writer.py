@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ from tinyvex.limits import (
     WRITER_QUEUE_MAX,
 )
 from tinyvex.storage.engine.checkpoints import CheckpointMode
+from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.group_commit import (
     Chore,
     Done,
@@ -48,6 +48,7 @@ from tinyvex.storage.engine.group_commit import (
     fail_group,
 )
 from tinyvex.storage.engine.time_limit import Abandoned, Guard, Stopped, Watch
+from tinyvex.storage.engine.work_queue import WorkQueue
 from tinyvex.storage.file.database_file import open_writer
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 
@@ -89,7 +90,7 @@ class Writer:
         self._participants = participants
         self._publish = publish
         self._abandoned = abandoned
-        self._queue: deque[Member] = deque()
+        self._queue: WorkQueue[Member] = WorkQueue()
         self._unfinished = 0
         self._is_abandoned = False
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -105,22 +106,32 @@ class Writer:
             self._participants, left,
         )  # fmt: skip
 
-    def submit(self, work: Unit | Chore, done: Done, limit_seconds: float | None) -> None:
+    def submit(self, work: Unit | Chore, done: Done, limit_seconds: float | None, client: str = SYSTEM) -> None:
         """
         Queue a unit or a chore; `done` is called on the loop.
 
+        If the queue is full, the newest unit of the client with the most is answered with `Overloaded` in its place.
+
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: the queue is full, and no client has more units in it than this one.
         """
         if self._unfinished >= WRITER_QUEUE_MAX:
-            raise Overloaded(
-                f"{self._unfinished} mutations are waiting for the writer, which is the limit; try again later"
-            )
+            self._make_room(client)
         self._unfinished += 1
-        self._queue.append(Member(work, done, limit_seconds))
+        self._queue.push(Member(work, done, limit_seconds, client))
         if limit_seconds is not None:
             self._watch.expect(limit_seconds)
         self._thread.worker.wake()
+
+    def _make_room(self, client: str) -> None:
+        error = Overloaded(
+            f"{self._unfinished} mutations are waiting for the writer, which is the limit; try again later"
+        )
+        evicted = self._queue.evict(client)
+        if evicted is None:
+            raise error
+        evicted.error = error
+        self._runtime.loop.call_soon(self._finished, Group([evicted]))
 
     def queue_length(self) -> int:
         """Return how many units were queued and have not been answered."""
@@ -202,7 +213,9 @@ class Writer:
         for member in reversed(stuck.group_members()):
             if member is not stuck.running:
                 member.value = member.error = None
-                self._queue.appendleft(member)
+                self._queue.put_back(member)
+        assert stuck.running.limit_seconds is not None
+        self._queue.charge(stuck.running.client, stuck.running.limit_seconds)
         self._thread = self._new_thread(stuck)
         self._thread.start()
         stuck.running.error = TimeLimitExceeded(
@@ -218,10 +231,7 @@ class Writer:
         thread = self._thread
         self._is_abandoned = thread.guard.abandon()
         # In this order: an abandoned thread takes nothing more from the queue.
-        members = []
-        with contextlib.suppress(IndexError):
-            while True:  # one by one: the thread may take from the queue too, and no member may be answered twice
-                members.append(self._queue.popleft())
+        members = self._queue.drain()
         if self._is_abandoned:
             thread.worker.stop(0)
             self._abandoned(thread.worker)
@@ -247,7 +257,7 @@ class WriterThread:
     The thread that runs groups, until it is closed or abandoned.
 
     Args:
-        queue: shared with the loop; both ends are atomic.
+        queue: shared with the loop.
         finished: called on the loop with each group.
         left: an abandoned thread that this one replaces.
 
@@ -262,7 +272,7 @@ class WriterThread:
         folder: DataFolder,
         durability: Durability,
         statistics: StoreStatistics,
-        queue: deque[Member],
+        queue: WorkQueue[Member],
         finished: Callable[[Group], None],
         participants: list[Participant],
         left: WriterThread | None,
@@ -296,8 +306,9 @@ class WriterThread:
         connection = open_writer(self._folder.database, self._durability)
         try:
             group_commit = GroupCommit(
-                connection, self._folder.database, self._runtime, self._participants, self._run_limited
-            )
+                connection, self._folder.database, self._runtime, self._participants, self._run_limited,
+                self._queue.charge,
+            )  # fmt: skip
         except BaseException:
             connection.close()
             raise
