@@ -26,6 +26,11 @@ class FakeStore:
     last_ts: int = 10
     busy: dict[str, float] = field(default_factory=dict)
 
+    hastened: list[Any] = field(default_factory=list)
+
+    def hasten(self, read: Any, client: str) -> None:
+        self.hastened.append((read, client))
+
     def next_reader(self, clients: Iterable[str]) -> str:
         return min(clients, key=lambda client: self.busy.get(client, 0.0))
 
@@ -48,13 +53,15 @@ class FakeExecutor:
         at: int | None = None,
         range_cache: RangeCache | None = None,
         then: Callable[[QueryOutcome], None],
-    ) -> None:
+        wanted: Callable[[], bool],
+    ) -> object:
         def prepared(outcome: QueryOutcome) -> None:
             then(outcome)
             done(outcome)
 
         self.range_caches.append(range_cache)
         self.pending.append((call, prepared, at))
+        return f"read {len(self.pending)}"
 
     def finish(self, ts: int, value: bytes = b"1", lo: bytes = b"a", hi: bytes = b"b", **flags: Any) -> None:
         """End the oldest computation with a snapshot at `ts` that read [lo, hi)."""
@@ -479,3 +486,12 @@ def test_a_shared_query_is_charged_to_the_subscriber_whose_turn_comes_first() ->
     world.watch(subscriber=FakeSubscriber(session_id="good"))
     world.live.compute(live)
     assert [call.client for call, _, _ in world.executor.pending] == ["good"]
+
+
+def test_a_new_subscriber_hastens_a_computation_that_waits() -> None:
+    """Its queue may be shorter than that of the client that subscribed first."""
+    world = World()
+    live = world.watch(subscriber=FakeSubscriber(session_id="busy"))
+    world.live.compute(live)
+    world.watch(subscriber=FakeSubscriber(session_id="good"))
+    assert world.executor.store.hastened == [("read 1", "good")]

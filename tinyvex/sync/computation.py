@@ -41,6 +41,10 @@ class Computation:
         self.number = 0
         self.request_id = ""
 
+    def is_wanted(self) -> bool:
+        """Return whether the query still has a subscriber; called on the reader's thread."""
+        return bool(self.live.subscribers)
+
     def prepare(self, outcome: QueryOutcome) -> None:
         """Compute the hash on the reader's thread; the outcome's body caches it."""
         _ = outcome.hash

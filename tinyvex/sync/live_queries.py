@@ -40,6 +40,7 @@ from tinyvex.sync.results import Result, Version
 if TYPE_CHECKING:
     from tinyvex.functions.run.executor import Executor
     from tinyvex.functions.transaction.range_cache import CachedRanges
+    from tinyvex.storage.engine.readers import Job
     from tinyvex.storage.log.commit_record import CommitRecord
     from tinyvex.sync.counters import Counters
     from tinyvex.sync.diff import Difference
@@ -76,6 +77,8 @@ class LiveQueries:
         if live is None:
             live = self._live[key] = LiveQuery(key, call)
             self.counters.live_queries = len(self._live)
+        elif live.read is not None:  # it may wait behind the other queries of the client that subscribed first
+            self.executor.store.hasten(live.read, subscriber.session_id)
         live.subscribers[subscriber] = live.subscribers.get(subscriber, 0) + 1
         return live
 
@@ -155,7 +158,9 @@ class LiveQueries:
         if live.computing or live.covers(self.published):
             return
         live.computing = True
-        self._start(Recomputation(live, self._current_ranges(live), self.executor.runtime.monotonic()))
+        read = self._start(Recomputation(live, self._current_ranges(live), self.executor.runtime.monotonic()))
+        if live.computing:
+            live.read = read
 
     def _current_ranges(self, live: LiveQuery) -> CachedRanges | None:
         """Return its cached ranges with the `ts` up to which no commit has touched them."""
@@ -207,7 +212,7 @@ class LiveQueries:
         self._start(Reconstruction(live, client_hash, ts))
         return True
 
-    def _start(self, computation: Computation) -> None:
+    def _start(self, computation: Computation) -> Job | None:
         self._computations += 1
         number = computation.number = self._computations
         computation.request_id = f"q{number:x}"
@@ -215,12 +220,13 @@ class LiveQueries:
             self._recent.discard(self.published)
         self._running[number] = self.published
         self.counters.recomputations += 1
-        self.executor.query_nowait(
+        return self.executor.query_nowait(
             replace(computation.live.call, request_id=computation.request_id, client=self._payer(computation.live)),
             partial(self._done, computation),
             at=computation.at,
             range_cache=computation.range_cache,
             then=computation.prepare,
+            wanted=computation.is_wanted,
         )
 
     def _payer(self, live: LiveQuery) -> str:
@@ -277,6 +283,7 @@ class LiveQueries:
             live.unchanged += 1
         live.generation += 1
         live.computing = False
+        live.read = None
         live.cached_ranges = outcome.cached_ranges
         live.versions.setdefault(result.hash, version)
         live.discard_old_versions()

@@ -13,6 +13,7 @@ from tinyvex.sync.results import Result, Version
 if TYPE_CHECKING:
     from tinyvex.functions.run.call import Call
     from tinyvex.functions.transaction.range_cache import CachedRanges
+    from tinyvex.storage.engine.readers import Job
 
 __all__ = ["VERSIONS_RETAINED_MAX", "LiveQuery", "LiveQueryKey", "SnapshotResult", "Subscriber"]
 
@@ -83,13 +84,14 @@ class LiveQuery:
         unchanged: the number of those with the same hash as before.
         seconds: the duration of the last one, including the wait for a reader.
         computing: whether one is running; at most one is.
+        read: the read of the one that is running, queued or not; None if none is.
         snapshots: results as of older snapshots, by `ts`, while a subscriber waits for them.
         reconstructions: hashes offered in `resume` that are being reconstructed, with the subscribers that wait for each.
         mismatched_hashes: offered hashes whose reconstruction gave another result; ordered, the oldest first.
     """
 
     __slots__ = (
-        "cached_ranges", "call", "computing", "generation", "key", "mismatched_hashes", "reconstructions", "result",
+        "cached_ranges", "call", "computing", "generation", "key", "mismatched_hashes", "read", "reconstructions", "result",
         "seconds", "snapshots", "subscribers", "unchanged", "versions",
     )  # fmt: skip
 
@@ -104,6 +106,7 @@ class LiveQuery:
         self.unchanged = 0
         self.seconds = 0.0
         self.computing = False
+        self.read: Job | None = None
         self.snapshots: dict[int, SnapshotResult] = {}
         self.reconstructions: dict[str, dict[Subscriber, None]] = {}
         self.mismatched_hashes: dict[str, None] = {}

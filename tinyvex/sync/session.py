@@ -186,7 +186,11 @@ class SyncSession:
         call = self._call(command.path, command.args, f"{self.session_id[:8]}-one-{command.correlation}")
         self.requests.open(call.args)
         self._counters.queries += 1
-        self._executor.query_nowait(call, partial(self._query_done, command.correlation, call), at=command.ts)
+        done = partial(self._query_done, command.correlation, call)
+        self._executor.query_nowait(call, done, at=command.ts, wanted=self._is_open)
+
+    def _is_open(self) -> bool:
+        return not self._closed
 
     def _query_done(self, correlation: object, call: Call, outcome: QueryOutcome) -> None:
         self.requests.close(call.args)

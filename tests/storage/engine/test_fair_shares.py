@@ -100,6 +100,25 @@ def test_the_client_with_the_most_evicts_no_other():
     assert filled("a", "b", "b").evict("b") is None
 
 
+def test_a_piece_moves_to_a_client_whose_turn_comes_sooner():
+    """A piece that waits behind others of its client runs in the turn of a client that waits for it too."""
+    shares = filled("busy", "busy", "busy")
+    last = Piece("busy", 3)
+    shares.push(last)
+    served(shares, 1)
+    assert shares.move(last, "good")
+    assert (shares.take(), last.client) == (last, "good")
+
+
+def test_a_piece_does_not_move_to_a_busier_client():
+    """A busier client that wants it too does not delay it."""
+    shares = filled(*["busy"] * 5)
+    served(shares, 4)
+    piece = Piece("good", 0)
+    shares.push(piece)
+    assert not shares.move(piece, "busy")
+
+
 def test_clients_that_left_are_forgotten():
     """The accounts do not grow with the number of clients that ever came."""
     shares = FairShares()

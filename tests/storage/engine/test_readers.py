@@ -143,6 +143,15 @@ async def test_a_client_never_occupies_all_readers(store):
     assert await asyncio.gather(*busy) == [True] * len(busy)
 
 
+async def test_a_read_that_is_no_longer_wanted_is_not_run(store):
+    """It is answered, and takes no time from others."""
+    done = asyncio.get_running_loop().create_future()
+    ran = []
+    store.read_nowait(ran.append, lambda value, error: done.set_result(error), wanted=lambda: False)
+    assert isinstance(await done, errors.Overloaded)
+    assert ran == []
+
+
 async def test_what_follows_a_read_is_charged_to_its_client(store):
     """The work after a read, such as comparing two results, occupies a reader, so its client pays for it."""
     for _ in range(2):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tinyvex.functions.transaction.execution import FunctionKind
     from tinyvex.functions.transaction.range_cache import RangeCache
     from tinyvex.runtime import Runtime
+    from tinyvex.storage.engine.readers import Job
     from tinyvex.storage.engine.store import Store
     from tinyvex.storage.log.commit_record import Outcome
     from tinyvex.storage.log.document_log import Snapshot
@@ -97,9 +98,10 @@ class Executor:
         at: int | None = None,
         range_cache: RangeCache | None = None,
         then: QueryDone | None = None,
-    ) -> None:
+        wanted: Callable[[], bool] | None = None,
+    ) -> Job | None:
         """
-        Run a query on a reader.
+        Run a query on a reader; return its read for `Store.hasten`, None if it was refused.
 
         Args:
             call: the call.
@@ -108,14 +110,17 @@ class Executor:
             range_cache: for a live query: serves its scans; its rows stay references in the body.
             then: called with the outcome on the reader's thread, for work that would block the loop.
                 The time limit does not apply to it.
+            wanted: called on the reader's thread before the query; if it returns False, the query is not run.
         """
         run = _QueryRun(self, call, done, at, range_cache)
         try:
-            self.store.read_nowait(
-                run.run, run.finish, at=at, limit_seconds=self.function_seconds, then=then, client=call.client
-            )
+            return self.store.read_nowait(
+                run.run, run.finish, at=at, limit_seconds=self.function_seconds, then=then, client=call.client,
+                wanted=wanted,
+            )  # fmt: skip
         except errors.TinyvexError as error:
             run.finish(None, error)
+            return None
 
     async def query(self, call: Call, *, at: int | None = None) -> QueryOutcome:
         """

@@ -147,6 +147,22 @@ class FairShares(Generic[T]):
             return self._now
         return max(account.used, self._now) + len(account.waiting) * account.last_cost
 
+    def move(self, work: T, client: str) -> bool:
+        """Move a waiting piece to the end of another client's queue if it runs sooner there; return whether it moved."""
+        account = self._accounts.get(work.client)
+        if account is None or work.client == client or work not in account.waiting:
+            return False
+        before = account.waiting.index(work)
+        if self.turn_of(client) >= max(account.used, self._now) + before * max(
+            account.last_cost, FAIR_COST_SECONDS_MIN
+        ):
+            return False
+        account.waiting.remove(work)
+        self.waiting -= 1
+        work.client = client
+        self.push(work)
+        return True
+
     def evict(self, newcomer: str) -> T | None:
         """
         Remove and return the newest piece of the client with the most pieces for its share.

@@ -102,7 +102,7 @@ class SnapshotSource:
 class Job:
     """A queued or running read; see `Store.read_nowait`."""
 
-    __slots__ = ("at", "client", "done", "error", "limit_seconds", "read", "then", "value")
+    __slots__ = ("at", "client", "done", "error", "limit_seconds", "read", "then", "value", "wanted")
 
     def __init__(
         self,
@@ -112,8 +112,10 @@ class Job:
         limit_seconds: float | None,
         then: Callable[[Any], None] | None = None,
         client: str = SYSTEM,
+        wanted: Callable[[], bool] | None = None,
     ) -> None:
         self.client = client
+        self.wanted = wanted
         self.read = read
         self.done = done
         self.at = at
@@ -174,8 +176,17 @@ class Readers:
         self.queue.push(job)
         if job.limit_seconds is not None:
             self._watch.expect(job.limit_seconds)
-        if not self.queue:
-            return  # its client is at its bound: the thread that finishes the client's read takes this one
+        if (
+            self.queue
+        ):  # otherwise its client is at its bound: the thread that finishes the client's read takes this one
+            self._wake_one()
+
+    def hasten(self, job: Job, client: str) -> None:
+        """Charge a waiting read to a further client that wants it, if it runs sooner in that client's turn."""
+        if self.queue.move(job, client) and self.queue:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
         for thread in self._threads:
             if thread.idle:
                 # One is enough: busy threads check the queue before they sleep.
@@ -294,7 +305,10 @@ class _Reader:
         self.job = job
         started = self.readers.runtime.monotonic()
         try:
-            self._run(job)
+            if job.wanted is None or job.wanted():
+                self._run(job)
+            else:
+                job.error = Overloaded("the client disconnected before its query could run")
         except Abandoned:
             return False
         queue.charge(job.client, self.readers.runtime.monotonic() - started)

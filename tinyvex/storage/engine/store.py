@@ -226,9 +226,10 @@ class Store:
         limit_seconds: float | None = None,
         then: Callable[[Any], None] | None = None,
         client: str = SYSTEM,
-    ) -> None:
+        wanted: Callable[[], bool] | None = None,
+    ) -> Job:
         """
-        Run a read on a reader's thread, in one read transaction.
+        Run a read on a reader's thread, in one read transaction; return it for `hasten`.
 
         `done` receives `SnapshotUnavailable` if `at` is in the future or older than the retained history.
 
@@ -239,6 +240,7 @@ class Store:
             limit_seconds: the read is stopped after this time and fails with `TimeLimitExceeded`.
             then: called with the value on the same thread, after the transaction and without the limit.
             client: shares the readers fairly with others.
+            wanted: called on the reader's thread before the read; if it returns False, the read is not run.
 
         Raises:
             Overloaded: too many reads are waiting, and no client has more of them than this one.
@@ -246,7 +248,13 @@ class Store:
         """
         if self._closing:
             raise ServerStopping("the store is closing")
-        self._readers.submit(Job(read, done, at, limit_seconds, then, client))
+        job = Job(read, done, at, limit_seconds, then, client, wanted)
+        self._readers.submit(job)
+        return job
+
+    def hasten(self, job: Job, client: str) -> None:
+        """Charge a waiting read to a further client that wants it, if it runs sooner in that client's turn."""
+        self._readers.hasten(job, client)
 
     def next_reader(self, clients: Iterable[str]) -> str:
         """Return the client of these whose read would run first."""

@@ -59,6 +59,11 @@ class WorkQueue(Generic[T]):
         with self._lock:
             return self._shares.turn_of(client)
 
+    def move(self, work: T, client: str) -> bool:
+        """Move a waiting piece to the end of another client's queue if it runs sooner there; return whether it moved."""
+        with self._lock:
+            return self._shares.move(work, client)
+
     def evict(self, newcomer: str) -> T | None:
         """Remove and return the newest piece of the client with the most; None if none has more than the newcomer."""
         with self._lock:
