@@ -88,6 +88,7 @@ PURE = [
     "server/transport/deadlines.py",
     "server/transport/outbox.py",
     "server/transport/slow_clients.py",
+    "server/transport/unread_total.py",
     "storage/log/operations.py",
     "storage/log/record_codec.py",
 ]

@@ -91,6 +91,10 @@ RESPONSES_UNSENT_BYTES_MAX = 64 << 20  # above this the server stops reading fro
 OUTBOX_BYTES_MAX = (
     RESPONSES_UNSENT_BYTES_MAX + 2 * RESULT_BYTES_MAX
 )  # SlowConsumer; the margin is for requests in flight
+UNREAD_COUNTED_BYTES = 1 << 20  # from this on, what waits for a client counts towards the next bound
+# What waits for all clients together. Above it, the client is closed that has the most and has not read for longest;
+# SlowConsumer.
+UNREAD_BYTES_MAX = 256 << 20
 CLOSE_SECONDS = 2.0  # how long a closing connection waits for the peer's close frame
 
 # History.
@@ -195,6 +199,7 @@ assert TRANSACTION_BYTES_MAX >= 16 * DOCUMENT_BYTES_MAX
 assert COMMIT_RECORD_BYTES_MAX >= 4 * TRANSACTION_BYTES_MAX
 assert LISTENER_RECORDS_MAX > GROUP_MUTATIONS_MAX
 assert WAL_BYTES_CHECKPOINT <= WAL_BYTES_LULL < WAL_BYTES_MAX < WAL_BYTES_WAIT
+assert OUTBOX_BYTES_MAX < UNREAD_BYTES_MAX
 assert GROUP_SECONDS < FUNCTION_SECONDS
 assert READS_RUNNING_PER_CLIENT_MAX >= 1
 assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS

@@ -247,6 +247,27 @@ async def test_results_that_are_too_long_together_are_refused(tmp_path: Path, mo
         assert "together" in fatal_error["params"]["error"]["message"]
 
 
+async def test_clients_that_never_read_stay_under_a_common_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above UNREAD_BYTES_MAX, those that do not read are closed, until the rest fits; a client that reads is served."""
+    monkeypatch.setattr(limits, "UNREAD_BYTES_MAX", 24 << 20)
+    async with serving(tmp_path) as server:
+        greedy = [await RawClient.open(server.url, server.runtime) for _ in range(4)]
+        for client in greedy:
+            await client.answer(client.connect())
+            client.pause()
+            client.send("query", udfPath="app:big", args={"size": 16 << 20})
+        with anyio.fail_after(20):
+            while server.counters.connections > 2:
+                await anyio.lowlevel.checkpoint()
+        async with tv.connect(server.url) as client:
+            assert len(await client.query("app:big", {"size": 6 << 20})) == 6 << 20
+        for raw in greedy:
+            raw.cut()
+            await raw.end()
+
+
 async def test_a_client_that_never_reads_is_closed_at_the_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

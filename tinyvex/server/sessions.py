@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tinyvex import errors
 from tinyvex.server.transport.connection import Connection
 from tinyvex.server.transport.fair_queue import FairQueue
+from tinyvex.server.transport.unread_total import UnreadTotal
 from tinyvex.sync.session import SessionOpened, SyncSession
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Sessions:
         self.runtime = tasks.runtime
         self.counters = live.counters
         self.fair_queue = FairQueue(self.runtime)
+        self.unread = UnreadTotal()
+        self._relief_scheduled = False
         self.connections: dict[int, Connection] = {}
         """The open WebSockets, by number."""
         self.by_id: dict[str, Connection] = {}
@@ -77,6 +80,16 @@ class Sessions:
         if session is not None and self.by_id.get(session.session_id) is connection:
             del self.by_id[session.session_id]
         self._front_door.closed(connection.number)
+
+    def relieve_memory(self) -> None:
+        """Close clients in the next iteration of the loop, because unread answers take too much memory together."""
+        if not self._relief_scheduled:
+            self._relief_scheduled = True
+            self.runtime.loop.call_soon(self._relieve_memory)
+
+    def _relieve_memory(self) -> None:
+        self._relief_scheduled = False
+        self.unread.relieve(self.runtime.monotonic())
 
     def find_refusal(self, host_headers: list[str], origin_headers: list[str]) -> tuple[HTTPStatus, str] | None:
         """Return the status and reason if an upgrade with these headers is refused; None if it is allowed."""

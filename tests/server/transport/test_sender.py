@@ -13,10 +13,12 @@ from tinyvex.runtime import Runtime
 from tinyvex.server.transport.fair_queue import FairQueue
 from tinyvex.server.transport.outbox import text_frame
 from tinyvex.server.transport.sender import Sender
+from tinyvex.server.transport.unread_total import UnreadTotal
 from tinyvex.sync.counters import Counters
 from tinyvex.wire.transition_chunks import Splitter
 
 LONG = [b"x" * 100] * 10
+LONG_PIECE = b"y" * 1000
 PART_BYTES = 250
 PARTS = 4
 
@@ -59,6 +61,11 @@ class Host:
         self.runtime.bind(asyncio.get_running_loop())
         self.counters = Counters()
         self.fair_queue = FairQueue(self.runtime)
+        self.unread = UnreadTotal()
+        self.reliefs = 0
+
+    def relieve_memory(self) -> None:
+        self.reliefs += 1
 
 
 class World:
@@ -68,7 +75,8 @@ class World:
         self.pipe = Pipe()
         self.drained = 0
         self.host = host or Host()
-        self.sender = Sender(self.host, self.pipe, PART_BYTES, self._drained)
+        self.closed: list[str] = []
+        self.sender = Sender(self.host, self.pipe, PART_BYTES, self._drained, self.closed.append)
 
     def _drained(self) -> None:
         self.drained += 1
@@ -272,5 +280,54 @@ def test_the_parts_are_what_the_client_puts_together() -> None:
         assert all(head[:2] == b"\x81\x7e" for head in heads)
         messages = [cast("dict[str, Any]", msgspec.json.decode(write[4:])) for write in world.pipe.writes]
         assert "".join(message["params"]["chunk"] for message in messages).encode() == b"".join(LONG)
+
+    play(scenario)
+
+
+def test_what_waits_counts_until_the_client_has_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long answer counts in the outbox and in the transport's buffer, and no longer once it was read."""
+    monkeypatch.setattr(limits, "UNREAD_COUNTED_BYTES", 100)
+
+    async def scenario(world: World) -> None:
+        world.sender.put(b"x" * 500)
+        assert world.host.unread.bytes == 500
+        await turns(1)
+        assert (world.pipe.unread, world.host.unread.bytes) == (500, 500)
+        world.pipe.unread = 0
+        world.sender.socket_drained()
+        assert world.host.unread.bytes == 0
+
+    play(scenario)
+
+
+def test_a_transition_for_several_clients_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pieces are shared; they count until the last client's last chunk is made."""
+    monkeypatch.setattr(limits, "UNREAD_COUNTED_BYTES", 500)
+
+    async def scenario(one: World) -> None:
+        other = World(one.host)
+        for world in (one, other):
+            world.sender.socket_filled()
+            world.transition([LONG_PIECE, LONG_PIECE])
+        assert one.host.unread.bytes == len(LONG_PIECE)
+        one.sender.socket_drained()
+        await turns(20)
+        assert one.host.unread.bytes == len(LONG_PIECE)
+        other.sender.end()
+        assert one.host.unread.bytes == 0
+
+    play(scenario)
+
+
+def test_a_client_asks_for_relief_above_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer that exceeds the bound of all clients together asks for a client to be closed."""
+    monkeypatch.setattr(limits, "UNREAD_COUNTED_BYTES", 100)
+    monkeypatch.setattr(limits, "UNREAD_BYTES_MAX", 1000)
+
+    async def scenario(world: World) -> None:
+        world.sender.put(b"x" * 900)
+        assert world.host.reliefs == 0
+        world.sender.put(b"x" * 200)
+        assert world.host.reliefs == 1
 
     play(scenario)

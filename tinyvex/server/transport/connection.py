@@ -133,13 +133,13 @@ class Connection(Endpoint):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the front door hands the socket over."""
         self._transport = cast("asyncio.Transport", transport)
-        self._sender = Sender(self._host, self._transport, self._chunk_bytes, self._drained)
+        self._sender = Sender(self._host, self._transport, self._chunk_bytes, self._drained, self._close_unread)
         self._host.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio: the socket is closed, for whatever reason."""
         self._transport = None
-        self._sender.close()
+        self._sender.end()
         if self.session is not None:
             self.session.close()
         self._host.closed(self)
@@ -343,12 +343,23 @@ class Connection(Endpoint):
         reason = slow_clients.reason_to_close(self._sender.waiting_bytes, self._sender.unread_seconds(now))
         if reason is None:
             return False
+        self._close_slow(reason)
+        return True
+
+    def _close_slow(self, reason: str) -> None:
         log.warning(
             "connection %d: closing a client that does not read: %s", self.number, reason,
             extra={"connection": self.number, "error": errors.SlowConsumer.__name__},
         )  # fmt: skip
         self.fail(errors.SlowConsumer(reason))
-        return True
+
+    def _close_unread(self, reason: str) -> None:
+        """Close without waiting if much is in the transport's buffer: it must be released, and the reason is behind it."""
+        if self._close_by is None:
+            self._close_slow(reason)
+        if self._transport is not None and self._transport.get_write_buffer_size() >= limits.UNREAD_COUNTED_BYTES:
+            self._transport.abort()
+        self._sender.end()
 
     def abort(self) -> None:
         """Close without another byte."""

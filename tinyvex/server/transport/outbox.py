@@ -38,11 +38,13 @@ class Outbox:
     Attributes:
         ready_bytes: the size of the frames that are ready.
         transitions: the number of transitions; one in chunks counts until its last chunk is taken.
+        split_pieces: the pieces of each transition in chunks, in order.
     """
 
     def __init__(self, chunk_bytes: int) -> None:
         self.ready_bytes = 0
         self.transitions = 0
+        self.split_pieces: deque[Sequence[Piece]] = deque()
         self._chunk_bytes = chunk_bytes
         self._ready: deque[tuple[bytes, bool]] = deque()  # a frame, and whether it is a whole transition
         self._transitions: deque[Chunks | bytes] = deque()  # empty, or begins with one in chunks
@@ -64,6 +66,7 @@ class Outbox:
         """
         if split is not None and sum(map(len, pieces)) > self._chunk_bytes:
             self._transitions.append(split(pieces, self._chunk_bytes, self._transition_id))
+            self.split_pieces.append(pieces)
             self._transition_id += 1
             self.transitions += 1
             return
@@ -106,6 +109,7 @@ class Outbox:
         frame = text_frame(next(chunks))
         if chunks.is_exhausted():
             self._transitions.popleft()
+            self.split_pieces.popleft()
             self.transitions -= 1
             while self._transitions and isinstance(following := self._transitions[0], bytes):
                 self._transitions.popleft()
@@ -117,6 +121,7 @@ class Outbox:
         """Discard everything."""
         self._ready.clear()
         self._transitions.clear()
+        self.split_pieces.clear()
         self.ready_bytes = self.transitions = 0
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tinyvex.dialects.dialect import Split
     from tinyvex.runtime import Runtime
     from tinyvex.server.transport.fair_queue import FairQueue
+    from tinyvex.server.transport.unread_total import UnreadTotal
     from tinyvex.sync.counters import Counters
     from tinyvex.wire.transition_chunks import Piece
 
@@ -35,6 +37,10 @@ class SenderHost(Protocol):
     runtime: Runtime
     counters: Counters
     fair_queue: FairQueue
+    unread: UnreadTotal
+
+    def relieve_memory(self) -> None:
+        """Close clients soon, because unread answers take too much memory together."""
 
 
 class Sender:
@@ -46,6 +52,7 @@ class Sender:
         transport: the socket.
         chunk_bytes: a longer transition is sent in chunks.
         drained: called when `is_full` has become false.
+        close: closes the client, for a reason.
 
     Attributes:
         sent_at: the time of the last write, by the runtime's monotonic clock.
@@ -55,7 +62,12 @@ class Sender:
     """
 
     def __init__(
-        self, host: SenderHost, transport: asyncio.Transport, chunk_bytes: int, drained: Callable[[], None]
+        self,
+        host: SenderHost,
+        transport: asyncio.Transport,
+        chunk_bytes: int,
+        drained: Callable[[], None],
+        close: Callable[[str], None],
     ) -> None:
         self._host = host
         self._transport = transport
@@ -65,6 +77,9 @@ class Sender:
         self._chunk_scheduled = False
         self._closed = False
         self._unread = UnreadWatch()
+        self._close_client = close
+        self._counted = False  # whether `host.unread` has a report of this client
+        self._held: deque[Sequence[Piece]] = deque()  # those of `_outbox.split_pieces` that `host.unread` counts
         self.sent_at = host.runtime.monotonic()
         self.bytes_sent = 0
         self.socket_full = False
@@ -83,7 +98,10 @@ class Sender:
     def put_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
         """Queue a transition; a long one is split into chunks, if the dialect can split it."""
         if not self._closed:
+            before = len(self._outbox.split_pieces)
             self._outbox.put_transition(pieces, split)
+            if len(self._outbox.split_pieces) > before:
+                self._hold(pieces)
             self._queued()
 
     def is_full(self) -> bool:
@@ -107,6 +125,9 @@ class Sender:
                 self._write(partial(self._outbox.take_ready, limits.OUTBOX_BYTES_HIGH))
             self._outbox.clear()
             self._closed = True
+            self._release_pieces()
+            if self._counted:
+                self.recount()
         if last:
             self._transport.write(last)
 
@@ -121,11 +142,46 @@ class Sender:
         """Write again: the transport's buffer has room."""
         self.socket_full = False
         self._unread.end()
+        if self._counted:
+            self.recount()
         self._flush()
 
     def unread_seconds(self, now: float) -> float:
         """Return how long the client has read nothing although data waits."""
         return self._unread.seconds(now, self._transport.get_write_buffer_size())
+
+    # What waits, as a part of what waits for all clients.
+
+    def recount(self) -> None:
+        """Report the bytes that wait, here and in the transport's buffer."""
+        size = self._outbox.ready_bytes + self._transport.get_write_buffer_size()
+        self._counted = size >= limits.UNREAD_COUNTED_BYTES
+        self._host.unread.report(self, size if self._counted else 0)
+        if self._host.unread.is_above():
+            self._host.relieve_memory()
+
+    def close_unread(self, reason: str) -> None:
+        """Close the client and release what waits for it."""
+        self._close_client(reason)
+
+    def end(self) -> None:
+        """Discard everything and report that nothing waits any more: the socket is closed, or about to be."""
+        self.close()
+        self._counted = False
+        self._host.unread.report(self, 0)
+
+    def _hold(self, pieces: Sequence[Piece]) -> None:
+        if sum(map(len, pieces)) >= limits.UNREAD_COUNTED_BYTES:
+            self._held.append(pieces)
+            self._host.unread.hold(self, pieces)
+            if self._host.unread.is_above():
+                self._host.relieve_memory()
+
+    def _release_pieces(self) -> None:
+        """Release the pieces of transitions whose last chunk was made."""
+        split = self._outbox.split_pieces
+        while self._held and all(pieces is not self._held[0] for pieces in split):
+            self._host.unread.release(self, self._held.popleft())
 
     # Writing.
 
@@ -134,6 +190,8 @@ class Sender:
         if self._outbox.ready_bytes > limits.RESPONSES_UNSENT_BYTES_MAX and not self.reading_paused:
             self.reading_paused = True
             self._transport.pause_reading()
+        if self._outbox.ready_bytes > limits.UNREAD_COUNTED_BYTES:
+            self.recount()
 
     def _schedule(self) -> None:
         """Schedule the next write; while the socket is full, `socket_drained` writes instead."""
@@ -160,6 +218,8 @@ class Sender:
             except BaseException:
                 self._transport.abort()  # the client would wait for the next chunk forever
                 raise
+            if self._held:
+                self._release_pieces()
         self._schedule()
 
     def _write(self, take: Callable[[], bytes]) -> None:
@@ -169,6 +229,8 @@ class Sender:
         self.bytes_sent += len(data)
         self._host.counters.bytes_sent += len(data)
         self._transport.write(data)
+        if self._counted:
+            self.recount()
         if self.reading_paused and may_resume_reading(self._outbox.ready_bytes):
             self.reading_paused = False
             self._transport.resume_reading()

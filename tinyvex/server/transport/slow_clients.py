@@ -13,6 +13,7 @@ transitions in the outbox               TRANSITIONS_UNSENT_MAX; then none is com
 responses and pongs in the outbox       RESPONSES_UNSENT_BYTES_MAX; then the server stops reading from it.
                                         OUTBOX_BYTES_MAX, with the responses to requests that were read before: closed
 anything, without a byte being read     SLOW_CONSUMER_SECONDS: closed
+anything, of all clients together       UNREAD_BYTES_MAX: the one with the most is closed (`unread_total`)
 ======================================  ============================================================================
 
 `Connection` and `HttpConnection` close; `Sender` holds back. `deadlines` has the rules for clients that do not *send*.
