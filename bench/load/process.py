@@ -32,14 +32,15 @@ class ServerProcess:
         ready_seconds: time from the start of the process to its ready line.
     """
 
-    def __init__(self, data: Path | None = None, *options: str) -> None:
+    def __init__(self, data: Path | None = None, *options: str, app: Path = APP) -> None:
         self._options = options
+        self._app = app
         self._folder = None if data else tempfile.TemporaryDirectory(prefix="tinyvex-bench-")
         self.data = data or Path(self._folder.name if self._folder else "")
         self.ready_seconds = 0.0
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tinyvex", "serve", str(APP), "--data", str(self.data), "--no-token"]
+        command = [sys.executable, "-m", "tinyvex", "serve", str(self._app), "--data", str(self.data), "--no-token"]
         environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
         started = time.perf_counter()
         # The server's log goes to this process's stderr: a warning there may explain an unusual figure.

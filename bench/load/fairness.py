@@ -1,0 +1,129 @@
+"""
+The longest wait of a well-behaved client alongside one that asks for far too much at once.
+
+The greedy client queues, in one go: slow one-shot queries, slow live queries, slow mutations, or results of 60 MB that it
+reads as fast as it can. Meanwhile the other client runs a short query, a short mutation, and waits for the live update that
+the mutation causes, one after another. Last, many clients ask once for a result of 60 MB and read nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.harness import Bench
+from bench.load import generator
+from bench.load.generator import Client, Deliveries
+from bench.load.process import ServerProcess
+
+APP = Path(__file__).with_name("busy.py")
+ROUNDTRIPS_MAX = 20
+STALLED_SECONDS = 20.0
+"""The time in which the results for clients that do not read are computed."""
+
+
+def run(bench: Bench) -> None:
+    calls = bench.parameter("calls queued by the greedy client", 5, 200)
+    query_ms = bench.parameter("each query, ms", 10, 200)
+    mutation_ms = bench.parameter("each mutation, ms", 10, 100)
+    size = bench.parameter("bytes of a large result", 1_000_000, 60_000_000)
+    large = bench.parameter("large results", 2, 20)
+    stalled = bench.parameter("clients that do not read", 2, 50)
+    for _ in range(bench.rounds):
+        with ServerProcess(app=APP) as server:
+            generator.run(_round(bench, server, calls, query_ms, mutation_ms, size, large))
+        with ServerProcess(app=APP) as server:
+            generator.run(_stall(bench, server, stalled, size))
+
+
+async def _round(
+    bench: Bench, server: ServerProcess, calls: int, query_ms: int, mutation_ms: int, size: int, large: int
+) -> None:
+    queries = [("query", {"udfPath": "busy:spin", "args": {"number": n, "ms": query_ms}}) for n in range(calls)]
+    mutations = [
+        ("mutation", {"requestId": n, "udfPath": "busy:hold", "args": {"number": n, "ms": mutation_ms}})
+        for n in range(calls)
+    ]
+    bigs = [("query", {"udfPath": "busy:big", "args": {"number": n, "size": size}}) for n in range(large)]
+    subscribed = [{"number": number, "ms": query_ms + 1} for number in range(calls)]
+    greedy: Greedy
+    await _measure(bench, server, "alone", None)
+    for label, requests in (("slow queries", queries), ("slow mutations", mutations), ("large results", bigs)):
+        greedy = await Greedy.dial(server.port, f"greedy-{label}")
+        await _measure(bench, server, label, greedy, lambda asked=requests, client=greedy: client.ask(asked))
+    greedy = await Greedy.dial(server.port, "greedy-live")
+    await greedy.subscribe_many("busy:spin", subscribed)
+    await _measure(bench, server, "slow live queries", greedy)
+
+
+async def _measure(
+    bench: Bench, server: ServerProcess, label: str, greedy: Greedy | None, begin: Callable[[], None] | None = None
+) -> None:
+    """Measure the well-behaved client until the greedy one has all answers, at most ROUNDTRIPS_MAX times."""
+    good: Deliveries = await Deliveries.dial(server.port, f"good-{label}")
+    await good.subscribe("busy:marked", name=label)
+    await good.held(await good.commit("busy:mark", name=label))
+    if begin is not None:
+        begin()
+        await asyncio.sleep(0.05)  # so that everything is queued
+    longest = {"query": 0.0, "mutation": 0.0, "live update": 0.0}
+    for _ in range(ROUNDTRIPS_MAX):
+        started = time.perf_counter()
+        await good.query("busy:marked", name=label)
+        queried = time.perf_counter()
+        ts = await good.commit("busy:mark", name=label)
+        committed = time.perf_counter()
+        await good.held(ts)
+        ended = time.perf_counter()
+        for name, seconds in (
+            ("query", queried - started), ("mutation", committed - queried), ("live update", ended - queried),
+        ):  # fmt: skip
+            longest[name] = max(longest[name], seconds)
+    for name, seconds in longest.items():
+        bench.add(f"longest {name}, {label}", "ms", seconds * 1000)
+    bench.hash([label.encode(), str(await good.query("busy:marked", name=label)).encode()])
+    good.close()
+    if greedy is not None:
+        greedy.close()
+
+
+async def _stall(bench: Bench, server: ServerProcess, clients: int, size: int) -> None:
+    """Let clients ask for large results without reading; report the server's peak memory."""
+    control: Client = await Client.dial(server.port, "bench-control")
+    await control.query("busy:marked", name="never")
+    before = server.memory_bytes()
+    stalled: list[Greedy] = [await Greedy.dial(server.port, f"stalled-{number}") for number in range(clients)]
+    for number, client in enumerate(stalled):
+        client.stall()
+        client.ask([("query", {"udfPath": "busy:big", "args": {"number": number, "size": size}})])
+    peak, settled = before, before
+    last_change = time.perf_counter()
+    started = last_change
+    while time.perf_counter() - started < STALLED_SECONDS:
+        await asyncio.sleep(0.02)
+        settled, previous = server.memory_bytes(), settled
+        peak = max(peak, settled)
+        if settled != previous:
+            last_change = time.perf_counter()
+        elif time.perf_counter() - last_change > 1.0:
+            break
+    bench.add("memory of unread results, at most", "MB", max(0, peak - before) / 1e6)
+    bench.add("memory of unread results, in the end", "MB", max(0, settled - before) / 1e6)
+    for client in (control, *stalled):
+        client.close()
+
+
+class Greedy(Client):
+    """A client that sends everything at once. The server may close it."""
+
+    def ask(self, requests: list[tuple[str, dict[str, object]]]) -> None:
+        """Send requests in one write."""
+        frames = [generator.request(number, method, **params) for number, (method, params) in enumerate(requests)]
+        self.write(b"".join(frames))
+
+    def fail(self, error: BaseException) -> None:
+        """Accept that the server closes this client, and that requests are refused."""
+        if any(number < 0 or number >= generator.CALLS_FIRST for number in self._calls):
+            super().fail(error)
