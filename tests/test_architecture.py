@@ -15,6 +15,7 @@ PACKAGE = ROOT / "tinyvex"
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "first_parent": set(),
+    "forks": set(),
     "limits": set(),
     "runtime": set(),
     "version": set(),
@@ -30,7 +31,7 @@ FLOORS: dict[str, set[str]] = {
 }
 """The floors that each floor may import, in addition to those that are open to all."""
 
-OPEN_TO_ALL = {"errors", "first_parent", "limits", "runtime", "version"}
+OPEN_TO_ALL = {"errors", "first_parent", "forks", "limits", "runtime", "version"}
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "storage": ("file", "log", "engine", "schema", "maintenance"),

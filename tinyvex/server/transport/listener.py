@@ -7,7 +7,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tinyvex import errors
+from tinyvex import errors, forks
 from tinyvex.server.access.origin_rules import is_loopback
 
 if TYPE_CHECKING:
@@ -71,10 +71,12 @@ class PortListener:
                     f"port {port} is already in use; choose another, or use 0 for a free port"
                 ) from error
             raise errors.PortTaken(f"cannot listen on `{host}`, port {port}: {error.strerror or error}") from error
+        self._withheld = forks.withhold_port(self._listener.port)
 
     def close(self) -> None:
         """Accept no more sockets, and close those that are in their TLS handshake."""
         self._listener.close()
+        self._withheld.release()
         if self._handshakes is not None:
             self._handshakes.close()
 

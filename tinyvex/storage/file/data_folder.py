@@ -2,7 +2,8 @@
 Own a data folder, and create files in it atomically.
 
 A process owns the folder while it holds the operating system's lock on the file `lock`. The system releases the lock
-when the process ends, however it ends. The text of the file, the owner's process id, is used only in messages.
+when the process ends, however it ends; its forked children get no descriptor of the lock (`forks.py`).
+The text of the file, the owner's process id, is used only in messages.
 
 A file is created atomically (`atomic_file`): written under another name, synced, and renamed. A file with the right name is
 therefore complete, whenever the process or the machine stopped.
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinyvex import forks
 from tinyvex.errors import DataFolderLocked, DataFolderUnusable
 
 __all__ = ["DataFolder", "FolderLock", "atomic_file", "lock_holder", "sync_folder"]
@@ -140,10 +142,11 @@ class FolderLock:
     def __init__(self, path: Path) -> None:
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         if not _try_lock_repeatedly(self._descriptor):
-            holder = _read_holder(path)
+            holder = _find_holder(path)
             os.close(self._descriptor)
             owner = f"process {holder}" if holder is not None else "another process"
             raise DataFolderLocked(f"{owner} owns the data folder `{path.parent}`; stop it first", pid=holder)
+        self._withheld = forks.withhold_folder(path.parent)
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
@@ -154,6 +157,7 @@ class FolderLock:
             with contextlib.suppress(OSError):  # the text is only used in messages
                 os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
+            self._withheld.release()
             self._descriptor = None
 
 
@@ -246,9 +250,49 @@ def lock_holder(folder: Path) -> int | None:
     except OSError:
         return None
     try:
-        return None if _try_lock(descriptor) else _read_holder(path) or 0
+        return None if _try_lock(descriptor) else _find_holder(path) or 0
     finally:
         os.close(descriptor)
+
+
+def _find_holder(path: Path) -> int | None:
+    """
+    Return the process that holds a lock: the one in the file, unless it has ended; None if it is unknown.
+
+    A child that a C library forked, unnoticed by Python, holds the lock on after the death of the process that took it.
+    """
+    named = _read_holder(path)
+    if sys.platform == "win32" or (named is not None and _is_alive(named)):
+        return named
+    return next((pid for pid in _pids() if pid != os.getpid() and _has_open(pid, path)), None)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _pids() -> list[int]:
+    """Return the ids of all processes; none on a system without `/proc`."""
+    try:
+        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    except OSError:
+        return []
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Return whether a process has a file open; False also if it belongs to another user."""
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if descriptor.samefile(path):
+                    return True
+    return False
 
 
 def _read_holder(path: Path) -> int | None:
