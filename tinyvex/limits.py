@@ -66,6 +66,15 @@ WAL_WAITS = 10
 WAL_WAIT_MS = 100
 CHECKPOINT_IDLE_SECONDS = 0.02  # time without a mutation after which the writer counts as idle
 TRUNCATE_IDLE_SECONDS = 1.0  # idle time before truncation, which takes some 80 ms that a mutation would wait for
+# A `ts` that is ahead of the wall clock by more than this, because the clock was set back, no longer states an age. Then the
+# log remembers which `ts` it had at which time; see storage/log/clock_history.py.
+CLOCK_AHEAD_SECONDS = 1.0
+CLOCK_OBSERVED_SECONDS = (
+    1.0  # shortest interval between two such observations; a time that a user gives is this precise
+)
+CLOCK_OBSERVATIONS_MAX = (
+    256  # the closest ones are dropped, in relation to their age: some 5 % of an age remain uncertain
+)
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
 REQUEST_RECORDS_EXPIRED_STEP = 512  # expired records deleted by one group; it happens once per half as many new ones
 SCHEMA_VIOLATIONS_MAX = 100  # listed in the error; all are counted

@@ -231,6 +231,9 @@ def test_conditions_require_a_table(fail: Callable[..., tuple[int, str]]) -> Non
 
 # The past.
 
+YEAR_US = 365 * 86_400_000_000
+TITLES = ["Third", "Second", "First"]
+
 
 @pytest.fixture(scope="module")
 def aged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
@@ -261,6 +264,25 @@ def test_a_past_state_is_shown_by_a_server(aged: tuple[Path, int], capsys: pytes
         capsys.readouterr()
         assert run(["data", "notes", "--format", "jsonl", "--data", str(path), "--at", str(between)]) == 0
         assert titles(capsys.readouterr().out) == ["Older"]
+
+
+def test_a_time_is_found_after_the_clock_was_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    `--at` with a duration shows the state of that time, although the first document was written a year ahead of it, and
+    so does the time that `ts` states.
+    """
+    options = ["--app", str(NOTEBOOK), "--data", str(tmp_path)]
+    now_us = Runtime().now_us()
+    for title, clock_us in (("First", now_us + YEAR_US), ("Second", now_us), ("Third", now_us + 60_000_000)):
+        monkeypatch.setattr(Runtime, "now_us", lambda _, clock_us=clock_us: clock_us)
+        assert run(["run", "notebook:write", json.dumps({"title": title}), *options]) == 0
+    command = ["data", "notes", "--format", "jsonl", "--data", str(tmp_path), "--at"]
+    for at, found in (("30s ago", ["Second", "First"]), ("2m ago", ["Second", "First"]), ("0s", TITLES)):
+        capsys.readouterr()
+        assert run([*command, at]) == 0
+        assert titles(capsys.readouterr().out) == found
 
 
 def test_tables_of_the_past_are_counted(aged: tuple[Path, int], capsys: pytest.CaptureFixture[str]) -> None:

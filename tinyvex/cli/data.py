@@ -16,7 +16,7 @@ from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import JsonArrayPrinter, JsonLinesPrinter, RowPrinter, TablePrinter, size_text
 from tinyvex.cli.session import Session, open_session, require_data_folder
-from tinyvex.cli.time_argument import parse_time, resolve
+from tinyvex.cli.time_argument import GivenTime, parse_time, resolve
 from tinyvex.errors import InvalidResult, RemoteError, TinyvexError
 from tinyvex.limits import SCAN_PAGE_ROWS
 from tinyvex.runtime import Runtime
@@ -46,14 +46,14 @@ class Selection:
     Attributes:
         index: the index to read along; None for the creation time.
         conditions: by operator, the values that index fields are compared with.
-        at: read as of this time, in microseconds since the epoch; None for the newest state.
+        at: read as of this time; None for the newest state.
         limit: the largest number of documents; 0 for all.
     """
 
     index: str | None = None
     conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     order: str = "desc"
-    at: int | None = None
+    at: GivenTime | None = None
     limit: int = 0
 
     def arguments(self, table: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _conditions(_: click.Context, option: click.Parameter, given: tuple[str, ...
     return values
 
 
-def _parse_at(_: click.Context, __: click.Parameter, given: str | None) -> int | None:
+def _parse_at(_: click.Context, __: click.Parameter, given: str | None) -> GivenTime | None:
     return None if given is None else parse_time(given, Runtime().now_us())
 
 
@@ -123,7 +123,7 @@ def command(
     limit: int,
     order: str,
     index: str | None,
-    at: int | None,
+    at: GivenTime | None,
     output: str,
     **operators: dict[str, Any],
 ) -> None:
@@ -168,7 +168,7 @@ def _show_tables(folder: Path, output: str) -> None:
     printer.end()
 
 
-async def _show_tables_at(folder: Path, at: int, output: str) -> None:
+async def _show_tables_at(folder: Path, at: GivenTime, output: str) -> None:
     async with open_session(folder) as session:
         await _print(_tables(session, at), _printer(output, ["table", "documents"]), limit=0)
 
@@ -181,7 +181,7 @@ async def _show(folder: Path, table: str, selection: Selection, output: str) -> 
         click.echo(f"(the {which} {selection.limit}; --limit 0 shows all)", err=True)
 
 
-async def _tables(session: Session, wanted: int) -> Rows:
+async def _tables(session: Session, wanted: GivenTime) -> Rows:
     at = await resolve(session, wanted, Runtime().now_us())
     for name in json.loads(await session.query("_system:tables", {}, at=at)):
         documents = json.loads(await session.query("_system:count", {"table": name}, at=at))

@@ -16,11 +16,12 @@ from tests.storage.log.test_document_log import commits, declarations
 from tests.support.storage import MemoryStore, drive, insert, numbers, opened, unit
 from tinyvex import errors, limits
 from tinyvex.functions.transaction.transaction import Transaction
+from tinyvex.storage.log.clock_history import ClockHistory
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.maintenance.compaction import preview
-from tinyvex.storage.maintenance.retention import Policy, Retention
+from tinyvex.storage.maintenance.retention import HistoryState, Policy, Retention
 
 
 @dataclass
@@ -29,8 +30,13 @@ class Until:
 
     wanted: int
 
-    def floor(self, now_us: int, last_ts: int, floor: int, used_bytes: int) -> int:
-        return max(floor, min(self.wanted, last_ts))
+    def floor(self, state: HistoryState, now_us: int) -> int:
+        return max(state.floor, min(self.wanted, state.last_ts))
+
+
+def history_state(*, floor: int, middle_ts: int = 0, used_bytes: int = 0) -> HistoryState:
+    """Create the state of a history whose newest commit is at 500 seconds."""
+    return HistoryState(floor, 0, 500_000_000, middle_ts, used_bytes, ClockHistory())
 
 
 async def no_pause() -> None:
@@ -198,7 +204,9 @@ def test_a_sweep_goes_on_where_the_last_one_ended() -> None:
     overwritten(store, 10)
     drive(retention(store, store.last_ts).sweep())
     seen: list[int] = []
-    store.connection.set_trace_callback(lambda text: seen.append(1) if "SELECT log_row, ts" in text else None)
+    store.connection.set_trace_callback(
+        lambda text: seen.append(1) if "log_row, ts FROM documents WHERE log_row > " in text else None
+    )
     drive(retention(store, store.last_ts).sweep())
     store.connection.set_trace_callback(None)
     assert len(seen) == 1
@@ -291,20 +299,22 @@ async def test_rows_after_a_restart_expire_too(tmp_path: Any) -> None:
     [
         (1_000, 10, 100),  # nothing is old enough
         (520_000_000, 10, 420_000_000),  # age alone
-        (520_000_000, 100, 460_000_000),  # too many bytes: half of what is left goes
-        (505_000_000, 100, 452_500_000),  # the same
+        (520_000_000, 100, 450_000_000),  # too many bytes: half of the revisions go
+        (480_000_000, 100, 450_000_000),  # the same
         (900_000_000, 10, 500_000_000),  # never above the newest commit
     ],
 )
 def test_the_policy(now: int, used: int, expected: int) -> None:
     """The floor is 100 seconds old, or newer above the size limit, and never decreases."""
-    assert Policy(seconds=100, bytes_max=50).floor(now, 500_000_000, 100, used) == expected
+    state = history_state(floor=100, middle_ts=450_000_000, used_bytes=used)
+    assert Policy(seconds=100, bytes_max=50).floor(state, now) == expected
 
 
 def test_the_floor_stays_away_from_now() -> None:
     """Active reads need the most recent states."""
-    assert Policy(seconds=0).floor(500_000_000, 500_000_000, 100, 0) == 490_000_000
-    assert Policy(seconds=100, bytes_max=0).floor(500_000_000, 500_000_000, 495_000_000, 1) == 495_000_000
+    assert Policy(seconds=0).floor(history_state(floor=100), 500_000_000) == 490_000_000
+    above = history_state(floor=495_000_000, used_bytes=1)
+    assert Policy(seconds=100, bytes_max=0).floor(above, 500_000_000) == 495_000_000
 
 
 async def test_readers_and_writers_during_a_sweep_see_complete_states(tmp_path: Any) -> None:
@@ -347,3 +357,109 @@ async def test_readers_and_writers_during_a_sweep_see_complete_states(tmp_path: 
         with pytest.raises(errors.SnapshotUnavailable):
             await store.read(numbers, at=min(moments))
         assert await store.read(numbers) == sorted(moments[store.last_ts])
+
+
+# A clock that was ahead.
+
+HOUR_US = 3_600_000_000
+YEAR_US = 365 * 24 * HOUR_US
+
+
+class Machine:
+    """A store in memory whose clock was a year ahead, and was then corrected."""
+
+    def __init__(self) -> None:
+        self.now_us = 1_700_000_000_000_000
+        self.store = MemoryStore(self.now_us)
+        self.store.declare({"items": {}})
+        self.stored = self.store.run(unit(insert({"n": 0})))
+        self.written = 0
+        for offset in (YEAR_US, -YEAR_US):
+            self.now_us += offset
+            self.overwrite()
+        self.policy = Policy(seconds=24 * 3600)
+
+    def overwrite(self, after_us: int = 0) -> int:
+        """Let time pass, and write a revision; return its `ts`."""
+        self.now_us += after_us
+        self.store.runtime.clock_us = self.now_us
+        self.written += 1
+        revision = {"n": self.written}
+        self.store.run(unit(lambda t: t.put(t.catalog.table("items"), self.stored.internal, revision)))
+        return self.store.last_ts
+
+    def restart(self) -> None:
+        """Open the file again."""
+        self.store.reopen()
+
+    def sweep(self) -> int:
+        """Sweep; return the floor."""
+        drive(Retention(self.store, self.policy, lambda: self.now_us, no_pause).sweep())  # type: ignore[arg-type]
+        floor: int = self.store.look(lambda snapshot: snapshot.globals()["floor_ts"])
+        return floor
+
+
+def test_commits_after_a_corrected_clock_expire_by_their_real_age() -> None:
+    """Of a revision an hour, over three days, those of the last 24 hours are retained, although `ts` is a year ahead."""
+    machine = Machine()
+    moments = [machine.overwrite(HOUR_US) for _ in range(72)]
+    assert machine.sweep() == moments[-25]
+
+
+def test_ages_survive_a_restart_while_ts_is_ahead() -> None:
+    """The commits before a restart expire as they would have without it."""
+    machine = Machine()
+    moments = [machine.overwrite(HOUR_US) for _ in range(12)]
+    machine.restart()
+    moments += [machine.overwrite(HOUR_US) for _ in range(18)]
+    machine.restart()
+    assert machine.sweep() == moments[-25]
+
+
+def test_a_database_without_further_commits_expires_after_a_corrected_clock() -> None:
+    """A sweep notices that `ts` is ahead; a day later the history up to the newest commit has expired."""
+    machine = Machine()
+    machine.sweep()
+    machine.now_us += 25 * HOUR_US
+    assert machine.sweep() == machine.store.last_ts
+
+
+def test_a_corrected_clock_expires_nothing_early() -> None:
+    """The commits that were made while the clock was ahead are as old as the correction, and not a year older."""
+    machine = Machine()
+    at_correction = machine.store.last_ts
+    machine.overwrite(23 * HOUR_US)
+    assert machine.sweep() < at_correction
+
+
+def test_ages_are_right_again_after_the_clock_has_caught_up() -> None:
+    """Two years later `ts` is the clock again, and the floor is 24 hours old."""
+    machine = Machine()
+    machine.overwrite(HOUR_US)
+    machine.overwrite(2 * YEAR_US)
+    assert machine.sweep() == machine.now_us - 24 * HOUR_US
+
+
+def test_the_size_bound_counts_revisions_and_not_time() -> None:
+    """Above the bound the older half of the revisions goes, although a gap of a year lies before the newest ones."""
+    machine = Machine()
+    moments = [machine.overwrite(60_000_000) for _ in range(40)]
+    machine.policy = Policy(seconds=24 * 3600, bytes_max=1)
+    assert machine.sweep() in moments[15:25]
+
+
+def test_an_unfinished_import_is_abandoned_by_its_real_age() -> None:
+    """The limit that a sweep gives to imports is a `ts` of a day ago, also if `ts` is a year ahead."""
+    machine = Machine()
+    moments = [machine.overwrite(HOUR_US) for _ in range(30)]
+    limits_given: list[int] = []
+    run = machine.store.write
+
+    async def observed(work: Any) -> Any:
+        if getattr(getattr(work, "func", None), "__name__", "") == "_abandon_all":
+            limits_given.append(work.args[0])
+        return await run(work)
+
+    machine.store.write = observed  # type: ignore[method-assign]
+    machine.sweep()
+    assert limits_given == [moments[-25]]

@@ -16,6 +16,7 @@ from tinyvex.functions.schema.document import DocumentMapping
 from tinyvex.functions.system.system_context import SystemQueryCtx
 from tinyvex.functions.transaction.query_builder import Query
 from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX, SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
+from tinyvex.storage.log.clock_history import ClockHistory
 from tinyvex.values.types import INT64_MAX, INT64_MIN, Int64
 
 if TYPE_CHECKING:
@@ -40,9 +41,18 @@ def count(ctx: SystemQueryCtx, table: str) -> int:
     return ctx.db.query(table).count()
 
 
-def span(ctx: SystemQueryCtx) -> dict[str, int]:
-    """Return the readable timestamps: from `floorTs` (0 if nothing has expired) to `lastTs`, the newest commit."""
-    return {"floorTs": ctx.snapshot.globals()["floor_ts"], "lastTs": ctx.snapshot.ts}
+def span(ctx: SystemQueryCtx, time: int | None = None, now: int | None = None) -> dict[str, int]:
+    """
+    Return the readable timestamps: from `floorTs` (0 if nothing has expired) to `lastTs`, the newest commit.
+
+    Given a wall clock time and the present, both in microseconds, `timeTs` is the `ts` of the state at that time.
+    """
+    stored, last_ts = ctx.snapshot.globals(), ctx.snapshot.ts
+    readable = {"floorTs": stored["floor_ts"], "lastTs": last_ts}
+    if time is None or now is None:
+        return readable
+    clock = ClockHistory.stored(stored).observed(last_ts, now)
+    return {**readable, "timeTs": clock.snapshot_at(time, stored["created_us"])}
 
 
 def rows(

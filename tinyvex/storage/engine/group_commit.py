@@ -35,6 +35,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from tinyvex.errors import FileDamaged, InternalError, StorageError, StorageFailed, TinyvexError
 from tinyvex.limits import (
+    CLOCK_AHEAD_SECONDS,
+    CLOCK_OBSERVED_SECONDS,
     GROUP_MUTATIONS_MAX,
     GROUP_SECONDS,
     REQUEST_RECORD_SECONDS,
@@ -50,7 +52,7 @@ from tinyvex.storage.log.apply import apply, newest_row
 from tinyvex.storage.log.catalog import Catalog, load_catalog
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
-from tinyvex.storage.log.housekeeping import Housekeeping
+from tinyvex.storage.log.housekeeping import Housekeeping, observe_clock
 from tinyvex.values.timestamps import next_ts
 
 __all__ = ["Chore", "Done", "Group", "GroupCommit", "Member", "MemberQueue", "Participant", "Unit", "fail_group"]
@@ -203,6 +205,7 @@ class GroupCommit:
         self._charge = charge
         self._commits: list[CommitRecord] = []
         self._commits_since_expiry = 0
+        self._observed_us = 0
         last_ts: int = read_globals(connection)["last_ts"]
         self._committed = _State(last_ts, newest_row(connection) + 1, load_catalog(connection, last_ts))
         self._last_ts = last_ts
@@ -361,6 +364,7 @@ class GroupCommit:
         """Make the group durable; return the seconds that it took."""
         if self._commits:
             self._expire_requests()
+            self._observe_clock()
             self.connection.execute(statements.SET_LAST_TS, (self._last_ts,))
         self._clock.point("writer:before-commit")
         started = self._clock.monotonic()
@@ -375,19 +379,30 @@ class GroupCommit:
         """
         Commit the expiry of old request records, from time to time, and faster than new ones come.
 
-        The limit is by the wall clock: if it was set back, the newest `ts` is ahead of it, and a limit by `ts` would
-        expire records too early. If it jumps ahead, so does the next `ts`, and the oldest records expire a step at a time.
+        The limit is by the wall clock: if it was set back, the newest `ts` is ahead of it, and the clock's history states
+        the age of a record. If it jumps ahead, so does the next `ts`, and the oldest records expire a step at a time.
         """
         self._commits_since_expiry += len(self._commits)
         if self._commits_since_expiry * 2 < REQUEST_RECORDS_EXPIRED_STEP:
             return
         self._commits_since_expiry = 0
-        before = self._clock.now_us() - int(REQUEST_RECORD_SECONDS * 1e6)
+        now_us = self._clock.now_us()
+        clock = observe_clock(self.connection, self._last_ts, now_us)
+        before = clock.ts_at(now_us - int(REQUEST_RECORD_SECONDS * 1e6)) + 1
         snapshot = Snapshot(self.connection, self._last_ts, self._catalog)
         step = snapshot.expiry_step(before, REQUEST_RECORDS_EXPIRED_STEP)
         if step is not None:
             ts = self._last_allotted = next_ts(self._last_allotted, self._clock.now_us())
             self._apply(CommitRecord(ts, (step,)))
+
+    def _observe_clock(self) -> None:
+        """Remember the newest `ts` from time to time, while it is ahead of the clock; see `clock_history.py`."""
+        now_us = self._clock.now_us()
+        if self._last_ts - now_us <= CLOCK_AHEAD_SECONDS * 1e6:
+            return
+        if not 0 <= now_us - self._observed_us < CLOCK_OBSERVED_SECONDS * 1e6:
+            self._observed_us = now_us
+            observe_clock(self.connection, self._last_ts, now_us)
 
 
 def fail_group(group: Group, queue: MemberQueue, error: Exception, database: Path | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +210,6 @@ def read_globals(connection: sqlite3.Connection) -> Mapping[str, Any]:
     }
 
 
-def set_global(connection: sqlite3.Connection, key: str, value: str | int) -> None:
+def set_global(connection: sqlite3.Connection, key: str, value: str | int | Sequence[Sequence[int]]) -> None:
     """Write one global value, in the caller's transaction."""
-    connection.execute(statements.SET_GLOBAL, (key, json.dumps(value) if isinstance(value, str) else value))
+    connection.execute(statements.SET_GLOBAL, (key, value if isinstance(value, int) else json.dumps(value)))

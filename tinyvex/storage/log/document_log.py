@@ -261,6 +261,11 @@ class Snapshot:
         row: int = self._one(statements.NEWEST_ROW, ())[0]
         return row
 
+    def ts_of_row(self, log_row: int) -> int:
+        """Return the `ts` of the first revision from a log row on; the snapshot's if there is none."""
+        row = self._one(statements.FIRST_ROW, (log_row,))
+        return self.ts if row is None else int(row[1])
+
     def rows_since(self, log_row: int, limit: int) -> list[tuple[int, int, bytes]]:
         """Return the revisions appended after a log row, in order: log row, tablet, document key."""
         try:

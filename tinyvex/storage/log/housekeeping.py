@@ -22,11 +22,12 @@ import sqlite3
 from typing import NamedTuple
 
 from tinyvex.storage.file import statements
-from tinyvex.storage.file.database_file import FIRST_INDEX_ID, set_global
+from tinyvex.storage.file.database_file import FIRST_INDEX_ID, read_globals, set_global
+from tinyvex.storage.log.clock_history import CLOCK_HISTORY, ClockHistory
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLETS_TABLET
 
-__all__ = ["Housekeeping", "KnownIndexes", "SweptRevisions"]
+__all__ = ["Housekeeping", "KnownIndexes", "SweptRevisions", "observe_clock"]
 
 
 class SweptRevisions(NamedTuple):
@@ -57,6 +58,15 @@ class KnownIndexes(NamedTuple):
     next_id: int
 
 
+def observe_clock(connection: sqlite3.Connection, last_ts: int, now_us: int) -> ClockHistory:
+    """Store an observation of the clock in the caller's transaction, if it is needed; return the clock's history."""
+    stored = ClockHistory.stored(read_globals(connection))
+    history = stored.observed(last_ts, now_us)
+    if history is not stored:
+        set_global(connection, CLOCK_HISTORY, history.observations)
+    return history
+
+
 class Housekeeping:
     """
     The changes that housekeeping may make; used inside the writer's transaction.
@@ -72,6 +82,10 @@ class Housekeeping:
     def raise_floor(self, ts: int) -> None:
         """Make timestamps below `ts` unreadable."""
         set_global(self._connection, "floor_ts", ts)
+
+    def observe_clock(self, now_us: int) -> ClockHistory:
+        """Store which `ts` the log has now, if that is ahead of the clock; return the clock's history."""
+        return observe_clock(self._connection, self.snapshot.ts, now_us)
 
     def sweep_revisions(self, after: int, limit: int, floor: int) -> SweptRevisions:
         """

@@ -22,8 +22,11 @@ from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file import database_file, statements
 from tinyvex.storage.file.data_folder import DataFolder, atomic_file
 from tinyvex.storage.file.sqlite_errors import translate
+from tinyvex.storage.log.catalog import load_catalog
+from tinyvex.storage.log.clock_history import ClockHistory
+from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.maintenance.progress import Progress
-from tinyvex.storage.maintenance.retention import Policy, Retention
+from tinyvex.storage.maintenance.retention import HistoryState, Policy, Retention
 from tinyvex.storage.schema.tablets import abandon_all
 
 if TYPE_CHECKING:
@@ -95,11 +98,11 @@ def preview(folder: Path, policy: Policy, now_us: int) -> tuple[int, int]:
         try:
             connection.execute("BEGIN")
             stored = database_file.read_globals(connection)
-            (used,) = connection.execute(statements.USED_BYTES).fetchone()
-            floor = policy.floor(now_us, stored["last_ts"], stored["floor_ts"], used)
-            (revisions,) = connection.execute(
-                statements.COUNT_PURGEABLE, (stored.get("swept_row", 0), floor)
-            ).fetchone()
+            last_ts = stored["last_ts"]
+            clock = ClockHistory.stored(stored).observed(last_ts, now_us)
+            state = HistoryState.of(Snapshot(connection, last_ts, load_catalog(connection, last_ts)), clock)
+            floor = policy.floor(state, now_us)
+            (revisions,) = connection.execute(statements.COUNT_PURGEABLE, (state.swept_row, floor)).fetchone()
         except sqlite3.Error as error:
             raise translate(error, data.database) from error
     return floor, revisions

@@ -31,10 +31,11 @@ from tinyvex.storage.schema.tablets import abandon_all, clear_tablets
 
 if TYPE_CHECKING:
     from tinyvex.storage.engine.store import Store
+    from tinyvex.storage.log.clock_history import ClockHistory
     from tinyvex.storage.log.document_log import Snapshot
     from tinyvex.storage.log.housekeeping import Housekeeping, KnownIndexes
 
-__all__ = ["Policy", "Retention"]
+__all__ = ["HistoryState", "Policy", "Retention"]
 
 ENTRIES_PER_ROW = 2
 """An overwrite that changes an indexed field ends one entry of that index and begins another."""
@@ -58,41 +59,54 @@ class Policy:
         """The pause between two sweeps."""
         return max(min(limits.RETENTION_INTERVAL_SECONDS, self.seconds / 10), limits.RETENTION_PAUSE_SECONDS)
 
-    def floor(self, now_us: int, last_ts: int, floor: int, used_bytes: int) -> int:
+    def floor(self, state: HistoryState, now_us: int) -> int:
         """
         Return the new floor.
 
         It never moves back, never exceeds the newest commit, and stays RETENTION_SECONDS_MIN before the present.
 
-        If the file uses too many bytes, half of the remaining history goes. How much that saves is only known after the
+        If the file uses too many bytes, half of the remaining revisions go. How much that saves is only known after the
         sweep, so the next sweep decides again.
 
         Args:
+            state: the history in the file.
             now_us: the current time.
-            last_ts: the newest commit.
-            floor: the current floor.
-            used_bytes: the bytes of the file that are in use.
         """
-        wanted = now_us - int(self.seconds * 1_000_000)
-        if self.bytes_max is not None and used_bytes > self.bytes_max:
-            wanted = max(wanted, last_ts - (last_ts - max(floor, wanted)) // 2)
-        latest = now_us - int(limits.RETENTION_SECONDS_MIN * 1_000_000)
-        return max(floor, min(wanted, latest, last_ts))
+        wanted = state.clock.ts_at(now_us - int(self.seconds * 1_000_000))
+        if self.bytes_max is not None and state.used_bytes > self.bytes_max:
+            wanted = max(wanted, state.middle_ts)
+        latest = state.clock.ts_at(now_us - int(limits.RETENTION_SECONDS_MIN * 1_000_000))
+        return max(state.floor, min(wanted, latest, state.last_ts))
 
 
 @dataclass(frozen=True, slots=True)
-class _HistoryState:
+class HistoryState:
     """
     The state of the history in the file.
 
     Attributes:
+        floor: the first readable timestamp.
         swept_row: the last row of the log that a sweep has read.
+        last_ts: the newest commit.
+        middle_ts: of the revision in the middle of those that no sweep has read.
+        used_bytes: the bytes of the file that are in use.
+        clock: states the ages of commits.
     """
 
     floor: int
     swept_row: int
     last_ts: int
+    middle_ts: int
     used_bytes: int
+    clock: ClockHistory
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, clock: ClockHistory) -> HistoryState:
+        """Read the state of the newest snapshot."""
+        stored = snapshot.globals()
+        swept_row = stored.get("swept_row", 0)
+        middle_ts = snapshot.ts_of_row((swept_row + snapshot.newest_row()) // 2)
+        return cls(stored["floor_ts"], swept_row, snapshot.ts, middle_ts, snapshot.used_bytes(), clock)
 
 
 class Retention:
@@ -128,12 +142,13 @@ class Retention:
         Raises:
             TinyvexError: the store is closing or cannot write. The next sweep continues at the last completed step.
         """
-        state = await self._store.housekeep(_history_state)
-        floor = self._policy.floor(self._now_us(), state.last_ts, state.floor, state.used_bytes)
+        now_us = self._now_us()
+        state = await self._store.housekeep(partial(_history_state, now_us))
+        floor = self._policy.floor(state, now_us)
         if floor > state.floor:
             await self._store.housekeep(partial(_raise_floor, floor))
         # The clients that began these may never return, and their rows occupy space.
-        await abandon_all(self._store, self._now_us() - int(limits.IMPORT_SECONDS * 1_000_000))
+        await abandon_all(self._store, state.clock.ts_at(now_us - int(limits.IMPORT_SECONDS * 1_000_000)))
         await drop_unfinished(self._store, building=False)
         pace = _Pace()
         purged, row, has_dropped = await clear_tablets(self._store, floor, self._pause), state.swept_row, False
@@ -163,10 +178,8 @@ class Retention:
             await self._pause()
 
 
-def _history_state(house: Housekeeping) -> _HistoryState:
-    stored = house.snapshot.globals()
-    used = house.snapshot.used_bytes()
-    return _HistoryState(stored["floor_ts"], stored.get("swept_row", 0), stored["last_ts"], used)
+def _history_state(now_us: int, house: Housekeeping) -> HistoryState:
+    return HistoryState.of(house.snapshot, house.observe_clock(now_us))
 
 
 def _raise_floor(floor: int, house: Housekeeping) -> None:
