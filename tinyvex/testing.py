@@ -30,6 +30,7 @@ from tinyvex.errors import FunctionNotFound
 from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec, function_declaration
 from tinyvex.functions.app.loader import load_app
 from tinyvex.functions.app.registry import App, functions_of, tables_of
+from tinyvex.functions.run.forgotten_await import call_action
 from tinyvex.functions.schema.document import Document
 from tinyvex.functions.schema.table_spec import TableSpec, class_spec
 from tinyvex.functions.system.system_functions import find_function
@@ -169,7 +170,7 @@ class Database:
         caller = _InlineCaller(self._app, self._run)
         context = ActionCtx(caller, self.identity, execution, now=self.now)
         catalog = self._snapshot().catalog
-        result = await spec.function(context, **spec.decode_arguments(raw, catalog))
+        result = await call_action(spec.function, context, spec.decode_arguments(raw, catalog))
         self.log_lines = execution.log_lines
         return spec.encode_result(result, catalog)
 

@@ -19,6 +19,7 @@ import anyio
 
 from tinyvex import errors, limits
 from tinyvex.functions.run.call import Call
+from tinyvex.functions.run.forgotten_await import call_action
 from tinyvex.functions.system.system_functions import find_function
 from tinyvex.functions.transaction.context import ActionCtx
 from tinyvex.functions.transaction.execution import Execution, FunctionKind
@@ -122,7 +123,7 @@ class _ActionRun:
         task = asyncio.current_task()
         assert task is not None
         try:
-            result = await self._spec.function(self._context, **self._arguments)
+            result = await call_action(self._spec.function, self._context, self._arguments)
             return self._spec.encode_result(result, self._catalog)
         except (SystemExit, KeyboardInterrupt) as raised:
             raise RuntimeError(f"the action raised {type(raised).__name__}") from raised

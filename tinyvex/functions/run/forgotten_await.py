@@ -1,0 +1,91 @@
+"""
+Detect coroutines that an action created and never awaited.
+
+A forgotten `await` makes a call vanish: nothing runs, and the action continues as if it had. Python notices when it
+discards such a coroutine, and calls a function of `warnings`, which by default prints one line. This module replaces that
+function. A coroutine that is discarded while an action runs, in its task or in a task that it started, fails the action
+with the line that created the coroutine. All others are reported by Python as before.
+
+The garbage collector may discard the coroutine of an earlier action while another action runs. What is discarded during
+a collection is therefore attributed to no action.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+from tinyvex.functions.schema.location import Location
+
+__all__ = ["call_action"]
+
+_forgotten: ContextVar[list[str] | None] = ContextVar("tinyvex_forgotten", default=None)
+"""The problems of the running action."""
+
+_warn: Callable[[Any], None] | None = None
+"""Python's own report; None until this module has replaced it."""
+
+_collecting = False
+
+
+async def call_action(
+    function: Callable[..., Coroutine[Any, Any, Any]], context: object, arguments: dict[str, Any]
+) -> Any:
+    """
+    Call an action and return its result.
+
+    Raises:
+        RuntimeError: a coroutine was not awaited; the message has its file and line.
+        Exception: the action raised it.
+    """
+    _install()
+    if sys.get_coroutine_origin_tracking_depth() == 0:
+        sys.set_coroutine_origin_tracking_depth(1)  # of this thread
+    problems: list[str] = []
+    outer = _forgotten.set(problems)
+    try:
+        result = await function(context, **arguments)
+        if inspect.iscoroutine(result):
+            problems.append(_problem(result))
+            result.close()
+        if problems:
+            raise RuntimeError("; ".join(problems))
+        return result
+    finally:
+        with contextlib.suppress(ValueError):  # the action is closed from another context, after the end of its loop
+            _forgotten.reset(outer)
+
+
+def _install() -> None:
+    global _warn  # noqa: PLW0603 - as the function that it replaces, it belongs to the process
+    if _warn is None:
+        _warn = getattr(warnings, "_warn_unawaited_coroutine", lambda _: None)
+        warnings._warn_unawaited_coroutine = _note  # type: ignore[attr-defined]  # noqa: SLF001
+        gc.callbacks.append(_note_collection)
+
+
+def _note(coroutine: Any) -> None:
+    """Attribute a coroutine that Python discards to the running action; called by Python."""
+    problems = None if _collecting else _forgotten.get()
+    if problems is not None:
+        problems.append(_problem(coroutine))
+    elif _warn is not None:
+        _warn(coroutine)
+
+
+def _note_collection(phase: str, _: object) -> None:
+    global _collecting  # noqa: PLW0603
+    _collecting = phase == "start"
+
+
+def _problem(coroutine: Any) -> str:
+    name = coroutine.__name__
+    origin = coroutine.cr_origin
+    location = f"{Location(origin[0][0], origin[0][1])}: " if origin else ""
+    return f"{location}`{name}` was called without `await`, so it did not run; write `await …{name}(…)`"
