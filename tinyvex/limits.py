@@ -108,6 +108,14 @@ CLOSE_SECONDS = 2.0  # how long a closing connection waits for the peer's close 
 
 # History.
 RETENTION_SECONDS = 24 * 3600.0  # default age up to which any state can be read
+# The default size bound: this many times the live data, plus RETENTION_BYTES. Above it the oldest revisions go before their
+# age. Request records count too, but history keeps at least half of the bound, and records never expire early.
+RETENTION_LIVE_FACTOR = 4
+RETENTION_BYTES = 256 << 20
+LIVE_SIZE_STEP_ROWS = 10_000  # rows that one step of measuring the live data reads, about 10 ms of a reader
+LIVE_SIZE_SECONDS = (
+    3600.0  # age at which a measurement is repeated; earlier if the file has grown by a tenth above the bound
+)
 RETENTION_SECONDS_MIN = 10.0  # smallest age: reads under way and clients that reconnect need it
 RETENTION_STEP_ROWS = 500  # revisions examined per step of the writer, about a millisecond
 RETENTION_STEP_ROWS_MAX = 5_000  # the same while mutations write faster than that, some 10 ms

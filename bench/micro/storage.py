@@ -30,9 +30,9 @@ INDEX = "by_channel"
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[Store]:
+async def opened(runtime: Runtime | None = None) -> AsyncIterator[Store]:
     """Open a store with one table and one index, in a temporary folder."""
-    runtime = Runtime()
+    runtime = runtime or Runtime()
     runtime.bind(asyncio.get_running_loop())
     with tempfile.TemporaryDirectory(prefix="tinyvex-bench-") as folder:
         store = Store.open(Path(folder), runtime)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tinyvex.limits import RETENTION_SECONDS, RETENTION_SECONDS_MIN
+from tinyvex.limits import RETENTION_BYTES, RETENTION_LIVE_FACTOR, RETENTION_SECONDS, RETENTION_SECONDS_MIN
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,6 +104,7 @@ def retention_options(function: F) -> F:
         "retention_bytes",
         metavar="SIZE",
         type=size,
-        help="Retain less history while the file holds more than this, for example 500MB or 2GB.",
+        help="Retain less history while the file holds more than this, for example 500MB or 2GB.  "
+        f"[default: {RETENTION_LIVE_FACTOR} times the live data plus {RETENTION_BYTES >> 20} MiB]",
     )
     return age(bound(function))

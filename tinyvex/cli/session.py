@@ -33,6 +33,7 @@ Claims = Mapping[str, Any]
 
 CONNECT_SECONDS = 10.0
 UNLIMITED_SECONDS = 100 * 365 * 86_400.0
+UNLIMITED_BYTES = 1 << 60
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def local_server(location: AppLocation, *, reveal: bool = False) -> Server:
     from tinyvex.server.server import Server
     from tinyvex.storage.maintenance.retention import Policy
 
-    retention = Policy(UNLIMITED_SECONDS)
+    retention = Policy(UNLIMITED_SECONDS, UNLIMITED_BYTES)
     return Server(
         ServerOptions(location.app, location.data, client_token=Runtime().token(), dev=reveal, retention=retention)
     )

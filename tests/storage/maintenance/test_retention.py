@@ -19,8 +19,10 @@ from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.log.clock_history import ClockHistory
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
+from tinyvex.storage.maintenance import live_size
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.maintenance.compaction import preview
+from tinyvex.storage.maintenance.live_size import LiveSize, measure
 from tinyvex.storage.maintenance.retention import HistoryState, Policy, Retention
 
 
@@ -29,6 +31,7 @@ class Until:
     """A policy with a fixed floor."""
 
     wanted: int
+    bytes_max: int | None = 0
 
     def floor(self, state: HistoryState, now_us: int) -> int:
         return max(state.floor, min(self.wanted, state.last_ts))
@@ -463,3 +466,70 @@ def test_an_unfinished_import_is_abandoned_by_its_real_age() -> None:
     machine.store.write = observed  # type: ignore[method-assign]
     machine.sweep()
     assert limits_given == [moments[-25]]
+
+
+# The size bound by default.
+
+
+@pytest.fixture
+def _low_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scale the constant part of the bound, and the rows of a step, to a small database."""
+    monkeypatch.setattr(limits, "RETENTION_BYTES", 400_000)
+    monkeypatch.setattr(limits, "RETENTION_STEP_ROWS", 500)
+
+
+@pytest.mark.usefixtures("_low_bound")
+def test_the_file_of_a_busy_day_stays_within_the_bound() -> None:
+    """Twenty documents are overwritten for a day; without the bound, the file would become several times as large."""
+    machine = Machine()
+    machine.policy = Policy()
+    machine.store.run(unit(lambda t: [insert({"n": n, "text": "x" * 200})(t) for n in range(20)]))
+    bound = Policy().bound(machine.store.look(measure))
+    sizes = []
+    for _ in range(24 * 60):
+        for _ in range(5):
+            machine.overwrite(12_000_000)
+        machine.sweep()
+        sizes.append(machine.store.look(lambda snapshot: snapshot.used_bytes()))
+    assert machine.written * 100 > bound, "the day is too short to need the bound"
+    assert max(sizes) < bound * 1.1
+
+
+def test_the_default_bound_follows_the_live_data() -> None:
+    """It is four times the live data plus 256 MiB."""
+    assert Policy().bound(LiveSize(1 << 30, 0)) == (4 << 30) + (256 << 20)
+
+
+def test_request_records_leave_half_of_the_bound_to_history() -> None:
+    """They never expire early, so the bound moves instead of history being deleted entirely."""
+    assert Policy().bound(LiveSize(0, 10 << 30)) == (10 << 30) + (128 << 20)
+
+
+def test_a_given_bound_holds_whatever_the_live_data() -> None:
+    """`--retention-size` overrides the default."""
+    assert Policy(bytes_max=5).bound(LiveSize(1 << 30, 1 << 30)) == 5
+
+
+async def test_live_data_is_measured_without_its_history(tmp_path: Any) -> None:
+    """Overwritten and deleted revisions do not count; the size is close to what the file of the same data uses."""
+    async with opened(tmp_path / "a") as churned, opened(tmp_path / "b") as fresh:
+        for store, times in ((churned, 5), (fresh, 1)):
+            stored = [await store.write(unit(insert({"n": n, "text": "x" * 1000}))) for n in range(100)]
+            for again in range(times - 1):
+                for one in stored:
+                    revision = {"n": again, "text": "y" * 1000}
+                    await store.write(unit(lambda t, o=one, r=revision: t.put(t.catalog.table("items"), o.internal, r)))
+        sizes = [(await store.read(measure)).live_bytes for store in (churned, fresh)]
+    assert 0.99 < sizes[0] / sizes[1] < 1.01
+    assert 100_000 < sizes[1] < 150_000
+
+
+async def test_measuring_continues_where_a_step_ended(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of three rows measure the same as one."""
+    async with opened(tmp_path) as store:
+        for n in range(10):
+            await store.write(unit(insert({"n": n}), request=("session", n)))
+        whole = await store.read(measure)
+        monkeypatch.setattr(live_size, "LIVE_SIZE_STEP_ROWS", 3)
+        assert await store.read(measure) == whole
+    assert whole.request_bytes > 10 * 50

@@ -45,3 +45,13 @@ async def test_what_a_replaced_table_left_is_counted_as_its_own(tmp_path: Path) 
         after = count(store.folder)
     assert [(facts.table, facts.documents, facts.revisions) for facts in before.tables] == [("items", 2, 2)]
     assert after.tables == (before.tables[0]._replace(documents=0),)
+
+
+async def test_the_bound_follows_the_live_data(tmp_path: Path) -> None:
+    """`tinyvex stats` shows the default bound: four times the live data plus 256 MiB."""
+    async with opened(tmp_path) as store:
+        await store.write(unit(insert({"text": "x" * 10_000}), request=("session", 1)))
+        facts = count(store.folder)
+    assert facts.live_bytes > 10_000
+    assert facts.request_bytes > 0
+    assert facts.bound_bytes == 4 * facts.live_bytes + (256 << 20)

@@ -196,6 +196,19 @@ DELETE_ENTRIES = (
 
 COUNT_REVISIONS = "SELECT table_id, COUNT(*), COALESCE(SUM(LENGTH(json_value)), 0) FROM documents GROUP BY table_id"
 COUNT_CURRENT = "SELECT COUNT(*) FROM current WHERE index_id = ?"
+LIVE_ENTRIES_PAGE = (
+    "SELECT COUNT(*), MAX(key), COALESCE(SUM(LENGTH(key)), 0), 0"
+    " FROM (SELECT key FROM current WHERE index_id = ? AND key > ? ORDER BY key LIMIT ?)"
+)
+LIVE_DOCUMENTS_PAGE = (
+    "SELECT COUNT(*), MAX(c.key), COALESCE(SUM(LENGTH(c.key)), 0), COALESCE(SUM(LENGTH(d.json_value)), 0)"
+    " FROM (SELECT key, log_row FROM current WHERE index_id = ? AND key > ? ORDER BY key LIMIT ?) AS c"
+    " CROSS JOIN documents AS d ON d.log_row = c.log_row"
+)
+REQUESTS_PAGE = (
+    "SELECT COUNT(*), COALESCE(MAX(ts), 0), COALESCE(SUM(2 * LENGTH(session_id) + LENGTH(result) + LENGTH(log_lines)), 0)"
+    " FROM (SELECT ts, session_id, result, log_lines FROM requests WHERE ts > ? ORDER BY ts LIMIT ?)"
+)
 HAS_REVISIONS = "SELECT 1 FROM documents WHERE table_id = ? LIMIT 1"
 COUNT_REVISIONS_OF = "SELECT COUNT(*) FROM documents WHERE table_id = ?"
 SIZE_FIRST = (

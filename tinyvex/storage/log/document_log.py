@@ -31,7 +31,7 @@ from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import Catalog, IndexInfo
 from tinyvex.storage.log.key_ranges import successor
 from tinyvex.storage.log.operations import DropIndexEntries, ExpireRequests, RequestRecord
-from tinyvex.storage.log.revisions import CountPage, LogRevision, Revision, ScanPage, StoredDocument
+from tinyvex.storage.log.revisions import CountPage, LivePage, LogRevision, Revision, ScanPage, StoredDocument
 from tinyvex.values.codec import decode_canonical
 
 if TYPE_CHECKING:
@@ -227,6 +227,16 @@ class Snapshot:
         """Return how many bytes of the file are in use; SQLite reuses the others."""
         used: int = self._one(statements.USED_BYTES, ())[0]
         return used
+
+    def live_page(self, index_id: int, after: bytes, limit: int, *, documents: bool) -> LivePage:
+        """Return the sizes of the next entries of an index in the newest state, and of their documents if wanted."""
+        statement = statements.LIVE_DOCUMENTS_PAGE if documents else statements.LIVE_ENTRIES_PAGE
+        return LivePage(*self._one(statement, (index_id, after, limit)))
+
+    def requests_page(self, after: int, limit: int) -> tuple[int, int, int]:
+        """Return the number of the next request records, the `ts` of the last and the bytes of their contents."""
+        rows, last_ts, size = self._one(statements.REQUESTS_PAGE, (after, limit))
+        return rows, last_ts, size
 
     def has_revisions(self, tablet: int) -> bool:
         """Return whether a tablet has any revision, at any timestamp."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CountPage", "LogRevision", "Revision", "ScanPage", "StoredDocument"]
+__all__ = ["CountPage", "LivePage", "LogRevision", "Revision", "ScanPage", "StoredDocument"]
 
 
 class StoredDocument(NamedTuple):
@@ -68,6 +68,15 @@ class ScanPage(list[StoredDocument]):
     def __init__(self) -> None:
         super().__init__()
         self.complete = False
+
+
+class LivePage(NamedTuple):
+    """The sizes of part of an index, and of its documents; the last key if there is any."""
+
+    rows: int
+    last_key: bytes | None
+    key_bytes: int
+    document_bytes: int
 
 
 class CountPage(NamedTuple):

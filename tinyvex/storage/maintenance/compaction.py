@@ -25,6 +25,7 @@ from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import load_catalog
 from tinyvex.storage.log.clock_history import ClockHistory
 from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.maintenance.live_size import measure
 from tinyvex.storage.maintenance.progress import Progress
 from tinyvex.storage.maintenance.retention import HistoryState, Policy, Retention
 from tinyvex.storage.schema.tablets import abandon_all
@@ -100,7 +101,8 @@ def preview(folder: Path, policy: Policy, now_us: int) -> tuple[int, int]:
             stored = database_file.read_globals(connection)
             last_ts = stored["last_ts"]
             clock = ClockHistory.stored(stored).observed(last_ts, now_us)
-            state = HistoryState.of(Snapshot(connection, last_ts, load_catalog(connection, last_ts)), clock)
+            snapshot = Snapshot(connection, last_ts, load_catalog(connection, last_ts))
+            state = HistoryState.of(snapshot, clock, measure(snapshot))
             floor = policy.floor(state, now_us)
             (revisions,) = connection.execute(statements.COUNT_PURGEABLE, (state.swept_row, floor)).fetchone()
         except sqlite3.Error as error:

@@ -21,11 +21,12 @@ The deletions themselves are in `storage/log/housekeeping.py`; this file decides
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tinyvex import limits
+from tinyvex.storage.maintenance.live_size import LiveSize, LiveSizeMeasurement
 from tinyvex.storage.schema.index_backfill import drop_unfinished
 from tinyvex.storage.schema.tablets import abandon_all, clear_tablets
 
@@ -48,7 +49,8 @@ class Policy:
 
     Attributes:
         seconds: the age up to which every state can be read.
-        bytes_max: while the file uses more than this, less history is retained; None for no bound.
+        bytes_max: while the file uses more than this, less history is retained; None for a bound that follows the live
+            data.
     """
 
     seconds: float = limits.RETENTION_SECONDS
@@ -58,6 +60,14 @@ class Policy:
     def interval_seconds(self) -> float:
         """The pause between two sweeps."""
         return max(min(limits.RETENTION_INTERVAL_SECONDS, self.seconds / 10), limits.RETENTION_PAUSE_SECONDS)
+
+    def bound(self, size: LiveSize) -> int:
+        """Return the bytes above which less history is retained."""
+        if self.bytes_max is not None:
+            return self.bytes_max
+        bound = limits.RETENTION_LIVE_FACTOR * size.live_bytes + limits.RETENTION_BYTES
+        # Exactly-once outlasts the bound. Half of it is left to history, however many records there are.
+        return max(bound, size.request_bytes + bound // 2)
 
     def floor(self, state: HistoryState, now_us: int) -> int:
         """
@@ -73,7 +83,7 @@ class Policy:
             now_us: the current time.
         """
         wanted = state.clock.ts_at(now_us - int(self.seconds * 1_000_000))
-        if self.bytes_max is not None and state.used_bytes > self.bytes_max:
+        if state.used_bytes > self.bound(state.size):
             wanted = max(wanted, state.middle_ts)
         latest = state.clock.ts_at(now_us - int(limits.RETENTION_SECONDS_MIN * 1_000_000))
         return max(state.floor, min(wanted, latest, state.last_ts))
@@ -91,6 +101,7 @@ class HistoryState:
         middle_ts: of the revision in the middle of those that no sweep has read.
         used_bytes: the bytes of the file that are in use.
         clock: states the ages of commits.
+        size: what no bound can free, as last measured.
     """
 
     floor: int
@@ -99,14 +110,15 @@ class HistoryState:
     middle_ts: int
     used_bytes: int
     clock: ClockHistory
+    size: LiveSize = LiveSize()
 
     @classmethod
-    def of(cls, snapshot: Snapshot, clock: ClockHistory) -> HistoryState:
+    def of(cls, snapshot: Snapshot, clock: ClockHistory, size: LiveSize) -> HistoryState:
         """Read the state of the newest snapshot."""
         stored = snapshot.globals()
         swept_row = stored.get("swept_row", 0)
         middle_ts = snapshot.ts_of_row((swept_row + snapshot.newest_row()) // 2)
-        return cls(stored["floor_ts"], swept_row, snapshot.ts, middle_ts, snapshot.used_bytes(), clock)
+        return cls(stored["floor_ts"], swept_row, snapshot.ts, middle_ts, snapshot.used_bytes(), clock, size)
 
 
 class Retention:
@@ -128,6 +140,8 @@ class Retention:
         self._pause = pause
         self._purged = 0  # revisions purged since the last walk through the indexes
         self._entries = 0  # entries read by that walk
+        self._size = LiveSize()
+        self._measured = (0, 0)  # the time of that measurement, and the bytes that the file used
 
     async def sweep(self, *, thorough: bool = False) -> int:
         """
@@ -143,7 +157,10 @@ class Retention:
             TinyvexError: the store is closing or cannot write. The next sweep continues at the last completed step.
         """
         now_us = self._now_us()
-        state = await self._store.housekeep(partial(_history_state, now_us))
+        state = await self._store.housekeep(partial(_history_state, now_us, self._size))
+        if self._needs_size(state, now_us):
+            state = replace(state, size=await self._measure())
+            self._measured = now_us, state.used_bytes
         floor = self._policy.floor(state, now_us)
         if floor > state.floor:
             await self._store.housekeep(partial(_raise_floor, floor))
@@ -166,6 +183,22 @@ class Retention:
             await self._walk_indexes(floor)
         return purged
 
+    def _needs_size(self, state: HistoryState, now_us: int) -> bool:
+        """Return whether to measure the live data: not while the file is smaller than any bound."""
+        if self._policy.bytes_max is not None or state.used_bytes <= limits.RETENTION_BYTES:
+            return False
+        measured_us, measured_bytes = self._measured
+        is_old = not 0 <= now_us - measured_us < limits.LIVE_SIZE_SECONDS * 1_000_000
+        has_grown = state.used_bytes > measured_bytes * 11 // 10
+        return is_old or (has_grown and state.used_bytes > self._policy.bound(self._size))
+
+    async def _measure(self) -> LiveSize:
+        measurement = LiveSizeMeasurement()
+        while await self._store.read(measurement.step):
+            await self._pause()
+        self._size = measurement.size
+        return self._size
+
     async def _walk_indexes(self, floor: int) -> None:
         self._purged = self._entries = 0
         known, pace = await self._store.housekeep(lambda house: house.known_indexes()), _Pace()
@@ -178,8 +211,8 @@ class Retention:
             await self._pause()
 
 
-def _history_state(now_us: int, house: Housekeeping) -> HistoryState:
-    return HistoryState.of(house.snapshot, house.observe_clock(now_us))
+def _history_state(now_us: int, size: LiveSize, house: Housekeeping) -> HistoryState:
+    return HistoryState.of(house.snapshot, house.observe_clock(now_us), size)
 
 
 def _raise_floor(floor: int, house: Housekeeping) -> None:

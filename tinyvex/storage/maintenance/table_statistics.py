@@ -19,6 +19,8 @@ from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import BY_CREATION_TIME, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import TABLES_TABLET
+from tinyvex.storage.maintenance.live_size import measure
+from tinyvex.storage.maintenance.retention import Policy
 from tinyvex.storage.schema.tablets import tablets
 
 if TYPE_CHECKING:
@@ -80,6 +82,12 @@ class DatabaseFacts:
     file_bytes: int
     free_bytes: int
     wal_bytes: int
+    live_bytes: int
+    """The newest revisions and their index entries."""
+    request_bytes: int
+    """The stored results of mutations."""
+    bound_bytes: int
+    """The default bound: a larger file retains less history."""
 
     def record(self) -> dict[str, object]:
         """Return the counts as JSON for programs."""
@@ -106,11 +114,13 @@ def count(files: DataFolder) -> DatabaseFacts:
                 index_id = table.indexes[BY_CREATION_TIME].id
                 (documents,) = connection.execute(statements.COUNT_CURRENT, (index_id,)).fetchone()
                 tables.append(TableFacts(table.name, documents, *retained.get(table.name, (0, 0))))
+            size = measure(Snapshot(connection, stored["last_ts"], catalog))
             (free,) = connection.execute(statements.FREE_BYTES).fetchone()
         except sqlite3.Error as error:
             raise translate(error, files.database) from error
     sizes = [path.stat().st_size if path.exists() else 0 for path in (files.database, files.wal)]
-    return DatabaseFacts(tuple(tables), stored["last_ts"], stored["floor_ts"], sizes[0], int(free), sizes[1])
+    span = stored["last_ts"], stored["floor_ts"]
+    return DatabaseFacts(tuple(tables), *span, sizes[0], int(free), sizes[1], *size, Policy().bound(size))
 
 
 def _retained_by_name(connection: sqlite3.Connection, catalog: Catalog, ts: int) -> dict[str, tuple[int, int]]:
