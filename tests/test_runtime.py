@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from tests.support.process import free_port
-from tinyvex.runtime import LoopThread, Runtime
+from tinyvex.runtime import AWAKE_TICK_SECONDS, LoopThread, Runtime
 
 
 def start_loop() -> LoopThread:
@@ -112,3 +112,45 @@ async def test_a_cancelled_listen_leaves_the_port_closed(steps: int) -> None:
             await listening
     with pytest.raises(OSError, match="refused|failed"):
         await runtime.dial(asyncio.Protocol, "127.0.0.1", port)
+
+
+class ManualRuntime(Runtime):
+    """A runtime whose monotonic clock a test sets."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_without_ticks_all_time_counts() -> None:
+    """A program without a ticker cannot know whether it was suspended."""
+    runtime = ManualRuntime()
+    started = runtime.awake_seconds()
+    runtime.now += 3600
+    assert runtime.awake_seconds() - started == 3600
+
+
+def test_a_pause_between_two_ticks_counts_in_part() -> None:
+    """Before the tick that ends it and after, so that no callback that runs first sees another time."""
+    runtime = ManualRuntime()
+    runtime.tick()
+    started = runtime.awake_seconds()
+    runtime.now += 3600
+    assert runtime.awake_seconds() - started == AWAKE_TICK_SECONDS
+    assert runtime.tick() == 3600 - AWAKE_TICK_SECONDS
+    assert runtime.awake_seconds() - started == AWAKE_TICK_SECONDS
+    runtime.now += 1
+    assert runtime.tick() == 0
+    assert runtime.awake_seconds() - started == AWAKE_TICK_SECONDS + 1
+
+
+def test_after_the_last_tick_all_time_counts_again() -> None:
+    """What was skipped stays skipped: the clock does not jump."""
+    runtime = ManualRuntime()
+    runtime.tick()
+    started = runtime.awake_seconds()
+    runtime.now += 3600
+    runtime.end_ticks()
+    runtime.now += 60
+    assert runtime.awake_seconds() - started == AWAKE_TICK_SECONDS + 60

@@ -25,7 +25,9 @@ ACTIONS_MAX = (
 )
 SLOW_MS = 1000  # a query or mutation that runs at least this long is logged
 SLOW_LINES_PER_MINUTE = 60  # further slow executions are counted and reported in one line
-WATCHDOG_SECONDS = 60.0  # a C call that holds the interpreter lock this long ends the process
+WATCHDOG_SECONDS = (
+    60.0  # a C call that holds the interpreter lock this long, not counting suspensions, ends the process
+)
 TRANSACTION_DOCUMENTS_MAX = 16_384  # written by one mutation; TransactionTooLarge
 TRANSACTION_BYTES_MAX = 32 << 20  # written by one mutation; TransactionTooLarge
 RESULT_BYTES_MAX = 64 << 20  # InvalidResult

@@ -35,6 +35,9 @@ T = TypeVar("T")
 ACCEPT_QUEUE_LENGTH = 2048
 """Connections that the operating system queues until they are accepted."""
 
+AWAKE_TICK_SECONDS = 3.0
+"""The longest pause between two ticks that counts in full: a busy loop is late by less, a suspended process by more."""
+
 Step = Callable[[], bool]
 """Does a piece of work; returns True if more may be waiting, False to wait for the next `wake`."""
 
@@ -103,6 +106,8 @@ class Runtime:
     def __init__(self) -> None:
         self.random = random.Random(secrets.randbits(128))
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._awake: tuple[float, float | None] = (0.0, None)
+        """The seconds skipped so far, and the monotonic time of the last tick; see `awake_seconds`."""
 
     # Clocks and randomness.
 
@@ -113,6 +118,32 @@ class Runtime:
     def monotonic(self) -> float:
         """Return seconds since an arbitrary start. Never steps backwards; thread-safe."""
         return time.monotonic()
+
+    def awake_seconds(self) -> float:
+        """
+        Return the monotonic clock without the time in which this process could not run; thread-safe.
+
+        A process that was stopped, or whose machine slept, must not count that time against a client or a function.
+        From the first `tick` on, a pause between two ticks counts as at most AWAKE_TICK_SECONDS.
+        """
+        now = self.monotonic()
+        skipped, ticked_at = self._awake
+        if ticked_at is None or now - ticked_at <= AWAKE_TICK_SECONDS:
+            return now - skipped
+        return ticked_at + AWAKE_TICK_SECONDS - skipped
+
+    def tick(self) -> float:
+        """Note that the loop runs, about once a second; return how many seconds were skipped since the last tick."""
+        now = self.monotonic()
+        skipped, ticked_at = self._awake
+        pause = 0.0 if ticked_at is None else max(now - ticked_at - AWAKE_TICK_SECONDS, 0.0)
+        self._awake = skipped + pause, now  # one assignment, because other threads read it
+        return pause
+
+    def end_ticks(self) -> None:
+        """Skip no more time: no further tick will come."""
+        self.tick()
+        self._awake = self._awake[0], None
 
     def token(self, size_bytes: int = 24) -> str:
         """Return an unguessable URL-safe text, for secrets and session ids."""

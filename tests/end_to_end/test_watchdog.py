@@ -1,8 +1,13 @@
-"""Functions that cannot be stopped end the process with a documented exit code; a new process has all the data."""
+"""
+Functions that cannot be stopped end the process; a new process has all the data. A suspension does not end it.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +45,13 @@ def hold_the_interpreter(ctx: tv.MutationCtx) -> int:
     return sum(range(10**13))
 
 @tv.query
+def wait_for(ctx: tv.QueryCtx, started: str, go: str) -> str:
+    with open(started, "w"):
+        pass
+    with open(go) as pipe:
+        return pipe.read()
+
+@tv.query
 def sleep(ctx: tv.QueryCtx) -> None:
     time.sleep(1000)
 """
@@ -48,6 +60,9 @@ PROGRAM = """
 import sys
 from tinyvex import limits
 limits.WATCHDOG_SECONDS, limits.HEARTBEAT_SECONDS = 3.0, 1.0
+limits.IDLE_SECONDS = 5.0
+from tinyvex import runtime
+runtime.AWAKE_TICK_SECONDS = 1.5
 from tinyvex.storage.engine import time_limit
 time_limit.FUNCTION_GRACE_SECONDS = 0.1
 from tinyvex.cli.main import main
@@ -79,10 +94,10 @@ async def call(client: RawClient, kind: str, path: str, **args: Any) -> Any:
     return (await client.ask(kind, udfPath=path, args=args, **number))["result"]["value"]
 
 
-async def ended(server: ServerProcess, client: RawClient) -> str:
+async def ended(server: ServerProcess, client: RawClient, code: int) -> str:
     """Wait until the process has ended by itself; return the content of stderr."""
     await client.end()
-    assert await anyio.to_thread.run_sync(server.process.wait, START_SECONDS) == WATCHDOG_EXIT_CODE
+    assert await anyio.to_thread.run_sync(server.process.wait, START_SECONDS) == code
     await anyio.to_thread.run_sync(server.kill)
     return b"".join(server.errors).decode()
 
@@ -105,7 +120,7 @@ async def test_a_call_that_holds_the_interpreter_ends_the_process(server: Server
         client = await connected(server, "session-of-the-watchdog")
         await call(client, "mutation", "app:add", text="acknowledged")
         client.send("mutation", requestId=99, udfPath="app:hold_the_interpreter", args={})
-        output = await ended(server, client)
+        output = await ended(server, client, -signal.SIGALRM)
         assert re.search(r"app\.py\", line \d+ in hold_the_interpreter", output), output
         await recovers(server, tmp_path / "data")
 
@@ -118,11 +133,54 @@ async def test_too_many_stuck_threads_end_the_process(server: ServerProcess, tmp
         request_ids = [client.send("query", udfPath="app:sleep", args={}) for _ in range(limits.THREADS_ABANDONED_MAX)]
         for request_id in request_ids[:4]:
             assert (await client.answer(request_id))["error"]["data"]["name"] == "TimeLimitExceeded"
-        assert f"{limits.THREADS_ABANDONED_MAX} threads are stuck" in await ended(server, client)
+        assert f"{limits.THREADS_ABANDONED_MAX} threads are stuck" in await ended(server, client, WATCHDOG_EXIT_CODE)
         await recovers(server, tmp_path / "data")
+
+
+def suspend(server: ServerProcess, seconds: float) -> None:
+    """Stop the process for a time, as a debugger, a paused container or a closed lid does."""
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(seconds)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+async def test_a_suspended_process_lives_on_and_keeps_its_connections(server: ServerProcess) -> None:
+    """The suspension is longer than the watchdog's limit and than the time in which a client must send something."""
+    with anyio.fail_after(60):
+        client = await connected(server, "session-of-the-suspended")
+        await anyio.to_thread.run_sync(suspend, server, 7.0)
+        await call(client, "mutation", "app:add", text="awake")
+        assert await call(client, "query", "app:texts") == ["awake"]
+        assert server.process.poll() is None
+        client.cut()
+        await client.end()
+
+
+async def test_a_suspension_does_not_count_as_a_functions_time(tmp_path: Path, server: ServerProcess) -> None:
+    """The query was suspended for longer than its time limit, and returns."""
+    server.terminate()
+    server.command += ["--function-seconds", "4"]
+    server.start()
+    started, go = tmp_path / "started", tmp_path / "go"
+    os.mkfifo(started)
+    os.mkfifo(go)
+    with anyio.fail_after(60):
+        client = await connected(server, "session-of-the-suspended")
+        request = client.send("query", udfPath="app:wait_for", args={"started": str(started), "go": str(go)})
+        await anyio.to_thread.run_sync(started.read_text)
+        await anyio.to_thread.run_sync(suspend, server, 7.0)
+        await call(client, "mutation", "app:add", text="awake")
+        await anyio.to_thread.run_sync(go.write_text, "returned")
+        assert (await client.answer(request))["result"]["value"] == "returned"
+        client.cut()
+        await client.end()
 
 
 def test_the_readme_documents_the_exit_code() -> None:
     """The table of exit codes has it."""
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
-    assert re.search(rf"^\| {WATCHDOG_EXIT_CODE} \|.*watchdog", readme, re.MULTILINE)
+    assert re.search(rf"^\| {WATCHDOG_EXIT_CODE} \|.*stuck threads", readme, re.MULTILINE)
+    assert f"SIGALRM, which a shell reports as {128 + signal.SIGALRM}" in readme

@@ -139,7 +139,9 @@ class FrontDoor:
     def create_upgraded(self, head: bytes, number: int) -> Endpoint | None:
         """Make the protocol that takes over from HTTP after requests; None if this head asks for no dialect."""
         choice = choose(head, self.dialects)
-        return None if isinstance(choice, Choice) else self.create_endpoint(choice, number, self.runtime.monotonic())
+        return (
+            None if isinstance(choice, Choice) else self.create_endpoint(choice, number, self.runtime.awake_seconds())
+        )
 
     def closed(self, number: int) -> None:
         """Note that a socket is closed."""
@@ -215,7 +217,7 @@ class Arrival(Endpoint):
     def __init__(self, door: FrontDoor, number: int) -> None:
         self.number = number
         self._door = door
-        self._opened_at = door.runtime.monotonic()
+        self._opened_at = door.runtime.awake_seconds()
         self._received = b""
         self._transport: asyncio.Transport
 

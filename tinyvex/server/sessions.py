@@ -89,7 +89,7 @@ class Sessions:
 
     def _relieve_memory(self) -> None:
         self._relief_scheduled = False
-        self.unread.relieve(self.runtime.monotonic())
+        self.unread.relieve(self.runtime.awake_seconds())
 
     def find_refusal(self, host_headers: list[str], origin_headers: list[str]) -> tuple[HTTPStatus, str] | None:
         """Return the status and reason if an upgrade with these headers is refused; None if it is allowed."""

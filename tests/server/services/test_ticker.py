@@ -18,6 +18,9 @@ class Clock:
     def monotonic(self):
         return self.now
 
+    def awake_seconds(self):
+        return self.now
+
     async def sleep(self, seconds):
         assert seconds >= 0
         self.now += seconds + self.late

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import random
 
@@ -17,48 +16,55 @@ from tinyvex.server.background_tasks import BackgroundTasks
 from tinyvex.server.services.watchdog import WATCHDOG_EXIT_CODE, Watchdog
 
 
-@pytest.fixture
-def armed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The times at which the watchdog was armed; -1 when it was disarmed."""
-    times: list[float] = []
+class FakeTimer:
+    """
+    Records instead of ending the process.
 
-    def arm(seconds: float, *, exit: bool) -> None:
-        assert (seconds, exit) == (limits.WATCHDOG_SECONDS, True)
-        times.append(anyio.current_time())
+    Attributes:
+        times: when the timer was armed; -1 when it was disarmed.
+    """
 
-    monkeypatch.setattr(faulthandler, "dump_traceback_later", arm)
-    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: times.append(-1))
-    return times
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def arm(self, seconds: float) -> None:
+        assert seconds == limits.WATCHDOG_SECONDS
+        self.times.append(anyio.current_time())
+
+    def disarm(self) -> None:
+        self.times.append(-1)
 
 
-def test_it_is_armed_again_at_every_heartbeat(armed: list[float]) -> None:
+def test_it_is_armed_again_at_every_heartbeat() -> None:
     """A loop that no longer runs is found WATCHDOG_SECONDS after the last time."""
 
     async def main() -> None:
         runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
-        watchdog = Watchdog(runtime)
+        watchdog = Watchdog(runtime, lambda: timer)
         async with BackgroundTasks(runtime, lambda *_: None) as tasks:
             await watchdog.start(tasks)
             await anyio.sleep(2.5 * limits.HEARTBEAT_SECONDS)
             await watchdog.stop()
 
+    timer = FakeTimer()
     run_virtual(main())
-    assert armed == pytest.approx([0, limits.HEARTBEAT_SECONDS, 2 * limits.HEARTBEAT_SECONDS])
+    assert timer.times == pytest.approx([0, limits.HEARTBEAT_SECONDS, 2 * limits.HEARTBEAT_SECONDS])
 
 
-def test_stopping_the_service_leaves_it_armed(armed: list[float]) -> None:
+def test_stopping_the_service_leaves_it_armed() -> None:
     """A stuck call may block the shutdown too; only `disarm` ends the watch."""
 
     async def main() -> None:
         runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
-        watchdog = Watchdog(runtime)
+        watchdog = Watchdog(runtime, lambda: timer)
         async with BackgroundTasks(runtime, lambda *_: None) as tasks:
             await watchdog.start(tasks)
             await watchdog.stop()
-        assert armed == [0]
+        assert timer.times == [0]
         watchdog.disarm()
-        assert armed == [0, -1]
+        assert timer.times == [0, -1]
 
+    timer = FakeTimer()
     run_virtual(main())
 
 

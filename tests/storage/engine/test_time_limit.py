@@ -26,7 +26,7 @@ class Clock:
     def __init__(self):
         self.now = 0.0
 
-    def monotonic(self):
+    def awake_seconds(self):
         return self.now
 
 

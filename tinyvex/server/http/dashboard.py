@@ -174,7 +174,7 @@ class Dashboard:
         return {
             "number": connection.number,
             "session": session.session_id[:8],
-            "seconds": round(self._runtime.monotonic() - connection.opened_at, 1),
+            "seconds": round(self._runtime.awake_seconds() - connection.opened_at, 1),
             "admin": session.identity.is_admin,
             "name": None if paired is None else paired.name,
             "subject": None if claims is None else claims.get("subject"),

@@ -119,7 +119,7 @@ class Exchange:
             self._carrier.write(self._core.send(proceed) or b"")
         while not self._has_message():
             if not self._is_body_received:
-                self.body_awaited_since = self._carrier.runtime.monotonic()
+                self.body_awaited_since = self._carrier.runtime.awake_seconds()
             self._changed.clear()
             await self._changed.wait()
         self.body_awaited_since = None

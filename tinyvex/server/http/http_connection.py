@@ -132,7 +132,7 @@ class HttpConnection(Endpoint):
         self._host.counters.bytes_received += len(data)
         if self._close_by is not None:
             return
-        self._received_at = self.runtime.monotonic()
+        self._received_at = self.runtime.awake_seconds()
         if self._core.their_state is h11.IDLE and self._head_since is None:
             self._head_since = self._received_at
         self._core.receive_data(data)
@@ -270,7 +270,7 @@ class HttpConnection(Endpoint):
         elif self._core.their_state is h11.DONE:
             self._core.start_next_cycle()
             self._method = b""
-            self._received_at = self.runtime.monotonic()
+            self._received_at = self.runtime.awake_seconds()
             self._head_since = self._received_at if self._core.trailing_data[0] else None
 
     # Responses.
@@ -323,7 +323,7 @@ class HttpConnection(Endpoint):
         """Close after what was written; linger first if the client may still be sending."""
         theirs = self._core.their_state
         if theirs in {h11.SEND_BODY, h11.ERROR} or (theirs is h11.IDLE and self._core.trailing_data[0]):
-            self._close_by = self.runtime.monotonic() + limits.CLOSE_SECONDS
+            self._close_by = self.runtime.awake_seconds() + limits.CLOSE_SECONDS
             self.set_reading(reading=True)
             if self._transport.can_write_eof():
                 self._transport.write_eof()

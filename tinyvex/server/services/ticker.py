@@ -25,7 +25,7 @@ class TickedConnection(Admitted, Protocol):
     number: int
 
     def tick(self, now: float, *, heartbeat: bool) -> None:
-        """Check deadlines as of `now`, on the monotonic clock; send a heartbeat if it is due."""
+        """Check deadlines as of `now`, on the clock that skips suspensions; send a heartbeat if it is due."""
 
     def abort(self) -> None:
         """Close the socket without a close frame."""
@@ -34,6 +34,9 @@ class TickedConnection(Admitted, Protocol):
 class Ticker(BackgroundService):
     """
     Heartbeats, deadlines, and the end of connections whose token was revoked.
+
+    It also keeps the runtime's clock of the time in which the process can run: what a client could not send, or a function
+    could not do, while the process was suspended is not counted against it.
 
     Without it no deadline holds and clients lose the server after CLIENT_INACTIVE_SECONDS: if it fails, the server stops.
 
@@ -54,12 +57,18 @@ class Ticker(BackgroundService):
 
     async def run(self) -> None:
         """Tick once a second."""
-        async for count in every_second(self._runtime):
-            self._token_auth.close_revoked(self._connections.values())
-            self._tick(count)
+        try:
+            async for count in every_second(self._runtime):
+                skipped = self._runtime.tick()
+                if skipped:
+                    log.warning("the process could not run for %.0f s, which no deadline and no limit counts", skipped)
+                self._token_auth.close_revoked(self._connections.values())
+                self._tick(count)
+        finally:
+            self._runtime.end_ticks()
 
     def _tick(self, count: int) -> None:
-        now = self._runtime.monotonic()
+        now = self._runtime.awake_seconds()
         heartbeat_every = int(limits.HEARTBEAT_SECONDS)
         for connection in list(self._connections.values()):
             try:

@@ -4,8 +4,8 @@ The watchdog: ends a process that cannot recover by itself, so that a supervisor
 Two cases, both caused by functions of the app:
 
 - *The interpreter is stuck.* A C call that never releases the interpreter lock stops every thread, the event loop
-  included. `faulthandler` counts time in a thread of its own without the lock, prints the stack of every thread and ends
-  the process, unless this service postpones it every HEARTBEAT_SECONDS.
+  included. A timer of the operating system (`stuck_timer.py`) prints the stack of every thread and ends the process,
+  unless this service postpones it every HEARTBEAT_SECONDS. It counts only time in which the process is not suspended.
 - *Too many threads are stuck.* A function that ignores its time limit keeps its thread; the server continues with
   another. At THREADS_ABANDONED_MAX of them the process ends.
 
@@ -14,13 +14,14 @@ Nothing is lost: what was not committed was not acknowledged either.
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tinyvex import limits
 from tinyvex.server.services.background_service import BackgroundService, OnFailure
+from tinyvex.server.services.stuck_timer import StuckTimer, stuck_timer
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
@@ -30,7 +31,7 @@ __all__ = ["WATCHDOG_EXIT_CODE", "Watchdog"]
 log = logging.getLogger("tinyvex.server")
 
 WATCHDOG_EXIT_CODE = 1
-"""The exit code in both cases; `faulthandler` can use no other."""
+"""The exit code if too many threads are stuck. If the interpreter is, SIGALRM ends the process."""
 
 
 class Watchdog(BackgroundService):
@@ -43,19 +44,24 @@ class Watchdog(BackgroundService):
     name = "watchdog"
     on_failure = OnFailure.STOP_SERVER
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, make_timer: Callable[[], StuckTimer] = stuck_timer) -> None:
         super().__init__()
         self._runtime = runtime
+        self._make_timer = make_timer
+        self._timer: StuckTimer | None = None
 
     async def run(self) -> None:
         """Postpone the end of the process every HEARTBEAT_SECONDS."""
+        if self._timer is None:
+            self._timer = self._make_timer()
         while True:
-            faulthandler.dump_traceback_later(limits.WATCHDOG_SECONDS, exit=True)
+            self._timer.arm(limits.WATCHDOG_SECONDS)
             await self._runtime.sleep(limits.HEARTBEAT_SECONDS)
 
     def disarm(self) -> None:
         """Let the process live on, whatever it does from now on."""
-        faulthandler.cancel_dump_traceback_later()
+        if self._timer is not None:
+            self._timer.disarm()
 
     def thread_abandoned(self, stuck_threads: int) -> None:
         """End the process if too many threads are stuck in functions that ignored their time limit."""

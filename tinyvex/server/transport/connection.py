@@ -146,7 +146,7 @@ class Connection(Endpoint):
 
     def data_received(self, data: bytes) -> None:
         """Asyncio: bytes arrived."""
-        self._received_at = self._host.runtime.monotonic()
+        self._received_at = self._host.runtime.awake_seconds()
         self.bytes_received += len(data)
         self._host.counters.bytes_received += len(data)
         if self.session is None and self.bytes_received - len(data) > limits.UNAUTHENTICATED_BYTES_MAX:
@@ -166,7 +166,7 @@ class Connection(Endpoint):
         self._core.receive_eof()
         self._pump()
         if self._close_by is None:  # for writing the rest
-            self._close_by = self._host.runtime.monotonic() + limits.CLOSE_SECONDS
+            self._close_by = self._host.runtime.awake_seconds() + limits.CLOSE_SECONDS
         return False
 
     def pause_writing(self) -> None:
@@ -294,7 +294,7 @@ class Connection(Endpoint):
     def _put(self, frame: bytes) -> None:
         self._sender.put(frame)
         if self._sender.waiting_bytes > limits.OUTBOX_BYTES_MAX:  # compared here, because this runs for every message
-            self._close_if_slow(self._host.runtime.monotonic())
+            self._close_if_slow(self._host.runtime.awake_seconds())
 
     def _drained(self) -> None:
         if self.session is not None:
@@ -315,7 +315,7 @@ class Connection(Endpoint):
             else:
                 self._transport.close()
         if self._core.close_expected() and self._close_by is None:
-            self._close_by = self._host.runtime.monotonic() + limits.CLOSE_SECONDS
+            self._close_by = self._host.runtime.awake_seconds() + limits.CLOSE_SECONDS
 
     # Closing.
 

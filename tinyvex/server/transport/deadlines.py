@@ -15,7 +15,8 @@ the client's half of a close                           CLOSE_SECONDS        clos
 =====================================================  ===================  =========================================
 
 The ticker checks once a second, so a client may take up to a second longer. `slow_clients` has the rules for clients
-that do not *read*. All times are those of the runtime's monotonic clock.
+that do not *read*. Times are those of `Runtime.awake_seconds`,
+because a client cannot be heard while the process is suspended.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Sender:
         self._close_client = close
         self._counted = False  # whether `host.unread` has a report of this client
         self._held: deque[Sequence[Piece]] = deque()  # those of `_outbox.split_pieces` that `host.unread` counts
-        self.sent_at = host.runtime.monotonic()
+        self.sent_at = host.runtime.awake_seconds()
         self.bytes_sent = 0
         self.socket_full = False
         self.reading_paused = False
@@ -136,7 +136,7 @@ class Sender:
     def socket_filled(self) -> None:
         """Stop writing: the transport's buffer is above its bound."""
         self.socket_full = True
-        self._unread.begin(self._host.runtime.monotonic(), self._transport.get_write_buffer_size())
+        self._unread.begin(self._host.runtime.awake_seconds(), self._transport.get_write_buffer_size())
 
     def socket_drained(self) -> None:
         """Write again: the transport's buffer has room."""
@@ -225,7 +225,7 @@ class Sender:
     def _write(self, take: Callable[[], bytes]) -> None:
         was_full = self.is_full()
         data = take()
-        self.sent_at = self._host.runtime.monotonic()
+        self.sent_at = self._host.runtime.awake_seconds()
         self.bytes_sent += len(data)
         self._host.counters.bytes_sent += len(data)
         self._transport.write(data)

@@ -10,6 +10,8 @@ The thread runs the code inside `Guard.run`. A timer on the event loop checks th
 *Stopping* interrupts SQLite and raises `Stopped` in the thread.
 *Abandoned* is for code that reacts to neither: a C call that does not return, or a function that catches everything.
 
+Time in which the process was suspended does not count (`Runtime.awake_seconds`).
+
 The race between a late `Stopped` and the next piece of work:
 
 1. The timer raises `Stopped` in the thread only while it holds the lock and the guard is running.
@@ -72,7 +74,7 @@ class Guard:
         """
         self._stopping = False
         self._limit_seconds = limit_seconds
-        self._deadline = self._runtime.monotonic() + limit_seconds
+        self._deadline = self._runtime.awake_seconds() + limit_seconds
         try:
             value = call()
             self._leave()
@@ -113,7 +115,7 @@ class Guard:
         with self._lock:
             if self._deadline is None or self._abandoned:
                 return None
-            left = self._deadline - self._runtime.monotonic()
+            left = self._deadline - self._runtime.awake_seconds()
             if left > 0:
                 return left
             if not self._stopping:
