@@ -148,7 +148,12 @@ class Database:
         execution = Execution(transaction.reads)
         context = spec.contexts["query"](transaction, self._app, self.identity, execution, seed=(spec.path, raw))
         self.log_lines = execution.log_lines
-        result = spec.function(context, **spec.decode_arguments(raw, transaction.catalog))
+        arguments = spec.decode_arguments(raw, transaction.catalog)
+        try:
+            result = spec.function(context, **arguments)
+        finally:
+            execution.ended = True
+            transaction.end()
         return spec.encode_result(result, transaction.catalog)
 
     def _run_mutation(self, spec: FunctionSpec, raw: bytes) -> bytes:
@@ -157,7 +162,12 @@ class Database:
         execution = Execution(transaction.reads)
         self.log_lines = execution.log_lines
         context = spec.contexts["mutation"](transaction, self._app, self.identity, execution)
-        result = spec.function(context, **spec.decode_arguments(raw, transaction.catalog))
+        arguments = spec.decode_arguments(raw, transaction.catalog)
+        try:
+            result = spec.function(context, **arguments)
+        finally:
+            execution.ended = True
+            transaction.end()
         value = spec.encode_result(result, transaction.catalog)
         record = transaction.record()
         if record is not None:
@@ -170,7 +180,11 @@ class Database:
         caller = _InlineCaller(self._app, self._run)
         context = ActionCtx(caller, self.identity, execution, now=self.now)
         catalog = self._snapshot().catalog
-        result = await call_action(spec.function, context, spec.decode_arguments(raw, catalog))
+        arguments = spec.decode_arguments(raw, catalog)
+        try:
+            result = await call_action(spec.function, context, arguments)
+        finally:
+            execution.ended = True
         self.log_lines = execution.log_lines
         return spec.encode_result(result, catalog)
 

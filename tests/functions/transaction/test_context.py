@@ -1,5 +1,6 @@
 """Contexts: identity, time, randomness, logs, and calls from actions."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 
 import tinyvex as tv
 from tinyvex.errors import FunctionNotFound, InvalidArguments, WrongFunctionKind
+from tinyvex.functions.transaction.context_ended import ContextEnded
 from tinyvex.functions.transaction.execution import Execution
 from tinyvex.testing import FIRST_NOW, Database
+from tinyvex.values.ids import DocumentId
 
 
 @tv.table("things")
@@ -169,3 +172,111 @@ def test_an_action_has_no_database() -> None:
     with pytest.raises(AttributeError, match=r"await ctx\.run_query"):
         _ = ctx.db
     assert not hasattr(ctx, "another")
+
+
+# After the function has ended.
+
+
+def outlived(db: Database, kind: str = "mutation") -> Any:
+    """Return the context of a function that has ended, and everything that was taken from it."""
+    kept: list[Any] = []
+
+    def run(ctx: tv.MutationCtx) -> None:
+        ctx.db.insert(Thing(name="one"))
+        query = ctx.db.query(Thing)
+        query.collect()
+        kept.append((ctx, ctx.db, query))
+
+    def read(ctx: tv.QueryCtx) -> None:
+        kept.append((ctx, ctx.db, ctx.db.query(Thing)))
+
+    if kind == "mutation":
+        db.mutation(run)
+    else:
+        db.query(read)
+    return kept[0]
+
+
+USES_OF_A_CONTEXT: dict[str, Callable[[Any, Any, Any], object]] = {
+    "ctx.db": lambda ctx, _db, _query: ctx.db,
+    "ctx.now": lambda ctx, _db, _query: ctx.now,
+    "ctx.auth": lambda ctx, _db, _query: ctx.auth,
+    "ctx.random": lambda ctx, _db, _query: ctx.random,
+    "ctx.log": lambda ctx, _db, _query: ctx.log("late"),
+    "db.get": lambda _ctx, db, _query: db.get(THING),
+    "db.query": lambda _ctx, db, _query: db.query(Thing).collect(),
+    "collect": lambda _ctx, _db, query: query.collect(),
+    "take": lambda _ctx, _db, query: query.take(1),
+    "count": lambda _ctx, _db, query: query.count(),
+    "paginate": lambda _ctx, _db, query: query.paginate(None, 1),
+    "iteration": lambda _ctx, _db, query: list(query),
+}
+WRITES: dict[str, Callable[[Any], object]] = {
+    "insert": lambda db: db.insert(Thing(name="late")),
+    "patch": lambda db: db.patch(THING, name="late"),
+    "replace": lambda db: db.replace(THING, Thing(name="late")),
+    "delete": lambda db: db.delete(THING),
+}
+THING = DocumentId(10001, bytes(16)).text
+
+
+@pytest.mark.parametrize("kind", ["query", "mutation"])
+@pytest.mark.parametrize("use", USES_OF_A_CONTEXT)
+def test_a_context_is_refused_after_its_function(kind: str, use: str) -> None:
+    """Whatever reads through a context of a function that has ended raises."""
+    with Database(Thing) as db, pytest.raises(ContextEnded, match="belongs to a function that has ended"):
+        USES_OF_A_CONTEXT[use](*outlived(db, kind))
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_after_its_mutation_is_refused(write: str) -> None:
+    """A write that would be lost raises instead of returning an id."""
+    with Database(Thing) as db, pytest.raises(ContextEnded):
+        WRITES[write](outlived(db)[1])
+
+
+def test_a_write_from_a_thread_after_the_mutation_is_refused() -> None:
+    """The thread that writes does not matter."""
+    raised: list[BaseException] = []
+    with Database(Thing) as db:
+        _, kept, _ = outlived(db)
+
+        def write() -> None:
+            try:
+                kept.insert(Thing(name="late"))
+            except ContextEnded as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+    assert len(raised) == 1
+
+
+def test_a_context_is_refused_after_its_function_raised() -> None:
+    """A function that raises ends as well."""
+    kept: list[tv.MutationCtx] = []
+
+    def fail(ctx: tv.MutationCtx) -> None:
+        kept.append(ctx)
+        raise tv.AppError("full")
+
+    with Database(Thing) as db:
+        with pytest.raises(tv.AppError):
+            db.mutation(fail)
+        with pytest.raises(ContextEnded):
+            kept[0].log("late")
+
+
+def test_an_action_s_context_is_refused_after_it() -> None:
+    """A coroutine that an action leaves behind cannot call functions."""
+    kept: list[tv.ActionCtx] = []
+
+    async def keep(ctx: tv.ActionCtx) -> None:
+        kept.append(ctx)
+
+    with Database(Thing) as db:
+        db.action(keep)
+        call = kept[0].run_query("test_context:count")
+        with pytest.raises(ContextEnded):
+            call.send(None)

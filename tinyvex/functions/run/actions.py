@@ -82,7 +82,7 @@ class Actions:
         thread = self._loop_thread()
         caller = _LoopCaller(app, call, thread, self._run_function)
         context = ActionCtx(caller, call.identity, execution, now=self._store.last_ts)
-        action = _ActionRun(spec, context, arguments, catalog)
+        action = _ActionRun(spec, context, arguments, catalog, execution)
         value = b""
         try:
             with anyio.move_on_after(limits.ACTION_SECONDS) as scope:
@@ -107,11 +107,19 @@ class Actions:
 class _ActionRun:
     """A single run of an action, on the actions' loop."""
 
-    def __init__(self, spec: FunctionSpec, context: ActionCtx, arguments: dict[str, Any], catalog: Catalog) -> None:
+    def __init__(
+        self,
+        spec: FunctionSpec,
+        context: ActionCtx,
+        arguments: dict[str, Any],
+        catalog: Catalog,
+        execution: Execution,
+    ) -> None:
         self._spec = spec
         self._context = context
         self._arguments = arguments
         self._catalog = catalog
+        self._execution = execution
 
     async def run(self) -> bytes:
         """
@@ -131,6 +139,8 @@ class _ActionRun:
             if task.cancelling():
                 raise
             raise RuntimeError("the action raised CancelledError") from raised
+        finally:
+            self._execution.ended = True
 
 
 class _LoopCaller:

@@ -76,7 +76,11 @@ class FunctionRunner:
                 give_way=self._runtime.give_way,
             )  # fmt: skip
             context = spec.contexts["query"](transaction, app, call.identity, execution, seed=(call.path, call.args))
-            result = self._run(spec, context, arguments)
+            try:
+                result = self._run(spec, context, arguments)
+            finally:
+                execution.ended = True
+                transaction.end()
             spec.reads_now = bool(spec.reads_now) or execution.read_now
             rows_read = transaction.rows_read
             if cache is None:
@@ -119,7 +123,11 @@ class FunctionRunner:
         )
         execution = Execution(transaction.reads)
         context = spec.contexts["mutation"](transaction, app, call.identity, execution)
-        result = self._run(spec, context, arguments)
+        try:
+            result = self._run(spec, context, arguments)
+        finally:
+            execution.ended = True
+            transaction.end()
         value = spec.encode_result(result, snapshot.catalog)
         outcome = MutationOutcome(value, ts, tuple(execution.log_lines), rows_read=transaction.rows_read)
         request = None if key is None else exactly_once.request_record(key, outcome)

@@ -38,6 +38,7 @@ class _Ctx:
 
         A query that accesses it, even to compare it with None, is computed separately for each identity.
         """
+        self._execution.require_running()
         self._execution.read_auth = True
         if self._auth is None and self._identity is not None:
             # A copy: a function that changes it must not affect other calls of the same identity.
@@ -47,12 +48,14 @@ class _Ctx:
     @property
     def random(self) -> random_module.Random:
         """A random number generator that repeats its numbers when the same execution is repeated."""
+        self._execution.require_running()
         if self._random is None:
             self._random = random_module.Random(self._seed)
         return self._random
 
     def log(self, *values: object) -> None:
         """Send a log line to the caller; values are joined as by `print`."""
+        self._execution.require_running()
         self._execution.log("INFO", " ".join(map(str, values)))
 
 
@@ -84,6 +87,7 @@ class QueryCtx(_Ctx):
     @property
     def db(self) -> DatabaseReader:
         """The database, to read."""
+        self._execution.require_running()
         return self._db
 
     @property
@@ -94,6 +98,7 @@ class QueryCtx(_Ctx):
         The passage of time does not run a query again. A query that accesses `now` is flagged,
         and its result is as old as the data it read.
         """
+        self._execution.require_running()
         self._execution.read_now = True
         return self._now
 
@@ -110,11 +115,13 @@ class MutationCtx(QueryCtx):
     @property
     def db(self) -> DatabaseWriter:
         """The database, to read and write; all writes commit together when the mutation returns, or none does."""
+        self._execution.require_running()
         return self._writer
 
     @property
     def now(self) -> int:
         """The timestamp of this mutation's commit, in microseconds since the epoch; no other mutation has the same."""
+        self._execution.require_running()
         return self._now
 
 
@@ -158,6 +165,7 @@ class ActionCtx(_Ctx):
     @property
     def now(self) -> int:
         """The start of the action, in microseconds since the epoch."""
+        self._execution.require_running()
         return self._now
 
     @overload
@@ -174,6 +182,7 @@ class ActionCtx(_Ctx):
             FunctionNotFound: the app has no such query.
             TinyvexError: the query failed.
         """
+        self._execution.require_running()
         return await self._caller.call("query", function, args, kwargs)
 
     @overload
@@ -184,6 +193,7 @@ class ActionCtx(_Ctx):
     async def run_mutation(self, function: str, /, **kwargs: Any) -> Any: ...
     async def run_mutation(self, function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Run a mutation, given as the function or its path, and wait for its commit. Raises as `run_query`."""
+        self._execution.require_running()
         return await self._caller.call("mutation", function, args, kwargs)
 
     @overload
@@ -198,4 +208,5 @@ class ActionCtx(_Ctx):
     async def run_action(self, function: str, /, **kwargs: Any) -> Any: ...
     async def run_action(self, function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Any:
         """Run another action, given as the function or its path. Raises as `run_query`."""
+        self._execution.require_running()
         return await self._caller.call("action", function, args, kwargs)

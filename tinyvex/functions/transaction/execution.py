@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from tinyvex.functions.transaction.context_ended import ContextEnded
 from tinyvex.limits import LOG_LINE_LENGTH_MAX, LOG_LINES_MAX
 from tinyvex.values.types import Value
 
@@ -36,9 +37,12 @@ class Execution:
         journal: the cursor at which its first page ends. An execution that is given one ends the page at the same
             row, so that consecutive pages stay adjacent.
         paginated: whether `paginate` was called; only the first call uses the journal.
+        ended: whether the function has returned or raised; its context is unusable from then on.
     """
 
-    __slots__ = ("dropped_lines", "journal", "log_lines", "paginated", "range_cache", "read_auth", "read_now", "reads")
+    __slots__ = (
+        "dropped_lines", "ended", "journal", "log_lines", "paginated", "range_cache", "read_auth", "read_now", "reads",
+    )  # fmt: skip
 
     def __init__(self, reads: ReadSet, *, journal: str | None = None, range_cache: RangeCache | None = None) -> None:
         self.reads = reads
@@ -49,6 +53,17 @@ class Execution:
         self.read_now = False
         self.journal = journal
         self.paginated = False
+        self.ended = False
+
+    def require_running(self) -> None:
+        """
+        Check that the function is still running.
+
+        Raises:
+            ContextEnded: it has ended.
+        """
+        if self.ended:
+            raise ContextEnded
 
     def log(self, level: str, text: str) -> None:
         """Append a log line; beyond the limit, the last line counts the dropped ones."""

@@ -244,6 +244,7 @@ class Query(Generic[T]):
     # Reading.
 
     def _rows(self, limit: int | None) -> Rows[T]:
+        self._source.execution.require_running()
         lo, hi = self._range.bounds()
         if limit == 0 or lo >= hi:
             return self._source.rows(self._part(()))

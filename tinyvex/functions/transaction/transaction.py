@@ -19,6 +19,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from tinyvex.errors import DocumentNotFound, IdExists, TransactionTooLarge, UnknownIndex, ValueTooLarge
+from tinyvex.functions.transaction.context_ended import ContextEnded
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.functions.transaction.write_buffer import WriteBuffer, WriteEntry
 from tinyvex.limits import (
@@ -93,11 +94,18 @@ class Transaction:
         self._documents = 0
         self._bytes = 0
         self.system_record: CommitRecord | None = None
+        self._ended = False
+
+    def end(self) -> None:
+        """Refuse all further reads and writes, because the function has ended; `record` stays possible."""
+        self._ended = True
 
     # Reading.
 
     def get(self, table: TableInfo, document_key: bytes) -> StoredDocument | None:
         """Return a document by its key; None if it does not exist."""
+        if self._ended:
+            raise ContextEnded
         tablet = table.tablet
         self.reads.add(-tablet, document_key, document_key + b"\0")
         buffer = self._buffers.get(tablet)
@@ -136,6 +144,8 @@ class Transaction:
             UnknownIndex: the index is not ready.
         """
         _require_ready(table, index)
+        if self._ended:
+            raise ContextEnded
         buffer = self._buffers.get(table.tablet)
         if buffer is None:
             return self._scan_snapshot(index, lo, hi, reverse=reverse, limit=limit)
@@ -194,6 +204,8 @@ class Transaction:
 
     def changes(self, index: IndexInfo, after: int) -> list[tuple[bytes, StoredDocument | None]] | None:
         """Return the changes to an index by commits after `after`, up to this snapshot; None if memory lacks them."""
+        if self._ended:
+            raise ContextEnded
         return None if self._buffers else self.snapshot.changes(index, after)
 
     def _pages(
@@ -203,6 +215,8 @@ class Transaction:
         snapshot = self.snapshot
         left = limit
         while lo < hi and left != 0:
+            if self._ended:
+                raise ContextEnded
             size = SCAN_PAGE_ROWS if left is None or left > SCAN_PAGE_ROWS else left
             page = snapshot.page(index, lo, hi, reverse=reverse, limit=size)
             self.rows_read += len(page)
@@ -231,6 +245,8 @@ class Transaction:
             UnknownIndex: the index is not ready.
         """
         _require_ready(table, index)
+        if self._ended:
+            raise ContextEnded
         self.reads.add(index.id, lo, hi)
         total = 0
         buffer = self._buffers.get(table.tablet)
@@ -312,6 +328,8 @@ class Transaction:
         return stored
 
     def _buffer(self, table: TableInfo) -> WriteBuffer:
+        if self._ended:
+            raise ContextEnded
         assert self._writable, "a query cannot write"
         buffer = self._buffers.get(table.tablet)
         if buffer is None:
