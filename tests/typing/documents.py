@@ -86,7 +86,8 @@ def rows_are_sequences(rows: tv.Rows[Message]) -> None:
     assert_type(rows[1:], tv.Rows[Message])
     assert_type(len(rows), int)
     assert_type([row.body for row in rows], list[str])
-    rows[0] = rows[1]  # type: ignore[index]
+    rows[0] = rows[1]  # type: ignore[index, assignment]
+    rows.append(rows[0])  # type: ignore[arg-type]
 
 
 def pages_have_rows(page: tv.Page[Message]) -> None:

@@ -1,6 +1,6 @@
 """The types of functions, contexts and the query builder as type checkers infer them. Checked, never executed."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, assert_type
 
 import tinyvex as tv
@@ -34,6 +34,26 @@ def recent(ctx: tv.QueryCtx, channel: str, limit: int = 50) -> tv.Rows[Message]:
     assert_type(query.filter(lambda message: message.body != "").first(), Message | None)
     assert_type(ctx.db.query(Message).with_index("by_channel").gte("channel", "a").lt("channel", "b").count(), int)
     return query.take(limit)
+
+
+@tv.query
+def rows_are_a_list(ctx: tv.QueryCtx, channel: str) -> list[Message]:
+    return ctx.db.query(Message).with_index("by_channel", channel=channel).collect()
+
+
+@tv.query
+def rows_are_a_sequence(ctx: tv.QueryCtx) -> Sequence[Message]:
+    return ctx.db.query(Message).take(10)
+
+
+@tv.query
+def rows_of_mappings_are_a_list(ctx: tv.QueryCtx) -> list[Mapping[str, Any]]:
+    return ctx.db.query("events").collect()
+
+
+@tv.query
+def rows_of_another_class(ctx: tv.QueryCtx) -> list[Channel]:
+    return ctx.db.query(Message).collect()  # type: ignore[return-value]
 
 
 @tv.query

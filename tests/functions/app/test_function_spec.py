@@ -1,6 +1,6 @@
 """Function specs: declarations, checks at load, arguments and results."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -309,6 +309,36 @@ def test_uninspected_rows_are_spliced(annotation: Any) -> None:
     """Rows that the function did not inspect are neither decoded nor validated; their stored JSON is the result."""
     rows = Rows([b'{"name":"a"}', b'{"name":5}'], unreadable, Thing)
     assert returning(annotation).encode_result(rows, CATALOG) == b'[{"name":"a"},{"name":5}]'
+
+
+LISTS_OF_THINGS = [
+    list[Thing], Sequence[Thing], list[Thing] | None, list, list[Any], Collection[Thing],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("annotation", LISTS_OF_THINGS)
+def test_rows_are_a_result_of_a_declared_list(annotation: Any) -> None:
+    """Rows fit a list of their class, and are spliced without being decoded."""
+    rows = Rows([b'{"name":"a"}'], unreadable, Thing)
+    assert returning(annotation).encode_result(rows, CATALOG) == b'[{"name":"a"}]'
+
+
+@pytest.mark.parametrize("annotation", [list[dict[str, Any]], list[Mapping[str, Any]], list[Any]])
+def test_rows_of_mappings_are_a_result_of_a_declared_list(annotation: Any) -> None:
+    """Documents of a table without a class fit a list of mappings."""
+    assert returning(annotation).encode_result(Rows([b'{"name":"a"}'], unreadable), CATALOG) == b'[{"name":"a"}]'
+
+
+def test_rows_fit_a_list_inside_a_result() -> None:
+    """A mapping of lists accepts rows too."""
+    rows = Rows([b'{"name":"a"}'], unreadable, Thing)
+    assert returning(dict[str, list[Thing]]).encode_result({"x": rows}, CATALOG) == b'{"x":[{"name":"a"}]}'
+
+
+def test_rows_of_another_class_are_no_list_of_things() -> None:
+    """The message names both classes."""
+    with pytest.raises(InvalidResult, match=r"result \$: expected rows of Thing, got rows of Other"):
+        returning(list[Thing]).encode_result(Rows([], bytes, Other), CATALOG)
 
 
 def test_rows_inside_results_are_spliced() -> None:

@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from tinyvex.errors import InvalidArguments, InvalidResult, InvalidValue, ValueTooLarge
 from tinyvex.functions.result.rows import Rows, as_text, to_body
-from tinyvex.functions.schema.converter import Converter, Mismatch
+from tinyvex.functions.schema.converter import Converter, Mismatch, RowList
 from tinyvex.functions.schema.int64_fields import as_annotated, types_of
 from tinyvex.functions.schema.json_schema import json_schema
 from tinyvex.functions.schema.location import Location
@@ -144,6 +144,7 @@ class FunctionSpec:
             raise self.location.invalid(f"`{path}`: an argument has an unsupported annotation: {error}") from error
         self._result: Converter[Any] | None = None
         returns = self._hints.get("return", Any)
+        self._row_list = RowList(returns)
         if returns is not Any:
             try:
                 self._result = Converter(returns)
@@ -241,12 +242,12 @@ class FunctionSpec:
             raise InvalidResult(f"{self.path}: result: {error}", **error.data) from error
 
     def _checked(self, value: Any, catalog: Catalog) -> Any:
-        if self._result is None:
+        if self._result is None or (isinstance(value, Rows) and self._row_list.check(value)):
             return value
         try:
             return self._result.check(value, catalog)
         except Mismatch:
-            if isinstance(value, Rows):
+            if isinstance(value, Rows) and not self._row_list.declared:
                 raise
             # Python has several objects for one value (2 and 2.0): check again in the form that clients receive.
             return self._result.check(codec.decode(as_text(value)), catalog)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Generic, NoReturn, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, NoReturn, SupportsIndex, TypeVar, cast, overload
 
 import msgspec
 
@@ -20,18 +20,37 @@ from tinyvex.values import codec
 __all__ = ["Page", "Rows", "as_text", "to_body"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 _parts: ContextVar[list[RowsPart] | None] = ContextVar("_parts", default=None)
 """The parts of the body that is being encoded; None outside `to_body`."""
 _MARK = b"\0"
 
 
-class Rows(Sequence[T_co]):
+if TYPE_CHECKING:
+
+    class _ImmutableList(list[T]):
+        """A list for type checkers, so that a function can return rows as its `list[Message]`; without a list's changes."""
+
+        def __setitem__(self, position: Never, value: Never, /) -> None: ...  # type: ignore[override]
+        def __delitem__(self, position: Never, /) -> None: ...  # type: ignore[override]
+        def __iadd__(self, values: Never, /) -> Never: ...  # type: ignore[override,misc]
+        def append(self, value: Never, /) -> None: ...  # type: ignore[override]
+        def extend(self, values: Never, /) -> None: ...  # type: ignore[override]
+        def insert(self, position: Never, value: Never, /) -> None: ...  # type: ignore[override]
+        def remove(self, value: Never, /) -> None: ...  # type: ignore[override]
+        def pop(self, position: Never, /) -> Never: ...  # type: ignore[override]
+        def sort(self, *, key: Never, reverse: Never) -> None: ...  # type: ignore[override]
+
+else:
+    _ImmutableList = Sequence
+
+
+class Rows(_ImmutableList[T]):
     """
     The documents of a query: an immutable, lazy sequence.
 
-    A row is decoded on first access.
+    A row is decoded on first access. A function that returns rows may declare them as `tv.Rows[Message]`,
+    as `list[Message]` or as `Sequence[Message]`; type checkers take rows for a list that cannot be changed.
     Rows that a function returns without accessing them are neither decoded nor validated again:
     their stored JSON is spliced into the message.
     """
@@ -41,9 +60,9 @@ class Rows(Sequence[T_co]):
     def __init__(
         self,
         stored: Sequence[bytes] | RowsPart,
-        read: Callable[[bytes], T_co],
+        read: Callable[[bytes], T],
         row_class: type | None = None,
-        decoded: dict[int, T_co] | None = None,
+        decoded: dict[int, T] | None = None,
     ) -> None:
         """
         Args:
@@ -56,7 +75,7 @@ class Rows(Sequence[T_co]):
         self._stored = None if isinstance(stored, RowsPart) else tuple(stored)
         self.row_class = row_class
         self._read = read
-        self._decoded: dict[int, T_co] = {} if decoded is None else decoded
+        self._decoded: dict[int, T] = {} if decoded is None else decoded
 
     @classmethod
     def __tinyvex_of__(cls, values: Sequence[T]) -> Rows[T]:
@@ -84,27 +103,28 @@ class Rows(Sequence[T_co]):
         return len(self.stored) if self._part is None else len(self._part)
 
     @overload
-    def __getitem__(self, position: int, /) -> T_co: ...
+    def __getitem__(self, position: SupportsIndex, /) -> T: ...
     @overload
-    def __getitem__(self, position: slice, /) -> Rows[T_co]: ...
-    def __getitem__(self, position: int | slice, /) -> T_co | Rows[T_co]:
+    def __getitem__(self, position: slice[Any, Any, Any], /) -> Rows[T]: ...
+    def __getitem__(self, position: SupportsIndex | slice[Any, Any, Any], /) -> T | Rows[T]:
         if isinstance(position, slice):
             positions = range(*position.indices(len(self)))
             decoded = {new: self._decoded[old] for new, old in enumerate(positions) if old in self._decoded}
             return Rows(self.stored[position], self._read, self.row_class, decoded)
+        position = position.__index__()
         row = position + len(self) if position < 0 else position
         if not 0 <= row < len(self):
             raise IndexError(f"row {position} is out of range; there are {len(self)} rows")
         return self._row(row)
 
-    def _row(self, position: int) -> T_co:
+    def _row(self, position: int) -> T:
         try:
             return self._decoded[position]
         except KeyError:
             row = self._decoded[position] = self._read(self.stored[position])
             return row
 
-    def __iter__(self) -> Iterator[T_co]:
+    def __iter__(self) -> Iterator[T]:
         return map(self._row, range(len(self)))
 
     def __eq__(self, other: object) -> bool:

@@ -8,9 +8,11 @@ and errors with a path.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -24,12 +26,14 @@ from tinyvex.values.types import Int64
 if TYPE_CHECKING:
     from tinyvex.storage.log.catalog import Catalog
 
-__all__ = ["Converter", "Mismatch"]
+__all__ = ["Converter", "Mismatch", "RowList"]
 
 T = TypeVar("T")
 
 # Bytes arrive unwrapped, so a string is never decoded as base64.
 _NATIVE = (bytes,)
+_LISTS = (list, Sequence, Collection, Iterable)
+_MAPPINGS = (dict, Mapping, DocumentMapping)
 _MESSAGE = re.compile(r"(?s)(.*?)(?: - at `(.*)`)?")
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
 
@@ -151,6 +155,47 @@ class Converter(Generic[T]):
         if isinstance(value, origin):
             return value
         raise _unexpected(getattr(origin, "__name__", str(origin)), value)
+
+
+class RowList:
+    """
+    The lists in a result's annotation, which rows can be returned as: `list[Message]`, `Sequence[Message] | None`.
+
+    Rows of the declared class need no conversion: a list of documents and rows have the same JSON.
+
+    Attributes:
+        declared: whether the annotation has a list.
+    """
+
+    def __init__(self, annotation: Any) -> None:
+        lists = [each for each in _alternatives(annotation) if (get_origin(each) or each) in _LISTS]
+        self.declared = bool(lists)
+        self._elements = [element for each in lists for element in _alternatives(_argument(each))]
+
+    def check(self, rows: Rows[Any]) -> bool:
+        """
+        Return whether a list of exactly these rows is declared; False also if there is no list.
+
+        Raises:
+            Mismatch: the lists have documents of another class.
+        """
+        if Any in self._elements:
+            return True
+        if rows.row_class is None:
+            return any((get_origin(element) or element) in _MAPPINGS for element in self._elements)
+        if rows.row_class in self._elements:
+            return True
+        if declared := [each for each in self._elements if isinstance(each, type) and issubclass(each, Document)]:
+            names = " or ".join(cls.__name__ for cls in declared)
+            raise Mismatch("$", f"expected rows of {names}, got rows of {rows.row_class.__name__}")
+        return False
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union; any other annotation alone."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def _argument(annotation: Any) -> Any:
