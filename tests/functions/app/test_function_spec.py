@@ -94,6 +94,22 @@ def of_another_kind(ctx: tv.MutationCtx) -> None: ...
 def misspelt(ctx: Any, thing: "Thnig") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
 
+def keyed_by_numbers(ctx: Any, names: dict[int, str]) -> None: ...
+
+
+class Plain:
+    pass
+
+
+def takes_plain(ctx: Any, plain: Plain) -> None: ...
+
+
+def returns_a_set(ctx: Any) -> set[str]: ...  # type: ignore[empty-body]
+
+
+def shared_default(ctx: Any, names: list[str] = []) -> None: ...  # noqa: B006  # refused
+
+
 def two_ids(ctx: Any, thing: tv.Id[Thing] | tv.Id[Other]) -> None: ...
 
 
@@ -107,6 +123,10 @@ def strange_result(ctx: Any) -> tv.Id[Thing] | tv.Id[Other]: ...  # type: ignore
         (asynchronous, "mutation", "a mutation must be a plain `def`"),
         (synchronous, "action", "an action must be `async def`"),
         (unannotated, "query", "argument `name` needs an annotation"),
+        (keyed_by_numbers, "query", "unsupported annotation: `names`: the keys of a dict must be strings"),
+        (takes_plain, "query", "unsupported annotation: `plain`: `Plain` is a plain class"),
+        (returns_a_set, "query", "unsupported annotation: a set has no form in JSON; use a list"),
+        (shared_default, "query", "the default of argument `names` can be changed, and all calls would share it"),
         (variadic, "query", "arguments are passed by name"),
         (with_keywords, "query", "arguments are passed by name"),
         (by_place, "query", "arguments are passed by name"),

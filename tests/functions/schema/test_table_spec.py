@@ -1,7 +1,9 @@
 """Declared tables: refused declarations, and validation of documents."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -44,6 +46,79 @@ def test_impossible_index_fields(path: str) -> None:
     """A field that the class does not have cannot be indexed; the error has file and line."""
     with pytest.raises(AppInvalid, match=f"/app/things.py:7: .*index `by_it`: class `Thing` has no field `{path}`"):
         spec(indexes={"by_it": [path]})
+
+
+class Plain:
+    city: str
+
+
+@dataclass
+class MutablePlace:
+    city: str = ""
+
+
+@dataclass(frozen=True)
+class FrozenPlace:
+    city: str = ""
+
+
+class Tags(msgspec.Struct, frozen=True):
+    names: list[str] = msgspec.field(default_factory=list)
+
+
+class AsArray(msgspec.Struct, array_like=True):
+    city: str
+
+
+class Level(Enum):
+    LOW = "low"
+
+
+class TextLevel(str, Enum):
+    LOW = "low"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "problem"),
+    [
+        (set[str], "`field`: a set has no form in JSON; use a list"),
+        (frozenset[str] | None, "`field`: a set has no form in JSON; use a list"),
+        (list[set[int]], r"`field\[\]`: a set has no form in JSON"),
+        (dict[int, str], "`field`: the keys of a dict must be strings"),
+        (dict[str, dict[int, str]], r"`field{}`: the keys of a dict must be strings"),
+        (dict[Level, int], "`field`: the keys of a dict must be strings"),
+        (bytearray, "`field`: a `bytearray` can be changed; use `bytes`"),
+        (AsArray, "`field`: `AsArray` is declared with `array_like=True`"),
+        (Plain, "`field`: `Plain` is a plain class, whose fields are unknown; make it a `msgspec.Struct`, a dataclass"),
+        (complex, "`field`: `complex` is a plain class"),
+    ],
+)
+def test_a_type_without_a_stored_form_is_refused(annotation: Any, problem: str) -> None:
+    """A field that no insert could store is refused when the app is loaded, with its name."""
+    cls = type("Odd", (Document,), {"__annotations__": {"field": annotation}})
+    with pytest.raises(AppInvalid, match=f"/app/things.py:7: class `Odd`: {problem}"):
+        spec(cls=cls)
+
+
+@pytest.mark.parametrize("annotation", [dict[TextLevel, int], dict[Literal["a"], int], dict[str, Any], Any, Level])
+def test_a_type_with_a_stored_form_is_accepted(annotation: Any) -> None:
+    """Strings of any kind can be keys."""
+    assert spec(cls=type("Fine", (Document,), {"__annotations__": {"field": annotation}})).name == "things"
+
+
+@pytest.mark.parametrize("default", [MutablePlace(), Tags(), (MutablePlace(),)])
+def test_a_default_that_can_be_changed_is_refused(default: Any) -> None:
+    """All documents would share it."""
+    cls = type("Odd", (Document,), {"__annotations__": {"field": Any}, "field": default})
+    with pytest.raises(AppInvalid, match="the default of `Odd.field` can be changed, and all would share it"):
+        spec(cls=cls)
+
+
+@pytest.mark.parametrize("default", [FrozenPlace(), (1, "a"), Level.LOW, Int64(3), None])
+def test_a_default_that_cannot_be_changed_is_accepted(default: Any) -> None:
+    """Frozen classes and plain values can be shared."""
+    cls = type("Fine", (Document,), {"__annotations__": {"field": Any}, "field": default})
+    assert spec(cls=cls).name == "things"
 
 
 def test_any_field_without_a_class() -> None:

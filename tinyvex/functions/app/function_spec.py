@@ -19,6 +19,7 @@ from msgspec import UNSET, UnsetType
 from tinyvex.errors import InvalidArguments, InvalidResult, InvalidValue, ValueTooLarge
 from tinyvex.functions.result.rows import Rows, as_text, to_body
 from tinyvex.functions.schema.converter import Converter, Mismatch, RowList
+from tinyvex.functions.schema.declared_types import check_declared, is_mutable
 from tinyvex.functions.schema.int64_fields import as_annotated, types_of
 from tinyvex.functions.schema.json_schema import json_schema
 from tinyvex.functions.schema.location import Location
@@ -140,6 +141,7 @@ class FunctionSpec:
         try:
             struct = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
             self._arguments = Converter[Any](struct)
+            check_declared(struct, "argument")
         except TypeError as error:
             raise self.location.invalid(f"`{path}`: an argument has an unsupported annotation: {error}") from error
         self._result: Converter[Any] | None = None
@@ -148,6 +150,7 @@ class FunctionSpec:
         if returns is not Any:
             try:
                 self._result = Converter(returns)
+                check_declared(returns, "result")
             except TypeError as error:
                 raise self.location.invalid(f"`{path}`: the result has an unsupported annotation: {error}") from error
 
@@ -166,6 +169,11 @@ class FunctionSpec:
                 raise self.location.invalid(f"`{self.path}`: arguments are passed by name; `{parameter}` cannot be")
             if parameter.name not in self._hints:
                 raise self.location.invalid(f"`{self.path}`: argument `{parameter.name}` needs an annotation")
+            if parameter.default is not inspect.Parameter.empty and is_mutable(parameter.default):
+                raise self.location.invalid(
+                    f"`{self.path}`: the default of argument `{parameter.name}` can be changed, and all calls would"
+                    " share it; write `None`, or `()` for a sequence"
+                )
         return parameters[1:]
 
     def _check_context(self, parameter: inspect.Parameter | None) -> None:

@@ -11,6 +11,7 @@ from msgspec import UNSET, inspect
 
 from tinyvex.errors import InvalidValue, SchemaViolation, TinyvexError
 from tinyvex.functions.schema.converter import Converter, Mismatch
+from tinyvex.functions.schema.declared_types import check_declared
 from tinyvex.functions.schema.document import (
     SYSTEM_FIELDS,
     Document,
@@ -59,6 +60,7 @@ class TableSpec:
         if cls is not None:
             try:
                 self._converter = Converter(cls)
+                check_declared(cls, "field")
                 schema = json_schema(cls)
             except (TypeError, NameError) as error:
                 raise self.location.invalid(f"class `{cls.__name__}`: {error}") from error
