@@ -279,7 +279,11 @@ class Name(str):
         (Circle(radius=2), b'{"radius":2,"type":"circle"}'),
         (Place(1.5, ["Ur"]), b'{"latitude":1.5,"names":["Ur"]}'),
         ([WithJson(), 1], b'[{"stored":true},1]'),
-        (dt.datetime(2026, 1, 2, tzinfo=dt.UTC), b'"2026-01-02T00:00:00Z"'),
+        (dt.datetime(2026, 1, 2, tzinfo=dt.UTC), b'"2026-01-02T00:00:00.000000Z"'),
+        (dt.datetime(2026, 1, 2, 1, tzinfo=dt.timezone(dt.timedelta(hours=2))), b'"2026-01-01T23:00:00.000000Z"'),
+        (dt.datetime(5, 1, 2, microsecond=20, tzinfo=dt.UTC), b'"0005-01-02T00:00:00.000020Z"'),
+        (dt.time(1, 2), b'"01:02:00.000000"'),
+        (dt.date(2026, 1, 2), b'"2026-01-02"'),
     ],
 )
 def test_python_objects_are_encoded_as_their_values(value: object, data: bytes) -> None:

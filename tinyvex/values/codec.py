@@ -9,6 +9,9 @@ The *canonical form* of a value is unique, so equal values have equal bytes: sto
 it, and equal query arguments are found by it. Keys are sorted by code point, there is no white space, an integral
 number within ±(2^53 - 1) has no fraction, and there is one NaN. See `protocol/SPEC.md`, *Values*.
 
+Python's `datetime` becomes a string in UTC with six digits of the second, so the order of the strings is the order of the
+instants, and one instant has one string in whatever zone it was written. Without a zone it is not an instant, and is refused.
+
 Encoding has two steps: `_plain` converts a value to builtins with wrappers, and msgspec encodes those. `_plain` returns
 the same object if nothing in it needs a wrapper, so most documents are not copied. Decoding reverses the steps, in place.
 """
@@ -70,8 +73,8 @@ def encode(value: object) -> bytes:
 
     Args:
         value: a `Value`. Also accepted: structs (by their encoded field names, without `UNSET` fields), dataclasses,
-            enums, dates and times, UUIDs and decimals (as msgspec encodes them), and any object with
-            `__tinyvex_json__() -> bytes`, whose bytes are inserted unchanged.
+            enums, instants (`datetime` with a zone) and times in one fixed form each, dates, UUIDs and decimals (as
+            msgspec encodes them), and any object with `__tinyvex_json__() -> bytes`, whose bytes are inserted unchanged.
 
     Raises:
         InvalidValue: a part of it is not a value; the message names the path.
@@ -241,8 +244,38 @@ def _plain_other(value: Any, depth: int) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain_object({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, depth)
     if isinstance(value, _ENCODED_AS_TEXT):
-        return msgspec.to_builtins(value)
+        return _text(value)
     raise _Fault(InvalidValue, f"an object of type {cls.__name__} is not a value{_HINTS.get(cls.__name__, '')}")
+
+
+def _text(value: Any) -> object:
+    if isinstance(value, dt.datetime):
+        return _instant(value)
+    return _time(value) if isinstance(value, dt.time) else msgspec.to_builtins(value)
+
+
+def _instant(value: dt.datetime) -> str:
+    """Return the canonical form of an instant: `2026-01-02T12:00:00.500000Z`."""
+    if value.utcoffset() is None:
+        raise _Fault(
+            InvalidValue,
+            f"`{value.isoformat(' ')}` is a datetime without a time zone, which is not an instant;"
+            " write `datetime.now(UTC)`, or `.replace(tzinfo=UTC)`",
+        )
+    try:
+        utc = value.astimezone(dt.UTC)
+    except OverflowError:
+        raise _Fault(InvalidValue, f"`{value.isoformat(' ')}` is not in the years 1 to 9999 in UTC") from None
+    return f"{utc.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def _time(value: dt.time) -> str:
+    """Return the canonical form of a time of day: `12:00:00.500000`."""
+    if value.tzinfo is not None:
+        raise _Fault(
+            InvalidValue, f"`{value.isoformat()}` is a time with a time zone but without its date; use a datetime"
+        )
+    return value.isoformat(timespec="microseconds")
 
 
 def _struct_fields(value: msgspec.Struct) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """Declared tables: refused declarations, and validation of documents."""
 
+import datetime as dt
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Literal
+from decimal import Decimal
+from enum import Enum, StrEnum
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 
 import tinyvex as tv
 from tinyvex.errors import AppInvalid, SchemaViolation
+from tinyvex.functions.schema import table_spec
 from tinyvex.functions.schema.document import Document, TableDeclaration
 from tinyvex.functions.schema.location import Location
 from tinyvex.functions.schema.table_spec import TableSpec, class_spec, user_fields
@@ -74,7 +78,7 @@ class Level(Enum):
     LOW = "low"
 
 
-class TextLevel(str, Enum):
+class TextLevel(StrEnum):
     LOW = "low"
 
 
@@ -119,6 +123,86 @@ def test_a_default_that_cannot_be_changed_is_accepted(default: Any) -> None:
     """Frozen classes and plain values can be shared."""
     cls = type("Fine", (Document,), {"__annotations__": {"field": Any}, "field": default})
     assert spec(cls=cls).name == "things"
+
+
+def with_field(annotation: Any, *default: Any) -> type[Document]:
+    return type(
+        "Odd", (Document,), {"__annotations__": {"field": annotation}, **({"field": default[0]} if default else {})}
+    )
+
+
+@pytest.mark.parametrize("annotation", [Decimal, Decimal | None, list[Decimal], dt.timedelta])
+def test_a_field_whose_text_has_another_order_cannot_be_indexed(annotation: Any) -> None:
+    """`Decimal` would sort 10, 100, 9; the error names the field."""
+    with pytest.raises(AppInvalid, match="index `by_it`: `field` is a `(Decimal|timedelta)`, which is stored as text"):
+        spec(indexes={"by_it": ["field"]}, cls=with_field(annotation))
+
+
+@pytest.mark.parametrize("annotation", [dt.datetime, dt.date, dt.time, uuid.UUID, Level, bytes])
+def test_a_field_whose_text_has_its_order_can_be_indexed(annotation: Any) -> None:
+    """Instants, dates, times of day and UUIDs have one form, in their order."""
+    assert spec(indexes={"by_it": ["field"]}, cls=with_field(annotation)).indexes
+
+
+@pytest.mark.parametrize(
+    ("annotation", "problem"),
+    [
+        (Annotated[dt.datetime, msgspec.Meta(tz=False)], "`field`: a `datetime` without a time zone is not an instant"),
+        (Annotated[dt.time, msgspec.Meta(tz=True)], "`field`: a `time` with a time zone has no order without its date"),
+    ],
+)
+def test_a_declared_naive_datetime_is_refused(annotation: Any, problem: str) -> None:
+    """A datetime without a zone, or a time with one, has no stored form."""
+    with pytest.raises(AppInvalid, match=problem):
+        spec(cls=with_field(annotation))
+
+
+def test_a_naive_default_is_refused() -> None:
+    """It could never be stored."""
+    with pytest.raises(AppInvalid, match="the default of `Odd.field` is a datetime without a time zone"):
+        spec(cls=with_field(dt.datetime, dt.datetime(2026, 1, 2)))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("indexes", [{}, {"by_it": ["field"]}])
+@pytest.mark.parametrize(
+    ("stored", "canonical"),
+    [
+        ("2026-01-02T12:00:00Z", "2026-01-02T12:00:00.000000Z"),
+        ("2026-01-02T12:00:00.5Z", "2026-01-02T12:00:00.500000Z"),
+        ("2026-01-02T12:00:00+02:00", "2026-01-02T10:00:00.000000Z"),
+    ],
+)
+def test_a_stored_instant_is_converted_with_the_schema(
+    stored: str, canonical: str, indexes: Mapping[str, Sequence[str]]
+) -> None:
+    """A document with another form of an instant is rewritten, whether the field is indexed or not."""
+    data = codec.encode({"_creationTime": 1, "_id": "x", "field": stored})
+    table = spec(indexes=indexes, cls=with_field(dt.datetime | None, None))
+    assert table.validate(data) == ([], data.replace(stored.encode(), canonical.encode()))
+
+
+def test_a_stored_naive_datetime_is_a_problem_of_the_document() -> None:
+    """Its instant is unknown, so the schema change is refused and names the field."""
+    problems, _ = spec(cls=with_field(dt.datetime)).validate(
+        b'{"_creationTime":1,"_id":"x","field":"2026-01-02T12:00:00"}'
+    )
+    assert [problem.partition(";")[0] for problem in problems] == [
+        "$.field: `2026-01-02 12:00:00` is a datetime without a time zone, which is not an instant"
+    ]
+
+
+def test_a_missing_instant_is_not_filled_in() -> None:
+    """A document without the field stays as it is."""
+    data = b'{"_creationTime":1,"_id":"x"}'
+    assert spec(cls=with_field(dt.datetime | None, None)).validate(data) == ([], data)
+
+
+def test_the_form_of_instants_is_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents of an older form are validated, and converted, although the class is the same."""
+    cls = with_field(dt.datetime)
+    before = spec(cls=cls).fingerprint
+    monkeypatch.setattr(table_spec, "_FORM_OF_INSTANTS", "another")
+    assert spec(cls=cls).fingerprint != before
 
 
 def test_any_field_without_a_class() -> None:

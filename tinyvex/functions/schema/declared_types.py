@@ -139,12 +139,14 @@ def _problem(declared: inspect.Type, use: Use) -> str | None:
     if isinstance(declared, inspect.StructType) and declared.array_like:
         return f"`{declared.cls.__name__}` is declared with `array_like=True`; documents store its fields by name"
     if isinstance(declared, inspect.DateTimeType) and declared.tz is False and use != "argument":
-        return "a `datetime` without a time zone is no instant; use a `date` and a `time`, or a `datetime` with a zone"
+        return (
+            "a `datetime` without a time zone is not an instant; use a `date` and a `time`, or a `datetime` with a zone"
+        )
     if isinstance(declared, inspect.TimeType) and declared.tz is True and use != "argument":
         return "a `time` with a time zone has no order without its date; use a `datetime`"
     if isinstance(declared, inspect.CustomType):
         return _problem_of_class(declared.cls, use)
-    return _shared_default(declared)
+    return _wrong_default(declared)
 
 
 _SETS = (inspect.SetType, inspect.FrozenSetType)
@@ -176,10 +178,12 @@ def _problem_of_class(cls: Any, use: Use) -> str | None:
     )
 
 
-def _shared_default(declared: inspect.Type) -> str | None:
+def _wrong_default(declared: inspect.Type) -> str | None:
     if not isinstance(declared, _OBJECTS):
         return None
     for field in declared.fields:
+        if isinstance(field.default, dt.datetime) and field.default.tzinfo is None:
+            return f"the default of `{declared.cls.__name__}.{field.name}` is a datetime without a time zone"
         if field.default is not msgspec.NODEFAULT and is_mutable(field.default):
             return (
                 f"the default of `{declared.cls.__name__}.{field.name}` can be changed, and all would share it;"

@@ -11,7 +11,7 @@ from msgspec import UNSET, inspect
 
 from tinyvex.errors import InvalidValue, SchemaViolation, TinyvexError
 from tinyvex.functions.schema.converter import Converter, Mismatch
-from tinyvex.functions.schema.declared_types import check_declared
+from tinyvex.functions.schema.declared_types import check_declared, has_instants, unordered
 from tinyvex.functions.schema.document import (
     SYSTEM_FIELDS,
     Document,
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DeclaredTables", "TableSpec", "class_spec", "user_fields"]
 
+_FORM_OF_INSTANTS = "UTC, microseconds"
+"""A part of the fingerprint of classes with instants: documents with another form are rewritten."""
 _RESERVED_INDEX_NAMES = ("by_id", "by_creation_time")
 
 
@@ -66,8 +68,12 @@ class TableSpec:
                 raise self.location.invalid(f"class `{cls.__name__}`: {error}") from error
             self._fields = tuple(name for name in cls.__struct_fields__ if not name.startswith("_"))
         self._index_types = self._check_index_fields()
-        self._indexed = sorted({path.partition(".")[0] for path in self._index_types})
-        validated = [schema, sorted(self._index_types)]
+        self._indexed = {path.partition(".")[0] for path in self._index_types}
+        instants = (
+            set() if cls is None else {field.name for field in msgspec.structs.fields(cls) if has_instants(field.type)}
+        )
+        self._normalised = sorted(self._indexed | instants)
+        validated = [schema, sorted(self._index_types), *([_FORM_OF_INSTANTS] if instants else [])]
         self.fingerprint = hashlib.sha256(msgspec.json.encode(validated, order="deterministic")).hexdigest()
 
     def _check_names(self) -> None:
@@ -107,6 +113,11 @@ class TableSpec:
                     raise self.location.invalid(
                         f"table `{self.name}`, index `{index}`: class `{self.cls.__name__}` has no field `{path}`"
                     )
+                if (name := unordered(types[path])) is not None:
+                    raise self.location.invalid(
+                        f"table `{self.name}`, index `{index}`: `{path}` is a `{name}`, which is stored as text in another"
+                        " order; index a number instead, such as an `int` of the smallest unit"
+                    )
         return types
 
     # Reading.
@@ -126,11 +137,11 @@ class TableSpec:
             raise self._violation(mismatch) from mismatch
 
     def validate(self, data: bytes) -> tuple[list[str], bytes]:
-        """Return a stored document's problems, and its JSON with the indexed fields as they must be stored."""
+        """Return a stored document's problems, and its JSON with indexed fields and instants as they must be stored."""
         document = codec.decode_canonical(data)
         assert isinstance(document, dict), document
-        problems, indexed = self.examine(document)
-        return problems, codec.encode(document | indexed) if indexed else data
+        problems, normalised = self.examine(document)
+        return problems, codec.encode(document | normalised) if normalised else data
 
     def problems(self, value: Any, catalog: Catalog | None = None) -> list[str]:
         """Return one sentence for each top-level field that does not fit."""
@@ -142,9 +153,10 @@ class TableSpec:
 
         A document may be older than a field of its class, which then reads as the default, or than a number's type.
         An index must find the document by the value that is read, so these fields are stored as they read.
+        An instant has one stored form, whatever form it was given in.
 
         Returns:
-            The problems, as from `problems`; and, if there are none, the indexed fields as they must be stored.
+            The problems, as from `problems`; and, if there are none, indexed fields and instants as they must be stored.
             Given a catalog, ids are compared with its tables' numbers.
         """
         if self._converter is None:
@@ -153,8 +165,15 @@ class TableSpec:
             checked = self._converter.check(value, catalog)
         except Mismatch as mismatch:
             return self._all_problems(value, catalog) or [str(mismatch)], {}
-        fields = {name: field for name in self._indexed if (field := getattr(checked, name)) is not UNSET}
-        return [], cast("dict[str, Value]", codec.decode_canonical(codec.encode(fields)))
+        fields = {
+            name: field
+            for name in self._normalised
+            if (name in self._indexed or name in value) and (field := getattr(checked, name)) is not UNSET
+        }
+        try:
+            return [], cast("dict[str, Value]", codec.decode_canonical(codec.encode(fields)))
+        except InvalidValue as error:  # an instant without a time zone
+            return [f"{error.data['path']}: {error.message.partition(' - at ')[0]}"], {}
 
     def takes(self, name: str, value: Any) -> bool:
         """Return whether the class has this field and a value fits it."""
