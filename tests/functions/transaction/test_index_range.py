@@ -15,7 +15,7 @@ values = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=Fa
 
 
 def whole() -> IndexRange:
-    return IndexRange("things", INDEX, lambda path, value: value)
+    return IndexRange("things", INDEX, lambda path, value, *, bound: value)
 
 
 def has(narrowed: IndexRange, key: bytes) -> bool:

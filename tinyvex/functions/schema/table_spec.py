@@ -20,6 +20,7 @@ from tinyvex.functions.schema.document import (
     declaration_of,
     is_identifier,
 )
+from tinyvex.functions.schema.index_values import IndexValues, annotations_at
 from tinyvex.functions.schema.int64_fields import as_annotated, types_at, types_of
 from tinyvex.functions.schema.json_schema import json_schema
 from tinyvex.values import codec
@@ -68,6 +69,7 @@ class TableSpec:
                 raise self.location.invalid(f"class `{cls.__name__}`: {error}") from error
             self._fields = tuple(name for name in cls.__struct_fields__ if not name.startswith("_"))
         self._index_types = self._check_index_fields()
+        self._index_values: dict[str, IndexValues] = {}
         self._indexed = {path.partition(".")[0] for path in self._index_types}
         instants = (
             set() if cls is None else {field.name for field in msgspec.structs.fields(cls) if has_instants(field.type)}
@@ -234,15 +236,21 @@ class TableSpec:
             # A sum of `Int64`s is a plain `int`, which may exceed the range of plain numbers.
             return codec.encode(as_annotated(given, types_of(self.cls)))
 
-    def key_value(self, path: str, value: Any) -> Any:
-        """Return the value that a query compares an indexed field with in the form that the field stores."""
-        if value is None or isinstance(value, (str, float, bytes)) or self.cls is None:
+    def key_value(self, path: str, value: Any, catalog: Catalog, *, bound: bool) -> Any:
+        """
+        Return the value that a query compares an indexed field with in the form that the field stores.
+
+        Raises:
+            InvalidValue: the field cannot have it; see `IndexValues.convert`.
+        """
+        if self.cls is None:
             return value
-        types = self._index_types.get(path, ())  # empty for `_creationTime`
-        if isinstance(value, int):
-            return as_annotated(value, types)
-        plain = codec.to_builtins(as_annotated(value, types))  # dates, enums and the like
-        return as_annotated(codec.unwrap(plain), types)
+        values = self._index_values.get(path)
+        if values is None:
+            annotations = [float] if path == "_creationTime" else annotations_at(self.cls, path)
+            types = types_of(float) if path == "_creationTime" else self._index_types.get(path, ())
+            values = self._index_values[path] = IndexValues(annotations, types)
+        return values.convert(value, catalog, bound=bound)
 
     def _violation(self, mismatch: Mismatch) -> TinyvexError:
         cause = type(mismatch.error)

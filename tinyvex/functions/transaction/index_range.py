@@ -12,9 +12,8 @@ An index key is the concatenation of its fields' encodings, and the encoding pre
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from msgspec import UNSET
 
@@ -30,6 +29,19 @@ __all__ = ["IndexRange"]
 _CREATION_TIME = "_creationTime"
 
 
+class Adapt(Protocol):
+    """Checks a value that a field is compared with."""
+
+    def __call__(self, path: str, value: Any, *, bound: bool) -> Any:
+        """
+        Return the value in the form that the field stores; a bound may be outside of the field's own range.
+
+        Raises:
+            InvalidValue: the field cannot have it.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class IndexRange:
     """
@@ -38,7 +50,7 @@ class IndexRange:
     Attributes:
         table: the table's name, for messages.
         index: the index.
-        adapt: coerces a value to the form that a field stores.
+        adapt: checks a value, and converts it to the form that a field stores.
         prefix: the encoding of the fields with equalities.
         equal: the number of those fields.
         ranged: the field with bounds, if there is one.
@@ -48,7 +60,7 @@ class IndexRange:
 
     table: str
     index: IndexInfo
-    adapt: Callable[[str, Any], Any]
+    adapt: Adapt
     prefix: bytes = b""
     equal: int = 0
     ranged: str | None = None
@@ -79,9 +91,9 @@ class IndexRange:
 
         Raises:
             UnknownIndex: it is not the next field, or the range has bounds already.
-            InvalidValue: the value cannot be stored.
+            InvalidValue: the field cannot have this value.
         """
-        part = self._part(path, value)
+        part = self._part(path, value, bound=False)
         if self.ranged is not None:
             raise UnknownIndex(f"{self}: `{path}` cannot have an equality after bounds on `{self.ranged}`")
         return replace(self, prefix=self.prefix + part, equal=self.equal + 1)
@@ -98,26 +110,37 @@ class IndexRange:
 
     def above(self, path: str, value: Any, *, inclusive: bool) -> IndexRange:
         """Narrow by a lower bound on the next field. Raises as `equals`."""
-        key = self.prefix + self._part(path, value)
+        key = self.prefix + self._part(path, value, bound=True)
         if self.lower is not None:
             raise UnknownIndex(f"{self}: `{path}` has a lower bound already")
         return replace(self, ranged=path, lower=key if inclusive else key_encoding.prefix_end(key))
 
     def below(self, path: str, value: Any, *, inclusive: bool) -> IndexRange:
         """Narrow by an upper bound on the next field. Raises as `equals`."""
-        key = self.prefix + self._part(path, value)
+        key = self.prefix + self._part(path, value, bound=True)
         if self.upper is not None:
             raise UnknownIndex(f"{self}: `{path}` has an upper bound already")
         return replace(self, ranged=path, upper=key_encoding.prefix_end(key) if inclusive else key)
 
-    def _part(self, path: str, value: Any) -> bytes:
+    def intersected(self, other: IndexRange) -> IndexRange:
+        """Return the keys that are also in a range with the same equalities."""
+        lowers = [key for key in (self.lower, other.lower) if key is not None]
+        uppers = [key for key in (self.upper, other.upper) if key is not None]
+        return replace(
+            self,
+            ranged=self.ranged or other.ranged,
+            lower=max(lowers) if lowers else None,
+            upper=min(uppers) if uppers else None,
+        )
+
+    def _part(self, path: str, value: Any, *, bound: bool) -> bytes:
         """Return the encoding of the next field's value."""
         if path != self.next_field():
             self._refuse(path)
         if value is UNSET:
             return key_encoding.encode_part(MISSING)
         try:
-            return key_encoding.encode_part(codec.unwrap(codec.to_builtins(self.adapt(path, value))))
+            return key_encoding.encode_part(codec.unwrap(codec.to_builtins(self.adapt(path, value, bound=bound))))
         except InvalidValue as error:
             raise InvalidValue(f"{self}, field `{path}`: {error}", path=path) from error
 

@@ -74,8 +74,10 @@ class Source(Generic[T]):
         """
         return IndexRange(self.table.name, self.table.index(index), self._adapt)
 
-    def _adapt(self, path: str, value: Any) -> Any:
-        return value if self.spec is None else self.spec.key_value(path, value)
+    def _adapt(self, path: str, value: Any, *, bound: bool) -> Any:
+        if self.spec is None:
+            return value
+        return self.spec.key_value(path, value, self.transaction.catalog, bound=bound)
 
     def rows(self, part: RowsPart) -> Rows[T]:
         """Return undecoded rows."""
@@ -121,7 +123,7 @@ class Query(Generic[T]):
 
         Raises:
             UnknownIndex: the table has no such index, or the fields are not its leading ones.
-            InvalidValue: one of the values cannot be stored.
+            InvalidValue: the field of one of the values cannot have it.
         """
         if self._range.index.name != _DEFAULT_INDEX or not self._range.is_whole:
             raise UnknownIndex(f"{self._range}: call `with_index` once, before any condition")
@@ -133,7 +135,7 @@ class Query(Generic[T]):
 
         Raises:
             UnknownIndex: it is not the index's next field, or the query has bounds already.
-            InvalidValue: the value cannot be stored.
+            InvalidValue: the field cannot have this value.
         """
         return self._narrowed(self._range.equals(path, value))
 
