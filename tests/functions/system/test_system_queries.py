@@ -1,6 +1,7 @@
 """The queries of the system."""
 
 import json
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -77,11 +78,17 @@ OPERATORS: dict[str, Callable[[bytes, bytes], bool]] = {
 }
 
 
-def as_meant(value: Any, documents: list[dict[str, Any]], field: str) -> Any:
-    """Coerce an integer to an `Int64` if the documents have one."""
-    held = any(isinstance(document.get(field), Int64) for document in documents)
-    is_whole = type(value) is int or (type(value) is float and value in (0.0, 1.0))
-    return Int64(int(value)) if is_whole and held else value
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq, "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le,
+}  # fmt: skip
+
+
+def meets(document: dict[str, Any], field: str, name: str, value: Any) -> bool:
+    """Compare a number with an `Int64` as numbers; all other values in the order of the index."""
+    held = document.get(field, MISSING)
+    if isinstance(held, Int64) and type(value) in (int, float):
+        return COMPARISONS[name](int(held), value)
+    return OPERATORS[name](encode_part(held), encode_part(value))
 
 
 def expected(
@@ -90,21 +97,18 @@ def expected(
     """Return the documents that meet all conditions, in the index's order."""
     matching = documents
     for field in fields:
-        meant = [
-            (OPERATORS[name], encode_part(as_meant(given[field], matching, field)))
-            for name, given in conditions.items()
-            if field in given
-        ]
         matching = [
             document
             for document in matching
-            if all(compare(encode_part(document.get(field, MISSING)), bound) for compare, bound in meant)
+            if all(meets(document, field, name, given[field]) for name, given in conditions.items() if field in given)
         ]
     return sorted(matching, key=lambda document: encode_key([document.get(field, MISSING) for field in fields]))
 
 
 @example(rows=[(None, 0), (Int64(1), 0)], equal=[1], lower=None, upper=None, order="asc", size=1)
 @example(rows=[(0, None), (0, Int64(1))], equal=[0], lower=("gte", 0), upper=("lte", 1), order="desc", size=1)
+@example(rows=[(2, 0), (Int64(2), 0), (1, 0)], equal=[2], lower=None, upper=None, order="desc", size=1)
+@example(rows=[(None, 0), (Int64(1), 0), (1, 0)], equal=[], lower=None, upper=("lte", 1), order="desc", size=2)
 @settings(max_examples=150)
 @given(
     rows=st.lists(st.tuples(VALUES, VALUES), max_size=12),
@@ -117,7 +121,7 @@ def expected(
 def test_a_range_of_an_index_agrees_with_an_oracle(
     rows: list[Any], equal: list[Any], lower: Any, upper: Any, order: str, size: int
 ) -> None:
-    """For all types of values, page by page, in both directions; integers are coerced to the stored type."""
+    """For all types of values, page by page, in both directions; a number finds `Int64`s and plain numbers."""
     documents = [
         {name: value for name, value in zip("abi", (*row, float(i)), strict=True) if value is not MISSING}
         for i, row in enumerate(rows)
@@ -139,6 +143,18 @@ def test_a_range_of_an_index_agrees_with_an_oracle(
     wanted = expected(documents, conditions, ("a", "b", "i"))
     shown = [{name: row[name] for name in row if name[0] != "_"} for row in items]
     assert shown == (wanted if order == "asc" else wanted[::-1])
+
+
+@pytest.mark.parametrize(("number", "expected_rows"), [(2, [Int64(2), 2]), (Int64(2), [Int64(2)])])
+def test_a_number_finds_documents_of_both_types(number: Any, expected_rows: list[Any]) -> None:
+    """One document with an `Int64` does not hide those with a plain number, nor the other way round."""
+    store = MemoryStore()
+    store.declare({"items": {"by_k": ("k",)}})
+    store.run(unit(lambda t: [insert({"k": k})(t) for k in (2, Int64(2), 3, Int64(3), "2")]))
+    found = queried(store, "_system:rows", {"table": "items", "index": "by_k", "order": "asc", "eq": {"k": number}})
+    rows = [row["k"] for row in found["items"]]
+    assert ([type(row) for row in rows], rows) == ([type(row) for row in expected_rows], expected_rows)
+    assert found["isDone"]
 
 
 def queried(store: MemoryStore, path: str, arguments: dict[str, Any]) -> Any:

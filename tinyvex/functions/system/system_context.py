@@ -14,14 +14,15 @@ from tinyvex.functions.app.function_spec import FunctionSpec
 from tinyvex.functions.schema.document import DocumentMapping
 from tinyvex.functions.transaction.context import MutationCtx, QueryCtx
 from tinyvex.functions.transaction.database import locate
-from tinyvex.functions.transaction.query_builder import Query, Source
+from tinyvex.functions.transaction.execution import Execution
+from tinyvex.functions.transaction.query_builder import Source
 from tinyvex.values.ids import new_internal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tinyvex.functions.app.registry import App
-    from tinyvex.functions.transaction.execution import Execution, Identity
+    from tinyvex.functions.transaction.execution import Identity
     from tinyvex.functions.transaction.transaction import Transaction
     from tinyvex.storage.log.catalog import TableInfo
     from tinyvex.storage.log.commit_record import CommitRecord
@@ -49,9 +50,16 @@ class SystemQueryCtx(QueryCtx):
         """The snapshot that the query reads; reads through it are not recorded."""
         return self._transaction.snapshot
 
-    def untyped_query(self, table: TableInfo) -> Query[Mapping[str, Any]]:
-        """Begin a query over a table's documents as mappings, whatever class the app declares for it now."""
-        return Query(Source(self._transaction, self._execution, table, None, DocumentMapping, None))
+    def untyped_source(self, table: TableInfo, *, with_journal: bool = True) -> Source[Mapping[str, Any]]:
+        """
+        Return a source of a table's documents as mappings, whatever class the app declares for it now.
+
+        Args:
+            table: the documents' table.
+            with_journal: whether the first page of a live query ends where it ended the last time.
+        """
+        execution = self._execution if with_journal else Execution(self._transaction.reads)
+        return Source(self._transaction, execution, table, None, DocumentMapping, None)
 
     def observe_document(self, document_id: str) -> tuple[TableInfo, bytes]:
         """
