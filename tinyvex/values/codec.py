@@ -35,6 +35,7 @@ import msgspec
 
 from tinyvex.errors import InvalidValue, TinyvexError, ValueTooLarge
 from tinyvex.limits import ARRAY_ELEMENTS_MAX, NESTING_MAX, OBJECT_FIELDS_MAX, SAFE_INTEGER_MAX
+from tinyvex.values.frozen import FrozenDict, FrozenList
 from tinyvex.values.types import MISSING, Int64, Value
 
 __all__ = ["decode", "decode_canonical", "encode", "to_builtins", "unwrap"]
@@ -152,9 +153,9 @@ def _plain(value: Any, depth: int) -> Any:
         raise _Fault(InvalidValue, f"{value} is too large for a plain number; use Int64")
     if cls is float:
         return _plain_float(value)
-    if cls is dict:
+    if cls is dict or cls is FrozenDict:
         return _plain_object(value, depth)
-    if cls is list or cls is tuple:
+    if cls is list or cls is tuple or cls is FrozenList:
         return _plain_array(value, depth)
     if cls is Int64:
         return {"$integer": _base64(value.to_bytes(8, "little", signed=True))}

@@ -22,7 +22,7 @@ from tinyvex.functions.result.rows import Rows
 from tinyvex.functions.schema.document import DocumentMapping, Id
 from tinyvex.values.types import Int64
 
-__all__ = ["check_declared", "has_instants", "is_mutable", "unordered"]
+__all__ = ["check_declared", "containers", "has_instants", "is_mutable", "unordered"]
 
 Use: TypeAlias = Literal["field", "argument", "result"]
 """The use of an annotation. Sets are possible as arguments, because a client sends a list."""
@@ -77,6 +77,15 @@ def unordered(types: Iterable[inspect.Type]) -> str | None:
             if isinstance(part.type, inspect.TimeDeltaType):
                 return "timedelta"
     return None
+
+
+def containers(annotation: Any) -> Literal["none", "flat", "deep"]:
+    """Return whether values have lists or dicts: none, one list of scalars, or others."""
+    info = _info(annotation)
+    if any(isinstance(part.type, _CONTAINERS) for part in _parts(info)):
+        is_flat = isinstance(info, inspect.ListType) and isinstance(info.item_type, _SCALARS)
+        return "flat" if is_flat else "deep"
+    return "none"
 
 
 def is_mutable(value: object) -> bool:
@@ -149,6 +158,8 @@ def _problem(declared: inspect.Type, use: Use) -> str | None:
     return _wrong_default(declared)
 
 
+_CONTAINERS = (inspect.ListType, inspect.DictType, inspect.AnyType, inspect.TypedDictType)
+_SCALARS = (inspect.StrType, inspect.IntType, inspect.FloatType, inspect.BoolType, inspect.BytesType, inspect.EnumType)
 _SETS = (inspect.SetType, inspect.FrozenSetType)
 
 

@@ -22,6 +22,7 @@ from msgspec import UNSET, UnsetType
 from tinyvex.functions.schema.location import Location
 from tinyvex.limits import IDENTIFIER_LENGTH_MAX
 from tinyvex.values import codec
+from tinyvex.values.frozen import frozen
 from tinyvex.values.types import Int64
 
 __all__ = [
@@ -142,18 +143,18 @@ else:
 
 
 class DocumentMapping(Mapping[str, Any]):
-    """A document of a table without a class: a read-only mapping, which includes `_id` and `_creationTime`."""
+    """A document of a table without a class: read-only, also in its lists and dicts; with `_id` and `_creationTime`."""
 
     __slots__ = ("_fields", "_json")
 
     def __init__(self, json: bytes) -> None:
         self._json = json
-        self._fields: Mapping[str, Any] | None = None
+        self._fields: dict[str, Any] | None = None
 
     def __tinyvex_json__(self) -> bytes:
         return self._json
 
-    def _decoded(self) -> Mapping[str, Any]:
+    def _decoded(self) -> dict[str, Any]:
         if self._fields is None:
             fields = codec.decode_canonical(self._json)
             assert isinstance(fields, dict), fields
@@ -161,7 +162,11 @@ class DocumentMapping(Mapping[str, Any]):
         return self._fields
 
     def __getitem__(self, field: str) -> Any:
-        return self._decoded()[field]
+        fields = self._decoded()
+        value = fields[field]
+        if type(value) is list or type(value) is dict:
+            value = fields[field] = frozen(value)
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._decoded())

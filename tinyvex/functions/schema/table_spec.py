@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 from msgspec import UNSET, inspect
+from msgspec.structs import force_setattr
 
 from tinyvex.errors import InvalidValue, SchemaViolation, TinyvexError
 from tinyvex.functions.schema.converter import Converter, Mismatch
-from tinyvex.functions.schema.declared_types import check_declared, has_instants, unordered
+from tinyvex.functions.schema.declared_types import check_declared, containers, has_instants, unordered
 from tinyvex.functions.schema.document import (
     SYSTEM_FIELDS,
     Document,
@@ -24,6 +25,7 @@ from tinyvex.functions.schema.index_values import IndexValues, annotations_at
 from tinyvex.functions.schema.int64_fields import as_annotated, types_at, types_of
 from tinyvex.functions.schema.json_schema import json_schema
 from tinyvex.values import codec
+from tinyvex.values.frozen import FrozenList, frozen
 
 if TYPE_CHECKING:
     from tinyvex.storage.log.catalog import Catalog
@@ -75,6 +77,10 @@ class TableSpec:
             set() if cls is None else {field.name for field in msgspec.structs.fields(cls) if has_instants(field.type)}
         )
         self._normalised = sorted(self._indexed | instants)
+        kinds = {} if cls is None else {field.name: containers(field.type) for field in msgspec.structs.fields(cls)}
+        self._freezers = [
+            (name, FrozenList if kind == "flat" else frozen) for name, kind in kinds.items() if kind != "none"
+        ]
         validated = [schema, sorted(self._index_types), *([_FORM_OF_INSTANTS] if instants else [])]
         self.fingerprint = hashlib.sha256(msgspec.json.encode(validated, order="deterministic")).hexdigest()
 
@@ -126,7 +132,7 @@ class TableSpec:
 
     def read(self, data: bytes) -> Any:
         """
-        Decode a stored document to its class, or to a mapping.
+        Decode a stored document to its class, or to a mapping; its lists and dicts cannot be changed.
 
         Raises:
             SchemaViolation: it does not fit the class.
@@ -134,9 +140,14 @@ class TableSpec:
         if self._converter is None:
             return DocumentMapping(data)
         try:
-            return self._converter.read(data)
+            document = self._converter.read(data)
         except Mismatch as mismatch:
             raise self._violation(mismatch) from mismatch
+        for name, freeze in self._freezers:
+            value = getattr(document, name)
+            if value is not None and value is not UNSET:
+                force_setattr(document, name, freeze(value))
+        return document
 
     def validate(self, data: bytes) -> tuple[list[str], bytes]:
         """Return a stored document's problems, and its JSON with indexed fields and instants as they must be stored."""
