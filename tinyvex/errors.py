@@ -562,8 +562,10 @@ class SchemaRejected(StartError):
 
 
 def violation_lines(error: TinyvexError) -> list[str]:
-    """Return the violations of a SchemaRejected, one line each; empty for other errors."""
-    return [f"{entry['table']} {entry['id']}: {entry['problem']}" for entry in error.data.get("violations", [])]
+    """Return the violations of a SchemaRejected, one line for each table and problem; empty for other errors."""
+    others = [(kind, kind["documents"] - 1) for kind in error.data.get("kinds", [])]
+    texts = [(f"{kind['table']}: {kind['problem']} (document {kind['id']}", more) for kind, more in others]
+    return [f"{text}, and {more} more)" if more else f"{text})" for text, more in texts]
 
 
 class ClientError(TinyvexError):

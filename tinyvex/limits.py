@@ -80,6 +80,7 @@ CLOCK_OBSERVATIONS_MAX = (
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
 REQUEST_RECORDS_EXPIRED_STEP = 512  # expired records deleted by one group; it happens once per half as many new ones
 SCHEMA_VIOLATIONS_MAX = 100  # listed in the error; all are counted
+SUGGESTION_NAMES_MAX = 256  # names that a misspelt one is compared with, for at most some 2 ms: clients can cause it
 IMPORT_STEP_ROWS = 256  # documents per commit of an import; a mutation waits for at most two such commits, some 20 ms
 IMPORT_STEP_BYTES = 1 << 20  # the same in bytes
 IMPORT_SECONDS = 86_400.0  # age at which an unfinished import counts as abandoned and its data is deleted

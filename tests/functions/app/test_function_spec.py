@@ -147,6 +147,14 @@ def test_impossible_functions(function: Callable[..., Any], kind: FunctionKind, 
     assert f"test_function_spec.py:{function.__code__.co_firstlineno}: `app:it`: " in str(caught.value)
 
 
+@pytest.mark.parametrize("decorator", [tv.query, tv.mutation, tv.action, tv.internal_query, tv.internal_mutation])
+@pytest.mark.parametrize("given", [(), ("name",), (Thing,)])
+def test_a_decorator_explains_its_form(decorator: Any, given: Any) -> None:
+    """Decorators have no parentheses, and decorate functions."""
+    with pytest.raises(TypeError, match=f"write `@tv.{decorator.__name__}` without parentheses"):
+        decorator(*given)
+
+
 # Arguments.
 
 SEVEN = tv.Int64(7)
@@ -191,6 +199,12 @@ def test_ids_are_checked() -> None:
         InvalidArguments, match=r"\$\.thing: expected an id of table `things`, got one of table `others`"
     ):
         spec(take).decode_arguments(raw % OTHER.encode(), CATALOG)
+
+
+def test_a_misspelt_argument_gets_a_suggestion() -> None:
+    """The name is one letter off."""
+    with pytest.raises(InvalidArguments, match=r"\$\.nmae: unknown argument; did you mean `name`\?"):
+        spec(take).decode_arguments(b'{"name":"a","nmae":"b"}', CATALOG)
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,15 @@ def test_a_users_function_receives_no_system_context(function: Any) -> None:
     """Only functions of the system see the snapshot and the app."""
     contexts = spec("main:f", function).contexts.values()
     assert not any(hasattr(context, "snapshot") or hasattr(context, "commit") for context in contexts)
+
+
+def test_a_misspelt_path_gets_a_suggestion() -> None:
+    """A public function one letter off is named."""
+    with pytest.raises(FunctionNotFound, match="there is no public function `main:lok`; did you mean `main:look`"):
+        find_function(APP, "main:lok", kind="query")
+
+
+def test_an_internal_function_is_not_suggested_to_a_client() -> None:
+    """Its name is not disclosed."""
+    with pytest.raises(FunctionNotFound, match="there is no public function `main:tid`$"):
+        find_function(APP, "main:tid", kind="mutation")

@@ -13,6 +13,7 @@ from tinyvex.errors import (
     InvalidId,
     InvalidValue,
     SchemaViolation,
+    UnknownIndex,
     UnknownTable,
     ValueTooLarge,
     WrongTable,
@@ -27,7 +28,7 @@ class Address(msgspec.Struct):
     city: str
 
 
-@tv.table("people", indexes={"by_name": ["name"]})
+@tv.table("people", indexes={"by_name": ["name"], "by_friend": ["friend"]})
 class Person(tv.Document):
     name: str
     age: int = 0
@@ -381,3 +382,116 @@ def test_system_tables_are_not_written(db: Database, table: str) -> None:
     """Functions cannot write system tables."""
     with pytest.raises(UnknownTable, match="is a system table"):
         do(db, lambda ctx: ctx.db.insert(table, {"name": "x"}))
+
+
+# Messages of mistakes.
+
+
+class Undecorated(tv.Document):
+    name: str
+
+
+def a_person(ctx: tv.MutationCtx) -> Any:
+    return ctx.db.get(ctx.db.insert(Person(name="Ann")))
+
+
+MISTAKES: dict[str, tuple[Callable[[Any], Any], type[tv.TinyvexError], str]] = {
+    "a class and a mapping": (
+        lambda ctx: ctx.db.insert(Person, {"name": "Ann"}), InvalidValue,
+        r"`insert` takes a document, not its class; write `ctx\.db\.insert\(Person\(field=value, …\)\)`",
+    ),
+    "a mapping alone": (
+        lambda ctx: ctx.db.insert({"name": "Ann"}), InvalidValue, "a mapping needs the name of its table",
+    ),
+    "an undecorated class": (
+        lambda ctx: ctx.db.insert(Undecorated(name="Ann")), UnknownTable, "`Undecorated` is not a table; decorate",
+    ),
+    "patch with a document": (
+        lambda ctx: ctx.db.patch(a_person(ctx), name="Bob"), InvalidId,
+        r"`Person` is not an id: a document was given; write its id, `document\.id`",
+    ),
+    "delete with a document": (
+        lambda ctx: ctx.db.delete(a_person(ctx)), InvalidId, "`Person` is not an id: a document was given",
+    ),
+    "get with a mapping": (lambda ctx: ctx.db.get({"_id": "x"}), InvalidId, "`dict` is not an id: an id is a string"),
+    "query with a document": (
+        lambda ctx: ctx.db.query(a_person(ctx)), UnknownTable, "a table is given by its class or its name, not by",
+    ),
+    "query with a declaration": (
+        lambda ctx: ctx.db.query(notes), UnknownTable, 'a table without a class is given by its name: `"notes"`',
+    ),
+    "a misspelt table": (
+        lambda ctx: ctx.db.query("poeple"), UnknownTable, r"there is no table `poeple`.*; did you mean `people`\?",
+    ),
+    "a misspelt index": (
+        lambda ctx: ctx.db.query(Person).with_index("by_nmae"), UnknownIndex, r"; did you mean `by_name`\?",
+    ),
+    "a misspelt field": (
+        lambda ctx: ctx.db.patch(a_person(ctx).id, nmae="Bob"), SchemaViolation, r"\$\.nmae: unknown field; did you mean `name`\?",
+    ),
+    "a wrong value for an index": (
+        lambda ctx: ctx.db.query(Person).with_index("by_name", name=7), InvalidValue,
+        "index `by_name` of table `people`, field `name`: expected str, got int",
+    ),
+    "a wrong bound of an index": (
+        lambda ctx: ctx.db.query(Person).with_index("by_name").gt("name", ["a"]), InvalidValue,
+        "index `by_name` of table `people`, field `name`: expected str | null, got array",
+    ),
+    "an id of another table for an index": (
+        lambda ctx: ctx.db.query(Person).with_index("by_friend", friend=ctx.db.insert(City(name="Ulm"))), InvalidValue,
+        "field `friend`: expected an id of table `people`, got one of table `cities`",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_explained(db: Database, mistake: str) -> None:
+    """The message names what is wrong, and what to write instead."""
+    work, error, message = MISTAKES[mistake]
+    with pytest.raises(error, match=message.replace("str | null", r"str \| null")):
+        do(db, work)
+
+
+# Lists and dicts of documents that were read.
+
+
+@tv.table("drafts")
+class Draft(tv.Document):
+    tags: list[str]
+    deep: dict[str, list[int]] = {}  # noqa: RUF012  # msgspec copies it
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda ctx, draft: ctx.db.get(draft).tags,
+        lambda ctx, _draft: ctx.db.query(Draft).collect()[0].tags,
+        lambda ctx, _draft: ctx.db.query(Draft).first().deep["a"],
+        lambda ctx, _draft: ctx.db.query("drafts").first()["tags"],
+        lambda ctx, _draft: ctx.db.query("drafts").first()["deep"]["a"],
+    ],
+)
+def test_a_list_of_a_document_cannot_be_changed(read: Callable[[Any, Any], Any]) -> None:
+    """A change would be lost, so it raises."""
+
+    def work(ctx: tv.MutationCtx) -> None:
+        draft = ctx.db.insert(Draft(tags=["a"], deep={"a": [1]}))
+        with pytest.raises(TypeError, match="belongs to a document that was read"):
+            read(ctx, draft).append("b")
+
+    with Database(Draft) as database:
+        do(database, work)
+
+
+def test_a_document_with_frozen_lists_is_written_and_returned() -> None:
+    """It can be replaced by itself, patched with a changed copy, and returned."""
+
+    def work(ctx: tv.MutationCtx) -> Any:
+        draft = ctx.db.get(ctx.db.insert(Draft(tags=["a"], deep={"a": [1]})))
+        ctx.db.replace(draft.id, draft)
+        ctx.db.patch(draft.id, tags=[*draft.tags, "b"], deep=draft.deep)
+        return ctx.db.get(draft.id)
+
+    with Database(Draft) as database:
+        returned = database.mutation(work)
+    assert (returned["tags"], returned["deep"]) == (["a", "b"], {"a": [1]})

@@ -102,13 +102,13 @@ async def test_a_broken_app_fails_the_service_until_the_next_good_one(caplog: py
     assert "the last good version keeps serving" in caplog.text
 
 
-async def test_a_rejected_schema_lists_the_documents(caplog: pytest.LogCaptureFixture) -> None:
-    """One line per violation."""
+async def test_a_rejected_schema_lists_the_problems(caplog: pytest.LogCaptureFixture) -> None:
+    """One line per problem, with the number of its documents."""
     server = FakeServer()
-    violations = [{"table": "notes", "id": "x1", "problem": "`text` is missing"}]
-    server.app_error = SchemaRejected("1 document does not fit", violations=violations)
+    kinds = [{"table": "notes", "id": "x1", "problem": "$.text: missing", "documents": 60}]
+    server.app_error = SchemaRejected("60 documents do not fit", kinds=kinds)
     await loaded(server, Reload(server), certificate=False)
-    assert "notes x1: `text` is missing" in caplog.text
+    assert "notes: $.text: missing (document x1, and 59 more)" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,15 @@ def test_violations_are_all_counted_and_some_listed(log, monkeypatch):
     assert (len(caught.value.data["violations"]), caught.value.data["total"]) == (5, 20)
 
 
+def test_a_problem_of_many_documents_is_counted_once(log):
+    """The summary has one entry for each problem, whatever the number of its documents."""
+    with pytest.raises(errors.SchemaRejected) as caught:
+        validate(log, lambda json: (["wrong"], json))
+    first = caught.value.data["violations"][0]
+    assert caught.value.data["kinds"] == [first | {"documents": 20}]
+    assert errors.violation_lines(caught.value) == [f"items: wrong (document {first['id']}, and 19 more)"]
+
+
 def test_documents_are_validated_only_when_their_class_changed(log):
     """The table stores the fingerprint of the class that validated its documents."""
     seen = []

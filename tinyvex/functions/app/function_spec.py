@@ -10,8 +10,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, get_type_hints
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, cast, get_type_hints
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -27,6 +27,7 @@ from tinyvex.functions.transaction.context import ActionCtx, MutationCtx, QueryC
 from tinyvex.functions.transaction.execution import KIND_WITH_ARTICLE, FunctionKind
 from tinyvex.limits import ARGUMENT_BYTES_MAX, RESULT_BYTES_MAX
 from tinyvex.values import codec
+from tinyvex.values.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from tinyvex.functions.result.result_body import Body
@@ -65,31 +66,49 @@ def _declare(function: F, kind: FunctionKind, *, internal: bool) -> F:
     return function
 
 
+def _without_parentheses(decorate: F) -> F:
+    """Make a decorator explain how it is written if it is called with anything but a function."""
+
+    @wraps(decorate)
+    def decorator(*given: Any, **options: Any) -> Any:
+        if len(given) != 1 or options or not inspect.isroutine(given[0]):
+            raise TypeError(f"write `@tv.{decorate.__name__}` without parentheses, directly above the function")
+        return decorate(*given)
+
+    return cast("F", decorator)
+
+
+@_without_parentheses
 def query(function: Q) -> Q:
     """Make a function a query: it reads, and clients can subscribe to its result."""
     return _declare(function, "query", internal=False)
 
 
+@_without_parentheses
 def mutation(function: M) -> M:
     """Make a function a mutation: its writes commit together when it returns, or not at all."""
     return _declare(function, "mutation", internal=False)
 
 
+@_without_parentheses
 def action(function: A) -> A:
     """Make a coroutine function an action: it may have side effects, and reaches the database by queries and mutations."""
     return _declare(function, "action", internal=False)
 
 
+@_without_parentheses
 def internal_query(function: Q) -> Q:
     """Make a function a query that only other functions can run."""
     return _declare(function, "query", internal=True)
 
 
+@_without_parentheses
 def internal_mutation(function: M) -> M:
     """Make a function a mutation that only other functions can run."""
     return _declare(function, "mutation", internal=True)
 
 
+@_without_parentheses
 def internal_action(function: A) -> A:
     """Make a coroutine function an action that only other functions can run."""
     return _declare(function, "action", internal=True)
@@ -213,7 +232,10 @@ class FunctionSpec:
         try:
             checked = self._arguments.check(codec.decode(raw), catalog)
         except Mismatch as mismatch:
-            reason = "unknown argument" if mismatch.reason == "unknown field" else mismatch.reason
+            reason = mismatch.reason
+            if reason == "unknown field":
+                names = [parameter.name for parameter in self._parameters]
+                reason = f"unknown argument{did_you_mean(mismatch.path.removeprefix('$.'), names)}"
             message = f"{self.path}: {mismatch.path}: {reason}"
             raise InvalidArguments(message, path=mismatch.path) from mismatch
         except (InvalidValue, ValueTooLarge) as error:

@@ -26,6 +26,7 @@ from tinyvex.functions.schema.int64_fields import as_annotated, types_at, types_
 from tinyvex.functions.schema.json_schema import json_schema
 from tinyvex.values import codec
 from tinyvex.values.frozen import FrozenList, frozen
+from tinyvex.values.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from tinyvex.storage.log.catalog import Catalog
@@ -120,6 +121,7 @@ class TableSpec:
                 if not types[path]:
                     raise self.location.invalid(
                         f"table `{self.name}`, index `{index}`: class `{self.cls.__name__}` has no field `{path}`"
+                        f"{did_you_mean(path, self._fields)}"
                     )
                 if (name := unordered(types[path])) is not None:
                     raise self.location.invalid(
@@ -208,7 +210,7 @@ class TableSpec:
         known = {field.encode_name: field for field in msgspec.structs.fields(self.cls)}
         for name in sorted(value.keys() | known.keys()):
             if name not in known:
-                problems.append(f"$.{name}: unknown field")
+                problems.append(f"$.{name}: unknown field{did_you_mean(str(name), self._fields)}")
             elif name not in value:
                 problems += [f"$.{name}: missing"] if known[name].required else []
             else:
@@ -266,7 +268,9 @@ class TableSpec:
     def _violation(self, mismatch: Mismatch) -> TinyvexError:
         cause = type(mismatch.error)
         error = cause if issubclass(cause, TinyvexError) and cause is not InvalidValue else SchemaViolation
-        return error(f"table `{self.name}`: {mismatch}", table=self.name, path=mismatch.path)
+        unknown = mismatch.reason == "unknown field" and mismatch.path.count(".") == 1
+        hint = did_you_mean(mismatch.path[2:], self._fields) if unknown else ""
+        return error(f"table `{self.name}`: {mismatch}{hint}", table=self.name, path=mismatch.path)
 
 
 class DeclaredTables(Protocol):
@@ -312,5 +316,6 @@ def class_spec(cls: type[Document]) -> TableSpec:
     """
     declaration = declaration_of(cls)
     if declaration is None:
-        raise TypeError(f"`{cls.__name__}` is not a table; decorate its class with `@tv.table(...)`")
+        name = getattr(cls, "__name__", type(cls).__name__)
+        raise TypeError(f"`{name}` is not a table; decorate its class with `@tv.table(...)`")
     return TableSpec(declaration, cls)

@@ -15,6 +15,7 @@ from tinyvex.errors import FunctionNotFound, WrongFunctionKind
 from tinyvex.functions.app.function_spec import FunctionDeclaration
 from tinyvex.functions.system.system_context import SystemFunctionSpec
 from tinyvex.functions.transaction.execution import KIND_WITH_ARTICLE
+from tinyvex.values.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from tinyvex.functions.app.function_spec import FunctionSpec
@@ -52,7 +53,10 @@ def find_function(app: App, path: str, *, kind: FunctionKind, internal_allowed: 
     """
     spec = app.functions.get(path) or system_functions().get(path)
     if spec is None or (spec.internal and not internal_allowed):
-        raise FunctionNotFound(f"there is no public function `{path}`", udfPath=path)
+        hint = did_you_mean(
+            path, (each.path for each in app.functions.values() if internal_allowed or not each.internal)
+        )
+        raise FunctionNotFound(f"there is no public function `{path}`{hint}", udfPath=path)
     if spec.kind != kind:
         raise WrongFunctionKind(
             f"`{path}` is {KIND_WITH_ARTICLE[spec.kind]}, not {KIND_WITH_ARTICLE[kind]}", udfPath=path

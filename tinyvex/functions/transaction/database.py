@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from msgspec import UNSET
 
-from tinyvex.errors import DocumentNotFound, IdExists, InvalidValue, SchemaViolation, UnknownTable, WrongTable
-from tinyvex.functions.schema.document import Document, DocumentMapping, Id, declaration_of, stored_id
+from tinyvex.errors import (
+    DocumentNotFound,
+    IdExists,
+    InvalidId,
+    InvalidValue,
+    SchemaViolation,
+    UnknownTable,
+    WrongTable,
+)
+from tinyvex.functions.schema.document import Document, DocumentMapping, Id, TableDecorator, declaration_of, stored_id
 from tinyvex.functions.schema.table_spec import user_fields
 from tinyvex.functions.transaction.query_builder import Query, Source
 from tinyvex.values import codec
@@ -29,7 +37,7 @@ __all__ = ["DatabaseReader", "DatabaseWriter", "locate"]
 D = TypeVar("D", bound=Document)
 
 
-def locate(catalog: Catalog, document_id: str) -> tuple[TableInfo, bytes]:
+def locate(catalog: Catalog, document_id: object) -> tuple[TableInfo, bytes]:
     """
     Return the table and the document key of an id.
 
@@ -37,11 +45,23 @@ def locate(catalog: Catalog, document_id: str) -> tuple[TableInfo, bytes]:
         InvalidId: the id is malformed.
         UnknownTable: no table has this id's number.
     """
+    if not isinstance(document_id, str):
+        is_document = isinstance(document_id, (Document, DocumentMapping))
+        hint = "a document was given; write its id, `document.id`" if is_document else "an id is a string"
+        raise InvalidId(f"`{type(document_id).__name__}` is not an id: {hint}")
     number, document_key = parse_id(document_id)
     table = catalog.table_numbered(number)
     if table is None:
         raise UnknownTable(f"`{document_id}` is not an id of any table of this database")
     return table, document_key
+
+
+def _not_a_table(given: object) -> str:
+    if isinstance(given, type):
+        return f"`{given.__name__}` is not a table; decorate its class with `@tv.table(...)`"
+    if isinstance(given, TableDecorator):
+        return f'a table without a class is given by its name: `"{given.declaration.name}"`'
+    return f"a table is given by its class or its name, not by an object of type `{type(given).__name__}`"
 
 
 class DatabaseReader:
@@ -107,7 +127,7 @@ class DatabaseReader:
             return self._transaction.catalog.table(table), self._tables.tables.get(table)
         declaration = declaration_of(table)
         if declaration is None:
-            raise UnknownTable(f"`{table.__name__}` is not a table; decorate its class with `@tv.table(...)`")
+            raise UnknownTable(_not_a_table(table))
         return self._transaction.catalog.table(declaration.name), self._tables.class_spec(table)
 
     def _locate(self, document_id: str) -> tuple[TableInfo, bytes]:
@@ -148,6 +168,13 @@ class DatabaseWriter(DatabaseReader):
             ValueTooLarge: the document exceeds a limit.
         """
         table, document = (first, second) if isinstance(first, str) else (type(first), first)
+        if isinstance(first, type):
+            name = first.__name__
+            raise InvalidValue(
+                f"`insert` takes a document, not its class; write `ctx.db.insert({name}(field=value, …))`"
+            )
+        if isinstance(first, Mapping):
+            raise InvalidValue('a mapping needs the name of its table; write `ctx.db.insert("table", {…})`')
         if document is None:
             raise InvalidValue(f'`insert("{table}")` needs the fields too: `insert("{table}", {{…}})`')
         if isinstance(document, Document) and stored_id(document) is not None:

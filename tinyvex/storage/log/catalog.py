@@ -28,6 +28,7 @@ from tinyvex.storage.log.operations import IndexFields, IndexKey
 from tinyvex.storage.log.system_tablets import CODE_TABLET, INDEXES_TABLET, TABLES_TABLET, TABLETS_TABLET
 from tinyvex.values.codec import decode_canonical
 from tinyvex.values.key_encoding import encode_part
+from tinyvex.values.suggestions import did_you_mean
 from tinyvex.values.types import MISSING, Int64, Missing, Value
 
 __all__ = [
@@ -162,7 +163,8 @@ class TableInfo:
             problem = f"the index `{name}` of table `{self.name}` is still being built; try again later"
         else:
             names = ", ".join(f"`{known}`" for known in self.indexes)
-            problem = f"`{name}` is not an index of table `{self.name}`; its indexes are {names}"
+            hint = did_you_mean(name, self.indexes)
+            problem = f"`{name}` is not an index of table `{self.name}`; its indexes are {names}{hint}"
         raise UnknownIndex(problem, table=self.name, index=name)
 
     def keys(self, document: Mapping[str, Value], internal: bytes) -> list[IndexKey]:
@@ -204,7 +206,9 @@ class Catalog:
         """
         table = self._by_name.get(name)
         if table is None:
-            raise UnknownTable(f"there is no table `{name}`{self._hint()}", table=name)
+            raise UnknownTable(
+                f"there is no table `{name}`{self._hint()}{did_you_mean(name, self._by_name)}", table=name
+            )
         return table
 
     def _hint(self) -> str:

@@ -111,7 +111,7 @@ async def change_schema(
 
     Raises:
         SchemaRejected: existing documents do not fit; `violations` lists up to SCHEMA_VIOLATIONS_MAX of `total`, with id
-            and problem.
+            and problem; `kinds` counts the documents of each problem.
         StorageError: the file cannot be written.
     """
     change = _SchemaChange(store, declaration, validators, fingerprint, table_fingerprints)
@@ -386,6 +386,7 @@ class _Violations:
         self._validators = validators
         self._outdated = outdated
         self._listed: list[dict[str, Any]] = []
+        self._kinds: dict[tuple[str, str], dict[str, Any]] = {}
         self._total = 0
 
     def validate(self, table: TableInfo, stored: StoredDocument) -> bytes:
@@ -397,9 +398,14 @@ class _Violations:
                 problems = [f"with its defaults it has {len(json)} bytes; the limit is {DOCUMENT_BYTES_MAX}"]
         for problem in problems:
             self._total += 1
+            entry = {"table": table.name, "id": DocumentId(table.number, stored.internal).text, "problem": problem}
             if len(self._listed) < SCHEMA_VIOLATIONS_MAX:
-                text = DocumentId(table.number, stored.internal).text
-                self._listed.append({"table": table.name, "id": text, "problem": problem})
+                self._listed.append(entry)
+            kind = self._kinds.get((table.name, problem))
+            if kind is not None:
+                kind["documents"] += 1
+            elif len(self._kinds) < SCHEMA_VIOLATIONS_MAX:
+                self._kinds[table.name, problem] = entry | {"documents": 1}
         return json
 
     def refuse(self) -> None:
@@ -417,5 +423,6 @@ class _Violations:
                 f" document `{first['id']}`: {first['problem']};"
                 " give a new field a default, keep an old one, or change the documents first",
                 violations=self._listed,
+                kinds=list(self._kinds.values()),
                 total=self._total,
             )
