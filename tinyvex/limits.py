@@ -49,6 +49,7 @@ READER_THREADS = 2
 READS_RUNNING_PER_CLIENT_MAX = READER_THREADS - 1  # so that one client never occupies all readers
 SYSTEM_SHARE = 4.0  # of the readers and the writer, for work that no client requested; a client has 1
 FAIR_COST_SECONDS_MIN = 0.00005  # charged for a shorter execution: queueing and committing it cost as much
+FAIR_FIRST_COST_SECONDS = 0.02  # expected of a client's first execution; a client known for quick ones precedes it
 LIVE_QUERY_PAYERS_MAX = 16  # subscribers examined to find the one that is charged for a computation
 RECENT_COMMITS_BYTES_MAX = 4 << 20  # recent commits in memory; a live query older than these reads its ranges again
 COMMIT_RECORD_BYTES_MAX = 256 << 20  # of an encoded commit: its documents, and index keys made from them

@@ -62,6 +62,27 @@ def test_the_system_has_its_stated_share():
     assert served(shares, 50).count(SYSTEM) == pytest.approx(50 * SYSTEM_SHARE / (SYSTEM_SHARE + 1), abs=2)
 
 
+def test_a_client_known_for_quick_pieces_precedes_many_new_ones():
+    """However many unknown clients arrive together, it does not wait for the first piece of each."""
+    shares = filled("quick")
+    served(shares, 1, 0.001)
+    for number in range(50):
+        shares.push(Piece(f"new {number}", 0))
+    shares.push(Piece("quick", 1))
+    assert served(shares, 1) == ["quick"]
+
+
+def test_ever_new_clients_starve_no_waiting_one():
+    """A client with a slow piece runs again although another new client arrives before each turn."""
+    shares = filled("slow", "slow")
+    served(shares, 1, 1.0)
+    clients = []
+    for number in range(100):
+        shares.push(Piece(f"new {number}", 0))
+        clients += served(shares, 1, 0.1)
+    assert "slow" in clients
+
+
 def test_an_idle_client_saves_up_no_time():
     """After a pause a client takes turns with the others; it does not run everything that it has."""
     shares = filled(*["busy"] * 100, "idle")

@@ -2,8 +2,9 @@
 Start-time fair queueing: clients share a thread, or a few, by measured run time. (pure)
 
 Each client has a queue of its own and an account of the run time that it has used, divided by its share. The next piece of
-work is the oldest one of the client that has used the least. A client that was idle starts at the account of the client
-that is being served, so that it neither waits for others' past nor saves up time::
+work is the oldest one of the client that will have used the least when it has run: a piece is expected to take as long as
+its client's last one, the first piece of a client FAIR_FIRST_COST_SECONDS. A client that was idle starts with an average
+account, so that it neither waits for others' past nor saves up time::
 
     push ──► the client's queue ──┐
                                   ├── least used first ──► take ──► run ──► charge(client, seconds)
@@ -21,7 +22,7 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
-from tinyvex.limits import FAIR_COST_SECONDS_MIN, SYSTEM_SHARE
+from tinyvex.limits import FAIR_COST_SECONDS_MIN, FAIR_FIRST_COST_SECONDS, SYSTEM_SHARE
 
 __all__ = ["SYSTEM", "FairShares", "Work"]
 
@@ -56,7 +57,7 @@ class _Account(Generic[T]):
     def __init__(self, share: float, used: float) -> None:
         self.share = share
         self.used = used
-        self.last_cost = 0.0
+        self.last_cost = FAIR_FIRST_COST_SECONDS / share
         self.waiting: deque[T] = deque()
         self.running = 0
         self.listed = False
@@ -77,10 +78,10 @@ class FairShares(Generic[T]):
         self.waiting = 0
         self._running_max = running_max
         self._accounts: dict[str, _Account[T]] = {}
-        # (`used` when listed, number, account) of clients that may be served. `used` may have grown since.
+        # (`used` and `last_cost` when listed, number, account) of clients that may be served; `used` may have grown.
         self._turns: list[tuple[float, int, _Account[T]]] = []
         self._number = 0
-        self._now = 0.0  # the account of the client served last
+        self._now = 0.0  # the account with which a client starts; grows by what each waiting client gets on average
         self._latest = 0.0  # the largest account
         self._sweep_at = SWEPT_AT_MIN
 
@@ -114,15 +115,15 @@ class FairShares(Generic[T]):
             IndexError: no client may be served.
         """
         while True:
-            used, _, account = heappop(self._turns)
+            key, _, account = heappop(self._turns)
             account.listed = False
             if not account.waiting:
                 continue  # evicted
             client = account.waiting[0].client
-            if used < account.used:
+            if key < account.used + account.last_cost:
                 self._list(client, account)
                 continue
-            self._now = max(self._now, used)
+            self._now = max(self._now, account.used)
             self.waiting -= 1
             work = account.waiting.popleft()
             if self._running_max is not None:
@@ -135,6 +136,7 @@ class FairShares(Generic[T]):
         account = self._account(client)
         account.last_cost = max(seconds, FAIR_COST_SECONDS_MIN) / account.share
         account.used += account.last_cost
+        self._now += account.last_cost / (len(self._turns) + 1)  # otherwise ever new clients could starve a waiting one
         self._latest = max(self._latest, account.used)
         if account.running:
             account.running -= 1
@@ -144,8 +146,8 @@ class FairShares(Generic[T]):
         """Return a number that is lower the sooner a further piece of the client would run."""
         account = self._accounts.get(client)
         if account is None:
-            return self._now
-        return max(account.used, self._now) + len(account.waiting) * account.last_cost
+            return self._now + FAIR_FIRST_COST_SECONDS
+        return max(account.used, self._now) + (len(account.waiting) + 1) * account.last_cost
 
     def move(self, work: T, client: str) -> bool:
         """Move a waiting piece to the end of another client's queue if it runs sooner there; return whether it moved."""
@@ -153,9 +155,7 @@ class FairShares(Generic[T]):
         if account is None or work.client == client or work not in account.waiting:
             return False
         before = account.waiting.index(work)
-        if self.turn_of(client) >= max(account.used, self._now) + before * max(
-            account.last_cost, FAIR_COST_SECONDS_MIN
-        ):
+        if self.turn_of(client) >= max(account.used, self._now) + (before + 1) * account.last_cost:
             return False
         account.waiting.remove(work)
         self.waiting -= 1
@@ -212,7 +212,7 @@ class FairShares(Generic[T]):
             return
         account.listed = True
         self._number += 1
-        heappush(self._turns, (account.used, self._number, account))
+        heappush(self._turns, (account.used + account.last_cost, self._number, account))
 
 
 def _weight(account: _Account[T]) -> float:
