@@ -146,7 +146,7 @@ def test_a_pause_between_two_ticks_counts_in_part() -> None:
 
 
 def test_after_the_last_tick_all_time_counts_again() -> None:
-    """What was skipped stays skipped: the clock does not jump."""
+    """Skipped time stays skipped: the clock does not jump."""
     runtime = ManualRuntime()
     runtime.tick()
     started = runtime.awake_seconds()

@@ -16,16 +16,14 @@ Define every error that Tinyvex raises or sends, with its fault, stable number a
     │   ├── RequestIdReused         1007    ├── ObservedTsAhead      1008
     │   ├── MessageTooLarge         1009    ├── BinaryFrame          1010
     │   ├── TooManyQueries          1011    ├── TooManyRequests      1012
-    │   ├── SessionReplaced         1013    ├── SessionIdentity      1014
-    │   └── IdleTimeout             1015
+    │   ├── SessionReplaced         1013    ├── SessionIdentity      1014    └── IdleTimeout  1015
     ├── AccessError                 the identity or rights of the client
-    │   ├── Unauthenticated         1101    ├── Forbidden            1102
-    │   └── SlowHandshake           1103
+    │   ├── Unauthenticated         1101    ├── Forbidden            1102    └── SlowHandshake  1103
     ├── FunctionError               calling a user's function
     │   ├── FunctionNotFound        1201    ├── WrongFunctionKind    1202
     │   ├── InvalidArguments        1203    ├── InvalidResult        1204
     │   ├── FunctionFailed          1205    ├── AppError             1206
-    │   └── TimeLimitExceeded       1207
+    │   ├── TimeLimitExceeded       1207    └── MutationStuck        1208
     ├── DatabaseError               an operation on the database
     │   ├── InvalidValue            1301    ├── ValueTooLarge        1302
     │   ├── InvalidId               1303    ├── WrongTable           1304
@@ -35,8 +33,7 @@ Define every error that Tinyvex raises or sends, with its fault, stable number a
     │   ├── TransactionTooLarge     1311    ├── SnapshotUnavailable  1312
     │   ├── InvalidCursor           1313    └── ImportRefused        1314
     ├── ServerError                 a condition of the server that passes
-    │   ├── ServerStopping          1401    ├── Overloaded           1402
-    │   └── SlowConsumer            1403
+    │   ├── ServerStopping          1401    ├── Overloaded           1402    └── SlowConsumer  1403
     ├── StorageError                the database file or the data folder
     │   ├── StorageFailed           1501    ├── DataFolderLocked     1502
     │   ├── DataFolderUnusable      1503    ├── DiskFull             1504
@@ -46,8 +43,7 @@ Define every error that Tinyvex raises or sends, with its fault, stable number a
     │   ├── AppInvalid              1603    └── SchemaRejected       1604
     └── ClientError                 raised only by the client, never sent
         ├── DecodeError             1701    ├── ConnectionLost       1702
-        ├── ClientClosed            1703    ├── UpdateRejected       1704
-        └── ServerUntrusted         1705
+        ├── ClientClosed            1703    ├── UpdateRejected       1704    └── ServerUntrusted  1705
 
 The docstring of a class is its meaning in `protocol/errors.json`. Released numbers and names never change.
 """
@@ -344,6 +340,12 @@ class TimeLimitExceeded(FunctionError):
 
     number = 1207
     retry = "after-fix"
+
+
+class MutationStuck(FunctionError):
+    """This mutation held the interpreter until the watchdog ended the server; it does not run again. Nothing was written."""
+
+    number = 1208
 
 
 class DatabaseError(TinyvexError):

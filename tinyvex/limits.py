@@ -79,6 +79,7 @@ CLOCK_OBSERVATIONS_MAX = (
     256  # the closest ones are dropped, in relation to their age: some 5 % of an age remain uncertain
 )
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
+STUCK_MUTATIONS_MAX = 256  # refused because they ended the process; a further one evicts the oldest
 REQUEST_RECORDS_EXPIRED_STEP = 512  # expired records deleted by one group; it happens once per half as many new ones
 SCHEMA_VIOLATIONS_MAX = 100  # listed in the error; all are counted
 SUGGESTION_NAMES_MAX = 256  # names that a misspelt one is compared with, for at most some 2 ms: clients can cause it

@@ -125,6 +125,24 @@ async def test_a_call_that_holds_the_interpreter_ends_the_process(server: Server
         await recovers(server, tmp_path / "data")
 
 
+async def test_a_mutation_that_ended_the_process_is_refused_when_it_is_resent(server: ServerProcess) -> None:
+    """The restarted server lives on, runs the session's other mutations, and names the function in its log."""
+    with anyio.fail_after(60):
+        client = await connected(server, "session-of-the-watchdog")
+        client.send("mutation", requestId=99, udfPath="app:hold_the_interpreter", args={})
+        await ended(server, client, -signal.SIGALRM)
+        for _ in range(2):
+            await anyio.to_thread.run_sync(server.start)
+            client = await connected(server, "session-of-the-watchdog")
+            refused = await client.ask("mutation", requestId=99, udfPath="app:hold_the_interpreter", args={})
+            assert refused["error"]["data"]["name"] == "MutationStuck"
+            await call(client, "mutation", "app:add", text="another")
+            client.cut()
+            await client.end()
+            await anyio.to_thread.run_sync(server.terminate)
+        assert b"mutation `app:hold_the_interpreter` held the interpreter" not in b"".join(server.errors)
+
+
 async def test_too_many_stuck_threads_end_the_process(server: ServerProcess, tmp_path: Path) -> None:
     """Each one is abandoned and replaced, up to the limit."""
     with anyio.fail_after(60):

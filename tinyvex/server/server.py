@@ -29,6 +29,7 @@ from tinyvex import errors, limits
 from tinyvex.dialects.tinyvex.dialect import TinyvexDialect
 from tinyvex.functions.app.loader import load_app
 from tinyvex.functions.run.executor import Executor
+from tinyvex.functions.run.stuck_mutations import StuckMutations
 from tinyvex.runtime import Runtime
 from tinyvex.server.access import origin_rules
 from tinyvex.server.access.dashboard_links import DashboardLinks
@@ -45,6 +46,7 @@ from tinyvex.server.services.reload import Reload
 from tinyvex.server.services.retention_schedule import RetentionSchedule
 from tinyvex.server.services.service import Service, Services
 from tinyvex.server.services.signing_keys import SigningKeys
+from tinyvex.server.services.stuck_timer import StuckTimer, stuck_timer
 from tinyvex.server.services.ticker import Ticker
 from tinyvex.server.services.watchdog import Watchdog
 from tinyvex.server.sessions import Sessions
@@ -107,7 +109,8 @@ class Server:
             run=self.tasks.start_for_client,
         )  # fmt: skip
         # Services that exist before the server starts: each may be asked for something while it starts.
-        self._watchdog = Watchdog(self.runtime)
+        self._watchdog = Watchdog(self.runtime, self._create_stuck_timer)
+        self._stuck: StuckMutations | None = None
         self._reload = Reload(self)
         self._discovery_file = DiscoveryFile(options.data, self._discovery)
         self._added_services: list[Service] = []
@@ -138,6 +141,8 @@ class Server:
             # 3. Tables, indexes and existing documents. An import under way belonged to a process that has ended.
             await abandon_all(self.store)
             await self._change_schema(app)
+            if self.options.watchdog:
+                self._stuck = StuckMutations(self.options.data)
             # 4. Functions, live queries and sessions.
             self._create_sessions(app)
             # 5. The list of services, which may find that a library is missing.
@@ -158,6 +163,7 @@ class Server:
         self.executor = Executor(
             self.store, self.runtime, app,
             function_seconds=self.options.function_seconds, slow_ms=self.options.slow_ms, reveal=self.options.dev,
+            stuck=self._stuck,
         )  # fmt: skip
         self.store.add_participant(self.executor.code)
         self.live = LiveQueries(self.executor, self.counters)
@@ -245,6 +251,8 @@ class Server:
         # 7. Disarm the watchdog: nothing of the server can block any more.
         if self.options.watchdog:
             self._watchdog.disarm()
+        if self._stuck is not None:
+            self._stuck.record.close()
 
     def _service_failed(self, description: str, error: Exception) -> None:
         """Stop, because a service failed that the server cannot work without."""
@@ -338,6 +346,10 @@ class Server:
 
     def _create_connection(self, create_dialect: CreateDialect, number: int, opened_at: float) -> Connection:
         return self.sessions.create_connection(create_dialect, number, opened_at)
+
+    def _create_stuck_timer(self) -> StuckTimer:
+        assert self._stuck is not None
+        return stuck_timer(self._stuck.record)
 
     def _create_application(self) -> ASGIApp:
         from tinyvex.server.http.application import create_application

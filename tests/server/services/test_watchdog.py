@@ -72,7 +72,7 @@ def test_the_process_ends_when_too_many_threads_are_stuck(monkeypatch: pytest.Mo
     """Not before THREADS_ABANDONED_MAX of them."""
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    watchdog = Watchdog(WorldRuntime(Network(random.Random(1)), random.Random(2)))
+    watchdog = Watchdog(WorldRuntime(Network(random.Random(1)), random.Random(2)), FakeTimer)
     watchdog.thread_abandoned(limits.THREADS_ABANDONED_MAX - 1)
     assert codes == []
     watchdog.thread_abandoned(limits.THREADS_ABANDONED_MAX)

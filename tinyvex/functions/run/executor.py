@@ -32,6 +32,7 @@ from tinyvex.functions.transaction.read_set import ReadSet
 if TYPE_CHECKING:
     from tinyvex.functions.app.registry import App
     from tinyvex.functions.run.exactly_once import IdempotencyKey
+    from tinyvex.functions.run.stuck_mutations import StuckMutations
     from tinyvex.functions.transaction.execution import FunctionKind
     from tinyvex.functions.transaction.range_cache import RangeCache
     from tinyvex.runtime import Runtime
@@ -59,6 +60,7 @@ class Executor:
         function_seconds: the time limit of queries and mutations.
         slow_ms: queries and mutations that run this long are logged; 0 logs all.
         reveal: whether clients receive messages and tracebacks of unexpected exceptions (dev mode).
+        stuck: the mutations that ended the process before; None without a watchdog.
 
     Attributes:
         code: the code that serves at each timestamp; a reload switches it.
@@ -74,6 +76,7 @@ class Executor:
         function_seconds: float = limits.FUNCTION_SECONDS,
         slow_ms: int = limits.SLOW_MS,
         reveal: bool = False,
+        stuck: StuckMutations | None = None,
     ) -> None:
         self.store = store
         self.runtime = runtime
@@ -81,7 +84,7 @@ class Executor:
         self.reveal = reveal
         self.code = CodeSwitch(app)
         self.failures = Failures(reveal)
-        self.runner = FunctionRunner(runtime, self.code, self.failures, audit=reveal)
+        self.runner = FunctionRunner(runtime, self.code, self.failures, audit=reveal, stuck=stuck)
         self.slow_log = SlowLog(runtime, slow_ms)
         self._actions = Actions(store, runtime, self.code, self.failures, self._run_function)
 

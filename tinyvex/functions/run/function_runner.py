@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.exactly_once import IdempotencyKey
     from tinyvex.functions.run.failures import Failures
+    from tinyvex.functions.run.stuck_mutations import StuckMutations
     from tinyvex.runtime import Runtime
     from tinyvex.storage.log.document_log import Snapshot
 
@@ -47,13 +48,23 @@ class FunctionRunner:
         code: the code at each timestamp.
         failures: turns exceptions into errors.
         audit: whether to warn of functions with side effects (dev mode).
+        stuck: records the running mutation, and names those that are refused; None without a watchdog.
     """
 
-    def __init__(self, runtime: Runtime, code: CodeSwitch, failures: Failures, *, audit: bool) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        code: CodeSwitch,
+        failures: Failures,
+        *,
+        audit: bool,
+        stuck: StuckMutations | None = None,
+    ) -> None:
         self._runtime = runtime
         self._code = code
         self._failures = failures
         self._audit = audit
+        self._stuck = stuck
         if audit:
             purity_audit.install()
 
@@ -124,7 +135,7 @@ class FunctionRunner:
         execution = Execution(transaction.reads)
         context = spec.contexts["mutation"](transaction, app, call.identity, execution)
         try:
-            result = self._run(spec, context, arguments)
+            result = self._run_recorded(key, spec, context, arguments)
         finally:
             execution.ended = True
             transaction.end()
@@ -132,6 +143,20 @@ class FunctionRunner:
         outcome = MutationOutcome(value, ts, tuple(execution.log_lines), rows_read=transaction.rows_read)
         request = None if key is None else exactly_once.request_record(key, outcome)
         return Outcome(outcome, transaction.record(request))
+
+    def _run_recorded(
+        self, key: IdempotencyKey | None, spec: FunctionSpec, context: Any, arguments: dict[str, Any]
+    ) -> Any:
+        """Run a mutation, recorded if it may be resent."""
+        if key is None or self._stuck is None:
+            return self._run(spec, context, arguments)
+        exactly_once.refuse_stuck(key, self._stuck.keys)
+        record = self._stuck.record
+        record.begin(key, spec.path)
+        try:
+            return self._run(spec, context, arguments)
+        finally:
+            record.end()
 
     def _run(self, spec: FunctionSpec, context: Any, arguments: dict[str, Any]) -> Any:
         if not self._audit or isinstance(spec, SystemFunctionSpec):

@@ -9,7 +9,8 @@ While a C call holds the interpreter lock, no Python code runs. Only the operati
 
 An interval timer of the operating system expires twice. The first SIGALRM prints the stack of every thread on stderr
 (`faulthandler`, without the lock); the handler is installed with SA_RESETHAND, so that the second one meets the default
-action, which ends the process.
+action, which ends the process. In between, `faulthandler`'s own thread writes the stacks to the trace, a file that the
+next process reads; it is emptied when the timer is armed again.
 
 A suspended process receives one SIGALRM when it continues, however often the timer expired meanwhile. The second half
 therefore always begins in a process that runs, and the event loop calls `arm` before it ends.
@@ -27,7 +28,7 @@ import signal
 import sys
 from typing import Protocol
 
-__all__ = ["SignalTimer", "StuckTimer", "stuck_timer"]
+__all__ = ["SignalTimer", "StuckTimer", "Trace", "stuck_timer"]
 
 _FLAGS_OFFSETS = {
     ("linux", "x86_64"): 136,
@@ -35,12 +36,21 @@ _FLAGS_OFFSETS = {
     ("darwin", "x86_64"): 12,
     ("darwin", "arm64"): 12,
 }
-"""Where `sa_flags` is in the C library's `struct sigaction`, in bytes; glibc and musl agree."""
+"""The offset of `sa_flags` in the C library's `struct sigaction`, in bytes; glibc and musl agree."""
 
 _RESETHAND = 0x0004 if sys.platform == "darwin" else 0x8000_0000
 
 _ACTION_BYTES_MAX = 512
 """More than any `struct sigaction` has."""
+
+
+class Trace(Protocol):
+    """The file for the stacks of a process that ends."""
+
+    descriptor: int
+
+    def clear_trace(self) -> None:
+        """Discard its content: the process lives on."""
 
 
 class StuckTimer(Protocol):
@@ -56,7 +66,8 @@ class StuckTimer(Protocol):
 class SignalTimer:
     """The timer of POSIX systems; it owns SIGALRM and the interval timer ITIMER_REAL."""
 
-    def __init__(self, flags_offset: int) -> None:
+    def __init__(self, flags_offset: int, trace: Trace) -> None:
+        self._trace = trace
         self._library = ctypes.CDLL(None, use_errno=True)
         faulthandler.register(signal.SIGALRM, all_threads=True)
         self._action = ctypes.create_string_buffer(_ACTION_BYTES_MAX)
@@ -68,11 +79,15 @@ class SignalTimer:
         """Begin to count; begin again if it was counting."""
         self._sigaction(self._action, None)
         signal.setitimer(signal.ITIMER_REAL, seconds / 2, seconds / 2)
+        faulthandler.cancel_dump_traceback_later()
+        self._trace.clear_trace()
+        faulthandler.dump_traceback_later(seconds * 3 / 4, file=self._trace.descriptor)
 
     def disarm(self) -> None:
         """Stop counting."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.unregister(signal.SIGALRM)
+        faulthandler.cancel_dump_traceback_later()
 
     def _sigaction(self, new: ctypes.Array[ctypes.c_char] | None, old: ctypes.Array[ctypes.c_char] | None) -> None:
         if self._library.sigaction(int(signal.SIGALRM), new, old) != 0:
@@ -82,14 +97,17 @@ class SignalTimer:
 class _FaulthandlerTimer:
     """The timer of all other systems."""
 
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
     def arm(self, seconds: float) -> None:
-        faulthandler.dump_traceback_later(seconds, exit=True)
+        faulthandler.dump_traceback_later(seconds, file=self._trace.descriptor, exit=True)
 
     def disarm(self) -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-def stuck_timer() -> StuckTimer:
+def stuck_timer(trace: Trace) -> StuckTimer:
     """Return this platform's timer, not armed yet."""
     offset = _FLAGS_OFFSETS.get((sys.platform, platform.machine()))
-    return _FaulthandlerTimer() if offset is None else SignalTimer(offset)
+    return _FaulthandlerTimer(trace) if offset is None else SignalTimer(offset, trace)

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 
 from tinyvex import limits
 from tinyvex.server.services.background_service import BackgroundService, OnFailure
-from tinyvex.server.services.stuck_timer import StuckTimer, stuck_timer
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
+    from tinyvex.server.services.stuck_timer import StuckTimer
 
 __all__ = ["WATCHDOG_EXIT_CODE", "Watchdog"]
 
@@ -44,7 +44,7 @@ class Watchdog(BackgroundService):
     name = "watchdog"
     on_failure = OnFailure.STOP_SERVER
 
-    def __init__(self, runtime: Runtime, make_timer: Callable[[], StuckTimer] = stuck_timer) -> None:
+    def __init__(self, runtime: Runtime, make_timer: Callable[[], StuckTimer]) -> None:
         super().__init__()
         self._runtime = runtime
         self._make_timer = make_timer
