@@ -20,6 +20,10 @@ FUNCTION_GRACE_SECONDS = (
 )
 THREADS_ABANDONED_MAX = 8  # that many stuck threads end the process (services/watchdog.py)
 ACTION_SECONDS = 600.0  # time limit of an action; TimeLimitExceeded
+# Threads of actions, started when needed: so many actions can block at the same time without delaying others. More would
+# delay the loop if all compute, because the interpreter runs one thread at a time, for 5 ms each.
+ACTION_THREADS = 8
+ACTION_THREADS_PER_CLIENT_MAX = ACTION_THREADS - 1  # so that one client never blocks all; its further actions share
 ACTIONS_MAX = (
     4096  # running actions of all clients; Overloaded. Actions outlive connections, so need a bound of their own
 )

@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -89,8 +90,29 @@ class LoopThread(Protocol):
         """Run a coroutine on the home loop, which started this one; the caller waits on this loop."""
         ...
 
+    def post(self, callback: Callable[[], object]) -> None:
+        """Call `callback` on this loop soon, unless the loop has ended; thread-safe."""
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        """Raise `error` in the code that blocks the loop, when it next executes Python code."""
+
+    def stack(self) -> str:
+        """Return the lines that the thread is executing; empty if it has ended."""
+        ...
+
+    def alive(self) -> bool:
+        """Return whether the thread is running."""
+        ...
+
+    def request_stop(self, timeout_seconds: float) -> None:
+        """Cancel all coroutines and end the thread after at most this time; idempotent. Does not wait."""
+
     def stop(self, timeout_seconds: float = 5.0) -> bool:
-        """Cancel all coroutines and end the thread; calls in `asyncio.to_thread` are not waited for."""
+        """
+        Request the stop, and wait; return whether the thread ended in time.
+
+        Calls in `asyncio.to_thread` are not waited for.
+        """
         ...
 
 
@@ -327,15 +349,19 @@ class _ThreadLoop:
         self._loop.set_default_executor(self._executor)
         self._stopping = False
         self._end_seconds = 0.0
+        self._survived: tuple[type[BaseException], ...] = (SystemExit, KeyboardInterrupt)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         while not self._stopping:
-            # asyncio re-raises these two from run_forever, even if they come from a task that is not awaited.
-            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+            # asyncio re-raises SystemExit and KeyboardInterrupt from run_forever, even if they come from a task that is
+            # not awaited. An interrupt that came too late for the blocking code surfaces here as well.
+            try:
                 self._loop.run_forever()
+            except self._survived:
+                continue
         self._executor.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             self._loop.run_until_complete(self._end_tasks())
@@ -344,8 +370,9 @@ class _ThreadLoop:
             self._loop.close()
 
     def _end(self, seconds: float) -> None:
-        self._stopping, self._end_seconds = True, seconds
-        self._loop.stop()
+        if not self._stopping:
+            self._stopping, self._end_seconds = True, seconds
+            self._loop.stop()
 
     async def _end_tasks(self) -> None:
         """Cancel all other tasks, and wait for them as long as `stop` waits."""
@@ -380,8 +407,26 @@ class _ThreadLoop:
     async def home(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self._home))
 
-    def stop(self, timeout_seconds: float = 5.0) -> bool:
+    def post(self, callback: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # it has ended
-            self._loop.call_soon_threadsafe(self._end, timeout_seconds)
+            self._loop.call_soon_threadsafe(callback)
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        self._survived = (*self._survived[:2], error)
+        if self._thread.ident is not None:
+            raise_in_thread(self._thread.ident, error)
+
+    def stack(self) -> str:
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - the only way to another thread's stack
+        return "" if frame is None else "".join(traceback.format_stack(frame))
+
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def request_stop(self, timeout_seconds: float) -> None:
+        self.post(lambda: self._end(timeout_seconds))
+
+    def stop(self, timeout_seconds: float = 5.0) -> bool:
+        self.request_stop(timeout_seconds)
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()

@@ -165,5 +165,20 @@ class InlineLoop:
     async def home(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await make()
 
+    def post(self, callback: Callable[[], object]) -> None:
+        asyncio.get_running_loop().call_soon(callback)
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        """Do nothing: no code blocks the loop while another one could interrupt it."""
+
+    def stack(self) -> str:
+        return ""
+
+    def alive(self) -> bool:
+        return True
+
+    def request_stop(self, timeout_seconds: float) -> None:
+        """Do nothing: the loop belongs to the world."""
+
     def stop(self, timeout_seconds: float = 5.0) -> bool:
         return True

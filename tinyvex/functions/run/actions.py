@@ -1,29 +1,36 @@
 """
-Actions: coroutine functions on an event loop of their own thread, so that one that blocks does not stop the server.
+Actions: coroutine functions on event loops of their own threads, so that one that blocks does not stop the server.
 
 An action calls queries, mutations and other actions. Each such call crosses to the server's loop and back, and each
 query or mutation is a transaction of its own::
 
     server's loop                         actions' loop
-    Actions.run ── ActionRun.run ───────► await function(ctx)
+    Actions.run ── _ActionRun.run ──────► await function(ctx)
     run_function ◄── home ─────────────── await ctx.run_mutation(…)
+
+`action_workers.py` chooses the thread, and handles actions that ignore their time limit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
 from tinyvex import errors, limits
+from tinyvex.functions.run.action_workers import ActionWorkers
 from tinyvex.functions.run.call import Call
 from tinyvex.functions.run.forgotten_await import call_action
+from tinyvex.functions.schema.location import Location
 from tinyvex.functions.system.system_functions import find_function
 from tinyvex.functions.transaction.context import ActionCtx
 from tinyvex.functions.transaction.execution import Execution, FunctionKind
 from tinyvex.functions.transaction.read_set import ReadSet
+from tinyvex.storage.engine.time_limit import Stopped
 
 if TYPE_CHECKING:
     from tinyvex.functions.app.function_spec import FunctionSpec
@@ -36,20 +43,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Actions", "RunFunction"]
 
+log = logging.getLogger("tinyvex.functions")
+
 RunFunction: TypeAlias = Callable[[FunctionKind, Call], Coroutine[Any, Any, bytes]]
 """Runs a function of any kind on the server's loop and returns its result as JSON."""
 
 JOIN_SECONDS = 0.5
-"""The longest wait of `close` for an action that blocks its loop."""
+"""The longest wait of `close` for actions that block their loops."""
 
 
 class Actions:
     """
-    Runs the app's actions; their thread starts with the first one.
+    Runs the app's actions; their threads start when they are needed.
 
     Args:
         store: provides the catalog and the time.
-        runtime: starts the thread.
+        runtime: starts the threads.
         code: the code that serves.
         failures: turns exceptions into errors.
         run_function: runs the functions that an action calls.
@@ -59,11 +68,10 @@ class Actions:
         self, store: Store, runtime: Runtime, code: CodeSwitch, failures: Failures, run_function: RunFunction
     ) -> None:
         self._store = store
-        self._runtime = runtime
         self._code = code
         self._failures = failures
         self._run_function = run_function
-        self._thread: LoopThread | None = None
+        self._workers = ActionWorkers(runtime, self._thread_abandoned)
 
     async def run(self, call: Call) -> tuple[bytes, tuple[str, ...]]:
         """
@@ -79,49 +87,56 @@ class Actions:
         catalog = await self._store.read(lambda snapshot: snapshot.catalog, client=call.client)
         arguments = spec.decode_arguments(call.args, catalog)
         execution = Execution(ReadSet())
-        thread = self._loop_thread()
-        caller = _LoopCaller(app, call, thread, self._run_function)
-        context = ActionCtx(caller, call.identity, execution, now=self._store.last_ts)
-        action = _ActionRun(spec, context, arguments, catalog, execution)
+        now = self._store.last_ts
+
+        def create_context(thread: LoopThread) -> ActionCtx:
+            caller = _LoopCaller(app, call, thread, self._run_function)
+            return ActionCtx(caller, call.identity, execution, now=now)
+
+        action = _ActionRun(spec, create_context, arguments, catalog, execution, client=call.client)
         value = b""
         try:
             with anyio.move_on_after(limits.ACTION_SECONDS) as scope:
-                value = await thread.run(action.run)
+                value = await self._workers.run(action)
             if scope.cancelled_caught:
+                self._workers.limit_passed(action)
                 raise errors.TimeLimitExceeded(f"`{call.path}` ran longer than {limits.ACTION_SECONDS:g} s")
         except Exception as raised:  # noqa: BLE001 - whatever users' code raises is the action's outcome
             raise self._failures.to_error(raised, call) from None
         return value, tuple(execution.log_lines)
 
-    def _loop_thread(self) -> LoopThread:
-        if self._thread is None:
-            self._thread = self._runtime.start_loop("tinyvex-actions")
-        return self._thread
+    def _thread_abandoned(self, thread: LoopThread) -> None:
+        self._store.thread_abandoned(thread)
 
     def close(self) -> None:
-        """Cancel the running actions and end the thread."""
-        if self._thread is not None:
-            self._thread.stop(JOIN_SECONDS)
+        """Cancel the running actions and end their threads."""
+        self._workers.close(JOIN_SECONDS)
 
 
 class _ActionRun:
-    """A single run of an action, on the actions' loop."""
+    """A single run of an action; see `RunningAction`."""
 
     def __init__(
         self,
         spec: FunctionSpec,
-        context: ActionCtx,
+        create_context: Callable[[LoopThread], ActionCtx],
         arguments: dict[str, Any],
         catalog: Catalog,
         execution: Execution,
+        *,
+        client: str,
     ) -> None:
+        self.path = spec.path
+        self.client = client
+        self.started = False
         self._spec = spec
-        self._context = context
+        self._create_context = create_context
         self._arguments = arguments
         self._catalog = catalog
         self._execution = execution
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
 
-    async def run(self) -> bytes:
+    async def run(self, thread: LoopThread) -> bytes:
         """
         Run the action and encode its result.
 
@@ -130,9 +145,13 @@ class _ActionRun:
         """
         task = asyncio.current_task()
         assert task is not None
+        self._coroutine = call_action(self._spec.function, self._create_context(thread), self._arguments)
         try:
-            result = await call_action(self._spec.function, self._context, self._arguments)
+            result = await self._coroutine
             return self._spec.encode_result(result, self._catalog)
+        except Stopped as stopped:
+            log.error("%s was stopped at %s", self.path, Location.of_error(stopped))
+            return b""  # its caller has received TimeLimitExceeded
         except (SystemExit, KeyboardInterrupt) as raised:
             raise RuntimeError(f"the action raised {type(raised).__name__}") from raised
         except asyncio.CancelledError as raised:
@@ -141,6 +160,17 @@ class _ActionRun:
             raise RuntimeError("the action raised CancelledError") from raised
         finally:
             self._execution.ended = True
+
+    def blocks_thread(self) -> bool:
+        return self._coroutine is not None and self._coroutine.cr_running  # type: ignore[attr-defined]
+
+    def stack(self) -> str:
+        frames = []
+        waits_for: Any = self._coroutine
+        while (frame := getattr(waits_for, "cr_frame", None)) is not None:
+            frames.append((frame, frame.f_lineno))
+            waits_for = waits_for.cr_await
+        return "".join(traceback.StackSummary.extract(iter(frames)).format())
 
 
 class _LoopCaller:

@@ -6,7 +6,7 @@ kind       thread                                     transaction
 =========  =========================================  ==============================================================
 query      a reader's                                 one read transaction; the query learns its `ts` there
 mutation   the writer's, as one unit of work          writes are buffered until it has returned a valid result
-action     an event loop of its own (`actions.py`)    none; it calls queries and mutations
+action     one with an event loop (`actions.py`)      none; it calls queries and mutations
 =========  =========================================  ==============================================================
 
 `code_switch.py` decides which code a call runs, `exactly_once.py` whether a mutation runs at all, `failures.py` what
@@ -184,7 +184,7 @@ class Executor:
         return self.failures.to_error(raised, call)
 
     def close(self) -> None:
-        """End the actions' thread, and log the calls that were only counted so far."""
+        """End the actions' threads, and log the calls that were only counted so far."""
         self._actions.close()
         self.slow_log.close()
 

@@ -28,7 +28,7 @@ from tinyvex.storage.log.housekeeping import Housekeeping
 from tinyvex.storage.log.recent_commits import RecentCommits
 
 if TYPE_CHECKING:
-    from tinyvex.runtime import Runtime, Worker
+    from tinyvex.runtime import LoopThread, Runtime, Worker
     from tinyvex.storage.file.pragmas import Durability
 
 __all__ = ["Store"]
@@ -65,17 +65,23 @@ class Store:
         self._lock = lock
         self._statistics = StoreStatistics(durability=durability)
         self._closing = False
-        self._stuck: list[Worker] = []
+        self._stuck: list[Worker | LoopThread] = []
         self._participants: list[Participant] = []
         # A read-only store does not learn of the other process's commits, so it has no recent ones.
         recent = None if lock is None else RecentCommits()
-        self._readers = Readers(runtime, folder, self._statistics, self._abandoned, recent)
+        self._readers = Readers(runtime, folder, self._statistics, self.thread_abandoned, recent)
         try:
             self._writer = None
             if recent is not None:
                 self._participants.append(recent)
                 self._writer = Writer(
-                    runtime, folder, durability, self._statistics, self._publish, self._abandoned, self._participants
+                    runtime,
+                    folder,
+                    durability,
+                    self._statistics,
+                    self._publish,
+                    self.thread_abandoned,
+                    self._participants,
                 )
         except BaseException:
             self._readers.close()
@@ -209,7 +215,8 @@ class Store:
     def _listener_failed(self, error: Exception) -> None:
         self._runtime.loop.call_exception_handler({"message": "a listener of commits", "exception": error})
 
-    def _abandoned(self, worker: Worker) -> None:
+    def thread_abandoned(self, worker: Worker | LoopThread) -> None:
+        """Count a thread that is stuck in a function, and report it; called on the loop."""
         self._stuck = [known for known in self._stuck if known.alive()] + [worker]
         self._statistics.threads_abandoned += 1
         if self.on_abandoned is not None:
