@@ -54,7 +54,7 @@ class Sessions:
         self.counters = live.counters
         self.fair_queue = FairQueue(self.runtime)
         self.unread = UnreadTotal()
-        self._relief_scheduled = False
+        self._relieving = False
         self.connections: dict[int, Connection] = {}
         """The open WebSockets, by number."""
         self.by_id: dict[str, Connection] = {}
@@ -82,14 +82,14 @@ class Sessions:
         self._front_door.closed(connection.number)
 
     def relieve_memory(self) -> None:
-        """Close clients in the next iteration of the loop, because unread answers take too much memory together."""
-        if not self._relief_scheduled:
-            self._relief_scheduled = True
-            self.runtime.loop.call_soon(self._relieve_memory)
-
-    def _relieve_memory(self) -> None:
-        self._relief_scheduled = False
-        self.unread.relieve(self.runtime.awake_seconds())
+        """Close clients now, because unread answers take too much memory together; one callback may answer many."""
+        if self._relieving:
+            return
+        self._relieving = True
+        try:
+            self.unread.relieve(self.runtime.awake_seconds())
+        finally:
+            self._relieving = False
 
     def find_refusal(self, host_headers: list[str], origin_headers: list[str]) -> tuple[HTTPStatus, str] | None:
         """Return the status and reason if an upgrade with these headers is refused; None if it is allowed."""

@@ -331,3 +331,15 @@ def test_a_client_asks_for_relief_above_the_bound(monkeypatch: pytest.MonkeyPatc
         assert world.host.reliefs == 1
 
     play(scenario)
+
+
+def test_a_client_that_is_closed_for_its_memory_is_written_nothing_more() -> None:
+    """Its answers are released, not copied into the transport's buffer first."""
+
+    async def scenario(world: World) -> None:
+        world.sender.put(b"x" * 500)
+        world.sender.end()
+        await turns(2)
+        assert (world.pipe.writes, world.sender.waiting_bytes) == ([], 0)
+
+    play(scenario)

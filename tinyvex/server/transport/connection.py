@@ -347,18 +347,22 @@ class Connection(Endpoint):
         return True
 
     def _close_slow(self, reason: str) -> None:
+        self._log_slow(reason)
+        self.fail(errors.SlowConsumer(reason))
+
+    def _log_slow(self, reason: str) -> None:
         log.warning(
             "connection %d: closing a client that does not read: %s", self.number, reason,
             extra={"connection": self.number, "error": errors.SlowConsumer.__name__},
         )  # fmt: skip
-        self.fail(errors.SlowConsumer(reason))
 
     def _close_unread(self, reason: str) -> None:
-        """Close without waiting if much is in the transport's buffer: it must be released, and the reason is behind it."""
-        if self._close_by is None:
+        """Close without the reason if much waits: it must be released now, and the reason would arrive behind it."""
+        if self.waiting_bytes < limits.UNREAD_COUNTED_BYTES and self._close_by is None:
             self._close_slow(reason)
-        if self._transport is not None and self._transport.get_write_buffer_size() >= limits.UNREAD_COUNTED_BYTES:
-            self._transport.abort()
+        else:
+            self._log_slow(reason)
+            self.abort()
         self._sender.end()
 
     def abort(self) -> None:

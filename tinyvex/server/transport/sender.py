@@ -40,7 +40,7 @@ class SenderHost(Protocol):
     unread: UnreadTotal
 
     def relieve_memory(self) -> None:
-        """Close clients soon, because unread answers take too much memory together."""
+        """Close clients, because unread answers take too much memory together."""
 
 
 class Sender:
@@ -166,6 +166,7 @@ class Sender:
 
     def end(self) -> None:
         """Discard everything and report that nothing waits any more: the socket is closed, or about to be."""
+        self._outbox.clear()
         self.close()
         self._counted = False
         self._host.unread.report(self, 0)
