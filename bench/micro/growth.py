@@ -37,7 +37,7 @@ async def _no_pause() -> None:
 
 def run(bench: Bench) -> None:
     minutes = bench.parameter("minutes", 3, 24 * 60)
-    mutations = bench.parameter("mutations per minute", 2, 10)
+    mutations = bench.parameter("mutations per minute", 2, 5)
     asyncio.run(_day(bench, minutes, mutations))
 
 
