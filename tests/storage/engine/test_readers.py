@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.storage import declare, insert, numbers, unit
 from tinyvex import errors, limits
+from tinyvex.storage.engine.readers import Job
 from tinyvex.storage.log.commit_record import Outcome
 
 
@@ -141,6 +142,22 @@ async def test_a_client_never_occupies_all_readers(store):
     assert await store.read(numbers, client="good") == []
     go_on.set()
     assert await asyncio.gather(*busy) == [True] * len(busy)
+
+
+async def test_answers_leave_the_loop_free_between_them(store):
+    """An answer that arrives while another is delivered waits for the loop's next iteration."""
+    readers, order = store._readers, []
+    last = asyncio.get_running_loop().create_future()
+    second = Job(numbers, lambda value, error: (order.append("second"), last.set_result(None)), None, None)
+
+    def deliver_first(value, error):
+        asyncio.get_running_loop().call_soon(order.append, "loop")
+        readers._unfinished += 1
+        readers.answer(second)
+
+    store.read_nowait(numbers, deliver_first)
+    await last
+    assert order == ["loop", "second"]
 
 
 async def test_a_read_that_is_no_longer_wanted_is_not_run(store):

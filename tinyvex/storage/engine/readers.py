@@ -217,7 +217,7 @@ class Readers:
         # Cleared before the queue is read: a thread that answers from here on posts again.
         self._answers_posted = False
         answered = self._answered
-        while answered:
+        for _ in range(len(answered)):  # later ones post again, so that long answers leave the loop free between them
             job = answered.popleft()
             self._unfinished -= 1
             self.statistics.reads += 1
