@@ -29,7 +29,7 @@ from typing import NamedTuple, TypeAlias
 
 from tinyvex.functions.run.exactly_once import IdempotencyKey
 from tinyvex.limits import STUCK_MUTATIONS_MAX
-from tinyvex.storage.file.data_folder import atomic_file
+from tinyvex.storage.file.data_folder import DataFolder, atomic_file
 
 __all__ = ["RunningMutation", "RunningRecord", "StuckMutations", "find_stuck", "innermost_frame"]
 
@@ -143,8 +143,8 @@ class StuckMutations:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "stuck-mutations"
-        running = folder / "running"
+        paths = DataFolder(folder)
+        self._path, running = paths.stuck_mutations, paths.running_mutation
         entries = self._load()
         stuck = self._find(running)
         if stuck is not None:

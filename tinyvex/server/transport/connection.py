@@ -95,7 +95,7 @@ class Connection(Endpoint):
         host: the server.
         create_dialect: creates the dialect, when the upgrade is accepted.
         number: the connection's number.
-        opened_at: when the socket was accepted, by the runtime's monotonic clock.
+        opened_at: when the socket was accepted, by `Runtime.awake_seconds`.
         chunk_bytes: a longer transition is sent in chunks.
 
     Attributes:
@@ -123,7 +123,7 @@ class Connection(Endpoint):
         self._transport: asyncio.Transport | None = None
         self._fragments = bytearray()
         self._chunk_bytes = chunk_bytes
-        # Times, by the runtime's monotonic clock.
+        # Times, by `Runtime.awake_seconds`.
         self.opened_at = opened_at
         self._received_at = opened_at
         self._close_by: float | None = None

@@ -31,7 +31,7 @@ class Endpoint(asyncio.Protocol):
         Enforce deadlines; called once a second.
 
         Args:
-            now: the runtime's monotonic clock.
+            now: the time by `Runtime.awake_seconds`.
             heartbeat: whether a ping is due, which is every HEARTBEAT_SECONDS.
         """
 

@@ -55,7 +55,7 @@ class Sender:
         close: closes the client, for a reason.
 
     Attributes:
-        sent_at: the time of the last write, by the runtime's monotonic clock.
+        sent_at: the time of the last write, by `Runtime.awake_seconds`.
         bytes_sent: the number of bytes written.
         socket_full: whether the transport's buffer is above its bound.
         reading_paused: whether the server reads nothing from the client until the client has read responses.

@@ -69,6 +69,8 @@ class DataFolder:
         self.side_files = (*self.logs, path / "data.sqlite3-shm")
         self.unfinished = path / "data.sqlite3.new"
         self.lock_file = path / "lock"
+        self.running_mutation = path / "running"
+        self.stuck_mutations = path / "stuck-mutations"
 
     def prepare(self) -> None:
         """
@@ -104,7 +106,8 @@ class DataFolder:
         Raises:
             DataFolderUnusable: the target is one of the folder's own files.
         """
-        for own in (self.database, *self.side_files, self.unfinished, self.lock_file):
+        records = (self.running_mutation, self.stuck_mutations)
+        for own in (self.database, *self.side_files, self.unfinished, self.lock_file, *records):
             is_same_file = target.exists() and own.exists() and target.samefile(own)
             if is_same_file or (target.name == own.name and target.parent.resolve() == self.path.resolve()):
                 raise DataFolderUnusable(f"`{target}` belongs to the database itself; choose another file")
