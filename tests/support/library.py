@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
 import tinyvex as tv
@@ -41,14 +42,14 @@ def add(
     title: str,
     kind: Literal["novel", "essay"] = "novel",
     pages: int = 100,
-    tags: list[str] = [],  # noqa: B006 - it is never changed
+    tags: Sequence[str] = (),
 ) -> tv.Id[Book]:
     """Add a book; one without a title is refused."""
     if not title:
         raise tv.AppError({"reason": "no title"})
     ctx.log(f"{len(title)} letters")
     log.info("a book came")
-    return ctx.db.insert(Book(title=title, kind=kind, pages=pages, tags=tags))
+    return ctx.db.insert(Book(title=title, kind=kind, pages=pages, tags=list(tags)))
 
 
 @tv.mutation
