@@ -403,10 +403,10 @@ class Machine:
 
 
 def test_commits_after_a_corrected_clock_expire_by_their_real_age() -> None:
-    """Of a revision an hour, over three days, those of the last 24 hours are retained, although `ts` is a year ahead."""
+    """A revision an hour over three days: the last 24 hours are retained, although `ts` is a year ahead."""
     machine = Machine()
-    moments = [machine.overwrite(HOUR_US) for _ in range(72)]
-    assert machine.sweep() == moments[-25]
+    timestamps = [machine.overwrite(HOUR_US) for _ in range(72)]
+    assert machine.sweep() == timestamps[-25]
 
 
 def test_ages_survive_a_restart_while_ts_is_ahead() -> None:

@@ -45,7 +45,7 @@ class RunningAction(Protocol):
     client: str
     """The client that called it; empty for the system's own calls."""
     started: bool
-    """Whether it began to run on its thread."""
+    """Set when the action began to run on its thread."""
 
     async def run(self, thread: LoopThread) -> bytes:
         """Run on the thread's loop."""
