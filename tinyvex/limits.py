@@ -79,9 +79,7 @@ CLOCK_AHEAD_SECONDS = 1.0
 CLOCK_OBSERVED_SECONDS = (
     1.0  # shortest interval between two such observations; a time that a user gives is this precise
 )
-CLOCK_OBSERVATIONS_MAX = (
-    256  # the closest ones are dropped, in relation to their age: some 5 % of an age remain uncertain
-)
+CLOCK_OBSERVATIONS_MAX = 256  # the closest ones are dropped, in relation to their age; tested to a tenth of an age
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
 STUCK_MUTATIONS_MAX = 256  # refused because they ended the process; a further one evicts the oldest
 REQUEST_RECORDS_EXPIRED_STEP = 512  # expired records deleted by one group; it happens once per half as many new ones
@@ -121,7 +119,7 @@ RETENTION_SECONDS = 24 * 3600.0  # default age up to which any state can be read
 # age. Request records count too, but history keeps at least half of the bound, and records never expire early.
 RETENTION_LIVE_FACTOR = 4
 RETENTION_BYTES = 256 << 20
-LIVE_SIZE_STEP_ROWS = 10_000  # rows that one step of measuring the live data reads, about 10 ms of a reader
+LIVE_SIZE_STEP_ROWS = 10_000  # rows that one step of measuring the live data reads
 LIVE_SIZE_SECONDS = (
     3600.0  # age at which a measurement is repeated; earlier if the file has grown by a tenth above the bound
 )
