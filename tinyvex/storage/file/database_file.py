@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,18 +139,13 @@ def open_writer(path: Path, durability: pragmas.Durability) -> sqlite3.Connectio
         StorageError: the file is damaged, too new, or cannot be opened for writing.
     """
     connection = _connect(path, "rw")
-    try:
+    with _closed_on_failure(connection, path):
         pragmas.for_writer(connection, durability)
         read_globals(connection)
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             raise errors.DataFolderUnusable(
                 f"`{path}` cannot be switched to write-ahead logging; move the data folder to a local disk"
             )
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise translate(error, path) from error
-        raise
     return connection
 
 
@@ -161,16 +157,23 @@ def open_reader(path: Path) -> sqlite3.Connection:
         StorageError: the file is missing, damaged, too new, or cannot be opened.
     """
     connection = _connect(path, "ro")
-    try:
+    with _closed_on_failure(connection, path):
         identify(connection, path)
         pragmas.for_reader(connection)
         read_globals(connection)
+    return connection
+
+
+@contextmanager
+def _closed_on_failure(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Close a connection that cannot be used, and raise SQLite's errors as StorageError."""
+    try:
+        yield
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error):
             raise translate(error, path) from error
         raise
-    return connection
 
 
 def file_uri(path: Path, mode: str) -> str:
