@@ -147,6 +147,11 @@ class Database:
         transaction = Transaction(self._snapshot(), ts=self._ts, writable=False, random=self._random)
         execution = Execution(transaction.reads)
         context = spec.contexts["query"](transaction, self._app, self.identity, execution, seed=(spec.path, raw))
+        return self._call(spec, context, raw, transaction, execution)
+
+    def _call(
+        self, spec: FunctionSpec, context: QueryCtx, raw: bytes, transaction: Transaction, execution: Execution
+    ) -> bytes:
         self.log_lines = execution.log_lines
         arguments = spec.decode_arguments(raw, transaction.catalog)
         try:
@@ -160,15 +165,8 @@ class Database:
         ts = next_ts(self._ts, self.now)
         transaction = Transaction(self._snapshot(), ts=ts, writable=True, random=self._random)
         execution = Execution(transaction.reads)
-        self.log_lines = execution.log_lines
         context = spec.contexts["mutation"](transaction, self._app, self.identity, execution)
-        arguments = spec.decode_arguments(raw, transaction.catalog)
-        try:
-            result = spec.function(context, **arguments)
-        finally:
-            execution.ended = True
-            transaction.end()
-        value = spec.encode_result(result, transaction.catalog)
+        value = self._call(spec, context, raw, transaction, execution)
         record = transaction.record()
         if record is not None:
             apply(self._connection, record)
