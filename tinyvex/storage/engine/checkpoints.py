@@ -7,8 +7,8 @@ database file. After a complete checkpoint, and once no reader uses the WAL, the
 SQLite's automatic checkpoint is disabled because it runs inside COMMIT and raises its 99th percentile from 1 ms to about
 20 ms. The writer thread checkpoints between groups instead, the more urgently the larger the WAL is:
 
-1.  *In a pause* (no commit for CHECKPOINT_PAUSE_SECONDS), above WAL_BYTES_CHECKPOINT: PASSIVE, which copies the pages that no
-    reader needs and never waits. In a long pause (LOG_CUT_PAUSE_SECONDS) a file above WAL_BYTES_KEPT is truncated.
+1.  *In a pause* (no commit for CHECKPOINT_IDLE_SECONDS), above WAL_BYTES_CHECKPOINT: PASSIVE, which copies the pages that no
+    reader needs and never waits. In a long pause (TRUNCATE_IDLE_SECONDS) a file above WAL_BYTES_TRUNCATE is truncated.
 2.  *Whenever the queue is empty*, above WAL_BYTES_LULL: PASSIVE.
 3.  *Before the next group*, above WAL_BYTES_MAX: PASSIVE.
 4.  *If overlapping readers kept the WAL from being reused*, above WAL_BYTES_WAIT: RESTART, which waits for the active readers,
