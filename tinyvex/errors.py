@@ -299,14 +299,14 @@ class InvalidArguments(FunctionError):
 
 
 class InvalidResult(FunctionError):
-    """The result does not match the function's annotation or is not a valid value; nothing was written."""
+    """The result does not match the function's annotation or is not a valid value. A mutation wrote nothing."""
 
     number = 1204
     retry = "after-fix"
 
 
 class FunctionFailed(FunctionError):
-    """The function raised an exception; the server's log has its traceback and the request id. Nothing was written."""
+    """The function raised an exception; the server's log has its traceback and the request id. A mutation wrote nothing."""
 
     number = 1205
     retry = "after-fix"
@@ -336,7 +336,7 @@ class AppError(FunctionError):
 
 
 class TimeLimitExceeded(FunctionError):
-    """The function exceeded its time limit and was stopped; nothing was written."""
+    """The function exceeded its time limit. A mutation wrote nothing; what an action had committed before stays."""
 
     number = 1207
     retry = "after-fix"
@@ -467,7 +467,7 @@ class Overloaded(ServerError):
 
 
 class SlowConsumer(ServerError):
-    """The client read too slowly for too long; the connection is closed."""
+    """The client read too slowly for too long, or left too much unread; the connection is closed."""
 
     number = 1403
     fault = "client"
@@ -483,7 +483,7 @@ class StorageError(TinyvexError):
 
 
 class StorageFailed(StorageError):
-    """SQLite reported an error for which there is no other name; the transaction was rolled back."""
+    """SQLite reported an error without a name of its own here; the transaction was rolled back."""
 
     number = 1501
     fault = "server"
