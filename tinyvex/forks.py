@@ -10,7 +10,7 @@ with a withheld local port, by one of `/dev/null`. It replaces instead of closin
 know the numbers, which must not lead to other files. It opens `/dev/null` to read, so that SQLite in the child can never
 get a write lock, which is its condition for copying and deleting the write-ahead log.
 
-A fork by a C library that calls neither Python nor exec is not noticed; `storage/file/data_folder.py` names such a process.
+A fork by a C library that calls neither Python nor exec is not noticed; on Linux, `storage/file/data_folder.py` names such a process.
 """
 
 from __future__ import annotations

@@ -15,8 +15,10 @@ next process reads; it is emptied when the timer is armed again.
 A suspended process receives one SIGALRM when it continues, however often the timer expired meanwhile. The second half
 therefore always begins in a process that runs, and the event loop calls `arm` before it ends.
 
-Systems whose `struct sigaction` is not known here, Windows among them, use `faulthandler`'s own timer. It exits with 1
-and counts suspensions too.
+Systems whose `struct sigaction` is not known here, Windows among them, use `faulthandler`'s own timer. It writes the
+stacks only to the trace, exits with 1, and counts suspensions too.
+
+Only the timer of Linux is run by the project's tests.
 """
 
 from __future__ import annotations
