@@ -2,7 +2,7 @@
 All bounds in one place: the number, the reason for it, and the consequence of reaching it.
 
 The comment behind a bound names the error that a caller gets, or the action that the code takes. Sizes count bytes of
-encoded JSON unless the comment says otherwise. Durations are seconds unless the name ends in another unit.
+encoded JSON unless the comment states otherwise. Durations are seconds unless the name ends in another unit.
 """
 
 # Values. The numbers are Convex's published limits, so that data can move between the two.

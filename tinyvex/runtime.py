@@ -236,7 +236,7 @@ class Runtime:
             OSError: the port is in use, or the address does not belong to this machine.
         """
         # asyncio accepts `backlog` sockets in a row. If the process can open no more files, it logs an error for each of
-        # them and schedules as many retries, each of which does the same: a loop that never gets out of it. So it
+        # them and schedules as many retries, which do the same: a loop without an end. So it
         # accepts one at a time, and the system's own queue gets its length afterwards.
         server = await self.loop.create_server(factory, host, port, ssl=context, backlog=1, start_serving=False)
         try:

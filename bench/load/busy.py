@@ -1,4 +1,4 @@
-"""The app of `fairness`: functions that take as long, or return as much, as their arguments say."""
+"""The app of `fairness`: functions whose run time and result size are their arguments."""
 
 import time
 

@@ -1,5 +1,5 @@
 """
-The longest wait of a well-behaved client alongside one that asks for far too much at once.
+The longest wait of a well-behaved client alongside one that queues far too much.
 
 The greedy client queues, in one go: slow one-shot queries, slow live queries, slow mutations, or results of 60 MB that it
 reads as fast as it can. Meanwhile the other client runs a short query, a short mutation, and waits for the live update that
@@ -116,7 +116,7 @@ async def _stall(bench: Bench, server: ServerProcess, clients: int, size: int) -
 
 
 class Greedy(Client):
-    """A client that sends everything at once. The server may close it."""
+    """A client that sends everything in one write. The server may close it."""
 
     def ask(self, requests: list[tuple[str, dict[str, object]]]) -> None:
         """Send requests in one write."""

@@ -37,7 +37,7 @@ nothing      it was sent on this connection, and its hash is that of the result
 A query that left the query set is `Removed`, once.
 
 **Resume.** A client that reconnects offers, for each query, the hash of the result that it still has, and a `ts` at which
-that result was right. Only the hash counts; the `ts` tells where to look:
+that result was right. Only the hash counts; the `ts` is where the server looks:
 
 1.  If it is the hash of the current result, the client is sent `Unchanged`: a few bytes, however long the result is.
 2.  If the live query still has that version, because another client holds it, the client is sent a `Patch`.

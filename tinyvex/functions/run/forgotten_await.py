@@ -6,8 +6,8 @@ discards such a coroutine, and calls a function of `warnings`, which by default 
 function. A coroutine that is discarded while an action runs, in its task or in a task that it started, fails the action
 with the line that created the coroutine. All others are reported by Python as before.
 
-The garbage collector may discard the coroutine of an earlier action while another action runs. What is discarded during
-a collection is therefore attributed to no action.
+The garbage collector may discard the coroutine of an earlier action while another action runs. A coroutine that is discarded
+during a collection is therefore attributed to no action.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class _Bound(NamedTuple):
         return self.field != _CREATION_TIME and type(self.value) in (int, float)
 
     def of_int64(self) -> _Bound | None:
-        """Return the same bound for `Int64`s; None if it excludes all of them or none, which `excludes_int64` tells."""
+        """Return the same bound for `Int64`s; None if it excludes all of them (`excludes_int64`) or none."""
         if not self.is_number:
             return self
         if isinstance(self.value, float) and not math.isfinite(self.value):

@@ -1,7 +1,7 @@
 """
 Set SQLite's pragmas: one function each, with its reason.
 
-A pragma is a setting of its connection unless its docstring says that it is stored in the file.
+A pragma is a setting of its connection unless its docstring states that it is stored in the file.
 
 The page size is SQLite's default of 4096 bytes. With 8192, a commit of one mutation writes nearly twice as much and
 takes 1.5 times as long.

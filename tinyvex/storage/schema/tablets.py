@@ -178,7 +178,7 @@ async def clear_tablets(store: Store, floor: int, pause: Pause) -> int:
 
 
 def _unreadable(snapshot: Snapshot, floor: int) -> list[Tablet]:
-    """Return the tablets to clear, without those of which nothing is left but their history."""
+    """Return the tablets to clear, without those that are cleared already and only have a history."""
     present = {tablet.document.stored.internal for tablet in tablets(snapshot)}
     return [
         tablet
