@@ -140,6 +140,15 @@ def unwrap(builtins: object) -> Value:
         raise fault.error() from None
 
 
+def as_instant(text: str) -> str | None:
+    """Return the canonical form of an instant that is written in any form of RFC 3339; None for any other text."""
+    try:
+        instant = msgspec.convert(text, dt.datetime)
+        return None if instant.tzinfo is None else _instant(instant)
+    except (msgspec.ValidationError, _Fault):
+        return None
+
+
 # Value to builtins.
 
 

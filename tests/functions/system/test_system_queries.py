@@ -157,6 +157,43 @@ def test_a_number_finds_documents_of_both_types(number: Any, expected_rows: list
     assert found["isDone"]
 
 
+INSTANTS = [f"2026-01-02T12:00:00.{digits}Z" for digits in ("000000", "250000", "500000")]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected_rows"),
+    [
+        ({"eq": {"at": "2026-01-02T12:00:00Z"}}, INSTANTS[:1]),
+        ({"eq": {"at": "2026-01-02T14:00:00.25+02:00"}}, INSTANTS[1:2]),
+        ({"eq": {"at": "2026-01-02T12:00:00"}}, []),
+        ({"gt": {"at": "2026-01-02T12:00:00Z"}}, INSTANTS[1:]),
+        ({"gte": {"at": "2026-01-02T07:00:00-05:00"}, "lt": {"at": "2026-01-02T12:00:00.5Z"}}, INSTANTS[:2]),
+        ({"lte": {"at": "2026-01-02T12:00:00.5Z"}}, [None, *INSTANTS]),
+    ],
+)
+@pytest.mark.parametrize("field", ["at", "visit.at"])
+def test_an_instant_is_found_in_any_form(conditions: dict[str, Any], expected_rows: list[Any], field: str) -> None:
+    """A person types `12:00:00Z`, and not the six digits of the stored form."""
+    store = MemoryStore()
+    store.declare({"items": {"by_at": (field,)}})
+    values = [*INSTANTS, None]
+    documents = [{"visit": {"at": value}, "at": value} for value in values]
+    store.run(unit(lambda t: [insert(document)(t) for document in documents]))
+    named = {operator: {field: given["at"]} for operator, given in conditions.items()}
+    found = queried(store, "_system:rows", {"table": "items", "index": "by_at", "order": "asc", **named})
+    assert [row["at"] for row in found["items"]] == expected_rows
+
+
+@pytest.mark.parametrize("operator", ["eq", "gte", "lte"])
+def test_text_that_looks_like_an_instant_is_compared_as_text(operator: str) -> None:
+    """A field of text may hold another form, and then has only that one."""
+    store = MemoryStore()
+    store.declare({"items": {"by_at": ("at",)}})
+    store.run(unit(insert({"at": "2026-01-02T12:00:00.000Z"})))
+    arguments = {"table": "items", "index": "by_at", operator: {"at": "2026-01-02T12:00:00.000Z"}}
+    assert len(queried(store, "_system:rows", arguments)["items"]) == 1
+
+
 def queried(store: MemoryStore, path: str, arguments: dict[str, Any]) -> Any:
     """Run a query on the store and return its result."""
     executor = Executor(cast("Any", store), Runtime(), App([], []))

@@ -1,27 +1,33 @@
 """
-Searches of an index by values from JSON, which does not distinguish an `Int64` from a plain number.
+Searches of an index by values from JSON, which does not distinguish an `Int64` from a plain number, nor an instant from text.
 
 A document may hold either, so a number is compared with both. They are apart in an index: all `Int64`s, then all plain
 numbers. A search therefore reads several ranges, one after the other in the order of the index, as if they were one::
 
     k >= 2        null  Int64 … 1, 2, 3 …  number … 1, 2, 3 …  string …
                                 └───────┘           └─────────────────┘
+
+An instant has one stored form, so an instant in any other form is converted, if the field holds instants.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from tinyvex.errors import InvalidCursor
 from tinyvex.functions.result.rows import Page, Rows
 from tinyvex.functions.schema.document import DocumentMapping
 from tinyvex.functions.transaction.index_range import IndexRange
 from tinyvex.functions.transaction.query_builder import Query
+from tinyvex.values import codec
 from tinyvex.values.types import INT64_MAX, INT64_MIN, Int64
 
-__all__ = ["page_of", "ranges_where"]
+__all__ = ["HoldsInstants", "page_of", "ranges_where"]
+
+HoldsInstants: TypeAlias = Callable[[IndexRange, str], bool]
+"""Returns whether the next field of the documents in a range holds instants."""
 
 _CREATION_TIME = "_creationTime"
 
@@ -62,7 +68,10 @@ class _Bound(NamedTuple):
 
 
 def ranges_where(
-    whole: IndexRange, equal: Mapping[str, Any], bounds: Mapping[str, Mapping[str, Any]]
+    whole: IndexRange,
+    equal: Mapping[str, Any],
+    bounds: Mapping[str, Mapping[str, Any]],
+    holds_instants: HoldsInstants,
 ) -> list[IndexRange]:
     """
     Return the ranges of an index that meet the conditions, in its order.
@@ -71,6 +80,7 @@ def ranges_where(
         whole: the whole index.
         equal: values of the leading fields, in the order of the index.
         bounds: by operator (`gt`, `gte`, `lt`, `lte`), the field's bound.
+        holds_instants: called only for values that are instants in another form than the stored one.
 
     Raises:
         UnknownIndex: a condition is not on the index's next field.
@@ -78,13 +88,30 @@ def ranges_where(
     """
     ranges = [whole]
     for field, value in equal.items():
-        ranges = [keys.equals(field, each) for keys in ranges for each in _either(field, value)]
+        ranges = [
+            keys.equals(field, each)
+            for keys in ranges
+            for each in _either(field, _as_stored(keys, field, value, holds_instants))
+        ]
     given = [
-        _Bound(field, value, operator in ("gt", "gte"), operator in ("gte", "lte"))
+        (field, value, operator in ("gt", "gte"), operator in ("gte", "lte"))
         for operator, conditions in bounds.items()
         for field, value in conditions.items()
     ]
-    return [narrowed for keys in ranges for narrowed in _bounded(keys, given)]
+    narrowed = []
+    for keys in ranges:
+        stored = [
+            _Bound(field, _as_stored(keys, field, value, holds_instants), is_lower, inclusive)
+            for field, value, is_lower, inclusive in given
+        ]
+        narrowed += _bounded(keys, stored)
+    return narrowed
+
+
+def _as_stored(keys: IndexRange, field: str, value: Any, holds_instants: HoldsInstants) -> Any:
+    """Return an instant in the stored form if the field holds instants; any other value unchanged."""
+    instant = codec.as_instant(value) if isinstance(value, str) else None
+    return instant if instant not in (None, value) and holds_instants(keys, field) else value
 
 
 def _either(field: str, value: Any) -> list[Any]:

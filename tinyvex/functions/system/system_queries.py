@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from tinyvex.errors import UnknownIndex
@@ -15,11 +16,13 @@ from tinyvex.functions.result.rows import Page
 from tinyvex.functions.schema.document import DocumentMapping
 from tinyvex.functions.system.row_search import page_of, ranges_where
 from tinyvex.functions.system.system_context import SystemQueryCtx
-from tinyvex.functions.transaction.query_builder import Query
+from tinyvex.functions.transaction.query_builder import Query, Source
 from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX, SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.log.clock_history import ClockHistory
+from tinyvex.values import codec
 
 if TYPE_CHECKING:
+    from tinyvex.functions.transaction.index_range import IndexRange
     from tinyvex.storage.log.catalog import TableInfo
 
 __all__ = ["PAGE_ROWS", "SYSTEM_QUERIES"]
@@ -72,6 +75,7 @@ def rows(
     Return a page of a table's documents, in a range of an index.
 
     A number is compared with `Int64`s and with plain numbers: JSON cannot distinguish them.
+    An instant may have any form, such as `2026-01-31T09:30:00+02:00`, if the field holds instants.
 
     Raises:
         UnknownIndex: the table has no such index, or a condition is not on the index's next field.
@@ -84,13 +88,21 @@ def rows(
     source = ctx.untyped_source(info)
     order_of_fields = [*info.indexes[index].fields, "_creationTime"].index
     equal = {field: equalities[field] for field in sorted(equalities, key=order_of_fields)}
-    ranges = ranges_where(source.index_range(index), equal, bounds)
+    ranges = ranges_where(source.index_range(index), equal, bounds, partial(_holds_instants, source))
     if len(ranges) > 1:
         # The journal of a live query is a cursor of one range, which may not be the first with rows the next time.
         source = ctx.untyped_source(info, with_journal=False)
     reverse = order == "desc"
     queries = [Query(source, keys, reverse=reverse) for keys in ranges]
     return page_of(queries[::-1] if reverse else queries, cursor, size)
+
+
+def _holds_instants(source: Source[Mapping[str, Any]], keys: IndexRange, field: str) -> bool:
+    """Return whether the first text in a field is an instant in its stored form; a field of instants has no other text."""
+    value: Any = Query(source, keys.above(field, "", inclusive=True)).first()
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return isinstance(value, str) and codec.as_instant(value) == value
 
 
 def _check_index(table: TableInfo, name: str, fields: list[str]) -> None:
