@@ -410,6 +410,10 @@ MISTAKES: dict[str, tuple[Callable[[Any], Any], type[tv.TinyvexError], str]] = {
         lambda ctx: ctx.db.patch(a_person(ctx), name="Bob"), InvalidId,
         r"`Person` is not an id: a document was given; write its id, `document\.id`",
     ),
+    "patch with a mapping": (
+        lambda ctx: ctx.db.patch(a_person(ctx).id, {"name": "Bob"}), InvalidValue,
+        r"by name; write `ctx\.db\.patch\(id, field=value, …\)`, or `ctx\.db\.patch\(id, \*\*fields\)` for a mapping",
+    ),
     "delete with a document": (
         lambda ctx: ctx.db.delete(a_person(ctx)), InvalidId, "`Person` is not an id: a document was given",
     ),
@@ -425,6 +429,10 @@ MISTAKES: dict[str, tuple[Callable[[Any], Any], type[tv.TinyvexError], str]] = {
     ),
     "a misspelt index": (
         lambda ctx: ctx.db.query(Person).with_index("by_nmae"), UnknownIndex, r"; did you mean `by_name`\?",
+    ),
+    "a misspelt field of an index": (
+        lambda ctx: ctx.db.query(Person).with_index("by_name", nmae="Ann"), UnknownIndex,
+        r"the next field is `name`, not `nmae`; did you mean `name`\?",
     ),
     "a misspelt field": (
         lambda ctx: ctx.db.patch(a_person(ctx).id, nmae="Bob"), SchemaViolation, r"\$\.nmae: unknown field; did you mean `name`\?",

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.values import encode_key
+from tinyvex.errors import UnknownIndex
 from tinyvex.functions.transaction.index_range import IndexRange
 from tinyvex.storage.log.catalog import IndexInfo
 
@@ -66,6 +68,21 @@ def test_the_next_field() -> None:
 def test_equalities_in_any_order() -> None:
     """The order of the arguments does not matter."""
     assert whole().all_equal({"b": 2, "a": 1}).bounds() == whole().equals("a", 1).equals("b", 2).bounds()
+
+
+@pytest.mark.parametrize(
+    ("equalities", "message"),
+    [
+        ({"b": 2, "author": 1}, "the next field is `a`, not `author`"),
+        ({"author": 1, "b": 2}, "the next field is `a`, not `author`"),
+        ({"b": 2}, "the next field is `a`, not `b`"),
+        ({"a": 1, "bb": 2}, "the next field is `b`, not `bb`"),
+    ],
+)
+def test_an_error_names_the_field_that_the_index_does_not_have(equalities: dict[str, int], message: str) -> None:
+    """A field of the index may be given in any order, so it is not the mistake."""
+    with pytest.raises(UnknownIndex, match=f"{message}$"):
+        whole().all_equal(equalities)
 
 
 def test_a_range_is_named_by_index_and_table() -> None:

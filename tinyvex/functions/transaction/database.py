@@ -7,7 +7,7 @@ Reads go through the transaction, which records them. Writes are buffered there 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Never, TypeVar, overload
 
 from msgspec import UNSET
 
@@ -190,12 +190,13 @@ class DatabaseWriter(DatabaseReader):
         stored = self._transaction.insert(info, fields, document_key)
         return Id(DocumentId(info.number, stored.internal).text)
 
-    def patch(self, document_id: Id[Any] | str, /, **fields: Any) -> None:
+    def patch(self, document_id: Id[Any] | str, /, *unnamed: Never, **fields: Any) -> None:
         """
         Change some fields of a document.
 
         Args:
             document_id: the document's id.
+            unnamed: nothing; the fields are given by name.
             fields: the new values; `tv.UNSET` removes a field (in a typed table, its default applies again).
 
         Raises:
@@ -203,6 +204,11 @@ class DatabaseWriter(DatabaseReader):
             SchemaViolation: the result does not fit the table's class.
             TinyvexError: as `insert`.
         """
+        if unnamed:
+            raise InvalidValue(
+                "`patch` takes the changed fields by name; write `ctx.db.patch(id, field=value, …)`,"
+                " or `ctx.db.patch(id, **fields)` for a mapping"
+            )
         info, document_key = self._locate_to_write(document_id)
         stored = self._transaction.get(info, document_key)
         if stored is None:

@@ -19,6 +19,7 @@ from msgspec import UNSET
 
 from tinyvex.errors import InvalidValue, UnknownIndex
 from tinyvex.values import codec, key_encoding
+from tinyvex.values.suggestions import did_you_mean
 from tinyvex.values.types import MISSING
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class IndexRange:
         while waiting:
             field = narrowed.next_field()
             if field not in waiting:
-                narrowed._refuse(next(iter(waiting)))
+                narrowed._refuse(min(waiting, key=self.index.fields.__contains__))  # a foreign field first
             narrowed = narrowed.equals(field, waiting.pop(field))
         return narrowed
 
@@ -142,12 +143,16 @@ class IndexRange:
         try:
             return key_encoding.encode_part(codec.unwrap(codec.to_builtins(self.adapt(path, value, bound=bound))))
         except InvalidValue as error:
-            raise InvalidValue(f"{self}, field `{path}`: {error}", path=path) from error
+            raise InvalidValue(
+                f"{self}, field `{path}`: {error.message.removesuffix(' - at `$`')}", path=path
+            ) from error
 
     def _refuse(self, path: str) -> NoReturn:
         following = self.next_field()
         expected = "no field is left" if following is None else f"the next field is `{following}`"
-        hint = f'; write a bound as .{path}("{following}", …)' if path in {"gt", "gte", "lt", "lte"} else ""
+        hint = did_you_mean(path, () if following is None else (following,))
+        if path in {"gt", "gte", "lt", "lte"}:
+            hint = f'; write a bound as .{path}("{following}", …)'
         raise UnknownIndex(f"{self}: {expected}, not `{path}`{hint}", table=self.table, index=self.index.name)
 
     def __str__(self) -> str:
