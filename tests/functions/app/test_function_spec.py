@@ -1,6 +1,7 @@
 """Function specs: declarations, checks at load, arguments and results."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -347,6 +348,7 @@ def test_uninspected_rows_are_spliced(annotation: Any) -> None:
 
 LISTS_OF_THINGS = [
     list[Thing], Sequence[Thing], list[Thing] | None, list, list[Any], Collection[Thing],
+    Iterable[Thing],
 ]  # fmt: skip
 
 
@@ -387,6 +389,33 @@ def test_results_come_back_typed() -> None:
     """The caller receives the annotated type."""
     decoded = returning(tv.Rows[Thing]).decode_result(b'[{"name":"a"}]')
     assert decoded == [Thing(name="a")]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (defaultdict[str, int], defaultdict(int, a=2, b=1)),
+        (Counter[str], Counter("aab")),
+        (OrderedDict[str, int], OrderedDict(a=2, b=1)),
+        (dict[str, Counter[str]], {"x": Counter("a")}),
+    ],
+)
+def test_a_result_of_another_kind_of_dict(annotation: Any, value: Any) -> None:
+    """Each is encoded as an object, and comes back to a calling action as what was returned."""
+    function = returning(annotation)
+    decoded = function.decode_result(function.encode_result(value, CATALOG))
+    assert decoded == value
+    assert type(decoded) is type(value)
+    assert function.result_schema["type"] == "object"
+
+
+def test_a_result_of_any_iterable() -> None:
+    """Its elements come back typed."""
+    function = returning(Iterable[Thing])
+    assert function.decode_result(function.encode_result([Thing(name="a")], CATALOG)) == [Thing(name="a")]
+    assert function.result_schema["type"] == "array"
+    with pytest.raises(InvalidResult, match=r"expected array, got int"):
+        function.encode_result(3, CATALOG)
 
 
 # Descriptions.

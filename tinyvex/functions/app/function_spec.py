@@ -8,10 +8,10 @@ can call it directly. The declaration is checked when the app is loaded.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -165,6 +165,8 @@ class FunctionSpec:
             raise self.location.invalid(f"`{path}`: an argument has an unsupported annotation: {error}") from error
         self._result: Converter[Any] | None = None
         returns = self._hints.get("return", Any)
+        if get_origin(returns) is Iterable:
+            returns = list[get_args(returns)[0]]  # type: ignore[misc]  # msgspec does not know `Iterable`
         self._row_list = RowList(returns)
         if returns is not Any:
             try:

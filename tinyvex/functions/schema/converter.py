@@ -154,6 +154,10 @@ class Converter(Generic[T]):
             return DocumentMapping(codec.encode(value))
         if isinstance(value, origin):
             return value
+        if isinstance(value, dict) and issubclass(origin, dict):
+            mapping = origin()  # `defaultdict` takes no mapping
+            mapping.update(value)
+            return mapping
         raise _unexpected(getattr(origin, "__name__", str(origin)), value)
 
 

@@ -181,7 +181,11 @@ def _is_key(declared: inspect.Type) -> bool:
 def _problem_of_class(cls: Any, use: Use) -> str | None:
     """Return the problem of a class that msgspec does not know; a result may have any class that can be encoded."""
     origin = get_origin(cls) or cls
-    if origin in _OWN or (use == "result" and hasattr(origin, "__tinyvex_json__")):
+    if origin in _OWN:
+        return None
+    if use == "result" and (
+        hasattr(origin, "__tinyvex_json__") or (isinstance(origin, type) and issubclass(origin, dict))
+    ):
         return None
     name = getattr(origin, "__name__", str(origin))
     return (

@@ -104,4 +104,6 @@ def _schema_of(cls: Any) -> dict[str, Any]:
         }
     if cls is Rows:
         return {"type": "array"}
+    if isinstance(cls, type) and issubclass(cls, dict):
+        return {"type": "object"}
     raise NotImplementedError
