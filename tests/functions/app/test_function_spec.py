@@ -175,6 +175,18 @@ def take(
 ) -> None: ...
 
 
+OMITTED: Any = object()
+
+
+def test_a_mark_of_an_omitted_argument_is_a_default() -> None:
+    """A bare object, or a class, cannot be changed."""
+
+    def function(ctx: Any, name: str = OMITTED, cls: Any = int) -> None: ...
+
+    assert spec(function).decode_arguments(b"{}", CATALOG) == {}
+    assert spec(function).arguments_schema["properties"]["name"] == {"type": "string"}
+
+
 def test_defaults_are_python_s_own() -> None:
     """An argument that was not sent is not passed, so the function's own default applies."""
     assert spec(take).decode_arguments(b'{"name":"a"}', CATALOG) == {"name": "a"}

@@ -90,7 +90,7 @@ def containers(annotation: Any) -> Literal["none", "flat", "deep"]:
 
 def is_mutable(value: object) -> bool:
     """Return whether a default can be changed: every document and every call would share it."""
-    if isinstance(value, _IMMUTABLE):
+    if isinstance(value, (*_IMMUTABLE, type)) or type(value) is object:  # the latter marks an omitted argument
         return False
     if isinstance(value, (tuple, frozenset)):
         return any(map(is_mutable, value))
