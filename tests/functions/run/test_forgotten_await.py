@@ -105,6 +105,36 @@ async def test_the_collector_attributes_nothing_to_the_running_action() -> None:
         assert await call_action(collects, None, {}) == "fine"
 
 
+async def test_a_task_that_outlives_its_action_is_reported_by_python() -> None:
+    """The action has returned, so it can no longer fail."""
+    go = asyncio.Event()
+
+    async def forgets_later() -> None:
+        await go.wait()
+        helper()  # type: ignore[unused-coroutine]
+
+    async def starts_a_task(_: object) -> asyncio.Task[None]:
+        return asyncio.create_task(forgets_later())
+
+    task = await call_action(starts_a_task, None, {})
+    with pytest.warns(RuntimeWarning, match="'helper' was never awaited"):
+        go.set()
+        await task
+
+
+async def test_an_action_that_fails_otherwise_keeps_its_error() -> None:
+    """The forgotten call is often the reason, so it is a note of the error."""
+
+    async def fails(_: object) -> None:
+        helper()  # type: ignore[unused-coroutine]
+        raise LookupError("missing")
+
+    with pytest.raises(LookupError, match="^missing") as caught:
+        await call_action(fails, None, {})
+    assert (str(caught.value), len(caught.value.__notes__)) == ("missing", 1)
+    assert "`helper` was called without `await`" in caught.value.__notes__[0]
+
+
 async def test_the_log_has_the_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A client learns only that the action failed: where the source lies is not its concern."""
     app = tmp_path / "app.py"

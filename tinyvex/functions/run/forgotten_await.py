@@ -4,7 +4,8 @@ Detect coroutines that an action created and never awaited.
 A forgotten `await` makes a call vanish: nothing runs, and the action continues as if it had. Python notices when it
 discards such a coroutine, and calls a function of `warnings`, which by default prints one line. This module replaces that
 function. A coroutine that is discarded while an action runs, in its task or in a task that it started, fails the action
-with the line that created the coroutine. All others are reported by Python as before.
+with the line that created the coroutine; if the action failed already, the line is a note of its error. All others are
+reported by Python as before.
 
 The garbage collector may discard the coroutine of an earlier action while another action runs. A coroutine that is discarded
 during a collection is therefore attributed to no action.
@@ -25,8 +26,15 @@ from tinyvex.functions.schema.location import Location
 
 __all__ = ["call_action"]
 
-_forgotten: ContextVar[list[str] | None] = ContextVar("tinyvex_forgotten", default=None)
-"""The problems of the running action."""
+
+class _Problems(list[str]):
+    """The problems of an action; a task that it started may continue after its end."""
+
+    ended = False
+
+
+_forgotten: ContextVar[_Problems | None] = ContextVar("tinyvex_forgotten", default=None)
+"""The problems of the action that runs, or that started the task."""
 
 _warn: Callable[[Any], None] | None = None
 """Python's own report; None until this module has replaced it."""
@@ -47,10 +55,15 @@ async def call_action(
     _install()
     if sys.get_coroutine_origin_tracking_depth() == 0:
         sys.set_coroutine_origin_tracking_depth(1)  # of this thread
-    problems: list[str] = []
+    problems = _Problems()
     outer = _forgotten.set(problems)
     try:
         result = await function(context, **arguments)
+    except Exception as raised:
+        if problems:
+            raised.add_note("; ".join(problems))
+        raise
+    else:
         if inspect.iscoroutine(result):
             problems.append(_problem(result))
             result.close()
@@ -58,6 +71,7 @@ async def call_action(
             raise RuntimeError("; ".join(problems))
         return result
     finally:
+        problems.ended = True
         with contextlib.suppress(ValueError):  # the action is closed from another context, after the end of its loop
             _forgotten.reset(outer)
 
@@ -73,7 +87,7 @@ def _install() -> None:
 def _note(coroutine: Any) -> None:
     """Attribute a coroutine that Python discards to the running action; called by Python."""
     problems = None if _collecting else _forgotten.get()
-    if problems is not None:
+    if problems is not None and not problems.ended:
         problems.append(_problem(coroutine))
     elif _warn is not None:
         _warn(coroutine)
