@@ -218,7 +218,7 @@ def test_a_truncated_file_changes_nothing(alone: Shelf) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["new.txt", "--table", "books"], "does not name a format; pass --format zip|jsonl|json|csv"),
+        (["new.txt", "--table", "books"], "show its format; pass --format zip|jsonl|json|csv"),
         (["new.jsonl"], "`new.jsonl` does not name a table; pass --table TABLE"),
         (["none.jsonl", "--table", "books"], "does not exist"),
         (["new.jsonl", "--table", "books", "--format", "xml"], "'xml' is not one of"),
@@ -226,8 +226,8 @@ def test_a_truncated_file_changes_nothing(alone: Shelf) -> None:
 )
 def test_wrong_usage(alone: Shelf, arguments: list[str], expected: str) -> None:
     """Exit code 2, and the message explains what to pass."""
-    for name in ("new.txt", "new.jsonl"):
-        (alone.folder / name).write_text(lines("C"))
+    (alone.folder / "new.txt").write_text("title\nC\n")
+    (alone.folder / "new.jsonl").write_text(lines("C"))
     assert alone.run("import", str(alone.folder / arguments[0]), *arguments[1:], "--app", str(APP)) == 2
     assert expected in alone.said
 

@@ -10,6 +10,7 @@ import codecs
 import csv
 import io
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -68,11 +69,13 @@ class DocumentFile:
     An open file of documents.
 
     Attributes:
+        name: its name in messages.
         tables: the tables to import.
         skipped: the other folders of a zip.
     """
 
-    path: Path
+    name: str
+    file: IO[bytes]
     format: FileFormat
     tables: tuple[SourceTable, ...]
     skipped: tuple[str, ...]
@@ -80,7 +83,7 @@ class DocumentFile:
 
     def rows(self, table: SourceTable) -> Iterator[SourceRow]:
         """
-        Yield a table's documents in the file's order.
+        Yield a table's documents in the file's order, from the first one at each call. One reading at a time is possible.
 
         Raises:
             ImportRefused: the file cannot be read; the message has the line.
@@ -94,7 +97,10 @@ class DocumentFile:
                 yield from _lines(file, table.path)
 
     def _open(self, table: SourceTable) -> IO[bytes]:
-        return self.path.open("rb") if self.archive is None else self.archive.open(table.entry)
+        if self.archive is not None:
+            return self.archive.open(table.entry)
+        os.lseek(self.file.fileno(), 0, os.SEEK_SET)
+        return open(self.file.fileno(), "rb", closefd=False)  # not `file`, whose buffer may be ahead
 
 
 def format_of(path: Path) -> FileFormat | None:
@@ -103,12 +109,13 @@ def format_of(path: Path) -> FileFormat | None:
 
 
 @contextmanager
-def open_documents(path: Path, file_format: FileFormat, table: str | None) -> Iterator[DocumentFile]:
+def open_documents(file: IO[bytes], name: str, file_format: FileFormat, table: str | None) -> Iterator[DocumentFile]:
     """
-    Open a file of documents.
+    Find the tables of an open file of documents.
 
     Args:
-        path: the file.
+        file: the file, which must be seekable; the caller closes it.
+        name: its name in messages.
         file_format: its format.
         table: the documents' table; for a zip the only table to import, or None for all.
 
@@ -117,13 +124,13 @@ def open_documents(path: Path, file_format: FileFormat, table: str | None) -> It
     """
     if file_format != "zip":
         assert table is not None
-        yield DocumentFile(path, file_format, (SourceTable(table, None, path.name),), (), None)
+        yield DocumentFile(name, file, file_format, (SourceTable(table, None, name),), (), None)
         return
     with ExitStack() as stack:
-        with _refusing_unreadable(path.name):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-        tables, skipped = _zip_tables(archive, path.name, table)
-        yield DocumentFile(path, file_format, tables, skipped, archive)
+        with _refusing_unreadable(name):
+            archive = stack.enter_context(zipfile.ZipFile(file))
+        tables, skipped = _zip_tables(archive, name, table)
+        yield DocumentFile(name, file, file_format, tables, skipped, archive)
 
 
 def _zip_tables(

@@ -1,4 +1,4 @@
-"""`tinyvex import`: import documents from a file."""
+"""`tinyvex import`: import documents from a file or from standard input."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 import anyio
 import click
 
-from tinyvex.cli.document_files import FILE_FORMATS, DocumentFile, FileFormat, format_of, open_documents
+from tinyvex.cli.document_files import FILE_FORMATS, DocumentFile, FileFormat, open_documents
 from tinyvex.cli.import_session import ImportMode, ImportSession, RowStyle, administrator, show_changes
+from tinyvex.cli.import_source import ImportSource, open_source
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import confirm, counted
@@ -19,10 +20,13 @@ STYLES: dict[FileFormat, RowStyle] = {"zip": "stored", "jsonl": "written", "json
 
 
 @click.command("import", short_help="Import documents from a file.")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True, allow_dash=True))
 @click.option("--table", metavar="TABLE", help="Import into this table; for a zip, import only this table.")
 @click.option(
-    "--format", "file_format", type=click.Choice(FILE_FORMATS), help="The format of FILE.  [default: by its suffix]"
+    "--format",
+    "file_format",
+    type=click.Choice(FILE_FORMATS),
+    help="The format of FILE.  [default: by its suffix or first bytes]",
 )
 @click.option("--append", "modes", flag_value="append", multiple=True, help="Add to the existing documents.")
 @click.option(
@@ -56,24 +60,41 @@ def command(
     Every document is validated before anything changes. Then all tables change in one commit:
     clients see the old documents, then the new ones. A running server keeps serving.
 
+    FILE may be a pipe, and `-` is standard input. Both are first copied into a temporary file.
+
     \b
     tinyvex import snapshot.zip --replace-all
     tinyvex import books.csv --table books --append
+    curl https://example.com/books.jsonl | tinyvex import - --table books --append
     """
     log_to_stderr("warning")
     if len(set(modes)) > 1:
         raise click.UsageError("--append, --replace and --replace-all exclude each other; pass one of them")
-    file_format = file_format or format_of(file)
+    mode = modes[0] if modes else "empty"
+    with open_source(file) as source:
+        if source.is_stdin and mode in ("replace", "replaceAll") and not yes and not dry_run:
+            raise click.UsageError(
+                "documents will be deleted, and the question cannot be answered on standard input,"
+                " which has the new documents; pass --yes or --dry-run"
+            )
+        file_format = _format(source, file_format, table)
+        with open_documents(source.file, source.name, file_format, table) as documents:
+            for name in documents.skipped:
+                click.echo(f"{source.name}: skipped {name}", err=True)
+            counts = {found.name: sum(1 for _ in documents.rows(found)) for found in documents.tables}
+            anyio.run(_import, documents, counts, mode, dry_run, yes, app, data)
+
+
+def _format(source: ImportSource, given: FileFormat | None, table: str | None) -> FileFormat:
+    file_format = given or source.format
     if file_format is None:
         formats = "|".join(FILE_FORMATS)
-        raise click.UsageError(f"the suffix of `{file}` does not name a format; pass --format {formats}")
+        raise click.UsageError(
+            f"neither the name nor the first bytes of `{source.name}` show its format; pass --format {formats}"
+        )
     if table is None and file_format != "zip":
-        raise click.UsageError(f"`{file.name}` does not name a table; pass --table TABLE")
-    with open_documents(file, file_format, table) as documents:
-        for name in documents.skipped:
-            click.echo(f"{file.name}: skipped {name}", err=True)
-        counts = {source.name: sum(1 for _ in documents.rows(source)) for source in documents.tables}
-        anyio.run(_import, documents, counts, modes[0] if modes else "empty", dry_run, yes, app, data)
+        raise click.UsageError(f"`{source.name}` does not name a table; pass --table TABLE")
+    return file_format
 
 
 async def _import(
@@ -92,6 +113,11 @@ async def _import(
         total = sum(counts.values())
 
         def should_finish() -> bool:
+            if session.rows_sent != total:
+                raise ImportRefused(
+                    f"`{file.name}` changed while it was being read: it had {counted(total, 'document')},"
+                    f" then {session.rows_sent:,}; nothing was changed"
+                )
             if any(change.deleted for change in changes) and not yes and not dry_run:
                 confirm("All documents are valid. Import them?")
             return not dry_run
@@ -105,4 +131,4 @@ async def _import(
             raise
     outcome = "would be imported; nothing was changed" if dry_run else "imported"
     counts_text = f"{counted(total, 'document')} of {counted(len(counts), 'table')}"
-    click.echo(f"{file.path.name}: {counts_text} {outcome}", err=True)
+    click.echo(f"{file.name}: {counts_text} {outcome}", err=True)
