@@ -12,11 +12,12 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
+from msgspec.structs import asdict
 
 from tests.support.administrator import try_import
 from tests.support.board import Board

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from dataclasses import asdict
 from typing import Any
 
 import anyio
+from msgspec.structs import asdict
 
 from tests.support.network import Network
 from tests.support.world import WorldRuntime

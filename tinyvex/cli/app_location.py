@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from tinyvex.errors import AppNotFound
 
@@ -34,8 +34,7 @@ LAST_SERVED_FILE = "served.json"
 """A file in the data folder that names the app last served from it."""
 
 
-@dataclass(frozen=True, slots=True)
-class AppLocation:
+class AppLocation(Struct, frozen=True):
     """An app and its data folder."""
 
     app: Path

@@ -15,9 +15,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct
 
 from tinyvex.cli.json_array import read_array
 from tinyvex.errors import ImportRefused
@@ -45,8 +46,7 @@ class SourceRow(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class SourceTable:
+class SourceTable(Struct, frozen=True):
     """
     The documents that a file has for one table.
 
@@ -63,8 +63,7 @@ class SourceTable:
     entry: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentFile:
+class DocumentFile(Struct, frozen=True):
     """
     An open file of documents.
 

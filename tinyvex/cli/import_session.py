@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import anyio
 import click
+from msgspec import Struct, field
 
 from tinyvex.cli.app_location import find_app, find_data_folder
 from tinyvex.cli.document_files import SourceRow, SourceTable
@@ -86,8 +86,7 @@ async def administrator(app: Path | None, data: Path | None) -> AsyncIterator[An
             yield client
 
 
-@dataclass(slots=True)
-class ImportSession:
+class ImportSession(Struct):
     """
     An import in progress.
 

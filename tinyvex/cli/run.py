@@ -6,11 +6,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from tinyvex.cli.app_location import find_app, find_data_folder
 from tinyvex.cli.logs import log_to_stderr
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from tinyvex.server.services.discovery import Discovery
 
 
-@dataclass(frozen=True, slots=True)
-class _FunctionCall:
+class _FunctionCall(Struct, frozen=True):
     """
     A call from the command line.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from tinyvex.cli.app_location import find_app
 from tinyvex.cli.logs import log_to_stderr

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from tinyvex.cli.logs import LOG_FORMATS, LOG_LEVELS, LogFormat
 from tinyvex.cli.options import app_argument, data_option, host, origin, retention_options
@@ -25,8 +25,7 @@ DEV_PORT = 4800
 LOOPBACK = "127.0.0.1"
 
 
-@dataclass(frozen=True, slots=True)
-class ServeSettings:
+class ServeSettings(Struct, frozen=True):
     """The shared options as `click` parsed them; a field has the name of its option's parameter."""
 
     app: Path | None
@@ -89,7 +88,7 @@ def serve_options(*, default_port: int, port_help: str) -> Callable[[Callable[..
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def command(**parameters: Any) -> None:
-            shared = {field.name: parameters.pop(field.name) for field in fields(ServeSettings)}
+            shared = {name: parameters.pop(name) for name in ServeSettings.__struct_fields__}
             function(settings=ServeSettings(**shared), **parameters)
 
         network = _network_options(default_port, port_help)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tinyvex.client.error_copy import copy_error
 
@@ -19,8 +20,7 @@ __all__ = ["ConnectionPhase", "ConnectionState", "ConnectionStatus"]
 ConnectionPhase: TypeAlias = Literal["connecting", "connected", "disconnected", "closed"]
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionState:
+class ConnectionState(Struct, frozen=True):
     """
     The state of a connection.
 
@@ -61,9 +61,9 @@ class ConnectionStatus:
         """The current state."""
         error = self._session.error
         if error is not None:
-            return dataclasses.replace(self._socket, phase="closed", last_error=error)
+            return replace(self._socket, phase="closed", last_error=error)
         failure = self._session.identity.failure
-        return self._socket if failure is None else dataclasses.replace(self._socket, auth_error=failure)
+        return self._socket if failure is None else replace(self._socket, auth_error=failure)
 
     def change(self, phase: ConnectionPhase, retries: int, error: TinyvexError | None) -> None:
         """Set the state of the socket."""

@@ -9,7 +9,8 @@ the full value is requested.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests
 from tinyvex.client.query_set import ClientQuery
@@ -21,8 +22,7 @@ CHECKS_MAX = 64
 """Checks that run concurrently; further results are not checked."""
 
 
-@dataclass(slots=True)
-class PatchCounters:
+class PatchCounters(Struct):
     """
     Counters of what a client has received since it was created.
 

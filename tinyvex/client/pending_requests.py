@@ -20,7 +20,8 @@ import enum
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tinyvex.client.optimistic import LocalStore, QueryKey, Update
 
@@ -45,8 +46,7 @@ class RequestPhase(enum.Enum):
     ANSWERED = "answered"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """
     The result of a call.
 
@@ -61,8 +61,7 @@ class Answer:
     ts: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class PendingRequest:
+class PendingRequest(Struct, eq=False):
     """
     An unfinished call.
 

@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from tinyvex import limits
 from tinyvex.client.optimistic import QueryKey
@@ -50,8 +49,7 @@ logger = logging.getLogger(__name__)
 MODIFICATIONS_PER_MESSAGE_MAX = 4096
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class QueryFailure:  # noqa: PLW1641 - compared, never a key
+class QueryFailure(Struct, frozen=True, eq=False):  # noqa: PLW1641 - compared, never a key
     """The error of a query. Two failures are equal if they differ in nothing but the server's request id."""
 
     error: TinyvexError
@@ -67,8 +65,7 @@ class QueryFailure:  # noqa: PLW1641 - compared, never a key
 QueryResult: TypeAlias = QueryValue | QueryFailure
 
 
-@dataclass(slots=True, eq=False)
-class ClientQuery:
+class ClientQuery(Struct, eq=False):
     """
     A subscribed query.
 

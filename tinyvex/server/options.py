@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct
 
 from tinyvex import limits
 from tinyvex.storage.file.pragmas import Durability
@@ -12,8 +13,7 @@ from tinyvex.storage.maintenance.retention import Policy
 __all__ = ["AuthOptions", "ServerOptions", "TlsOptions"]
 
 
-@dataclass(frozen=True, slots=True)
-class AuthOptions:
+class AuthOptions(Struct, frozen=True):
     """
     The verification of users' JSON Web Tokens.
 
@@ -30,8 +30,7 @@ class AuthOptions:
     audience: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TlsOptions:
+class TlsOptions(Struct, frozen=True):
     """
     The server's certificate and key, in PEM.
 
@@ -44,8 +43,7 @@ class TlsOptions:
     key: Path
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
+class ServerOptions(Struct, frozen=True):
     """
     The options of a server.
 
@@ -84,7 +82,7 @@ class ServerOptions:
     allowed_hosts: tuple[str, ...] = ()
     function_seconds: float = limits.FUNCTION_SECONDS
     chunk_bytes: int = limits.CHUNK_BYTES
-    retention: Policy = field(default_factory=Policy)
+    retention: Policy = Policy()
     slow_ms: int = limits.SLOW_MS
     watchdog: bool = False
     parent_pid: int | None = None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 __all__ = ["Counters"]
 
 
-@dataclass(slots=True)
-class Counters:
+class Counters(Struct):
     """
     Totals since the server started.
 

@@ -22,10 +22,11 @@ the query is computed when one asks.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from tinyvex import limits
 from tinyvex.functions.run.call import Call, QueryOutcome

@@ -50,8 +50,9 @@ that result was right. Only the hash counts; the `ts` is where the server looks:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from tinyvex import errors, limits
 from tinyvex.sync.commands import QueryModification, RemoveQuery, ResumeOffer
@@ -74,8 +75,7 @@ if TYPE_CHECKING:
 __all__ = ["WAIT", "ComputeAt", "Plan", "Reconstruct", "Refresh", "Send", "SyncState", "SyncedQuery", "Wait"]
 
 
-@dataclass(slots=True, eq=False)
-class SyncedQuery:
+class SyncedQuery(Struct, eq=False):
     """A query of the query set."""
 
     query_id: int
@@ -128,35 +128,30 @@ class SyncedQuery:
         return self.client_hash not in self.live.versions
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Do nothing until something happens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refresh:
+class Refresh(Struct, frozen=True):
     """Compute these queries as of the newest snapshot."""
 
     queries: tuple[SyncedQuery, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ComputeAt:
+class ComputeAt(Struct, frozen=True):
     """Compute these queries as of `ts`."""
 
     queries: tuple[SyncedQuery, ...]
     ts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reconstruct:
+class Reconstruct(Struct, frozen=True):
     """Compute these queries as of their `resume_ts`."""
 
     queries: tuple[SyncedQuery, ...]
 
 
-@dataclass(slots=True)  # not frozen: one is created for every delivery, and a frozen one costs three times as much
-class Send:
+class Send(Struct, frozen=True):
     """Every result at `ts` is known: take the transition to it."""
 
     ts: int
@@ -166,8 +161,7 @@ Plan = Wait | Refresh | ComputeAt | Reconstruct | Send
 WAIT = Wait()
 
 
-@dataclass(slots=True)
-class SyncState:
+class SyncState(Struct):
     """The query set, the versions, and the changes that are still to be sent."""
 
     takes_patches: bool = False

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from tinyvex.errors import InvalidArguments, InvalidResult, InvalidValue, ValueTooLarge
 from tinyvex.functions.result.rows import Rows, as_text, to_body
@@ -53,8 +52,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ATTRIBUTE = "__tinyvex_function__"
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionDeclaration:
+class FunctionDeclaration(Struct, frozen=True):
     """A decorator's declaration, attached to the function."""
 
     kind: FunctionKind

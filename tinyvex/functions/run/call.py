@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from tinyvex import errors
 from tinyvex.values import codec
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "MutationOutcome", "QueryOutcome", "error_token"]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """
     A function to run, its arguments and its caller.
 
@@ -40,8 +40,7 @@ class Call:
     client: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class QueryOutcome:
+class QueryOutcome(Struct, frozen=True):
     """
     A query's result at a snapshot, a value or an error, and its dependencies.
 
@@ -84,8 +83,7 @@ class QueryOutcome:
         return self.body.token if self.body is not None else error_token(self.error)
 
 
-@dataclass(frozen=True, slots=True)
-class MutationOutcome:
+class MutationOutcome(Struct, frozen=True):
     """
     A committed mutation's result.
 
@@ -101,7 +99,7 @@ class MutationOutcome:
     ts: int
     log_lines: tuple[str, ...] = ()
     replayed: bool = False
-    rows_read: int | None = field(default=None, compare=False)
+    rows_read: int | None = None
 
 
 def error_token(error: errors.TinyvexError | None) -> str:

@@ -17,8 +17,9 @@ The writer expires records after `REQUEST_RECORD_SECONDS`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from tinyvex.errors import MutationStuck, RequestIdReused
 from tinyvex.functions.run.call import MutationOutcome
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["IdempotencyKey", "refuse_stuck", "request_digest", "request_record", "stored_outcome"]
 
 
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
+class IdempotencyKey(Struct, frozen=True):
     """
     The key under which a mutation runs once.
 

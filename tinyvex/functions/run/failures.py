@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from tinyvex import errors
 from tinyvex.functions.schema.location import Location
@@ -24,8 +25,7 @@ __all__ = ["Failures"]
 log = logging.getLogger("tinyvex.functions")
 
 
-@dataclass(frozen=True, slots=True)
-class Failures:
+class Failures(Struct, frozen=True):
     """
     Turns exceptions into the errors that clients receive.
 

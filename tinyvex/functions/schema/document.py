@@ -11,13 +11,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from tinyvex.functions.schema.location import Location
 from tinyvex.limits import IDENTIFIER_LENGTH_MAX
@@ -178,8 +177,7 @@ class DocumentMapping(Mapping[str, Any]):
         return f"DocumentMapping({self._decoded()!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class TableDeclaration:
+class TableDeclaration(Struct, frozen=True):
     """The arguments of `table`, unchecked."""
 
     name: str

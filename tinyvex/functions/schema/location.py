@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tinyvex.errors import AppInvalid
 
@@ -15,8 +16,7 @@ _PACKAGE = f"{Path(__file__).parents[2]}{os.sep}"
 """The folder of Tinyvex; frames in it are not the app's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(Struct, frozen=True):
     """A line of a source file."""
 
     file: str

@@ -12,10 +12,10 @@ An index key is the concatenation of its fields' encodings, and the encoding pre
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from tinyvex.errors import InvalidValue, UnknownIndex
 from tinyvex.values import codec, key_encoding
@@ -43,8 +43,7 @@ class Adapt(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class IndexRange:
+class IndexRange(Struct, frozen=True):
     """
     A range of an index.
 

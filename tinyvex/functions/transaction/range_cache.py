@@ -19,8 +19,9 @@ Rows are immutable and shared by versions, so a result that was sent never chang
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from msgspec import Struct, field
 
 from tinyvex.functions.result.chunked_rows import ChunkedRows
 from tinyvex.functions.result.result_body import RowsPart
@@ -55,8 +56,7 @@ class Scan(NamedTuple):
 Ranges: TypeAlias = Mapping[Scan, ChunkedRows]
 
 
-@dataclass(frozen=True, slots=True)
-class CachedRanges:
+class CachedRanges(Struct, frozen=True):
     """
     The rows that an execution's scans returned.
 
@@ -69,8 +69,7 @@ class CachedRanges:
     ranges: Ranges
 
 
-@dataclass(slots=True)
-class RangeCache:
+class RangeCache(Struct):
     """
     Serves one execution's scans from the rows of the previous execution.
 

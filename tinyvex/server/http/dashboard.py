@@ -18,7 +18,6 @@ from __future__ import annotations
 import heapq
 import inspect
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 from functools import cache
 from http import HTTPStatus
 from importlib import resources
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs
 
 import msgspec
+from msgspec.structs import asdict
 from starlette.responses import Response
 from starlette.routing import Route
 

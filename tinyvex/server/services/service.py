@@ -35,10 +35,10 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import anyio
+from msgspec import Struct
 
 from tinyvex import limits
 
@@ -50,8 +50,7 @@ __all__ = ["Service", "ServiceHealth", "Services"]
 log = logging.getLogger("tinyvex.server")
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceHealth:
+class ServiceHealth(Struct, frozen=True):
     """
     The state of a service.
 

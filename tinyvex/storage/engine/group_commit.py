@@ -29,9 +29,10 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from msgspec import Struct, field
 
 from tinyvex.errors import FileDamaged, InternalError, StorageError, StorageFailed, TinyvexError
 from tinyvex.limits import (
@@ -135,8 +136,7 @@ class MemberQueue(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Group:
+class Group(Struct):
     """
     The members of one transaction, and its result.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 __all__ = ["Histogram", "StoreStatistics"]
 
@@ -26,8 +27,7 @@ class Histogram:
         self.total += quantity
 
 
-@dataclass(slots=True)
-class StoreStatistics:
+class StoreStatistics(Struct):
     """
     Counters since the store was opened, and current sizes.
 

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, cast
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from tinyvex.errors import UnknownIndex, UnknownTable
 from tinyvex.storage.file import statements
@@ -53,8 +55,7 @@ _COMPARABLE = frozenset((str, int, bool, bytes, type(None), Int64, Missing))
 IndexState = Literal["building", "ready", "dropping"]
 
 
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
+class IndexInfo(Struct, frozen=True):
     """
     An index of a table.
 
@@ -67,11 +68,11 @@ class IndexInfo:
     name: str
     fields: tuple[str, ...]
     ready: bool = True
-    _paths: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
+    _paths: tuple[tuple[str, ...], ...] = ()  # derived
 
     def __post_init__(self) -> None:
         names = self.fields[:-1] if self.fields[-1:] == ("_creationTime",) else self.fields
-        object.__setattr__(self, "_paths", tuple(tuple(name.split(".")) for name in names))
+        force_setattr(self, "_paths", tuple(tuple(name.split(".")) for name in names))
 
     @property
     def as_fields(self) -> IndexFields:
@@ -113,8 +114,7 @@ def _reach(document: Mapping[str, Value], path: tuple[str, ...]) -> Value | Miss
     return cast("Value", value)
 
 
-@dataclass(frozen=True, slots=True)
-class TableInfo:
+class TableInfo(Struct, frozen=True):
     """
     A table at a timestamp.
 
@@ -133,11 +133,11 @@ class TableInfo:
     indexes: Mapping[str, IndexInfo]
     maintained: tuple[IndexInfo, ...]
     fingerprint: str | None = None
-    indexed: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    indexed: tuple[str, ...] = ()  # derived
 
     def __post_init__(self) -> None:
         roots = {name.split(".")[0] for index in self.maintained for name in index.fields}
-        object.__setattr__(self, "indexed", tuple(sorted(roots)))
+        force_setattr(self, "indexed", tuple(sorted(roots)))
 
     @property
     def building(self) -> tuple[IndexInfo, ...]:

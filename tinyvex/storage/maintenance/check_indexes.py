@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from tinyvex.storage.file import statements
 from tinyvex.storage.log.catalog import Catalog, IndexInfo
@@ -27,8 +28,7 @@ NO_END = 2**63 - 1
 """After every timestamp."""
 
 
-@dataclass(frozen=True, slots=True)
-class _ReadablePeriod:
+class _ReadablePeriod(Struct, frozen=True):
     """An index, and the timestamps at which it can be read: from `since` on, before `until`."""
 
     index: IndexInfo

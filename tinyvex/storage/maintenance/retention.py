@@ -21,9 +21,11 @@ The deletions themselves are in `storage/log/housekeeping.py`; this file decides
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tinyvex import limits
 from tinyvex.storage.maintenance.live_size import LiveSize, LiveSizeMeasurement
@@ -42,8 +44,7 @@ ENTRIES_PER_ROW = 2
 """An overwrite that changes an indexed field ends one entry of that index and begins another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """
     The amount of history to retain.
 
@@ -89,8 +90,7 @@ class Policy:
         return max(state.floor, min(wanted, latest, state.last_ts))
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryState:
+class HistoryState(Struct, frozen=True):
     """
     The state of the history in the file.
 

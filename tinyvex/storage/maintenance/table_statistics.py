@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER, file_uri, open_reader, read_globals
@@ -37,8 +39,7 @@ SIZE_SAMPLE = 5_000
 """Documents of a table whose sizes are added up. The size of a larger table is estimated from this sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileFacts(Struct, frozen=True):
     """Facts about a database file that take constant time, whatever its size."""
 
     page_bytes: int
@@ -71,8 +72,7 @@ class TableSize(NamedTuple):
     revisions: int
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseFacts:
+class DatabaseFacts(Struct, frozen=True):
     """The counts of a database."""
 
     tables: tuple[TableFacts, ...]

@@ -20,9 +20,10 @@ and a participant of the group commit that serves functions switches to the new 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from tinyvex.errors import SchemaRejected
 from tinyvex.limits import (
@@ -57,15 +58,13 @@ if TYPE_CHECKING:
 __all__ = ["Declaration", "change_code", "change_schema"]
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(Struct, frozen=True):
     """The tables that an app declares: the indexes of each table, and the fields of each index."""
 
     tables: Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
-@dataclass(slots=True)
-class _Plan:
+class _Plan(Struct):
     """The differences between the file and the app."""
 
     new_tables: list[str] = field(default_factory=list)

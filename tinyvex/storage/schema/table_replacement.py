@@ -17,8 +17,9 @@ all live queries run again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct
 
 from tinyvex.errors import IdExists, ImportRefused
 from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER
@@ -95,8 +96,7 @@ def begin(snapshot: Snapshot, ts: int, mode: Mode, wanted: Mapping[str, int | No
     return Outcome(begun, change.record(SetNumbers(plan.next_number, tablet_number, index_id)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(Struct, frozen=True):
     """
     A table as it will be after the import.
 
@@ -113,8 +113,7 @@ class _Target:
     empty: bool
 
 
-@dataclass(slots=True)
-class _ReplacementPlan:
+class _ReplacementPlan(Struct):
     """The tables that an import changes, and the number of the next new table."""
 
     targets: list[_Target]
