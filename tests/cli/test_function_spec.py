@@ -31,6 +31,22 @@ def test_schemas_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> 
     assert spec["result"] == {"type": "integer"}
 
 
+def test_annotations_may_be_strings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are resolved in the app's modules, its own imports included."""
+    (tmp_path / "shapes.py").write_text(
+        "from __future__ import annotations\nimport tinyvex as tv\n"
+        "@tv.table('ticks')\nclass Tick(tv.Document):\n    n: int\n    next: tv.Id[Tick] | None = None\n"
+    )
+    (tmp_path / "app.py").write_text(
+        "from __future__ import annotations\nimport tinyvex as tv\nfrom shapes import Tick\n"
+        "@tv.query\ndef ticks(ctx: tv.QueryCtx, first: int | None = None) -> list[Tick]:\n    return []\n"
+    )
+    assert run(["function-spec", str(tmp_path / "app.py"), "--format", "json"]) == 0
+    [spec] = json.loads(capsys.readouterr().out)["functions"]
+    assert list(spec["arguments"]["properties"]) == ["first"]
+    assert spec["result"]["type"] == "array"
+
+
 def test_a_server_marks_queries_that_read_the_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A query that read `ctx.now` when it ran is marked, because its result is as old as its data."""
     app = tmp_path / "clock.py"

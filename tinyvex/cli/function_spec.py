@@ -49,7 +49,8 @@ def _functions(location: AppLocation) -> list[dict[str, Any]]:
         return asyncio.run(_query_functions(location.data))
     from tinyvex.functions.app.loader import load_app
 
-    return [spec.describe() for spec in load_app(location.app).functions.values()]
+    app = load_app(location.app)  # its modules stay importable as long as this name exists, and annotations need them
+    return [spec.describe() for spec in app.functions.values()]
 
 
 async def _query_functions(data: Path) -> list[dict[str, Any]]:
