@@ -16,6 +16,7 @@ FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "first_parent": set(),
     "forks": set(),
+    "import_path": set(),
     "limits": set(),
     "runtime": set(),
     "version": set(),
@@ -31,7 +32,7 @@ FLOORS: dict[str, set[str]] = {
 }
 """The floors that each floor may import, in addition to those that are open to all."""
 
-OPEN_TO_ALL = {"errors", "first_parent", "forks", "limits", "runtime", "version"}
+OPEN_TO_ALL = {"errors", "first_parent", "forks", "import_path", "limits", "runtime", "version"}
 
 ROOMS: dict[str, tuple[str, ...]] = {
     "storage": ("file", "log", "engine", "schema", "maintenance"),

@@ -19,11 +19,15 @@ Tinyvex: a realtime document database that starts with your app.
         return ctx.db.insert(Message(channel=channel, body=body))
 """
 
+# isort: off
+import tinyvex.import_path  # before the imports that a file of the working directory could replace
+import tinyvex.first_parent  # noqa: F401 - before the imports that take time
+
+# isort: on
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-import tinyvex.first_parent  # noqa: F401 - before the imports that take time
 from tinyvex.errors import AppError, TinyvexError
 from tinyvex.functions.app.function_spec import (
     action,
