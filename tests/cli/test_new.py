@@ -1,5 +1,6 @@
 """`tinyvex new` creates a project that works unchanged."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import ENVIRONMENT
+from tinyvex.cli import new
 from tinyvex.cli.app_location import find_app
 from tinyvex.cli.main import run
 from tinyvex.cli.new import TEMPLATES
@@ -56,6 +58,40 @@ def test_it_overwrites_nothing(project: Path, capsys: pytest.CaptureFixture[str]
     assert run(["new", "My notes"]) == 2
     assert (project / "app.py").read_text() == "mine"
     assert "nothing was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["README.md", "app.py", ".gitignore", "src"])
+def test_a_folder_with_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """A misspelt or omitted name would otherwise mix the project with other files; the message has their names."""
+    (tmp_path / name).mkdir()
+    assert run(["new", str(tmp_path)]) == 2
+    assert f"already contains `{name}`; nothing was written; name a new folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_with_only_hidden_files_is_filled(tmp_path: Path) -> None:
+    """As after `git init`."""
+    (tmp_path / ".git").mkdir()
+    assert run(["new", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {".git", *TEMPLATES}
+
+
+def test_a_full_disk_leaves_no_part_of_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 23; after room was made, the same command works."""
+    package_name = new._package_name
+
+    def fail(name: str) -> str:
+        if (tmp_path / "app.py").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return package_name(name)
+
+    with monkeypatch.context() as full:
+        full.setattr(new, "_package_name", fail)
+        assert run(["new", str(tmp_path)]) == 23
+    assert "cannot be created: the disk is full; free some space, then retry (DiskFull)" in capsys.readouterr().err
+    assert run(["new", str(tmp_path)]) == 0
 
 
 def test_its_client_reports_a_missing_server(project: Path) -> None:

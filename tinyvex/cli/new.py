@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tinyvex.errors import DataFolderUnusable
+from tinyvex.storage.file.os_errors import translate_os_error
 
 TEMPLATES = {
     "app.py": "app.py.template",
@@ -20,6 +20,8 @@ TEMPLATES = {
 }
 """The files of the new folder, each with its template."""
 
+NAMES_SHOWN = 3
+
 
 @click.command("new", short_help="Create a folder with an app, its test and a client.")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -27,19 +29,24 @@ def command(folder: Path) -> None:
     """
     Create FOLDER with a small app, its test, and a client to try it.
 
-    Existing files are never overwritten.
+    FOLDER must not exist, or contain only hidden files such as `.git`. Existing files are never overwritten.
 
     \b
     tinyvex new notes
     """
-    existing = [name for name in TEMPLATES if (folder / name).exists()]
+    existing = _existing(folder)
     if existing:
-        names = ", ".join(f"`{name}`" for name in existing)
-        raise click.UsageError(f"`{folder}` already contains {names}; nothing was written")
+        names = ", ".join(f"`{name}`" for name in existing[:NAMES_SHOWN]) + (
+            ", …" if len(existing) > NAMES_SHOWN else ""
+        )
+        raise click.UsageError(f"`{folder}` already contains {names}; nothing was written; name a new folder")
+    written: list[Path] = []
     try:
-        _write(folder)
+        _write(folder, written)
     except OSError as error:
-        raise DataFolderUnusable(f"`{folder}` cannot be created: {error.strerror}") from None
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise translate_os_error(error, f"`{folder}` cannot be created") from None
     click.echo(
         f"Created {folder}: {', '.join(TEMPLATES)}\n\n"
         f"  cd {shlex.quote(str(folder))}\n"
@@ -48,13 +55,25 @@ def command(folder: Path) -> None:
     )
 
 
-def _write(folder: Path) -> None:
+def _existing(folder: Path) -> list[str]:
+    """Return the names in a folder with which a new project would be mixed up; none if it does not exist."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:  # there is no such folder; what else is wrong is reported when it is written
+        return []
+    return [name for name in names if not name.startswith(".") or name in TEMPLATES]
+
+
+def _write(folder: Path, written: list[Path]) -> None:
+    """Write the files, each of which must be new; add each to `written` when it exists."""
     folder.mkdir(parents=True, exist_ok=True)
     name = folder.resolve().name
     templates = files("tinyvex.cli") / "scaffold"
     for target, template in TEMPLATES.items():
         text = (templates / template).read_text(encoding="utf-8").format(name=name, package=_package_name(name))
-        (folder / target).write_text(text, encoding="utf-8", newline="\n")
+        with (folder / target).open("x", encoding="utf-8", newline="\n") as file:
+            written.append(folder / target)
+            file.write(text)
 
 
 def _package_name(name: str) -> str:
