@@ -1,5 +1,6 @@
 """The app and data folder that a command uses."""
 
+import os
 from pathlib import Path
 
 import click
@@ -52,6 +53,13 @@ def test_the_app_served_last_comes_last(tmp_path: Path) -> None:
     (tmp_path / "chat.py").touch()
     AppLocation(tmp_path / "chat.py", tmp_path / ".tinyvex").save()
     assert find_app(None, None, start=tmp_path).app == tmp_path / "chat.py"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_the_data_folder_is_private(tmp_path: Path) -> None:
+    """A command that creates it, such as an import without a server, lets no other user in."""
+    AppLocation(tmp_path / "chat.py", tmp_path / ".tinyvex").save()
+    assert (tmp_path / ".tinyvex").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_named_data_folder_names_its_app(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -100,15 +101,54 @@ def test_an_existing_file_is_not_replaced(folder: Path, tmp_path: Path) -> None:
     assert run(["backup", str(tmp_path / "copy"), "--data", str(folder), "--replace"]) == 0
 
 
-@pytest.mark.parametrize("name", ["data.sqlite3", "data.sqlite3-wal", "lock", "../link"])
+@pytest.mark.parametrize("name", ["../link", "../DIR/data.sqlite3", "data.SQLITE3", "../../elsewhere/server.json"])
 @pytest.mark.parametrize("command", [["backup"], ["export", "--path"]])
 def test_the_database_itself_is_not_overwritten(
     command: list[str], name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 22 even with --replace: a server would continue to write to a file without a name."""
+    """Exit code 22 even with --replace, by links and other spellings, and in other data folders."""
     (tmp_path / "link").symlink_to(folder / "data.sqlite3")
+    (tmp_path / "DIR").symlink_to(folder)
+    add("other", tmp_path.parent / "elsewhere")
     assert run([*command, str(folder / name), "--data", str(folder), "--replace"]) == 22
+    assert "belongs to the database in" in capsys.readouterr().err
     assert titles(folder, capsys) == ["A"]
+
+
+@pytest.mark.parametrize("command", [["backup"], ["export", "--path"]])
+def test_no_file_of_a_running_server_is_overwritten(
+    command: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 22 for everything that a server and the commands write; without server.json no command finds the server."""
+    monkeypatch.setattr("webbrowser.open", lambda _: True)
+    with ServerProcess(APP, folder):
+        add("B", folder)
+        assert run(["dashboard", "--data", str(folder)]) == 0
+        assert run(["pair", "--data", str(folder)]) == 0
+        own = sorted(path.name for path in folder.iterdir())
+        assert {"server.json", "served.json", "lock", "data.sqlite3-wal", "dashboard.html", "pairing.json"} < set(own)
+        (folder / "tokens.json").write_text("{}")
+        for name in [*own, "tokens.json", "stuck-mutations", "running", "data.sqlite3.unfinished", "data.sqlite3.new"]:
+            assert run([*command, str(folder / name), "--data", str(folder), "--replace"]) == 22, name
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*own, "tokens.json"])
+        add("C", folder)
+    assert run([*command, str(folder / "mine"), "--data", str(folder)]) == 0
+
+
+@pytest.mark.parametrize("command", [["backup"], ["export", "--path"], ["restore"]])
+def test_a_dash_is_not_a_file(command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2: these commands need a file in which they can seek."""
+    assert run([*command, "-", "--data", str(folder)]) == 2
+    assert "`-` is not a file here; name a file" in capsys.readouterr().err
+
+
+def test_a_backup_through_a_link_replaces_the_file(folder: Path, tmp_path: Path) -> None:
+    """The link stays, so a nightly backup continues to reach the other disk."""
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "nightly").symlink_to(tmp_path / "real")
+    assert run(["backup", str(tmp_path / "nightly"), "--data", str(folder), "--replace"]) == 0
+    assert (tmp_path / "nightly").is_symlink()
+    assert run(["restore", str(tmp_path / "real"), "--data", str(tmp_path / "other"), "--yes"]) == 0
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
@@ -179,6 +219,47 @@ def test_a_failed_restore_restores_the_log(folder: Path, tmp_path: Path, monkeyp
         broken.setattr(Path, "replace", fail)
         assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--yes"]) == 22
     assert {path.name for path in folder.iterdir()} - {"data.sqlite3-shm"} == before - {"data.sqlite3-shm"}
+
+
+def test_a_restore_keeps_a_symbolic_link(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The new database is on the other disk, and the old one stays under its second name."""
+    assert run(["backup", str(tmp_path / "copy"), "--data", str(folder)]) == 0
+    add("B", folder)
+    (tmp_path / "disk").mkdir()
+    (folder / "data.sqlite3").rename(tmp_path / "disk" / "data.sqlite3")
+    (folder / "data.sqlite3").symlink_to(tmp_path / "disk" / "data.sqlite3")
+    assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--yes"]) == 0
+    assert (folder / "data.sqlite3").is_symlink()
+    assert titles(folder, capsys) == ["A"]
+    [aside] = folder.glob("replaced-*.sqlite3")
+    assert run(["restore", str(aside), "--data", str(tmp_path / "elsewhere"), "--yes"]) == 0
+    assert titles(tmp_path / "elsewhere", capsys) == ["A", "B"]
+
+
+def test_what_was_verified_is_restored(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that takes the backup's name while the command asks is not restored."""
+    copy = tmp_path / "copy"
+    assert run(["backup", str(copy), "--data", str(folder)]) == 0
+    add("B", folder)
+
+    def answer(_: str) -> str:
+        (tmp_path / "other").write_text("no database")
+        (tmp_path / "other").replace(copy)
+        return "y"
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", answer)
+    assert run(["restore", str(copy), "--data", str(folder)]) == 0
+    assert titles(folder, capsys) == ["A"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in the file system")
+def test_a_pipe_is_not_a_backup(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 22, with what to do; it does not wait for the pipe's writer."""
+    os.mkfifo(tmp_path / "pipe")
+    assert run(["restore", str(tmp_path / "pipe"), "--data", str(folder), "--yes"]) == 22
+    assert "is not a regular file; copy the backup into a file first" in capsys.readouterr().err
 
 
 def test_the_database_can_be_restored_from_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -316,7 +397,7 @@ def test_a_failed_compaction_keeps_the_database(
 
     with monkeypatch.context() as broken:
         broken.setattr(Path, "replace", fail)
-        assert run(["compact", "--data", str(folder)]) == 22
+        assert run(["compact", "--data", str(folder)]) == 23
     assert sorted(path.name for path in folder.glob("data*")) == ["data.sqlite3"]
     assert titles(folder, capsys) == ["A"]
 

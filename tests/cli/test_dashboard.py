@@ -15,10 +15,10 @@ import pytest
 from tests.support.certificates import Certificates
 from tests.support.dashboard import APP, get
 from tests.support.process import ServerProcess
-from tinyvex.cli.dashboard import REDIRECT_FILE
 from tinyvex.cli.main import run
 from tinyvex.errors import ConnectionLost, ServerUntrusted
 from tinyvex.server.services import discovery
+from tinyvex.storage.file.data_folder import DataFolder
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_missing_browser_is_reported(
     out, err = capsys.readouterr()
     assert "#code=" in out
     assert "open the link yourself" in err
-    assert not (Path(data_of(server)) / REDIRECT_FILE).exists()
+    assert not DataFolder(Path(data_of(server))).dashboard_page.exists()
 
 
 def test_each_link_has_a_code_of_its_own(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,7 +138,7 @@ def test_nothing_else_appears_on_stdout(server: ServerProcess) -> None:
 
 def test_the_discovery_file_has_the_same_and_the_admin_token(server: ServerProcess, data: Path) -> None:
     """Other programs of the same user find the server through the data folder."""
-    content = json.loads((data / discovery.FILE_NAME).read_text())
+    content = json.loads((data / "server.json").read_text())
     assert {name: content[name] for name in ("url", "port", "pid", "token", "version")} == {
         name: server.ready[name] for name in ("url", "port", "pid", "token", "version")
     }
@@ -148,7 +148,7 @@ def test_the_discovery_file_has_the_same_and_the_admin_token(server: ServerProce
 
 def test_only_the_user_may_read_the_discovery_file(server: ServerProcess, data: Path) -> None:
     """The file's mode is 0600."""
-    assert stat.S_IMODE((data / discovery.FILE_NAME).stat().st_mode) == 0o600
+    assert stat.S_IMODE((data / "server.json").stat().st_mode) == 0o600
 
 
 # Stopping.
@@ -159,7 +159,7 @@ def test_a_signal_drains_and_exits_with_0(server: ServerProcess, data: Path, num
     """The process ends, its discovery file is removed, and the folder is free."""
     server.process.send_signal(number)
     assert server.process.wait(START_SECONDS) == 0
-    assert not (data / discovery.FILE_NAME).exists()
+    assert not (data / "server.json").exists()
     assert discovery.find_server(data) is None
 
 
@@ -185,7 +185,7 @@ def test_it_exits_with_its_parent(app: Path, data: Path) -> None:
         ended, _, _ = select.select([family.stdout], [], [], START_SECONDS)
         assert ended, "the server outlived its parent"
         assert family.stdout.read() == b""
-    assert not (data / discovery.FILE_NAME).exists()
+    assert not (data / "server.json").exists()
     assert lock_holder(data) is None
 
 
@@ -259,7 +259,7 @@ def test_it_exits_when_its_ready_line_is_not_read(app: Path, data: Path) -> None
 def test_a_start_after_a_killed_server(server: ServerProcess, app: Path, data: Path) -> None:
     """The discovery file of a killed server is ignored, and the next start replaces it."""
     server.kill()
-    assert (data / discovery.FILE_NAME).exists()
+    assert (data / "server.json").exists()
     assert discovery.find_server(data) is None
     with ServerProcess(app, data) as second:
         discovered = discovery.find_server(data)

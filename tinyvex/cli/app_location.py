@@ -28,10 +28,9 @@ import click
 from msgspec import Struct
 
 from tinyvex.errors import AppNotFound
+from tinyvex.storage.file.data_folder import DataFolder
 
 DATA_FOLDER = ".tinyvex"
-LAST_SERVED_FILE = "served.json"
-"""A file in the data folder that names the app last served from it."""
 
 
 class AppLocation(Struct, frozen=True):
@@ -43,8 +42,8 @@ class AppLocation(Struct, frozen=True):
     def save(self) -> None:
         """Record in the data folder that this app was served from it; a folder that is not writable is left as it is."""
         try:
-            self.data.mkdir(parents=True, exist_ok=True)
-            (self.data / LAST_SERVED_FILE).write_text(json.dumps({"app": str(self.app)}) + "\n", encoding="utf-8")
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            DataFolder(self.data).last_served.write_text(json.dumps({"app": str(self.app)}) + "\n", encoding="utf-8")
         except OSError:
             return
 
@@ -136,7 +135,7 @@ def _nearest_data_folder(start: Path) -> Path | None:
 
 def _last_served(data: Path) -> Path | None:
     try:
-        return Path(json.loads((data / LAST_SERVED_FILE).read_text(encoding="utf-8"))["app"])
+        return Path(json.loads(DataFolder(data).last_served.read_text(encoding="utf-8"))["app"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from tinyvex.cli.app_location import find_data_folder
-from tinyvex.cli.options import data_option
+from tinyvex.cli.options import FilePath, data_option
 from tinyvex.cli.output import size_text, time_text
 from tinyvex.cli.terminal import progress_bar
 
 
 @click.command("backup", short_help="Copy the database into a file, even while it is served.")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=FilePath(dir_okay=False))
 @data_option
 @click.option("--replace", is_flag=True, help="Replace FILE if it exists.")
 def command(file: Path, data: Path | None, replace: bool) -> None:

@@ -18,13 +18,11 @@ from tinyvex.cli.options import data_option
 from tinyvex.cli.session import CONNECT_SECONDS, running_server
 from tinyvex.errors import ConnectionLost
 from tinyvex.limits import DASHBOARD_LINK_SECONDS
+from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.private_file import write_private_file
 
 if TYPE_CHECKING:
     from tinyvex.server.services.discovery import Discovery
-
-REDIRECT_FILE = "dashboard.html"
-"""A private file in the data folder that redirects the browser to the link."""
 
 
 @click.command("dashboard", short_help="Open a running server's data, functions and activity in a browser.")
@@ -47,7 +45,7 @@ def command(data: Path | None, no_open: bool) -> None:
     link = f"{dashboard_url(server)}#code={asyncio.run(_request_code(server))}"
     click.echo(link)
     click.echo(f"valid once, for {DASHBOARD_LINK_SECONDS:g} seconds", err=True)
-    if not no_open and not _open(folder / REDIRECT_FILE, link):
+    if not no_open and not _open(DataFolder(folder).dashboard_page, link):
         click.echo("no browser could be opened; open the link yourself", err=True)
 
 

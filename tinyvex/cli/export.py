@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from tinyvex.cli.app_location import find_data_folder
-from tinyvex.cli.options import data_option
+from tinyvex.cli.options import FilePath, data_option
 from tinyvex.cli.output import counted, size_text, time_text
 from tinyvex.cli.terminal import progress_bar
 
 
 @click.command("export", short_help="Write all documents into a zip file of JSON lines.")
 @click.option(
-    "--path", "file", required=True, metavar="FILE.zip", type=click.Path(path_type=Path, dir_okay=False),
+    "--path", "file", required=True, metavar="FILE.zip", type=FilePath(dir_okay=False),
     help="The file to write.",
 )  # fmt: skip
 @data_option

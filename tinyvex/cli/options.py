@@ -15,6 +15,18 @@ from tinyvex.limits import RETENTION_BYTES, RETENTION_LIVE_FACTOR, RETENTION_SEC
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class FilePath(click.Path):
+    """A file that must have a name: `-` is refused, because the command can neither read nor write a pipe."""
+
+    def __init__(self, **rules: Any) -> None:
+        super().__init__(path_type=Path, **rules)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) == "-":
+            self.fail("`-` is not a file here; name a file (`./-` if that is its name)", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def app_argument(function: F) -> F:
     """Add the optional argument APP."""
     return click.argument("app", required=False, type=click.Path(path_type=Path))(function)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tinyvex.cli.app_location import find_data_folder
-from tinyvex.cli.options import data_option
+from tinyvex.cli.options import FilePath, data_option
 from tinyvex.cli.output import confirm, size_text, time_text
 from tinyvex.cli.terminal import progress_bar
 from tinyvex.errors import DataFolderLocked
 
+if TYPE_CHECKING:
+    from tinyvex.storage.maintenance.backup import VerifiedBackup
+
 
 @click.command("restore", short_help="Replace the database with a backup.")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=FilePath(dir_okay=False))
 @data_option
 @click.option("--dry-run", is_flag=True, help="Verify the backup and report what would happen; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -29,31 +34,32 @@ def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
     \b
     tinyvex restore before.sqlite3
     """
-    from tinyvex.runtime import Runtime
     from tinyvex.storage.file.data_folder import DataFolder, lock_holder
-    from tinyvex.storage.maintenance.backup import inspect_backup, restore
+    from tinyvex.storage.maintenance.backup import VerifiedBackup
 
     folder = find_data_folder(data)
     if (holder := lock_holder(folder)) is not None:
         raise DataFolderLocked(f"process {holder} uses the data folder `{folder}`; stop it first", pid=holder)
-    source = file.absolute()
     with progress_bar("Verifying", terminal_only=True) as progress:
-        backup = inspect_backup(source, progress)
-    exists = DataFolder(folder).database.exists()
-    click.echo(f"{file}: {size_text(backup.size_bytes)}, as of {time_text(backup.ts)}", err=True)
-    click.echo(f"{folder}: {'the current database will be renamed' if exists else 'has no database yet'}", err=True)
-    if dry_run:
-        click.echo("nothing was changed", err=True)
-        return
-    if not yes:
-        confirm("Restore?")
-
-    async def run() -> Path | None:
-        runtime = Runtime()
-        runtime.bind(asyncio.get_running_loop())
-        with progress_bar("Restoring") as progress:
-            return restore(source, folder, runtime, progress)
-
-    replaced = asyncio.run(run())
+        backup = VerifiedBackup(file.absolute(), progress)
+    with closing(backup):
+        exists = DataFolder(folder).database.exists()
+        click.echo(f"{file}: {size_text(backup.size_bytes)}, as of {time_text(backup.ts)}", err=True)
+        click.echo(f"{folder}: {'the current database will be renamed' if exists else 'has no database yet'}", err=True)
+        if dry_run:
+            click.echo("nothing was changed", err=True)
+            return
+        if not yes:
+            confirm("Restore?")
+        replaced = asyncio.run(_restore(backup, folder))
     if replaced is not None:
         click.echo(f"the previous database is now {replaced}", err=True)
+
+
+async def _restore(backup: VerifiedBackup, folder: Path) -> Path | None:
+    from tinyvex.runtime import Runtime
+
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    with progress_bar("Restoring") as progress:
+        return backup.restore(folder, runtime, progress)

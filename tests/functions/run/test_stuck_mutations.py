@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tinyvex.errors import DataFolderUnusable, MutationStuck
+from tinyvex.errors import MutationStuck
 from tinyvex.functions.run import stuck_mutations
 from tinyvex.functions.run.exactly_once import IdempotencyKey, refuse_stuck
 from tinyvex.functions.run.stuck_mutations import StuckMutations, find_stuck
 from tinyvex.limits import STUCK_MUTATIONS_MAX
-from tinyvex.storage.file.data_folder import DataFolder
 
 KEY = IdempotencyKey("session of a client", 7, b"\x00digest\xff")
 PACKAGE = Path(stuck_mutations.__file__).parents[2]
@@ -117,10 +116,3 @@ def test_only_the_stuck_request_is_refused() -> None:
     refuse_stuck(IdempotencyKey(KEY.session_id, 8, KEY.digest), {KEY})
     with pytest.raises(MutationStuck, match="request 7"):
         refuse_stuck(KEY, {KEY})
-
-
-@pytest.mark.parametrize("name", ["running", "stuck-mutations"])
-def test_a_backup_does_not_replace_a_record(tmp_path: Path, name: str) -> None:
-    """Both files belong to the data folder."""
-    with pytest.raises(DataFolderUnusable, match="belongs to the database"):
-        DataFolder(tmp_path).refuse_own(tmp_path / name)

@@ -21,7 +21,7 @@ from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.log.apply import replay
 from tinyvex.storage.log.document_log import Snapshot
-from tinyvex.storage.maintenance.backup import back_up, restore
+from tinyvex.storage.maintenance.backup import VerifiedBackup, back_up
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.maintenance.compaction import compact
 from tinyvex.storage.maintenance.export import export
@@ -301,7 +301,7 @@ async def folder(tmp_path: Path) -> Path:
 async def test_a_backup_has_them_all(folder: Path, tmp_path: Path) -> None:
     """Once restored, it reads the same, now and before the replacement."""
     back_up(folder, tmp_path / "copy")
-    restore(tmp_path / "copy", tmp_path / "restored", bound_runtime())
+    VerifiedBackup(tmp_path / "copy").restore(tmp_path / "restored", bound_runtime())
     async with opened(tmp_path / "restored", TABLES) as store:
         assert await store.read(numbers) == [8, 9]
         (replaced,) = await store.read(

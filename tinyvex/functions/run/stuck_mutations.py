@@ -29,7 +29,8 @@ from typing import NamedTuple, TypeAlias
 
 from tinyvex.functions.run.exactly_once import IdempotencyKey
 from tinyvex.limits import STUCK_MUTATIONS_MAX
-from tinyvex.storage.file.data_folder import DataFolder, atomic_file
+from tinyvex.storage.file.atomic_file import atomic_file
+from tinyvex.storage.file.data_folder import DataFolder
 
 __all__ = ["RunningMutation", "RunningRecord", "StuckMutations", "find_stuck", "innermost_frame"]
 

@@ -28,7 +28,8 @@ import msgspec
 from msgspec import Struct
 
 from tinyvex import limits
-from tinyvex.errors import DataFolderUnusable
+from tinyvex.storage.file.data_folder import DataFolder
+from tinyvex.storage.file.os_errors import translate_os_error
 from tinyvex.storage.file.private_file import write_private_file
 
 __all__ = ["CODE_PREFIX", "PairedToken", "Pairing"]
@@ -76,8 +77,8 @@ class Pairing:
     """
 
     def __init__(self, folder: Path, now_us: Callable[[], int], secret: Callable[[], str]) -> None:
-        self._offer_file = folder / "pairing.json"
-        self._tokens_file = folder / "tokens.json"
+        self._offer_file = DataFolder(folder).pairing_offer
+        self._tokens_file = DataFolder(folder).paired_tokens
         self._now_us = now_us
         self._secret = secret
 
@@ -88,7 +89,7 @@ class Pairing:
         Open a pairing for a client of this name, which replaces an open one, and return the code for the client.
 
         Raises:
-            DataFolderUnusable: the folder cannot be written.
+            DataFolderUnusable, DiskFull: the folder cannot be written.
         """
         number = int(self._secret(), 16)
         letters = "".join(ALPHABET[number >> 5 * index & 31] for index in range(CODE_LENGTH))
@@ -106,7 +107,7 @@ class Pairing:
         Revoke a token; return False if no token has this id.
 
         Raises:
-            DataFolderUnusable: the folder cannot be written.
+            DataFolderUnusable, DiskFull: the folder cannot be written.
         """
         tokens = self.tokens()
         others = [token for token in tokens if token.id != token_id]
@@ -122,7 +123,7 @@ class Pairing:
         Complete the open pairing and return a new token; None if the code is wrong or expired.
 
         Raises:
-            DataFolderUnusable: the folder cannot be written.
+            DataFolderUnusable, DiskFull: the folder cannot be written.
         """
         offer = _read(self._offer_file, _Offer)
         if offer is None:
@@ -169,7 +170,7 @@ def _write(path: Path, content: Struct) -> None:
     try:
         write_private_file(path, msgspec.json.encode(content))
     except OSError as error:
-        raise DataFolderUnusable(f"`{path}` cannot be written: {error.strerror}") from error
+        raise translate_os_error(error, f"`{path}` cannot be written") from error
 
 
 def _remove(path: Path) -> bool:

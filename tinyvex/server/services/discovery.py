@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tinyvex.errors import DataFolderUnusable
 from tinyvex.server.services.service import ServiceHealth
-from tinyvex.storage.file.data_folder import lock_holder
+from tinyvex.storage.file.data_folder import DataFolder, lock_holder
+from tinyvex.storage.file.os_errors import translate_os_error
 from tinyvex.storage.file.private_file import write_private_file
 
 if TYPE_CHECKING:
     from tinyvex.server.background_tasks import BackgroundTasks
 
-__all__ = ["FILE_NAME", "Discovery", "DiscoveryFile", "find_server", "read", "remove", "write"]
-
-FILE_NAME = "server.json"
+__all__ = ["Discovery", "DiscoveryFile", "find_server", "read", "remove", "write"]
 
 
 class Discovery(msgspec.Struct, rename="camel", kw_only=True, frozen=True, omit_defaults=True):
@@ -86,12 +84,12 @@ class DiscoveryFile:
         Write the file.
 
         Raises:
-            DataFolderUnusable: the folder cannot be written.
+            DataFolderUnusable, DiskFull: the folder cannot be written.
         """
         try:
             self.write()
         except OSError as error:
-            raise DataFolderUnusable(f"{self._folder} cannot be written: {error.strerror}") from error
+            raise translate_os_error(error, f"the data folder `{self._folder}` cannot be written") from error
 
     def write(self) -> None:
         """
@@ -120,18 +118,18 @@ def write(folder: Path, discovery: Discovery) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    write_private_file(folder / FILE_NAME, msgspec.json.encode(discovery) + b"\n")
+    write_private_file(DataFolder(folder).discovery, msgspec.json.encode(discovery) + b"\n")
 
 
 def remove(folder: Path) -> None:
     """Remove the file; only the folder's owner may, before it releases the lock."""
-    (folder / FILE_NAME).unlink(missing_ok=True)
+    DataFolder(folder).discovery.unlink(missing_ok=True)
 
 
 def read(folder: Path) -> Discovery | None:
     """Return the content of the file, which may be left over from a crash; None if it is missing or unreadable."""
     try:
-        return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=Discovery)
+        return msgspec.json.decode(DataFolder(folder).discovery.read_bytes(), type=Discovery)
     except (OSError, msgspec.DecodeError):
         return None
 

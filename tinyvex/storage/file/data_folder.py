@@ -1,12 +1,9 @@
 """
-Own a data folder, and create files in it atomically.
+Name the files of a data folder, and own the folder.
 
 A process owns the folder while it holds the operating system's lock on the file `lock`. The system releases the lock
 when the process ends, however it ends; its forked children get no descriptor of the lock (`forks.py`).
 The text of the file, the owner's process id, is used only in messages.
-
-A file is created atomically (`atomic_file`): written under another name, synced, and renamed. A file with the right name is
-therefore complete, whenever the process or the machine stopped.
 """
 
 from __future__ import annotations
@@ -15,13 +12,14 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from tinyvex import forks
 from tinyvex.errors import DataFolderLocked, DataFolderUnusable
+from tinyvex.storage.file.atomic_file import follow_links, remove_unfinished, unfinished_name
+from tinyvex.storage.file.os_errors import translate_os_error
 
-__all__ = ["DataFolder", "FolderLock", "atomic_file", "lock_holder", "sync_folder"]
+__all__ = ["DataFolder", "FolderLock", "lock_holder"]
 
 if sys.platform == "win32":
     import msvcrt
@@ -71,6 +69,11 @@ class DataFolder:
         self.lock_file = path / "lock"
         self.running_mutation = path / "running"
         self.stuck_mutations = path / "stuck-mutations"
+        self.discovery = path / "server.json"
+        self.last_served = path / "served.json"
+        self.dashboard_page = path / "dashboard.html"
+        self.pairing_offer = path / "pairing.json"
+        self.paired_tokens = path / "tokens.json"
 
     def prepare(self) -> None:
         """
@@ -82,12 +85,12 @@ class DataFolder:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise DataFolderUnusable(f"the data folder `{self.path}` cannot be created: {error.strerror}") from error
+            raise translate_os_error(error, f"the data folder `{self.path}` cannot be created") from error
 
     def remove_unfinished(self) -> None:
         """Delete the unfinished file of a killed restore or compaction; the caller owns the folder."""
         with contextlib.suppress(OSError):  # it only occupies space
-            _remove(_unfinished(self.database))
+            remove_unfinished(follow_links(self.database))
 
     def require_database(self) -> None:
         """
@@ -99,18 +102,20 @@ class DataFolder:
         if not self.database.is_file():
             raise DataFolderUnusable(f"the data folder `{self.path}` has no database")
 
-    def refuse_own(self, target: Path) -> None:
-        """
-        Refuse to write a backup or an export over a file of this folder.
+    def exists(self) -> bool:
+        """Return whether the folder is a data folder: it has a database, or is locked by a process that creates one."""
+        return self.database.exists() or self.lock_file.exists()
 
-        Raises:
-            DataFolderUnusable: the target is one of the folder's own files.
-        """
-        records = (self.running_mutation, self.stuck_mutations)
-        for own in (self.database, *self.side_files, self.unfinished, self.lock_file, *records):
-            is_same_file = target.exists() and own.exists() and target.samefile(own)
-            if is_same_file or (target.name == own.name and target.parent.resolve() == self.path.resolve()):
-                raise DataFolderUnusable(f"`{target}` belongs to the database itself; choose another file")
+    def own_files(self) -> tuple[Path, ...]:
+        """Return every file that Tinyvex writes in the folder, existing or not."""
+        real = follow_links(self.database)
+        logs = [real.with_name(f"{real.name}{suffix}") for suffix in ("-wal", "-journal", "-shm")]
+        return (
+            self.database, *self.side_files, self.unfinished, unfinished_name(self.database),
+            real, *logs, unfinished_name(real),
+            self.lock_file, self.running_mutation, self.stuck_mutations,
+            self.discovery, self.last_served, self.dashboard_page, self.pairing_offer, self.paired_tokens,
+        )  # fmt: skip
 
     def restrict_to_owner(self) -> None:
         """
@@ -136,7 +141,7 @@ class DataFolder:
         try:
             return FolderLock(self.lock_file)
         except OSError as error:
-            raise DataFolderUnusable(f"the data folder `{self.path}` cannot be written: {error.strerror}") from error
+            raise translate_os_error(error, f"the data folder `{self.path}` cannot be written") from error
 
 
 class FolderLock:
@@ -162,83 +167,6 @@ class FolderLock:
             os.close(self._descriptor)
             self._withheld.release()
             self._descriptor = None
-
-
-@contextlib.contextmanager
-def atomic_file(target: Path, *, replace: bool) -> Iterator[Path]:
-    """
-    Create a file that appears under its name only when it is complete and synced.
-
-    Yields the path to write to. If the block raises, the target is unchanged.
-
-    Args:
-        target: the file to create.
-        replace: replace an existing file.
-
-    Raises:
-        DataFolderUnusable: the target exists and `replace` is False, or it cannot be written.
-    """
-    unfinished = _unfinished(target)
-    own: os.stat_result | None = None
-    try:
-        _refuse_present(target, replace=replace)
-        _remove(unfinished)
-        descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        own = os.fstat(descriptor)
-        os.close(descriptor)
-        yield unfinished
-        _refuse_present(target, replace=replace)
-        if not _is_same(unfinished, own):
-            raise DataFolderUnusable(f"another process is writing `{target}` as well; choose another file")
-        _sync_file(unfinished)
-        unfinished.replace(target)
-        sync_folder(target.parent)
-    except OSError as error:
-        raise DataFolderUnusable(f"`{target}` cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            if own is not None and _is_same(unfinished, own):
-                _remove(unfinished)
-
-
-def _unfinished(target: Path) -> Path:
-    return target.with_name(f"{target.name}.unfinished")
-
-
-def _remove(unfinished: Path) -> None:
-    """Delete an unfinished file, and the files that SQLite created next to it."""
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
-
-
-def _refuse_present(target: Path, *, replace: bool) -> None:
-    if target.exists() and not target.is_file():
-        raise DataFolderUnusable(f"`{target}` is not a regular file, so it cannot be replaced; choose another file")
-    if target.exists() and not replace:
-        raise DataFolderUnusable(f"`{target}` already exists; choose another file, or pass --replace")
-
-
-def _is_same(path: Path, known: os.stat_result) -> bool:
-    """Return whether a path still leads to the file that was created, and not to one of another process."""
-    return os.path.samestat(path.stat(), known)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("r+b") as file:
-        if sys.platform == "darwin":  # fsync leaves data in the drive's cache
-            fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable; Windows needs no such call."""
-    if sys.platform != "win32":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def lock_holder(folder: Path) -> int | None:

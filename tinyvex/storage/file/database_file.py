@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvex import errors
 from tinyvex.storage.file import pragmas, statements
-from tinyvex.storage.file.data_folder import sync_folder
+from tinyvex.storage.file.atomic_file import sync_folder
+from tinyvex.storage.file.os_errors import translate_os_error
 from tinyvex.storage.file.sqlite_errors import translate
 
 if TYPE_CHECKING:
@@ -65,9 +66,7 @@ def create(folder: DataFolder, runtime: Runtime) -> None:
     except sqlite3.Error as error:
         raise translate(error, folder.path) from error
     except OSError as error:
-        raise errors.DataFolderUnusable(
-            f"the data folder `{folder.path}` cannot be written: {error.strerror}"
-        ) from error
+        raise translate_os_error(error, f"the data folder `{folder.path}` cannot be written") from error
 
 
 def _write_new(path: Path, runtime: Runtime) -> None:

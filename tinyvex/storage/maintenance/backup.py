@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvex.errors import DataFolderUnusable, FileDamaged, FileTooNew
 from tinyvex.storage.file import database_file
-from tinyvex.storage.file.data_folder import DataFolder, atomic_file
+from tinyvex.storage.file.atomic_file import atomic_file, follow_links
+from tinyvex.storage.file.data_folder import DataFolder
+from tinyvex.storage.file.output_file import output_file
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.maintenance.progress import Progress
@@ -26,7 +28,7 @@ from tinyvex.storage.maintenance.progress import Progress
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
 
-__all__ = ["Backup", "back_up", "inspect_backup", "restore"]
+__all__ = ["Backup", "VerifiedBackup", "back_up"]
 
 PAGES_PER_STEP = 512
 """2 MiB: between two steps, progress is reported and Control-C is handled."""
@@ -50,16 +52,15 @@ def back_up(folder: Path, target: Path, progress: Progress | None = None, *, rep
         replace: replace an existing file.
 
     Raises:
-        DataFolderUnusable: there is no database; the target exists, belongs to the database, or cannot be written.
+        DataFolderUnusable: there is no database; the target exists, belongs to a database, or cannot be written.
         DiskFull: the disk has no room for the copy.
         StorageError: the database cannot be read.
     """
     source = DataFolder(folder)
     source.require_database()
-    source.refuse_own(target)
-    _refuse_stale_logs(target)
+    _refuse_stale_logs(follow_links(target))
     with (
-        atomic_file(target, replace=replace) as unfinished,
+        output_file(target, source, replace=replace) as unfinished,
         closing(database_file.open_reader(source.database)) as connection,
     ):
         connection.execute("BEGIN")
@@ -79,66 +80,85 @@ def _refuse_stale_logs(target: Path) -> None:
             )
 
 
-def inspect_backup(file: Path, progress: Progress | None = None) -> Backup:
+class VerifiedBackup:
     """
-    Verify a backup; return its newest commit and its size.
+    A backup that was verified, and is held open in one read transaction: what was verified is what is restored.
 
-    Args:
-        file: the backup.
-        progress: called with the rows checked and in total.
-
-    Raises:
-        FileDamaged: the file is not a Tinyvex database or is damaged; the message has the first problem.
-        FileTooNew: a newer Tinyvex made the backup.
-        DataFolderUnusable: the file does not exist or cannot be read.
+    Attributes:
+        ts: its newest commit.
+        size_bytes: the size of the file.
     """
-    if not file.is_file():
-        raise DataFolderUnusable(f"the backup `{file}` does not exist")
-    with closing(database_file.open_reader(file)) as connection:
-        problems = check(connection, progress)
-        if problems:
-            raise FileDamaged(f"the backup `{file}` is damaged: {problems[0]}")
-        return Backup(int(database_file.read_globals(connection)["last_ts"]), file.stat().st_size)
 
+    def __init__(self, file: Path, progress: Progress | None = None) -> None:
+        """
+        Open and verify a backup.
 
-def restore(file: Path, folder: Path, runtime: Runtime, progress: Progress | None = None) -> Path | None:
-    """
-    Make a backup the database of a data folder that no process uses.
+        Args:
+            file: the backup.
+            progress: called with the rows checked and in total.
 
-    Args:
-        file: the backup, which `inspect_backup` has verified.
-        folder: the data folder; created if it does not exist.
-        runtime: the clock, and the randomness of the new epoch.
-        progress: called with the pages done and in total.
+        Raises:
+            FileDamaged: the file is not a Tinyvex database or is damaged; the message has the first problem.
+            FileTooNew: a newer Tinyvex made the backup.
+            DataFolderUnusable: the file does not exist, is not a regular file, or cannot be read.
+        """
+        if not file.exists():
+            raise DataFolderUnusable(f"the backup `{file}` does not exist")
+        if not file.is_file():
+            raise DataFolderUnusable(f"the backup `{file}` is not a regular file; copy the backup into a file first")
+        self._connection = database_file.open_reader(file)
+        try:
+            self._connection.execute("BEGIN")
+            problems = check(self._connection, progress)
+            if problems:
+                raise FileDamaged(f"the backup `{file}` is damaged: {problems[0]}")
+            self.ts = int(database_file.read_globals(self._connection)["last_ts"])
+            self.size_bytes = file.stat().st_size
+        except BaseException:
+            self.close()
+            raise
 
-    Returns:
-        The new path of the replaced database; None if there was none.
+    def close(self) -> None:
+        """Release the file; idempotent."""
+        self._connection.close()
 
-    Raises:
-        DataFolderLocked: a process uses the folder.
-        DataFolderUnusable: the folder cannot be written.
-        StorageError: one of the files is unusable.
-    """
-    data = DataFolder(folder)
-    data.prepare()
-    lock = data.lock()
-    try:
-        return _replace(data, file, runtime, progress)
-    finally:
-        lock.release()
+    def restore(self, folder: Path, runtime: Runtime, progress: Progress | None = None) -> Path | None:
+        """
+        Make the backup the database of a data folder that no process uses; the backup is closed.
 
+        Args:
+            folder: the data folder; created if it does not exist.
+            runtime: the clock, and the randomness of the new epoch.
+            progress: called with the pages done and in total.
 
-def _replace(data: DataFolder, file: Path, runtime: Runtime, progress: Progress | None) -> Path | None:
-    replaced = _ReplacedDatabase(data, data.database.with_name(f"replaced-{runtime.now_us()}.sqlite3"))
-    try:
-        with atomic_file(data.database, replace=True) as unfinished:
-            with closing(database_file.open_reader(file)) as connection:
-                _copy(connection, unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
-            replaced.move_aside()
-    except BaseException:
-        replaced.move_back()
-        raise
-    return replaced.file
+        Returns:
+            The new path of the replaced database; None if there was none.
+
+        Raises:
+            DataFolderLocked: a process uses the folder.
+            DataFolderUnusable: the folder cannot be written.
+            DiskFull: the disk has no room for a second database.
+            StorageError: one of the files is unusable.
+        """
+        data = DataFolder(folder)
+        data.prepare()
+        lock = data.lock()
+        try:
+            return self._replace(data, runtime, progress)
+        finally:
+            lock.release()
+
+    def _replace(self, data: DataFolder, runtime: Runtime, progress: Progress | None) -> Path | None:
+        replaced = _ReplacedDatabase(data, data.database.with_name(f"replaced-{runtime.now_us()}.sqlite3"))
+        try:
+            with atomic_file(data.database, replace=True) as unfinished:
+                _copy(self._connection, unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
+                self.close()  # the backup may be the database itself
+                replaced.move_aside()
+        except BaseException:
+            replaced.move_back()
+            raise
+        return replaced.file
 
 
 class _ReplacedDatabase:
@@ -193,8 +213,8 @@ class _ReplacedDatabase:
     def _link(self) -> None:
         self.file = self._name
         try:
-            self._name.hardlink_to(self._data.database)
-        except OSError:  # a file system without hard links
+            self._name.hardlink_to(follow_links(self._data.database))
+        except OSError:  # a file system without hard links, or a link to another file system
             shutil.copy2(self._data.database, self._name)
 
     def move_back(self) -> None:

@@ -111,13 +111,15 @@ def check_folder(path: Path, progress: Progress | None = None) -> list[str]:
 
 def check(connection: sqlite3.Connection, progress: Progress | None = None) -> list[str]:
     """
-    Check a database through a connection that has no open transaction.
+    Check a database through a connection, in its open transaction or in one of its own.
 
     Returns:
         The first PROBLEMS_MAX problems.
     """
     problems: list[str] = []
-    connection.execute("BEGIN")
+    is_in_transaction = connection.in_transaction
+    if not is_in_transaction:
+        connection.execute("BEGIN")
     try:
         for problem in _problems(connection, progress):
             problems.append(problem)
@@ -128,7 +130,8 @@ def check(connection: sqlite3.Connection, progress: Progress | None = None) -> l
     except (ValueError, LookupError, TypeError) as error:
         problems.append(f"the catalog cannot be read: {error}")
     finally:
-        connection.execute("ROLLBACK")
+        if not is_in_transaction:
+            connection.execute("ROLLBACK")
     return problems
 
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file import database_file, statements
-from tinyvex.storage.file.data_folder import DataFolder, atomic_file
+from tinyvex.storage.file.atomic_file import atomic_file
+from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import load_catalog
 from tinyvex.storage.log.clock_history import ClockHistory
@@ -117,7 +118,7 @@ async def _no_pause() -> None:
 def _rewrite(data: DataFolder, progress: Progress | None) -> None:
     try:
         with (
-            atomic_file(data.database.resolve(), replace=True) as unfinished,  # a symbolic link stays one
+            atomic_file(data.database, replace=True) as unfinished,
             closing(database_file.open_writer(data.database, "full")) as connection,
         ):
             with _reporting_growth(connection, unfinished, progress):

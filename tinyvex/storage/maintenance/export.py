@@ -25,8 +25,9 @@ from typing import NamedTuple
 import msgspec
 
 from tinyvex.storage.file import statements
-from tinyvex.storage.file.data_folder import DataFolder, atomic_file
+from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER, open_reader, read_globals
+from tinyvex.storage.file.output_file import output_file
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import BY_CREATION_TIME, TableInfo, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
@@ -62,13 +63,16 @@ def export(folder: Path, target: Path, progress: Progress | None = None, *, repl
         replace: replace an existing file.
 
     Raises:
-        DataFolderUnusable: there is no database; the target exists, belongs to the database, or cannot be written.
+        DataFolderUnusable: there is no database; the target exists, belongs to a database, or cannot be written.
+        DiskFull: the disk has no room for the file.
         StorageError: the database cannot be read.
     """
     source = DataFolder(folder)
     source.require_database()
-    source.refuse_own(target)
-    with atomic_file(target, replace=replace) as unfinished, closing(open_reader(source.database)) as connection:
+    with (
+        output_file(target, source, replace=replace) as unfinished,
+        closing(open_reader(source.database)) as connection,
+    ):
         try:
             connection.execute("BEGIN")
             # The first read of the transaction fixes the snapshot.
