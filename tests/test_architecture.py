@@ -47,6 +47,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "http",
         "front_door",
         "sessions",
+        "serving",
         "server",
     ),
 }

@@ -76,7 +76,7 @@ class TerseDialect:
 
 def test_clients_of_two_dialects_see_each_others_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each in its own messages; at the end, the farewell of the second is a close frame without a code."""
-    monkeypatch.setitem(DIALECTS, b"/api/sync", TerseDialect)
+    monkeypatch.setitem(DIALECTS, b"/api/sync", lambda: TerseDialect)
 
     async def main() -> None:
         runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))

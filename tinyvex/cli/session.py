@@ -193,6 +193,7 @@ async def open_file(
     Raises:
         StorageError: the folder or its file is unusable.
     """
+    from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.executor import Executor
     from tinyvex.storage.engine.store import Store
 
@@ -201,7 +202,7 @@ async def open_file(
     runtime.bind(asyncio.get_running_loop())
     store = Store.open(data, runtime, read_only=True)
     try:
-        executor = Executor(store, runtime, app, function_seconds=function_seconds, reveal=True)
+        executor = Executor(store, runtime, CodeSwitch(app), function_seconds=function_seconds, reveal=True)
         yield _LocalSession(executor, acting_as)
     finally:
         await store.close()

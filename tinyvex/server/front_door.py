@@ -15,8 +15,9 @@ upgrade, HTTP for *each* request, because a browser shares its connections among
 The rules themselves are pure and stand in `access`: `origin_rules` (`Host`, `Origin`, what pages of other origins may
 read) and `token_auth`. Only this file applies them.
 
-h11, Starlette and the application are imported by the first connection that needs them: they would add to the time of
-each start and to the memory of each idle server (`bench start`).
+The chosen protocol and everything above it are imported by their first connection: they would add to the time of each
+start and to the memory of each idle server (`bench start`). If that fails, the client receives a 500, and the next
+connection tries again.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "CreateEndpoint", "FrontDoor", "choose"]
 
 log = logging.getLogger("tinyvex.server")
+
+_FAILED = b"The request failed; the server's log has the reason.\n"
+_FAILED_RESPONSE = (
+    b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: %d\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n%b" % (len(_FAILED), _FAILED)
+)
 
 CreateEndpoint: TypeAlias = Callable[[int, float], Endpoint]
 """Makes the protocol of a socket from its number and the time at which it was accepted."""
@@ -125,19 +132,29 @@ class FrontDoor:
             return limits.SOCKETS_MAX
         return min(limits.SOCKETS_MAX, files_max - min(limits.FILES_RESERVED, files_max // 2))
 
-    def create_endpoint(self, choice: bytes | Literal[Choice.HTTP], number: int, opened_at: float) -> Endpoint:
-        """Make the protocol that takes over an arrival's socket: HTTP's or the dialect's of this path."""
-        if choice is Choice.HTTP:
-            from tinyvex.server.http.http_connection import HttpConnection
+    def create_endpoint(self, choice: bytes | Literal[Choice.HTTP], number: int, opened_at: float) -> Endpoint | None:
+        """
+        Make the protocol that takes over an arrival's socket: HTTP's or the dialect's of this path.
 
-            endpoint: Endpoint = HttpConnection(self, number, opened_at)
-        else:
-            endpoint = self.dialects[choice](number, opened_at)
+        Returns:
+            The protocol; None if it cannot be imported or made. The reason is logged, and the caller answers with a 500.
+        """
+        try:
+            endpoint: Endpoint
+            if choice is Choice.HTTP:
+                from tinyvex.server.http.http_connection import HttpConnection
+
+                endpoint = HttpConnection(self, number, opened_at)
+            else:
+                endpoint = self.dialects[choice](number, opened_at)
+        except Exception:
+            log.exception("connection %d: its protocol cannot be started", number, extra={"connection": number})
+            return None
         self.endpoints[number] = endpoint
         return endpoint
 
     def create_upgraded(self, head: bytes, number: int) -> Endpoint | None:
-        """Make the protocol that takes over from HTTP after requests; None if this head asks for no dialect."""
+        """Make the protocol that takes over from HTTP after requests; None if HTTP must answer this head itself."""
         choice = choose(head, self.dialects)
         return (
             None if isinstance(choice, Choice) else self.create_endpoint(choice, number, self.runtime.awake_seconds())
@@ -237,8 +254,12 @@ class Arrival(Endpoint):
         if choice is not Choice.UNDECIDED:
             self._hand_over(choice)
 
-    def _hand_over(self, choice: bytes | Literal[Choice.HTTP]) -> Endpoint:
+    def _hand_over(self, choice: bytes | Literal[Choice.HTTP]) -> Endpoint | None:
         successor = self._door.create_endpoint(choice, self.number, self._opened_at)
+        if successor is None:
+            self._transport.write(_FAILED_RESPONSE)
+            self._transport.close()
+            return None
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
         successor.data_received(self._received)
@@ -247,8 +268,9 @@ class Arrival(Endpoint):
     def tick(self, now: float, *, heartbeat: bool) -> None:
         """Close a socket whose first request is not complete in time; HTTP answers one that has begun."""
         if deadlines.is_open_too_long(now, self._opened_at):
-            if self._received:
-                self._hand_over(Choice.HTTP).tick(now, heartbeat=heartbeat)
+            successor = self._hand_over(Choice.HTTP) if self._received else None
+            if successor is not None:
+                successor.tick(now, heartbeat=heartbeat)
             else:
                 self.abort()
 

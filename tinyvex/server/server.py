@@ -17,18 +17,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
 from tinyvex import errors, limits
-from tinyvex.dialects.tinyvex.dialect import TinyvexDialect
 from tinyvex.functions.app.loader import load_app
-from tinyvex.functions.run.executor import Executor
+from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.stuck_mutations import StuckMutations
 from tinyvex.runtime import Runtime
 from tinyvex.server.access import origin_rules
@@ -49,14 +48,11 @@ from tinyvex.server.services.signing_keys import SigningKeys
 from tinyvex.server.services.stuck_timer import StuckTimer, stuck_timer
 from tinyvex.server.services.ticker import Ticker
 from tinyvex.server.services.watchdog import Watchdog
-from tinyvex.server.sessions import Sessions
 from tinyvex.server.transport.listener import PortListener
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.schema.schema_change import change_schema
 from tinyvex.storage.schema.tablets import abandon_all
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.identity import Credentials
-from tinyvex.sync.live_queries import LiveQueries
 from tinyvex.version import __version__
 
 if TYPE_CHECKING:
@@ -64,14 +60,25 @@ if TYPE_CHECKING:
 
     from tinyvex.dialects.dialect import CreateDialect
     from tinyvex.functions.app.registry import App
+    from tinyvex.functions.run.executor import Executor
+    from tinyvex.server.serving import Serving
+    from tinyvex.server.sessions import Sessions
     from tinyvex.server.transport.connection import Connection
+    from tinyvex.sync.live_queries import LiveQueries
 
 __all__ = ["Server", "ServerOptions"]
 
 log = logging.getLogger("tinyvex.server")
 
-DIALECTS: dict[bytes, CreateDialect] = {b"/sync": TinyvexDialect}
-"""The dialects of WebSockets, by the path of the upgrade request."""
+
+def _load_tinyvex_dialect() -> CreateDialect:
+    from tinyvex.dialects.tinyvex.dialect import TinyvexDialect
+
+    return TinyvexDialect
+
+
+DIALECTS: dict[bytes, Callable[[], CreateDialect]] = {b"/sync": _load_tinyvex_dialect}
+"""The dialects of WebSockets, by the path of the upgrade request; each is imported by its first connection."""
 
 
 class Server:
@@ -104,7 +111,7 @@ class Server:
         )
         self._front_door = FrontDoor(
             self.runtime, self.counters, rules, self._token_auth,
-            dialects={path: partial(self._create_connection, dialect) for path, dialect in DIALECTS.items()},
+            dialects={path: partial(self._create_connection, load) for path, load in DIALECTS.items()},
             create_application=self._create_application,
             run=self.tasks.start_for_client,
         )  # fmt: skip
@@ -143,8 +150,12 @@ class Server:
             await self._change_schema(app)
             if self.options.watchdog:
                 self._stuck = StuckMutations(self.options.data)
-            # 4. Functions, live queries and sessions.
-            self._create_sessions(app)
+            # 4. The code that serves from here on; the first client creates the rest of `serving`.
+            self._code = CodeSwitch(app)
+            self.store.add_participant(self._code)
+            self.store.on_abandoned = self._thread_abandoned
+            self._activity = RecentActivity(self.store, self.counters, self.runtime, reveal=self.options.dev)
+            self._started_us = self.runtime.now_us()
             # 5. The list of services, which may find that a library is missing.
             services = self._ordered_services()
             # 6. The port.
@@ -158,21 +169,6 @@ class Server:
         if self._stop_requested:
             self.request_stop()
         return self
-
-    def _create_sessions(self, app: App) -> None:
-        self.executor = Executor(
-            self.store, self.runtime, app,
-            function_seconds=self.options.function_seconds, slow_ms=self.options.slow_ms, reveal=self.options.dev,
-            stuck=self._stuck,
-        )  # fmt: skip
-        self.store.add_participant(self.executor.code)
-        self.live = LiveQueries(self.executor, self.counters)
-        self.store.on_commits = self.live.publish
-        self.store.on_abandoned = self._thread_abandoned
-        self._activity = RecentActivity(self.store, self.counters, self.runtime, reveal=self.options.dev)
-        self._started_us = self.runtime.now_us()
-        credentials = Credentials(self._token_auth.is_admin, self._users.check)
-        self.sessions = Sessions(self._front_door, self.tasks, self.live, credentials, self.options.chunk_bytes)
 
     def _ordered_services(self) -> list[Service]:
         """Return the services in the order in which they start; `services/service.py` has the table."""
@@ -197,6 +193,38 @@ class Server:
             services.append(MdnsAdvertising(self, options.advertise))
         services.append(self._discovery_file)
         return services
+
+    # Serving.
+
+    @cached_property
+    def serving(self) -> Serving:
+        """The parts that only clients need, imported and created by the first one, after the ready line."""
+        from tinyvex.server.serving import Serving
+
+        return Serving(
+            self.options, self.store, self._code, self._stuck,
+            self._front_door, self.tasks, self._token_auth, self._users,
+        )  # fmt: skip
+
+    @property
+    def executor(self) -> Executor:
+        """Runs the app's functions."""
+        return self.serving.executor
+
+    @property
+    def live(self) -> LiveQueries:
+        """The live queries of all connections."""
+        return self.serving.live
+
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions of the connected clients."""
+        return self.serving.sessions
+
+    @property
+    def connections(self) -> Mapping[int, Connection]:
+        """The open WebSockets, by number."""
+        return self.sessions.connections
 
     # Stop.
 
@@ -245,7 +273,8 @@ class Server:
         await self._front_door.wait_closed()
         # 5. Cancel actions. Their commits are kept.
         self.tasks.cancel()
-        self.executor.close()
+        if "serving" in vars(self):
+            self.serving.close()
         # 6. Drain the writer, checkpoint, release the folder. A mutation that does not end is not acknowledged.
         await self.store.close(limit_seconds=max(deadline - anyio.current_time(), 0.1))
         # 7. Disarm the watchdog: nothing of the server can block any more.
@@ -329,7 +358,7 @@ class Server:
         app = load_app(self.options.app)
         # It stays when the wait is cancelled, because the commit that switches to it may be queued. If the change is
         # refused, no commit has its fingerprint.
-        self.executor.code.next_app = app
+        self._code.next_app = app
         await self._change_schema(app)
         return app
 
@@ -344,8 +373,10 @@ class Server:
 
     # The front door's choices.
 
-    def _create_connection(self, create_dialect: CreateDialect, number: int, opened_at: float) -> Connection:
-        return self.sessions.create_connection(create_dialect, number, opened_at)
+    def _create_connection(
+        self, load_dialect: Callable[[], CreateDialect], number: int, opened_at: float
+    ) -> Connection:
+        return self.sessions.create_connection(load_dialect(), number, opened_at)
 
     def _create_stuck_timer(self) -> StuckTimer:
         assert self._stuck is not None
@@ -355,9 +386,7 @@ class Server:
         from tinyvex.server.http.application import create_application
         from tinyvex.server.http.dashboard import Dashboard
 
-        dashboard = Dashboard(
-            self.options, self._token_auth, self.live, self._activity, self.sessions.connections, self._started_us
-        )
+        dashboard = Dashboard(self, self._token_auth, self._activity, self._started_us)
         return create_application(self.store, self.counters, self.services, dashboard, self._front_door.dialects)
 
 

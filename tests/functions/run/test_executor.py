@@ -5,6 +5,7 @@ from typing import Any
 
 from tinyvex import errors
 from tinyvex.functions.run.call import Call
+from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.executor import Executor
 from tinyvex.runtime import Runtime
 
@@ -18,7 +19,7 @@ def test_a_query_that_could_not_run_belongs_to_no_identity() -> None:
     store: Any = SimpleNamespace(last_ts=10, read_nowait=refuse)
     outcomes: list[Any] = []
     app: Any = SimpleNamespace()
-    Executor(store, Runtime(), app).query_nowait(Call("m:f", b"{}"), outcomes.append)
+    Executor(store, Runtime(), CodeSwitch(app)).query_nowait(Call("m:f", b"{}"), outcomes.append)
     assert isinstance(outcomes[0].error, errors.Overloaded)
     assert not outcomes[0].read_auth
     assert outcomes[0].ts == 10

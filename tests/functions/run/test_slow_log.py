@@ -14,6 +14,7 @@ from tests.support.storage import Blocker, SteppedRuntime, opened
 from tinyvex import errors, limits
 from tinyvex.functions.app.loader import load_app
 from tinyvex.functions.run.call import Call
+from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.executor import Executor
 from tinyvex.functions.run.slow_log import MINUTE_SECONDS, SlowLog, Stopwatch
 
@@ -66,7 +67,7 @@ async def executor(clock: Clock, tmp_path: Path) -> Any:
     app = load_app(tmp_path / "app.py")
     app.functions["app:take"].function.__globals__["clock"] = clock
     async with opened(tmp_path / "data", {"items": {}}, runtime=clock) as store:
-        running = Executor(store, clock, app)
+        running = Executor(store, clock, CodeSwitch(app))
         yield running
         running.close()
 

@@ -14,6 +14,7 @@ from tests.support.storage import MemoryStore, numbers, scan
 from tinyvex import errors
 from tinyvex.functions.app.registry import App
 from tinyvex.functions.run.call import Call
+from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.exactly_once import IdempotencyKey
 from tinyvex.functions.run.executor import Executor
 from tinyvex.functions.schema.table_spec import class_spec
@@ -59,7 +60,7 @@ class Imports:
         tables = {name: dict(spec.indexes) for name, spec in SPECS.items()} | {"loose": {"by_n": ("n",)}}
         self.store.declare(tables, table_fingerprints={name: spec.fingerprint for name, spec in SPECS.items()})
         store: Any = self.store
-        self.executor = Executor(store, Runtime(), App([], SPECS.values()))
+        self.executor = Executor(store, Runtime(), CodeSwitch(App([], SPECS.values())))
         self.requests = 0
 
     def call(self, function: str, request: int | None = None, /, **arguments: Any) -> Any:

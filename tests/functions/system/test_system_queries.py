@@ -15,6 +15,7 @@ from tests.support.values import encode_key
 from tinyvex.errors import UnknownTable
 from tinyvex.functions.app.registry import App
 from tinyvex.functions.run.call import Call
+from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.executor import Executor
 from tinyvex.functions.system.system_queries import PAGE_ROWS
 from tinyvex.functions.transaction.execution import Execution
@@ -40,7 +41,9 @@ async def test_a_history_depends_on_its_document(tmp_path: Path) -> None:
         table = await store.read(lambda snapshot: snapshot.catalog.table("items"))
         text = DocumentId(table.number, stored.internal).text
         arguments = json.dumps({"document": text}).encode()
-        outcome = await Executor(store, runtime, App([], [])).query(Call("_system:history", arguments, admin=True))
+        outcome = await Executor(store, runtime, CodeSwitch(App([], []))).query(
+            Call("_system:history", arguments, admin=True)
+        )
     assert outcome.reads.overlaps(table.by_id, stored.internal)
     assert not outcome.reads.overlaps(table.by_id, bytes(16))
 
@@ -49,7 +52,7 @@ async def test_the_span_is_what_can_be_read(tmp_path: Path) -> None:
     """It reaches from the retention floor to the newest commit."""
     runtime = bound_runtime()
     async with opened(tmp_path, runtime=runtime) as store:
-        outcome = await Executor(store, runtime, App([], [])).query(Call("_system:span", b"{}", admin=True))
+        outcome = await Executor(store, runtime, CodeSwitch(App([], []))).query(Call("_system:span", b"{}", admin=True))
         assert json.loads(outcome.value) == {"floorTs": 0, "lastTs": store.last_ts}
 
 
@@ -59,7 +62,9 @@ async def test_the_history_of_an_unknown_table_is_an_error(tmp_path: Path) -> No
     async with opened(tmp_path, runtime=runtime) as store:
         arguments = json.dumps({"document": DocumentId(99_999, bytes(16)).text}).encode()
         with pytest.raises(UnknownTable):
-            await Executor(store, runtime, App([], [])).query(Call("_system:history", arguments, admin=True))
+            await Executor(store, runtime, CodeSwitch(App([], []))).query(
+                Call("_system:history", arguments, admin=True)
+            )
 
 
 # Documents in a range of an index, against an oracle that compares them one by one.
@@ -196,7 +201,7 @@ def test_text_that_looks_like_an_instant_is_compared_as_text(operator: str) -> N
 
 def queried(store: MemoryStore, path: str, arguments: dict[str, Any]) -> Any:
     """Run a query on the store and return its result."""
-    executor = Executor(cast("Any", store), Runtime(), App([], []))
+    executor = Executor(cast("Any", store), Runtime(), CodeSwitch(App([], [])))
     call = Call(path, encode(arguments), admin=True)
     outcome = store.look(lambda snapshot: executor.runner.query(call, snapshot, Execution(ReadSet())))
     assert outcome.error is None, outcome.error

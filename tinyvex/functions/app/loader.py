@@ -34,7 +34,6 @@ import ast
 import builtins
 import hashlib
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import itertools
@@ -222,7 +221,7 @@ def _summary(error: BaseException) -> str:
     return str(error) if isinstance(error, TinyvexError) else "".join(traceback.format_exception_only(error)).strip()
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     """
     Finds the modules of all generations by their private names.
 

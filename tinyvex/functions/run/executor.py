@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from tinyvex import errors, limits
 from tinyvex.functions.run.actions import Actions
 from tinyvex.functions.run.call import Call, MutationOutcome, QueryOutcome
-from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.failures import Failures
 from tinyvex.functions.run.function_runner import FunctionRunner
 from tinyvex.functions.run.slow_log import SlowLog, Stopwatch
@@ -31,6 +30,7 @@ from tinyvex.functions.transaction.read_set import ReadSet
 
 if TYPE_CHECKING:
     from tinyvex.functions.app.registry import App
+    from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.exactly_once import IdempotencyKey
     from tinyvex.functions.run.stuck_mutations import StuckMutations
     from tinyvex.functions.transaction.execution import FunctionKind
@@ -56,14 +56,13 @@ class Executor:
     Args:
         store: the documents.
         runtime: loop, clock and threads.
-        app: the code that serves first.
+        code: the code that serves at each timestamp.
         function_seconds: the time limit of queries and mutations.
         slow_ms: queries and mutations that run this long are logged; 0 logs all.
         reveal: whether clients receive messages and tracebacks of unexpected exceptions (dev mode).
         stuck: the mutations that ended the process before; None without a watchdog.
 
     Attributes:
-        code: the code that serves at each timestamp; a reload switches it.
         runner: runs a function on a snapshot.
     """
 
@@ -71,7 +70,7 @@ class Executor:
         self,
         store: Store,
         runtime: Runtime,
-        app: App,
+        code: CodeSwitch,
         *,
         function_seconds: float = limits.FUNCTION_SECONDS,
         slow_ms: int = limits.SLOW_MS,
@@ -82,7 +81,7 @@ class Executor:
         self.runtime = runtime
         self.function_seconds = function_seconds
         self.reveal = reveal
-        self.code = CodeSwitch(app)
+        self.code = code
         self.failures = Failures(reveal)
         self.runner = FunctionRunner(runtime, self.code, self.failures, audit=reveal, stuck=stuck)
         self.slow_log = SlowLog(runtime, slow_ms)

@@ -22,7 +22,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib import resources
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import parse_qs
 
 import msgspec
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from tinyvex.functions.app.registry import App
+    from tinyvex.runtime import Runtime
     from tinyvex.server.access.token_auth import Caller, TokenAuth
     from tinyvex.server.options import ServerOptions
     from tinyvex.server.services.recent_activity import RecentActivity
@@ -73,34 +74,38 @@ HEADERS = {
 """The headers of every response below `/_dashboard`."""
 
 
+class Displayed(Protocol):
+    """The parts of a server that the page displays."""
+
+    options: ServerOptions
+    runtime: Runtime
+
+    @property
+    def live(self) -> LiveQueries:
+        """The live queries, with their executor and counters."""
+        ...
+
+    @property
+    def connections(self) -> Mapping[int, Connection]:
+        """The open WebSockets, by number."""
+        ...
+
+
 class Dashboard:
     """
     The routes below `/_dashboard`.
 
     Args:
-        options: the server's options; the page shows some of them.
+        server: the server, of which only the page's own requests need live queries and connections.
         token_auth: creates the codes of links.
-        live: the live queries, with their executor and counters.
         activity: log and samples.
-        connections: the open WebSockets, by number.
         started_us: when the server started, in microseconds since the epoch.
     """
 
-    def __init__(
-        self,
-        options: ServerOptions,
-        token_auth: TokenAuth,
-        live: LiveQueries,
-        activity: RecentActivity,
-        connections: Mapping[int, Connection],
-        started_us: int,
-    ) -> None:
-        self._options = options
+    def __init__(self, server: Displayed, token_auth: TokenAuth, activity: RecentActivity, started_us: int) -> None:
+        self._server = server
         self._token_auth = token_auth
-        self._live = live
         self._activity = activity
-        self._connections = connections
-        self._runtime = live.executor.runtime
         self._started_us = started_us
 
     def routes(self) -> list[Route]:
@@ -124,15 +129,16 @@ class Dashboard:
         return _json({"code": self._token_auth.offer()}) if _caller(request).may_offer else _refused()
 
     async def _app(self, request: Request) -> Response:
-        return _json(_describe_app(self._live.executor.app)) if _caller(request).is_admin else _refused()
+        return _json(_describe_app(self._server.live.executor.app)) if _caller(request).is_admin else _refused()
 
     async def _figures(self, request: Request) -> Response:
         return _json(self._state(_number(request.url.query))) if _caller(request).is_admin else _refused()
 
     def _state(self, after: int) -> dict[str, Any]:
-        live, store = self._live, self._live.executor.store
+        live = self._server.live
+        store = live.executor.store
         statistics = store.statistics()
-        connected = [each for each in self._connections.values() if each.session is not None]
+        connected = [each for each in self._server.connections.values() if each.session is not None]
         busiest = heapq.nlargest(
             limits.DASHBOARD_ROWS_MAX,
             islice(live.watched(), limits.DASHBOARD_SCAN_MAX),
@@ -156,7 +162,7 @@ class Dashboard:
         }
 
     def _describe_server(self) -> dict[str, Any]:
-        options = self._options
+        options = self._server.options
         return {
             "version": __version__,
             "app": options.app.name,
@@ -164,7 +170,7 @@ class Dashboard:
             "dev": options.dev,
             "durability": options.durability,
             "startedAt": self._started_us // 1000,
-            "now": self._runtime.now_us() // 1000,
+            "now": self._server.runtime.now_us() // 1000,
         }
 
     def _describe_connection(self, connection: Connection) -> dict[str, Any]:
@@ -174,7 +180,7 @@ class Dashboard:
         return {
             "number": connection.number,
             "session": session.session_id[:8],
-            "seconds": round(self._runtime.awake_seconds() - connection.opened_at, 1),
+            "seconds": round(self._server.runtime.awake_seconds() - connection.opened_at, 1),
             "admin": session.identity.is_admin,
             "name": None if paired is None else paired.name,
             "subject": None if claims is None else claims.get("subject"),

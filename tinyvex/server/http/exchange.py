@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,10 +79,14 @@ class Exchange:
         self._start: Message | None = None
         self._is_start_written = False
 
-    async def run(self, application: ASGIApp) -> None:
-        """Let the application answer. Its defect is logged and answered with 500 if nothing was written yet."""
+    async def run(self, get_application: Callable[[], ASGIApp]) -> None:
+        """
+        Let the application answer.
+
+        Its defect is logged, and answered with 500 if nothing was written yet; so is a failure to import or create it.
+        """
         try:
-            await application(self._scope, self._receive, self._send)
+            await get_application()(self._scope, self._receive, self._send)
         except Exception as error:
             if not _is_client_gone(error):
                 number = self._carrier.number

@@ -224,7 +224,7 @@ class HttpConnection(Endpoint):
         if exchange is None:
             return  # the client was gone before its turn came
         try:
-            await exchange.run(self._host.application())
+            await exchange.run(self._host.application)
         finally:
             if self._exchange is exchange:  # it was not refused meanwhile
                 self._exchange = None

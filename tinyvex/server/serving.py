@@ -1,0 +1,67 @@
+"""
+The serving side of a server: executor, live queries and sessions.
+
+Only clients need it, and its imports would lengthen each start by a quarter. So the first client, or the first open
+dashboard, creates it after the ready line (ARCHITECTURE.md, Before the ready line).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinyvex.functions.run.executor import Executor
+from tinyvex.server.sessions import Sessions
+from tinyvex.sync.identity import Credentials
+from tinyvex.sync.live_queries import LiveQueries
+
+if TYPE_CHECKING:
+    from tinyvex.functions.run.code_switch import CodeSwitch
+    from tinyvex.functions.run.stuck_mutations import StuckMutations
+    from tinyvex.server.access.jwt import UserTokens
+    from tinyvex.server.access.token_auth import TokenAuth
+    from tinyvex.server.background_tasks import BackgroundTasks
+    from tinyvex.server.front_door import FrontDoor
+    from tinyvex.server.options import ServerOptions
+    from tinyvex.storage.engine.store import Store
+
+__all__ = ["Serving"]
+
+
+class Serving:
+    """
+    Runs functions for clients, and carries their sessions.
+
+    Args:
+        options: the time limits, and what clients learn of exceptions.
+        store: the documents; its commits are published to the live queries from now on.
+        code: the app that serves at each timestamp.
+        stuck: the mutations that ended the process before; None without a watchdog.
+        front_door: the rules for upgrades and tokens, and the counters.
+        tasks: runs actions.
+        token_auth: reports whether a connection is an administrator's.
+        users: verifies users' tokens.
+    """
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        store: Store,
+        code: CodeSwitch,
+        stuck: StuckMutations | None,
+        front_door: FrontDoor,
+        tasks: BackgroundTasks,
+        token_auth: TokenAuth,
+        users: UserTokens,
+    ) -> None:
+        self.executor = Executor(
+            store, tasks.runtime, code,
+            function_seconds=options.function_seconds, slow_ms=options.slow_ms, reveal=options.dev, stuck=stuck,
+        )  # fmt: skip
+        self.live = LiveQueries(self.executor, front_door.counters)
+        store.on_commits = self.live.publish
+        credentials = Credentials(token_auth.is_admin, users.check)
+        self.sessions = Sessions(front_door, tasks, self.live, credentials, options.chunk_bytes)
+
+    def close(self) -> None:
+        """End the threads of actions."""
+        self.executor.close()
