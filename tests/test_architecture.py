@@ -81,6 +81,7 @@ PURE = [
     "functions/run/code_switch.py",
     "functions/run/exactly_once.py",
     "functions/run/failures.py",
+    "functions/run/idempotency_key.py",
     "functions/run/identity_keys.py",
     "storage/engine/fair_shares.py",
     "storage/log/commit_feed.py",
@@ -94,6 +95,7 @@ PURE = [
     "server/transport/unread_total.py",
     "storage/log/operations.py",
     "storage/log/record_codec.py",
+    "storage/maintenance/retention_policy.py",
 ]
 IMPURE_MODULES = {"asyncio", "anyio", "websockets", "sqlite3", "aiosqlite", "socket", "threading", "subprocess"}
 

@@ -14,7 +14,8 @@ from bench.micro.storage import insert, opened, revise
 from bench.workloads import document
 from tinyvex.runtime import Runtime
 from tinyvex.storage.maintenance.live_size import measure
-from tinyvex.storage.maintenance.retention import Policy, Retention
+from tinyvex.storage.maintenance.retention import Retention
+from tinyvex.storage.maintenance.retention_policy import Policy
 
 PER_MUTATION = 100
 MINUTE_US = 60_000_000

@@ -16,7 +16,8 @@ from tinyvex.server.services import discovery
 from tinyvex.server.services.discovery import Discovery
 from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.log.clock_history import ClockHistory
-from tinyvex.storage.maintenance.retention import HistoryState
+from tinyvex.storage.maintenance.live_size import LiveSize
+from tinyvex.storage.maintenance.retention_policy import HistoryState
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
@@ -72,7 +73,7 @@ def test_the_server_of_a_command_is_private_and_purges_nothing(tmp_path: Path) -
     """Only the process that serves the database decides how much history is retained."""
     options = local_server(AppLocation(tmp_path / "app.py", tmp_path)).options
     now_us = 4_000_000_000_000_000
-    state = HistoryState(0, 0, now_us, now_us, 1 << 40, ClockHistory())
+    state = HistoryState(0, 0, now_us, now_us, 1 << 40, ClockHistory(), LiveSize())
     assert options.retention.floor(state, now_us) == now_us - int(UNLIMITED_SECONDS * 1e6)
     assert options.client_token
     assert options.host == "127.0.0.1"

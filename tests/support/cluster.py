@@ -33,7 +33,7 @@ from tinyvex.client.client import Client
 from tinyvex.client.websocket_transport import WebSocketTransport
 from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError
 from tinyvex.server.server import ServerOptions
-from tinyvex.storage.maintenance.retention import Policy
+from tinyvex.storage.maintenance.retention_policy import Policy
 
 CLIENTS = 3
 QUERIES_MAX = 5

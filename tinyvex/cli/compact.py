@@ -32,7 +32,7 @@ def command(data: Path | None, retention_seconds: float, retention_bytes: int | 
     """
     from tinyvex.runtime import Runtime
     from tinyvex.storage.maintenance.compaction import compact, preview
-    from tinyvex.storage.maintenance.retention import Policy
+    from tinyvex.storage.maintenance.retention_policy import Policy
 
     folder = find_data_folder(data)
     policy = Policy(retention_seconds, retention_bytes)

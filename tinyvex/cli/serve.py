@@ -15,7 +15,6 @@ from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.serve_options import ServeSettings, serve_options
 from tinyvex.errors import StartError
 from tinyvex.first_parent import FIRST_PARENT
-from tinyvex.server.services.parent_watch import parent_wait
 
 if TYPE_CHECKING:
     from tinyvex.server.server import Server
@@ -58,8 +57,11 @@ def command(
     log_to_stderr(settings.log_level, settings.log_format)
     if parent_pid is None and exit_with_parent:
         parent_pid = FIRST_PARENT
-    if parent_pid is not None and parent_wait(parent_pid)(0):
-        raise StartError(f"the parent process {parent_pid} has ended, so the server does not start")
+    if parent_pid is not None:
+        from tinyvex.server.services.parent_watch import parent_wait
+
+        if parent_wait(parent_pid)(0):
+            raise StartError(f"the parent process {parent_pid} has ended, so the server does not start")
     location = find_app(settings.app, settings.data)
 
     from tinyvex.cli.serve_process import serve_until_stopped

@@ -61,7 +61,7 @@ class ServeSettings(Struct, frozen=True):
             UsageError: an option needs another that is missing.
         """
         from tinyvex.server.options import ServerOptions
-        from tinyvex.storage.maintenance.retention import Policy
+        from tinyvex.storage.maintenance.retention_policy import Policy
 
         return ServerOptions(
             app=location.app,

@@ -82,7 +82,7 @@ def local_server(location: AppLocation, *, reveal: bool = False) -> Server:
     """
     from tinyvex.server.options import ServerOptions
     from tinyvex.server.server import Server
-    from tinyvex.storage.maintenance.retention import Policy
+    from tinyvex.storage.maintenance.retention_policy import Policy
 
     retention = Policy(UNLIMITED_SECONDS, UNLIMITED_BYTES)
     return Server(

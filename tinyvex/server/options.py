@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tinyvex import limits
 from tinyvex.storage.file.pragmas import Durability
-from tinyvex.storage.maintenance.retention import Policy
+from tinyvex.storage.maintenance.retention_policy import Policy
 
 __all__ = ["AuthOptions", "ServerOptions", "TlsOptions"]
 

@@ -32,19 +32,16 @@ from tinyvex.functions.run.stuck_mutations import StuckMutations
 from tinyvex.runtime import Runtime
 from tinyvex.server.access import origin_rules
 from tinyvex.server.access.dashboard_links import DashboardLinks
-from tinyvex.server.access.jwt import UserTokens
 from tinyvex.server.access.pairing import Pairing
 from tinyvex.server.access.token_auth import ServerTokens, TokenAuth
 from tinyvex.server.background_tasks import BackgroundTasks
 from tinyvex.server.front_door import FrontDoor
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.services.discovery import Discovery, DiscoveryFile
-from tinyvex.server.services.parent_watch import ParentWatch
 from tinyvex.server.services.recent_activity import RecentActivity
 from tinyvex.server.services.reload import Reload
 from tinyvex.server.services.retention_schedule import RetentionSchedule
 from tinyvex.server.services.service import Service, Services
-from tinyvex.server.services.signing_keys import SigningKeys
 from tinyvex.server.services.stuck_timer import StuckTimer, stuck_timer
 from tinyvex.server.services.ticker import Ticker
 from tinyvex.server.services.watchdog import Watchdog
@@ -61,6 +58,7 @@ if TYPE_CHECKING:
     from tinyvex.dialects.dialect import CreateDialect
     from tinyvex.functions.app.registry import App
     from tinyvex.functions.run.executor import Executor
+    from tinyvex.server.access.jwt import UserTokens
     from tinyvex.server.serving import Serving
     from tinyvex.server.sessions import Sessions
     from tinyvex.server.transport.connection import Connection
@@ -118,6 +116,7 @@ class Server:
         # Services that exist before the server starts: each may be asked for something while it starts.
         self._watchdog = Watchdog(self.runtime, self._create_stuck_timer)
         self._stuck: StuckMutations | None = None
+        self._users: UserTokens | None = None
         self._reload = Reload(self)
         self._discovery_file = DiscoveryFile(options.data, self._discovery)
         self._added_services: list[Service] = []
@@ -141,7 +140,10 @@ class Server:
             self.listening = PortListener(self.options, self.runtime)
             self.runtime.bind(asyncio.get_running_loop())
             app = load_app(self.options.app)
-            self._users = UserTokens(self.options.auth, self.runtime)
+            if self.options.auth is not None:
+                from tinyvex.server.access.jwt import UserTokens
+
+                self._users = UserTokens(self.options.auth, self.runtime)
             # 2. The folder's lock and the file.
             self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
             undo.push_async_callback(_shielded, self.store.close)
@@ -182,9 +184,13 @@ class Server:
             RetentionSchedule(self.store, options.retention, self.runtime, self.counters),
             self._reload,
         ]
-        if options.auth is not None and options.auth.jwks is not None:
+        if self._users is not None and self._users.has_key_set:
+            from tinyvex.server.services.signing_keys import SigningKeys
+
             services.append(SigningKeys(self._users))
         if options.parent_pid is not None:
+            from tinyvex.server.services.parent_watch import ParentWatch
+
             services.append(ParentWatch(self.runtime, options.parent_pid, self.request_stop))
         services += self._added_services
         if options.advertise is not None:

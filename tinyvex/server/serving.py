@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyvex.functions.run.executor import Executor
+from tinyvex.server.access.jwt import UserTokens
 from tinyvex.server.sessions import Sessions
 from tinyvex.sync.identity import Credentials
 from tinyvex.sync.live_queries import LiveQueries
@@ -17,7 +18,6 @@ from tinyvex.sync.live_queries import LiveQueries
 if TYPE_CHECKING:
     from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.stuck_mutations import StuckMutations
-    from tinyvex.server.access.jwt import UserTokens
     from tinyvex.server.access.token_auth import TokenAuth
     from tinyvex.server.background_tasks import BackgroundTasks
     from tinyvex.server.front_door import FrontDoor
@@ -39,7 +39,7 @@ class Serving:
         front_door: the rules for upgrades and tokens, and the counters.
         tasks: runs actions.
         token_auth: reports whether a connection is an administrator's.
-        users: verifies users' tokens.
+        users: verifies users' tokens; None if users cannot sign in.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Serving:
         front_door: FrontDoor,
         tasks: BackgroundTasks,
         token_auth: TokenAuth,
-        users: UserTokens,
+        users: UserTokens | None,
     ) -> None:
         self.executor = Executor(
             store, tasks.runtime, code,
@@ -59,7 +59,8 @@ class Serving:
         )  # fmt: skip
         self.live = LiveQueries(self.executor, front_door.counters)
         store.on_commits = self.live.publish
-        credentials = Credentials(token_auth.is_admin, users.check)
+        check_user = (users or UserTokens(None, tasks.runtime)).check
+        credentials = Credentials(token_auth.is_admin, check_user)
         self.sessions = Sessions(front_door, tasks, self.live, credentials, options.chunk_bytes)
 
     def close(self) -> None:

@@ -20,7 +20,8 @@ from msgspec import Struct
 
 from tinyvex import errors
 from tinyvex.functions.run.call import Call, MutationOutcome, QueryOutcome
-from tinyvex.functions.run.exactly_once import IdempotencyKey, request_digest
+from tinyvex.functions.run.exactly_once import request_digest
+from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.sync.arguments import Arguments
 from tinyvex.sync.commands import (
     Command,

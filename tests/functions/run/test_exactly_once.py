@@ -7,7 +7,8 @@ import pytest
 
 from tinyvex.errors import RequestIdReused
 from tinyvex.functions.run.call import Call, MutationOutcome
-from tinyvex.functions.run.exactly_once import IdempotencyKey, request_digest, request_record, stored_outcome
+from tinyvex.functions.run.exactly_once import request_digest, request_record, stored_outcome
+from tinyvex.functions.run.idempotency_key import IdempotencyKey
 
 CALL = Call("m:f", b"{}")
 KEY = IdempotencyKey("session", 7, request_digest(CALL))

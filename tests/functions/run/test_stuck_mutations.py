@@ -10,7 +10,8 @@ import pytest
 
 from tinyvex.errors import MutationStuck
 from tinyvex.functions.run import stuck_mutations
-from tinyvex.functions.run.exactly_once import IdempotencyKey, refuse_stuck
+from tinyvex.functions.run.exactly_once import refuse_stuck
+from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.functions.run.stuck_mutations import StuckMutations, find_stuck
 from tinyvex.limits import STUCK_MUTATIONS_MAX
 

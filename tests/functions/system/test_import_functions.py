@@ -15,8 +15,8 @@ from tinyvex import errors
 from tinyvex.functions.app.registry import App
 from tinyvex.functions.run.call import Call
 from tinyvex.functions.run.code_switch import CodeSwitch
-from tinyvex.functions.run.exactly_once import IdempotencyKey
 from tinyvex.functions.run.executor import Executor
+from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.functions.schema.table_spec import class_spec
 from tinyvex.limits import DOCUMENT_BYTES_MAX, IMPORT_LINE_PROBLEMS_MAX, IMPORT_STEP_ROWS
 from tinyvex.runtime import Runtime

@@ -13,9 +13,9 @@ from tests.support.network import Network
 from tests.support.world import WorldRuntime
 from tinyvex.errors import DiskFull
 from tinyvex.server.background_tasks import BackgroundTasks
-from tinyvex.server.services import retention_schedule
 from tinyvex.server.services.retention_schedule import RetentionSchedule
-from tinyvex.storage.maintenance.retention import Policy
+from tinyvex.storage.maintenance import retention
+from tinyvex.storage.maintenance.retention_policy import Policy
 from tinyvex.sync.counters import Counters
 
 
@@ -36,7 +36,7 @@ def test_a_sweep_that_fails_is_followed_by_the_next(
                 raise DiskFull("the disk is full")
             return 3
 
-    monkeypatch.setattr(retention_schedule, "Retention", Sweeper)
+    monkeypatch.setattr(retention, "Retention", Sweeper)
 
     async def main() -> None:
         runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))

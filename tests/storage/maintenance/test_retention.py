@@ -23,7 +23,8 @@ from tinyvex.storage.maintenance import live_size
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.maintenance.compaction import preview
 from tinyvex.storage.maintenance.live_size import LiveSize, measure
-from tinyvex.storage.maintenance.retention import HistoryState, Policy, Retention
+from tinyvex.storage.maintenance.retention import Retention
+from tinyvex.storage.maintenance.retention_policy import HistoryState, Policy
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Until:
 
 def history_state(*, floor: int, middle_ts: int = 0, used_bytes: int = 0) -> HistoryState:
     """Create the state of a history whose newest commit is at 500 seconds."""
-    return HistoryState(floor, 0, 500_000_000, middle_ts, used_bytes, ClockHistory())
+    return HistoryState(floor, 0, 500_000_000, middle_ts, used_bytes, ClockHistory(), LiveSize())
 
 
 async def no_pause() -> None:

@@ -25,7 +25,8 @@ from tinyvex.storage.maintenance.backup import VerifiedBackup, back_up
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.maintenance.compaction import compact
 from tinyvex.storage.maintenance.export import export
-from tinyvex.storage.maintenance.retention import Policy, Retention
+from tinyvex.storage.maintenance.retention import Retention
+from tinyvex.storage.maintenance.retention_policy import Policy
 from tinyvex.storage.maintenance.table_statistics import count
 from tinyvex.storage.schema import tablets as module
 from tinyvex.storage.schema.table_replacement import Mode

@@ -19,8 +19,6 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from tinyvex.errors import MutationStuck, RequestIdReused
 from tinyvex.functions.run.call import MutationOutcome
 from tinyvex.functions.run.identity_keys import session_key
@@ -30,24 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from tinyvex.functions.run.call import Call
+    from tinyvex.functions.run.idempotency_key import IdempotencyKey
     from tinyvex.storage.log.document_log import Snapshot
 
-__all__ = ["IdempotencyKey", "refuse_stuck", "request_digest", "request_record", "stored_outcome"]
-
-
-class IdempotencyKey(Struct, frozen=True):
-    """
-    The key under which a mutation runs once.
-
-    Attributes:
-        session_id: the client's session.
-        request_id: the number of the mutation within the session.
-        digest: the digest of the call; see `request_digest`.
-    """
-
-    session_id: str
-    request_id: int
-    digest: bytes
+__all__ = ["refuse_stuck", "request_digest", "request_record", "stored_outcome"]
 
 
 def request_digest(call: Call) -> bytes:

@@ -31,7 +31,7 @@ from tinyvex.functions.transaction.read_set import ReadSet
 if TYPE_CHECKING:
     from tinyvex.functions.app.registry import App
     from tinyvex.functions.run.code_switch import CodeSwitch
-    from tinyvex.functions.run.exactly_once import IdempotencyKey
+    from tinyvex.functions.run.idempotency_key import IdempotencyKey
     from tinyvex.functions.run.stuck_mutations import StuckMutations
     from tinyvex.functions.transaction.execution import FunctionKind
     from tinyvex.functions.transaction.range_cache import RangeCache

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from tinyvex.functions.app.function_spec import FunctionSpec
     from tinyvex.functions.run.call import Call
     from tinyvex.functions.run.code_switch import CodeSwitch
-    from tinyvex.functions.run.exactly_once import IdempotencyKey
     from tinyvex.functions.run.failures import Failures
+    from tinyvex.functions.run.idempotency_key import IdempotencyKey
     from tinyvex.functions.run.stuck_mutations import StuckMutations
     from tinyvex.runtime import Runtime
     from tinyvex.storage.log.document_log import Snapshot

@@ -27,7 +27,7 @@ import threading
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from tinyvex.functions.run.exactly_once import IdempotencyKey
+from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.limits import STUCK_MUTATIONS_MAX
 from tinyvex.storage.file.atomic_file import atomic_file
 from tinyvex.storage.file.data_folder import DataFolder

@@ -78,6 +78,11 @@ class UserTokens:
             self._keys.close()
 
     @property
+    def has_key_set(self) -> bool:
+        """Return whether public keys verify tokens, from a file or a URL."""
+        return self._keys is not None
+
+    @property
     def keys_error(self) -> str | None:
         """The sentence about the last fetch of keys if it failed; None otherwise."""
         return None if self._keys is None else self._keys.error

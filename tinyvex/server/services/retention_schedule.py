@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from tinyvex import limits
 from tinyvex.errors import TinyvexError
 from tinyvex.server.services.background_service import BackgroundService
-from tinyvex.storage.maintenance.retention import Policy, Retention
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
     from tinyvex.storage.engine.store import Store
+    from tinyvex.storage.maintenance.retention import Retention
+    from tinyvex.storage.maintenance.retention_policy import Policy
     from tinyvex.sync.counters import Counters
 
 __all__ = ["RetentionSchedule"]
@@ -39,17 +40,26 @@ class RetentionSchedule(BackgroundService):
         self._interval_seconds = policy.interval_seconds
         self._runtime = runtime
         self._counters = counters
-        pause = partial(runtime.sleep, limits.RETENTION_PAUSE_SECONDS)
-        self._retention = Retention(store, policy, runtime.now_us, pause)
+        self._store = store
+        self._policy = policy
 
     async def run(self) -> None:
         """Sweep at each interval. A sweep that fails is logged, and the next one continues from where it stopped."""
+        await self._runtime.sleep(self._interval_seconds)
+        retention = self._create_retention()
         while True:
-            await self._runtime.sleep(self._interval_seconds)
             try:
-                self._counters.revisions_forgotten += await self._retention.sweep()
+                self._counters.revisions_forgotten += await retention.sweep()
             except TinyvexError as error:
                 log.warning("expired history was not purged: %s", error)
                 self.report_failure(str(error))
             else:
                 self.report_ok()
+            await self._runtime.sleep(self._interval_seconds)
+
+    def _create_retention(self) -> Retention:
+        """Import and create the sweeper: a start need not wait for code that first runs a minute later."""
+        from tinyvex.storage.maintenance.retention import Retention
+
+        pause = partial(self._runtime.sleep, limits.RETENTION_PAUSE_SECONDS)
+        return Retention(self._store, self._policy, self._runtime.now_us, pause)

@@ -28,7 +28,8 @@ from tinyvex.storage.log.clock_history import ClockHistory
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.maintenance.live_size import measure
 from tinyvex.storage.maintenance.progress import Progress
-from tinyvex.storage.maintenance.retention import HistoryState, Policy, Retention
+from tinyvex.storage.maintenance.retention import Retention
+from tinyvex.storage.maintenance.retention_policy import HistoryState, Policy
 from tinyvex.storage.schema.tablets import abandon_all
 
 if TYPE_CHECKING:

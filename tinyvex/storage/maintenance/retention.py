@@ -15,7 +15,7 @@ History is retained from the *floor* on, a timestamp before which no snapshot ca
 The newest revision of each document at the floor stays, and with it everything that a snapshot from the floor on can see.
 SQLite reuses the freed pages: the file stops growing but does not shrink (`compaction.py` shrinks it).
 
-The deletions themselves are in `storage/log/housekeeping.py`; this file decides what to delete and when.
+`retention_policy.py` decides how far the floor moves, and `storage/log/housekeeping.py` has the deletions themselves.
 """
 
 from __future__ import annotations
@@ -24,101 +24,24 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from tinyvex import limits
 from tinyvex.storage.maintenance.live_size import LiveSize, LiveSizeMeasurement
+from tinyvex.storage.maintenance.retention_policy import HistoryState
 from tinyvex.storage.schema.index_backfill import drop_unfinished
 from tinyvex.storage.schema.tablets import abandon_all, clear_tablets
 
 if TYPE_CHECKING:
     from tinyvex.storage.engine.store import Store
-    from tinyvex.storage.log.clock_history import ClockHistory
     from tinyvex.storage.log.document_log import Snapshot
     from tinyvex.storage.log.housekeeping import Housekeeping, KnownIndexes
+    from tinyvex.storage.maintenance.retention_policy import Policy
 
-__all__ = ["HistoryState", "Policy", "Retention"]
+__all__ = ["Retention"]
 
 ENTRIES_PER_ROW = 2
 """An overwrite that changes an indexed field ends one entry of that index and begins another."""
-
-
-class Policy(Struct, frozen=True):
-    """
-    The amount of history to retain.
-
-    Attributes:
-        seconds: the age up to which every state can be read.
-        bytes_max: while the file uses more than this, less history is retained; None for a bound that follows the live
-            data.
-    """
-
-    seconds: float = limits.RETENTION_SECONDS
-    bytes_max: int | None = None
-
-    @property
-    def interval_seconds(self) -> float:
-        """The pause between two sweeps."""
-        return max(min(limits.RETENTION_INTERVAL_SECONDS, self.seconds / 10), limits.RETENTION_PAUSE_SECONDS)
-
-    def bound(self, size: LiveSize) -> int:
-        """Return the bytes above which less history is retained."""
-        if self.bytes_max is not None:
-            return self.bytes_max
-        bound = limits.RETENTION_LIVE_FACTOR * size.live_bytes + limits.RETENTION_BYTES
-        # Exactly-once outlasts the bound. Half of it is left to history, however many records there are.
-        return max(bound, size.request_bytes + bound // 2)
-
-    def floor(self, state: HistoryState, now_us: int) -> int:
-        """
-        Return the new floor.
-
-        It never moves back, never exceeds the newest commit, and stays RETENTION_SECONDS_MIN before the present.
-
-        If the file uses too many bytes, half of the remaining revisions go. How much that saves is only known after the
-        sweep, so the next sweep decides again.
-
-        Args:
-            state: the history in the file.
-            now_us: the current time.
-        """
-        wanted = state.clock.ts_at(now_us - int(self.seconds * 1_000_000))
-        if state.used_bytes > self.bound(state.size):
-            wanted = max(wanted, state.middle_ts)
-        latest = state.clock.ts_at(now_us - int(limits.RETENTION_SECONDS_MIN * 1_000_000))
-        return max(state.floor, min(wanted, latest, state.last_ts))
-
-
-class HistoryState(Struct, frozen=True):
-    """
-    The state of the history in the file.
-
-    Attributes:
-        floor: the first readable timestamp.
-        swept_row: the last row of the log that a sweep has read.
-        last_ts: the newest commit.
-        middle_ts: of the revision in the middle of those that no sweep has read.
-        used_bytes: the bytes of the file that are in use.
-        clock: states the ages of commits.
-        size: what no bound can free, as last measured.
-    """
-
-    floor: int
-    swept_row: int
-    last_ts: int
-    middle_ts: int
-    used_bytes: int
-    clock: ClockHistory
-    size: LiveSize = LiveSize()
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, clock: ClockHistory, size: LiveSize) -> HistoryState:
-        """Read the state of the newest snapshot."""
-        stored = snapshot.globals()
-        swept_row = stored.get("swept_row", 0)
-        middle_ts = snapshot.ts_of_row((swept_row + snapshot.newest_row()) // 2)
-        return cls(stored["floor_ts"], swept_row, snapshot.ts, middle_ts, snapshot.used_bytes(), clock, size)
 
 
 class Retention:

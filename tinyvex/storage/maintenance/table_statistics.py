@@ -22,7 +22,7 @@ from tinyvex.storage.log.catalog import BY_CREATION_TIME, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import TABLES_TABLET
 from tinyvex.storage.maintenance.live_size import measure
-from tinyvex.storage.maintenance.retention import Policy
+from tinyvex.storage.maintenance.retention_policy import Policy
 from tinyvex.storage.schema.tablets import tablets
 
 if TYPE_CHECKING:
