@@ -80,6 +80,8 @@ CLOCK_OBSERVED_SECONDS = (
     1.0  # shortest interval between two such observations; a time that a user gives is this precise
 )
 CLOCK_OBSERVATIONS_MAX = 256  # the closest ones are dropped, in relation to their age; tested to a tenth of an age
+UPGRADE_STEP_ROWS = 20_000  # rows that an upgrade of the file copies in one transaction, about 0.2 s
+UPGRADE_STEP_BYTES = 16 << 20  # the same in bytes; a killed upgrade loses at most one such step
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
 STUCK_MUTATIONS_MAX = 256  # refused because they ended the process; a further one evicts the oldest
 REQUEST_RECORDS_EXPIRED_STEP = 512  # expired records deleted by one group; it happens once per half as many new ones

@@ -16,6 +16,7 @@ from tinyvex.cli.output import time_text
 from tinyvex.cli.session import _LocalSession, _RemoteSession
 from tinyvex.errors import InvalidResult
 from tinyvex.runtime import Runtime
+from tinyvex.storage.file.database_file import set_global
 from tinyvex.storage.maintenance import table_statistics
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -301,7 +302,7 @@ def test_below_the_floor_the_error_has_the_first_readable_time(
     shutil.copytree(path, tmp_path, dirs_exist_ok=True)
     connection = sqlite3.connect(tmp_path / "data.sqlite3")
     with connection:
-        connection.execute("UPDATE globals SET json_value = ? WHERE key = 'floor_ts'", (between + 1,))
+        set_global(connection, "floor_ts", between + 1)
     connection.close()
     assert run(["data", "notes", "--data", str(tmp_path), "--at", str(between)]) == 3
     assert f"history begins at {time_text(between + 1)}" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 from tests.support.process import ServerProcess
 from tinyvex.cli.history import changes
 from tinyvex.cli.main import run
+from tinyvex.storage.file.database_file import set_global
 from tinyvex.values.ids import DocumentId, parse_id
 
 APP = Path(__file__).resolve().parents[1] / "support" / "notebook.py"
@@ -148,7 +149,7 @@ def purged(notebook: Notebook) -> tuple[Notebook, str, list[int]]:
     moments = [revision["ts"] for revision in notebook.history(note)]
     connection = sqlite3.connect(notebook.folder / "data.sqlite3")
     with connection:
-        connection.execute("UPDATE globals SET json_value = ? WHERE key = 'floor_ts'", (moments[1] + 1,))
+        set_global(connection, "floor_ts", moments[1] + 1)
     connection.close()
     return notebook, note, moments
 

@@ -121,6 +121,16 @@ class Disk:
                 del images[step.file]
         return {name: image.left(pick) for name, image in images.items()}
 
+    def written(self, until: int) -> dict[str, bytes]:
+        """Return the files after the process was killed just before a step: what it wrote is there, synced or not."""
+        files = {name: bytearray(data) for name, data in self.before.items()}
+        for step in self.steps[:until]:
+            if step.kind == "delete":
+                del files[step.file]
+            elif step.kind != "mark":
+                _change(files.setdefault(step.file, bytearray()), step)
+        return {name: bytes(data) for name, data in files.items()}
+
 
 @dataclass
 class _Image:

@@ -144,7 +144,9 @@ class Server:
                 from tinyvex.server.access.jwt import UserTokens
 
                 self._users = UserTokens(self.options.auth, self.runtime)
-            # 2. The folder's lock and the file.
+            # 2. The folder's lock and the file, which may have to be upgraded.
+            if Store.is_older(self.options.data):
+                await asyncio.to_thread(Store.upgrade, self.options.data, self._upgrading)
             self.store = Store.open(self.options.data, self.runtime, durability=self.options.durability)
             undo.push_async_callback(_shielded, self.store.close)
             # 3. Tables, indexes and existing documents. An import under way belonged to a process that has ended.
@@ -171,6 +173,10 @@ class Server:
         if self._stop_requested:
             self.request_stop()
         return self
+
+    def _upgrading(self, _rows_done: int, _rows_total: int) -> None:
+        if self._stop_requested:
+            raise errors.ServerStopping("stopped while the database file was upgraded; the next start continues")
 
     def _ordered_services(self) -> list[Service]:
         """Return the services in the order in which they start; `services/service.py` has the table."""

@@ -124,7 +124,7 @@ def filling_the_disk(snapshot, ts):
     snapshot._connection.execute(f"PRAGMA max_page_count = {pages}")
     try:
         with pytest.raises(sqlite3.OperationalError, match="full"):
-            snapshot._connection.execute("INSERT INTO globals VALUES ('large', randomblob(1000000))")
+            snapshot._connection.execute("INSERT INTO globals VALUES ('large', randomblob(1000000), 0)")
     finally:
         snapshot._connection.execute("PRAGMA max_page_count = 1000000")
     return unit(insert({"n": 666}))(snapshot, ts)

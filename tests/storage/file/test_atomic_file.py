@@ -49,7 +49,7 @@ def test_a_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
     """After a power failure it is complete or absent."""
     happened = []
     replace = Path.replace
-    monkeypatch.setattr("tinyvex.storage.file.atomic_file._sync_file", lambda path: happened.append(path.read_text()))
+    monkeypatch.setattr("tinyvex.storage.file.atomic_file.sync_file", lambda path: happened.append(path.read_text()))
     monkeypatch.setattr(Path, "replace", lambda path, target: happened.append("named") or replace(path, target))
     with atomic_file(tmp_path / "copy", replace=False) as unfinished:
         unfinished.write_text("all of it")

@@ -49,10 +49,13 @@ def test_only_a_few_files_execute_statements_that_write() -> None:
 
 
 def test_no_statement_that_writes_is_written_out_elsewhere() -> None:
-    """Every one has a name in `statements.py`, so that the test above sees it."""
+    """
+    Every one has a name in `statements.py`, so that the test above sees it. An upgrade writes another file, with statements
+    that never change.
+    """
     literal = re.compile(r"""["'](?:INSERT (?:OR|INTO)|UPDATE \w+ SET|DELETE FROM|REPLACE INTO)\b""")
-    offenders = [path.name for path in PACKAGE.rglob("*.py") if literal.search(path.read_text("utf-8"))]
-    assert offenders == ["statements.py"]
+    offenders = {path.name for path in PACKAGE.rglob("*.py") if literal.search(path.read_text("utf-8"))}
+    assert offenders == {"statements.py", "format_changes.py", "upgrade.py"}
 
 
 def test_only_some_files_set_globals() -> None:

@@ -12,6 +12,7 @@ from tests.support.storage import MemoryStore, insert, numbers, scan, unit
 from tests.support.values import same
 from tinyvex import errors, limits
 from tinyvex.functions.transaction.transaction import Transaction
+from tinyvex.storage.file.database_file import set_global
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.log.operations import RequestRecord
 from tinyvex.storage.log.revisions import Revision
@@ -271,7 +272,7 @@ def test_a_read_in_the_future_is_refused(log):
 def test_a_read_below_the_floor_is_refused(log):
     """Expired history is never returned in part."""
     add(log, 1)
-    log.connection.execute("UPDATE globals SET json_value = ? WHERE key = 'floor_ts'", (log.last_ts,))
+    set_global(log.connection, "floor_ts", log.last_ts)
     assert log.look(numbers, at=log.last_ts) == [1]
     with pytest.raises(errors.SnapshotUnavailable, match="older"):
         log.look(numbers, at=log.last_ts - 1)

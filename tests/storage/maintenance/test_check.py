@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.storage import MemoryStore, insert, opened, unit
+from tests.support.storage import MemoryStore, insert, opened, seal, unit
 from tinyvex import errors
 from tinyvex.storage.file.database_file import set_global
 from tinyvex.storage.maintenance.check import PROBLEMS_MAX, check, check_folder
@@ -34,6 +34,7 @@ def test_a_healthy_database_has_no_problems(log):
 def test_results_may_be_longer_than_values(log):
     """A mutation may return more rows than an array in a document can have."""
     log.connection.execute("UPDATE requests SET result = CAST(? AS BLOB)", (str([0] * 10_000),))
+    seal(log.connection)
     assert check(log.connection) == []
 
 
@@ -70,13 +71,13 @@ DAMAGES = {
     "a current entry is gone": f"DELETE FROM current WHERE index_id = {USER_INDEX} AND log_row = {NEWEST_OF_USER}",
     "a current entry points elsewhere": f"UPDATE current SET log_row = {NEWEST_OF_USER} WHERE index_id = {USER_INDEX}",
     "a current entry points nowhere": f"UPDATE current SET log_row = 100000 WHERE index_id = {USER_INDEX}",
-    "a current entry too many": f"INSERT INTO current SELECT {USER_INDEX}, x'07', {NEWEST_OF_USER}",
+    "a current entry too many": f"INSERT INTO current SELECT {USER_INDEX}, x'07', {NEWEST_OF_USER}, 0",
     "a current entry with another key": (
         f"UPDATE current SET key = CAST(key || x'00' AS BLOB) WHERE index_id = {USER_INDEX} AND log_row = {NEWEST_OF_USER}"
     ),
     "an index entry is gone": f"DELETE FROM indexes WHERE index_id = {USER_INDEX}",
     "an index entry without its revision": (
-        "INSERT INTO indexes SELECT index_id, key, ts - 1, 1, table_id, document_id FROM indexes"
+        "INSERT INTO indexes SELECT index_id, key, ts - 1, 1, table_id, document_id, checksum FROM indexes"
         f" WHERE index_id = {USER_INDEX} LIMIT 1"
     ),
     "an index entry of another tablet": f"UPDATE indexes SET table_id = 1 WHERE index_id = {USER_INDEX}",
@@ -94,21 +95,22 @@ DAMAGES = {
     ),
     "a current key that is text": f"UPDATE current SET key = 'abc' WHERE index_id = {USER_INDEX} AND log_row = {NEWEST_OF_USER}",
     "an index entry of another document": f"UPDATE indexes SET document_id = zeroblob(16) WHERE index_id = {USER_INDEX}",
-    "a current entry of no index": f"INSERT INTO current SELECT 999, key, log_row FROM current WHERE index_id = {USER_INDEX}",
+    "a current entry of no index": f"INSERT INTO current SELECT 999, key, log_row, checksum FROM current WHERE index_id = {USER_INDEX}",
     "no epoch": "DELETE FROM globals WHERE key = 'epoch'",
     "a floor that is no number": "UPDATE globals SET json_value = 1.5 WHERE key = 'floor_ts'",
     "a last timestamp after all time": "UPDATE globals SET json_value = 1 << 60 WHERE key = 'last_ts'",
     "tables that readers do not see": "UPDATE globals SET json_value = 5 WHERE key = 'catalog_ts'",
-    "revisions that are never forgotten": "INSERT INTO globals VALUES ('swept_row', 3)",
+    "revisions that are never forgotten": "INSERT INTO globals VALUES ('swept_row', 3, 0)",
     "a request after the last timestamp": "UPDATE requests SET ts = ts + 1000000",
 }
 
 
 @pytest.mark.parametrize("damage", sorted(DAMAGES))
 def test_damage_is_found(log, damage):
-    """The violation of each single invariant is reported."""
+    """The violation of each single invariant is reported, also if the checksums are right."""
     cursor = log.connection.execute(DAMAGES[damage])
     assert cursor.rowcount > 0
+    seal(log.connection)
     assert check(log.connection) != []
 
 
@@ -128,6 +130,7 @@ def test_damage_at_the_floor_is_found(log, damage):
     set_global(log.connection, "floor_ts", log.last_ts - 2)
     assert check(log.connection) == []
     assert log.connection.execute(BELOW_THE_FLOOR[damage]).rowcount > 0
+    seal(log.connection)
     assert check(log.connection) != []
 
 

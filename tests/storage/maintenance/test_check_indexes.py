@@ -10,7 +10,7 @@ import pytest
 
 from tests.storage.maintenance.test_retention import retention
 from tests.support.imports import imported
-from tests.support.storage import MemoryStore, drive, insert, unit
+from tests.support.storage import MemoryStore, drive, insert, seal, unit
 from tinyvex.storage.maintenance.check import check
 
 TABLES = {"items": {"by_n": ("n",)}}
@@ -105,4 +105,5 @@ def test_two_tables_with_one_name_number_or_tablet_are_found(name: str) -> None:
         " WHERE table_id = 1",
         (f"$.{name}",),
     )
+    seal(store.connection)
     assert f"two tables share a {name}" in check(store.connection)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.storage.log.test_document_log import commits, declarations
 from tests.storage.maintenance.test_retention import change, everything, no_pause, retention
 from tests.support.imports import abandoned, began, filled, finished, imported, states, tablet_of
-from tests.support.storage import MemoryStore, bound_runtime, drive, insert, numbers, opened, unit
+from tests.support.storage import MemoryStore, bound_runtime, drive, insert, numbers, opened, seal, unit
 from tinyvex import errors
 from tinyvex.limits import IMPORT_SECONDS
 from tinyvex.storage.engine.store import Store
@@ -276,6 +276,7 @@ def test_damage_of_such_a_tablet_is_found(damage: str) -> None:
     assert check(store.connection) == []
     numbered = {"replaced": replaced, "filling": begun.tablets["items"]}
     store.connection.execute(damage, {name: value for name, value in numbered.items() if f":{name}" in damage})
+    seal(store.connection)
     assert check(store.connection) != []
 
 

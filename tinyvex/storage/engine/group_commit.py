@@ -47,6 +47,7 @@ from tinyvex.storage.engine.checkpoints import WriteAheadLog
 from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.time_limit import Abandoned
 from tinyvex.storage.file import pragmas, statements
+from tinyvex.storage.file.checksums import global_checksum
 from tinyvex.storage.file.database_file import read_globals
 from tinyvex.storage.file.sqlite_errors import is_fault_of_one, translate
 from tinyvex.storage.log.apply import apply, newest_row
@@ -365,7 +366,8 @@ class GroupCommit:
         if self._commits:
             self._expire_requests()
             self._observe_clock()
-            self.connection.execute(statements.SET_LAST_TS, (self._last_ts,))
+            last_ts = self._last_ts
+            self.connection.execute(statements.SET_LAST_TS, (last_ts, global_checksum("last_ts", last_ts)))
         self._clock.point("writer:before-commit")
         started = self._clock.monotonic()
         self.connection.execute("COMMIT")

@@ -30,6 +30,7 @@ from tinyvex.storage.log.recent_commits import RecentCommits
 if TYPE_CHECKING:
     from tinyvex.runtime import LoopThread, Runtime, Worker
     from tinyvex.storage.file.pragmas import Durability
+    from tinyvex.storage.file.upgrade import Progress
 
 __all__ = ["Store"]
 
@@ -115,12 +116,42 @@ class Store:
         try:
             if not data.database.exists():
                 database_file.create(data, runtime)
+            database_file.roll_back_journal(data.database)
+            _upgrade(data, None)
             data.remove_unfinished()
             data.restrict_to_owner()
             return cls._opened(data, runtime, lock, durability)
         except BaseException:
             lock.release()
             raise
+
+    @staticmethod
+    def is_older(folder: Path) -> bool:
+        """Return whether a data folder has a database of an older format."""
+        return database_file.is_older(DataFolder(folder).database)
+
+    @staticmethod
+    def upgrade(folder: Path, progress: Progress | None = None) -> None:
+        """
+        Upgrade the database of a data folder if it has an older format.
+
+        `open` does the same, but a large file takes minutes, in which this may run in a thread.
+
+        Args:
+            folder: the data folder.
+            progress: called with the rows copied and in total; it may raise an error to interrupt the upgrade.
+
+        Raises:
+            DataFolderLocked: another process owns the folder.
+            StorageError: the file cannot be upgraded; see `upgrade_file`.
+        """
+        data = DataFolder(folder)
+        if database_file.is_older(data.database):
+            lock = data.lock()
+            try:
+                _upgrade(data, progress)
+            finally:
+                lock.release()
 
     @classmethod
     def _opened(cls, data: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> Store:
@@ -325,6 +356,13 @@ class Store:
             self._writer.close()
         if self._lock is not None:
             self._lock.release()
+
+
+def _upgrade(data: DataFolder, progress: Progress | None) -> None:
+    if database_file.is_older(data.database):
+        from tinyvex.storage.file.upgrade import upgrade_file  # not needed by most starts
+
+        upgrade_file(data.database, progress)
 
 
 def _size(path: Path) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tinyvex.errors import DataFolderUnusable
 from tinyvex.storage.file.os_errors import translate_os_error
 
-__all__ = ["atomic_file", "follow_links", "remove_unfinished", "sync_folder", "unfinished_name"]
+__all__ = ["atomic_file", "follow_links", "remove_unfinished", "sync_file", "sync_folder", "unfinished_name"]
 
 if sys.platform == "darwin":
     import fcntl
@@ -50,7 +50,7 @@ def atomic_file(target: Path, *, replace: bool) -> Iterator[Path]:
         _refuse_present(target, replace=replace)
         if not _is_same(unfinished, own):
             raise DataFolderUnusable(f"another process is writing `{target}` as well; choose another file")
-        _sync_file(unfinished)
+        sync_file(unfinished)
         unfinished.replace(real)
         sync_folder(real.parent)
     except OSError as error:
@@ -108,7 +108,8 @@ def _is_same(path: Path, known: os.stat_result) -> bool:
     return os.path.samestat(path.stat(), known)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Make the contents of a file durable."""
     with path.open("r+b") as file:
         if sys.platform == "darwin":  # fsync leaves data in the drive's cache
             fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)

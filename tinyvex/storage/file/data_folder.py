@@ -19,7 +19,7 @@ from tinyvex.errors import DataFolderLocked, DataFolderUnusable
 from tinyvex.storage.file.atomic_file import follow_links, remove_unfinished, unfinished_name
 from tinyvex.storage.file.os_errors import translate_os_error
 
-__all__ = ["DataFolder", "FolderLock", "lock_holder"]
+__all__ = ["DataFolder", "FolderLock", "lock_holder", "remove_unfinished_upgrade", "unfinished_upgrade"]
 
 if sys.platform == "win32":
     import msvcrt
@@ -88,9 +88,11 @@ class DataFolder:
             raise translate_os_error(error, f"the data folder `{self.path}` cannot be created") from error
 
     def remove_unfinished(self) -> None:
-        """Delete the unfinished file of a killed restore or compaction; the caller owns the folder."""
+        """Delete the unfinished files of killed restores, compactions and upgrades; the caller owns the folder."""
         with contextlib.suppress(OSError):  # it only occupies space
-            remove_unfinished(follow_links(self.database))
+            real = follow_links(self.database)
+            remove_unfinished(real)
+            remove_unfinished_upgrade(real)
 
     def require_database(self) -> None:
         """
@@ -112,7 +114,7 @@ class DataFolder:
         logs = [real.with_name(f"{real.name}{suffix}") for suffix in ("-wal", "-journal", "-shm")]
         return (
             self.database, *self.side_files, self.unfinished, unfinished_name(self.database),
-            real, *logs, unfinished_name(real),
+            real, *logs, unfinished_name(real), unfinished_upgrade(real),
             self.lock_file, self.running_mutation, self.stuck_mutations,
             self.discovery, self.last_served, self.dashboard_page, self.pairing_offer, self.paired_tokens,
         )  # fmt: skip
@@ -167,6 +169,23 @@ class FolderLock:
             os.close(self._descriptor)
             self._withheld.release()
             self._descriptor = None
+
+
+def unfinished_upgrade(real: Path) -> Path:
+    """Return the name under which the upgraded form of a database is written until it is complete."""
+    return real.with_name(f"{real.name}.upgrade")
+
+
+def remove_unfinished_upgrade(real: Path) -> None:
+    """
+    Delete an upgraded form that is incomplete.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    unfinished = unfinished_upgrade(real)
+    for suffix in ("", "-journal"):
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
 
 
 def lock_holder(folder: Path) -> int | None:

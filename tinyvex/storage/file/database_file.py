@@ -11,13 +11,14 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyvex import errors
 from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.atomic_file import sync_folder
+from tinyvex.storage.file.checksums import damaged_row, global_checksum
 from tinyvex.storage.file.os_errors import translate_os_error
 from tinyvex.storage.file.sqlite_errors import translate
 
@@ -28,16 +29,24 @@ if TYPE_CHECKING:
 __all__ = [
     "create",
     "end_log",
+    "end_log_of",
     "identify",
     "initialise",
+    "is_older",
     "open_reader",
     "open_writer",
+    "read_format",
     "read_globals",
+    "read_last_ts",
+    "roll_back_journal",
     "schema_script",
     "set_global",
 ]
 
 STATEMENTS_CACHED = 256
+
+_HEADER_BYTES = 100
+"""The header of an SQLite file."""
 
 FIRST_TABLE_NUMBER = 10_001
 FIRST_TABLET = 101
@@ -105,13 +114,38 @@ def initialise(connection: sqlite3.Connection, runtime: Runtime) -> None:
     connection.execute("COMMIT")
 
 
-def identify(connection: sqlite3.Connection, path: Path) -> None:
+def read_format(path: Path) -> int | None:
+    """Return the format of a Tinyvex database, from the file's header; None for any other file."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError:
+        return None
+    if not header.startswith(b"SQLite format 3\0") or len(header) < _HEADER_BYTES:
+        return None
+    application_id, version = (int.from_bytes(header[at : at + 4], "big") for at in (68, 60))
+    return version if application_id == pragmas.APPLICATION_ID else None
+
+
+def is_older(path: Path) -> bool:
+    """Return whether a file is a Tinyvex database of an older format."""
+    version = read_format(path)
+    return version is not None and version < pragmas.FORMAT_VERSION
+
+
+def identify(connection: sqlite3.Connection, path: Path, *, any_format: bool = False) -> None:
     """
-    Refuse a file that is not a Tinyvex database, before anything is written to it.
+    Refuse a file that this version cannot use, before anything is written to it.
+
+    Args:
+        connection: a connection to the file.
+        path: the file, for messages.
+        any_format: accept older formats.
 
     Raises:
         FileDamaged: the file is not an SQLite database, is damaged, or belongs to another program.
         FileTooNew: a newer Tinyvex wrote it.
+        DataFolderUnusable: it has an older format.
     """
     try:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
@@ -123,6 +157,11 @@ def identify(connection: sqlite3.Connection, path: Path) -> None:
     if version > pragmas.FORMAT_VERSION:
         raise errors.FileTooNew(
             f"`{path}` has format {version}, and this version of Tinyvex reads {pragmas.FORMAT_VERSION}; install a newer version",
+            format=version,
+        )
+    if version < pragmas.FORMAT_VERSION and not any_format:
+        raise errors.DataFolderUnusable(
+            f"`{path}` has the older format {version}; start a server on its folder, or run `tinyvex compact`, to upgrade it",
             format=version,
         )
 
@@ -148,18 +187,22 @@ def open_writer(path: Path, durability: pragmas.Durability) -> sqlite3.Connectio
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path, *, any_format: bool = False) -> sqlite3.Connection:
     """
     Open a connection that only reads.
 
+    Args:
+        path: the file.
+        any_format: accept older formats, of which only `last_ts` can be read.
+
     Raises:
-        StorageError: the file is missing, damaged, too new, or cannot be opened.
+        StorageError: the file is missing, damaged, too new, too old, or cannot be opened.
     """
     connection = _connect(path, "ro")
     with _closed_on_failure(connection, path):
-        identify(connection, path)
+        identify(connection, path, any_format=any_format)
         pragmas.for_reader(connection)
-        read_globals(connection)
+        read_last_ts(connection) if any_format else read_globals(connection)
     return connection
 
 
@@ -204,14 +247,65 @@ def end_log(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = DELETE")
 
 
+def end_log_of(path: Path) -> None:
+    """
+    Copy the write-ahead log of a file of any format into it, and delete the log.
+
+    Raises:
+        StorageError: the file is not ours, is damaged or too new, or another program uses it.
+    """
+    roll_back_journal(path)
+    open_reader(path, any_format=True).close()  # identifies the file without changing it
+    connection = _connect(path, "rw")
+    with _closed_on_failure(connection, path), closing(connection):
+        pragmas.busy_timeout(connection)
+        pragmas.full_fsync(connection)
+        end_log(connection)
+
+
+def roll_back_journal(path: Path) -> None:
+    """
+    Undo the change that a process was making when it was killed inside `end_log`; the caller owns the folder.
+
+    SQLite does this when a file is opened, but not through a connection that only reads.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    journal = path.with_name(f"{path.name}-journal")
+    try:
+        is_hot = journal.stat().st_size > 0 and read_format(path) is not None
+    except OSError:
+        return
+    if is_hot:
+        connection = _connect(path, "rw")
+        with _closed_on_failure(connection, path), closing(connection):
+            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+
+
+def read_last_ts(connection: sqlite3.Connection) -> int:
+    """Return the newest commit's timestamp, from a file of any format."""
+    (ts,) = connection.execute(statements.LAST_TS).fetchone()
+    return int(ts)
+
+
 def read_globals(connection: sqlite3.Connection) -> Mapping[str, Any]:
-    """Return all global values."""
-    return {
-        key: json.loads(value) if isinstance(value, str) else value
-        for key, value in connection.execute(statements.GLOBALS)
-    }
+    """
+    Return all global values.
+
+    Raises:
+        sqlite3.Error: as raised by SQLite.
+        FileDamaged: a value has a wrong checksum.
+    """
+    values: dict[str, Any] = {}
+    for key, value, checksum in connection.execute(statements.GLOBALS):
+        if global_checksum(key, value) != checksum:
+            raise damaged_row(f"the global value `{key}`")
+        values[key] = json.loads(value) if isinstance(value, str) else value
+    return values
 
 
 def set_global(connection: sqlite3.Connection, key: str, value: str | int | Sequence[Sequence[int]]) -> None:
     """Write one global value, in the caller's transaction."""
-    connection.execute(statements.SET_GLOBAL, (key, value if isinstance(value, int) else json.dumps(value)))
+    stored = value if isinstance(value, int) else json.dumps(value)
+    connection.execute(statements.SET_GLOBAL, (key, stored, global_checksum(key, stored)))

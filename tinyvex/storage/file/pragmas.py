@@ -18,7 +18,7 @@ __all__ = ["Durability", "for_creation", "for_reader", "for_writer"]
 Durability = Literal["full", "normal"]
 
 APPLICATION_ID = 0x54566578  # "TVex"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 BUSY_MS = 5_000
 WRITER_CACHE_KIB = 16_384

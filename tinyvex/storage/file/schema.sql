@@ -1,5 +1,6 @@
--- Format 1 of the database file.
+-- Format 2 of the database file.
 -- `documents` and `indexes` are the log: rows are appended and never changed.
+-- Every row has a checksum of its other columns (checksums.py).
 
 -- Every revision of every document.
 -- `log_row` grows with every revision; `current` points at it.
@@ -11,6 +12,7 @@ CREATE TABLE documents (
     json_value BLOB,               -- canonical JSON with `_id` and `_creationTime`; NULL if deleted
     deleted    INTEGER NOT NULL,
     prev_ts    INTEGER,            -- the previous revision; NULL for the first
+    checksum   INTEGER NOT NULL,
     UNIQUE (table_id, id, ts)
 );
 
@@ -22,12 +24,14 @@ CREATE TABLE indexes (
     deleted     INTEGER NOT NULL,
     table_id    INTEGER NOT NULL,
     document_id BLOB    NOT NULL,
+    checksum    INTEGER NOT NULL,
     PRIMARY KEY (index_id, key, ts)
 ) WITHOUT ROWID;
 
 CREATE TABLE globals (
     key        TEXT PRIMARY KEY,
-    json_value NOT NULL            -- a number as an INTEGER, anything else as JSON text
+    json_value NOT NULL,           -- a number as an INTEGER, anything else as JSON text
+    checksum   INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- Derived from the log in the same transaction: the newest entries of every index, pointing at the newest revisions.
@@ -36,6 +40,7 @@ CREATE TABLE current (
     index_id INTEGER NOT NULL,
     key      BLOB    NOT NULL,
     log_row  INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,     -- includes the revision's checksum
     PRIMARY KEY (index_id, key)
 ) WITHOUT ROWID;
 
@@ -48,5 +53,6 @@ CREATE TABLE requests (
     digest     BLOB    NOT NULL,   -- of function, arguments and identity
     result     BLOB    NOT NULL,
     log_lines  TEXT    NOT NULL,   -- a JSON array of strings
+    checksum   INTEGER NOT NULL,
     UNIQUE (session_id, request_id)
 );

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 # Globals.
 
-GLOBALS = "SELECT key, json_value FROM globals"
-SET_GLOBAL = (
-    "INSERT INTO globals(key, json_value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET json_value = excluded.json_value"
-)
-SET_LAST_TS = "UPDATE globals SET json_value = ? WHERE key = 'last_ts'"
+GLOBALS = "SELECT key, json_value, checksum FROM globals"
+LAST_TS = "SELECT json_value FROM globals WHERE key = 'last_ts'"
+SET_GLOBAL = "INSERT OR REPLACE INTO globals(key, json_value, checksum) VALUES (?, ?, ?)"
+SET_LAST_TS = "UPDATE globals SET json_value = ?, checksum = ? WHERE key = 'last_ts'"
 SNAPSHOT = (
     "SELECT (SELECT json_value FROM globals WHERE key = 'last_ts'),"
     " (SELECT json_value FROM globals WHERE key = 'catalog_ts'),"
@@ -76,13 +75,18 @@ COUNT_PAGE_AT = (
 # Writing a commit.
 
 INSERT_DOCUMENT = (
-    "INSERT INTO documents(log_row, ts, table_id, id, json_value, deleted, prev_ts) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO documents(log_row, ts, table_id, id, json_value, deleted, prev_ts, checksum)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-INSERT_INDEX = "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id) VALUES (?, ?, ?, ?, ?, ?)"
-INSERT_CURRENT = "INSERT INTO current(index_id, key, log_row) VALUES (?, ?, ?)"
-UPDATE_CURRENT = "UPDATE current SET log_row = ? WHERE index_id = ? AND key = ?"
+INSERT_INDEX = (
+    "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+INSERT_CURRENT = "INSERT INTO current(index_id, key, log_row, checksum) VALUES (?, ?, ?, ?)"
+UPDATE_CURRENT = "UPDATE current SET log_row = ?, checksum = ? WHERE index_id = ? AND key = ?"
 DELETE_CURRENT = "DELETE FROM current WHERE index_id = ? AND key = ?"
-INSERT_REQUEST = "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines) VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_REQUEST = (
+    "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 
 # Requests.
 
@@ -94,15 +98,15 @@ EXPIRE_REQUESTS = "DELETE FROM requests WHERE ts < ?"
 
 # Building and dropping an index.
 
+BACKFILL_PAGE = (
+    "SELECT d.log_row, d.id, d.ts, d.json_value, d.checksum FROM current AS c JOIN documents AS d USING (log_row)"
+    " WHERE c.index_id = ? AND c.key >= ? AND c.key < ? ORDER BY c.key"
+)
 BACKFILL_INDEX = (
-    "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id)"
-    " SELECT :index, :key, :ts, 0, :tablet, :internal"
-    " WHERE NOT EXISTS (SELECT 1 FROM current WHERE index_id = :index AND key = :key)"
+    "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id, checksum)"
+    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS (SELECT 1 FROM current WHERE index_id = ?1 AND key = ?2)"
 )
-BACKFILL_CURRENT = (
-    "INSERT OR IGNORE INTO current(index_id, key, log_row)"
-    " SELECT :index, :key, log_row FROM documents WHERE table_id = :tablet AND id = :internal AND ts = :ts"
-)
+BACKFILL_CURRENT = "INSERT OR IGNORE INTO current(index_id, key, log_row, checksum) VALUES (?, ?, ?, ?)"
 FIRST_CURRENT = "SELECT MAX(key) FROM (SELECT key FROM current WHERE index_id = ? ORDER BY key LIMIT ?)"
 FIRST_ENTRIES = "SELECT MAX(key) FROM (SELECT key FROM indexes WHERE index_id = ? ORDER BY key, ts LIMIT ?)"
 COUNT_CURRENT_TO = "SELECT COUNT(*) FROM current WHERE index_id = ? AND key <= ?"
@@ -139,27 +143,11 @@ COMMON_DOCUMENT = (
     "SELECT s.id FROM documents AS s WHERE s.table_id = ?1"
     " AND EXISTS (SELECT 1 FROM documents AS t WHERE t.table_id = ?2 AND t.id = s.id) LIMIT 1"
 )
-# In steps: when SQLite inserts a table's rows into the same table, it first collects all of them in memory.
-MOVE_DOCUMENTS_STEP = (
-    "INSERT INTO documents(ts, table_id, id, json_value, deleted, prev_ts)"
-    " SELECT :ts, :target, id, json_value, 0, NULL FROM documents"
-    " WHERE table_id = :source AND id > :after ORDER BY id LIMIT :limit"
-)
-LAST_OF_DOCUMENTS_STEP = (
-    "SELECT id FROM documents WHERE table_id = :source AND id > :after ORDER BY id LIMIT 1 OFFSET :limit - 1"
-)
-MOVE_ENTRIES_STEP = (
-    "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id)"
-    " SELECT :target, key, :ts, 0, :tablet, document_id FROM indexes"
-    " WHERE index_id = :source AND key > :after ORDER BY key LIMIT :limit"
-)
-LAST_OF_ENTRIES_STEP = (
-    "SELECT key FROM indexes WHERE index_id = :source AND key > :after ORDER BY key LIMIT 1 OFFSET :limit - 1"
-)
-MOVE_CURRENT = (
-    "INSERT INTO current(index_id, key, log_row)"
-    " SELECT :target, i.key, d.log_row FROM indexes AS i CROSS JOIN documents AS d"
-    " ON d.table_id = :tablet AND d.id = i.document_id AND d.ts = :ts WHERE i.index_id = :source ORDER BY i.key"
+MOVE_DOCUMENTS_PAGE = "SELECT id, json_value FROM documents WHERE table_id = ? AND id > ? ORDER BY id LIMIT ?"
+MOVE_ENTRIES_PAGE = (
+    "SELECT i.key, i.document_id, d.log_row, d.checksum FROM indexes AS i CROSS JOIN documents AS d"
+    " ON d.table_id = :tablet AND d.id = i.document_id AND d.ts = :ts"
+    " WHERE i.index_id = :source AND i.key > :after ORDER BY i.key LIMIT :limit"
 )
 
 # Purging history.
@@ -223,6 +211,13 @@ FREE_BYTES = "SELECT freelist_count * page_size FROM pragma_freelist_count(), pr
 CHECK_OBJECTS = r"SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\'"
 CHECK_COLUMNS = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?) ORDER BY cid'
 CHECK_SHAPE = "SELECT {name} FROM {table} WHERE ({shape}) IS NOT TRUE LIMIT ?"
+CHECKSUMS_DOCUMENTS = "SELECT log_row, ts, table_id, id, json_value, prev_ts, checksum FROM documents ORDER BY log_row"
+CHECKSUMS_INDEXES = "SELECT index_id, key, ts, deleted, table_id, checksum FROM indexes ORDER BY index_id, key, ts"
+CHECKSUMS_CURRENT = (
+    "SELECT c.index_id, c.key, d.checksum, c.checksum FROM current AS c JOIN documents AS d USING (log_row)"
+    " ORDER BY c.index_id, c.key"
+)
+CHECKSUMS_REQUESTS = "SELECT ts, session_id, request_id, digest, result, log_lines, checksum FROM requests ORDER BY ts"
 CHECK_CATALOG_TS = "SELECT COALESCE(MAX(ts), 0) FROM documents WHERE table_id IN (?, ?)"
 CHECK_LOG_ORDER = "SELECT log_row, ts FROM documents ORDER BY log_row"
 CHECK_DOCUMENTS = (

@@ -17,6 +17,7 @@ from typing import Any, cast
 from tinyvex.errors import FileDamaged
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.file import statements
+from tinyvex.storage.file.checksums import current_checksum, entry_checksum, request_checksum, revision_checksum
 from tinyvex.storage.file.database_file import set_global
 from tinyvex.storage.log.catalog import IndexInfo
 from tinyvex.storage.log.commit_record import CommitRecord
@@ -42,7 +43,7 @@ from tinyvex.values.types import Value
 __all__ = ["apply", "newest_row", "replay"]
 
 MOVE_STEP_ROWS = 256
-"""Copied by one statement: SQLite materialises the rows of an INSERT … SELECT into the same table, in memory."""
+"""Read before they are written into the same table: this many rows are in memory."""
 
 Rows = list[tuple[Any, ...]]
 
@@ -133,17 +134,22 @@ def _rows_of(ts: int, writes: Iterable[Write], log_row: int) -> tuple[Rows, Rows
     added: Rows = []
     unchanged: Rows = []
     for tablet, internal, json_value, prev_ts, old_keys, new_keys, same_keys in writes:
-        documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts))
+        checksum = revision_checksum(log_row, ts, tablet, internal, json_value, prev_ts)
+        documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts, checksum))
         for index_id, key in old_keys:
-            entries.append((index_id, key, ts, 1, tablet, internal))
+            entries.append(_entry(index_id, key, ts, 1, tablet, internal))
             removed.append((index_id, key))
         for index_id, key in new_keys:
-            entries.append((index_id, key, ts, 0, tablet, internal))
-            added.append((index_id, key, log_row))
+            entries.append(_entry(index_id, key, ts, 0, tablet, internal))
+            added.append((index_id, key, log_row, current_checksum(index_id, key, checksum)))
         for index_id, key in same_keys:
-            unchanged.append((log_row, index_id, key))
+            unchanged.append((log_row, current_checksum(index_id, key, checksum), index_id, key))
         log_row += 1
     return documents, entries, removed, added, unchanged
+
+
+def _entry(index_id: int, key: bytes, ts: int, deleted: int, tablet: int, internal: bytes) -> tuple[Any, ...]:
+    return index_id, key, ts, deleted, tablet, internal, entry_checksum(index_id, key, ts, deleted, tablet)
 
 
 def _store_request(connection: sqlite3.Connection, _ts: int, log_row: int, operation: StoreRequest) -> int:
@@ -153,7 +159,8 @@ def _store_request(connection: sqlite3.Connection, _ts: int, log_row: int, opera
 
 def _request_row(request: RequestRecord) -> tuple[object, ...]:
     log_lines = json.dumps(request.log_lines) if request.log_lines else "[]"
-    return request.ts, request.session_id, request.request_id, request.digest, request.result, log_lines
+    columns = request.ts, request.session_id, request.request_id, request.digest, request.result, log_lines
+    return *columns, request_checksum(*columns)
 
 
 def _set_numbers(connection: sqlite3.Connection, _ts: int, log_row: int, operation: SetNumbers) -> int:
@@ -188,18 +195,20 @@ def _backfill_index(connection: sqlite3.Connection, _ts: int, log_row: int, oper
     A new entry gets the `ts` of its document's revision, because no older revision can be read through this index.
     """
     indexes = _index_infos(operation.indexes)
-    parameters = (operation.by_creation_time, operation.lo, operation.hi, -1)
-    entries = []
+    entries: Rows = []
+    current: Rows = []
     rows = 0
-    for _, internal, ts, data in connection.execute(statements.PAGE, parameters):
+    parameters = (operation.by_creation_time, operation.lo, operation.hi)
+    for row, internal, ts, data, checksum in connection.execute(statements.BACKFILL_PAGE, parameters):
         rows += 1
         document = _fields(data)
         for index in indexes:
             key = index.key(document, internal)
-            entries.append({"index": index.id, "key": key, "ts": ts, "tablet": operation.tablet, "internal": internal})
+            entries.append(_entry(index.id, key, ts, 0, operation.tablet, internal))
+            current.append((index.id, key, row, current_checksum(index.id, key, checksum)))
     _require_rows(operation, operation.rows, rows)
     connection.executemany(statements.BACKFILL_INDEX, entries)
-    connection.executemany(statements.BACKFILL_CURRENT, entries)
+    connection.executemany(statements.BACKFILL_CURRENT, current)
     return log_row
 
 
@@ -212,27 +221,48 @@ def _drop_index_entries(connection: sqlite3.Connection, _ts: int, log_row: int, 
     return log_row
 
 
-def _move_tablet(connection: sqlite3.Connection, ts: int, _log_row: int, operation: MoveTablet) -> int:
-    tablets = {"ts": ts, "source": operation.source, "target": operation.target}
-    # SQLite numbers these rows, from the newest on: a record with this operation writes the code document before it.
-    moved = _copy_in_steps(connection, statements.MOVE_DOCUMENTS_STEP, statements.LAST_OF_DOCUMENTS_STEP, tablets)
-    _require_rows(operation, operation.rows, moved)
+def _move_tablet(connection: sqlite3.Connection, ts: int, log_row: int, operation: MoveTablet) -> int:
+    rows = _move_documents(connection, ts, log_row, operation)
+    _require_rows(operation, operation.rows, rows)
     for source, target in operation.indexes:
-        indexes = {"ts": ts, "source": source, "target": target, "tablet": operation.target}
-        _copy_in_steps(connection, statements.MOVE_ENTRIES_STEP, statements.LAST_OF_ENTRIES_STEP, indexes)
-        connection.execute(statements.MOVE_CURRENT, indexes)
-    return newest_row(connection) + 1
+        _move_entries(connection, ts, operation.target, source, target)
+    return log_row + rows
 
 
-def _copy_in_steps(connection: sqlite3.Connection, statement: str, last: str, numbers: Mapping[str, int]) -> int:
-    copied = 0
-    after: bytes | None = b""  # less than any id or key
+def _move_documents(connection: sqlite3.Connection, ts: int, log_row: int, operation: MoveTablet) -> int:
+    """Copy the documents as first revisions; return how many there are."""
+    rows = 0
+    after: bytes | None = b""  # less than any id
     while after is not None:
-        parameters = {**numbers, "after": after, "limit": MOVE_STEP_ROWS}
-        copied += connection.execute(statement, parameters).rowcount
-        row = connection.execute(last, parameters).fetchone()
-        after = None if row is None else row[0]
-    return copied
+        step: list[Write] = []
+        size = 0
+        for internal, data in connection.execute(
+            statements.MOVE_DOCUMENTS_PAGE, (operation.source, after, MOVE_STEP_ROWS)
+        ):
+            step.append(Write(operation.target, internal, data, None, (), (), ()))
+            size += len(data)
+            if size >= SCAN_PAGE_BYTES:
+                break
+        _write_documents(connection, ts, log_row + rows, WriteDocuments(tuple(step)))
+        rows += len(step)
+        after = step[-1].internal if step else None
+    return rows
+
+
+def _move_entries(connection: sqlite3.Connection, ts: int, tablet: int, source: int, target: int) -> None:
+    """Enter the copied documents into an index of the target, with their keys in the source's index."""
+    after: bytes | None = b""  # less than any key
+    while after is not None:
+        parameters = {"ts": ts, "tablet": tablet, "source": source, "after": after, "limit": MOVE_STEP_ROWS}
+        step = connection.execute(statements.MOVE_ENTRIES_PAGE, parameters).fetchall()
+        connection.executemany(
+            statements.INSERT_INDEX, [_entry(target, key, ts, 0, tablet, internal) for key, internal, _, _ in step]
+        )
+        connection.executemany(
+            statements.INSERT_CURRENT,
+            [(target, key, row, current_checksum(target, key, checksum)) for key, _, row, checksum in step],
+        )
+        after = step[-1][0] if step else None
 
 
 def _upgrade_documents(connection: sqlite3.Connection, ts: int, log_row: int, operation: UpgradeDocuments) -> int:

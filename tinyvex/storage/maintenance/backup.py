@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +22,8 @@ from tinyvex.storage.file.atomic_file import atomic_file, follow_links
 from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.output_file import output_file
 from tinyvex.storage.file.sqlite_errors import translate
-from tinyvex.storage.maintenance.check import check
+from tinyvex.storage.file.upgrade import upgrade_file
+from tinyvex.storage.maintenance.check import check, check_pages
 from tinyvex.storage.maintenance.progress import Progress
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ def back_up(folder: Path, target: Path, progress: Progress | None = None, *, rep
     _refuse_stale_logs(follow_links(target))
     with (
         output_file(target, source, replace=replace) as unfinished,
-        closing(database_file.open_reader(source.database)) as connection,
+        closing(database_file.open_reader(source.database, any_format=True)) as connection,
     ):
         connection.execute("BEGIN")
         # The first read of the transaction fixes the snapshot.
-        ts = int(database_file.read_globals(connection)["last_ts"])
+        ts = database_file.read_last_ts(connection)
         _copy(connection, unfinished, progress)
     return Backup(ts, target.stat().st_size)
 
@@ -83,6 +84,8 @@ def _refuse_stale_logs(target: Path) -> None:
 class VerifiedBackup:
     """
     A backup that was verified, and is held open in one read transaction: what was verified is what is restored.
+
+    A backup of an older format is verified by SQLite alone, and again by us when `restore` has upgraded a copy of it.
 
     Attributes:
         ts: its newest commit.
@@ -106,13 +109,14 @@ class VerifiedBackup:
             raise DataFolderUnusable(f"the backup `{file}` does not exist")
         if not file.is_file():
             raise DataFolderUnusable(f"the backup `{file}` is not a regular file; copy the backup into a file first")
-        self._connection = database_file.open_reader(file)
+        self._connection = database_file.open_reader(file, any_format=True)
         try:
             self._connection.execute("BEGIN")
-            problems = check(self._connection, progress)
+            self._is_older = database_file.is_older(file)
+            problems = check_pages(self._connection) if self._is_older else check(self._connection, progress)
             if problems:
                 raise FileDamaged(f"the backup `{file}` is damaged: {problems[0]}")
-            self.ts = int(database_file.read_globals(self._connection)["last_ts"])
+            self.ts = database_file.read_last_ts(self._connection)
             self.size_bytes = file.stat().st_size
         except BaseException:
             self.close()
@@ -152,6 +156,8 @@ class VerifiedBackup:
         replaced = _ReplacedDatabase(data, data.database.with_name(f"replaced-{runtime.now_us()}.sqlite3"))
         try:
             with atomic_file(data.database, replace=True) as unfinished:
+                if self._is_older:
+                    self._upgrade(data, progress)
                 _copy(self._connection, unfinished, progress, epoch=f"{runtime.random.getrandbits(64):016x}")
                 self.close()  # the backup may be the database itself
                 replaced.move_aside()
@@ -159,6 +165,22 @@ class VerifiedBackup:
             replaced.move_back()
             raise
         return replaced.file
+
+    def _upgrade(self, data: DataFolder, progress: Progress | None) -> None:
+        """Replace the connection by one to an upgraded copy, which has no name any more."""
+        copy = data.path / "restoring.sqlite3"
+        try:
+            copy.unlink(missing_ok=True)
+            _copy(self._connection, copy, progress)
+            upgrade_file(copy, progress)
+            self.close()
+            self._connection = database_file.open_reader(copy)
+            self._connection.execute("BEGIN")
+            problems = check(self._connection, progress)
+            if problems:
+                raise FileDamaged(f"the backup is damaged: {problems[0]}")
+        finally:
+            copy.unlink(missing_ok=True)
 
 
 class _ReplacedDatabase:
@@ -199,16 +221,8 @@ class _ReplacedDatabase:
 
     def _fold_log(self) -> None:
         """Copy the log into the database; a damaged database, or one of a newer format, stays as it is, with its log."""
-        try:
-            database_file.open_reader(self._data.database).close()  # identifies the file without changing it
-            with closing(database_file.open_writer(self._data.database, "full")) as connection:
-                database_file.end_log(connection)
-        except (FileDamaged, FileTooNew):
-            return
-        except sqlite3.Error as error:
-            translated = translate(error, self._data.database)
-            if not isinstance(translated, FileDamaged):
-                raise translated from error
+        with suppress(FileDamaged, FileTooNew):
+            database_file.end_log_of(self._data.database)
 
     def _link(self) -> None:
         self.file = self._name

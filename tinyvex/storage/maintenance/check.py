@@ -5,8 +5,8 @@ The check runs at the end of every storage test, and as `tinyvex check`. It goes
 relies on the one before:
 
 1.  *File*: SQLite's own integrity check.
-2.  *Rows*: the schema is ours, and every row has the types, lengths and signs that its table requires. SQLite stores any
-    type in any column, so a file edited by hand may hold values that no code of ours expects.
+2.  *Rows*: the schema is ours, and every row has the types, lengths and signs that its table requires, and the right
+    checksum (`check_rows.py`).
 3.  *Log*: timestamps increase with the log and none exceeds `last_ts`; counters are above every number in use; no two
     tables share a name, a number or a tablet.
 4.  *Documents*: the revisions of a document form one chain by `prev_ts`, from its first revision to its deletion. At or
@@ -36,55 +36,23 @@ from msgspec.structs import replace
 from tinyvex.errors import InvalidValue
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.data_folder import DataFolder
-from tinyvex.storage.file.database_file import open_reader, read_globals, schema_script
+from tinyvex.storage.file.database_file import open_reader, read_globals
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import Catalog, IndexInfo, TableInfo, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLES_TABLET
 from tinyvex.storage.maintenance.check_indexes import IndexHistory
+from tinyvex.storage.maintenance.check_rows import SWEPT_ROW, row_problems
 from tinyvex.storage.maintenance.progress import Progress
 from tinyvex.storage.schema.system_tables import documents
 from tinyvex.storage.schema.tablets import past_tablets
 from tinyvex.values.codec import decode, encode
-from tinyvex.values.ids import TABLE_NUMBER_MAX, DocumentId
-from tinyvex.values.timestamps import TS_MAX
+from tinyvex.values.ids import DocumentId
 
-__all__ = ["check", "check_folder"]
+__all__ = ["check", "check_folder", "check_pages"]
 
 PROBLEMS_MAX = 100
-INVALID_ROWS_MAX = 10
-"""Invalid rows reported for each table."""
 ROWS_PER_REPORT = 4096
-
-ROW_CONDITIONS = {
-    "documents": """
-        typeof(log_row) = 'integer' AND log_row > 0 AND typeof(ts) = 'integer' AND ts > 0
-        AND typeof(table_id) = 'integer' AND typeof(id) = 'blob' AND LENGTH(id) = 16
-        AND typeof(json_value) IN ('blob', 'null') AND typeof(deleted) = 'integer' AND deleted IN (0, 1)
-        AND (prev_ts IS NULL OR typeof(prev_ts) = 'integer' AND prev_ts > 0)""",
-    "indexes": """
-        typeof(index_id) = 'integer' AND index_id > 0 AND typeof(key) = 'blob' AND typeof(ts) = 'integer' AND ts > 0
-        AND typeof(deleted) = 'integer' AND deleted IN (0, 1) AND typeof(table_id) = 'integer'
-        AND typeof(document_id) = 'blob' AND LENGTH(document_id) = 16 AND SUBSTR(key, -16) = document_id""",
-    "current": "typeof(index_id) = 'integer' AND index_id > 0 AND typeof(key) = 'blob' AND typeof(log_row) = 'integer'",
-    "requests": """
-        typeof(ts) = 'integer' AND ts > 0 AND typeof(session_id) = 'text' AND typeof(request_id) = 'integer'
-        AND typeof(digest) = 'blob' AND typeof(result) = 'blob' AND typeof(log_lines) = 'text'""",
-}
-ROW_NAMES = {
-    "documents": "'log row ' || log_row",
-    "indexes": "'index ' || index_id || ', key ' || HEX(key) || ' at ' || ts",
-    "current": "'index ' || index_id || ', key ' || HEX(key)",
-    "requests": "'request at ' || ts",
-}
-STRING_GLOBALS = ("database_id", "epoch")
-NUMBER_GLOBALS = {
-    "created_us": TS_MAX, "last_ts": TS_MAX, "catalog_ts": TS_MAX, "floor_ts": TS_MAX,
-    "next_table_number": TABLE_NUMBER_MAX + 1, "next_tablet": TS_MAX, "next_index_id": TS_MAX,
-}  # fmt: skip
-"""Each global number with its largest valid value."""
-SWEPT_ROW = "swept_row"
-"""A global number that exists only after the first purge."""
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -135,55 +103,21 @@ def check(connection: sqlite3.Connection, progress: Progress | None = None) -> l
     return problems
 
 
+def check_pages(connection: sqlite3.Connection) -> list[str]:
+    """Return the problems that SQLite finds in its pages; works for files of every format."""
+    return [f"SQLite: {line}" for (line,) in connection.execute("PRAGMA integrity_check(20)") if line != "ok"]
+
+
 def _problems(connection: sqlite3.Connection, progress: Progress | None) -> Iterator[str]:
     if progress is not None:
         progress(0, 0)
-    for (line,) in connection.execute("PRAGMA integrity_check(20)"):
-        if line != "ok":
-            yield f"SQLite: {line}"
+    yield from check_pages(connection)
     are_rows_valid = True
-    for problem in _row_problems(connection, read_globals(connection)):
+    for problem in row_problems(connection):
         are_rows_valid = False
         yield problem
     if are_rows_valid:  # the later stages rely on it
         yield from _Check(connection, progress).problems()
-
-
-# Rows: every value by itself.
-
-
-def _row_problems(connection: sqlite3.Connection, stored: Mapping[str, Any]) -> Iterator[str]:
-    """Yield problems of global values, of the schema and of single rows."""
-    for name in STRING_GLOBALS:
-        if not isinstance(stored.get(name), str):
-            yield f"the global value {name} is not a string: {stored.get(name)}"
-    for name, largest in {**NUMBER_GLOBALS, **({SWEPT_ROW: TS_MAX} if SWEPT_ROW in stored else {})}.items():
-        value = stored.get(name)
-        if not isinstance(value, int) or not 0 <= value <= largest:
-            yield f"the global value {name} is not a whole number from 0 to {largest}: {value}"
-    with closing(sqlite3.connect(":memory:")) as reference:
-        reference.executescript(schema_script())
-        expected, actual = _schema_objects(reference), _schema_objects(connection)
-    for name in sorted(expected.keys() | actual.keys()):
-        if name not in actual:
-            yield f"the {name} is missing"
-        elif name not in expected:
-            yield f"the {name} does not belong to Tinyvex"
-        elif expected[name] != actual[name]:
-            yield f"the {name} has different columns than it should"
-    for table, condition in ROW_CONDITIONS.items():
-        if f"table {table}" in actual:
-            statement = statements.CHECK_SHAPE.format(name=ROW_NAMES[table], table=table, shape=condition)
-            for (row,) in connection.execute(statement, (INVALID_ROWS_MAX,)):
-                yield f"{table} has an invalid row: {row}"
-
-
-def _schema_objects(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Return the columns of every table, trigger, view and index, except those of SQLite itself."""
-    return {
-        f"{kind} {name}": connection.execute(statements.CHECK_COLUMNS, (name,)).fetchall()
-        for kind, name in connection.execute(statements.CHECK_OBJECTS)
-    }
 
 
 # The later stages: rows against each other.

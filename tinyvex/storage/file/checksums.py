@@ -1,0 +1,64 @@
+"""
+Compute the checksums of rows.
+
+Every row has a checksum of its other columns, so that a damaged disk is noticed before a reader sees the row. A checksum is
+compared when a row is read, and by `check`. A damaged row raises FileDamaged; it is never returned.
+
+The function is CRC-32. It detects every change of up to 32 adjacent bits, and any other change except one in 4 billion.
+It takes 0.3 µs for a document of 260 bytes, BLAKE2 takes 0.7 µs; checksums protect against accidents, not against attackers.
+"""
+
+from __future__ import annotations
+
+import struct
+from zlib import crc32
+
+from tinyvex.errors import FileDamaged
+
+__all__ = [
+    "current_checksum",
+    "damaged_row",
+    "entry_checksum",
+    "global_checksum",
+    "request_checksum",
+    "revision_checksum",
+]
+
+_revision_head = struct.Struct("<qqqq?16s").pack
+_entry_head = struct.Struct("<qqq?").pack
+
+
+def revision_checksum(
+    log_row: int, ts: int, tablet: int, document_key: bytes, json: bytes | None, prev_ts: int | None
+) -> int:
+    """Return the checksum of a row of `documents`; `json` is None for a deletion."""
+    head = _revision_head(log_row, ts, tablet, prev_ts or 0, json is None, document_key)
+    return crc32(json or b"", crc32(head))
+
+
+def current_checksum(index_id: int, key: bytes, checksum: int) -> int:
+    """Return the checksum of a row of `current`, which includes the checksum of the revision that it points at."""
+    return crc32(key, checksum ^ (index_id & 0xFFFFFFFF))
+
+
+def entry_checksum(index_id: int, key: bytes, ts: int, deleted: int, tablet: int) -> int:
+    """Return the checksum of a row of `indexes`; its document key is the end of `key`."""
+    return crc32(key, crc32(_entry_head(index_id, ts, tablet, bool(deleted))))
+
+
+def request_checksum(ts: int, session_id: str, request_id: int, digest: bytes, result: bytes, log_lines: str) -> int:
+    """Return the checksum of a row of `requests`."""
+    return crc32(result, crc32(digest, crc32(f"{ts} {session_id} {request_id} {log_lines}".encode())))
+
+
+def global_checksum(key: str, value: int | str) -> int:
+    """Return the checksum of a row of `globals`."""
+    return crc32(f"{key} {value}".encode())
+
+
+def damaged_row(name: str) -> FileDamaged:
+    """Return the error for a row whose checksum is wrong."""
+    return FileDamaged(
+        f"the database file is damaged: {name} has a wrong checksum;"
+        " keep a copy of the file, run `tinyvex check`, and restore a backup"
+    )

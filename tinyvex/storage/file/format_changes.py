@@ -1,0 +1,132 @@
+"""
+The changes from each format of the database file to the next.
+
+`upgrade.py` executes them. A change copies every table, in order: later tables may read what earlier ones wrote.
+Statements name the old file `old`. They are never edited after a release, because files of every older format exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from tinyvex.storage.file.checksums import (
+    current_checksum,
+    entry_checksum,
+    global_checksum,
+    request_checksum,
+    revision_checksum,
+)
+from tinyvex.storage.file.database_file import schema_script
+
+__all__ = ["FORMAT_CHANGES", "FormatChange", "TableCopy"]
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class TableCopy(NamedTuple):
+    """
+    Copies one table in the order of its key, so that an interrupted copy continues after its last row.
+
+    Attributes:
+        table: its name in the old file.
+        key: the columns of its key.
+        first: a key that is before every row's.
+        columns: the columns that `insert` needs, after the key.
+        source: where they are read from, if not from the table alone.
+        convert: returns the new row for an old one, with its key first; None if the new file has no such row.
+        insert: the statement that writes the new row.
+    """
+
+    table: str
+    key: tuple[str, ...]
+    first: Row
+    columns: tuple[str, ...]
+    convert: Callable[..., Row | None]
+    insert: str
+    source: str = ""
+
+    @property
+    def page(self) -> str:
+        """The statement that reads the rows after a key."""
+        key = ", ".join(self.key)
+        marks = ", ".join("?" * len(self.key))
+        return (
+            f"SELECT {', '.join(self.key + self.columns)} FROM {self.source or f'old.{self.table}'}"  # noqa: S608 - names from this file
+            f" WHERE ({key}) > ({marks}) ORDER BY {key}"
+        )
+
+
+class FormatChange(NamedTuple):
+    """
+    The change to one format from the one before it.
+
+    Attributes:
+        format: the new format.
+        schema: returns the script that creates the new file's tables.
+        copies: the tables, in order.
+    """
+
+    format: int
+    schema: Callable[[], str]
+    copies: tuple[TableCopy, ...]
+
+
+# Format 2: every row has a checksum.
+
+
+def _document(
+    log_row: int, ts: int, tablet: int, key: bytes, json: bytes | None, deleted: int, prev: int | None
+) -> Row:
+    return log_row, ts, tablet, key, json, deleted, prev, revision_checksum(log_row, ts, tablet, key, json, prev)
+
+
+def _entry(index_id: int, key: bytes, ts: int, deleted: int, tablet: int, document_key: bytes) -> Row:
+    return index_id, key, ts, deleted, tablet, document_key, entry_checksum(index_id, key, ts, deleted, tablet)
+
+
+def _current(index_id: int, key: bytes, log_row: int, checksum: int) -> Row:
+    return index_id, key, log_row, current_checksum(index_id, key, checksum)
+
+
+def _request(ts: int, session: str, request: int, digest: bytes, result: bytes, log_lines: str) -> Row:
+    columns = ts, session, request, digest, result, log_lines
+    return *columns, request_checksum(*columns)
+
+
+def _global(key: str, value: int | str) -> Row:
+    return key, value, global_checksum(key, value)
+
+
+_FORMAT_2 = FormatChange(
+    2,
+    schema_script,
+    (
+        TableCopy(
+            "documents", ("log_row",), (0,), ("ts", "table_id", "id", "json_value", "deleted", "prev_ts"), _document,
+            "INSERT INTO documents(log_row, ts, table_id, id, json_value, deleted, prev_ts, checksum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        ),
+        TableCopy(
+            "indexes", ("index_id", "key", "ts"), (0, b"", 0), ("deleted", "table_id", "document_id"), _entry,
+            "INSERT INTO indexes(index_id, key, ts, deleted, table_id, document_id, checksum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ),
+        TableCopy(
+            "current", ("index_id", "key"), (0, b""), ("log_row", "d.checksum"), _current,
+            "INSERT INTO current(index_id, key, log_row, checksum) VALUES (?, ?, ?, ?)",
+            source="old.current CROSS JOIN main.documents AS d USING (log_row)",
+        ),
+        TableCopy(
+            "requests", ("ts",), (0,), ("session_id", "request_id", "digest", "result", "log_lines"), _request,
+            "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines, checksum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ),
+        TableCopy(
+            "globals", ("key",), ("",), ("json_value",), _global,
+            "INSERT INTO globals(key, json_value, checksum) VALUES (?, ?, ?)",
+        ),
+    ),
+)  # fmt: skip
+
+FORMAT_CHANGES = {change.format: change for change in (_FORMAT_2,)}
