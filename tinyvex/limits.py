@@ -50,6 +50,8 @@ GROUP_SECONDS = 0.02  # the run time after which a group commits, so that slow m
 WRITER_QUEUE_MAX = 4096  # waiting mutations; Overloaded
 READER_QUEUE_MAX = 65_536  # waiting queries; Overloaded
 READER_THREADS = 2
+LARGE_RESULT_BYTES = 1 << 20  # from this on, a result counts towards the next bound
+UNDELIVERED_BYTES_MAX = 64 << 20  # large results computed and not yet handed to their connections; then no query starts
 READS_RUNNING_PER_CLIENT_MAX = READER_THREADS - 1  # so that one client never occupies all readers
 SYSTEM_SHARE = 4.0  # of the readers and the writer, for work that no client requested; a client has 1
 FAIR_COST_SECONDS_MIN = 0.00005  # charged for a shorter execution: queueing and committing it cost as much
@@ -105,7 +107,8 @@ TRANSITIONS_UNSENT_MAX = 2  # at this number no further transition is computed u
 CHUNK_BYTES = 256 << 10  # a longer transition is sent in chunks, so that other messages pass between them
 OUTBOX_BYTES_HIGH = CHUNK_BYTES  # above this the socket counts as full: its buffer holds one chunk
 SYSTEM_BUFFER_BYTES = 128 << 10  # unsent bytes in the operating system's buffer, before ours fills
-RESPONSES_UNSENT_BYTES_MAX = 64 << 20  # above this the server stops reading from the client until the client reads
+# Above this the server stops reading from the client, and runs no further queries for it, until the client reads.
+RESPONSES_UNSENT_BYTES_MAX = 64 << 20
 OUTBOX_BYTES_MAX = (
     RESPONSES_UNSENT_BYTES_MAX + 2 * RESULT_BYTES_MAX
 )  # SlowConsumer; the margin is for requests in flight
@@ -134,6 +137,7 @@ RETENTION_INTERVAL_SECONDS = 60.0  # pause between two sweeps; a tenth of the re
 # Live queries.
 CANONICAL_BYTES_MAX = 256 << 10  # arguments of one message canonicalised to find equal ones; at most 30 ms on the loop
 RESULT_CACHE_BYTES_MAX = 128 << 20  # cached results, ranges and older versions; the least recently computed are evicted
+DIFF_TEXT_BYTES_MAX = 16 << 20  # text of a result without its rows; if longer, the full value is sent
 DIFF_STEPS_MAX = 200_000  # fields and elements compared for one patch on a reader thread, about half a second
 # Comparisons on the loop, for a client that is behind: each bound keeps one below a millisecond. Above any of them the
 # full value is sent.

@@ -4,6 +4,8 @@ import time
 
 import tinyvex as tv
 
+foreign_seconds: list[float] = []
+
 
 @tv.table("marks", indexes={"by_name": ["name"]})
 class Mark(tv.Document):
@@ -19,8 +21,21 @@ def spin(ctx: tv.QueryCtx, number: int, ms: int) -> int:  # noqa: ARG001 - every
 
 @tv.query
 def big(ctx: tv.QueryCtx, number: int, size: int) -> str:  # noqa: ARG001 - every function has it
-    """Return a long text."""
-    return f"{number:08d}" + "x" * (size - 8)
+    """Return a long text, made by two calls that hold the interpreter lock."""
+    started = time.perf_counter()
+    text = "x" * (size - 8)
+    middle = time.perf_counter()
+    text = f"{number:08d}" + text
+    foreign_seconds.extend((middle - started, time.perf_counter() - middle))
+    return text
+
+
+@tv.query
+def longest_foreign_call(ctx: tv.QueryCtx) -> float:  # noqa: ARG001 - every function has it
+    """Return the longest of those calls since the last query for it, in seconds."""
+    longest = max(foreign_seconds, default=0.0)
+    foreign_seconds.clear()
+    return longest
 
 
 @tv.mutation

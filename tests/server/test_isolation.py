@@ -95,8 +95,19 @@ def write_error(ctx: tv.MutationCtx, which: str) -> None:
 async def do_error(ctx: tv.ActionCtx, which: str) -> None:
     raise RAISED[which]
 
+sizes = []
+
 @tv.query
 def big(ctx: tv.QueryCtx, size: int) -> str:
+    sizes.append(size)
+    return "x" * size
+
+@tv.query
+def computed(ctx: tv.QueryCtx) -> int:
+    return len(sizes)
+
+@tv.action
+async def does_much(ctx: tv.ActionCtx, size: int) -> str:
     return "x" * size
 """
 
@@ -247,6 +258,24 @@ async def test_results_that_are_too_long_together_are_refused(tmp_path: Path, mo
         assert "together" in fatal_error["params"]["error"]["message"]
 
 
+async def test_results_are_refused_before_all_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All results of a transition are in memory until it is sent, so one that is too long must not be completed first."""
+    monkeypatch.setattr(limits, "TRANSITION_BYTES_MAX", 8 << 20)
+    async with serving(tmp_path) as server:
+        greedy = await RawClient.open(server.url, server.runtime)
+        await greedy.answer(greedy.connect())
+        add = [
+            {"type": "Add", "queryId": number, "udfPath": "app:big", "args": {"size": (2 << 20) + number}}
+            for number in range(100)
+        ]
+        greedy.send("modifyQuerySet", baseVersion=0, newVersion=1, modifications=add)
+        with anyio.fail_after(10):
+            fatal_error = await greedy.notification("fatalError")
+        assert fatal_error["params"]["error"]["data"]["name"] == "MessageTooLarge"
+        async with tv.connect(server.url) as client:
+            assert await client.query("app:computed") <= 8
+
+
 async def test_clients_that_never_read_stay_under_a_common_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +297,29 @@ async def test_clients_that_never_read_stay_under_a_common_bound(
             await raw.end()
 
 
+async def test_the_queries_of_a_client_that_does_not_read_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above RESPONSES_UNSENT_BYTES_MAX they are not run until the client reads; then all are answered, in order."""
+    monkeypatch.setattr(limits, "RESPONSES_UNSENT_BYTES_MAX", 4 << 20)
+    async with serving(tmp_path) as server:
+        slow = await RawClient.open(server.url, server.runtime)
+        await slow.answer(slow.connect())
+        slow.pause()
+        sizes = [(1 << 20) + number for number in range(40)]
+        numbers = [slow.send("query", udfPath="app:big", args={"size": size}) for size in sizes]
+        connection = next(iter(server.sessions.connections.values()))
+        most = 0
+        async with tv.connect(server.url) as client:
+            for number in range(80):
+                assert len(await client.query("app:big", {"size": number})) == number
+                most = max(most, connection.waiting_bytes)
+        assert 4 << 20 < most < 8 << 20
+        slow.resume()
+        with anyio.fail_after(30):
+            assert [len((await slow.answer(number))["result"]["value"]) for number in numbers] == sizes
+        slow.cut()
+        await slow.end()
+
+
 async def test_a_client_that_never_reads_is_closed_at_the_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,8 +330,8 @@ async def test_a_client_that_never_reads_is_closed_at_the_bound(
         greedy = await RawClient.open(server.url, server.runtime)
         await greedy.answer(greedy.connect())
         greedy.pause()
-        for _ in range(40):
-            greedy.send("query", udfPath="app:big", args={"size": 1 << 20})
+        for number in range(40):
+            greedy.send("action", requestId=number, udfPath="app:does_much", args={"size": 1 << 20})
         with anyio.fail_after(20):
             while server.counters.connections:
                 await anyio.lowlevel.checkpoint()

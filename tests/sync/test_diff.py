@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinyvex import limits
 from tinyvex.functions.result.chunked_rows import ChunkedRows
 from tinyvex.functions.result.result_body import Body, RowsPart
 from tinyvex.storage.log.revisions import StoredDocument
+from tinyvex.sync import diff as diff_module
 from tinyvex.sync.diff import Difference, diff
 
 INDEX = 7
@@ -412,3 +414,21 @@ def test_comparing_stops_after_the_maximum_of_steps() -> None:
     long = "x" * 200_000
     assert diff(text([old, long]), text([new, long])).patch is not None
     assert diff(text([old, long]), text([new, long]), steps_max=1_000).patch is None
+
+
+@given(trees, st.integers(2, 40))
+def test_decoding_in_steps_changes_nothing(value: Any, step: int) -> None:
+    """Long literal JSON is decoded element by element, field by field."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(diff_module, "_STEP_BYTES", step)
+        assert diff_module._decode_in_steps(canonical(value)) == msgspec.json.decode(canonical(value))
+
+
+def test_long_literal_json_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The full value is sent instead; rows do not count."""
+    old = Body((b'{"a":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx","b":1}',))
+    new = Body((old.json().replace(b'"b":1', b'"b":2'),))
+    monkeypatch.setattr(limits, "DIFF_TEXT_BYTES_MAX", old.size)
+    assert diff(old, new).patch == b'[{"op":"replace","path":"/b","value":2}]'
+    monkeypatch.setattr(limits, "DIFF_TEXT_BYTES_MAX", old.size - 1)
+    assert diff(old, new).patch is None

@@ -377,6 +377,28 @@ def test_few_reconstructions_run_at_the_same_time(world: World) -> None:
     assert futures == [True] * limits.RECONSTRUCTIONS_MAX + [False] * (10 - limits.RECONSTRUCTIONS_MAX)
 
 
+def test_nothing_is_reconstructed_for_a_result_that_is_too_long_to_be_compared(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest result would wait for it, and be sent as the full value after all."""
+    live = world.computed(value=b'"long"')
+    monkeypatch.setattr(limits, "DIFF_TEXT_BYTES_MAX", 5)
+    assert not world.live.reconstruct(live, "offered", 5, world.subscriber)
+    monkeypatch.setattr(limits, "DIFF_TEXT_BYTES_MAX", 6)
+    assert world.live.reconstruct(live, "offered", 5, world.subscriber)
+
+
+def test_nothing_is_reconstructed_while_waiting_results_exceed_the_cache(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results that wait for reconstructions cannot be evicted, so few of them may wait."""
+    monkeypatch.setattr(limits, "RESULT_CACHE_BYTES_MAX", 5)
+    live = world.computed(value=b'"long"')
+    assert not world.live.reconstruct(live, "offered", 5, world.subscriber)
+    monkeypatch.setattr(limits, "RESULT_CACHE_BYTES_MAX", 6)
+    assert world.live.reconstruct(live, "offered", 5, world.subscriber)
+
+
 def test_few_mismatched_hashes_are_remembered(world: World) -> None:
     """The number of remembered hashes is bounded."""
     live = world.computed()

@@ -51,7 +51,8 @@ def test_a_pending_call_does_not_hold_its_command(command: Command) -> None:
     """The call may be pending for long, and its arguments may be megabytes."""
     pending: list[Any] = []
     executor = SimpleNamespace(
-        mutation_nowait=lambda *args: pending.append(args), query_nowait=lambda *args, at, wanted: pending.append(args)
+        mutation_nowait=lambda *args: pending.append(args),
+        query_nowait=lambda *args, at, wanted, can_wait: pending.append(args),
     )
     peer = FakePeer()
     peer.actions = pending
@@ -85,7 +86,7 @@ def test_a_closed_session_emits_nothing() -> None:
     pending: list[Any] = []
     executor = SimpleNamespace(
         mutation_nowait=lambda call, key, done: pending.append(lambda: done(MutationOutcome(b"null", 1), None)),
-        query_nowait=lambda call, done, at, wanted: pending.append(
+        query_nowait=lambda call, done, at, wanted, can_wait: pending.append(
             lambda: done(QueryOutcome(1, Body([b"null"]), None, ReadSet()))
         ),
     )
@@ -104,7 +105,7 @@ def test_a_closed_session_emits_nothing() -> None:
 def test_a_queued_query_is_not_wanted_once_its_session_has_closed() -> None:
     """A client that disconnects leaves no queries behind that others would wait for."""
     asked: list[Any] = []
-    executor = SimpleNamespace(query_nowait=lambda call, done, *, at, wanted: asked.append(wanted))
+    executor = SimpleNamespace(query_nowait=lambda call, done, *, at, wanted, can_wait: asked.append(wanted))
     closed = session(FakePeer(), executor)
     closed.receive(RunQuery(2, "a:b", b"{}"), 10)
     before = asked[0]()
@@ -133,7 +134,7 @@ def test_an_answer_that_cannot_be_encoded_ends_the_session() -> None:
             super().emit(event)
 
     pending: list[Any] = []
-    executor = SimpleNamespace(query_nowait=lambda call, done, at, wanted: pending.append(done))
+    executor = SimpleNamespace(query_nowait=lambda call, done, at, wanted, can_wait: pending.append(done))
     peer = ForgetfulPeer()
     session(peer, executor).receive(RunQuery(2, "a:b", b"{}"), 10)
     pending[0](QueryOutcome(1, Body([b"null"]), None, ReadSet()))

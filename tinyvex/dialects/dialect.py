@@ -86,6 +86,9 @@ class Outlet(Protocol):
     def send(self, message: bytes) -> None:
         """Queue one message; everything queued in one loop iteration leaves in one write."""
 
+    def send_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Queue one long message, the concatenation of pieces, which must not change; it leaves in slices."""
+
     def send_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
         """
         Queue a transition.

@@ -13,6 +13,8 @@ The operations are `add`, `remove`, `replace` and `move`.
 
 Comparing stops early in two cases, and the full value is sent instead: as soon as the patch is certain not to be shorter
 than the new value, and after `steps_max` fields and elements, when sending the value costs less than looking further.
+Literal JSON above DIFF_TEXT_BYTES_MAX is not compared, and longer literal JSON is decoded in steps, because one call of the
+decoder holds the interpreter lock.
 """
 
 from __future__ import annotations
@@ -32,10 +34,13 @@ if TYPE_CHECKING:
     from tinyvex.functions.result.chunked_rows import ChunkedRows
     from tinyvex.storage.log.revisions import StoredDocument
 
-__all__ = ["Difference", "diff"]
+__all__ = ["Difference", "diff", "is_comparable"]
 
 _BYTES_PER_STEP = 64
 """JSON that is encoded only to measure it counts as one step for this many bytes."""
+
+_STEP_BYTES = 1 << 20
+"""JSON up to this length is decoded by one call, in a few milliseconds."""
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
@@ -61,6 +66,11 @@ class Difference(NamedTuple):
     rows_decoded: int
 
 
+def is_comparable(body: Body) -> bool:
+    """Return whether the literal JSON of a result is short enough to be compared."""
+    return body.literal_size <= limits.DIFF_TEXT_BYTES_MAX
+
+
 def diff(old: Body, new: Body, *, steps_max: int = limits.DIFF_STEPS_MAX) -> Difference:
     """
     Return the operations that turn the old result into the new one.
@@ -70,6 +80,8 @@ def diff(old: Body, new: Body, *, steps_max: int = limits.DIFF_STEPS_MAX) -> Dif
         new: the result that it needs.
         steps_max: fields and elements to compare before abandoning the patch.
     """
+    if not (is_comparable(old) and is_comparable(new)):
+        return Difference(None, 0, 0)
     comparison = _Comparison(old, new, steps_max)
     try:
         comparison.compare_bodies()
@@ -79,6 +91,19 @@ def diff(old: Body, new: Body, *, steps_max: int = limits.DIFF_STEPS_MAX) -> Dif
     return Difference(
         patch if len(patch) < new.size else None, comparison.rows_opened, comparison.rows_decoded
     )  # fmt: skip
+
+
+def _decode_in_steps(text: bytes) -> Tree:
+    """Decode JSON; if it is long, its elements or fields one after another."""
+    if len(text) <= _STEP_BYTES:
+        return _decode(text)
+    if text.startswith(b"["):
+        return [_decode_in_steps(bytes(element)) for element in _decode(text, type=list[msgspec.Raw])]
+    if text.startswith(b"{"):
+        return {
+            key: _decode_in_steps(bytes(field)) for key, field in _decode(text, type=dict[str, msgspec.Raw]).items()
+        }
+    return _decode(text)
 
 
 class _PatchTooLong(Exception):
@@ -143,7 +168,7 @@ class _Comparison:
             hole = piece.rows.digest.hex() + ("d" if piece.reverse else "a")
             self._parts[hole] = piece
             pieces.append(b'{"%b":"%b"}' % (_ROWS.encode(), hole.encode()))
-        return _decode(b"".join(pieces))
+        return _decode_in_steps(b"".join(pieces))
 
     def _text(self, tree: Tree) -> bytes:
         """Encode a subtree of the new result, with its rows."""

@@ -32,6 +32,7 @@ from tinyvex import limits
 from tinyvex.functions.run.call import Call, QueryOutcome
 from tinyvex.functions.run.identity_keys import identity_key
 from tinyvex.sync.computation import Computation, Recomputation, Reconstruction, SnapshotComputation
+from tinyvex.sync.diff import is_comparable
 from tinyvex.sync.live_query import LiveQuery, LiveQueryKey, SnapshotResult, Subscriber
 from tinyvex.sync.read_set_index import ReadSetIndex
 from tinyvex.sync.recent_writes import RecentWrites
@@ -201,12 +202,18 @@ class LiveQueries:
             subscriber: called when the reconstruction has finished, whatever its result.
 
         Returns:
-            Whether the result is being reconstructed; False if too many others are.
+            Whether the result is being reconstructed. False if too many others are; if the newest result, which waits
+            for it, is too long to be compared; or if the results that wait exceed the cache already.
         """
         if client_hash in live.reconstructions:
             live.reconstructions[client_hash][subscriber] = None
             return True
-        if len(live.reconstructions) >= limits.RECONSTRUCTIONS_MAX:
+        newest = None if live.result is None else live.result.version.body
+        if (
+            len(live.reconstructions) >= limits.RECONSTRUCTIONS_MAX
+            or self._cache.is_full
+            or not (newest is None or is_comparable(newest))
+        ):
             return False
         live.reconstructions[client_hash] = {subscriber: None}
         self.counters.results_found_again += 1

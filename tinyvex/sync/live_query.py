@@ -127,6 +127,12 @@ class LiveQuery:
         """The hash of the newest result."""
         return None if self.result is None else self.result.hash
 
+    @property
+    def size(self) -> int:
+        """The bytes of the newest result as JSON; 0 if it has no value, or the value was evicted."""
+        body = None if self.result is None else self.result.version.body
+        return 0 if body is None else body.size
+
     def hold(self, version: Version) -> Version:
         """Record that a version was sent to a subscription; return the one to `release` later."""
         existing = self.versions.get(version.hash)

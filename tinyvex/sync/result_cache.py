@@ -32,10 +32,15 @@ class ResultCache:
         self._counters = counters
         self._weights: OrderedDict[LiveQuery, int] = OrderedDict()
 
+    @property
+    def is_full(self) -> bool:
+        """Return whether results that clients are about to be sent exceed the bound, although all others were evicted."""
+        return self._counters.kept_bytes > limits.RESULT_CACHE_BYTES_MAX
+
     def update(self, live: LiveQuery) -> None:
         """Weigh a live query that was computed, and evict others if the total is too large."""
         self._set(live, _weight(live))
-        if self._counters.kept_bytes > limits.RESULT_CACHE_BYTES_MAX:
+        if self.is_full:
             self._make_room()
 
     def discard(self, live: LiveQuery) -> None:
@@ -50,7 +55,7 @@ class ResultCache:
 
     def _make_room(self) -> None:
         for _ in range(len(self._weights)):
-            if self._counters.kept_bytes <= limits.RESULT_CACHE_BYTES_MAX:
+            if not self.is_full:
                 return
             live = next(iter(self._weights))
             self._counters.results_evicted += 1

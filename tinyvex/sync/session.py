@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from tinyvex import errors
+from tinyvex import errors, limits
 from tinyvex.functions.run.call import Call, MutationOutcome, QueryOutcome
 from tinyvex.functions.run.exactly_once import request_digest
 from tinyvex.functions.run.idempotency_key import IdempotencyKey
@@ -95,6 +95,8 @@ class SyncSession:
         self._runtime = runtime
         self._by_live: dict[LiveQuery, list[SyncedQuery]] = {}
         self._turn_scheduled = False
+        self._holds_queries = False
+        self._must_check_size = False
         self._closed = False
 
     # Commands.
@@ -188,7 +190,16 @@ class SyncSession:
         self.requests.open(call.args)
         self._counters.queries += 1
         done = partial(self._query_done, command.correlation, call)
-        self._executor.query_nowait(call, done, at=command.ts, wanted=self._is_open)
+        self._executor.query_nowait(call, done, at=command.ts, wanted=self._is_open, can_wait=True)
+
+    def hold_queries(self, held: bool) -> None:
+        """Start no further one-shot query while the client does not read its answers."""
+        if held and not self._closed:
+            self._holds_queries = True
+            self._executor.store.hold_reads(self.session_id)
+        elif self._holds_queries and not held:
+            self._holds_queries = False
+            self._executor.store.release_reads(self.session_id)
 
     def _is_open(self) -> bool:
         return not self._closed
@@ -270,6 +281,9 @@ class SyncSession:
 
     def computed(self, live: LiveQuery, changed: bool) -> None:
         """Ask for a turn after a computation, unless a turn could not send anything."""
+        if live.size >= limits.LARGE_RESULT_BYTES:
+            self._must_check_size = True
+            self.wake()
         if changed and self._peer.is_full():
             self._counters.transitions_skipped += 1
         # A result that is unchanged for the live query may be new to this client, which skipped those before it.
@@ -300,6 +314,9 @@ class SyncSession:
     def _execute_plan(self) -> None:
         if not self._runtime.threaded:  # in virtual time, where tests look for defects and speed does not matter
             self.state.validate()
+        if self._must_check_size:
+            self._must_check_size = False
+            self.state.check_size()
         while not self._peer.is_full():
             self._follow_splits()
             match self.state.plan(self._live.published):
@@ -321,7 +338,7 @@ class SyncSession:
             assert query.client_hash is not None
             assert query.resume_ts is not None
             if not self._live.reconstruct(query.live, query.client_hash, query.resume_ts, self):
-                query.resume_ts = None  # too many reconstructions are running: this query is sent the full value
+                query.resume_ts = None  # it costs more than the full value, which is sent instead
 
     def _send(self, ts: int) -> None:
         state = self.state
@@ -335,6 +352,7 @@ class SyncSession:
     def close(self) -> None:
         """Unsubscribe all queries. Mutations and actions that are running continue."""
         self._closed = True
+        self.hold_queries(False)
         self.identity.close()
         for query in list(self.state.queries.values()):
             self._unsubscribe(query)

@@ -279,6 +279,25 @@ class SyncState(Struct):
             self.target_ts = self._newest_since()
         return self._compute_at(self.target_ts)
 
+    def check_size(self) -> None:
+        """
+        Check the results that wait for the next transition, before all of them are computed.
+
+        Raises:
+            MessageTooLarge: those that must be sent as full values are too long together already.
+        """
+        bodies = [
+            query.live.result.version.body
+            for query in self.dirty
+            if query.client_hash is None and query.live.result is not None
+        ]
+        size = sum([body.size for body in bodies if body is not None])
+        if size > limits.TRANSITION_BYTES_MAX:
+            raise errors.MessageTooLarge(
+                f"the results of this connection's queries have {size:,} bytes together, and some are not computed yet; "
+                f"the limit is {limits.TRANSITION_BYTES_MAX:,}"
+            )
+
     def _has_work(self) -> bool:
         sent = self.sent
         return bool(

@@ -36,9 +36,10 @@ import msgspec
 from tinyvex.errors import InvalidValue, TinyvexError, ValueTooLarge
 from tinyvex.limits import ARRAY_ELEMENTS_MAX, NESTING_MAX, OBJECT_FIELDS_MAX, SAFE_INTEGER_MAX
 from tinyvex.values.frozen import FrozenDict, FrozenList
+from tinyvex.values.long_json import STEP_BYTES, encode_in_steps
 from tinyvex.values.types import MISSING, Int64, Value
 
-__all__ = ["decode", "decode_canonical", "encode", "to_builtins", "unwrap"]
+__all__ = ["decode", "decode_canonical", "encode", "encode_long", "to_builtins", "unwrap"]
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_json = msgspec.json.Decoder().decode
@@ -83,6 +84,23 @@ def encode(value: object) -> bytes:
     """
     try:
         return _encode_sorted(_plain(value, 1))
+    except _Fault as fault:
+        raise fault.error() from None
+    except UnicodeEncodeError:
+        raise _surrogate(value) from None
+
+
+def encode_long(value: object) -> bytes:
+    """
+    Encode a value that may be long, as `encode` does, in steps between which other threads can run.
+
+    Raises:
+        InvalidValue: a part of it is not a value; the message names the path.
+        ValueTooLarge: it is nested too deep, or has too many elements or fields.
+    """
+    to_json = getattr(type(value), "__tinyvex_json__", None)
+    try:
+        return encode_in_steps(_plain(value, 1)) if to_json is None else to_json(value)
     except _Fault as fault:
         raise fault.error() from None
     except UnicodeEncodeError:
@@ -307,7 +325,11 @@ def _struct_layout(cls: type[msgspec.Struct]) -> tuple[list[tuple[str, str]], di
 
 
 def _base64(data: bytes) -> str:
-    return b2a_base64(data, newline=False).decode("ascii")
+    if len(data) <= STEP_BYTES:
+        return b2a_base64(data, newline=False).decode("ascii")
+    step = STEP_BYTES // 3 * 3  # so that only the last one ends in padding
+    text = [b2a_base64(data[start : start + step], newline=False) for start in range(0, len(data), step)]
+    return b"".join(text).decode("ascii")
 
 
 def _surrogate(value: object) -> InvalidValue:

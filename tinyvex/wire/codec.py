@@ -48,6 +48,7 @@ __all__ = [
     "Response",
     "decode_request",
     "decode_server_message",
+    "encode_around_value",
     "encode_error_response",
     "encode_notification",
     "encode_request",
@@ -62,6 +63,7 @@ _METHODS = frozenset(message_type.__struct_config__.tag for message_type in get_
 _NOTIFICATIONS = frozenset(message_type.__struct_config__.tag for message_type in get_args(ServerNotification))
 _PATH = re.compile(r" - at `(\$[^`]*)`")
 _NOTIFICATION_HEAD = b'{"jsonrpc":"2.0","method":'  # the first bytes from this package's server; saves a pass
+_VALUE = b'"value":'
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
@@ -175,6 +177,13 @@ def encode_response(key: RequestKey, result: Struct | bytes) -> bytes:
     """Encode the response to the request with this JSON-RPC id. A result in bytes is already JSON."""
     body = result if isinstance(result, bytes) else _encode(result)
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (_encode(key), body)
+
+
+def encode_around_value(key: RequestKey, result: Struct) -> tuple[bytes, bytes]:
+    """Encode a response whose result has an empty `value`; return the text before the value and after it."""
+    text = encode_response(key, result)
+    end = text.index(_VALUE) + len(_VALUE)  # a string cannot contain it, because JSON escapes quotes
+    return text[:end], text[end:]
 
 
 def encode_error_response(

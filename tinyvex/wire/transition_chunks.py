@@ -21,7 +21,7 @@ import msgspec
 from tinyvex.errors import UpdateRejected
 from tinyvex.wire.messages import TransitionChunkParams
 
-__all__ = ["Assembler", "Piece", "Splitter"]
+__all__ = ["Assembler", "Piece", "PieceReader", "Splitter"]
 
 
 class Piece(Protocol):
@@ -29,6 +29,30 @@ class Piece(Protocol):
 
     def __len__(self) -> int: ...
     def __bytes__(self) -> bytes: ...
+
+
+class PieceReader:
+    """Reads the concatenation of pieces in slices, without joining them."""
+
+    __slots__ = ("_pieces", "_rest")
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = memoryview(b"")
+
+    def take(self, size: int) -> bytes:
+        """Return the next `size` bytes; fewer at the end."""
+        slices = []
+        while size > 0:
+            if not self._rest:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    break
+                self._rest = memoryview(bytes(piece))
+            slices.append(self._rest[:size])
+            size -= len(slices[-1])
+            self._rest = self._rest[len(slices[-1]) :]
+        return b"".join(slices)
 
 
 CHUNK_BYTES_MIN = 4
@@ -56,8 +80,7 @@ class Splitter(Iterator[bytes]):
         self._chunk_bytes = chunk_bytes
         self._transition_id = transition_id
         self._chunk_number = 0
-        self._pieces = iter(pieces)
-        self._rest = memoryview(b"")
+        self._take = PieceReader(pieces).take
         # Returns complete characters only; the start of a character that a cut divides stays in it for the next chunk.
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
 
@@ -75,20 +98,6 @@ class Splitter(Iterator[bytes]):
         ) % (self._transition_id, self._chunk_number, self.chunks_total, self.bytes_total, _encode(text))
         self._chunk_number += 1
         return message
-
-    def _take(self, size: int) -> bytes:
-        """Return the next `size` bytes; fewer at the end."""
-        slices = []
-        while size > 0:
-            if not self._rest:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    break
-                self._rest = memoryview(bytes(piece))
-            slices.append(self._rest[:size])
-            size -= len(slices[-1])
-            self._rest = self._rest[len(slices[-1]) :]
-        return b"".join(slices)
 
 
 class Assembler:

@@ -32,14 +32,19 @@ class Reader:
 
     heard: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    rest: bytes = b""
 
-    def read(self, frames: bytes) -> None:
-        while frames:
+    def read(self, data: bytes) -> None:
+        frames = self.rest + data
+        while len(frames) >= 2:
             size, head = frames[1], 2
             if size == 126:
                 size, head = int.from_bytes(frames[2:4], "big"), 4
+            if len(frames) < head + size:
+                break
             self._message(frames[head : head + size])
             frames = frames[head + size :]
+        self.rest = frames
 
     def _message(self, text: bytes) -> None:
         if not text.startswith(b"{"):
@@ -64,6 +69,7 @@ def drain(outbox: Outbox, reader: Reader) -> None:
         st.one_of(
             st.tuples(st.just("transition"), st.integers(3, 60)),
             st.tuples(st.just("response"), st.integers(1, 60)),
+            st.tuples(st.just("response in pieces"), st.integers(1, 60)),
             st.tuples(st.just("write"), st.integers(1, 200)),
         ),
         max_size=40,
@@ -83,8 +89,12 @@ def test_transitions_keep_their_order_and_so_does_the_rest(steps: list[tuple[str
         elif kind == "response":
             responses.append(f"r{len(responses)}" + "y" * size)
             outbox.put(text_frame(responses[-1].encode()))
+        elif kind == "response in pieces":
+            responses.append(f"r{len(responses)}" + "y" * size)
+            outbox.put_pieces([responses[-1][:2].encode(), responses[-1][2:].encode()])
         elif outbox.has_ready:
             reader.read(outbox.take_ready(size))
+            assert outbox.is_inside_frame == bool(reader.rest)
         elif outbox.has_chunk:
             reader.read(outbox.take_chunk())
         arrived = sum(text[0].isdigit() for text in reader.heard)
@@ -94,6 +104,34 @@ def test_transitions_keep_their_order_and_so_does_the_rest(steps: list[tuple[str
     assert [text for text in reader.heard if text[0].isdigit()] == transitions
     assert [text for text in reader.heard if text[0] == "r"] == responses
     assert (outbox.transitions, outbox.ready_bytes) == (0, 0)
+
+
+def test_a_long_message_leaves_in_slices() -> None:
+    """Each slice has at most the requested size; other frames wait until the last one was taken."""
+    outbox, reader = Outbox(CHUNK_BYTES), Reader()
+    outbox.put_pieces([b"r", b"x" * 99])
+    outbox.put(text_frame(b"r1"))
+    slices = []
+    while outbox.has_ready:
+        slices.append(outbox.take_ready(40))
+        reader.read(slices[-1])
+    assert [len(data) for data in slices] == [40, 40, 22, 4]
+    assert reader.heard == ["r" + "x" * 99, "r1"]
+
+
+def test_only_a_frame_that_has_begun_outlasts_the_others() -> None:
+    """A WebSocket frame cannot be interrupted, so its rest stays; one that has not begun is discarded."""
+    outbox, reader = Outbox(CHUNK_BYTES), Reader()
+    outbox.put_pieces([b"r" * 100])
+    outbox.put(text_frame(b"r1"))
+    reader.read(outbox.take_ready(40))
+    outbox.clear_unbegun()
+    assert outbox.ready_bytes == 62
+    drain(outbox, reader)
+    assert reader.heard == ["r" * 100]
+    outbox.put_pieces([b"r" * 100])
+    outbox.clear_unbegun()
+    assert (outbox.has_ready, outbox.ready_bytes) == (False, 0)
 
 
 def test_a_response_goes_between_the_parts() -> None:

@@ -32,6 +32,7 @@ class Pipe(asyncio.Transport):
         self.unread = 0
         self.reading = True
         self.aborted = False
+        self.closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.writes.append(bytes(data))
@@ -51,6 +52,9 @@ class Pipe(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted = True
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Host:
@@ -76,7 +80,8 @@ class World:
         self.drained = 0
         self.host = host or Host()
         self.closed: list[str] = []
-        self.sender = Sender(self.host, self.pipe, PART_BYTES, self._drained, self.closed.append)
+        self.holds: list[bool] = []
+        self.sender = Sender(self.host, self.pipe, PART_BYTES, self._drained, self.closed.append, self.holds.append)
 
     def _drained(self) -> None:
         self.drained += 1
@@ -122,6 +127,64 @@ def test_a_socket_that_fills_before_the_write_is_waited_for() -> None:
         assert world.pipe.writes == []
         world.sender.socket_drained()
         assert world.pipe.writes == [b"a"]
+
+    play(scenario)
+
+
+def test_a_long_message_is_written_in_slices() -> None:
+    """One slice leaves in each turn, and a full socket stops it between two."""
+
+    async def scenario(world: World) -> None:
+        size = 3 * limits.OUTBOX_BYTES_HIGH
+        world.sender.put_pieces([b"x" * size])
+        await turns(1)
+        world.sender.socket_filled()
+        await turns(3)
+        assert [len(data) for data in world.pipe.writes] == [limits.OUTBOX_BYTES_HIGH]
+        world.sender.socket_drained()
+        await turns(5)
+        assert sum(map(len, world.pipe.writes)) == size + 10
+        assert max(map(len, world.pipe.writes)) == limits.OUTBOX_BYTES_HIGH
+
+    play(scenario)
+
+
+def test_a_long_message_is_completed_before_the_last_one() -> None:
+    """Its frame cannot be interrupted: the last message and the end wait for it, everything else is discarded."""
+
+    async def scenario(world: World) -> None:
+        size = 3 * limits.OUTBOX_BYTES_HIGH
+        world.sender.put_pieces([b"x" * size])
+        world.sender.put(b"discarded")
+        await turns(1)
+        world.sender.socket_filled()
+        world.sender.close(b"last")
+        world.sender.write_last(b"close frame")
+        world.sender.end_writing()
+        assert len(world.pipe.writes) == 1
+        assert not world.pipe.closed
+        world.sender.socket_drained()
+        await turns(5)
+        assert world.pipe.closed
+        written = b"".join(world.pipe.writes)
+        assert len(written) == size + 10 + len(b"lastclose frame")
+        assert written.endswith(b"xlastclose frame")
+
+    play(scenario)
+
+
+def test_the_queries_of_a_client_are_held_while_the_server_does_not_read_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both begin and end together."""
+    monkeypatch.setattr(limits, "RESPONSES_UNSENT_BYTES_MAX", 100)
+
+    async def scenario(world: World) -> None:
+        world.sender.socket_filled()
+        world.sender.put(b"x" * 101)
+        assert (world.pipe.reading, world.holds) == (False, [True])
+        world.sender.socket_drained()
+        assert (world.pipe.reading, world.holds) == (True, [True, False])
 
     play(scenario)
 

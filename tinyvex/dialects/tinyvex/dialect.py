@@ -106,7 +106,7 @@ class TinyvexDialect:
             return
         match event:
             case Done(correlation=key):
-                self._outlet.send(codec.encode_response(_request_key(key), _call_result(event)))
+                self._send_result(_request_key(key), event)
             case Accepted(correlation=key):
                 self._outlet.send(codec.encode_response(_request_key(key), b"{}"))
             case Refused(correlation=key, error=error, log_id=log_id):
@@ -117,6 +117,13 @@ class TinyvexDialect:
                 self._outlet.send(codec.encode_notification(_auth_error(event)))
             case Fatal(error=error):
                 self._outlet.fail(error)
+
+    def _send_result(self, key: messages.RequestKey, event: Done) -> None:
+        if len(event.value) <= limits.CHUNK_BYTES:
+            self._outlet.send(codec.encode_response(key, _call_result(event, Raw(event.value))))
+        else:  # a long value is not copied
+            head, tail = codec.encode_around_value(key, _call_result(event, Raw()))
+            self._outlet.send_pieces((head, event.value, tail))
 
     def ping(self) -> bytes:
         """Return a `tinyvex/ping` notification."""
@@ -134,8 +141,8 @@ def _request_key(correlation: object) -> messages.RequestKey:
     return correlation
 
 
-def _call_result(event: Done) -> Struct:
-    value, log_lines = Raw(event.value), list(event.log_lines)
+def _call_result(event: Done, value: Raw) -> Struct:
+    log_lines = list(event.log_lines)
     if event.ts is None:
         return messages.ActionResult(value=value, log_lines=log_lines)
     return messages.MutationResult(value=value, ts=event.ts, log_lines=log_lines)

@@ -265,7 +265,7 @@ class FunctionSpec:
 
     def _encode_result(self, value: Any, catalog: Catalog) -> bytes:
         try:
-            return codec.encode(self._checked(value, catalog))
+            return codec.encode_long(self._checked(value, catalog))
         except Mismatch as mismatch:
             raise InvalidResult(f"{self.path}: result {mismatch}", path=mismatch.path) from mismatch
         except (InvalidValue, ValueTooLarge) as error:

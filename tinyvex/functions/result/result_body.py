@@ -22,7 +22,11 @@ from tinyvex.functions.result.chunked_rows import DIGEST_BYTES, Chunk, ChunkedRo
 if TYPE_CHECKING:
     from tinyvex.storage.log.revisions import StoredDocument
 
-__all__ = ["Body", "ChunkText", "RowsPart"]
+__all__ = ["Body", "ChunkText", "RowsPart", "json_array"]
+
+
+FEW_ELEMENTS = 8
+"""Fewer documents than this are short enough to be copied in a few milliseconds."""
 
 
 class ChunkText:
@@ -43,6 +47,14 @@ class ChunkText:
 
     def __bytes__(self) -> bytes:
         return self._chunk.json(reverse=self._reverse)
+
+
+def json_array(elements: Sequence[bytes]) -> bytes:
+    """Return the JSON array of encoded elements."""
+    if len(elements) < FEW_ELEMENTS:
+        return b"[" + b",".join(elements) + b"]"
+    # `join` releases the interpreter lock if the result is long; `+` would copy it once more, and holds the lock.
+    return b",".join([b"[" + elements[0], *elements[1:-1], elements[-1] + b"]"])
 
 
 class RowsPart:
@@ -88,7 +100,7 @@ class RowsPart:
 
     def json(self) -> bytes:
         """Return the JSON array."""
-        return b"[" + b",".join([row.json for row in self.documents]) + b"]"
+        return json_array([row.json for row in self.documents])
 
     def pieces(self) -> list[bytes | ChunkText]:
         """Return the JSON array in pieces, one for each chunk and each comma between chunks."""

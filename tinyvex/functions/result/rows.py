@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, NoReturn, SupportsIndex, 
 
 import msgspec
 
-from tinyvex.functions.result.result_body import Body, RowsPart
+from tinyvex.functions.result.result_body import Body, RowsPart, json_array
 from tinyvex.values import codec
 
 __all__ = ["Page", "Rows", "as_text", "to_body"]
@@ -92,7 +92,7 @@ class Rows(_ImmutableList[T]):
 
     def __tinyvex_json__(self) -> bytes:
         if self._part is None:
-            return b"[" + b",".join(self.stored) + b"]"
+            return json_array(self.stored)
         parts = _parts.get()
         if parts is None:
             return self._part.json()

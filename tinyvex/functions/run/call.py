@@ -77,6 +77,10 @@ class QueryOutcome(Struct, frozen=True):
         """The result as canonical JSON; empty if the query failed."""
         return b"" if self.body is None else self.body.json()
 
+    def size(self) -> int:
+        """Return the bytes of the result as JSON."""
+        return 0 if self.body is None else self.body.size
+
     @property
     def hash(self) -> str:
         """The token that two outcomes share if they are the same to a client."""

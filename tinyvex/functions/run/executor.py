@@ -101,6 +101,7 @@ class Executor:
         range_cache: RangeCache | None = None,
         then: QueryDone | None = None,
         wanted: Callable[[], bool] | None = None,
+        can_wait: bool = False,
     ) -> Job | None:
         """
         Run a query on a reader; return its read for `Store.hasten`, None if it was refused.
@@ -113,12 +114,13 @@ class Executor:
             then: called with the outcome on the reader's thread, for work that would block the loop.
                 The time limit does not apply to it.
             wanted: called on the reader's thread before the query; if it returns False, the query is not run.
+            can_wait: the query is not started while its client does not read its answers; see `Store.hold_reads`.
         """
         run = _QueryRun(self, call, done, at, range_cache)
         try:
             return self.store.read_nowait(
                 run.run, run.finish, at=at, limit_seconds=self.function_seconds, then=then, client=call.client,
-                wanted=wanted,
+                wanted=wanted, measure=QueryOutcome.size, can_wait=can_wait,
             )  # fmt: skip
         except errors.TinyvexError as error:
             run.finish(None, error)

@@ -133,7 +133,9 @@ class Connection(Endpoint):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the front door hands the socket over."""
         self._transport = cast("asyncio.Transport", transport)
-        self._sender = Sender(self._host, self._transport, self._chunk_bytes, self._drained, self._close_unread)
+        self._sender = Sender(
+            self._host, self._transport, self._chunk_bytes, self._drained, self._close_unread, self._hold
+        )
         self._host.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -258,6 +260,12 @@ class Connection(Endpoint):
         if self._transport is not None and self._core.state is State.OPEN:
             self._put(text_frame(message))
 
+    def send_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Queue a long message, the concatenation of pieces; it leaves in slices."""
+        if self._transport is not None and self._core.state is State.OPEN:
+            self._sender.put_pieces(pieces)
+            self._close_if_above_bound()
+
     def send_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
         """
         Queue a transition.
@@ -293,12 +301,19 @@ class Connection(Endpoint):
 
     def _put(self, frame: bytes) -> None:
         self._sender.put(frame)
+        self._close_if_above_bound()
+
+    def _close_if_above_bound(self) -> None:
         if self._sender.waiting_bytes > limits.OUTBOX_BYTES_MAX:  # compared here, because this runs for every message
             self._close_if_slow(self._host.runtime.awake_seconds())
 
     def _drained(self) -> None:
         if self.session is not None:
             self.session.wake()
+
+    def _hold(self, held: bool) -> None:
+        if self.session is not None:
+            self.session.hold_queries(held)
 
     def _write_core(self) -> None:
         """Write the core's own frames (handshake, pong, close), after the queued messages."""
@@ -307,10 +322,13 @@ class Connection(Endpoint):
                 return
             if self._core.state is not State.OPEN:
                 self._sender.close()
+                if data:
+                    self._sender.write_last(data)
+                else:
+                    self._sender.end_writing()
             elif data and self._sender.must_wait:
                 self._put(data)  # a pong waits its turn, and counts with the messages before it
-                continue
-            if data:
+            elif data:
                 self._transport.write(data)
             else:
                 self._transport.close()

@@ -53,6 +53,7 @@ class Sender:
         chunk_bytes: a longer transition is sent in chunks.
         drained: called when `is_full` has become false.
         close: closes the client, for a reason.
+        hold: called with True when the server stops reading from the client, and with False when it reads again.
 
     Attributes:
         sent_at: the time of the last write, by `Runtime.awake_seconds`.
@@ -68,6 +69,7 @@ class Sender:
         chunk_bytes: int,
         drained: Callable[[], None],
         close: Callable[[str], None],
+        hold: Callable[[bool], None],
     ) -> None:
         self._host = host
         self._transport = transport
@@ -76,8 +78,10 @@ class Sender:
         self._flush_scheduled = False
         self._chunk_scheduled = False
         self._closed = False
+        self._ends_when_empty = False
         self._unread = UnreadWatch()
         self._close_client = close
+        self._hold_calls = hold
         self._counted = False  # whether `host.unread` has a report of this client
         self._held: deque[Sequence[Piece]] = deque()  # those of `_outbox.split_pieces` that `host.unread` counts
         self.sent_at = host.runtime.awake_seconds()
@@ -93,6 +97,12 @@ class Sender:
         """Queue a frame."""
         if not self._closed:
             self._outbox.put(frame)
+            self._queued()
+
+    def put_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Queue a message, the concatenation of pieces; a long one leaves in slices."""
+        if not self._closed:
+            self._outbox.put_pieces(pieces)
             self._queued()
 
     def put_transition(self, pieces: Sequence[Piece], split: Split | None) -> None:
@@ -119,17 +129,36 @@ class Sender:
         return self.socket_full or self._outbox.has_ready
 
     def close(self, last: bytes = b"") -> None:
-        """Write the ready frames as far as the socket has room, then `last`; discard the rest."""
+        """
+        Write the ready frames as far as the socket has room, then `last`; discard the rest.
+
+        A long frame that has begun is completed first, as the client reads; see `write_last`.
+        """
         if not self._closed:
-            while self._outbox.has_ready and not self.socket_full:
+            while self._outbox.has_ready and not self.socket_full and not self._outbox.is_inside_frame:
                 self._write(partial(self._outbox.take_ready, limits.OUTBOX_BYTES_HIGH))
-            self._outbox.clear()
+            self._outbox.clear_unbegun()
             self._closed = True
             self._release_pieces()
             if self._counted:
                 self.recount()
+            self._schedule()
         if last:
-            self._transport.write(last)
+            self.write_last(last)
+
+    def write_last(self, data: bytes) -> None:
+        """Write a frame after `close`: now, or behind the long frame that must be completed."""
+        if self._outbox.has_ready:
+            self._outbox.put(data)
+        else:
+            self._transport.write(data)
+
+    def end_writing(self) -> None:
+        """Close the transport when everything from `write_last` is written."""
+        if self._outbox.has_ready:
+            self._ends_when_empty = True
+        else:
+            self._transport.close()
 
     # The socket.
 
@@ -191,6 +220,7 @@ class Sender:
         if self._outbox.ready_bytes > limits.RESPONSES_UNSENT_BYTES_MAX and not self.reading_paused:
             self.reading_paused = True
             self._transport.pause_reading()
+            self._hold_calls(True)
         if self._outbox.ready_bytes > limits.UNREAD_COUNTED_BYTES:
             self.recount()
 
@@ -210,6 +240,9 @@ class Sender:
         if self._outbox.has_ready and not self.socket_full:
             self._write(partial(self._outbox.take_ready, limits.OUTBOX_BYTES_HIGH))
         self._schedule()
+        if self._ends_when_empty and not self._outbox.has_ready:
+            self._ends_when_empty = False
+            self._transport.close()
 
     def _write_chunk(self) -> None:
         self._chunk_scheduled = False
@@ -235,6 +268,7 @@ class Sender:
         if self.reading_paused and may_resume_reading(self._outbox.ready_bytes):
             self.reading_paused = False
             self._transport.resume_reading()
+            self._hold_calls(False)
         if was_full and not self.is_full():
             self._drained()
 

@@ -10,7 +10,8 @@ unsent in the operating system          SYSTEM_BUFFER_BYTES
 in the transport's buffer               OUTBOX_BYTES_HIGH and one message
 transitions in the outbox               TRANSITIONS_UNSENT_MAX; then none is computed until it reads. Chunks that were
                                         not made yet are references to results that all subscribers share
-responses and pongs in the outbox       RESPONSES_UNSENT_BYTES_MAX; then the server stops reading from it.
+responses and pongs in the outbox       RESPONSES_UNSENT_BYTES_MAX; then the server stops reading from it, and its
+                                        one-shot queries that were read before wait (`storage/engine/undelivered.py`).
                                         OUTBOX_BYTES_MAX, with the responses to requests that were read before: closed
 anything, without a byte being read     SLOW_CONSUMER_SECONDS: closed
 anything, of all clients together       UNREAD_BYTES_MAX: the one with the most is closed (`unread_total`)

@@ -19,6 +19,7 @@ Work without a client belongs to `SYSTEM`, which has the share of several client
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Generic, Protocol, TypeVar
 
@@ -163,16 +164,26 @@ class FairShares(Generic[T]):
         self.push(work)
         return True
 
-    def evict(self, newcomer: str) -> T | None:
+    def withdraw(self, client: str, chosen: Callable[[T], bool]) -> list[T]:
+        """Remove and return those pieces of a client that wait and are chosen, in order."""
+        account = self._accounts.get(client)
+        if account is None:
+            return []
+        works = [work for work in account.waiting if chosen(work)]
+        account.waiting = deque([work for work in account.waiting if not chosen(work)])
+        self.waiting -= len(works)
+        return works
+
+    def evict(self, newcomer: str, more_than: int = 0) -> T | None:
         """
         Remove and return the newest piece of the client with the most pieces for its share.
 
         Returns:
-            None if no client has more than the newcomer.
+            None if no client has more than the newcomer, or none has more than `more_than`.
         """
         heaviest = max(self._accounts.values(), key=_weight, default=None)
         own = self._accounts.get(newcomer)
-        if heaviest is None or _weight(heaviest) <= (0.0 if own is None else _weight(own)):
+        if heaviest is None or _weight(heaviest) <= max(more_than, 0.0 if own is None else _weight(own)):
             return None
         self.waiting -= 1
         return heaviest.waiting.pop()

@@ -10,6 +10,8 @@ thread takes its place.
 
 Clients share the readers by the run time of their reads and of what follows them (`fair_shares.py`). At most
 READS_RUNNING_PER_CLIENT_MAX reads of one client run concurrently.
+
+Results of LARGE_RESULT_BYTES and more are admitted before they are computed (`undelivered.py`).
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinyvex.errors import FileDamaged, Overloaded, SnapshotUnavailable, TimeLimitExceeded
-from tinyvex.limits import READER_QUEUE_MAX, READER_THREADS, READS_RUNNING_PER_CLIENT_MAX
+from tinyvex.limits import LARGE_RESULT_BYTES, READER_QUEUE_MAX, READER_THREADS, READS_RUNNING_PER_CLIENT_MAX
 from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.time_limit import Abandoned, Guard, Stopped, Watch
+from tinyvex.storage.engine.undelivered import HeldReads, UndeliveredResults
 from tinyvex.storage.engine.work_queue import WorkQueue
 from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.database_file import open_reader
@@ -102,7 +105,10 @@ class SnapshotSource:
 class Job:
     """A queued or running read; see `Store.read_nowait`."""
 
-    __slots__ = ("at", "client", "done", "error", "limit_seconds", "read", "then", "value", "wanted")
+    __slots__ = (
+        "at", "can_wait", "client", "done", "error", "large_bytes", "limit_seconds", "measure", "read", "seconds", "then",
+        "value", "wanted",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -113,14 +119,21 @@ class Job:
         then: Callable[[Any], None] | None = None,
         client: str = SYSTEM,
         wanted: Callable[[], bool] | None = None,
+        measure: Callable[[Any], int] | None = None,
+        *,
+        can_wait: bool = False,
     ) -> None:
         self.client = client
         self.wanted = wanted
+        self.measure = measure
+        self.can_wait = can_wait
         self.read = read
         self.done = done
         self.at = at
         self.limit_seconds = limit_seconds
         self.then = then
+        self.seconds = 0.0
+        self.large_bytes = 0
         self.value: Any = None
         self.error: BaseException | None = None
 
@@ -147,6 +160,8 @@ class Readers:
         self.statistics = statistics
         self.recent = recent
         self.queue: WorkQueue[Job] = WorkQueue(READS_RUNNING_PER_CLIENT_MAX)
+        self.undelivered = UndeliveredResults()
+        self._held: HeldReads[Job] = HeldReads()
         self._abandoned = abandoned
         self._answered: deque[Job] = deque()
         self._answers_posted = False
@@ -173,6 +188,8 @@ class Readers:
         if self._unfinished >= READER_QUEUE_MAX:
             self._make_room(job.client)
         self._unfinished += 1
+        if job.can_wait and self._held.add(job):
+            return
         self.queue.push(job)
         if job.limit_seconds is not None:
             self._watch.expect(job.limit_seconds)
@@ -186,6 +203,18 @@ class Readers:
         if self.queue.move(job, client) and self.queue:
             self._wake_one()
 
+    def hold(self, client: str) -> None:
+        """Start no further read of this client that can wait, until `release`: it does not read its answers."""
+        self._held.hold(client, self.queue.withdraw(client, lambda job: job.can_wait))
+
+    def release(self, client: str) -> None:
+        """End `hold`, if it is in effect."""
+        for job in self._held.release(client):
+            self.queue.push(job)
+            if job.limit_seconds is not None:
+                self._watch.expect(job.limit_seconds)
+        self._wake_all()
+
     def _wake_one(self) -> None:
         for thread in self._threads:
             if thread.idle:
@@ -194,9 +223,15 @@ class Readers:
                 thread.worker.wake()
                 break
 
+    def _wake_all(self) -> None:
+        for thread in self._threads:
+            if thread.idle:
+                thread.idle = False
+                thread.worker.wake()
+
     def _make_room(self, client: str) -> None:
         error = Overloaded(f"{self._unfinished} reads are waiting, which is the limit; try again later")
-        evicted = self.queue.evict(client)
+        evicted = self.queue.evict(client, self._held.most()) or self._held.evict(client)
         if evicted is None:
             raise error
         evicted.error = error
@@ -225,6 +260,11 @@ class Readers:
                 job.done(job.value, job.error)
             except Exception as error:  # noqa: BLE001 - a defective callback must not delay the other answers
                 self.runtime.loop.call_exception_handler({"message": "a read's callback", "exception": error})
+            if job.large_bytes:
+                job.value = None
+                self.queue.charge(job.client, job.seconds)
+                self.undelivered.remove(job.large_bytes)
+                self._wake_all()
 
     def _look(self) -> float | None:
         waits = []
@@ -294,13 +334,15 @@ class _Reader:
     # On the reader's thread.
 
     def _step(self) -> bool:
-        queue = self.readers.queue
+        queue, undelivered = self.readers.queue, self.readers.undelivered
         try:
-            job = queue.popleft()
+            job = None if undelivered.is_full else queue.popleft()
         except IndexError:
+            job = None
+        if job is None:
             self.idle = True
             # Checked again after `idle` is set, so that no read is queued without a thread to wake.
-            return bool(queue)
+            return bool(queue) and not undelivered.is_full
         self.idle = False
         self.job = job
         started = self.readers.runtime.monotonic()
@@ -311,7 +353,14 @@ class _Reader:
                 job.error = Overloaded("the client disconnected before its query could run")
         except Abandoned:
             return False
-        queue.charge(job.client, self.readers.runtime.monotonic() - started)
+        job.seconds = self.readers.runtime.monotonic() - started
+        size = 0 if job.measure is None or job.value is None else job.measure(job.value)
+        if size >= LARGE_RESULT_BYTES:
+            job.large_bytes = size
+            undelivered.add(size)  # its client is charged, and may have a further read run, when it is delivered
+        else:
+            queue.charge(job.client, job.seconds)
+        self.job = None
         self.readers.answer(job)
         return True
 

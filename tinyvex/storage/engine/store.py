@@ -265,6 +265,8 @@ class Store:
         then: Callable[[Any], None] | None = None,
         client: str = SYSTEM,
         wanted: Callable[[], bool] | None = None,
+        measure: Callable[[Any], int] | None = None,
+        can_wait: bool = False,
     ) -> Job:
         """
         Run a read on a reader's thread, in one read transaction; return it for `hasten`.
@@ -279,6 +281,8 @@ class Store:
             then: called with the value on the same thread, after the transaction and without the limit.
             client: shares the readers fairly with others.
             wanted: called on the reader's thread before the read; if it returns False, the read is not run.
+            measure: returns the bytes of a value, which are bounded until it is delivered; see `undelivered.py`.
+            can_wait: the read is not started while `hold_reads` is in effect for its client.
 
         Raises:
             Overloaded: too many reads are waiting, and no client has more of them than this one.
@@ -286,9 +290,17 @@ class Store:
         """
         if self._closing:
             raise ServerStopping("the store is closing")
-        job = Job(read, done, at, limit_seconds, then, client, wanted)
+        job = Job(read, done, at, limit_seconds, then, client, wanted, measure, can_wait=can_wait)
         self._readers.submit(job)
         return job
+
+    def hold_reads(self, client: str) -> None:
+        """Start no further read of this client that can wait, until `release_reads`: it does not read its answers."""
+        self._readers.hold(client)
+
+    def release_reads(self, client: str) -> None:
+        """End `hold_reads`, if it is in effect."""
+        self._readers.release(client)
 
     def hasten(self, job: Job, client: str) -> None:
         """Charge a waiting read to a further client that wants it, if it runs sooner in that client's turn."""

@@ -7,6 +7,7 @@ The queue between the loop and the threads that work for it; shared fairly, and 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Generic
 
 from tinyvex.storage.engine.fair_shares import FairShares, T
@@ -64,10 +65,15 @@ class WorkQueue(Generic[T]):
         with self._lock:
             return self._shares.move(work, client)
 
-    def evict(self, newcomer: str) -> T | None:
+    def withdraw(self, client: str, chosen: Callable[[T], bool]) -> list[T]:
+        """Remove and return those pieces of a client that wait and are chosen, in order."""
+        with self._lock:
+            return self._shares.withdraw(client, chosen)
+
+    def evict(self, newcomer: str, more_than: int = 0) -> T | None:
         """Remove and return the newest piece of the client with the most; None if none has more than the newcomer."""
         with self._lock:
-            return self._shares.evict(newcomer)
+            return self._shares.evict(newcomer, more_than)
 
     def drain(self) -> list[T]:
         """Remove and return everything that waits."""
