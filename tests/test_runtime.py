@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from tests.support.loop import VirtualLoop, run_virtual
 from tests.support.process import free_port
 from tinyvex.runtime import AWAKE_TICK_SECONDS, LoopThread, Runtime
 
@@ -154,3 +155,52 @@ def test_after_the_last_tick_all_time_counts_again() -> None:
     runtime.end_ticks()
     runtime.now += 60
     assert runtime.awake_seconds() - started == AWAKE_TICK_SECONDS + 60
+
+
+class VirtualRuntime(Runtime):
+    """A runtime on a virtual loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.virtual = loop
+        self.bind(loop)
+
+    def monotonic(self) -> float:
+        return self.virtual.time()
+
+
+def test_a_timer_does_not_count_a_suspension() -> None:
+    """It expires when the process has run for its seconds, at whatever time that is."""
+
+    async def scenario() -> float:
+        runtime = VirtualRuntime()
+        runtime.tick()
+        expired = asyncio.Event()
+        runtime.call_after(10.0, expired.set)
+        runtime.virtual.skip(3600)
+        while not expired.is_set():
+            await asyncio.sleep(0.5)
+            runtime.tick()
+        return runtime.monotonic() - 3600
+
+    assert run_virtual(scenario()) == pytest.approx(10.0 - AWAKE_TICK_SECONDS, abs=0.6)
+
+
+def test_a_cancelled_timer_calls_nothing() -> None:
+    """Also after a suspension, when it has begun to count again."""
+
+    async def scenario() -> list[str]:
+        runtime, calls = VirtualRuntime(), []
+        runtime.tick()
+        timers = [runtime.call_after(10.0, lambda: calls.append("called")) for _ in range(2)]
+        timers[0].cancel()
+        runtime.virtual.skip(60)
+        await asyncio.sleep(0)
+        runtime.tick()
+        timers[1].cancel()
+        await asyncio.sleep(60)
+        return calls
+
+    assert run_virtual(scenario()) == []

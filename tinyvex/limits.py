@@ -214,6 +214,7 @@ RECONNECT_SECONDS_MIN = 0.05  # first pause before a reconnect; it grows with ea
 RECONNECT_SECONDS_MAX = 15.0  # longest such pause
 RECONNECT_HINT_SECONDS_MAX = 24 * 3600.0  # a longer hint from the server is ignored
 CLIENT_INACTIVE_SECONDS = 45.0  # time without a frame after which the client reconnects
+CLIENT_SILENCE_STEP_SECONDS = 5.0  # the client adds up that time in steps; a longer one, in a suspended process, counts as one
 CLIENT_REQUESTS_MAX = 4096  # unanswered requests; further callers wait
 CLIENT_QUERIES_MAX = QUERIES_PER_CONNECTION_MAX
 CLIENT_MESSAGE_BYTES_MAX = TRANSITION_BYTES_MAX + (1 << 20)  # a longer message makes the client reconnect

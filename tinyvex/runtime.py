@@ -29,7 +29,7 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Listener", "LoopThread", "Runtime", "Worker"]
+__all__ = ["AwakeTimer", "Listener", "LoopThread", "Runtime", "Worker"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,9 @@ ACCEPT_QUEUE_LENGTH = 2048
 
 AWAKE_TICK_SECONDS = 3.0
 """The longest pause between two ticks that counts in full: a busy loop is late by less, a suspended process by more."""
+
+_RESOLUTION_SECONDS = 1e-6
+"""A timer that is early by no more is due: differences of floating-point times are not exact."""
 
 Step = Callable[[], bool]
 """Does a piece of work; returns True if more may be waiting, False to wait for the next `wake`."""
@@ -167,6 +170,10 @@ class Runtime:
         self.tick()
         self._awake = self._awake[0], None
 
+    def call_after(self, seconds: float, callback: Callable[[], object]) -> AwakeTimer:
+        """Call `callback` on the loop when the process has been able to run for this long; see `awake_seconds`."""
+        return AwakeTimer(self, seconds, callback)
+
     def token(self, size_bytes: int = 24) -> str:
         """Return an unguessable URL-safe text, for secrets and session ids."""
         return secrets.token_urlsafe(size_bytes)
@@ -281,6 +288,34 @@ class Runtime:
         """
         loop = asyncio.get_running_loop()
         return await loop.create_connection(factory, host, port, ssl=context)
+
+
+class AwakeTimer:
+    """
+    A timer on the loop that does not count the time in which the process could not run.
+
+    A timer of asyncio does: after a suspension the loop calls it before it reads what has arrived meanwhile.
+    """
+
+    __slots__ = ("_callback", "_due", "_handle", "_runtime")
+
+    def __init__(self, runtime: Runtime, seconds: float, callback: Callable[[], object]) -> None:
+        self._runtime = runtime
+        self._callback = callback
+        self._due = runtime.awake_seconds() + seconds
+        self._handle = runtime.loop.call_later(seconds, self._expire)
+
+    def cancel(self) -> None:
+        """Do not call; idempotent."""
+        self._handle.cancel()
+
+    def _expire(self) -> None:
+        remaining = self._due - self._runtime.awake_seconds()
+        if remaining > _RESOLUTION_SECONDS:
+            self._handle = self._runtime.loop.call_later(remaining, self._expire)
+        else:
+            self._handle.cancel()  # it refers to this timer: no cycle is left for the collector
+            self._callback()
 
 
 class _SocketListener:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.fake_server import Endpoint, error_object
 from tests.support.fake_world import FakeWorld, in_fake_world
+from tests.support.loop import VirtualLoop
 from tinyvex import limits
 from tinyvex.client.client import Client
 from tinyvex.client.connection import socket_uri
@@ -309,6 +310,30 @@ def test_a_ping_counts_as_activity() -> None:
             return world.now - since
 
     assert in_fake_world(scenario) == pytest.approx(160 + limits.CLIENT_INACTIVE_SECONDS, abs=0.1)
+
+
+def test_a_suspended_client_keeps_its_connection() -> None:
+    """Time in which the client could receive nothing is not the server's silence."""
+
+    async def scenario(world: FakeWorld) -> list[str]:
+        phases = []
+        async with world.client() as client, anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                phases.extend([state.phase async for state in client.connection_states()])
+
+            group.start_soon(watch)
+            await until(client, "connected")
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            loop.skip(3600)
+            await world.runtime.sleep(30)
+            world.endpoint.send_text('{"jsonrpc":"2.0","method":"tinyvex/ping","params":{}}')
+            await world.runtime.sleep(40)
+            client.close()
+        return phases
+
+    assert in_fake_world(scenario) == ["connecting", "connected", "closed"]
 
 
 def test_a_slow_handshake_times_out() -> None:

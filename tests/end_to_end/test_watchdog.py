@@ -24,6 +24,7 @@ from tinyvex.server.services.watchdog import WATCHDOG_EXIT_CODE
 from tinyvex.storage.maintenance.check import check_folder
 
 APP = """
+import asyncio
 import time
 import tinyvex as tv
 
@@ -44,12 +45,19 @@ def hold_the_interpreter(ctx: tv.MutationCtx) -> int:
     ctx.db.insert(Note(text="half done"))
     return sum(range(10**13))
 
-@tv.query
-def wait_for(ctx: tv.QueryCtx, started: str, go: str) -> str:
+def read_when_written(started: str, go: str) -> str:
     with open(started, "w"):
         pass
     with open(go) as pipe:
         return pipe.read()
+
+@tv.query
+def wait_for(ctx: tv.QueryCtx, started: str, go: str) -> str:
+    return read_when_written(started, go)
+
+@tv.action
+async def wait_in_an_action(ctx: tv.ActionCtx, started: str, go: str) -> str:
+    return await asyncio.to_thread(read_when_written, started, go)
 
 @tv.query
 def sleep(ctx: tv.QueryCtx) -> None:
@@ -60,7 +68,7 @@ PROGRAM = """
 import sys
 from tinyvex import limits
 limits.WATCHDOG_SECONDS, limits.HEARTBEAT_SECONDS = 3.0, 1.0
-limits.IDLE_SECONDS = 5.0
+limits.IDLE_SECONDS, limits.ACTION_SECONDS = 5.0, 4.0
 from tinyvex import runtime
 runtime.AWAKE_TICK_SECONDS = 1.5
 from tinyvex.storage.engine import time_limit
@@ -177,8 +185,11 @@ async def test_a_suspended_process_lives_on_and_keeps_its_connections(server: Se
         await client.end()
 
 
-async def test_a_suspension_does_not_count_as_a_functions_time(tmp_path: Path, server: ServerProcess) -> None:
-    """The query was suspended for longer than its time limit, and returns."""
+@pytest.mark.parametrize(("kind", "path"), [("query", "app:wait_for"), ("action", "app:wait_in_an_action")])
+async def test_a_suspension_does_not_count_as_a_functions_time(
+    tmp_path: Path, server: ServerProcess, kind: str, path: str
+) -> None:
+    """The function was suspended for longer than its time limit, and returns."""
     server.terminate()
     server.command += ["--function-seconds", "4"]
     server.start()
@@ -187,7 +198,8 @@ async def test_a_suspension_does_not_count_as_a_functions_time(tmp_path: Path, s
     os.mkfifo(go)
     with anyio.fail_after(60):
         client = await connected(server, "session-of-the-suspended")
-        request = client.send("query", udfPath="app:wait_for", args={"started": str(started), "go": str(go)})
+        number = {} if kind == "query" else {"requestId": 99}
+        request = client.send(kind, udfPath=path, args={"started": str(started), "go": str(go)}, **number)
         await anyio.to_thread.run_sync(started.read_text)
         await anyio.to_thread.run_sync(suspend, server, 7.0)
         await call(client, "mutation", "app:add", text="awake")

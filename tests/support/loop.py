@@ -60,6 +60,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Call `callback` after this many more turns, between two of them."""
         self._virtual.at_turn[self._virtual.turns + turns] = callback
 
+    def skip(self, seconds: float) -> None:
+        """Let time pass in which nothing runs, as for a suspended process."""
+        self._virtual.now += seconds
+
     def time(self) -> float:
         return self._virtual.now
 

@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 _WRITE_BYTES = 64 << 10  # written at a time, so that the transport can pause the writer in between
 
+_RESOLUTION_SECONDS = 1e-3
+"""A shorter rest of a time limit counts as none: a sum of floating-point times is not exact."""
+
 
 def socket_uri(url: str) -> WebSocketURI:
     """
@@ -83,6 +86,31 @@ def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f": the host name cannot be resolved ({error.strerror})"
     return f": {os.strerror(error.errno)}" if error.errno else ""
+
+
+class _Silence:
+    """
+    The seconds since the server's last bytes, added up in steps.
+
+    A step that took much longer than planned was interrupted by a suspension of this process, in which it could receive
+    nothing. It counts as an ordinary one.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._ended_at = self._added_at = now
+        self._seconds = 0.0
+
+    def ended(self, at: float) -> None:
+        """Begin at zero again if bytes arrived at a time that is new."""
+        if at > self._ended_at:
+            self._ended_at = self._added_at = at
+            self._seconds = 0.0
+
+    def seconds(self, now: float) -> float:
+        """Add the time since the last call."""
+        self._seconds += min(now - self._added_at, limits.CLIENT_SILENCE_STEP_SECONDS)
+        self._added_at = now
+        return self._seconds
 
 
 class ClientConnection:
@@ -221,20 +249,20 @@ class ClientConnection:
 
     async def _wait_closed(self, transport: WebSocketTransport) -> None:
         """Wait until the socket is closed; close it if the server is silent for too long or the client stops."""
-        started_at = self._runtime.monotonic()
+        silence = _Silence(self._runtime.monotonic())
         while not transport.is_closed:
+            limit = limits.HANDSHAKE_SECONDS
             if self._session.phase is SessionPhase.READY:
-                limit, since = limits.CLIENT_INACTIVE_SECONDS, transport.received_at
-            else:
-                limit, since = limits.HANDSHAKE_SECONDS, started_at
-            remaining = since + limit - self._runtime.monotonic()
-            if remaining <= 0:
+                limit = limits.CLIENT_INACTIVE_SECONDS
+                silence.ended(transport.received_at)
+            remaining = limit - silence.seconds(self._runtime.monotonic())
+            if remaining < _RESOLUTION_SECONDS:
                 transport.abort(ConnectionLost(f"the server sent nothing for {limit:g} seconds"))
                 return
             if self._is_stopping or transport.error is not None:
                 await self._close(transport)
                 return
-            with anyio.move_on_after(remaining):
+            with anyio.move_on_after(min(remaining, limits.CLIENT_SILENCE_STEP_SECONDS)):
                 await self._wait_for_attention()
 
     async def _close(self, transport: WebSocketTransport) -> None:

@@ -213,7 +213,7 @@ class ActionWorkers:
 
     def _check_later(self, worker: ActionWorker, action: RunningAction, *, stopped: bool) -> None:
         check = partial(self._check, worker, action, worker.answers, stopped=stopped)
-        self._runtime.loop.call_later(limits.FUNCTION_GRACE_SECONDS, check)
+        self._runtime.call_after(limits.FUNCTION_GRACE_SECONDS, check)
 
     def _check(self, worker: ActionWorker, action: RunningAction, answers: int, *, stopped: bool) -> None:
         if action not in worker.actions or worker.abandoned:

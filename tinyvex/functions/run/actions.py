@@ -58,7 +58,7 @@ class Actions:
 
     Args:
         store: provides the catalog and the time.
-        runtime: starts the threads.
+        runtime: starts the threads, and counts the time limit.
         code: the code that serves.
         failures: turns exceptions into errors.
         run_function: runs the functions that an action calls.
@@ -68,6 +68,7 @@ class Actions:
         self, store: Store, runtime: Runtime, code: CodeSwitch, failures: Failures, run_function: RunFunction
     ) -> None:
         self._store = store
+        self._runtime = runtime
         self._code = code
         self._failures = failures
         self._run_function = run_function
@@ -97,8 +98,12 @@ class Actions:
         action = _ActionRun(spec, create_context, arguments, catalog, execution, client=call.client)
         value = b""
         try:
-            with anyio.move_on_after(limits.ACTION_SECONDS) as scope:
-                value = await self._workers.run(action)
+            with anyio.CancelScope() as scope:
+                time_limit = self._runtime.call_after(limits.ACTION_SECONDS, scope.cancel)
+                try:
+                    value = await self._workers.run(action)
+                finally:
+                    time_limit.cancel()
             if scope.cancelled_caught:
                 self._workers.limit_passed(action)
                 raise errors.TimeLimitExceeded(f"`{call.path}` ran longer than {limits.ACTION_SECONDS:g} s")

@@ -31,7 +31,7 @@ from tinyvex import limits
 from tinyvex.errors import StartError
 
 if TYPE_CHECKING:
-    from tinyvex.runtime import Runtime
+    from tinyvex.runtime import AwakeTimer, Runtime
     from tinyvex.server.options import TlsOptions
 
 __all__ = ["Certificate", "EncryptedTransport", "Handshakes", "load"]
@@ -123,7 +123,7 @@ class Handshakes:
         self.certificate = certificate
         self._accept = accept
         self._runtime = runtime
-        self._waiting: dict[_Socket, asyncio.TimerHandle] = {}
+        self._waiting: dict[_Socket, AwakeTimer] = {}
         self._closed = False
 
     def accept(self) -> asyncio.Protocol:
@@ -141,7 +141,7 @@ class Handshakes:
         if self._closed:
             socket.abort()
             return
-        self._waiting[socket] = self._runtime.loop.call_later(limits.HANDSHAKE_SECONDS, socket.abort)
+        self._waiting[socket] = self._runtime.call_after(limits.HANDSHAKE_SECONDS, socket.abort)
         if len(self._waiting) > limits.TLS_HANDSHAKES_MAX:
             # Evict the oldest, not the newest: an attacker holds sockets open, a real client finishes in milliseconds.
             next(iter(self._waiting)).abort()
