@@ -55,7 +55,10 @@ def row(random: Random, place: int) -> StoredDocument:
 
 def changed(old: ChunkedRows, rows: list[StoredDocument]) -> ChunkedRows:
     """Change one field of each of these rows."""
-    return old.changed({row.key: row._replace(json=row.json.replace(b'"reply":null', b'"reply":1')) for row in rows})
+    new = [
+        StoredDocument(row.key, row.internal, row.ts, row.json.replace(b'"reply":null', b'"reply":1')) for row in rows
+    ]
+    return old.changed({row.key: row for row in new})
 
 
 def as_rows(rows: ChunkedRows) -> Body:

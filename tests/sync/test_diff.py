@@ -380,7 +380,7 @@ def cut_often(found: Table) -> Table:
     made = {}
     for number, document in found.items():
         internal = document.internal[:-1] + bytes([document.internal[-1] & 3])
-        made[number] = document._replace(internal=internal, key=document.key[:4] + internal)
+        made[number] = msgspec.structs.replace(document, internal=internal, key=document.key[:4] + internal)
     return made
 
 

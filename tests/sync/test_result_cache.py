@@ -33,7 +33,7 @@ def computed(memory: ResultCache, name: str, size: int = 40_000, *, held: bool =
     made = Body([RowsPart(rows, 7, reverse=False)])
     outcome = QueryOutcome(5, made, None, ReadSet())
     version = Version(outcome.hash, made)
-    live.result = Result(outcome, None, version, "q1")
+    live.result = Result.of(outcome, None, version, "q1")
     live.versions[version.hash] = version
     live.cached_ranges = CachedRanges(5, {SCAN: rows})
     if held:

@@ -34,7 +34,7 @@ def changed(found: ChunkedRows, number: int, text: bytes = b"new") -> ChunkedRow
 
 def result(made: Body, **flags: object) -> Result:
     outcome = QueryOutcome(5, made, None, ReadSet())
-    return Result(outcome, None, Version(outcome.hash, made), "q1")
+    return Result.of(outcome, None, Version(outcome.hash, made), "q1")
 
 
 def test_a_patch_is_computed_once_for_all_holders_of_a_version() -> None:
@@ -83,7 +83,7 @@ def test_a_failure_needs_no_body() -> None:
     """It can be sent to every client."""
     error = errors.AppError("no")
     outcome = QueryOutcome(5, None, error, ReadSet())
-    failed = Result(outcome, None, Version(outcome.hash, None), "q1")
+    failed = Result.of(outcome, None, Version(outcome.hash, None), "q1")
     assert failed.is_sendable(None)
 
 

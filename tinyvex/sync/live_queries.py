@@ -285,7 +285,7 @@ class LiveQueries:
         before = live.result
         version = live.versions.get(outcome.hash) or Version(outcome.hash, None)
         version.body = outcome.body
-        live.result = result = Result(outcome, self._end_of_interval(outcome), version, request_id)
+        live.result = result = Result.of(outcome, self._end_of_interval(outcome), version, request_id)
         if before is not None and before.hash == result.hash:
             self.counters.recomputations_unchanged += 1
             live.unchanged += 1
@@ -312,7 +312,7 @@ class LiveQueries:
         assert ts is not None
         snapshot = live.snapshots[ts]
         # A version of its own: the body of a version that clients hold may be evicted before this one is sent.
-        snapshot.result = Result(outcome, ts + 1, Version(outcome.hash, outcome.body), computation.request_id)
+        snapshot.result = Result.of(outcome, ts + 1, Version(outcome.hash, outcome.body), computation.request_id)
         if not snapshot.waiting:
             del live.snapshots[ts]
         self._weigh(live)

@@ -6,7 +6,9 @@ A live query is shared by all subscriptions to the same function with the same a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from tinyvex.sync.results import Result, Version
 
@@ -21,7 +23,7 @@ VERSIONS_RETAINED_MAX = 32
 """Older versions that a live query retains for clients that are behind; clients further behind get the full value."""
 
 
-class LiveQueryKey(NamedTuple):
+class LiveQueryKey(Struct, frozen=True, gc=False):
     """Calls with the same key share a live query."""
 
     path: str

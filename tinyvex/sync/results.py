@@ -10,11 +10,15 @@ All connections share a result, so the work for a result is done once:
 - A patch is computed once for each older version (`patch_from`). A patch that the reader's thread did not prepare is
   computed on the loop, and only if both versions are small enough to be compared in under a millisecond.
 - A dialect encodes once for all of its connections (`fragments`).
+
+Results are part of no reference cycle, so the garbage collector does not track them (`gc=False`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from tinyvex import limits
 from tinyvex.sync.diff import diff
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "Version"]
 
 
-class Version:
+class Version(Struct, eq=False, gc=False):
     """
     A value of a live query.
 
@@ -38,12 +42,9 @@ class Version:
         holders: the number of subscriptions to which this version was sent last.
     """
 
-    __slots__ = ("body", "hash", "holders")
-
-    def __init__(self, token: str, body: Body | None) -> None:
-        self.hash = token
-        self.body = body
-        self.holders = 0
+    hash: str
+    body: Body | None
+    holders: int = 0
 
     def weight_without(self, newest: Version) -> int:
         """Return about how many bytes this version uses that it does not share with the newest one."""
@@ -56,11 +57,13 @@ class Version:
         return self.body.literal_size + sum([chunk.weight for chunk in own])
 
 
-class Result:
+class Result(Struct, eq=False, gc=False):
     """
     The outcome of a query and the interval in which it is the answer: from `since` to just before `until`.
 
     Attributes:
+        since: the snapshot of the outcome.
+        until: the first commit that touched its read set; None if none did yet.
         version: the value; shared with an earlier result of the same hash.
         error: the failure that clients receive instead of a value.
         request_id: names the execution in the server's log.
@@ -70,21 +73,24 @@ class Result:
         fragments: encoded parts of messages, cached by the dialects under keys of their own.
     """
 
-    __slots__ = (
-        "_patches", "error", "fragments", "journal", "log_lines", "read_now", "request_id", "since", "until", "version",
-    )  # fmt: skip
+    since: int
+    until: int | None
+    version: Version
+    error: TinyvexError | None
+    request_id: str
+    log_lines: tuple[str, ...]
+    journal: str | None
+    read_now: bool
+    fragments: dict[str, bytes] = field(default_factory=dict)
+    _patches: dict[str, bytes | None] = field(default_factory=dict)
+    """By the hash of the older version; None: send the full value."""
 
-    def __init__(self, outcome: QueryOutcome, until: int | None, version: Version, request_id: str) -> None:
-        self.since = outcome.ts
-        self.until = until
-        self.version = version
-        self.error: TinyvexError | None = outcome.error
-        self.request_id = request_id
-        self.log_lines = outcome.log_lines
-        self.journal = outcome.journal
-        self.read_now = outcome.read_now
-        self.fragments: dict[str, bytes] = {}
-        self._patches: dict[str, bytes | None] = {}  # by the hash of the older version; None: send the full value
+    @classmethod
+    def of(cls, outcome: QueryOutcome, until: int | None, version: Version, request_id: str) -> Result:
+        """Return the result of an execution."""
+        return cls(
+            outcome.ts, until, version, outcome.error, request_id, outcome.log_lines, outcome.journal, outcome.read_now
+        )
 
     def covers(self, ts: int) -> bool:
         """Return whether this is the answer at `ts`."""

@@ -35,7 +35,7 @@ def result(value: bytes | Body | errors.TinyvexError, *log_lines: str, token: st
     error = value if isinstance(value, errors.TinyvexError) else None
     body = None if isinstance(value, errors.TinyvexError) else Body((value,)) if isinstance(value, bytes) else value
     outcome = QueryOutcome(5, body, error, ReadSet(), log_lines)
-    return Result(outcome, None, Version(token or outcome.hash, body), "q1")
+    return Result.of(outcome, None, Version(token or outcome.hash, body), "q1")
 
 
 def rows(count: int) -> Body:

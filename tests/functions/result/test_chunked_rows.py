@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,7 +136,7 @@ def test_digests_are_equal_exactly_if_the_rows_are() -> None:
     rows = [row(number) for number in range(200)]
     digest = ChunkedRows.of(rows).digest
     assert len(digest) == DIGEST_BYTES
-    assert ChunkedRows.of([found._replace(ts=99) for found in rows]).digest == digest
+    assert ChunkedRows.of([msgspec.structs.replace(found, ts=99) for found in rows]).digest == digest
     others = [
         [*rows[:100], row(100, "new"), *rows[101:]], rows[1:], rows[:-1], [*rows, row(200)], [],
         [*rows[:5], rows[6], rows[5], *rows[7:]],

@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -76,7 +77,10 @@ def everything(snapshot: Snapshot) -> Any:
         (
             table.name,
             name,
-            [tuple(row) for row in snapshot.page(index, KEY_MIN, KEY_MAX, reverse=reverse, limit=10_000)],
+            [
+                msgspec.structs.astuple(row)
+                for row in snapshot.page(index, KEY_MIN, KEY_MAX, reverse=reverse, limit=10_000)
+            ],
         )
         for table in sorted(snapshot.catalog.tables(), key=lambda table: table.tablet)
         for name, index in sorted(table.indexes.items())

@@ -14,6 +14,9 @@ ends in six zero bits, on average one row in 64::
 
 Each operation costs one step for each chunk, and work on the rows of the changed chunks only. Content-defined chunks are
 known from file synchronisation (rsync, casync) and from prolly trees.
+
+Rows and chunks are part of no reference cycle, so the garbage collector does not track them (`gc=False`): cached results
+hold most of a server's objects.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ import hashlib
 import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from tinyvex.storage.log.revisions import StoredDocument
@@ -35,12 +39,12 @@ CUT_MASK = 0x3F
 """The bits of an id's last byte that are zero at a cut: one row in 64 ends a chunk, so 10,000 rows have about 156."""
 DIGEST_BYTES = 16
 ROW_OVERHEAD_BYTES = 320
-"""The memory of a row besides its JSON: the tuple, the key, the id, three object headers."""
+"""The memory of a row besides its JSON: the document, the key, the id, three object headers."""
 
 _by_key = attrgetter("key")
 
 
-class Chunk:
+class Chunk(Struct, eq=False, gc=False):
     """
     Neighbouring rows, in key order.
 
@@ -49,12 +53,12 @@ class Chunk:
         size: bytes of their JSON, with the commas between them.
     """
 
-    __slots__ = ("_digest", "rows", "size")
+    rows: tuple[StoredDocument, ...]
+    size: int = 0
+    _digest: bytes | None = None
 
-    def __init__(self, rows: Sequence[StoredDocument]) -> None:
-        self.rows = tuple(rows)
-        self.size = sum([len(row.json) for row in rows]) + len(rows) - 1
-        self._digest: bytes | None = None
+    def __post_init__(self) -> None:
+        self.size = sum([len(row.json) for row in self.rows]) + len(self.rows) - 1
 
     @property
     def digest(self) -> bytes:
@@ -74,16 +78,23 @@ class Chunk:
         return b",".join([row.json for row in rows])
 
 
-class ChunkedRows:
+class ChunkedRows(Struct, eq=False, gc=False):
     """
     Rows of one index range, ascending by key.
 
     Attributes:
         chunks: ascending; none is empty.
+        size: bytes of the rows' JSON, with the commas between them.
     """
 
-    def __init__(self, chunks: Iterable[Chunk] = ()) -> None:
-        self.chunks = tuple(chunks)
+    chunks: tuple[Chunk, ...] = ()
+    size: int = 0
+    _count: int = 0
+    _digest: bytes | None = None
+
+    def __post_init__(self) -> None:
+        self.size = sum([chunk.size for chunk in self.chunks]) + max(0, len(self.chunks) - 1)
+        self._count = sum([len(chunk.rows) for chunk in self.chunks])
 
     @classmethod
     def of(cls, rows: Sequence[StoredDocument]) -> ChunkedRows:
@@ -91,16 +102,8 @@ class ChunkedRows:
         chunks: list[Chunk] = []
         rest = _cut(rows, chunks)
         if rest:
-            chunks.append(Chunk(rest))
-        return cls(chunks)
-
-    @cached_property
-    def _first_keys(self) -> list[bytes]:
-        return [chunk.rows[0].key for chunk in self.chunks]
-
-    @cached_property
-    def _count(self) -> int:
-        return sum([len(chunk.rows) for chunk in self.chunks])
+            chunks.append(Chunk(tuple(rest)))
+        return cls(tuple(chunks))
 
     def __len__(self) -> int:
         return self._count
@@ -113,20 +116,18 @@ class ChunkedRows:
         for chunk in reversed(self.chunks):
             yield from reversed(chunk.rows)
 
-    @cached_property
-    def size(self) -> int:
-        """The bytes of the rows' JSON, with the commas between them."""
-        return sum([chunk.size for chunk in self.chunks]) + max(0, len(self.chunks) - 1)
-
     @property
     def weight(self) -> int:
         """The approximate memory in bytes."""
         return self.size + ROW_OVERHEAD_BYTES * len(self)
 
-    @cached_property
+    @property
     def digest(self) -> bytes:
         """A hash of the rows' JSON, computed from the chunks' digests."""
-        return hashlib.blake2b(b"".join([chunk.digest for chunk in self.chunks]), digest_size=DIGEST_BYTES).digest()
+        if self._digest is None:
+            digests = b"".join([chunk.digest for chunk in self.chunks])
+            self._digest = hashlib.blake2b(digests, digest_size=DIGEST_BYTES).digest()
+        return self._digest
 
     def changed(self, changes: Mapping[bytes, StoredDocument | None]) -> ChunkedRows:
         """
@@ -154,14 +155,15 @@ class ChunkedRows:
             following += 1
         result += self.chunks[following:]
         if rest:
-            result.append(Chunk(rest))
-        return ChunkedRows(result)
+            result.append(Chunk(tuple(rest)))
+        return ChunkedRows(tuple(result))
 
     def _by_chunk(self, keys: Iterable[bytes]) -> dict[int, list[bytes]]:
         """Group keys by the position of the chunk that has, or would have, them."""
         by_chunk: dict[int, list[bytes]] = {}
+        first_keys = [chunk.rows[0].key for chunk in self.chunks]
         for key in keys:
-            by_chunk.setdefault(max(0, bisect_right(self._first_keys, key) - 1), []).append(key)
+            by_chunk.setdefault(max(0, bisect_right(first_keys, key) - 1), []).append(key)
         return by_chunk
 
     def validate(self) -> None:
@@ -177,7 +179,7 @@ def _cut(rows: Sequence[StoredDocument], chunks: list[Chunk]) -> list[StoredDocu
     """Append the rows up to the last cut to `chunks`, and return the rows after it."""
     start = 0
     for end in [count for count, row in enumerate(rows, 1) if not row.internal[-1] & CUT_MASK]:
-        chunks.append(Chunk(rows[start:end]))
+        chunks.append(Chunk(tuple(rows[start:end])))
         start = end
     return list(rows[start:])
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from tinyvex.functions.result.chunked_rows import DIGEST_BYTES, Chunk, ChunkedRows
 
@@ -29,24 +30,21 @@ FEW_ELEMENTS = 8
 """Fewer documents than this are short enough to be copied in a few milliseconds."""
 
 
-class ChunkText:
+class ChunkText(Struct, eq=False, gc=False):
     """
     The JSON of a chunk's rows, encoded on each use.
 
     A connection that waits to send a large result holds references to chunks, not a copy of the result.
     """
 
-    __slots__ = ("_chunk", "_reverse")
-
-    def __init__(self, chunk: Chunk, *, reverse: bool) -> None:
-        self._chunk = chunk
-        self._reverse = reverse
+    chunk: Chunk
+    reverse: bool
 
     def __len__(self) -> int:
-        return self._chunk.size
+        return self.chunk.size
 
     def __bytes__(self) -> bytes:
-        return self._chunk.json(reverse=self._reverse)
+        return self.chunk.json(reverse=self.reverse)
 
 
 def json_array(elements: Sequence[bytes]) -> bytes:
@@ -57,33 +55,29 @@ def json_array(elements: Sequence[bytes]) -> bytes:
     return b",".join([b"[" + elements[0], *elements[1:-1], elements[-1] + b"]"])
 
 
-class RowsPart:
+class RowsPart(Struct, eq=False, gc=False):
     """
     The rows of one index scan.
 
-    Args:
-        rows: the rows in reading order, or ascending in chunks.
-        index_id: the index.
-        reverse: whether the scan read from the greatest key down.
-
     Attributes:
         index_id: the index; the rows are sorted by its keys.
-        reverse: whether the greatest key comes first.
+        reverse: whether the scan read from the greatest key down.
     """
 
-    def __init__(self, rows: Sequence[StoredDocument] | ChunkedRows, index_id: int, *, reverse: bool) -> None:
-        self.index_id = index_id
-        self.reverse = reverse
-        self._rows = rows
+    _rows: Sequence[StoredDocument] | ChunkedRows
+    """In reading order; or ascending in chunks, as soon as `rows` was read."""
+    index_id: int
+    reverse: bool
 
-    @cached_property
+    @property
     def rows(self) -> ChunkedRows:
         """The rows ascending by key, in chunks."""
-        if isinstance(self._rows, ChunkedRows):
-            return self._rows
-        return ChunkedRows.of(self._rows[::-1] if self.reverse else self._rows)
+        rows = self._rows
+        if not isinstance(rows, ChunkedRows):
+            rows = self._rows = ChunkedRows.of(rows[::-1] if self.reverse else rows)
+        return rows
 
-    @cached_property
+    @property
     def documents(self) -> Sequence[StoredDocument]:
         """The rows in reading order."""
         if isinstance(self._rows, ChunkedRows):
@@ -112,7 +106,7 @@ class RowsPart:
         return [*pieces, b"]"]
 
 
-class Body:
+class Body(Struct, eq=False, gc=False):
     """
     A query's result.
 
@@ -120,13 +114,19 @@ class Body:
         pieces: text and rows; joined, they are the canonical JSON.
     """
 
-    def __init__(self, pieces: Sequence[bytes | RowsPart]) -> None:
-        self.pieces = tuple(pieces)
+    pieces: Sequence[bytes | RowsPart]
+    _size: int = -1
+    _token: str = ""
 
-    @cached_property
+    def __post_init__(self) -> None:
+        self.pieces = tuple(self.pieces)
+
+    @property
     def size(self) -> int:
         """The bytes as JSON."""
-        return sum([len(piece) if isinstance(piece, bytes) else piece.size for piece in self.pieces])
+        if self._size < 0:
+            self._size = sum([len(piece) if isinstance(piece, bytes) else piece.size for piece in self.pieces])
+        return self._size
 
     @property
     def literal_size(self) -> int:
@@ -138,9 +138,14 @@ class Body:
         """The pieces that are rows."""
         return [piece for piece in self.pieces if isinstance(piece, RowsPart)]
 
-    @cached_property
+    @property
     def token(self) -> str:
         """A hash of the contents; a result with the same text and rows has the same."""
+        if not self._token:
+            self._token = self._compute_token()
+        return self._token
+
+    def _compute_token(self) -> str:
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         for piece in self.pieces:
             # Tags and lengths keep two different series of pieces from having the same encoding.

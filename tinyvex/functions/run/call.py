@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "MutationOutcome", "QueryOutcome", "error_token"]
 
 
-class Call(Struct, frozen=True):
+class Call(Struct, frozen=True, gc=False):
     """
     A function to run, its arguments and its caller.
 

@@ -19,7 +19,7 @@ Rows are immutable and shared by versions, so a result that was sent never chang
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct, field
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["CachedRanges", "RangeCache", "Scan"]
 
 
-class Scan(NamedTuple):
+class Scan(Struct, frozen=True, gc=False):
     """A scan of the keys lo <= key < hi of an index: at most `limit` rows, from the greatest key down if `reverse`."""
 
     index_id: int
@@ -56,7 +56,7 @@ class Scan(NamedTuple):
 Ranges: TypeAlias = Mapping[Scan, ChunkedRows]
 
 
-class CachedRanges(Struct, frozen=True):
+class CachedRanges(Struct, frozen=True, gc=False):
     """
     The rows that an execution's scans returned.
 

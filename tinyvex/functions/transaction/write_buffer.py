@@ -17,6 +17,8 @@ from bisect import bisect_left, insort
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from tinyvex.storage.log.operations import Write
 from tinyvex.storage.log.revisions import StoredDocument
 
@@ -120,7 +122,7 @@ class WriteBuffer:
             return
         for index_id, key in keys:
             if index_id in self._sorted:
-                insort(self._sorted[index_id], stored._replace(key=key), key=_by_key)
+                insort(self._sorted[index_id], replace(stored, key=key), key=_by_key)
 
     def rows(
         self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool = False, limit: int | None = None
@@ -153,7 +155,7 @@ class WriteBuffer:
         if documents is None:
             documents = self._sorted[index.id] = sorted(
                 (
-                    entry.now._replace(key=key)
+                    replace(entry.now, key=key)
                     for entry in self.entries.values()
                     if entry.now is not None
                     for index_id, key in entry.keys

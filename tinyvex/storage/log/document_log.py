@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from tinyvex.errors import SnapshotUnavailable
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from tinyvex.storage.log.recent_commits import RecentCommits
 
 __all__ = ["Snapshot"]
-
-_document = partial(tuple.__new__, StoredDocument)  # the same as the constructor, without its Python frame
 
 
 class Snapshot:
@@ -81,7 +78,7 @@ class Snapshot:
             row = self._execute(statements.GET, (tablet, internal, self.ts)).fetchone()
         except sqlite3.Error as error:
             raise translate(error) from error
-        return None if row is None or row[3] is None else _document(row)
+        return None if row is None or row[3] is None else StoredDocument(*row)
 
     def common_document(self, tablet: int, other: int) -> bytes | None:
         """Return the key of a document that has revisions in both tablets; None if there is none."""
@@ -106,7 +103,7 @@ class Snapshot:
         try:
             for row in self._rows(index, lo, hi, reverse=reverse, limit=limit):
                 fetched += 1
-                page.append(_document(row))
+                page.append(StoredDocument(*row))
                 size += len(row[3])
                 if size >= SCAN_PAGE_BYTES:
                     return page
@@ -207,7 +204,7 @@ class Snapshot:
         """Yield every revision of a system tablet that retention has not deleted, by id, the oldest first."""
         try:
             for row in self._execute(statements.REVISIONS_OF, (tablet,)):
-                yield _document(row)
+                yield StoredDocument(*row)
         except sqlite3.Error as error:
             raise translate(error) from error
 

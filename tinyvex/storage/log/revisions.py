@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 __all__ = ["CountPage", "LivePage", "LogRevision", "Revision", "ScanPage", "StoredDocument"]
 
 
-class StoredDocument(NamedTuple):
+class StoredDocument(Struct, frozen=True, gc=False):
     """
     A document's newest revision at a snapshot, as stored.
+
+    Cached results hold hundreds of thousands of them. The garbage collector tracks none, nor a tuple of them.
 
     Attributes:
         key: in the index through which it was read; the internal id if it was read by id.

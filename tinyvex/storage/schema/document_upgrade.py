@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from tinyvex.storage.log.catalog import IndexInfo, TableInfo
 from tinyvex.storage.log.commit_record import CommitRecord
 from tinyvex.storage.log.document_log import Snapshot
@@ -45,7 +47,7 @@ class Upgrade(NamedTuple):
     def write(self, indexes: list[IndexInfo]) -> Write:
         """Return the write that makes the change directly."""
         stored = self.stored
-        before, after = fields_of(stored), fields_of(stored._replace(json=self.json))
+        before, after = fields_of(stored), fields_of(replace(stored, json=self.json))
         old = [(index.id, index.key(before, stored.internal)) for index in indexes]
         new = [(index.id, index.key(after, stored.internal)) for index in indexes]
         return Write.between(self.table.tablet, stored.internal, self.json, stored.ts, old, new)
