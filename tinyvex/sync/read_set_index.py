@@ -17,6 +17,7 @@ from tinyvex.sync.interval_tree import IntervalTree, Range
 __all__ = ["ReadSetIndex"]
 
 Owner = TypeVar("Owner")
+Key = TypeVar("Key", bytes, Range)
 
 
 class ReadSetIndex(Generic[Owner]):
@@ -24,7 +25,8 @@ class ReadSetIndex(Generic[Owner]):
 
     def __init__(self) -> None:
         self._by_index: dict[int, _IndexRanges[Owner]] = {}
-        self._ranges_of: dict[Owner, list[tuple[int, Range]]] = {}
+        # Tuples, which the garbage collector does not track if they contain numbers and keys only.
+        self._ranges_of: dict[Owner, tuple[tuple[int, Range], ...]] = {}
         self._probes_before = 0  # of trees that were dropped
 
     def __len__(self) -> int:
@@ -44,7 +46,7 @@ class ReadSetIndex(Generic[Owner]):
             if ranges is None:
                 ranges = self._by_index[index_id] = _IndexRanges()
             ranges.add(key_range, owner)
-        self._ranges_of[owner] = owned
+        self._ranges_of[owner] = tuple(owned)
 
     def remove(self, owner: Owner) -> None:
         """Remove an owner; without effect if it is not registered."""
@@ -70,49 +72,80 @@ class _IndexRanges(Generic[Owner]):
     """The ranges on one index."""
 
     def __init__(self) -> None:
-        self._owners: dict[Range, dict[Owner, None]] = {}
-        self._points: dict[bytes, dict[Owner, None]] = {}
+        self._points: dict[bytes, Owner | _Several[Owner]] = {}  # by their only key
+        self._ranges: dict[Range, Owner | _Several[Owner]] = {}  # all others; the keys of `tree`
         self.tree = IntervalTree()
 
     def __bool__(self) -> bool:
-        return bool(self._owners)
+        return bool(self._points or self._ranges)
 
     def add(self, key_range: Range, owner: Owner) -> None:
-        owners = self._owners.get(key_range)
-        if owners is not None:
-            owners[owner] = None
-            return
-        self._owners[key_range] = owners = {owner: None}
         if is_point(key_range):
-            self._points[key_range[0]] = owners
-        else:
+            _add(self._points, key_range[0], owner)
+        elif _add(self._ranges, key_range, owner):
             self.tree.add(key_range)
 
     def remove(self, key_range: Range, owner: Owner) -> None:
-        owners = self._owners[key_range]
-        owners.pop(owner, None)
-        if owners:
-            return
-        del self._owners[key_range]
         if is_point(key_range):
-            del self._points[key_range[0]]
-        else:
+            _remove(self._points, key_range[0], owner)
+        elif _remove(self._ranges, key_range, owner):
             self.tree.remove(key_range)
 
     def containing(self, key: bytes) -> dict[Owner, None]:
-        owners = self._points[key].copy() if key in self._points else {}
+        found: dict[Owner, None] = {}
+        if key in self._points:
+            _collect(self._points[key], found)
         for key_range in self.tree.containing(key):
-            owners |= self._owners[key_range]
-        return owners
+            _collect(self._ranges[key_range], found)
+        return found
 
     def validate(self) -> None:
-        in_tree = set(self.tree.validate())
-        assert not any(map(is_point, in_tree)), "points are not in the tree"
-        points = {key_range for key_range in self._owners if is_point(key_range)}
-        assert in_tree | points == set(self._owners), "every range is stored, and nothing else"
-        assert all(self._owners.values()), "every range has an owner"
-        assert self._points.keys() == {low for low, _ in points}
-        assert all(self._points[point[0]] is self._owners[point] for point in points), "a point has one set of owners"
+        assert set(self.tree.validate()) == self._ranges.keys(), "every range is in the tree, and nothing else"
+        assert not any(map(is_point, self._ranges)), "points are not in the tree"
+        for owners in (*self._points.values(), *self._ranges.values()):
+            assert not isinstance(owners, _Several) or owners, "every range has an owner"
+
+
+class _Several(dict[Owner, None]):
+    """
+    The owners of a range, in the order in which they were added, if there were several at once.
+
+    Most ranges have one owner, which is stored itself: 100,000 dictionaries of one take 20 MB, and the garbage collector
+    traverses them.
+    """
+
+    __slots__ = ()
+
+
+def _add(owners: dict[Key, Owner | _Several[Owner]], key: Key, owner: Owner) -> bool:
+    """Add an owner of a range; return whether it is the first."""
+    present = owners.get(key)
+    if present is None:
+        owners[key] = owner
+        return True
+    if isinstance(present, _Several):
+        present[owner] = None
+    else:
+        owners[key] = _Several({present: None, owner: None})
+    return False
+
+
+def _remove(owners: dict[Key, Owner | _Several[Owner]], key: Key, owner: Owner) -> bool:
+    """Remove an owner of a range; return whether it was the last."""
+    present = owners[key]
+    if isinstance(present, _Several):
+        present.pop(owner, None)
+        if present:
+            return False
+    del owners[key]
+    return True
+
+
+def _collect(owners: Owner | _Several[Owner], into: dict[Owner, None]) -> None:
+    if isinstance(owners, _Several):
+        into.update(owners)
+    else:
+        into[owners] = None
 
 
 def is_point(key_range: Range) -> bool:
