@@ -35,7 +35,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Path], Cluster]:
         print(f"seed {seed}")
         for name, value in cluster.limits.items():
             monkeypatch.setattr(limits, name, value)
-        monkeypatch.setattr("tinyvex.server.server.UserTokens", SlowTokens)
+        monkeypatch.setattr("tinyvex.server.access.jwt.UserTokens", SlowTokens)
         if cluster.is_trusting:
             monkeypatch.setattr("tinyvex.client.identity._owner", lambda _token: ("", ""))
         run_virtual(cluster.run())
