@@ -1,4 +1,4 @@
-"""Which connection carries a session."""
+"""The sessions of a server: which connection carries one, and sign-in at a server that verifies no tokens."""
 
 from __future__ import annotations
 
@@ -37,5 +37,20 @@ def test_the_close_of_an_older_connection_leaves_the_session_to_the_newer_one(tm
             while server.sessions.connections:
                 await runtime.sleep(0.1)
             assert not server.sessions.by_id
+
+    run_virtual(main())
+
+
+def test_signing_in_at_a_server_without_keys_names_the_options(tmp_path: Path) -> None:
+    """The operator reads in the error what to start the server with."""
+
+    async def main() -> None:
+        runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
+        async with Server(ServerOptions(app=SHELF, data=tmp_path / "data", port=4800), runtime) as server:
+            client = await RawClient.open(server.url, runtime)
+            await client.answer(client.connect())
+            refused = await client.ask("authenticate", baseVersion=0, kind="user", token="a-token")
+            assert refused["error"]["data"]["name"] == "Unauthenticated"
+            assert "--auth-secret-file" in refused["error"]["message"]
 
     run_virtual(main())

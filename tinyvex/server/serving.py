@@ -7,10 +7,11 @@ dashboard, creates it after the ready line (ARCHITECTURE.md, Before the ready li
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tinyvex.errors import Unauthenticated
 from tinyvex.functions.run.executor import Executor
-from tinyvex.server.access.jwt import UserTokens
 from tinyvex.server.sessions import Sessions
 from tinyvex.sync.identity import Credentials
 from tinyvex.sync.live_queries import LiveQueries
@@ -18,6 +19,7 @@ from tinyvex.sync.live_queries import LiveQueries
 if TYPE_CHECKING:
     from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.stuck_mutations import StuckMutations
+    from tinyvex.server.access.jwt import UserTokens
     from tinyvex.server.access.token_auth import TokenAuth
     from tinyvex.server.background_tasks import BackgroundTasks
     from tinyvex.server.front_door import FrontDoor
@@ -59,10 +61,17 @@ class Serving:
         )  # fmt: skip
         self.live = LiveQueries(self.executor, front_door.counters)
         store.on_commits = self.live.publish
-        check_user = (users or UserTokens(None, tasks.runtime)).check
-        credentials = Credentials(token_auth.is_admin, check_user)
+        credentials = Credentials(token_auth.is_admin, _refuse_users if users is None else users.check)
         self.sessions = Sessions(front_door, tasks, self.live, credentials, options.chunk_bytes)
 
     def close(self) -> None:
         """End the threads of actions."""
         self.executor.close()
+
+
+def _refuse_users(_token: str, done: Callable[[Unauthenticated], None]) -> None:
+    done(
+        Unauthenticated(
+            "this server does not verify users' tokens; start it with --auth-secret-file FILE or --auth-jwks FILE_OR_URL"
+        )
+    )

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple, get_args
 
@@ -57,11 +58,9 @@ __all__ = [
 
 _encode = msgspec.json.encode
 _decode_any_request: Callable[[bytes | str], ClientRequest] = msgspec.json.Decoder(ClientRequest).decode
-_decode_any_notification: Callable[[bytes], ServerNotification] = msgspec.json.Decoder(ServerNotification).decode
-_decode_envelope = msgspec.json.Decoder(Envelope).decode
 _METHODS = frozenset(message_type.__struct_config__.tag for message_type in get_args(ClientRequest))
 _NOTIFICATIONS = frozenset(message_type.__struct_config__.tag for message_type in get_args(ServerNotification))
-_PATH = re.compile(r" - at `(\$[^`]*)`")
+_PATH = r" - at `(\$[^`]*)`"
 _NOTIFICATION_HEAD = b'{"jsonrpc":"2.0","method":'  # the first bytes from this package's server; saves a pass
 _VALUE = b'"value":'
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -128,7 +127,7 @@ def _envelope_fault(message: dict[str, Any]) -> ProtocolError | None:
 def _params_fault(message: dict[str, Any], error: Exception) -> ProtocolError:
     if not isinstance(message.get("params", {}), dict):
         return InvalidParams("`params` must be an object", path="$.params")
-    path_match = _PATH.search(str(error))
+    path_match = re.search(_PATH, str(error))
     path = path_match.group(1) if path_match else "$"
     return InvalidParams(f"{message['method']}: {error}", path=path)
 
@@ -149,20 +148,21 @@ def _too_deep(text: bytes | str) -> ProtocolError:
 
 
 _TOKENS_SCANNED_MAX = 1 << 15  # usually the id is near the start; bounds the time on the event loop
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
-_ID_VALUE = re.compile(rb'\s*:\s*(-?\d+|"(?:[^"\\]|\\.)*")\s*[,}]', re.DOTALL)
+_TOKEN = rb'"(?:[^"\\]|\\.)*"|[\[\]{}]'
+_ID_VALUE = rb'\s*:\s*(-?\d+|"(?:[^"\\]|\\.)*")\s*[,}]'
 
 
 def _scan_for_id(data: bytes) -> RequestKey | None:
     """Find the request's id in JSON that is too deep for a recursive parser; None unless it is certain."""
     depth = 0
-    for token in islice(_TOKEN.finditer(data), _TOKENS_SCANNED_MAX):
+    id_value = re.compile(_ID_VALUE, re.DOTALL)
+    for token in islice(re.finditer(_TOKEN, data), _TOKENS_SCANNED_MAX):
         first = token.group()[:1]
         if first in b"[{":
             depth += 1
         elif first in b"]}":
             depth -= 1
-        elif depth == 1 and token.group() == b'"id"' and (id_match := _ID_VALUE.match(data, token.end())):
+        elif depth == 1 and token.group() == b'"id"' and (id_match := id_value.match(data, token.end())):
             try:
                 return _request_id(msgspec.json.decode(id_match.group(1)))
             except _UNREADABLE:
@@ -207,7 +207,18 @@ def encode_notification(notification: ServerNotification) -> bytes:
     return b'{"jsonrpc":"2.0","method":"%b","params":%b}' % (tag, _encode(notification.params))
 
 
-# Requests, written by the client, and messages, read by it.
+# Requests, written by the client, and messages, read by it. Its decoders are created by its first message, because a
+# server reads none and has no time for them when its first client connects.
+
+
+@cache
+def _envelope_decoder() -> msgspec.json.Decoder[Envelope]:
+    return msgspec.json.Decoder(Envelope)
+
+
+@cache
+def _notification_decoder() -> msgspec.json.Decoder[ServerNotification]:
+    return msgspec.json.Decoder(ServerNotification)
 
 
 def encode_request(request: ClientRequest) -> bytes:
@@ -238,7 +249,7 @@ def decode_server_message(text: bytes | str) -> Response | ServerNotification | 
     try:
         if data.startswith(_NOTIFICATION_HEAD):
             return _decode_notification(data)
-        envelope = _decode_envelope(data)
+        envelope = _envelope_decoder().decode(data)
         if envelope.method is not UNSET:
             return _decode_notification(data)
     except _UNREADABLE as error:
@@ -251,8 +262,8 @@ def decode_server_message(text: bytes | str) -> Response | ServerNotification | 
 
 def _decode_notification(data: bytes) -> ServerNotification | None:
     try:
-        return _decode_any_notification(data)
+        return _notification_decoder().decode(data)
     except msgspec.ValidationError:
-        if _decode_envelope(data).method in _NOTIFICATIONS:
+        if _envelope_decoder().decode(data).method in _NOTIFICATIONS:
             raise
         return None

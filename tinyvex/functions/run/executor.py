@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from tinyvex import errors, limits
-from tinyvex.functions.run.actions import Actions
 from tinyvex.functions.run.call import Call, MutationOutcome, QueryOutcome
 from tinyvex.functions.run.failures import Failures
 from tinyvex.functions.run.function_runner import FunctionRunner
@@ -30,6 +30,7 @@ from tinyvex.functions.transaction.read_set import ReadSet
 
 if TYPE_CHECKING:
     from tinyvex.functions.app.registry import App
+    from tinyvex.functions.run.actions import Actions
     from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.idempotency_key import IdempotencyKey
     from tinyvex.functions.run.stuck_mutations import StuckMutations
@@ -85,7 +86,13 @@ class Executor:
         self.failures = Failures(reveal)
         self.runner = FunctionRunner(runtime, self.code, self.failures, audit=reveal, stuck=stuck)
         self.slow_log = SlowLog(runtime, slow_ms)
-        self._actions = Actions(store, runtime, self.code, self.failures, self._run_function)
+
+    @cached_property
+    def _actions(self) -> Actions:
+        """The threads of actions, imported and created by the first action."""
+        from tinyvex.functions.run.actions import Actions
+
+        return Actions(self.store, self.runtime, self.code, self.failures, self._run_function)
 
     @property
     def app(self) -> App:
@@ -186,7 +193,8 @@ class Executor:
 
     def close(self) -> None:
         """End the actions' threads, and log the calls that were only counted so far."""
-        self._actions.close()
+        if "_actions" in vars(self):
+            self._actions.close()
         self.slow_log.close()
 
 

@@ -34,8 +34,8 @@ T = TypeVar("T")
 _NATIVE = (bytes,)
 _LISTS = (list, Sequence, Collection, Iterable)
 _MAPPINGS = (dict, Mapping, DocumentMapping)
-_MESSAGE = re.compile(r"(?s)(.*?)(?: - at `(.*)`)?")
-_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`")
+_MESSAGE = r"(?s)(.*?)(?: - at `(.*)`)?"
+_FIELD = r"Object (missing required|contains unknown) field `(.*)`"
 
 _catalog: ContextVar[Catalog | None] = ContextVar("_catalog", default=None)
 """The catalog that the current check compares ids with; msgspec's hooks take no further argument."""
@@ -125,12 +125,12 @@ class Converter(Generic[T]):
         return msgspec.convert(value, self._struct, dec_hook=hook, builtin_types=_NATIVE)  # type: ignore[no-any-return]
 
     def _mismatch(self, error: msgspec.ValidationError) -> Mismatch:
-        message = _MESSAGE.fullmatch(str(error))
+        message = re.fullmatch(_MESSAGE, str(error))
         assert message is not None
         reason, path = message[1], message[2] or "$"
         if self._boxed:
             path = "$" + path.removeprefix("$.value")
-        if field := _FIELD.fullmatch(reason):
+        if field := re.fullmatch(_FIELD, reason):
             path, reason = f"{path}.{field[2]}", "missing" if field[1].startswith("missing") else "unknown field"
         cause = error.__cause__.__cause__ if error.__cause__ is not None else None
         if isinstance(cause, TinyvexError):

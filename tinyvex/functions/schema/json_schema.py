@@ -22,7 +22,7 @@ __all__ = ["json_schema"]
 
 T = TypeVar("T")
 
-_UNSUPPORTED_DEFAULT = re.compile(r"Encoding objects of type (\w+) is unsupported")
+_UNSUPPORTED_DEFAULT = r"Encoding objects of type (\w+) is unsupported"
 
 
 class _PageSchema(msgspec.Struct, Generic[T], rename="camel", forbid_unknown_fields=True):
@@ -46,7 +46,7 @@ def json_schema(annotation: Any) -> dict[str, Any]:
     try:
         schema = msgspec.json.schema(_described(annotation), schema_hook=_schema_of)
     except TypeError as error:
-        default = _UNSUPPORTED_DEFAULT.match(str(error))
+        default = re.match(_UNSUPPORTED_DEFAULT, str(error))
         if default is None:
             raise
         raise TypeError(

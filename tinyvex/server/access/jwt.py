@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["UserTokens", "import_jwt", "secret_key"]
 
-NOT_CONFIGURED = (
-    "this server does not verify users' tokens; start it with --auth-secret-file FILE or --auth-jwks FILE_OR_URL"
-)
-
 UNSUPPORTED_HEADER = "the token's header requires something that this server does not support"
 
 _RENAMED = {"sub": "subject", "iss": "issuer"}
@@ -46,19 +42,17 @@ class UserTokens:
     Verifies users' tokens.
 
     Args:
-        options: the keys, issuer and audience; None if users cannot sign in.
+        options: the keys, issuer and audience.
         runtime: the clock.
 
     Raises:
         StartError: PyJWT is not installed, or a key file cannot be used.
     """
 
-    def __init__(self, options: AuthOptions | None, runtime: Runtime) -> None:
+    def __init__(self, options: AuthOptions, runtime: Runtime) -> None:
         self._options, self._runtime = options, runtime
         self._secret: VerificationKey | None = None
         self._keys: KeySet | None = None
-        if options is None:
-            return
         self._jwt = import_jwt(with_public_keys=options.jwks is not None)
         if options.secret_file is not None:
             self._secret = secret_key(options.secret_file.read_bytes)
@@ -114,8 +108,6 @@ class UserTokens:
 
     def _unverified_header(self, token: str) -> tuple[str, str | None]:
         """Return algorithm and key id as the token claims them: good for finding the key, and for nothing else."""
-        if self._options is None:
-            raise Unauthenticated(NOT_CONFIGURED)
         if not token:
             raise Unauthenticated("a token is required")
         if len(token) > limits.AUTH_TOKEN_LENGTH_MAX:
@@ -144,7 +136,6 @@ class UserTokens:
     def _signed_claims(self, token: str, key: VerificationKey) -> Mapping[str, Any]:
         """Return the claims after verifying signature, issuer, audience and the presence of required claims."""
         options, jwt = self._options, self._jwt
-        assert options is not None
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,

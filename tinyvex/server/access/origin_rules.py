@@ -26,10 +26,10 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SHOWN_LENGTH_MAX = 200
 """Characters of a refused value that are shown."""
 
-_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
+_HOST = r"[A-Za-z0-9._:\[\]-]+"
 """A name or an address, with or without a port. Other characters belong to other parts of a URL, or to a shell."""
 
-_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]*:(//[a-z0-9._:\[\]-]*)?")
+_ORIGIN = r"null|[a-z][a-z0-9+.-]*:(//[a-z0-9._:\[\]-]*)?"
 """An origin in lower case. An option with any other one is not suggested: it may be copied into a shell."""
 
 RESPONSE_HEADERS = (("X-Content-Type-Options", "nosniff"), ("Cross-Origin-Resource-Policy", "same-origin"))
@@ -83,7 +83,7 @@ def find_refusal(rules: AccessRules, host_headers: list[str], origin_headers: li
     if origin_headers and not _same_origin(rules, origin_headers[0], host_headers[0]):
         origin = origin_headers[0].lower().rstrip("/")
         if origin not in rules.origins:
-            shown = printable(origin) if _ORIGIN.fullmatch(origin) else "ORIGIN"
+            shown = printable(origin) if re.fullmatch(_ORIGIN, origin) else "ORIGIN"
             return _not_allowed("Origin", origin_headers[0], f"--allow-origin {shown}")
     return None
 
@@ -113,7 +113,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def host_name(header: str) -> str | None:
     """Return the name in a `Host` header, without the port; None if it is malformed."""
-    if _HOST.fullmatch(header.strip()) is None:
+    if re.fullmatch(_HOST, header.strip()) is None:
         return None
     try:
         return urlsplit(f"//{header.strip()}").hostname
