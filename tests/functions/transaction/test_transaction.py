@@ -214,6 +214,25 @@ def test_a_get_reads_one_id(log):
     assert ranges == {by_id: [(bytes(16), bytes(16) + b"\0")]}
 
 
+def test_a_document_that_was_just_read_is_not_fetched_again(log):
+    """A function that reads a document, reads it once more and writes it costs one lookup; another document costs its own."""
+
+    def work(transaction):
+        first, second = at(transaction, 10).internal, at(transaction, 20).internal
+        executed = []
+        log.connection.set_trace_callback(executed.append)
+        before = transaction.get(items(transaction), first)
+        assert transaction.get(items(transaction), first) == before
+        transaction.put(items(transaction), first, {"n": 11})
+        assert len(executed) == 1
+        assert decode(transaction.get(items(transaction), first).json)["n"] == 11
+        assert decode(transaction.get(items(transaction), second).json)["n"] == 20
+        log.connection.set_trace_callback(None)
+        return len(executed)
+
+    assert log.run(unit(work)) == 2
+
+
 def test_a_whole_scan_reads_the_whole_range(log):
     """To its ends, beyond the existing documents."""
 

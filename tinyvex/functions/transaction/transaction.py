@@ -86,7 +86,7 @@ class Transaction:
         self.random = random
         self._give_way = give_way
         self._buffers: dict[int, WriteBuffer] = {}
-        # The last document that `get` returned: `patch` and most functions write the document that they have just read.
+        # The last document that was read: most functions write the document that they have just read.
         self._last_read: StoredDocument | None = None
         self._last_tablet = 0
         self._creation_time = 0.0
@@ -113,8 +113,14 @@ class Transaction:
             entry = buffer.entries.get(document_key)
             if entry is not None:
                 return entry.now
-        stored = self._last_read = self.snapshot.get(tablet, document_key)
-        self._last_tablet = tablet
+        return self._read(tablet, document_key)
+
+    def _read(self, tablet: int, document_key: bytes) -> StoredDocument | None:
+        """Return a document of the snapshot; the last one that was read is not read again."""
+        stored = self._last_read
+        if stored is None or stored.internal != document_key or self._last_tablet != tablet:
+            stored = self._last_read = self.snapshot.get(tablet, document_key)
+            self._last_tablet = tablet
         return stored
 
     def scan(
@@ -346,9 +352,7 @@ class Transaction:
     def _entry(self, table: TableInfo, buffer: WriteBuffer, document_key: bytes) -> WriteEntry | None:
         """Return an entry for a document of the snapshot; None if it does not exist there."""
         self.reads.add_point(table.by_id, document_key)
-        base = self._last_read
-        if base is None or base.internal != document_key or self._last_tablet != table.tablet:
-            base = self.snapshot.get(table.tablet, document_key)
+        base = self._read(table.tablet, document_key)
         if base is None:
             return None
         document = cast("dict[str, Value]", decode_canonical(base.json))
