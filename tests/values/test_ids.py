@@ -8,10 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyvex.errors import InvalidId
+from tinyvex.values import ids as ids_module
 from tinyvex.values.ids import TABLE_NUMBER_MAX, DocumentId, new_internal, parse_id
 
 ids = st.builds(DocumentId, st.integers(1, TABLE_NUMBER_MAX), st.binary(min_size=16, max_size=16))
 EXAMPLE = "j57000820c20a1g7104gm2rc1m70ynr8"
+
+
+def forget_ids() -> None:
+    """Empty the caches, so that the next text is parsed."""
+    parse_id.cache_clear()
+    ids_module._formatted.clear()
 
 
 @pytest.mark.parametrize(
@@ -24,13 +31,25 @@ EXAMPLE = "j57000820c20a1g7104gm2rc1m70ynr8"
 def test_the_published_vectors(table: int, internal: bytes, text: str) -> None:
     """Ids match the published format."""
     assert DocumentId(table, internal).text == text
+    forget_ids()
     assert parse_id(text) == (table, internal)
 
 
 @given(ids)
 def test_ids_round_trip(document_id: DocumentId) -> None:
-    """Parsing the text of an id returns the id."""
-    assert parse_id(document_id.text) == document_id
+    """Parsing the text of an id returns the id, also without the memory of having made the text."""
+    text = document_id.text
+    assert parse_id(text) == document_id
+    forget_ids()
+    assert parse_id(text) == document_id
+
+
+def test_few_texts_are_remembered() -> None:
+    """However many ids are made, the memory of their texts is bounded."""
+    source = random.Random(5)
+    for _ in range(3 * ids_module._NEW_IDS):
+        _ = DocumentId(10001, new_internal(10**15, source)).text
+        assert len(ids_module._formatted) <= ids_module._NEW_IDS
 
 
 @given(ids, st.data())

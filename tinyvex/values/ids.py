@@ -34,6 +34,10 @@ _PAIRS = [high + low for high in _CROCKFORD for low in _CROCKFORD]
 _TO_PYTHON_DIGITS = str.maketrans(_CROCKFORD, "0123456789abcdefghijklmnopqrstuv")
 _TEXT = re.compile("[0-9a-hjkmnp-tv-z]{31,37}")
 _CACHED_IDS = 1 << 15
+_NEW_IDS = 1 << 10
+
+_formatted: dict[str, DocumentId] = {}
+"""The last ids whose text was made here. Most new ids are parsed soon: the result of a mutation is checked."""
 
 
 class DocumentId(NamedTuple):
@@ -62,6 +66,9 @@ def parse_id(text: str) -> DocumentId:
         InvalidId: the text is not an id: its length, a character or the checksum is wrong, or it is not the text that
             `DocumentId.text` returns.
     """
+    formatted = _formatted.get(text)
+    if formatted is not None:
+        return formatted
     if not isinstance(text, str) or not _TEXT.fullmatch(text):
         raise InvalidId(f"{_quoted(text)} is not a document id: it has the wrong length or characters", id=str(text))
     size = len(text) * 5 // 8
@@ -91,7 +98,11 @@ def _format(table: int, internal: bytes) -> str:
     padded = -(-bits // 10) * 10
     number = int.from_bytes(data, "big") << (padded - bits)
     pairs = [_PAIRS[number >> shift & 0x3FF] for shift in range(padded - 10, -1, -10)]
-    return "".join(pairs)[: -(-bits // 5)]
+    text = "".join(pairs)[: -(-bits // 5)]
+    if len(_formatted) >= _NEW_IDS:
+        _formatted.clear()
+    _formatted[text] = DocumentId(table, internal)
+    return text
 
 
 def _write_vint(number: int) -> bytes:
