@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from functools import partial
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
@@ -36,9 +35,6 @@ _LISTS = (list, Sequence, Collection, Iterable)
 _MAPPINGS = (dict, Mapping, DocumentMapping)
 _MESSAGE = r"(?s)(.*?)(?: - at `(.*)`)?"
 _FIELD = r"Object (missing required|contains unknown) field `(.*)`"
-
-_catalog: ContextVar[Catalog | None] = ContextVar("_catalog", default=None)
-"""The catalog that the current check compares ids with; msgspec's hooks take no further argument."""
 
 
 class Mismatch(Exception):
@@ -75,10 +71,8 @@ class Converter(Generic[T]):
         # msgspec caches its analysis of structs only, so any other annotation becomes the field of one.
         self._boxed = not (isinstance(annotation, type) and issubclass(annotation, msgspec.Struct))
         self._struct: Any = msgspec.defstruct("Box", [("value", annotation)]) if self._boxed else annotation
-        self._trusting = partial(self._hook, trusted=True)
-        self._checking = partial(self._hook, trusted=False)
         try:
-            self._decode = msgspec.json.Decoder(self._struct, dec_hook=self._trusting).decode
+            self._decode = msgspec.json.Decoder(self._struct, dec_hook=_convert_trusted).decode
         except TypeError as error:
             if "custom type" not in str(error):
                 raise
@@ -96,7 +90,7 @@ class Converter(Generic[T]):
         """
         try:
             if b'"$' in data:
-                return self._convert(codec.decode_canonical(data), self._trusting)
+                return self._convert(codec.decode_canonical(data), _convert_trusted)
             if self._boxed:
                 return self._decode(b'{"value":' + data + b"}").value  # type: ignore[no-any-return]
             return self._decode(data)  # type: ignore[no-any-return]
@@ -110,13 +104,10 @@ class Converter(Generic[T]):
         Raises:
             Mismatch: it does not fit.
         """
-        token = _catalog.set(catalog)
         try:
-            return self._convert(value, self._checking)
+            return self._convert(value, partial(_convert_untrusted, catalog))
         except msgspec.ValidationError as error:
             raise self._mismatch(error) from error
-        finally:
-            _catalog.reset(token)
 
     def _convert(self, value: Any, hook: Any) -> T:
         if self._boxed:
@@ -136,29 +127,6 @@ class Converter(Generic[T]):
         if isinstance(cause, TinyvexError):
             return Mismatch(path, reason, cause)
         return Mismatch(path, reason[:1].lower() + reason[1:].replace("`", ""))
-
-    def _hook(self, annotation: Any, value: Any, *, trusted: bool) -> Any:
-        """Convert to a type that msgspec does not know; it turns a ValueError into a ValidationError with the path."""
-        origin = get_origin(annotation) or annotation
-        if origin is Id:
-            if not isinstance(value, str):
-                raise _unexpected("id", value)
-            if not trusted:
-                _check_id(value, _argument(annotation))
-            return Id(value)
-        if origin is Int64:
-            return _int64(value)
-        if origin is Rows:
-            return _rows(value, _argument(annotation))
-        if origin is DocumentMapping and isinstance(value, dict):
-            return DocumentMapping(codec.encode(value))
-        if isinstance(value, origin):
-            return value
-        if isinstance(value, dict) and issubclass(origin, dict):
-            mapping = origin()  # `defaultdict` takes no mapping
-            mapping.update(value)
-            return mapping
-        raise _unexpected(getattr(origin, "__name__", str(origin)), value)
 
 
 class RowList:
@@ -195,6 +163,41 @@ class RowList:
         return False
 
 
+def _convert_trusted(annotation: Any, value: Any) -> Any:
+    """Convert to a type that msgspec does not know; it turns a ValueError into a ValidationError with the path."""
+    origin = getattr(annotation, "__origin__", annotation)
+    if origin is Id and isinstance(value, str):
+        return Id(value)
+    return _convert_other(origin, annotation, value)
+
+
+def _convert_untrusted(catalog: Catalog | None, annotation: Any, value: Any) -> Any:
+    """Convert as `_convert_trusted` does; an id must be one of a table that is annotated."""
+    origin = getattr(annotation, "__origin__", annotation)
+    if origin is Id and isinstance(value, str):
+        _check_id(str(value), annotation, catalog)
+        return Id(value)
+    return _convert_other(origin, annotation, value)
+
+
+def _convert_other(origin: Any, annotation: Any, value: Any) -> Any:
+    if origin is Id:
+        raise _unexpected("id", value)
+    if origin is Int64:
+        return _int64(value)
+    if origin is Rows:
+        return _rows(value, _argument(annotation))
+    if origin is DocumentMapping and isinstance(value, dict):
+        return DocumentMapping(codec.encode(value))
+    if isinstance(value, origin):
+        return value
+    if isinstance(value, dict) and issubclass(origin, dict):
+        mapping = origin()  # `defaultdict` takes no mapping
+        mapping.update(value)
+        return mapping
+    raise _unexpected(getattr(origin, "__name__", str(origin)), value)
+
+
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
     """Return the members of a union; any other annotation alone."""
     if get_origin(annotation) is Annotated:
@@ -207,12 +210,12 @@ def _argument(annotation: Any) -> Any:
     return (get_args(annotation) or (Any,))[0]
 
 
-def _check_id(text: str, cls: Any) -> None:
+def _check_id(text: str, annotation: Any, catalog: Catalog | None) -> None:
     try:
-        number = parse_id(str(text)).table
+        number = parse_id(text).table
     except InvalidId as error:
         raise ValueError(str(error)) from error
-    catalog, names = _catalog.get(), table_names(cls)
+    names = table_names(getattr(annotation, "__args__", (Any,))[0])
     if catalog is None or not names:
         return
     table = catalog.table_numbered(number)
