@@ -67,8 +67,7 @@ def decode_value(json: bytes, target: Any, function: str) -> Any:
     try:
         if target is Any:
             return codec.decode_canonical(json)
-        # Wrapped values (Int64, bytes, special floats) are rare, and the search for them is cheap.
-        if b'"$' in json:
+        if codec.may_have_wrappers(json):
             return msgspec.convert(
                 codec.decode_canonical(json), target, dec_hook=_decode_special, builtin_types=(bytes,)
             )

@@ -39,10 +39,11 @@ from tinyvex.values.frozen import FrozenDict, FrozenList
 from tinyvex.values.long_json import STEP_BYTES, encode_in_steps
 from tinyvex.values.types import MISSING, Int64, Value
 
-__all__ = ["decode", "decode_canonical", "encode", "encode_long", "to_builtins", "unwrap"]
+__all__ = ["decode", "decode_canonical", "encode", "encode_long", "may_have_wrappers", "to_builtins", "unwrap"]
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_json = msgspec.json.Decoder().decode
+_DOLLAR = ord("$")
 _NAN = struct.pack("<Q", 0x7FF8_0000_0000_0000)
 _NEEDS_NO_WRAPPER = frozenset((str, bool, type(None), msgspec.Raw))
 _HINTS = {
@@ -141,7 +142,12 @@ def decode(data: bytes | str) -> Value:
 def decode_canonical(data: bytes) -> Value:
     """Decode JSON that `encode` wrote, without validating it again."""
     builtins = _decode_json(data)
-    return unwrap(builtins) if b'"$' in data else cast("Value", builtins)
+    return unwrap(builtins) if may_have_wrappers(data) else cast("Value", builtins)
+
+
+def may_have_wrappers(data: bytes) -> bool:
+    """Return whether JSON may contain a wrapper, or another key that begins with `$`; False is certain."""
+    return _DOLLAR in data and b'"$' in data  # the search for one byte takes a tenth of the time
 
 
 def unwrap(builtins: object) -> Value:

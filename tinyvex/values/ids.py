@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from tinyvex.errors import InvalidId
 
-__all__ = ["INTERNAL_BYTES", "TABLE_NUMBER_MAX", "DocumentId", "new_internal", "parse_id"]
+__all__ = ["INTERNAL_BYTES", "TABLE_NUMBER_MAX", "DocumentId", "format_id", "new_internal", "parse_id"]
 
 INTERNAL_BYTES = 16
 TABLE_NUMBER_MAX = 2**32 - 1
@@ -49,7 +49,7 @@ class DocumentId(NamedTuple):
     @property
     def text(self) -> str:
         """The text form, which users and clients see."""
-        return _format(self.table, self.internal)
+        return format_id(self.table, self.internal)
 
 
 def new_internal(now_us: int, random: random_module.Random) -> bytes:
@@ -88,7 +88,8 @@ def parse_id(text: str) -> DocumentId:
 
 
 @lru_cache(maxsize=_CACHED_IDS)
-def _format(table: int, internal: bytes) -> str:
+def format_id(table: int, internal: bytes) -> str:
+    """Return the text of an id; see `DocumentId.text`."""
     assert 1 <= table <= TABLE_NUMBER_MAX, table
     assert len(internal) == INTERNAL_BYTES, internal
     body = _write_vint(table) + internal

@@ -89,7 +89,7 @@ class Converter(Generic[T]):
             Mismatch: it does not fit.
         """
         try:
-            if b'"$' in data:
+            if codec.may_have_wrappers(data):
                 return self._convert(codec.decode_canonical(data), _convert_trusted)
             if self._boxed:
                 return self._decode(b'{"value":' + data + b"}").value  # type: ignore[no-any-return]

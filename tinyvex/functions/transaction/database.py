@@ -24,7 +24,7 @@ from tinyvex.functions.schema.document import Document, DocumentMapping, Id, Tab
 from tinyvex.functions.schema.table_spec import user_fields
 from tinyvex.functions.transaction.query_builder import Query, Source
 from tinyvex.values import codec
-from tinyvex.values.ids import DocumentId, parse_id
+from tinyvex.values.ids import format_id, parse_id
 
 if TYPE_CHECKING:
     from tinyvex.functions.schema.table_spec import DeclaredTables, TableSpec
@@ -188,7 +188,7 @@ class DatabaseWriter(DatabaseReader):
                 raise WrongTable(f"`{id}` is not an id of table `{info.name}`", expected=info.name)
         fields = self._fields(spec, document)
         stored = self._transaction.insert(info, fields, document_key)
-        return Id(DocumentId(info.number, stored.internal).text)
+        return Id(format_id(info.number, stored.internal))
 
     def patch(self, document_id: Id[Any] | str, /, *unnamed: Never, **fields: Any) -> None:
         """

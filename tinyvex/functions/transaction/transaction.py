@@ -34,7 +34,7 @@ from tinyvex.storage.log.key_ranges import Range, successor
 from tinyvex.storage.log.operations import Operation, RequestRecord, StoreRequest, WriteDocuments
 from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.values.codec import decode_canonical, encode
-from tinyvex.values.ids import DocumentId, new_internal
+from tinyvex.values.ids import format_id, new_internal
 from tinyvex.values.timestamps import creation_time, next_creation_time
 from tinyvex.values.types import Int64, Value
 
@@ -288,7 +288,7 @@ class Transaction:
         if document_key is None:
             document_key = new_internal(self.ts, self.random)
         elif self._existed(table, document_key):
-            text = DocumentId(table.number, document_key).text
+            text = format_id(table.number, document_key)
             raise IdExists(f"the id `{text}` of table `{table.name}` exists already, or existed before", id=text)
         last = self._creation_time
         self._creation_time = creation_time(self.ts) if last == 0.0 else next_creation_time(last)
@@ -324,7 +324,7 @@ class Transaction:
         if entry is None:
             entry = self._entry(table, buffer, document_key)
         if entry is None or entry.now is None:
-            text = DocumentId(table.number, document_key).text
+            text = format_id(table.number, document_key)
             raise DocumentNotFound(f"table `{table.name}` has no document `{text}`", id=text)
         stored, document, keys = (None, None, []) if fields is None else self._encode(table, entry, fields)
         if is_first_write:
@@ -368,7 +368,7 @@ class Transaction:
         document_key = entry.document_key
         document = dict(fields)
         document["_creationTime"] = entry.creation_time
-        document["_id"] = DocumentId(table.number, document_key).text
+        document["_id"] = format_id(table.number, document_key)
         data = encode(document)
         size = len(data)
         if size > DOCUMENT_BYTES_MAX:
