@@ -27,7 +27,7 @@ import struct
 import uuid
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -45,7 +45,7 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_json = msgspec.json.Decoder().decode
 _DOLLAR = ord("$")
 _NAN = struct.pack("<Q", 0x7FF8_0000_0000_0000)
-_NEEDS_NO_WRAPPER = frozenset((str, bool, type(None), msgspec.Raw))
+_NEEDS_NO_WRAPPER: frozenset[type] = frozenset((str, bool, type(None), msgspec.Raw))
 _HINTS = {
     "coroutine": "; is an `await` missing?",
     "Query": "; end the query with .collect(), .take(n), .first(), .unique() or .count()",
@@ -177,27 +177,16 @@ def as_instant(text: str) -> str | None:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    cls = type(value)
-    if cls in _NEEDS_NO_WRAPPER:
+    return _PLAIN.get(type(value), _plain_other)(value, depth)
+
+
+def _plain_int(value: int, _depth: int) -> int:
+    if -SAFE_INTEGER_MAX <= value <= SAFE_INTEGER_MAX:
         return value
-    if cls is int:
-        if -SAFE_INTEGER_MAX <= value <= SAFE_INTEGER_MAX:
-            return value
-        raise _Fault(InvalidValue, f"{value} is too large for a plain number; use Int64")
-    if cls is float:
-        return _plain_float(value)
-    if cls is dict or cls is FrozenDict:
-        return _plain_object(value, depth)
-    if cls is list or cls is tuple or cls is FrozenList:
-        return _plain_array(value, depth)
-    if cls is Int64:
-        return {"$integer": _base64(value.to_bytes(8, "little", signed=True))}
-    if cls is bytes:
-        return {"$bytes": _base64(value)}
-    return _plain_other(value, depth)
+    raise _Fault(InvalidValue, f"{value} is too large for a plain number; use Int64")
 
 
-def _plain_float(value: float) -> Any:
+def _plain_float(value: float, _depth: int) -> Any:
     if value.is_integer():
         if value == 0:
             return 0 if math.copysign(1.0, value) > 0 else {"$float": _base64(struct.pack("<d", value))}
@@ -205,6 +194,14 @@ def _plain_float(value: float) -> Any:
     if math.isfinite(value):
         return value
     return {"$float": _base64(struct.pack("<d", value) if math.isinf(value) else _NAN)}
+
+
+def _plain_int64(value: Int64, _depth: int) -> Any:
+    return {"$integer": _base64(value.to_bytes(8, "little", signed=True))}
+
+
+def _plain_bytes(value: bytes, _depth: int) -> Any:
+    return {"$bytes": _base64(value)}
 
 
 def _plain_object(value: Mapping[str, Any], depth: int) -> Any:
@@ -256,19 +253,19 @@ def _plain_array(value: Sequence[Any], depth: int) -> Any:
 def _plain_other(value: Any, depth: int) -> Any:
     """Convert the rarer types: subclasses, structs, documents, other mappings."""
     cls = type(value)
+    if isinstance(value, enum.Enum) and value is not MISSING:
+        return _plain(value.value, depth)
+    if isinstance(value, str):  # before the attribute below, because ids are frequent and its absence is slow to find
+        return str.__str__(value)
     to_json = getattr(cls, "__tinyvex_json__", None)
     if to_json is not None:
         return msgspec.Raw(to_json(value))
-    if isinstance(value, enum.Enum) and value is not MISSING:
-        return _plain(value.value, depth)
-    if isinstance(value, str):
-        return str.__str__(value)
     if isinstance(value, int):
         return _plain(Int64(value) if isinstance(value, Int64) else int.__index__(value), depth)
     if isinstance(value, float):
-        return _plain_float(float.__float__(value))
+        return _plain_float(float.__float__(value), depth)
     if isinstance(value, bytes):
-        return {"$bytes": _base64(value)}
+        return _plain_bytes(value, depth)
     if isinstance(value, msgspec.Struct):
         return _plain_object(_struct_fields(value), depth)
     if isinstance(value, Mapping):
@@ -280,6 +277,20 @@ def _plain_other(value: Any, depth: int) -> Any:
     if isinstance(value, _ENCODED_AS_TEXT):
         return _text(value)
     raise _Fault(InvalidValue, f"an object of type {cls.__name__} is not a value{_HINTS.get(cls.__name__, '')}")
+
+
+_PLAIN: dict[type, Callable[[Any, int], Any]] = {
+    **dict.fromkeys(_NEEDS_NO_WRAPPER, lambda value, _depth: value),
+    int: _plain_int,
+    float: _plain_float,
+    dict: _plain_object,
+    FrozenDict: _plain_object,
+    list: _plain_array,
+    tuple: _plain_array,
+    FrozenList: _plain_array,
+    Int64: _plain_int64,
+    bytes: _plain_bytes,
+}
 
 
 def _text(value: Any) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Callable, Coroutine
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from tinyvex.functions.transaction.database import DatabaseReader, DatabaseWriter
 
@@ -21,9 +21,19 @@ R = TypeVar("R")
 
 
 class _Ctx:
-    """The members that all contexts share."""
+    """
+    The members that all contexts share.
 
-    def __init__(self, identity: Identity, execution: Execution, now: int, seed: str) -> None:
+    Args:
+        identity: the caller.
+        execution: records what the function does.
+        now: the timestamp.
+        seed: the seed of `ctx.random`; its text is made when it is used, because arguments may be long.
+    """
+
+    _seed_prefix = "ctx"
+
+    def __init__(self, identity: Identity, execution: Execution, now: int, seed: object) -> None:
         self._identity = identity
         self._auth: Identity = None
         self._execution = execution
@@ -50,7 +60,7 @@ class _Ctx:
         """A random number generator that repeats its numbers when the same execution is repeated."""
         self._execution.require_running()
         if self._random is None:
-            self._random = random_module.Random(self._seed)
+            self._random = random_module.Random(f"{self._seed_prefix}:{self._seed!r}")
         return self._random
 
     def log(self, *values: object) -> None:
@@ -71,6 +81,9 @@ class QueryCtx(_Ctx):
         seed: the seed of `ctx.random`; for a query, its path and arguments.
     """
 
+    _database_class: ClassVar[type[DatabaseReader]] = DatabaseReader
+    _db: Any  # an instance of this class; the properties have its type
+
     def __init__(
         self,
         transaction: Transaction,
@@ -80,15 +93,15 @@ class QueryCtx(_Ctx):
         *,
         seed: object = None,
     ) -> None:
-        super().__init__(identity, execution, transaction.ts, f"ctx:{seed!r}")
+        super().__init__(identity, execution, transaction.ts, seed)
         self._transaction = transaction
-        self._db = DatabaseReader(transaction, tables, execution)
+        self._db = self._database_class(transaction, tables, execution)
 
     @property
     def db(self) -> DatabaseReader:
         """The database, to read."""
         self._execution.require_running()
-        return self._db
+        return self._db  # type: ignore[no-any-return]
 
     @property
     def now(self) -> int:
@@ -106,17 +119,18 @@ class QueryCtx(_Ctx):
 class MutationCtx(QueryCtx):
     """The context of a mutation; functions that take a `QueryCtx` accept it too."""
 
+    _database_class = DatabaseWriter
+
     def __init__(
         self, transaction: Transaction, tables: DeclaredTables, identity: Identity, execution: Execution
     ) -> None:
         super().__init__(transaction, tables, identity, execution, seed=transaction.ts)
-        self._writer = DatabaseWriter(transaction, tables, execution)
 
     @property
     def db(self) -> DatabaseWriter:
         """The database, to read and write; all writes commit together when the mutation returns, or none does."""
         self._execution.require_running()
-        return self._writer
+        return self._db  # type: ignore[no-any-return]
 
     @property
     def now(self) -> int:
@@ -148,8 +162,10 @@ class ActionCtx(_Ctx):
     An action has no transaction: each query and mutation that it runs has its own.
     """
 
+    _seed_prefix = "action"
+
     def __init__(self, caller: FunctionCaller, identity: Identity, execution: Execution, *, now: int) -> None:
-        super().__init__(identity, execution, now, f"action:{now}")
+        super().__init__(identity, execution, now, now)
         self._caller = caller
 
     if not TYPE_CHECKING:
