@@ -90,7 +90,7 @@ class FairShares(Generic[T]):
         """Queue a piece of work behind its client's others."""
         if not self.waiting:
             self._now = self._latest  # an idle queue keeps no debts
-        account = self._account(work.client)
+        account = self._accounts.get(work.client) or self._open_account(work.client)
         if not account.waiting and account.used < self._now:
             account.used = self._now
         account.waiting.append(work)
@@ -99,7 +99,7 @@ class FairShares(Generic[T]):
 
     def put_back(self, work: T) -> None:
         """Queue a piece that was taken before its client's others, because it must run again."""
-        account = self._account(work.client)
+        account = self._accounts.get(work.client) or self._open_account(work.client)
         account.waiting.appendleft(work)
         self.waiting += 1
         self._list(work.client, account)
@@ -134,10 +134,11 @@ class FairShares(Generic[T]):
 
     def charge(self, client: str, seconds: float) -> None:
         """Charge a client for a piece that has run."""
-        account = self._account(client)
-        account.last_cost = max(seconds, FAIR_COST_SECONDS_MIN) / account.share
-        account.used += account.last_cost
-        self._now += account.last_cost / (len(self._turns) + 1)  # otherwise ever new clients could starve a waiting one
+        account = self._accounts.get(client) or self._open_account(client)
+        cost = max(FAIR_COST_SECONDS_MIN, seconds) / account.share
+        account.last_cost = cost
+        account.used += cost
+        self._now += cost / (len(self._turns) + 1)  # otherwise ever new clients could starve a waiting one
         self._latest = max(self._latest, account.used)
         if account.running:
             account.running -= 1
@@ -198,12 +199,10 @@ class FairShares(Generic[T]):
         self.waiting = 0
         return works
 
-    def _account(self, client: str) -> _Account[T]:
-        account = self._accounts.get(client)
-        if account is None:
-            if len(self._accounts) >= self._sweep_at:
-                self._sweep()
-            account = self._accounts[client] = _Account(SYSTEM_SHARE if client == SYSTEM else 1.0, self._now)
+    def _open_account(self, client: str) -> _Account[T]:
+        if len(self._accounts) >= self._sweep_at:
+            self._sweep()
+        account = self._accounts[client] = _Account(SYSTEM_SHARE if client == SYSTEM else 1.0, self._now)
         return account
 
     def _sweep(self) -> None:

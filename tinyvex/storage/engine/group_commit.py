@@ -29,6 +29,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -324,7 +325,7 @@ class GroupCommit:
                 return self._run_chore(work, snapshot)
             if member.limit_seconds is None:
                 return work(snapshot, ts)
-            return self._run_limited(member, lambda: work(snapshot, ts))
+            return self._run_limited(member, partial(work, snapshot, ts))
         except Abandoned:
             raise
         except BaseException as error:  # noqa: BLE001 - an error of a unit is for its caller, not for this thread
