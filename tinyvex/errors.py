@@ -23,7 +23,8 @@ Define every error that Tinyvex raises or sends, with its fault, stable number a
     │   ├── FunctionNotFound        1201    ├── WrongFunctionKind    1202
     │   ├── InvalidArguments        1203    ├── InvalidResult        1204
     │   ├── FunctionFailed          1205    ├── AppError             1206
-    │   ├── TimeLimitExceeded       1207    └── MutationStuck        1208
+    │   ├── TimeLimitExceeded       1207    ├── MutationStuck        1208
+    │   └── QueryStuck              1209
     ├── DatabaseError               an operation on the database
     │   ├── InvalidValue            1301    ├── ValueTooLarge        1302
     │   ├── InvalidId               1303    ├── WrongTable           1304
@@ -346,6 +347,16 @@ class MutationStuck(FunctionError):
     """This mutation held the interpreter until the watchdog ended the server; it does not run again. Nothing was written."""
 
     number = 1208
+
+
+class QueryStuck(FunctionError):
+    """
+    This query held the interpreter until the watchdog ended the server. It does not run again with these arguments for this
+    user, until its code changes or the server is stopped and started.
+    """
+
+    number = 1209
+    retry = "after-fix"
 
 
 class DatabaseError(TinyvexError):

@@ -85,7 +85,8 @@ CLOCK_OBSERVATIONS_MAX = 256  # the closest ones are dropped, in relation to the
 UPGRADE_STEP_ROWS = 20_000  # rows that an upgrade of the file copies in one transaction, about 0.2 s
 UPGRADE_STEP_BYTES = 16 << 20  # the same in bytes; a killed upgrade loses at most one such step
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
-STUCK_MUTATIONS_MAX = 256  # refused because they ended the process; a further one evicts the oldest
+STUCK_CALLS_MAX = 256  # refused because they ended the process; a further one evicts the oldest
+RUNNING_CALLS_RECORDED_MAX = 32  # running calls of which the next process can learn that they ended this one
 REQUEST_RECORDS_EXPIRED_STEP = 512  # expired records deleted by one group; it happens once per half as many new ones
 SCHEMA_VIOLATIONS_MAX = 100  # listed in the error; all are counted
 SUGGESTION_NAMES_MAX = 256  # names that a misspelt one is compared with, for at most some 2 ms: clients can cause it
@@ -214,7 +215,9 @@ RECONNECT_SECONDS_MIN = 0.05  # first pause before a reconnect; it grows with ea
 RECONNECT_SECONDS_MAX = 15.0  # longest such pause
 RECONNECT_HINT_SECONDS_MAX = 24 * 3600.0  # a longer hint from the server is ignored
 CLIENT_INACTIVE_SECONDS = 45.0  # time without a frame after which the client reconnects
-CLIENT_SILENCE_STEP_SECONDS = 5.0  # the client adds up that time in steps; a longer one, in a suspended process, counts as one
+CLIENT_SILENCE_STEP_SECONDS = (
+    5.0  # the client adds up that time in steps; a longer one, in a suspended process, counts as one
+)
 CLIENT_REQUESTS_MAX = 4096  # unanswered requests; further callers wait
 CLIENT_QUERIES_MAX = QUERIES_PER_CONNECTION_MAX
 CLIENT_MESSAGE_BYTES_MAX = TRANSITION_BYTES_MAX + (1 << 20)  # a longer message makes the client reconnect

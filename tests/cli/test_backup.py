@@ -128,7 +128,7 @@ def test_no_file_of_a_running_server_is_overwritten(
         own = sorted(path.name for path in folder.iterdir())
         assert {"server.json", "served.json", "lock", "data.sqlite3-wal", "dashboard.html", "pairing.json"} < set(own)
         (folder / "tokens.json").write_text("{}")
-        for name in [*own, "tokens.json", "stuck-mutations", "running", "data.sqlite3.unfinished", "data.sqlite3.new"]:
+        for name in [*own, "tokens.json", "stuck-calls", "running", "data.sqlite3.unfinished", "data.sqlite3.new"]:
             assert run([*command, str(folder / name), "--data", str(folder), "--replace"]) == 22, name
         assert sorted(path.name for path in folder.iterdir()) == sorted([*own, "tokens.json"])
         add("C", folder)

@@ -52,6 +52,10 @@ def read_when_written(started: str, go: str) -> str:
         return pipe.read()
 
 @tv.query
+def hold_in_a_query(ctx: tv.QueryCtx, until: int) -> int:
+    return sum(range(until))
+
+@tv.query
 def wait_for(ctx: tv.QueryCtx, started: str, go: str) -> str:
     return read_when_written(started, go)
 
@@ -149,6 +153,21 @@ async def test_a_mutation_that_ended_the_process_is_refused_when_it_is_resent(se
             await client.end()
             await anyio.to_thread.run_sync(server.terminate)
         assert b"mutation `app:hold_the_interpreter` held the interpreter" not in b"".join(server.errors)
+
+
+async def test_a_query_that_ended_the_process_is_refused_when_it_is_sent_again(server: ServerProcess) -> None:
+    """The restarted server lives on, and runs the same function with other arguments."""
+    with anyio.fail_after(60):
+        client = await connected(server, "session-of-the-watchdog")
+        client.send("query", udfPath="app:hold_in_a_query", args={"until": 10**13})
+        await ended(server, client, -signal.SIGALRM)
+        await anyio.to_thread.run_sync(server.start)
+        client = await connected(server, "session-of-the-watchdog")
+        refused = await client.ask("query", udfPath="app:hold_in_a_query", args={"until": 10**13})
+        assert refused["error"]["data"]["name"] == "QueryStuck"
+        assert await call(client, "query", "app:hold_in_a_query", until=10) == 45
+        client.cut()
+        await client.end()
 
 
 async def test_too_many_stuck_threads_end_the_process(server: ServerProcess, tmp_path: Path) -> None:

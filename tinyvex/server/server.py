@@ -28,7 +28,7 @@ import anyio
 from tinyvex import errors, limits
 from tinyvex.functions.app.loader import load_app
 from tinyvex.functions.run.code_switch import CodeSwitch
-from tinyvex.functions.run.stuck_mutations import StuckMutations
+from tinyvex.functions.run.stuck_calls import StuckCalls
 from tinyvex.runtime import Runtime
 from tinyvex.server.access import origin_rules
 from tinyvex.server.access.dashboard_links import DashboardLinks
@@ -115,7 +115,7 @@ class Server:
         )  # fmt: skip
         # Services that exist before the server starts: each may be asked for something while it starts.
         self._watchdog = Watchdog(self.runtime, self._create_stuck_timer)
-        self._stuck: StuckMutations | None = None
+        self._stuck: StuckCalls | None = None
         self._users: UserTokens | None = None
         self._reload = Reload(self)
         self._discovery_file = DiscoveryFile(options.data, self._discovery)
@@ -153,7 +153,7 @@ class Server:
             await abandon_all(self.store)
             await self._change_schema(app)
             if self.options.watchdog:
-                self._stuck = StuckMutations(self.options.data)
+                self._stuck = StuckCalls(self.options.data)
             # 4. The code that serves from here on; the first client creates the rest of `serving`.
             self._code = CodeSwitch(app)
             self.store.add_participant(self._code)
@@ -293,7 +293,7 @@ class Server:
         if self.options.watchdog:
             self._watchdog.disarm()
         if self._stuck is not None:
-            self._stuck.record.close()
+            self._stuck.close()
 
     def _service_failed(self, description: str, error: Exception) -> None:
         """Stop, because a service failed that the server cannot work without."""

@@ -18,7 +18,7 @@ from tinyvex.sync.live_queries import LiveQueries
 
 if TYPE_CHECKING:
     from tinyvex.functions.run.code_switch import CodeSwitch
-    from tinyvex.functions.run.stuck_mutations import StuckMutations
+    from tinyvex.functions.run.stuck_calls import StuckCalls
     from tinyvex.server.access.jwt import UserTokens
     from tinyvex.server.access.token_auth import TokenAuth
     from tinyvex.server.background_tasks import BackgroundTasks
@@ -49,7 +49,7 @@ class Serving:
         options: ServerOptions,
         store: Store,
         code: CodeSwitch,
-        stuck: StuckMutations | None,
+        stuck: StuckCalls | None,
         front_door: FrontDoor,
         tasks: BackgroundTasks,
         token_auth: TokenAuth,

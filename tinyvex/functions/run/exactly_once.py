@@ -9,7 +9,7 @@ A client numbers the mutations of its session and resends one if the connection 
     A mutation that fails leaves no record; the client may send it again under the same id.
 3.  With a record, its digest is compared. The same digest: return the stored result.
     Another digest: refuse, because the id was used for another call or by another user.
-4.  A mutation that ended the process (`stuck_mutations.py`) is refused: it would end the next one too.
+4.  A mutation that ended the process (`stuck_calls.py`) is refused: it would end the next one too.
 
 The writer expires records after `REQUEST_RECORD_SECONDS`.
 """
@@ -19,19 +19,17 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from tinyvex.errors import MutationStuck, RequestIdReused
+from tinyvex.errors import RequestIdReused
 from tinyvex.functions.run.call import MutationOutcome
 from tinyvex.functions.run.identity_keys import session_key
 from tinyvex.storage.log.operations import RequestRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from tinyvex.functions.run.call import Call
     from tinyvex.functions.run.idempotency_key import IdempotencyKey
     from tinyvex.storage.log.document_log import Snapshot
 
-__all__ = ["refuse_stuck", "request_digest", "request_record", "stored_outcome"]
+__all__ = ["request_digest", "request_record", "stored_outcome"]
 
 
 def request_digest(call: Call) -> bytes:
@@ -56,20 +54,6 @@ def stored_outcome(snapshot: Snapshot, key: IdempotencyKey) -> MutationOutcome |
             "another user; use a new request id"
         )
     return MutationOutcome(record.result, record.ts, record.log_lines, replayed=True)
-
-
-def refuse_stuck(key: IdempotencyKey, stuck: Collection[IdempotencyKey]) -> None:
-    """
-    Refuse a mutation that ended the process.
-
-    Raises:
-        MutationStuck: it is one of `stuck`.
-    """
-    if stuck and key in stuck:
-        raise MutationStuck(
-            f"request {key.request_id} of this session held the interpreter until the watchdog ended the server, so it is "
-            "not run again; nothing was written, and the server's log names the line"
-        )
 
 
 def request_record(key: IdempotencyKey, outcome: MutationOutcome) -> RequestRecord:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tinyvex.functions.run.actions import Actions
     from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.idempotency_key import IdempotencyKey
-    from tinyvex.functions.run.stuck_mutations import StuckMutations
+    from tinyvex.functions.run.stuck_calls import StuckCalls
     from tinyvex.functions.transaction.execution import FunctionKind
     from tinyvex.functions.transaction.range_cache import RangeCache
     from tinyvex.runtime import Runtime
@@ -61,7 +61,7 @@ class Executor:
         function_seconds: the time limit of queries and mutations.
         slow_ms: queries and mutations that run this long are logged; 0 logs all.
         reveal: whether clients receive messages and tracebacks of unexpected exceptions (dev mode).
-        stuck: the mutations that ended the process before; None without a watchdog.
+        stuck: the calls that ended the process before; None without a watchdog.
 
     Attributes:
         runner: runs a function on a snapshot.
@@ -76,7 +76,7 @@ class Executor:
         function_seconds: float = limits.FUNCTION_SECONDS,
         slow_ms: int = limits.SLOW_MS,
         reveal: bool = False,
-        stuck: StuckMutations | None = None,
+        stuck: StuckCalls | None = None,
     ) -> None:
         self.store = store
         self.runtime = runtime

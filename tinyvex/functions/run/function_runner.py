@@ -14,6 +14,7 @@ from tinyvex import errors
 from tinyvex.functions.result.result_body import Body
 from tinyvex.functions.run import exactly_once, purity_audit
 from tinyvex.functions.run.call import MutationOutcome, QueryOutcome
+from tinyvex.functions.run.stuck_calls import QueryKey
 from tinyvex.functions.schema.location import Location
 from tinyvex.functions.system.system_context import SystemFunctionSpec
 from tinyvex.functions.system.system_functions import find_function
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.failures import Failures
     from tinyvex.functions.run.idempotency_key import IdempotencyKey
-    from tinyvex.functions.run.stuck_mutations import StuckMutations
+    from tinyvex.functions.run.stuck_calls import StuckCalls
     from tinyvex.runtime import Runtime
     from tinyvex.storage.log.document_log import Snapshot
 
@@ -48,7 +49,7 @@ class FunctionRunner:
         code: the code at each timestamp.
         failures: turns exceptions into errors.
         audit: whether to warn of functions with side effects (dev mode).
-        stuck: records the running mutation, and names those that are refused; None without a watchdog.
+        stuck: records the running calls, and refuses those that ended the process before; None without a watchdog.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class FunctionRunner:
         failures: Failures,
         *,
         audit: bool,
-        stuck: StuckMutations | None = None,
+        stuck: StuckCalls | None = None,
     ) -> None:
         self._runtime = runtime
         self._code = code
@@ -88,7 +89,8 @@ class FunctionRunner:
             )  # fmt: skip
             context = spec.contexts["query"](transaction, app, call.identity, execution, seed=(call.path, call.args))
             try:
-                result = self._run(spec, context, arguments)
+                key = None if self._stuck is None else QueryKey(app.fingerprint, exactly_once.request_digest(call))
+                result = self._run_recorded(key, spec, context, arguments)
             finally:
                 execution.ended = True
                 transaction.end()
@@ -145,18 +147,18 @@ class FunctionRunner:
         return Outcome(outcome, transaction.record(request))
 
     def _run_recorded(
-        self, key: IdempotencyKey | None, spec: FunctionSpec, context: Any, arguments: dict[str, Any]
+        self, key: IdempotencyKey | QueryKey | None, spec: FunctionSpec, context: Any, arguments: dict[str, Any]
     ) -> Any:
-        """Run a mutation, recorded if it may be resent."""
+        """Run a function; record it if it has a key, because a client may send it again."""
         if key is None or self._stuck is None:
             return self._run(spec, context, arguments)
-        exactly_once.refuse_stuck(key, self._stuck.keys)
+        self._stuck.refuse(key, spec.path)
         record = self._stuck.record
-        record.begin(key, spec.path)
+        number = record.begin(key, spec.path)
         try:
             return self._run(spec, context, arguments)
         finally:
-            record.end()
+            record.end(number)
 
     def _run(self, spec: FunctionSpec, context: Any, arguments: dict[str, Any]) -> Any:
         if not self._audit or isinstance(spec, SystemFunctionSpec):

@@ -67,8 +67,8 @@ class DataFolder:
         self.side_files = (*self.logs, path / "data.sqlite3-shm")
         self.unfinished = path / "data.sqlite3.new"
         self.lock_file = path / "lock"
-        self.running_mutation = path / "running"
-        self.stuck_mutations = path / "stuck-mutations"
+        self.running_calls = path / "running"
+        self.stuck_calls = path / "stuck-calls"
         self.discovery = path / "server.json"
         self.last_served = path / "served.json"
         self.dashboard_page = path / "dashboard.html"
@@ -115,7 +115,7 @@ class DataFolder:
         return (
             self.database, *self.side_files, self.unfinished, unfinished_name(self.database),
             real, *logs, unfinished_name(real), unfinished_upgrade(real),
-            self.lock_file, self.running_mutation, self.stuck_mutations,
+            self.lock_file, self.running_calls, self.stuck_calls,
             self.discovery, self.last_served, self.dashboard_page, self.pairing_offer, self.paired_tokens,
         )  # fmt: skip
 

@@ -1,0 +1,163 @@
+"""The record of calls that held the interpreter until the process ended."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tinyvex.errors import MutationStuck, QueryStuck
+from tinyvex.functions.run import stuck_calls
+from tinyvex.functions.run.idempotency_key import IdempotencyKey
+from tinyvex.functions.run.stuck_calls import QueryKey, StuckCalls, find_stuck
+from tinyvex.limits import RUNNING_CALLS_RECORDED_MAX, STUCK_CALLS_MAX
+
+KEY = IdempotencyKey("session of a client", 7, b"\x00digest\xff")
+QUERY = QueryKey("fingerprint of the code", b"\xffdigest\x00")
+PACKAGE = Path(stuck_calls.__file__).parents[2]
+
+
+def trace(thread: int, file: str | Path) -> bytes:
+    """Return the stacks that `faulthandler` writes, of which one thread's innermost frame is in the file."""
+    return (
+        "Timeout (0:00:45)!\n"
+        f"Thread 0x{1:016x} (most recent call first):\n"
+        '  File "/usr/lib/python3/selectors.py", line 468 in select\n\n'
+        f"Thread 0x{thread:016x} (most recent call first):\n"
+        f'  File "{file}", line 27 in hold\n'
+        f'  File "{PACKAGE}/functions/run/function_runner.py", line 170 in _run\n\n'
+    ).encode()
+
+
+def end_process(folder: Path, file: str | Path = "/home/app.py", *, key: IdempotencyKey | QueryKey = KEY) -> None:
+    """Leave what a process leaves that the watchdog ended while a call was running."""
+    record = StuckCalls(folder).record
+    record.begin(key, "app:hold")
+    os.write(record.descriptor, trace(threading.get_ident(), file))
+
+
+def test_the_mutation_that_held_the_interpreter_is_refused_from_then_on(tmp_path: Path) -> None:
+    """By the next process, and by the one after it."""
+    end_process(tmp_path)
+    assert StuckCalls(tmp_path).keys == {KEY}
+    assert StuckCalls(tmp_path).keys == {KEY}
+
+
+def test_the_log_names_the_function_and_its_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The next process has the trace, wherever the stderr of the last one went."""
+    end_process(tmp_path)
+    StuckCalls(tmp_path)
+    assert "mutation `app:hold` held the interpreter" in caplog.text
+    assert 'File "/home/app.py", line 27 in hold' in caplog.text
+
+
+def test_a_mutation_that_waited_for_the_interpreter_is_not_refused(tmp_path: Path) -> None:
+    """Its innermost frame is in this package: it had called the database, and another thread did not let it return."""
+    end_process(tmp_path, PACKAGE / "storage" / "log" / "document_log.py")
+    assert StuckCalls(tmp_path).keys == frozenset()
+
+
+def test_a_mutation_of_a_killed_process_is_not_refused(tmp_path: Path) -> None:
+    """Without the watchdog's trace it may have been in time."""
+    StuckCalls(tmp_path).record.begin(KEY, "app:hold")
+    assert StuckCalls(tmp_path).keys == frozenset()
+
+
+def test_a_mutation_that_ended_is_not_refused(tmp_path: Path) -> None:
+    """A query held the interpreter afterwards."""
+    record = StuckCalls(tmp_path).record
+    record.end(record.begin(KEY, "app:hold"))
+    os.write(record.descriptor, trace(threading.get_ident(), "/home/app.py"))
+    assert StuckCalls(tmp_path).keys == frozenset()
+
+
+def test_a_discarded_trace_refuses_nothing(tmp_path: Path) -> None:
+    """The process was suspended and lived on."""
+    record = StuckCalls(tmp_path).record
+    record.begin(KEY, "app:hold")
+    os.write(record.descriptor, trace(threading.get_ident(), "/home/app.py"))
+    record.clear_trace()
+    assert StuckCalls(tmp_path).keys == frozenset()
+
+
+def test_the_number_of_refused_mutations_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest leave first."""
+    assert STUCK_CALLS_MAX > 2
+    monkeypatch.setattr(stuck_calls, "STUCK_CALLS_MAX", 2)
+    keys = [IdempotencyKey("session", number, b"digest") for number in range(3)]
+    for key in keys:
+        end_process(tmp_path, key=key)
+    assert StuckCalls(tmp_path).keys == set(keys[1:])
+
+
+def test_a_damaged_list_does_not_prevent_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is reported, and refuses nothing."""
+    (tmp_path / "stuck-calls").write_bytes(b"\xff{")
+    assert StuckCalls(tmp_path).keys == frozenset()
+    assert "is damaged" in caplog.text
+
+
+def test_a_server_that_stopped_leaves_no_record(tmp_path: Path) -> None:
+    """The folder of a stopped server has no file for the running mutation."""
+    StuckCalls(tmp_path).record.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 500_000, b"nonsense\0", b"1\x1fp\x1fmutation\x1fzz\x1fp\x1fs\0" + b"\0" * 500_000]
+)
+def test_an_incomplete_record_names_no_call(content: bytes) -> None:
+    """The file of a process that ended while it was created, or another program's."""
+    assert find_stuck(content) == []
+
+
+def test_only_the_stuck_request_is_refused(tmp_path: Path) -> None:
+    """The same mutation under a new id is a new decision of the client."""
+    end_process(tmp_path)
+    stuck = StuckCalls(tmp_path)
+    stuck.refuse(IdempotencyKey(KEY.session_id, 8, KEY.digest), "app:hold")
+    with pytest.raises(MutationStuck, match="request 7"):
+        stuck.refuse(KEY, "app:hold")
+
+
+def test_a_query_is_refused_until_its_code_changes(tmp_path: Path) -> None:
+    """Otherwise its subscribers would end each process after the other."""
+    end_process(tmp_path, key=QUERY)
+    stuck = StuckCalls(tmp_path)
+    stuck.refuse(QueryKey("fingerprint of the repaired code", QUERY.digest), "app:hold")
+    stuck.refuse(QueryKey(QUERY.code, b"digest of other arguments"), "app:hold")
+    with pytest.raises(QueryStuck, match="`app:hold` with these arguments"):
+        stuck.refuse(QUERY, "app:hold")
+
+
+def test_a_query_runs_again_after_a_requested_stop(tmp_path: Path) -> None:
+    """The operator may have repaired the data; a mutation stays refused."""
+    end_process(tmp_path, key=KEY)
+    end_process(tmp_path, key=QUERY)
+    stuck = StuckCalls(tmp_path)
+    assert stuck.keys == {KEY, QUERY}
+    stuck.close()
+    assert StuckCalls(tmp_path).keys == {KEY}
+
+
+def test_of_several_suspected_calls_only_the_queries_are_refused(tmp_path: Path) -> None:
+    """A mutation is refused for good, so it has to be the only one that can have held the interpreter."""
+    record = StuckCalls(tmp_path).record
+    record.begin(KEY, "app:hold")
+    record.begin(QUERY, "app:read")
+    os.write(record.descriptor, trace(threading.get_ident(), "/home/app.py"))
+    assert StuckCalls(tmp_path).keys == {QUERY}
+
+
+def test_calls_beyond_the_bound_are_not_recorded(tmp_path: Path) -> None:
+    """They run; a record is free again after its call."""
+    record = StuckCalls(tmp_path).record
+    numbers = [record.begin(QUERY, "app:read") for _ in range(RUNNING_CALLS_RECORDED_MAX)]
+    assert len(set(numbers)) == RUNNING_CALLS_RECORDED_MAX
+    beyond = record.begin(QUERY, "app:read")
+    record.end(beyond)
+    assert beyond < 0
+    record.end(numbers[3])
+    assert record.begin(QUERY, "app:read") == numbers[3]

@@ -1,0 +1,274 @@
+"""
+Remember across restarts which calls held the interpreter until the watchdog ended the process.
+
+Without this record a client would send the call to the restarted server, which would end in the same way, again and again:
+a mutation is resent, and a live query is subscribed again.
+
+While a C call holds the interpreter lock, no Python code can write a record. It is therefore there before it is needed::
+
+    DATA/running        first pages    the calls that are running, one a page: mapped memory, which the system keeps
+                                       when the process ends, however it ends
+                        after them     a stack trace, written by the watchdog's timer without the lock
+    DATA/stuck-calls    the calls that are refused
+
+At the next start `find_stuck` compares the two parts. A call is suspected if there is a trace and the innermost frame of
+its thread is outside this package: in a C function that the app's code called, or in the app's code itself. A frame in
+this package means that the thread was waiting for the lock, which another call held.
+
+A thread may also wait for the lock in the app's code. If several calls are suspected, only the queries among them are
+refused, because a query is refused for a time and a mutation for good. If it was the mutation, the next process ends too,
+without the refused queries, and then the mutation is alone.
+
+A mutation is refused by its request id. A query is refused by its function, arguments and user, until the code changes
+or the server is stopped as requested. An action is not recorded, because no client resends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import mmap
+import os
+import re
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from tinyvex.errors import MutationStuck, QueryStuck
+from tinyvex.functions.run.idempotency_key import IdempotencyKey
+from tinyvex.limits import RUNNING_CALLS_RECORDED_MAX, STUCK_CALLS_MAX
+from tinyvex.storage.file.atomic_file import atomic_file
+from tinyvex.storage.file.data_folder import DataFolder
+
+__all__ = ["QueryKey", "RunningCall", "RunningRecord", "StuckCalls", "find_stuck", "innermost_frame"]
+
+log = logging.getLogger("tinyvex.functions")
+
+_PAGE_BYTES = mmap.PAGESIZE
+_RECORD_BYTES = RUNNING_CALLS_RECORDED_MAX * _PAGE_BYTES
+_SEPARATOR = "\x1f"
+_PACKAGE = str(Path(__file__).resolve().parents[2])
+
+
+class QueryKey(NamedTuple):
+    """
+    The key under which a query is refused.
+
+    Attributes:
+        code: the fingerprint of the app.
+        digest: the digest of the call; see `exactly_once.request_digest`.
+    """
+
+    code: str
+    digest: bytes
+
+
+class RunningCall(NamedTuple):
+    """
+    A call that was running.
+
+    Attributes:
+        key: its key.
+        path: the function's path.
+        thread: the identifier of its thread.
+    """
+
+    key: IdempotencyKey | QueryKey
+    path: str
+    thread: int
+
+    @property
+    def kind(self) -> str:
+        """`mutation` or `query`."""
+        return "query" if isinstance(self.key, QueryKey) else "mutation"
+
+
+class RunningRecord:
+    """
+    The file with the calls that are running, and the watchdog's trace.
+
+    Args:
+        path: the file; it is created, and a former one is emptied.
+
+    Attributes:
+        descriptor: appends to the trace.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.ftruncate(self.descriptor, _RECORD_BYTES)
+        self._pages = mmap.mmap(self.descriptor, _RECORD_BYTES)
+        self._free = list(range(0, _RECORD_BYTES, _PAGE_BYTES))
+
+    def begin(self, key: IdempotencyKey | QueryKey, path: str) -> int:
+        """
+        Record that a call is running on this thread; thread-safe.
+
+        Returns:
+            The number to pass to `end`; negative if the call is not recorded, because its names are too long or too many
+            calls are running.
+        """
+        fields = (f"{threading.get_ident():x}", path, *_encode(key))
+        encoded = f"{_SEPARATOR.join(fields)}\0".encode(errors="replace")
+        if len(encoded) > _PAGE_BYTES:
+            return -1
+        try:
+            start = self._free.pop()
+        except IndexError:
+            return -1
+        self._pages[start : start + len(encoded)] = encoded
+        return start
+
+    def end(self, number: int) -> None:
+        """Record that a call no longer runs; thread-safe."""
+        if number >= 0:
+            self._pages[number] = 0
+            self._free.append(number)
+
+    def clear_trace(self) -> None:
+        """Discard a trace: the process lives on."""
+        if os.fstat(self.descriptor).st_size > _RECORD_BYTES:
+            os.ftruncate(self.descriptor, _RECORD_BYTES)
+
+    def close(self) -> None:
+        """Close and delete the file: the process ends as requested. A thread that is stuck may still use the memory."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+def _encode(key: IdempotencyKey | QueryKey) -> tuple[str, ...]:
+    if isinstance(key, QueryKey):
+        return "query", key.code, key.digest.hex()
+    return "mutation", str(key.request_id), key.digest.hex(), key.session_id
+
+
+def _decode(fields: list[str]) -> IdempotencyKey | QueryKey | None:
+    """Return a key from its fields; None if they are damaged."""
+    try:
+        match fields:
+            case "query", code, digest:
+                return QueryKey(code, bytes.fromhex(digest))
+            case "mutation", request_id, digest, session_id:
+                return IdempotencyKey(session_id, int(request_id), bytes.fromhex(digest))
+    except ValueError:
+        pass
+    return None
+
+
+def _decode_page(page: bytes) -> RunningCall | None:
+    thread, _, rest = page.partition(b"\0")[0].decode(errors="replace").partition(_SEPARATOR)
+    path, *fields = rest.split(_SEPARATOR, 4)
+    key = _decode(fields)
+    if key is None or not re.fullmatch("[0-9a-f]+", thread):
+        return None
+    return RunningCall(key, path, int(thread, 16))
+
+
+def innermost_frame(trace: str, thread: int) -> str | None:
+    """Return the line of a stack trace that has the innermost frame of a thread, such as `File "app.py", line 7 in f`."""
+    for block in re.split(r"^(?=(?:Current t|T)hread 0x)", trace, flags=re.MULTILINE):
+        header = re.match(r"(?:Current t|T)hread 0x([0-9a-f]+)", block)
+        if header is not None and int(header[1], 16) == thread:
+            frame = re.search(r"^\s+(File .*)$", block, re.MULTILINE)
+            return None if frame is None else frame[1]
+    return None
+
+
+def find_stuck(content: bytes) -> list[RunningCall]:
+    """Return the calls of a record that are to be refused."""
+    trace = content[_RECORD_BYTES:].decode(errors="replace")
+    suspected = []
+    for start in range(0, _RECORD_BYTES, _PAGE_BYTES):
+        running = _decode_page(content[start : start + _PAGE_BYTES])
+        frame = None if running is None else innermost_frame(trace, running.thread)
+        if running is not None and frame is not None and not frame.startswith(f'File "{_PACKAGE}{os.sep}'):
+            suspected.append(running)
+    queries = [running for running in suspected if isinstance(running.key, QueryKey)]
+    return queries or suspected
+
+
+class StuckCalls:
+    """
+    The calls that are refused; the caller owns the folder.
+
+    Args:
+        folder: the data folder; the record of the process before is evaluated.
+
+    Attributes:
+        keys: the keys of the calls.
+        record: the record of this process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        paths = DataFolder(folder)
+        self._path = paths.stuck_calls
+        entries = self._load()
+        stuck = _find(paths.running_calls)
+        if stuck:
+            entries = [*entries, *(list(_encode(running.key)) for running in stuck)][-STUCK_CALLS_MAX:]
+            self._save(entries)
+        self.keys = frozenset(key for key in map(_decode, entries) if key is not None)
+        self.record = RunningRecord(paths.running_calls)
+
+    def refuse(self, key: IdempotencyKey | QueryKey, path: str) -> None:
+        """
+        Refuse a call that ended the process.
+
+        Raises:
+            MutationStuck: it is such a mutation.
+            QueryStuck: it is such a query.
+        """
+        if key not in self.keys:
+            return
+        if isinstance(key, QueryKey):
+            raise QueryStuck(
+                f"`{path}` with these arguments held the interpreter until the watchdog ended the server, so it is not run "
+                "again until its code changes or the server is stopped and started; the server's log names the line"
+            )
+        raise MutationStuck(
+            f"request {key.request_id} of this session held the interpreter until the watchdog ended the server, so it is "
+            "not run again; nothing was written, and the server's log names the line"
+        )
+
+    def close(self) -> None:
+        """Delete the record, and accept the refused queries again: the process ends as requested."""
+        self.record.close()
+        mutations = [list(_encode(key)) for key in self.keys if not isinstance(key, QueryKey)]
+        if len(mutations) < len(self.keys):
+            with contextlib.suppress(OSError):  # a full disk: they stay refused
+                self._save(mutations)
+
+    def _load(self) -> list[list[str]]:
+        try:
+            entries: list[list[str]] = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return []
+        except ValueError:
+            log.error("`%s` is damaged; the calls that it listed run again if they are sent again", self._path)
+            return []
+        return entries
+
+    def _save(self, entries: list[list[str]]) -> None:
+        with atomic_file(self._path, replace=True) as unfinished:
+            unfinished.write_text(json.dumps(entries))
+
+
+def _find(path: Path) -> list[RunningCall]:
+    """Evaluate the record of the last process, and log what it had recorded."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    trace = content[_RECORD_BYTES:].decode(errors="replace")
+    if trace:
+        log.error("the watchdog found that no thread of the last process could run:\n%s", trace)
+    stuck = find_stuck(content)
+    for running in stuck:
+        log.critical(
+            "%s `%s` %s the interpreter until the last process ended, at %s; this %s is refused from now on",
+            running.kind, running.path, "held" if len(stuck) == 1 else "may have held",
+            innermost_frame(trace, running.thread), "request" if running.kind == "mutation" else "call",
+        )  # fmt: skip
+    return stuck
