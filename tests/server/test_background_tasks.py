@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tinyvex.runtime import Runtime
-from tinyvex.server.background_tasks import BackgroundTasks
+from tinyvex.server.background_tasks import BackgroundTasks, shielded
 
 
 def background_tasks() -> BackgroundTasks:
@@ -32,11 +35,12 @@ async def test_leaving_cancels_every_task() -> None:
     assert len(tasks) == 0
 
 
-async def test_a_scope_cancels_its_task_alone() -> None:
+async def test_a_task_is_cancelled_alone() -> None:
     """Neither the other tasks nor the one that entered the group."""
     async with background_tasks() as tasks:
         first, _second = tasks.start(anyio.sleep_forever), tasks.start(anyio.sleep_forever)
         await anyio.wait_all_tasks_blocked()
+        assert first is not None
         first.cancel()
         await anyio.wait_all_tasks_blocked()
         assert len(tasks) == 1
@@ -50,9 +54,11 @@ async def test_a_task_cancelled_before_its_first_step_does_not_run() -> None:
         ran.append(True)
 
     async with background_tasks() as tasks:
-        tasks.start(run).cancel()
+        first = tasks.start(run)
+        assert first is not None
+        first.cancel()
         tasks.cancel()
-        tasks.start(run)
+        assert tasks.start(run) is None
         await anyio.wait_all_tasks_blocked()
     assert ran == []
 
@@ -80,6 +86,45 @@ async def test_a_shielded_task_is_waited_for() -> None:
         steps.append("done")
 
     async with background_tasks() as tasks:
-        tasks.start_shielded(run, name="last")
+        tasks.start_uncancelled(run, name="last")
         tasks.cancel()
     assert steps == ["done"]
+
+
+@pytest.mark.parametrize("start", ["start", "start_uncancelled"])
+async def test_the_failure_of_a_task_of_the_server_is_fatal(start: str) -> None:
+    """It is reported, so that the server stops in order; it cancels neither other tasks nor the one that entered."""
+    failures = []
+
+    async def fail() -> None:
+        raise ValueError("broken")
+
+    async with BackgroundTasks(Runtime(), lambda description, error: failures.append((description, error))) as tasks:
+        tasks.start(anyio.sleep_forever)
+        getattr(tasks, start)(fail, name="test")
+        await anyio.wait_all_tasks_blocked()
+        assert len(tasks) == 1
+    ((description, error),) = failures
+    assert description == "the task test"
+    assert str(error) == "broken"
+
+
+async def test_a_shielded_block_ends_in_a_cancelled_scope() -> None:
+    """A caller that leaves a server inside a scope of anyio that has expired still stops it completely."""
+    steps = []
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        with shielded():
+            await anyio.lowlevel.checkpoint()
+            steps.append("shielded")
+        await anyio.lowlevel.checkpoint()
+        steps.append("not shielded")
+    assert steps == ["shielded"]
+
+
+async def test_shielding_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller without anyio cannot be in one of its scopes."""
+    monkeypatch.delitem(sys.modules, "anyio")
+    with shielded():
+        pass
+    assert "anyio" not in sys.modules

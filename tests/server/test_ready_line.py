@@ -46,6 +46,7 @@ LATER = {
     "tinyvex.storage.maintenance.backup": "a command of its own",
     "tinyvex.storage.schema.table_replacement": "no import runs",
     "websockets": "no client is connected; with it come `importlib.metadata` and `email`",
+    "anyio": "only actions and some options need its cancel scopes; it takes 10 ms",
     "h11": "no request has arrived",
     "starlette": "no request has arrived",
     "prometheus_client": "no figures are requested",

@@ -23,13 +23,12 @@ connection tries again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
-
-import anyio
 
 from tinyvex import errors, limits
 from tinyvex.server.access.origin_rules import find_refusal
@@ -98,7 +97,7 @@ class FrontDoor:
         self._application: ASGIApp | None = None
         self._refusal_log = RefusalLog(runtime.monotonic)
         self._accepted = 0
-        self._all_closed = anyio.Event()  # set when the last socket closes while stopping
+        self._all_closed = asyncio.Event()  # set when the last socket closes while stopping
 
     # Sockets.
 
@@ -181,8 +180,9 @@ class FrontDoor:
     async def wait_closed(self) -> None:
         """Wait for the clients to close, at most CLOSE_SECONDS; then close the sockets that are left."""
         if self.endpoints:
-            with anyio.move_on_after(limits.CLOSE_SECONDS):
-                await self._all_closed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limits.CLOSE_SECONDS):
+                    await self._all_closed.wait()
         for endpoint in list(self.endpoints.values()):
             endpoint.abort()
 

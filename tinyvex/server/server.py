@@ -23,8 +23,6 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import anyio
-
 from tinyvex import errors, limits
 from tinyvex.functions.app.loader import load_app
 from tinyvex.functions.run.code_switch import CodeSwitch
@@ -34,7 +32,7 @@ from tinyvex.server.access import origin_rules
 from tinyvex.server.access.dashboard_links import DashboardLinks
 from tinyvex.server.access.pairing import Pairing
 from tinyvex.server.access.token_auth import ServerTokens, TokenAuth
-from tinyvex.server.background_tasks import BackgroundTasks
+from tinyvex.server.background_tasks import BackgroundTasks, shielded
 from tinyvex.server.front_door import FrontDoor
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.services.discovery import Discovery, DiscoveryFile
@@ -124,7 +122,7 @@ class Server:
         self._is_serving = False
         self._stop_requested = False
         self._stopping = False
-        self._stopped = anyio.Event()
+        self._stopped = asyncio.Event()
         self._failure: errors.InternalError | None = None
 
     # Start.
@@ -245,7 +243,7 @@ class Server:
         self._stop_requested = True
         if self._is_serving and not self._stopping:
             self._stopping = True
-            self.tasks.start_shielded(self._stop, name="tinyvex-stop")
+            self.tasks.start_uncancelled(self._stop, name="tinyvex-stop")
 
     async def stop(self) -> None:
         """Stop within SHUTDOWN_SECONDS; idempotent. If the wait is cancelled, stopping continues and leaving waits for it."""
@@ -259,9 +257,9 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):
+        with shielded():
             await self.stop()
-        await self.tasks.__aexit__(None, None, None)
+            await self.tasks.__aexit__(None, None, None)
         if self._failure is not None and error is None:
             raise self._failure
 
@@ -272,7 +270,8 @@ class Server:
             self._stopped.set()
 
     async def _stop_in_steps(self) -> None:
-        deadline = anyio.current_time() + limits.SHUTDOWN_SECONDS
+        now = asyncio.get_running_loop().time
+        deadline = now() + limits.SHUTDOWN_SECONDS
         # 1. Accept no more connections.
         self.listening.close()
         # 2. Send each client the reason and when to reconnect. HTTP responses under way are completed.
@@ -288,7 +287,7 @@ class Server:
         if "serving" in vars(self):
             self.serving.close()
         # 6. Drain the writer, checkpoint, release the folder. A mutation that does not end is not acknowledged.
-        await self.store.close(limit_seconds=max(deadline - anyio.current_time(), 0.1))
+        await self.store.close(limit_seconds=max(deadline - now(), 0.1))
         # 7. Disarm the watchdog: nothing of the server can block any more.
         if self.options.watchdog:
             self._watchdog.disarm()
@@ -404,5 +403,5 @@ class Server:
 
 async def _shielded(close: Callable[[], Awaitable[None]]) -> None:
     """Close something completely, also while the caller is being cancelled."""
-    with anyio.CancelScope(shield=True):
+    with shielded():
         await close()

@@ -14,13 +14,11 @@ service that fails after some seconds of work, again and again, is not healthy i
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
-
-import anyio
-import anyio.lowlevel
 
 from tinyvex import limits
 from tinyvex.errors import TinyvexError
@@ -57,8 +55,8 @@ class BackgroundService(ABC):
 
     def __init__(self) -> None:
         self._tasks: BackgroundTasks | None = None  # set by start, as are the two below
-        self._scope: anyio.CancelScope
-        self._ended: anyio.Event
+        self._task: asyncio.Task[None] | None = None
+        self._ended: asyncio.Event
         self._is_running = False
         self._restarts = 0
         self._error: str | None = None
@@ -79,14 +77,15 @@ class BackgroundService(ABC):
     async def start(self, tasks: BackgroundTasks) -> None:
         """Start `run` in a task, and return after its first step."""
         self._tasks = tasks
-        self._ended = anyio.Event()
-        self._scope = tasks.start(self._run_until_stopped, f"tinyvex-{self.name}")
-        await anyio.lowlevel.checkpoint()
+        self._ended = asyncio.Event()
+        self._task = tasks.start(self._run_until_stopped, f"tinyvex-{self.name}")
+        await asyncio.sleep(0)
 
     async def stop(self) -> None:
         """Cancel `run` and wait for its end."""
-        self._scope.cancel()
-        await self._ended.wait()
+        if self._task is not None:
+            self._task.cancel()
+            await self._ended.wait()
 
     def health(self) -> ServiceHealth:
         """Return the state of the service."""

@@ -33,14 +33,15 @@ The discovery file is the last to start and the first to stop, because a program
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import anyio
 from msgspec import Struct
 
 from tinyvex import limits
+from tinyvex.server.background_tasks import shielded
 
 if TYPE_CHECKING:
     from tinyvex.server.background_tasks import BackgroundTasks
@@ -115,7 +116,7 @@ class Services:
                 await service.start(tasks)
                 self._started.append(service)
         except BaseException:
-            with anyio.CancelScope(shield=True):
+            with shielded():
                 await self.stop()
             raise
 
@@ -130,15 +131,15 @@ class Services:
         """
         while self._started:
             service = self._started.pop()
-            limit = min(deadline, anyio.current_time() + limits.SERVICE_STOP_SECONDS)
+            timeout = asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + limits.SERVICE_STOP_SECONDS))
             try:
-                with anyio.CancelScope(deadline=limit) as scope:
+                async with timeout:
                     await service.stop()
             except Exception:
-                log.exception("service %s failed to stop", service.name)
-            else:
-                if scope.cancelled_caught:
+                if timeout.expired():
                     log.warning("service %s did not stop in time", service.name)
+                else:
+                    log.exception("service %s failed to stop", service.name)
 
     def health(self) -> dict[str, ServiceHealth]:
         """Return the health of every service by name, in the order of the list."""
