@@ -9,7 +9,6 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import counted
-from tinyvex.cli.session import require_data_folder
 from tinyvex.cli.terminal import progress_bar
 from tinyvex.errors import FileDamaged
 
@@ -29,7 +28,6 @@ def command(data: Path | None) -> None:
     from tinyvex.storage.maintenance.check import check_folder
 
     folder = find_data_folder(data)
-    require_data_folder(folder)
     with progress_bar("Checking", terminal_only=True) as progress:
         problems = check_folder(folder, progress)
     for problem in problems:

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import JsonArrayPrinter, JsonLinesPrinter, RowPrinter, TablePrinter, size_text
-from tinyvex.cli.session import Session, open_session, require_data_folder
+from tinyvex.cli.session import Session, open_session
 from tinyvex.cli.time_argument import GivenTime, parse_time, resolve
 from tinyvex.errors import InvalidResult, RemoteError, TinyvexError
 from tinyvex.limits import SCAN_PAGE_ROWS
@@ -155,7 +155,6 @@ def _show_tables(folder: Path, output: str) -> None:
     from tinyvex.storage.file.data_folder import DataFolder
     from tinyvex.storage.maintenance.table_statistics import table_sizes
 
-    require_data_folder(folder)
     files = DataFolder(folder)
     files.require_database()
     printer = _printer(output, ["table", "documents", "size", "revisions"])

@@ -29,13 +29,17 @@ def command(name: str, data: Path | None) -> None:
     """
     from tinyvex.server.access.pairing import Pairing
     from tinyvex.server.services.discovery import find_server
+    from tinyvex.storage.file.data_folder import DataFolder
 
     folder = find_data_folder(data)
+    DataFolder(folder).require_folder()
     code = Pairing(folder, lambda: time.time_ns() // 1000, secrets.token_hex).offer(name)
     click.echo(code)
     click.echo(
         f"valid once, for {PAIRING_SECONDS / 60:g} minutes and {PAIRING_TRIES_MAX} attempts: pairing:{code}", err=True
     )
     server = find_server(folder)
-    if server is not None and server.tls_fingerprint is not None:
+    if server is None:
+        click.echo("no server is running on this data folder; start one before the code expires", err=True)
+    elif server.tls_fingerprint is not None:
         click.echo(f"the server's certificate: {server.tls_fingerprint}", err=True)

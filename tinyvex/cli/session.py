@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
-from tinyvex.errors import ConnectionLost, DataFolderLocked, DataFolderUnusable
+from tinyvex.errors import ConnectionLost, DataFolderLocked
 from tinyvex.limits import FUNCTION_SECONDS
 from tinyvex.runtime import Runtime
 from tinyvex.values import codec
@@ -197,7 +197,6 @@ async def open_file(
     from tinyvex.functions.run.executor import Executor
     from tinyvex.storage.engine.store import Store
 
-    require_data_folder(data)
     runtime = Runtime()
     runtime.bind(asyncio.get_running_loop())
     store = Store.open(data, runtime, read_only=True)
@@ -206,17 +205,6 @@ async def open_file(
         yield _LocalSession(executor, acting_as)
     finally:
         await store.close()
-
-
-def require_data_folder(data: Path) -> None:
-    """
-    Refuse a data folder that does not exist.
-
-    Raises:
-        DataFolderUnusable: it does not exist.
-    """
-    if not data.is_dir():
-        raise DataFolderUnusable(f"the data folder `{data}` does not exist; `tinyvex dev` creates it")
 
 
 class _LocalSession:

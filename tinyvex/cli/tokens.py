@@ -26,8 +26,11 @@ def command(revoke: str | None, data: Path | None) -> None:
     tinyvex tokens
     """
     from tinyvex.server.access.pairing import Pairing
+    from tinyvex.storage.file.data_folder import DataFolder
 
-    pairing = Pairing(find_data_folder(data), lambda: time.time_ns() // 1000, secrets.token_hex)
+    folder = find_data_folder(data)
+    DataFolder(folder).require_folder()
+    pairing = Pairing(folder, lambda: time.time_ns() // 1000, secrets.token_hex)
     if revoke is not None:
         if not pairing.revoke(revoke):
             raise click.UsageError(f"no token has the id `{revoke}`; `tinyvex tokens` lists the ids")

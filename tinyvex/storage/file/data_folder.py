@@ -12,6 +12,8 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tinyvex import forks
@@ -19,7 +21,14 @@ from tinyvex.errors import DataFolderLocked, DataFolderUnusable
 from tinyvex.storage.file.atomic_file import follow_links, remove_unfinished, unfinished_name
 from tinyvex.storage.file.os_errors import translate_os_error
 
-__all__ = ["DataFolder", "FolderLock", "lock_holder", "remove_unfinished_upgrade", "unfinished_upgrade"]
+__all__ = [
+    "DataFolder",
+    "FolderLock",
+    "lock_holder",
+    "remove_unfinished_upgrade",
+    "share_lock",
+    "unfinished_upgrade",
+]
 
 if sys.platform == "win32":
     import msvcrt
@@ -44,6 +53,37 @@ else:
         except BlockingIOError:
             return False
         return True
+
+
+def share_lock(folder: DataFolder) -> Callable[[], None] | None:
+    """
+    Share the lock of a folder that cannot be written, so that no process takes ownership of it.
+
+    Returns:
+        The function that releases the lock; None if no process can lock the folder: it has no lock file, or, on Windows,
+        only its owner could have one.
+
+    Raises:
+        DataFolderLocked: a process owns the folder.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        descriptor = os.open(folder.lock_file, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise _locked(folder.lock_file) from None
+    return partial(os.close, descriptor)
+
+
+def _locked(path: Path) -> DataFolderLocked:
+    holder = _find_holder(path)
+    owner = f"process {holder}" if holder is not None else "another process"
+    return DataFolderLocked(f"{owner} owns the data folder `{path.parent}`; stop it first", pid=holder)
 
 
 def _try_lock_repeatedly(descriptor: int) -> bool:
@@ -99,10 +139,21 @@ class DataFolder:
         Refuse a folder without a database.
 
         Raises:
-            DataFolderUnusable: it has none.
+            DataFolderUnusable: it has none, or does not exist.
         """
+        self.require_folder()
         if not self.database.is_file():
-            raise DataFolderUnusable(f"the data folder `{self.path}` has no database")
+            raise DataFolderUnusable(f"the data folder `{self.path}` has no database; `tinyvex dev` creates one")
+
+    def require_folder(self) -> None:
+        """
+        Refuse a folder that does not exist.
+
+        Raises:
+            DataFolderUnusable: it does not exist.
+        """
+        if not self.path.is_dir():
+            raise DataFolderUnusable(f"the data folder `{self.path}` does not exist; `tinyvex dev` creates it")
 
     def exists(self) -> bool:
         """Return whether the folder is a data folder: it has a database, or is locked by a process that creates one."""
@@ -152,10 +203,8 @@ class FolderLock:
     def __init__(self, path: Path) -> None:
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         if not _try_lock_repeatedly(self._descriptor):
-            holder = _find_holder(path)
             os.close(self._descriptor)
-            owner = f"process {holder}" if holder is not None else "another process"
-            raise DataFolderLocked(f"{owner} owns the data folder `{path.parent}`; stop it first", pid=holder)
+            raise _locked(path)
         self._withheld = forks.withhold_folder(path.parent)
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)

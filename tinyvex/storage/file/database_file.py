@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,21 +190,35 @@ def open_writer(path: Path, durability: pragmas.Durability) -> sqlite3.Connectio
 
 def open_reader(path: Path, *, any_format: bool = False) -> sqlite3.Connection:
     """
-    Open a connection that only reads.
+    Open a connection that only reads; also if nothing can be written next to the file (`read_only_folder.py`).
 
     Args:
         path: the file.
         any_format: accept older formats, of which only `last_ts` can be read.
 
     Raises:
+        DataFolderUnusable: the folder cannot be written, and a log must be copied into the file first.
+        DataFolderLocked: the folder cannot be written here, and a process that can owns it.
         StorageError: the file is missing, damaged, too new, too old, or cannot be opened.
     """
     connection = _connect(path, "ro")
+    try:
+        _prepare_reader(connection, path, any_format=any_format)
+    except errors.DataFolderUnusable:
+        from tinyvex.storage.file.read_only_folder import is_unwritable, open_immutable
+
+        if not path.is_file() or not is_unwritable(path):
+            raise
+        connection = _opened(path, partial(open_immutable, path))
+        _prepare_reader(connection, path, any_format=any_format)
+    return connection
+
+
+def _prepare_reader(connection: sqlite3.Connection, path: Path, *, any_format: bool) -> None:
     with _closed_on_failure(connection, path):
         identify(connection, path, any_format=any_format)
         pragmas.for_reader(connection)
         read_last_ts(connection) if any_format else read_globals(connection)
-    return connection
 
 
 @contextmanager
@@ -224,14 +239,12 @@ def file_uri(path: Path, mode: str) -> str:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return _opened(path, partial(sqlite3.connect, file_uri(path, mode), uri=True))
+
+
+def _opened(path: Path, connect: Callable[..., sqlite3.Connection]) -> sqlite3.Connection:
     try:
-        return sqlite3.connect(
-            file_uri(path, mode),
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=STATEMENTS_CACHED,
-        )
+        return connect(isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_CACHED)
     except sqlite3.Error as error:
         raise translate(error, path) from error
 
