@@ -211,7 +211,7 @@ class FrontDoor:
     def caller(self, authorization_headers: list[str]) -> Caller:
         """Return the sender of a request with these headers."""
         token = bearer_token(authorization_headers) or ""
-        return Caller(self._auth, token, is_exposed=self._rules.is_exposed)
+        return Caller(self._auth, token, self.log_refusal)
 
     def admit(
         self, connection: Admitted, token: str | None, authorization_headers: list[str]
@@ -225,7 +225,18 @@ class FrontDoor:
         Raises:
             Unauthenticated: the token is missing or wrong.
         """
-        return self._auth.admit(connection, token or bearer_token(authorization_headers) or "")
+        try:
+            return self._auth.admit(connection, token or bearer_token(authorization_headers) or "")
+        except errors.Unauthenticated as error:
+            self.log_refusal(f"WebSocket: {error.message}.")
+            raise
+
+    def is_admin(self, token: str) -> bool:
+        """Return whether a client that wants to act as an administrator may; a refusal is logged."""
+        is_admin = self._auth.is_admin(token)
+        if not is_admin:
+            self.log_refusal("WebSocket: the admin token is wrong.")
+        return is_admin
 
 
 class Arrival(Endpoint):

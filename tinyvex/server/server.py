@@ -213,7 +213,7 @@ class Server:
 
         return Serving(
             self.options, self.store, self._code, self._stuck,
-            self._front_door, self.tasks, self._token_auth, self._users,
+            self._front_door, self.tasks, self._users,
         )  # fmt: skip
 
     @property

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.stuck_calls import StuckCalls
     from tinyvex.server.access.jwt import UserTokens
-    from tinyvex.server.access.token_auth import TokenAuth
     from tinyvex.server.background_tasks import BackgroundTasks
     from tinyvex.server.front_door import FrontDoor
     from tinyvex.server.options import ServerOptions
@@ -40,7 +39,6 @@ class Serving:
         stuck: the mutations that ended the process before; None without a watchdog.
         front_door: the rules for upgrades and tokens, and the counters.
         tasks: runs actions.
-        token_auth: reports whether a connection is an administrator's.
         users: verifies users' tokens; None if users cannot sign in.
     """
 
@@ -52,7 +50,6 @@ class Serving:
         stuck: StuckCalls | None,
         front_door: FrontDoor,
         tasks: BackgroundTasks,
-        token_auth: TokenAuth,
         users: UserTokens | None,
     ) -> None:
         self.executor = Executor(
@@ -61,7 +58,7 @@ class Serving:
         )  # fmt: skip
         self.live = LiveQueries(self.executor, front_door.counters)
         store.on_commits = self.live.publish
-        credentials = Credentials(token_auth.is_admin, _refuse_users if users is None else users.check)
+        credentials = Credentials(front_door.is_admin, _refuse_users if users is None else users.check)
         self.sessions = Sessions(front_door, tasks, self.live, credentials, options.chunk_bytes)
 
     def close(self) -> None:

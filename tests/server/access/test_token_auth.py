@@ -11,16 +11,43 @@ from tinyvex.server.access.pairing import Pairing
 from tinyvex.server.access.token_auth import Caller, ServerTokens, TokenAuth, bearer_token
 
 
+def caller(auth: TokenAuth, token: str) -> Caller:
+    """Return the sender of a request with a token."""
+    return Caller(auth, token, lambda _: None)
+
+
 def test_a_paired_client_may_monitor(tmp_path: Path) -> None:
     """Its token counts as the client token does; a code and an empty token do not."""
     pairing = Pairing(tmp_path, lambda: 0, lambda: "0123456789abcdef" * 4)
     auth = TokenAuth(ServerTokens(ADMIN, CLIENT), pairing, DashboardLinks(lambda: 0.0, lambda: "00"))
     redeemed = pairing.redeem(pairing.offer("phone"))
     assert redeemed is not None
-    assert Caller(auth, redeemed[1], is_exposed=True).may_monitor
-    assert not any(
-        Caller(auth, token, is_exposed=True).may_monitor for token in ["", "pairing:", f"pairing:{redeemed[1]}"]
-    )
+    assert caller(auth, redeemed[1]).may_monitor
+    assert not any(caller(auth, token).may_monitor for token in ["", "pairing:", f"pairing:{redeemed[1]}"])
+
+
+@pytest.mark.parametrize("token", ["", "whatever"])
+def test_without_a_client_token_everyone_may_monitor(token: str) -> None:
+    """`dev` and `--no-token` accept every process of the machine, so they have nothing to hide from one."""
+    pairing = Pairing(Path("no-such-folder"), lambda: 0, lambda: "00")
+    auth = TokenAuth(ServerTokens(ADMIN, None), pairing, DashboardLinks(lambda: 0.0, lambda: "00"))
+    assert caller(auth, token).may_monitor
+    assert not caller(auth, token).is_admin
+
+
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [
+        ("", "A token is required: send the header `Authorization: Bearer TOKEN`."),
+        ("hush-hush", "The token is wrong."),
+        (CLIENT, "This requires the admin token."),
+    ],
+)
+def test_a_refusal_is_logged_without_the_token(token: str, sentence: str) -> None:
+    """The client gets the same sentence."""
+    logged: list[str] = []
+    assert Caller(token_auth(), token, logged.append).refuse() == sentence
+    assert logged == [f"HTTP: {sentence}"]
 
 
 def test_only_the_admin_token_creates_links() -> None:
@@ -28,8 +55,7 @@ def test_only_the_admin_token_creates_links() -> None:
     auth = token_auth()
     tab = auth._dashboard.redeem(auth.offer())
     assert tab is not None
-    found = [(caller.is_admin, caller.may_offer) for token in (ADMIN, tab, CLIENT, "")
-             for caller in [Caller(auth, token, is_exposed=False)]]  # fmt: skip
+    found = [(each.is_admin, each.may_offer) for each in [caller(auth, token) for token in (ADMIN, tab, CLIENT, "")]]
     assert found == [(True, True), (True, False), (False, False), (False, False)]
 
 

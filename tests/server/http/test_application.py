@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from starlette.responses import Response
 import tinyvex as tv
 from tests.support.http import ADMIN, CLIENT, request, serving, shelf_server
 from tests.support.process import ServerProcess
+from tinyvex.client.identity import ActingAs
 from tinyvex.server.access.origin_rules import AccessRules
 from tinyvex.server.http.application import create_application
 from tinyvex.server.http.responses import text_response
@@ -175,19 +177,22 @@ def test_a_keep_alive_client_gets_many_answers(server: ServerProcess) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("listens_on", ["127.0.0.1", "0.0.0.0"])
 @pytest.mark.parametrize(
-    ("listens_on", "token", "is_answered"),
-    [("127.0.0.1", "", True), ("0.0.0.0", "", False), ("0.0.0.0", "wrong", False), ("0.0.0.0", CLIENT, True),
-     ("0.0.0.0", ADMIN, True)],
+    ("path", "token", "status", "has_details"),
+    [
+        ("/healthz", "", 200, False), ("/healthz", "wrong", 401, False), ("/healthz", CLIENT, 200, True),
+        ("/healthz", ADMIN, 200, True), ("/metrics", "", 401, False), ("/metrics", "wrong", 401, False),
+        ("/metrics", CLIENT, 200, True), ("/metrics", ADMIN, 200, True),
+    ],
 )  # fmt: skip
-@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
-async def test_other_machines_need_a_token(
-    path: str, listens_on: str, token: str, is_answered: bool, monkeypatch: pytest.MonkeyPatch
+async def test_figures_are_for_callers_with_a_token(
+    path: str, token: str, status: int, has_details: bool, listens_on: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Health and metrics are open to every program on loopback; beyond it a token is required."""
+    """Another user of the machine learns that the server is alive, and neither its tables nor how much it is used."""
 
     async def respond(*_: object) -> Response:
-        return text_response("metrics")
+        return text_response("lastTs")
 
     monkeypatch.setattr("tinyvex.server.http.metrics.metrics_response", respond)
     store: Any = SimpleNamespace(last_ts=1, database_id="")
@@ -195,12 +200,59 @@ async def test_other_machines_need_a_token(
     application = create_application(store, Counters(), Services(), dashboard, dialects=[])
     async with serving(application, rules=AccessRules(listens_on=listens_on)) as served:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        status = (await anyio.to_thread.run_sync(lambda: request(served.port, path, **headers)))[0]
-        assert status == (200 if is_answered else 401)
+        answer = await anyio.to_thread.run_sync(lambda: request(served.port, path, **headers))
+        assert (answer[0], "lastTs" in answer[2]) == (status, has_details)
+        if (path, token) == ("/healthz", ""):
+            assert json.loads(answer[2]) == {"status": "ok"}
+
+
+async def test_failed_tokens_are_logged_once_a_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On HTTP and on WebSockets, with the reason and never with the token; the right tokens leave no line."""
+    (tmp_path / "app.py").write_text("", "utf-8")
+    async with Server(ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data", client_token=CLIENT)) as server:
+        caplog.clear()
+
+        async def get(path: str, token: str) -> None:
+            headers = {"Authorization": f"Bearer {token}"}
+            await anyio.to_thread.run_sync(lambda: request(server.port, path, **headers))
+
+        for _ in range(3):
+            for path in ("/healthz", "/metrics", "/_dashboard/state"):
+                await get(path, "hush-hush-1")
+            await get("/_dashboard/state", CLIENT)
+            for token in ("hush-hush-2", "", "pairing:HUSH-HUSH", "dashboard:hush-hush"):
+                with pytest.raises(tv.TinyvexError):
+                    async with tv.connect(f"ws://127.0.0.1:{server.port}", token) as client:
+                        await client.query("_system:tables")
+        await get("/metrics", CLIENT)
+        await get("/_dashboard/state", server.admin_token)
+    refused = [message for message in caplog.messages if message.startswith("refused")]
+    assert refused == [
+        "refused a request: HTTP: The token is wrong.",
+        "refused a request: HTTP: This requires the admin token.",
+        "refused a request: WebSocket: the token is wrong.",
+        "refused a request: WebSocket: a token is required; the server prints it in its ready line.",
+        "refused a request: WebSocket: the code is wrong, used or expired; create another with `tinyvex pair`.",
+        "refused a request: WebSocket: the link is wrong, used or expired; create another with `tinyvex dashboard`.",
+    ]
+    assert "hush" not in caplog.text.lower()
+
+
+async def test_a_guessed_admin_token_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A client of the app that tries to act as an administrator leaves a line."""
+    (tmp_path / "app.py").write_text("", "utf-8")
+    async with Server(ServerOptions(app=tmp_path / "app.py", data=tmp_path / "data")) as server:
+        auth: Any = partial(ActingAs, "hush-hush", {})
+        async with tv.connect(f"ws://127.0.0.1:{server.port}", auth=auth) as client:
+            await client.wait_connected()
+            with pytest.raises(tv.TinyvexError):
+                await client.query("_system:tables")
+    assert "refused a request: WebSocket: the admin token is wrong." in caplog.messages
+    assert "hush" not in caplog.text
 
 
 async def test_health_lists_the_services(tmp_path: Path) -> None:
-    """Every caller gets their states; only an administrator gets the sentence about a failure, which may have paths."""
+    """Callers with a token get their states; only an administrator gets the sentence about a failure, which may have paths."""
     (tmp_path / "app.py").write_text("", "utf-8")
 
     class Failing(BackgroundService):

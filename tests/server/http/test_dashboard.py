@@ -84,10 +84,13 @@ def test_nothing_else_is_served(server: ServerProcess, path: str) -> None:
 @pytest.mark.parametrize("path", GUARDED)
 @pytest.mark.parametrize("token", [None, "", "guessed", "client's"])
 def test_data_is_for_administrators(server: ServerProcess, path: str, token: str | None) -> None:
-    """Neither a missing token nor a client token gives access."""
+    """Neither a missing token nor a client token gives access; the sentence names what is missing."""
     shown = server.ready["token"] if token == "client's" else token
-    status, _, text = get(server, f"/_dashboard{path}", shown)
-    assert (status, text) == (401, "The token is missing or wrong.\n")
+    status, headers, text = get(server, f"/_dashboard{path}", shown)
+    sentences = {"client's": "This requires the admin token.\n", "guessed": "The token is wrong.\n"}
+    required = "A token is required: send the header `Authorization: Bearer TOKEN`.\n"
+    assert (status, text) == (401, sentences.get(token or "", required))
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
 @pytest.mark.parametrize("path", [*FILES, *GUARDED])

@@ -18,7 +18,7 @@ Secrets are compared in constant time, or by their hashes.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from tinyvex.errors import TinyvexError, Unauthenticated
@@ -161,23 +161,39 @@ class Caller:
     Args:
         auth: the tokens.
         token: the token in the request's `Authorization` header; empty if there is none.
-        is_exposed: whether other machines can connect to the server.
+        log_refusal: logs a sentence about a refused request.
     """
 
-    def __init__(self, auth: TokenAuth, token: str, *, is_exposed: bool) -> None:
+    def __init__(self, auth: TokenAuth, token: str, log_refusal: Callable[[str], None]) -> None:
         self._auth = auth
         self._token = token
-        self._is_exposed = is_exposed
+        self._log_refusal = log_refusal
+
+    @property
+    def has_token(self) -> bool:
+        """Return whether the request has a token, right or wrong."""
+        return bool(self._token)
 
     @property
     def may_monitor(self) -> bool:
-        """Return whether it may read health and metrics: on loopback every caller, beyond it one with a token."""
-        return not self._is_exposed or self._auth.is_known(self._token)
+        """Return whether it may read details and metrics: the sender has a token, or the server requires none."""
+        return self._auth.is_known(self._token)
 
     @property
     def is_admin(self) -> bool:
         """Return whether it may read the dashboard's data."""
         return self._auth.is_admin(self._token)
+
+    def refuse(self) -> str:
+        """Log that the token does not permit the request, without the token; return the sentence for the client."""
+        if not self._token:
+            sentence = "A token is required: send the header `Authorization: Bearer TOKEN`."
+        elif self.may_monitor:
+            sentence = "This requires the admin token."
+        else:
+            sentence = "The token is wrong."
+        self._log_refusal(f"HTTP: {sentence}")
+        return sentence
 
     @property
     def may_offer(self) -> bool:

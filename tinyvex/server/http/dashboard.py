@@ -31,7 +31,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tinyvex import limits
-from tinyvex.server.http.responses import text_response
+from tinyvex.server.http.responses import text_response, token_refused
 from tinyvex.version import __version__
 
 if TYPE_CHECKING:
@@ -126,13 +126,13 @@ class Dashboard:
         return _file(request.path_params["name"])
 
     async def _link(self, request: Request) -> Response:
-        return _json({"code": self._token_auth.offer()}) if _caller(request).may_offer else _refused()
+        return _json({"code": self._token_auth.offer()}) if _caller(request).may_offer else _refused(request)
 
     async def _app(self, request: Request) -> Response:
-        return _json(_describe_app(self._server.live.executor.app)) if _caller(request).is_admin else _refused()
+        return _json(_describe_app(self._server.live.executor.app)) if _caller(request).is_admin else _refused(request)
 
     async def _figures(self, request: Request) -> Response:
-        return _json(self._state(_number(request.url.query))) if _caller(request).is_admin else _refused()
+        return _json(self._state(_number(request.url.query))) if _caller(request).is_admin else _refused(request)
 
     def _state(self, after: int) -> dict[str, Any]:
         live = self._server.live
@@ -254,8 +254,8 @@ def _caller(request: Request) -> Caller:
     return cast("Caller", request.state.caller)
 
 
-def _refused() -> Response:
-    return _response(HTTPStatus.UNAUTHORIZED, "text/plain; charset=utf-8", b"The token is missing or wrong.\n")
+def _refused(request: Request) -> Response:
+    return token_refused(_caller(request), HEADERS)
 
 
 def _response(status: HTTPStatus, content_type: str, body: bytes) -> Response:

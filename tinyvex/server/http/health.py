@@ -1,5 +1,8 @@
 """
-`/healthz`: the server is alive, its version, the timestamp of the last commit, and the state of each service.
+`/healthz`: the server is alive; and for callers with a token its version, last commit, and the state of each service.
+
+A caller without a token, such as a probe of the operating system, learns only that the server answers. Other users of the
+machine would otherwise see how much it is used. A wrong token is refused, so that an outdated one is noticed.
 
 A failing service does not change the status: the server still serves. The sentence that describes its failure may
 contain paths and other details, so only an administrator gets it.
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.responses import Response
 
-from tinyvex.server.http.responses import token_required
+from tinyvex.server.http.responses import token_refused
 from tinyvex.version import __version__
 
 if TYPE_CHECKING:
@@ -41,20 +44,23 @@ class Health:
     async def answer(self, request: Request) -> Response:
         """Answer a request."""
         caller = request.state.caller
-        if not caller.may_monitor:
-            return token_required()
+        if not caller.may_monitor and caller.has_token:
+            return token_refused(caller)
+        state = self._details(with_errors=caller.is_admin) if caller.may_monitor else {"status": "ok"}
+        headers = {"Cache-Control": "no-store"}
+        return Response(msgspec.json.encode(state) + b"\n", HTTPStatus.OK, headers, media_type="application/json")
+
+    def _details(self, *, with_errors: bool) -> dict[str, Any]:
         store = self._store
-        state = {
+        return {
             "status": "ok",
             "version": __version__,
             "lastTs": store.last_ts,
             "databaseId": store.database_id,
             "services": {
-                name: _describe(health, with_error=caller.is_admin) for name, health in self._services.health().items()
+                name: _describe(health, with_error=with_errors) for name, health in self._services.health().items()
             },
         }
-        headers = {"Cache-Control": "no-store"}
-        return Response(msgspec.json.encode(state) + b"\n", HTTPStatus.OK, headers, media_type="application/json")
 
 
 def _describe(health: ServiceHealth, *, with_error: bool) -> dict[str, Any]:

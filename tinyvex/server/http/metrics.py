@@ -1,5 +1,5 @@
 """
-`/metrics`: everything counted, in the Prometheus text format.
+`/metrics`: everything counted, in the Prometheus text format, for callers with a token.
 
 `prometheus_client` writes the text. It is imported by the first scrape, so that it adds nothing to the start.
 """
@@ -15,7 +15,7 @@ import anyio
 from starlette.responses import Response
 
 from tinyvex import limits
-from tinyvex.server.http.responses import text_response, token_required
+from tinyvex.server.http.responses import text_response, token_refused
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -39,7 +39,7 @@ class Metrics:
     async def answer(self, request: Request) -> Response:
         """Answer a request, unless SCRAPES_MAX are being answered: each costs a thread and an open file."""
         if not request.state.caller.may_monitor:
-            return token_required()
+            return token_refused(request.state.caller)
         if self._scrapes >= limits.SCRAPES_MAX:
             return text_response(f"{self._scrapes} other scrapes are being answered.", HTTPStatus.SERVICE_UNAVAILABLE)
         self._scrapes += 1

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-__all__ = ["text_response", "token_required"]
+if TYPE_CHECKING:
+    from tinyvex.server.access.token_auth import Caller
+
+__all__ = ["text_response", "token_refused"]
 
 
 def text_response(
@@ -18,7 +22,7 @@ def text_response(
     return Response(f"{sentence}\n", status, headers, media_type="text/plain")
 
 
-def token_required() -> Response:
-    """Return the response to a request without the token that it needs."""
-    sentence = "A token is required: send the header `Authorization: Bearer TOKEN`."
-    return text_response(sentence, HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"})
+def token_refused(caller: Caller, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the response to a request whose token does not permit it, and log the refusal."""
+    headers = {"WWW-Authenticate": "Bearer", **(headers or {})}
+    return text_response(caller.refuse(), HTTPStatus.UNAUTHORIZED, headers=headers)
