@@ -29,7 +29,6 @@ from msgspec import Struct
 
 from tinyvex import limits
 from tinyvex.storage.file.data_folder import DataFolder
-from tinyvex.storage.file.os_errors import translate_os_error
 from tinyvex.storage.file.private_file import write_private_file
 
 __all__ = ["CODE_PREFIX", "PairedToken", "Pairing"]
@@ -170,6 +169,8 @@ def _write(path: Path, content: Struct) -> None:
     try:
         write_private_file(path, msgspec.json.encode(content))
     except OSError as error:
+        from tinyvex.storage.file.os_errors import translate_os_error
+
         raise translate_os_error(error, f"`{path}` cannot be written") from error
 
 

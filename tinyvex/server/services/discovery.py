@@ -16,7 +16,6 @@ import msgspec
 
 from tinyvex.server.services.service import ServiceHealth
 from tinyvex.storage.file.data_folder import DataFolder, lock_holder
-from tinyvex.storage.file.os_errors import translate_os_error
 from tinyvex.storage.file.private_file import write_private_file
 
 if TYPE_CHECKING:
@@ -89,6 +88,8 @@ class DiscoveryFile:
         try:
             self.write()
         except OSError as error:
+            from tinyvex.storage.file.os_errors import translate_os_error
+
             raise translate_os_error(error, f"the data folder `{self._folder}` cannot be written") from error
 
     def write(self) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tinyvex.errors import DataFolderUnusable
-from tinyvex.storage.file.os_errors import translate_os_error
 
 __all__ = ["atomic_file", "follow_links", "remove_unfinished", "sync_file", "sync_folder", "unfinished_name"]
 
@@ -54,6 +53,8 @@ def atomic_file(target: Path, *, replace: bool) -> Iterator[Path]:
         unfinished.replace(real)
         sync_folder(real.parent)
     except OSError as error:
+        from tinyvex.storage.file.os_errors import translate_os_error
+
         raise translate_os_error(error, f"`{target}` cannot be written") from error
     finally:
         with contextlib.suppress(OSError):

@@ -19,7 +19,6 @@ from pathlib import Path
 from tinyvex import forks
 from tinyvex.errors import DataFolderLocked, DataFolderUnusable
 from tinyvex.storage.file.atomic_file import follow_links, remove_unfinished, unfinished_name
-from tinyvex.storage.file.os_errors import translate_os_error
 
 __all__ = [
     "DataFolder",
@@ -125,6 +124,8 @@ class DataFolder:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
+            from tinyvex.storage.file.os_errors import translate_os_error
+
             raise translate_os_error(error, f"the data folder `{self.path}` cannot be created") from error
 
     def remove_unfinished(self) -> None:
@@ -194,6 +195,8 @@ class DataFolder:
         try:
             return FolderLock(self.lock_file)
         except OSError as error:
+            from tinyvex.storage.file.os_errors import translate_os_error
+
             raise translate_os_error(error, f"the data folder `{self.path}` cannot be written") from error
 
 

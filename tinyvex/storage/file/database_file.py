@@ -20,7 +20,6 @@ from tinyvex import errors
 from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.atomic_file import sync_folder
 from tinyvex.storage.file.checksums import damaged_row, global_checksum
-from tinyvex.storage.file.os_errors import translate_os_error
 from tinyvex.storage.file.sqlite_errors import translate
 
 if TYPE_CHECKING:
@@ -76,6 +75,8 @@ def create(folder: DataFolder, runtime: Runtime) -> None:
     except sqlite3.Error as error:
         raise translate(error, folder.path) from error
     except OSError as error:
+        from tinyvex.storage.file.os_errors import translate_os_error
+
         raise translate_os_error(error, f"the data folder `{folder.path}` cannot be written") from error
 
 
