@@ -42,11 +42,11 @@ def names(folder: Path) -> list[str]:
 
 
 def leave_log(folder: Path) -> None:
-    """Leave the log of a killed process, with a value that is not in the file."""
+    """Leave the log of a killed process, with a table that is not in the file."""
     killed = folder.with_name("killed")
     with closing(sqlite3.connect(folder / "data.sqlite3", isolation_level=None)) as connection:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute("INSERT INTO globals VALUES ('in_log', '1')")
+        connection.execute("CREATE TABLE in_log(a)")
         shutil.copytree(folder, killed)
     shutil.rmtree(folder)
     killed.rename(folder)
@@ -91,7 +91,7 @@ def test_a_log_with_its_index_is_read(folder: Path) -> None:
     """SQLite needs no write then, and the commits in the log are visible."""
     leave_log(folder)
     with read_only(folder) as unwritable, closing(open_reader(unwritable / "data.sqlite3")) as connection:
-        assert connection.execute("SELECT json_value FROM globals WHERE key = 'in_log'").fetchall() == [("1",)]
+        assert connection.execute("SELECT name FROM sqlite_schema WHERE name = 'in_log'").fetchall() == [("in_log",)]
 
 
 def test_an_empty_log_is_no_obstacle(folder: Path) -> None:
