@@ -56,7 +56,7 @@ class Recomputation(Computation):
 
     Attributes:
         base: the version that was the newest when the computation started; None if there was none.
-        started_at: by the runtime's monotonic clock.
+        started_at: by `Runtime.awake_seconds`.
         difference: from `base` to the new result; None if they were not compared.
     """
 

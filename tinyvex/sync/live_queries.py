@@ -160,7 +160,7 @@ class LiveQueries:
         if live.computing or live.covers(self.published):
             return
         live.computing = True
-        read = self._start(Recomputation(live, self._current_ranges(live), self.executor.runtime.monotonic()))
+        read = self._start(Recomputation(live, self._current_ranges(live), self.executor.runtime.awake_seconds()))
         if live.computing:
             live.read = read
 
@@ -273,7 +273,7 @@ class LiveQueries:
     def _recomputed(self, computation: Recomputation, outcome: QueryOutcome) -> None:
         live, base = computation.live, computation.base
         result = self._replace_result(live, outcome, computation.request_id)
-        live.seconds = self.executor.runtime.monotonic() - computation.started_at
+        live.seconds = self.executor.runtime.awake_seconds() - computation.started_at
         if computation.difference is not None and base is not None:
             self._count(computation.difference)
             result.set_patch(base, computation.difference.patch)

@@ -3,11 +3,13 @@
 import asyncio
 import sqlite3
 import threading
+import time
 
 import pytest
 
 from tests.support.storage import declare, insert, numbers, unit
 from tinyvex import errors, limits
+from tinyvex.runtime import AWAKE_TICK_SECONDS
 from tinyvex.storage.engine.readers import Job
 from tinyvex.storage.log.commit_record import Outcome
 
@@ -181,6 +183,27 @@ async def test_what_follows_a_read_is_charged_to_its_client(store):
         )
         await done
     assert store._readers.queue.turn_of("busy") - store._readers.queue.turn_of("good") > 0.1
+
+
+async def test_a_client_does_not_pay_for_a_suspension(store, monkeypatch):
+    """The process was stopped for an hour while the client's query was running."""
+    runtime, skipped = store._runtime, 0.0
+    monkeypatch.setattr(runtime, "monotonic", lambda: time.monotonic() + skipped)
+    runtime.tick()
+
+    def suspend(snapshot):
+        nonlocal skipped
+        skipped = 3600.0
+
+    await read_as("suspended", store, suspend)
+    assert store._readers.queue.turn_of("suspended") - store._readers.queue.turn_of("good") < 2 * AWAKE_TICK_SECONDS
+
+
+async def read_as(client, store, read):
+    """Read on behalf of a client, and wait."""
+    done = asyncio.get_running_loop().create_future()
+    store.read_nowait(read, lambda value, error: done.set_result(value), client=client)
+    await done
 
 
 async def test_the_catalog_is_the_one_of_the_snapshot(store):

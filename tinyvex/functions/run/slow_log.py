@@ -1,7 +1,7 @@
 """
 The log of slow calls: the function, its run time, the rows it read; never its arguments.
 
-The run time is measured by the runtime's monotonic clock while the function runs. A mutation's wait for the writer is
+The run time is measured by the runtime's clock without suspensions while the function runs. A mutation's wait for the writer is
 logged with it, but never makes a call slow: other mutations caused it. Beyond SLOW_LINES_PER_MINUTE lines, calls are
 counted, and one line reports the count at the end of the minute.
 """
@@ -105,7 +105,7 @@ class Stopwatch:
     def __init__(self, runtime: Runtime, kind: Literal["query", "mutation"], call: Call) -> None:
         self.kind = kind
         self.call = call
-        self.clock = runtime.monotonic
+        self.clock = runtime.awake_seconds
         self._created = self.clock()
         self._waited: float | None = None
         self._started: float | None = None

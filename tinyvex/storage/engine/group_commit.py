@@ -78,8 +78,8 @@ class Clock(Protocol):
         """Return the wall clock in microseconds."""
         ...
 
-    def monotonic(self) -> float:
-        """Return a clock in seconds that never steps back."""
+    def awake_seconds(self) -> float:
+        """Return a clock in seconds that never steps back, without suspensions."""
         ...
 
     def point(self, label: str) -> None:
@@ -234,7 +234,7 @@ class GroupCommit:
         """
         group = self.group = Group()
         try:
-            until = self._clock.monotonic() + GROUP_SECONDS
+            until = self._clock.awake_seconds() + GROUP_SECONDS
             while not self._run_members(queue, until):
                 pass
             group.commit_seconds = self._commit()
@@ -280,7 +280,7 @@ class GroupCommit:
         for member in members:
             if member.error is None and not self._run_member(member):
                 return False
-        started = self._clock.monotonic()
+        started = self._clock.awake_seconds()
         while queue and len(members) < GROUP_MUTATIONS_MAX:
             try:
                 member = queue.popleft()
@@ -288,7 +288,7 @@ class GroupCommit:
                 break  # closing took it
             members.append(member)
             complete = self._run_member(member)
-            ended = self._clock.monotonic()
+            ended = self._clock.awake_seconds()
             self._charge(member.client, ended - started)
             if not complete:
                 return False
@@ -370,9 +370,9 @@ class GroupCommit:
             last_ts = self._last_ts
             self.connection.execute(statements.SET_LAST_TS, (last_ts, global_checksum("last_ts", last_ts)))
         self._clock.point("writer:before-commit")
-        started = self._clock.monotonic()
+        started = self._clock.awake_seconds()
         self.connection.execute("COMMIT")
-        seconds = self._clock.monotonic() - started
+        seconds = self._clock.awake_seconds() - started
         # The state to which a roll back returns from here on, also one before BEGIN.
         self._committed = _State(self._last_ts, self._next_row, self._catalog)
         self._clock.point("writer:after-commit")

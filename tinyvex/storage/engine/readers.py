@@ -345,7 +345,7 @@ class _Reader:
             return bool(queue) and not undelivered.is_full
         self.idle = False
         self.job = job
-        started = self.readers.runtime.monotonic()
+        started = self.readers.runtime.awake_seconds()
         try:
             if job.wanted is None or job.wanted():
                 self._run(job)
@@ -353,7 +353,7 @@ class _Reader:
                 job.error = Overloaded("the client disconnected before its query could run")
         except Abandoned:
             return False
-        job.seconds = self.readers.runtime.monotonic() - started
+        job.seconds = self.readers.runtime.awake_seconds() - started
         size = 0 if job.measure is None or job.value is None else job.measure(job.value)
         if size >= LARGE_RESULT_BYTES:
             job.large_bytes = size
