@@ -16,7 +16,8 @@ Define every error that Tinyvex raises or sends, with its fault, stable number a
     │   ├── RequestIdReused         1007    ├── ObservedTsAhead      1008
     │   ├── MessageTooLarge         1009    ├── BinaryFrame          1010
     │   ├── TooManyQueries          1011    ├── TooManyRequests      1012
-    │   ├── SessionReplaced         1013    ├── SessionIdentity      1014    └── IdleTimeout  1015
+    │   ├── SessionReplaced         1013    ├── SessionIdentity      1014
+    │   ├── IdleTimeout             1015    └── RequestAcknowledged  1016
     ├── AccessError                 the identity or rights of the client
     │   ├── Unauthenticated         1101    ├── Forbidden            1102    └── SlowHandshake  1103
     ├── FunctionError               calling a user's function
@@ -239,6 +240,16 @@ class IdleTimeout(ProtocolError):
     number = 1015
     retry = "now"
     fatal = True
+
+
+class RequestAcknowledged(ProtocolError):
+    """
+    The session has acknowledged this request id: it stated that it would never send the request again.
+
+    The result is no longer stored, and the mutation does not run.
+    """
+
+    number = 1016
 
 
 class AccessError(TinyvexError):

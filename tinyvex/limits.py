@@ -87,7 +87,10 @@ UPGRADE_STEP_BYTES = 16 << 20  # the same in bytes; a killed upgrade loses at mo
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
 STUCK_CALLS_MAX = 256  # refused because they ended the process; a further one evicts the oldest
 RUNNING_CALLS_RECORDED_MAX = 32  # running calls of which the next process can learn that they ended this one
-REQUEST_RECORDS_EXPIRED_STEP = 512  # expired records deleted by one group; it happens once per half as many new ones
+REQUEST_RECORDS_INSPECTED_STEP = 1024  # records whose age one group inspects, and deletes if expired, within some 2 ms
+# The walk through all records is complete after a quarter as many commits as there are records. If no client acknowledges
+# its results, expired records are therefore at most a quarter of all.
+REQUEST_RECORDS_INSPECTED_PER_COMMIT = 4
 SCHEMA_VIOLATIONS_MAX = 100  # listed in the error; all are counted
 SUGGESTION_NAMES_MAX = 256  # names that a misspelt one is compared with, for at most some 2 ms: clients can cause it
 IMPORT_STEP_ROWS = 256  # documents per commit of an import; a mutation waits for at most two such commits, some 20 ms

@@ -94,3 +94,30 @@ def test_answered_mutations_can_be_finished_without_their_transition() -> None:
     assert requests.finish_ever_answered() == [answered, requeued]
     assert [request.phase for request in requests] == [RequestPhase.QUEUED]
     assert send_all(requests) == [unanswered]
+
+
+def test_a_session_acknowledges_below_its_oldest_unfinished_mutation() -> None:
+    """Whatever finished after it; actions and queries hold nothing back, because they are never sent again."""
+    requests = PendingRequests()
+    assert requests.acknowledged_below == 0
+    first, _, second = [
+        requests.add(kind, "m:f", b"{}") for kind in (CallKind.MUTATION, CallKind.ACTION, CallKind.MUTATION)
+    ]
+    send_all(requests)
+    assert requests.acknowledged_below == first.number
+    requests.record_answer(second, Answer(b"1", (), ts=5))
+    requests.finish_covered(5)
+    assert requests.acknowledged_below == first.number
+    requests.finish_sent(first)
+    assert requests.acknowledged_below == second.number + 1
+
+
+def test_an_answer_that_is_not_covered_is_not_acknowledged() -> None:
+    """The mutation would be sent again after a lost connection."""
+    requests = PendingRequests()
+    mutation = requests.add(CallKind.MUTATION, "m:f", b"{}")
+    send_all(requests)
+    requests.record_answer(mutation, Answer(b"1", (), ts=5))
+    assert requests.acknowledged_below == mutation.number
+    requests.requeue()
+    assert requests.acknowledged_below == mutation.number

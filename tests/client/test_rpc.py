@@ -16,18 +16,19 @@ from tinyvex.wire import codec, messages
 )
 def test_calls_are_read_by_the_server(kind: CallKind, message: type) -> None:
     """With path, arguments and id."""
-    decoded = codec.decode_request(rpc.encode_call(3, PendingRequest(7, kind, "m:f", b'{"a":1}', at=5)))
+    decoded = codec.decode_request(rpc.encode_call(3, PendingRequest(7, kind, "m:f", b'{"a":1}', at=5), 6))
     assert isinstance(decoded, message)
     assert decoded.id == 3
     assert decoded.params.udf_path == "m:f"  # type: ignore[union-attr]
     assert bytes(decoded.params.args) == b'{"a":1}'  # type: ignore[union-attr]
+    assert getattr(decoded.params, "acknowledged_below", None) == (6 if kind is CallKind.MUTATION else None)
 
 
 def test_a_call_is_never_longer_than_its_estimate() -> None:
     """Even with the largest numbers and a path that has to be escaped."""
     for kind in CallKind:
         for path in ("m:f", "\x01" * 512, '"' * 512, "ü" * 512):
-            frame = rpc.encode_call(2**31, PendingRequest(2**32 - 1, kind, path, b"{}", at=2**53 - 1))
+            frame = rpc.encode_call(2**31, PendingRequest(2**32 - 1, kind, path, b"{}", at=2**53 - 1), 2**32 - 1)
             assert len(frame) <= rpc.call_size_bytes(path, b"{}")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,9 @@ async def client_of(server: ServerProcess, session_id: str = SESSION) -> AsyncIt
             await client.end()
 
 
-async def mutate(client: RawClient, request_id: int, path: str, **args: Any) -> dict[str, Any]:
-    """Return a mutation's answer, without the socket's request number."""
-    answer = await client.ask("mutation", requestId=request_id, udfPath=path, args=args)
+async def mutate(client: RawClient, request_id: int, path: str, below: int = 0, **args: Any) -> dict[str, Any]:
+    """Return a mutation's answer, without the socket's request number; it acknowledges the ids below `below`."""
+    answer = await client.ask("mutation", requestId=request_id, udfPath=path, args=args, acknowledgedBelow=below)
     return {key: part for key, part in answer.items() if key != "id"}
 
 
@@ -186,3 +187,30 @@ async def test_a_failed_mutation_runs_again(server: ServerProcess, killed: bool)
     async with client_of(server) as client:
         assert (await mutate(client, 1, "app:run_once_there_are", count=2))["result"]["value"] == 2
     assert await names(server) == ["first", "perhaps"]
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["cut", "killed"])
+async def test_an_acknowledged_mutation_never_runs_again(server: ServerProcess, tmp_path: Path, killed: bool) -> None:
+    """RequestAcknowledged, whatever the order of the repetitions; the file keeps only what may still be asked for."""
+    async with client_of(server) as client:
+        for number in range(5):
+            await mutate(client, number, "app:run", below=max(0, number - 1), name=str(number))
+    if killed:
+        await restart(server)
+    async with client_of(server) as client:
+        for number in (2, 0, 1):
+            answer = await mutate(client, number, "app:run", name=str(number))
+            assert answer["error"]["data"]["name"] == "RequestAcknowledged"
+        for number in (4, 3):
+            assert (await mutate(client, number, "app:run", name=str(number)))["result"]["value"][0] == number + 1
+    assert await names(server) == [str(number) for number in range(5)]
+    with closing(sqlite3.connect(f"file:{tmp_path / 'data' / 'data.sqlite3'}?mode=ro", uri=True)) as connection:
+        assert connection.execute("SELECT request_id FROM requests ORDER BY request_id").fetchall() == [(3,), (4,)]
+
+
+async def test_a_failed_mutation_acknowledges_nothing(server: ServerProcess) -> None:
+    """Nothing of it is committed: what it acknowledged still has its first answer."""
+    async with client_of(server) as client:
+        first = await mutate(client, 1, "app:run", name="once")
+        assert "error" in await mutate(client, 2, "app:run_once_there_are", below=2, count=9)
+        assert await mutate(client, 1, "app:run", name="once") == first

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ class Checkers:
         asked: the times at which each mutation was sent, by its key.
         checks: number of results compared.
         floor: the oldest readable timestamp.
+        finished: the sessions whose every mutation was completed, and acknowledged with the last one.
     """
 
     seed: int
@@ -50,6 +53,7 @@ class Checkers:
     asked: dict[str, list[Said]] = field(default_factory=dict)
     checks: int = 0
     floor: int = 0
+    finished: list[str] = field(default_factory=list)
 
     def watch(self, client: Client, number: int) -> Witness:
         """Check every result that a client receives from now on."""
@@ -145,10 +149,22 @@ class Checkers:
         self.catch_up()
         self._check_callers()
         self._check_imports()
+        self._check_stored_requests()
         marks = [row["key"] for row in self.model.documents("marks", self.model.last_ts) if row["key"]]
         assert len(marks) == len(set(marks)), f"seed {self.seed}: a mutation happened twice"
         assert set(self.acknowledged) <= set(marks), f"seed {self.seed}: an acknowledged mutation is lost"
         assert all(count == 1 for count in self.acknowledged.values())
+
+    def _check_stored_requests(self) -> None:
+        """Check that a session stores no request that its client can no longer send: at most the last one is left."""
+        with closing(sqlite3.connect(f"file:{self.data / 'data.sqlite3'}?mode=ro", uri=True)) as connection:
+            stored = Counter(
+                session
+                for (session,) in connection.execute(
+                    "SELECT session_id FROM requests JOIN sessions ON sessions.number = requests.session"
+                )
+            )
+        assert {session: stored[session] for session in self.finished if stored[session] > 1} == {}, f"seed {self.seed}"
 
     def _check_imports(self) -> None:
         """

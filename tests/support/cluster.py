@@ -24,6 +24,7 @@ from tests.support.board import Board
 from tests.support.checkers import Checkers
 from tests.support.loop import VirtualLoop
 from tests.support.network import Network
+from tests.support.raw import RawClient
 from tests.support.simulated_server import PORT, SimulatedServer
 from tests.support.tokens import secret_options
 from tests.support.users import SUBJECTS, Issuer
@@ -36,6 +37,8 @@ from tinyvex.server.server import ServerOptions
 from tinyvex.storage.maintenance.retention_policy import Policy
 
 CLIENTS = 3
+REPEATED_MAX = 10
+"""Acknowledged mutations of a client that are sent again at the end of a world."""
 QUERIES_MAX = 5
 CONVERGE_SECONDS = 600.0
 CRASH_POINTS = ("writer:before-commit", "writer:after-commit")
@@ -250,7 +253,36 @@ class Cluster:
                 pass
             self.checkers.check_client(client._session, number, witness)
             self.counted.update(asdict(client.counters))
+        await self._ask_again(client._session.session_id, witness.calls, source)
         return True
+
+    async def _ask_again(self, session_id: str, calls: dict[int, dict[str, Any]], source: random.Random) -> None:
+        """Send mutations that a client has acknowledged once more: each is refused, and none runs."""
+        runtime = WorldRuntime(self.network, source)
+        runtime.bind(asyncio.get_running_loop())
+        acknowledged = sorted(calls)[:-1]
+        client: RawClient | None = None
+        for number in source.sample(acknowledged, min(len(acknowledged), REPEATED_MAX)):
+            answer: dict[str, Any] | None = None
+            while answer is None:
+                if client is None or client.ended:  # the server may still die
+                    client = await self._raw_client(session_id, runtime)
+                request = client.send("mutation", **{**calls[number], "acknowledgedBelow": 0})
+                answer = await client.answer_unless_ended(request)
+            assert answer["error"]["data"]["name"] == "RequestAcknowledged", answer
+            self.counted["acknowledged_refused"] += 1
+        if client is not None:
+            client.cut()
+        self.checkers.finished.append(session_id)
+
+    async def _raw_client(self, session_id: str, runtime: WorldRuntime) -> RawClient:
+        """Connect to a session, as soon as a server answers."""
+        while True:
+            with contextlib.suppress(OSError):
+                client = await RawClient.open(f"ws://127.0.0.1:{PORT}", runtime)
+                if await client.answer_unless_ended(client.connect(sessionId=session_id)) is not None:
+                    return client
+            await asyncio.sleep(0.1)
 
     def _change_user(self, client: Client, source: random.Random, auth: Any) -> None:
         """Sign in again, sign out, or renew the token."""

@@ -17,6 +17,13 @@ TABLES = {
     "globals": "key, json_value",
 }
 
+SOURCES = {table: f"new.{table}" for table in TABLES} | {
+    "requests": """(
+        SELECT ts, session_id, request_id, digest, IFNULL(result, CAST('null' AS BLOB)) AS result,
+        IFNULL(log_lines, '[]') AS log_lines
+        FROM new.requests JOIN new.sessions ON number = session)""",
+}
+
 
 def as_format_1(source: Path, target: Path) -> None:
     """Create a file of format 1 with the rows of a closed file."""
@@ -26,4 +33,4 @@ def as_format_1(source: Path, target: Path) -> None:
         with connection:
             for table, columns in TABLES.items():
                 connection.execute(f"DELETE FROM main.{table}")
-                connection.execute(f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM new.{table}")
+                connection.execute(f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM {SOURCES[table]}")

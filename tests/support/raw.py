@@ -75,6 +75,11 @@ class RawClient(asyncio.Protocol):
 
     # Receiving.
 
+    async def answer_unless_ended(self, request_id: int) -> dict[str, Any] | None:
+        """Wait for the answer to a request; return None if the connection ended before."""
+        await self.until(lambda: self.ended or any(message.get("id") == request_id for message in self.messages))
+        return next((message for message in self.messages if message.get("id") == request_id), None)
+
     async def message(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Wait for the first matching message, including those already received."""
         await self.until(lambda: self.ended or any(map(wanted, self.messages)))

@@ -18,14 +18,15 @@ writes = st.builds(
     index_keys, index_keys, index_keys,
 )  # fmt: skip
 requests = st.builds(
-    operations.RequestRecord, names, numbers, blobs, blobs, st.lists(names, max_size=3).map(tuple), numbers
+    operations.RequestRecord, names, numbers, blobs, blobs, st.lists(names, max_size=3).map(tuple), numbers, numbers
 )
+record_keys = st.tuples(numbers, numbers)
 
 OPERATIONS = {
     operations.WriteDocuments: st.builds(operations.WriteDocuments, st.lists(writes, max_size=4).map(tuple)),
     operations.FillTablet: st.builds(operations.FillTablet, st.lists(writes, max_size=4).map(tuple)),
     operations.StoreRequest: st.builds(operations.StoreRequest, requests),
-    operations.ExpireRequests: st.builds(operations.ExpireRequests, numbers, numbers),
+    operations.ExpireRequests: st.builds(operations.ExpireRequests, numbers, record_keys, record_keys, numbers),
     operations.SetNumbers: st.builds(operations.SetNumbers, numbers, numbers, numbers),
     operations.BackfillIndex: st.builds(
         operations.BackfillIndex, numbers, numbers, blobs, blobs, index_fields, numbers

@@ -26,6 +26,7 @@ from tinyvex.storage.file.checksums import (
     global_checksum,
     request_checksum,
     revision_checksum,
+    session_checksum,
 )
 from tinyvex.storage.file.database_file import initialise
 from tinyvex.storage.log.commit_feed import CommitFeed
@@ -170,7 +171,9 @@ def _raise(error: Exception) -> None:
 
 def seal(connection: sqlite3.Connection) -> None:
     """Give every row the right checksum, after a test changed rows: as a defect of ours would, not a damaged disk."""
-    for function in (revision_checksum, entry_checksum, current_checksum, request_checksum, global_checksum):
+    for function in (
+        revision_checksum, entry_checksum, current_checksum, session_checksum, request_checksum, global_checksum,
+    ):  # fmt: skip
         connection.create_function(function.__name__, -1, partial(_checksum_or_zero, function))
     for statement in SEALS:
         connection.execute(statement)
@@ -190,7 +193,11 @@ SEALS = (
         "UPDATE current SET checksum = current_checksum(index_id, key,"
         " COALESCE((SELECT d.checksum FROM documents AS d WHERE d.log_row = current.log_row), 0))"
     ),
-    "UPDATE requests SET checksum = request_checksum(ts, session_id, request_id, digest, result, log_lines)",
+    "UPDATE sessions SET checksum = session_checksum(session_id)",
+    (
+        "UPDATE requests SET checksum ="
+        " request_checksum(session, request_id, ts, digest, result, log_lines, acknowledged)"
+    ),
     "UPDATE globals SET checksum = global_checksum(key, json_value)",
 )
 
@@ -213,17 +220,24 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def unit(
-    work: Callable[[Transaction], T], request: tuple[str, int] | None = None
+    work: Callable[[Transaction], T], request: tuple[str, int] | None = None, acknowledged_below: int = 0
 ) -> Callable[[Snapshot, int], Outcome[T]]:
     """Create a mutation in the writer's form; `request` is a session and a request id."""
 
     def run(snapshot: Snapshot, ts: int) -> Outcome[T]:
         transaction = Transaction(snapshot, ts=ts, writable=True, random=random.Random(ts))
         value = work(transaction)
-        record = None if request is None else RequestRecord(*request, b"digest", b"null", ("a line",), ts)
+        record = None
+        if request is not None:
+            record = RequestRecord(*request, b"digest", b"null", ("a line",), ts, acknowledged_below)
         return Outcome(value, transaction.record(record))
 
     return run
+
+
+def stored_requests(snapshot: Snapshot, session: str = "session") -> list[int]:
+    """Return which of the first request ids of a session have a record."""
+    return [number for number in range(100) if snapshot.request(session, number).record is not None]
 
 
 def insert(fields: Mapping[str, Any], table: str = "items") -> Callable[[Transaction], StoredDocument]:

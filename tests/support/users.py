@@ -169,12 +169,14 @@ class Witness:
 
     Attributes:
         versions: the identity of each identity version of this socket.
+        calls: the parameters of every mutation, as last sent, by request id.
     """
 
     issuer: Issuer
     answered: Callable[[Said, dict[str, Any]], None]
     mutations: dict[str, list[Said]]
     versions: list[Who] = field(default_factory=list)
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._open()
@@ -191,6 +193,8 @@ class Witness:
         """Observe a message from the client."""
         request = json.loads(message)
         number, params, now = request["id"], request["params"], self.issuer.runtime.monotonic()
+        if request["method"] == "tinyvex/mutation":
+            self.calls[params["requestId"]] = params
         match request["method"]:
             case "tinyvex/connect":
                 self._open()

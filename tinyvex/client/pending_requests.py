@@ -88,6 +88,7 @@ class PendingRequests:
     def __init__(self) -> None:
         self._next_number = 0
         self._unfinished: dict[int, PendingRequest] = {}
+        self._mutations: dict[int, PendingRequest] = {}
         self._queue: deque[PendingRequest] = deque()
         self._unanswered = 0
         self._answered: dict[int, PendingRequest] = {}
@@ -100,6 +101,11 @@ class PendingRequests:
     def unanswered(self) -> int:
         """Number of requests that this socket has sent and the server has not answered."""
         return self._unanswered
+
+    @property
+    def acknowledged_below(self) -> int:
+        """The number below which every mutation is finished, so that this session never sends it again."""
+        return next(iter(self._mutations), self._next_number)
 
     @property
     def have_updates(self) -> bool:
@@ -136,6 +142,8 @@ class PendingRequests:
         request = PendingRequest(self._next_number, kind, path, args, at, update)
         self._next_number += 1
         self._unfinished[request.number] = request
+        if kind is CallKind.MUTATION:
+            self._mutations[request.number] = request
         self._queue.append(request)
         if update is not None:
             self._optimistic[request.number] = request
@@ -213,5 +221,6 @@ class PendingRequests:
     def remove(self, request: PendingRequest) -> None:
         """Remove a request; one that is queued must also leave the queue."""
         del self._unfinished[request.number]
+        self._mutations.pop(request.number, None)
         self._answered.pop(request.number, None)
         self._optimistic.pop(request.number, None)

@@ -115,8 +115,15 @@ def encode_modify_query_set(
     return codec.encode_request(wire.ModifyQuerySet(jsonrpc="2.0", id=rpc_id, params=params))
 
 
-def encode_call(rpc_id: int, request: PendingRequest) -> bytes:
-    """Encode a mutation, an action or a one-shot query."""
+def encode_call(rpc_id: int, request: PendingRequest, acknowledged_below: int) -> bytes:
+    """
+    Encode a mutation, an action or a one-shot query.
+
+    Args:
+        rpc_id: the message's id.
+        request: the call.
+        acknowledged_below: every mutation with a lower number is finished.
+    """
     path, args = request.path, Raw(request.args)
     if request.kind is CallKind.QUERY:
         query = wire.QueryParams(udf_path=path, args=args, ts=request.at)
@@ -124,7 +131,9 @@ def encode_call(rpc_id: int, request: PendingRequest) -> bytes:
     if request.kind is CallKind.ACTION:
         action = wire.ActionParams(request_id=request.number, udf_path=path, args=args)
         return codec.encode_request(wire.Action(jsonrpc="2.0", id=rpc_id, params=action))
-    mutation = wire.CallParams(request_id=request.number, udf_path=path, args=args)
+    mutation = wire.MutationParams(
+        request_id=request.number, udf_path=path, args=args, acknowledged_below=acknowledged_below
+    )
     return codec.encode_request(wire.Mutation(jsonrpc="2.0", id=rpc_id, params=mutation))
 
 

@@ -286,7 +286,7 @@ class ClientState:
                 return None
             refusal = rpc.refuse_too_large(request.path, request.args, limits.message_bytes_max)
             if refusal is None:
-                return rpc.encode_call(self._calls.open(request), request)
+                return rpc.encode_call(self._calls.open(request), request, self.requests.acknowledged_below)
             self._finish_failed(request, refusal)
         return None
 

@@ -245,7 +245,8 @@ export class Client {
 
   #sendMutation(requestId) {
     const mutation = this.#mutations.get(requestId);
-    this.#request("mutation", mutation.params).then(
+    const acknowledgedBelow = this.#mutations.keys().next().value; // S-91: in order of their ids, and all unfinished
+    this.#request("mutation", { ...mutation.params, acknowledgedBelow }).then(
       (result) => {
         mutation.result = result;
         mutation.ts = result.ts;

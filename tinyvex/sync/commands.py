@@ -86,12 +86,22 @@ class ModifyQueries(Struct, frozen=True):
 
 
 class RunMutation(Struct, frozen=True):
-    """Run a mutation exactly once for each (session id, `request_id`)."""
+    """
+    Run a mutation exactly once for each (session id, `request_id`).
+
+    Attributes:
+        correlation: ties the answer to this command.
+        path: the function's path.
+        args: one JSON object.
+        request_id: chosen by the client.
+        acknowledged_below: the client never again asks for a lower request id; 0 acknowledges none.
+    """
 
     correlation: object
     path: str
     args: bytes
     request_id: int
+    acknowledged_below: int = 0
 
 
 class RunAction(Struct, frozen=True):

@@ -165,7 +165,7 @@ class SyncSession:
     def _run_mutation(self, command: RunMutation) -> None:
         call = self._call(command.path, command.args, f"{self.session_id[:8]}-{command.request_id}")
         self.requests.open(call.args)
-        key = IdempotencyKey(self.session_id, command.request_id, request_digest(call))
+        key = IdempotencyKey(self.session_id, command.request_id, request_digest(call), command.acknowledged_below)
         try:
             self._executor.mutation_nowait(call, key, partial(self._mutation_done, command.correlation, call))
         except errors.TinyvexError:

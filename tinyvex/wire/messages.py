@@ -27,6 +27,7 @@ __all__ = [
     "ErrorResponse",
     "Modification",
     "ModifyQuerySetParams",
+    "MutationParams",
     "QueryAdd",
     "QueryFailed",
     "QueryRemove",
@@ -143,11 +144,20 @@ class ModifyQuerySetParams(_Params, frozen=True):
 
 
 class CallParams(_Params, frozen=True):
-    """The call of a mutation or action. A mutation runs once per (`sessionId`, `requestId`)."""
+    """The call of a mutation or action."""
 
     request_id: Counter
     udf_path: Path
     args: Raw
+
+
+class MutationParams(CallParams, omit_defaults=True, frozen=True):
+    """The call of a mutation, which runs once per (`sessionId`, `requestId`)."""
+
+    acknowledged_below: Annotated[
+        Counter,
+        Meta(description="the client will never again send a mutation of this session with a lower `requestId`"),
+    ] = 0
 
 
 class ActionParams(CallParams, frozen=True):
@@ -197,7 +207,7 @@ class ModifyQuerySet(_RequestMessage, tag="tinyvex/modifyQuerySet", frozen=True)
 class Mutation(_RequestMessage, tag="tinyvex/mutation", frozen=True):
     """Client to server. Answered with `MutationResult` once the commit is durable."""
 
-    params: CallParams
+    params: MutationParams
 
 
 class Action(_RequestMessage, tag="tinyvex/action", frozen=True):

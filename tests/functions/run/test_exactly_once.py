@@ -5,20 +5,21 @@ from typing import Any
 
 import pytest
 
-from tinyvex.errors import RequestIdReused
+from tinyvex.errors import RequestAcknowledged, RequestIdReused
 from tinyvex.functions.run.call import Call, MutationOutcome
 from tinyvex.functions.run.exactly_once import request_digest, request_record, stored_outcome
 from tinyvex.functions.run.idempotency_key import IdempotencyKey
+from tinyvex.storage.log.request_records import StoredRequest
 
 CALL = Call("m:f", b"{}")
 KEY = IdempotencyKey("session", 7, request_digest(CALL))
 OUTCOME = MutationOutcome(b"1", 20, ("[INFO] hello",))
 
 
-def snapshot(*records: Any) -> Any:
-    """Stand for a snapshot with these exactly-once records."""
+def snapshot(*records: Any, acknowledged_below: int = 0) -> Any:
+    """Stand for a snapshot with these exactly-once records, and a session that has acknowledged some."""
     stored = {(record.session_id, record.request_id): record for record in records}
-    return SimpleNamespace(request=lambda *key: stored.get(key))
+    return SimpleNamespace(request=lambda *key: StoredRequest(acknowledged_below, stored.get(key)))
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,32 @@ def test_a_reused_request_id_is_refused() -> None:
     """Another call must not receive the first one's result."""
     with pytest.raises(RequestIdReused, match="request id 7 of this session was already used"):
         stored_outcome(snapshot(request_record(KEY, OUTCOME)), IdempotencyKey("session", 7, b"another"))
+
+
+def test_a_part_of_the_digest_is_enough() -> None:
+    """The log stores the beginning of a digest."""
+    record = request_record(KEY, OUTCOME)._replace(digest=KEY.digest[:8])
+    assert stored_outcome(snapshot(record), KEY) is not None
+
+
+def test_an_acknowledged_request_is_refused() -> None:
+    """It may have run, and its result is gone; the id at the floor is not acknowledged."""
+    with pytest.raises(RequestAcknowledged, match="request id 7 of this session was acknowledged"):
+        stored_outcome(snapshot(acknowledged_below=8), KEY)
+    assert stored_outcome(snapshot(acknowledged_below=7), KEY) is None
+
+
+def test_a_request_that_acknowledges_itself_is_refused() -> None:
+    """The client states that it has finished the request that it sends."""
+    key = IdempotencyKey("session", 7, KEY.digest, acknowledged_below=8)
+    with pytest.raises(RequestAcknowledged):
+        stored_outcome(snapshot(), key)
+
+
+def test_acknowledging_does_not_change_what_a_request_is() -> None:
+    """A mutation that is resent with a later acknowledgement is the same request."""
+    later = IdempotencyKey("session", 7, KEY.digest, acknowledged_below=5)
+    assert later == KEY
+    assert hash(later) == hash(KEY)
+    assert later != IdempotencyKey("session", 8, KEY.digest)
+    assert request_record(later, OUTCOME).acknowledged_below == 5

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.storage import MemoryStore, insert, numbers, unit
+from tests.support.storage import MemoryStore, insert, numbers, stored_requests, unit
 from tinyvex import errors
 from tinyvex.storage.engine import group_commit
 from tinyvex.storage.engine.group_commit import Chore, Group, Member
@@ -254,19 +254,18 @@ def expiring(groups: Groups, count: int) -> Callable[[], list[list[ExpireRequest
 
 def test_request_records_expire_in_a_commit_of_their_own(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
     """They expire in small steps, the oldest first; the record has their number."""
-    monkeypatch.setattr(group_commit, "REQUEST_RECORDS_EXPIRED_STEP", 2)
+    monkeypatch.setattr(group_commit, "REQUEST_RECORDS_INSPECTED_STEP", 2)
     run = expiring(groups, 3)
     steps = [run(), run(), run()]
     assert [[[one.rows for one in each] for each in step] for step in steps] == [[[], [2]], [[], [1]], [[]]]
-    known = groups.store.look(lambda snapshot: [n for n in range(3) if snapshot.request("session", n) is not None])
-    assert known == []
+    assert groups.store.look(stored_requests) == []
 
 
 def test_request_records_expire_by_their_real_age_after_the_clock_was_ahead(
     groups: Groups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two weeks after the clock was corrected they expire, and not a year later; a day before that they do not."""
-    monkeypatch.setattr(group_commit, "REQUEST_RECORDS_EXPIRED_STEP", 2)
+    monkeypatch.setattr(group_commit, "REQUEST_RECORDS_INSPECTED_STEP", 2)
     day_us = 86_400_000_000
     runtime = groups.store.runtime
     assert runtime.clock_us is not None
@@ -274,6 +273,5 @@ def test_request_records_expire_by_their_real_age_after_the_clock_was_ahead(
     for request, days in enumerate((365, -365, 13, 2)):
         runtime.clock_us += days * day_us
         groups.run(unit(insert({"n": request}), request=("session", request)))
-        known = [n for n in range(4) if groups.store.look(lambda s, n=n: s.request("session", n)) is not None]
-        remaining.append(known)
+        remaining.append(groups.store.look(stored_requests))
     assert remaining == [[0], [0, 1], [0, 1, 2], [2, 3]]

@@ -13,6 +13,7 @@ from tests.support.storage import (
     insert,
     numbers,
     opened,
+    stored_requests,
     unit,
     writer_connection,
 )
@@ -331,7 +332,7 @@ async def test_a_reader_keeps_its_snapshot_through_a_checkpoint(store):
 
 async def test_old_request_records_expire(tmp_path, monkeypatch):
     """Expired records are deleted in small steps alongside new commits."""
-    monkeypatch.setattr("tinyvex.storage.engine.group_commit.REQUEST_RECORDS_EXPIRED_STEP", 4)
+    monkeypatch.setattr("tinyvex.storage.engine.group_commit.REQUEST_RECORDS_INSPECTED_STEP", 4)
     runtime = SteppedRuntime()
     runtime.bind(asyncio.get_running_loop())
     runtime.clock_us = 1_800_000_000_000_000
@@ -341,15 +342,14 @@ async def test_old_request_records_expire(tmp_path, monkeypatch):
         runtime.clock_us += 15 * 86_400_000_000
         for number in range(3, 8):
             await store.write(unit(insert({"n": number}), request=("session", number)))
-        known = await store.read(lambda snapshot: [n for n in range(8) if snapshot.request("session", n) is not None])
-    assert known == [3, 4, 5, 6, 7]
+        assert await store.read(stored_requests) == [3, 4, 5, 6, 7]
 
 
 async def test_the_same_request_twice_in_one_group_is_seen_by_the_second(store):
     """A unit finds the request record of an earlier member of its group."""
 
     def once(snapshot, ts):
-        if (known := snapshot.request("session", 1)) is not None:
+        if (known := snapshot.request("session", 1).record) is not None:
             return Outcome(known.ts)
         return Outcome(ts, unit(insert({"n": 1}), request=("session", 1))(snapshot, ts).record)
 

@@ -27,7 +27,7 @@ from tinyvex.storage.maintenance.backup import VerifiedBackup, back_up
 from tinyvex.storage.maintenance.check import check_folder
 from tinyvex.storage.maintenance.export import export
 
-TABLES = ("documents", "indexes", "current", "requests", "globals")
+TABLES = ("documents", "indexes", "current", "sessions", "requests", "globals")
 WRITTEN_BEFORE = "SELECT log_row, ts, table_id, id, json_value, deleted, prev_ts FROM documents ORDER BY log_row"
 
 

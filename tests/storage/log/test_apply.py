@@ -23,6 +23,7 @@ WRITES = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE)\b")
 
 WRITERS = {
     "storage/log/apply.py": "operations",
+    "storage/log/request_records.py": "the operations on stored requests",
     "storage/log/housekeeping.py": "what no readable timestamp sees",
     "storage/file/database_file.py": "the first globals of a new file, and the one function that writes a global",
     "storage/engine/group_commit.py": "last_ts, once for each group",

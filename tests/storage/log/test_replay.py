@@ -60,7 +60,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"tinyvex.storage.schema.{module}.BACKFILL_STEP_ROWS", 2)
     monkeypatch.setattr("tinyvex.storage.log.apply.MOVE_STEP_ROWS", 2)
     monkeypatch.setattr("tinyvex.storage.log.apply.SCAN_PAGE_ROWS", 2)
-    monkeypatch.setattr("tinyvex.storage.engine.group_commit.REQUEST_RECORDS_EXPIRED_STEP", 4)
+    monkeypatch.setattr("tinyvex.storage.engine.group_commit.REQUEST_RECORDS_INSPECTED_STEP", 4)
 
 
 class History:
@@ -196,6 +196,7 @@ def stored(store: MemoryStore, floor: int) -> dict[str, Any]:
         "documents": sorted(row for row in documents if row[0] not in cleared),
         "current": sorted(row for row in current if row[0] in maintained),
         "indexes": sorted(row for row in entries if row[0] in maintained),
+        "sessions": execute("SELECT * FROM sessions ORDER BY number").fetchall(),
         "requests": execute("SELECT * FROM requests ORDER BY ts").fetchall(),
         "globals": {
             name: value for name, value in globals_.items() if name in {"last_ts", "catalog_ts"} or "next_" in name
@@ -278,7 +279,7 @@ def test_a_record_that_the_file_contains_is_not_applied_again(history: list[Any]
 
 def dump(store: MemoryStore) -> list[Any]:
     """Return every row of the file."""
-    tables = ("documents", "indexes", "current", "requests", "globals")
+    tables = ("documents", "indexes", "current", "sessions", "requests", "globals")
     return [store.connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
 
 

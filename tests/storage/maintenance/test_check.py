@@ -102,6 +102,12 @@ DAMAGES = {
     "tables that readers do not see": "UPDATE globals SET json_value = 5 WHERE key = 'catalog_ts'",
     "revisions that are never forgotten": "INSERT INTO globals VALUES ('swept_row', 3, 0)",
     "a request after the last timestamp": "UPDATE requests SET ts = ts + 1000000",
+    "requests of no session": "DELETE FROM sessions",
+    "a session without requests": "INSERT INTO sessions VALUES (7, 'a-session', 0)",
+    "a request that was acknowledged": (
+        "UPDATE requests SET acknowledged = 1 WHERE request_id = (SELECT MAX(request_id) FROM requests)"
+    ),
+    "a floor that was lost": "UPDATE requests SET acknowledged = 1 WHERE request_id = 1",
 }
 
 

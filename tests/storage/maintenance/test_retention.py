@@ -537,4 +537,4 @@ async def test_measuring_continues_where_a_step_ended(tmp_path: Any, monkeypatch
         whole = await store.read(measure)
         monkeypatch.setattr(live_size, "LIVE_SIZE_STEP_ROWS", 3)
         assert await store.read(measure) == whole
-    assert whole.request_bytes > 10 * 50
+    assert whole.request_bytes > 10 * 35 + 100

@@ -29,7 +29,9 @@ def to_command(request: messages.ClientRequest) -> Command | None:
     """
     match request:
         case messages.Mutation(params=params):
-            return RunMutation(request.id, params.udf_path, bytes(params.args), params.request_id)
+            return RunMutation(
+                request.id, params.udf_path, bytes(params.args), params.request_id, params.acknowledged_below
+            )
         case messages.ModifyQuerySet(params=params):
             modifications = [_to_modification(modification) for modification in params.modifications]
             return ModifyQueries(request.id, params.base_version, params.new_version, modifications)

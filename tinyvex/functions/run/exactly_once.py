@@ -5,13 +5,15 @@ A client numbers the mutations of its session and resends one if the connection 
 
 1.  `stored_outcome` looks up (session, request id) inside the writer's transaction, so that no other unit of work
     comes between the lookup and the commit.
-2.  Without a record, the mutation runs, and `request_record` builds the record that commits along with its writes.
+2.  A client states with each mutation which ids it has finished, and never sends those again. Their records are deleted
+    (`storage/log/request_records.py`), so such an id is refused: whether it ran is no longer known.
+3.  Without a record, the mutation runs, and `request_record` builds the record that commits along with its writes.
     A mutation that fails leaves no record; the client may send it again under the same id.
-3.  With a record, its digest is compared. The same digest: return the stored result.
+4.  With a record, its digest is compared. The same digest: return the stored result.
     Another digest: refuse, because the id was used for another call or by another user.
-4.  A mutation that ended the process (`stuck_calls.py`) is refused: it would end the next one too.
+5.  A mutation that ended the process (`stuck_calls.py`) is refused: it would end the next one too.
 
-The writer expires records after `REQUEST_RECORD_SECONDS`.
+Records that no client acknowledges expire after `REQUEST_RECORD_SECONDS`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from tinyvex.errors import RequestIdReused
+from tinyvex.errors import RequestAcknowledged, RequestIdReused
 from tinyvex.functions.run.call import MutationOutcome
 from tinyvex.functions.run.identity_keys import session_key
 from tinyvex.storage.log.operations import RequestRecord
@@ -43,12 +45,18 @@ def stored_outcome(snapshot: Snapshot, key: IdempotencyKey) -> MutationOutcome |
     Return the stored result of a mutation that has run under this key; None if none has.
 
     Raises:
+        RequestAcknowledged: the client stated that it would never ask for this id again.
         RequestIdReused: the key was used for another call, or by another user.
     """
-    record = snapshot.request(key.session_id, key.request_id)
+    acknowledged_below, record = snapshot.request(key.session_id, key.request_id)
+    if key.request_id < max(acknowledged_below, key.acknowledged_below):
+        raise RequestAcknowledged(
+            f"request id {key.request_id} of this session was acknowledged, so its result is no longer stored and it is not"
+            " run again; use a new request id"
+        )
     if record is None:
         return None
-    if record.digest != key.digest:
+    if not key.digest.startswith(record.digest):
         raise RequestIdReused(
             f"request id {key.request_id} of this session was already used for another function, other arguments or "
             "another user; use a new request id"
@@ -58,4 +66,6 @@ def stored_outcome(snapshot: Snapshot, key: IdempotencyKey) -> MutationOutcome |
 
 def request_record(key: IdempotencyKey, outcome: MutationOutcome) -> RequestRecord:
     """Return the record that commits along with the mutation."""
-    return RequestRecord(key.session_id, key.request_id, key.digest, outcome.value, outcome.log_lines, outcome.ts)
+    return RequestRecord(
+        key.session_id, key.request_id, key.digest, outcome.value, outcome.log_lines, outcome.ts, key.acknowledged_below
+    )

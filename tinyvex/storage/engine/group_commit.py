@@ -42,7 +42,8 @@ from tinyvex.limits import (
     GROUP_MUTATIONS_MAX,
     GROUP_SECONDS,
     REQUEST_RECORD_SECONDS,
-    REQUEST_RECORDS_EXPIRED_STEP,
+    REQUEST_RECORDS_INSPECTED_PER_COMMIT,
+    REQUEST_RECORDS_INSPECTED_STEP,
 )
 from tinyvex.storage.engine.checkpoints import WriteAheadLog
 from tinyvex.storage.engine.fair_shares import SYSTEM
@@ -56,6 +57,7 @@ from tinyvex.storage.log.catalog import Catalog, load_catalog
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.housekeeping import Housekeeping, observe_clock
+from tinyvex.storage.log.request_records import FIRST, expiry_step
 from tinyvex.values.timestamps import next_ts
 
 __all__ = ["Chore", "Done", "Group", "GroupCommit", "Member", "MemberQueue", "Participant", "Unit", "fail_group"]
@@ -207,6 +209,7 @@ class GroupCommit:
         self._charge = charge
         self._commits: list[CommitRecord] = []
         self._commits_since_expiry = 0
+        self._expiry_position = FIRST
         self._observed_us = 0
         last_ts: int = read_globals(connection)["last_ts"]
         self._committed = _State(last_ts, newest_row(connection) + 1, load_catalog(connection, last_ts))
@@ -380,23 +383,23 @@ class GroupCommit:
 
     def _expire_requests(self) -> None:
         """
-        Commit the expiry of old request records, from time to time, and faster than new ones come.
+        Commit the expiry of old request records, from time to time: a step of a walk through all of them, without end.
 
         The limit is by the wall clock: if it was set back, the newest `ts` is ahead of it, and the clock's history states
-        the age of a record. If it jumps ahead, so does the next `ts`, and the oldest records expire a step at a time.
+        the age of a record. If it jumps ahead, so does the next `ts`, and old records expire a step at a time.
         """
         self._commits_since_expiry += len(self._commits)
-        if self._commits_since_expiry * 2 < REQUEST_RECORDS_EXPIRED_STEP:
+        if self._commits_since_expiry * REQUEST_RECORDS_INSPECTED_PER_COMMIT < REQUEST_RECORDS_INSPECTED_STEP:
             return
         self._commits_since_expiry = 0
         now_us = self._clock.now_us()
         clock = observe_clock(self.connection, self._last_ts, now_us)
         before = clock.ts_at(now_us - int(REQUEST_RECORD_SECONDS * 1e6)) + 1
-        snapshot = Snapshot(self.connection, self._last_ts, self._catalog)
-        step = snapshot.expiry_step(before, REQUEST_RECORDS_EXPIRED_STEP)
-        if step is not None:
+        step = expiry_step(self.connection, self._expiry_position, before, REQUEST_RECORDS_INSPECTED_STEP)
+        self._expiry_position = step.end
+        if step.operation is not None:
             ts = self._last_allotted = next_ts(self._last_allotted, self._clock.now_us())
-            self._apply(CommitRecord(ts, (step,)))
+            self._apply(CommitRecord(ts, (step.operation,)))
 
     def _observe_clock(self) -> None:
         """Remember the newest `ts` from time to time, while it is ahead of the clock; see `clock_history.py`."""

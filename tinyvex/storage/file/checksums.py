@@ -22,6 +22,7 @@ __all__ = [
     "global_checksum",
     "request_checksum",
     "revision_checksum",
+    "session_checksum",
 ]
 
 _revision_head = struct.Struct("<qqqq?16s").pack
@@ -46,9 +47,23 @@ def entry_checksum(index_id: int, key: bytes, ts: int, deleted: int, tablet: int
     return crc32(key, crc32(_entry_head(index_id, ts, tablet, bool(deleted))))
 
 
-def request_checksum(ts: int, session_id: str, request_id: int, digest: bytes, result: bytes, log_lines: str) -> int:
+def session_checksum(session_id: str) -> int:
+    """Return the checksum of a row of `sessions`, without its number."""
+    return crc32(session_id.encode())
+
+
+def request_checksum(
+    session: int,
+    request_id: int,
+    ts: int,
+    digest: bytes,
+    result: bytes | None,
+    log_lines: str | None,
+    acknowledged: int,
+) -> int:
     """Return the checksum of a row of `requests`."""
-    return crc32(result, crc32(digest, crc32(f"{ts} {session_id} {request_id} {log_lines}".encode())))
+    head = f"{session} {request_id} {ts} {acknowledged} {result is None} {log_lines}"
+    return crc32(result or b"", crc32(digest, crc32(head.encode())))
 
 
 def global_checksum(key: str, value: int | str) -> int:

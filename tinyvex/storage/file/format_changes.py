@@ -16,6 +16,7 @@ from tinyvex.storage.file.checksums import (
     global_checksum,
     request_checksum,
     revision_checksum,
+    session_checksum,
 )
 from tinyvex.storage.file.database_file import schema_script
 
@@ -72,7 +73,7 @@ class FormatChange(NamedTuple):
     copies: tuple[TableCopy, ...]
 
 
-# Format 2: every row has a checksum.
+# Format 2: every row has a checksum; stored requests have the numbers of their sessions.
 
 
 def _document(
@@ -89,8 +90,14 @@ def _current(index_id: int, key: bytes, log_row: int, checksum: int) -> Row:
     return index_id, key, log_row, current_checksum(index_id, key, checksum)
 
 
-def _request(ts: int, session: str, request: int, digest: bytes, result: bytes, log_lines: str) -> Row:
-    columns = ts, session, request, digest, result, log_lines
+def _session(_ts: int, session_id: str) -> Row:
+    return session_id, session_checksum(session_id)
+
+
+def _request(ts: int, session: int, request: int, digest: bytes, result: bytes, log_lines: str) -> Row:
+    stored_result = None if result == b"null" else result
+    stored_lines = None if log_lines == "[]" else log_lines
+    columns = session, request, ts, digest[:8], stored_result, stored_lines, 0
     return *columns, request_checksum(*columns)
 
 
@@ -118,9 +125,14 @@ _FORMAT_2 = FormatChange(
             source="old.current CROSS JOIN main.documents AS d USING (log_row)",
         ),
         TableCopy(
-            "requests", ("ts",), (0,), ("session_id", "request_id", "digest", "result", "log_lines"), _request,
-            "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines, checksum)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "requests", ("ts",), (0,), ("session_id",), _session,
+            "INSERT OR IGNORE INTO sessions(session_id, checksum) VALUES (?, ?)",
+        ),
+        TableCopy(
+            "requests", ("ts",), (0,), ("s.number", "request_id", "digest", "result", "log_lines"), _request,
+            "INSERT INTO requests(session, request_id, ts, digest, result, log_lines, acknowledged, checksum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            source="old.requests CROSS JOIN main.sessions AS s USING (session_id)",
         ),
         TableCopy(
             "globals", ("key",), ("",), ("json_value",), _global,

@@ -44,15 +44,22 @@ CREATE TABLE current (
     PRIMARY KEY (index_id, key)
 ) WITHOUT ROWID;
 
--- The results of mutations that a client may resend.
--- A commit has at most one, so `ts` identifies it, and the oldest are found without another index.
-CREATE TABLE requests (
-    ts         INTEGER PRIMARY KEY,
-    session_id TEXT    NOT NULL,
-    request_id INTEGER NOT NULL,
-    digest     BLOB    NOT NULL,   -- of function, arguments and identity
-    result     BLOB    NOT NULL,
-    log_lines  TEXT    NOT NULL,   -- a JSON array of strings
-    checksum   INTEGER NOT NULL,
-    UNIQUE (session_id, request_id)
+-- The sessions that have rows in `requests`.
+CREATE TABLE sessions (
+    number     INTEGER PRIMARY KEY,
+    session_id TEXT    NOT NULL UNIQUE,
+    checksum   INTEGER NOT NULL
 );
+
+-- The results of mutations that a client may resend; see request_records.py.
+CREATE TABLE requests (
+    session      INTEGER NOT NULL,
+    request_id   INTEGER NOT NULL,
+    ts           INTEGER NOT NULL,
+    digest       BLOB    NOT NULL,  -- of function, arguments and identity
+    result       BLOB,              -- JSON; NULL for null
+    log_lines    TEXT,              -- a JSON array of strings; NULL if it is empty
+    acknowledged INTEGER NOT NULL,  -- the client never again asks for a lower request id
+    checksum     INTEGER NOT NULL,
+    PRIMARY KEY (session, request_id)
+) WITHOUT ROWID;

@@ -84,17 +84,40 @@ INSERT_INDEX = (
 INSERT_CURRENT = "INSERT INTO current(index_id, key, log_row, checksum) VALUES (?, ?, ?, ?)"
 UPDATE_CURRENT = "UPDATE current SET log_row = ?, checksum = ? WHERE index_id = ? AND key = ?"
 DELETE_CURRENT = "DELETE FROM current WHERE index_id = ? AND key = ?"
-INSERT_REQUEST = (
-    "INSERT INTO requests(ts, session_id, request_id, digest, result, log_lines, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
 
 # Requests.
 
 REQUEST = (
-    "SELECT session_id, request_id, digest, result, log_lines, ts FROM requests WHERE session_id = ? AND request_id = ?"
+    "SELECT (SELECT acknowledged FROM requests WHERE session = s.number ORDER BY request_id DESC LIMIT 1),"
+    " s.number, r.ts, r.digest, r.result, r.log_lines, r.acknowledged, r.checksum"
+    " FROM sessions AS s LEFT JOIN requests AS r ON r.session = s.number AND r.request_id = ?2 WHERE s.session_id = ?1"
 )
-FIRST_REQUESTS = "SELECT COUNT(*), MAX(ts) FROM (SELECT ts FROM requests WHERE ts < ? ORDER BY ts LIMIT ?)"
-EXPIRE_REQUESTS = "DELETE FROM requests WHERE ts < ?"
+SESSION = (
+    "SELECT s.number, r.request_id, r.acknowledged FROM sessions AS s CROSS JOIN requests AS r ON r.session = s.number"
+    " WHERE s.session_id = ? ORDER BY r.request_id DESC LIMIT 1"
+)
+ADD_SESSION = "INSERT INTO sessions(session_id, checksum) VALUES (?, ?)"
+INSERT_REQUEST = (
+    "INSERT INTO requests(session, request_id, ts, digest, result, log_lines, acknowledged, checksum)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+DELETE_REQUESTS_BELOW = "DELETE FROM requests WHERE session = ? AND request_id < ?"
+REQUESTS_ABOVE = (
+    "SELECT session, request_id, ts, digest, result, log_lines FROM requests WHERE session = ? AND request_id > ?"
+)
+RAISE_ACKNOWLEDGED = "UPDATE requests SET acknowledged = ?, checksum = ? WHERE session = ? AND request_id = ?"
+REQUEST_KEY_AFTER = (
+    "SELECT session, request_id FROM requests WHERE (session, request_id) > (?, ?)"
+    " ORDER BY session, request_id LIMIT 1 OFFSET ?"
+)
+LAST_REQUEST_KEY = "SELECT session, request_id FROM requests ORDER BY session DESC, request_id DESC LIMIT 1"
+_EXPIRED = "FROM requests WHERE (session, request_id) > (?1, ?2) AND (session, request_id) <= (?3, ?4) AND ts < ?5"
+COUNT_EXPIRED = f"SELECT COUNT(*) {_EXPIRED}"
+EXPIRE_REQUESTS = f"DELETE {_EXPIRED}"
+END_SESSIONS = (
+    "DELETE FROM sessions WHERE number BETWEEN ? AND ?"
+    " AND NOT EXISTS (SELECT 1 FROM requests WHERE session = sessions.number)"
+)
 
 # Building and dropping an index.
 
@@ -193,9 +216,10 @@ LIVE_DOCUMENTS_PAGE = (
     " FROM (SELECT key, log_row FROM current WHERE index_id = ? AND key > ? ORDER BY key LIMIT ?) AS c"
     " CROSS JOIN documents AS d ON d.log_row = c.log_row"
 )
-REQUESTS_PAGE = (
-    "SELECT COUNT(*), COALESCE(MAX(ts), 0), COALESCE(SUM(2 * LENGTH(session_id) + LENGTH(result) + LENGTH(log_lines)), 0)"
-    " FROM (SELECT ts, session_id, result, log_lines FROM requests WHERE ts > ? ORDER BY ts LIMIT ?)"
+REQUESTS_SIZE = (
+    "SELECT COUNT(*), COUNT(DISTINCT NULLIF(session, ?1)),"
+    " COALESCE(SUM(COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(log_lines), 0)), 0)"
+    " FROM requests WHERE (session, request_id) > (?1, ?2) AND (session, request_id) <= (?3, ?4)"
 )
 HAS_REVISIONS = "SELECT 1 FROM documents WHERE table_id = ? LIMIT 1"
 COUNT_REVISIONS_OF = "SELECT COUNT(*) FROM documents WHERE table_id = ?"
@@ -217,7 +241,11 @@ CHECKSUMS_CURRENT = (
     "SELECT c.index_id, c.key, d.checksum, c.checksum FROM current AS c JOIN documents AS d USING (log_row)"
     " ORDER BY c.index_id, c.key"
 )
-CHECKSUMS_REQUESTS = "SELECT ts, session_id, request_id, digest, result, log_lines, checksum FROM requests ORDER BY ts"
+CHECKSUMS_SESSIONS = "SELECT session_id, checksum FROM sessions ORDER BY number"
+CHECKSUMS_REQUESTS = (
+    "SELECT session, request_id, ts, digest, result, log_lines, acknowledged, checksum FROM requests"
+    " ORDER BY session, request_id"
+)
 CHECK_CATALOG_TS = "SELECT COALESCE(MAX(ts), 0) FROM documents WHERE table_id IN (?, ?)"
 CHECK_LOG_ORDER = "SELECT log_row, ts FROM documents ORDER BY log_row"
 CHECK_DOCUMENTS = (
@@ -238,4 +266,12 @@ CHECK_CURRENT = (
 CHECK_CURRENT_ENTRY = "SELECT log_row FROM current WHERE index_id = ? AND key = ?"
 CHECK_INDEXES = "SELECT id, ts, json_value FROM documents WHERE table_id = ? ORDER BY id, ts"
 CHECK_PAST_ENTRY = "SELECT deleted FROM indexes WHERE index_id = ? AND key = ? AND ts <= ? ORDER BY ts DESC LIMIT 1"
-CHECK_REQUESTS = "SELECT ts, log_lines, result FROM requests ORDER BY ts"
+CHECK_REQUESTS = "SELECT ts, log_lines, result FROM requests"
+CHECK_REQUESTS_WITHOUT_SESSION = (
+    "SELECT DISTINCT session FROM requests WHERE session NOT IN (SELECT number FROM sessions)"
+)
+CHECK_SESSIONS = (
+    "SELECT s.number, MIN(r.request_id), MAX(r.acknowledged),"
+    " (SELECT acknowledged FROM requests WHERE session = s.number ORDER BY request_id DESC LIMIT 1)"
+    " FROM sessions AS s LEFT JOIN requests AS r ON r.session = s.number GROUP BY s.number"
+)

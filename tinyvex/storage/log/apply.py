@@ -9,7 +9,6 @@ the newest state. See `document_log.py` for how both are read.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
@@ -17,8 +16,9 @@ from typing import Any, cast
 from tinyvex.errors import FileDamaged
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.file import statements
-from tinyvex.storage.file.checksums import current_checksum, entry_checksum, request_checksum, revision_checksum
+from tinyvex.storage.file.checksums import current_checksum, entry_checksum, revision_checksum
 from tinyvex.storage.file.database_file import set_global
+from tinyvex.storage.log import request_records
 from tinyvex.storage.log.catalog import IndexInfo
 from tinyvex.storage.log.commit_record import CommitRecord
 from tinyvex.storage.log.operations import (
@@ -30,7 +30,6 @@ from tinyvex.storage.log.operations import (
     IndexKey,
     MoveTablet,
     Operation,
-    RequestRecord,
     SetNumbers,
     StoreRequest,
     UpgradeDocuments,
@@ -153,14 +152,8 @@ def _entry(index_id: int, key: bytes, ts: int, deleted: int, tablet: int, intern
 
 
 def _store_request(connection: sqlite3.Connection, _ts: int, log_row: int, operation: StoreRequest) -> int:
-    connection.execute(statements.INSERT_REQUEST, _request_row(operation.request))
+    request_records.store(connection, operation)
     return log_row
-
-
-def _request_row(request: RequestRecord) -> tuple[object, ...]:
-    log_lines = json.dumps(request.log_lines) if request.log_lines else "[]"
-    columns = request.ts, request.session_id, request.request_id, request.digest, request.result, log_lines
-    return *columns, request_checksum(*columns)
 
 
 def _set_numbers(connection: sqlite3.Connection, _ts: int, log_row: int, operation: SetNumbers) -> int:
@@ -182,8 +175,7 @@ def _require_rows(operation: Operation, expected: int, actual: int) -> None:
 
 
 def _expire_requests(connection: sqlite3.Connection, _ts: int, log_row: int, operation: ExpireRequests) -> int:
-    deleted = connection.execute(statements.EXPIRE_REQUESTS, (operation.before,)).rowcount
-    _require_rows(operation, operation.rows, deleted)
+    _require_rows(operation, operation.rows, request_records.expire(connection, operation))
     return log_row
 
 

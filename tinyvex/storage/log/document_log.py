@@ -17,7 +17,6 @@ Everything here is synchronous and runs on one connection, inside the caller's t
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -27,9 +26,11 @@ from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.database_file import read_globals
 from tinyvex.storage.file.sqlite_errors import translate
+from tinyvex.storage.log import request_records
 from tinyvex.storage.log.catalog import Catalog, IndexInfo
 from tinyvex.storage.log.key_ranges import successor
-from tinyvex.storage.log.operations import DropIndexEntries, ExpireRequests, RequestRecord
+from tinyvex.storage.log.operations import DropIndexEntries
+from tinyvex.storage.log.request_records import RequestsPage, StoredRequest
 from tinyvex.storage.log.revisions import CountPage, LivePage, LogRevision, Revision, ScanPage, StoredDocument
 from tinyvex.values.codec import decode_canonical
 
@@ -173,13 +174,12 @@ class Snapshot:
             after = row[0]
             self.validate()
 
-    def request(self, session_id: str, request_id: int) -> RequestRecord | None:
-        """Return the stored result of a mutation; None if it was not committed, or its record has expired."""
-        row = self._one(statements.REQUEST, (session_id, request_id))
-        if row is None:
-            return None
-        session_id, request_id, digest, result, log_lines, ts = row
-        return RequestRecord(session_id, request_id, digest, result, tuple(json.loads(log_lines)), ts)
+    def request(self, session_id: str, request_id: int) -> StoredRequest:
+        """Return what is stored about a request of a client."""
+        try:
+            return request_records.find(self._connection, session_id, request_id)
+        except sqlite3.Error as error:
+            raise translate(error) from error
 
     def validate(self) -> None:
         """
@@ -230,10 +230,9 @@ class Snapshot:
         statement = statements.LIVE_DOCUMENTS_PAGE if documents else statements.LIVE_ENTRIES_PAGE
         return LivePage(*self._one(statement, (index_id, after, limit)))
 
-    def requests_page(self, after: int, limit: int) -> tuple[int, int, int]:
-        """Return the number of the next request records, the `ts` of the last and the bytes of their contents."""
-        rows, last_ts, size = self._one(statements.REQUESTS_PAGE, (after, limit))
-        return rows, last_ts, size
+    def requests_page(self, after: tuple[int, int], limit: int) -> RequestsPage:
+        """Return the size of the next request records."""
+        return request_records.page(self._connection, after, limit)
 
     def has_revisions(self, tablet: int) -> bool:
         """Return whether a tablet has any revision, at any timestamp."""
@@ -257,11 +256,6 @@ class Snapshot:
             return None
         (rows,) = self._one(statements.COUNT_CURRENT_TO, (index_id, last))
         return DropIndexEntries(index_id, successor(last), history, rows)
-
-    def expiry_step(self, before: int, limit: int) -> ExpireRequests | None:
-        """Return the operation that deletes the oldest request records before a `ts`; None if there are none."""
-        rows, last = self._one(statements.FIRST_REQUESTS, (before, limit))
-        return ExpireRequests(last + 1, rows) if rows else None
 
     def newest_row(self) -> int:
         """Return the log row of the newest revision; see `rows_since`."""

@@ -107,6 +107,7 @@ class RequestRecord(NamedTuple):
         result: JSON.
         log_lines: what the function logged.
         ts: of the mutation's commit.
+        acknowledged_below: the client has finished every request of the session with a lower id.
     """
 
     session_id: str
@@ -115,6 +116,7 @@ class RequestRecord(NamedTuple):
     result: bytes
     log_lines: tuple[str, ...]
     ts: int
+    acknowledged_below: int = 0
 
 
 class WriteDocuments(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="write"):
@@ -134,23 +136,27 @@ class FillTablet(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="fi
 
 
 class StoreRequest(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="request"):
-    """Store the result of a mutation for exactly-once delivery."""
+    """Store the result of a mutation for exactly-once, and delete the results that its client has acknowledged."""
 
     request: RequestRecord
 
 
 class ExpireRequests(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="expire"):
     """
-    Delete request records whose time is over.
+    Delete request records whose time is over, among some in the order of sessions.
 
     An operation and not housekeeping: whether a resent mutation runs again is visible to its client.
 
     Attributes:
         before: the first `ts` that stays.
+        after: the last record before those inspected: a session's number and a request id.
+        end: the last record inspected.
         rows: records deleted.
     """
 
     before: int
+    after: tuple[int, int]
+    end: tuple[int, int]
     rows: int
 
 

@@ -15,7 +15,8 @@ relies on the one before:
 5.  *Indexes*: every entry above the floor has its revision, and the key computed from it. `current` has exactly the newest
     entries, pointing at the newest revisions. At every timestamp from the floor on, every index that was ready has the
     documents of that timestamp (`check_indexes.py`).
-6.  *Requests*: the stored result and log lines of every request can be decoded.
+6.  *Requests*: the stored result and log lines of every request can be decoded, every session has requests, and the record
+    with a session's highest request id has what its client acknowledged, which no record is below.
 
 Memory is bounded: every table is read once, in order, and compared with what it must agree with.
 """
@@ -320,10 +321,17 @@ class _Check:
 
     def _requests(self) -> Iterator[str]:
         for ts, log_lines, result in self._rows(statements.CHECK_REQUESTS):
-            if not isinstance(_json(log_lines), list):
+            if log_lines is not None and not isinstance(_json(log_lines), list):
                 yield f"the request at {ts} has unreadable log lines"
-            if _json(result) is _UNREADABLE:
+            if result is not None and _json(result) is _UNREADABLE:
                 yield f"the request at {ts} has an unreadable result"
+        for (session,) in self._rows(statements.CHECK_REQUESTS_WITHOUT_SESSION):
+            yield f"requests have the session number {session}, which no session has"
+        for session, lowest, largest, acknowledged in self._rows(statements.CHECK_SESSIONS):
+            if lowest is None:
+                yield f"session number {session} has no requests"
+            elif not largest <= acknowledged <= lowest:
+                yield f"session number {session} has requests from {lowest} on, and acknowledged those below {acknowledged}"
 
 
 _UNREADABLE = object()

@@ -21,6 +21,7 @@ from tinyvex.storage.file.checksums import (
     global_checksum,
     request_checksum,
     revision_checksum,
+    session_checksum,
 )
 from tinyvex.storage.file.database_file import schema_script
 from tinyvex.values.ids import TABLE_NUMBER_MAX
@@ -42,14 +43,17 @@ ROW_CONDITIONS = {
         AND typeof(deleted) = 'integer' AND deleted IN (0, 1) AND typeof(table_id) = 'integer'
         AND typeof(document_id) = 'blob' AND LENGTH(document_id) = 16 AND SUBSTR(key, -16) = document_id""",
     "current": "typeof(index_id) = 'integer' AND index_id > 0 AND typeof(key) = 'blob' AND typeof(log_row) = 'integer'",
+    "sessions": "typeof(number) = 'integer' AND number > 0 AND typeof(session_id) = 'text'",
     "requests": """
-        typeof(ts) = 'integer' AND ts > 0 AND typeof(session_id) = 'text' AND typeof(request_id) = 'integer'
-        AND typeof(digest) = 'blob' AND typeof(result) = 'blob' AND typeof(log_lines) = 'text'""",
+        typeof(session) = 'integer' AND typeof(request_id) = 'integer' AND request_id >= 0
+        AND typeof(ts) = 'integer' AND ts > 0 AND typeof(digest) = 'blob' AND typeof(result) IN ('blob', 'null')
+        AND typeof(log_lines) IN ('text', 'null') AND typeof(acknowledged) = 'integer' AND acknowledged >= 0""",
 }
 ROW_NAMES = {
     "documents": "'log row ' || log_row",
     "indexes": "'index ' || index_id || ', key ' || HEX(key) || ' at ' || ts",
     "current": "'index ' || index_id || ', key ' || HEX(key)",
+    "sessions": "'session number ' || number",
     "requests": "'request at ' || ts",
 }
 STRING_GLOBALS = ("database_id", "epoch")
@@ -89,7 +93,12 @@ CHECKSUMS = (
         lambda index_id, key, _: f"current: index {index_id}, key {key.hex()}",
         current_checksum,
     ),
-    _Checksums(statements.CHECKSUMS_REQUESTS, lambda ts, *_: f"requests: the request at {ts}", request_checksum),
+    _Checksums(statements.CHECKSUMS_SESSIONS, lambda session_id, *_: f"sessions: {session_id}", session_checksum),
+    _Checksums(
+        statements.CHECKSUMS_REQUESTS,
+        lambda session, request_id, *_: f"requests: request {request_id} of session number {session}",
+        request_checksum,
+    ),
     _Checksums(statements.GLOBALS, lambda key, _: f"globals: {key}", global_checksum),
 )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvex.limits import LIVE_SIZE_STEP_ROWS
+from tinyvex.storage.log import request_records
 from tinyvex.storage.log.catalog import BY_CREATION_TIME
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ DOCUMENT_OVERHEAD = 80
 """A revision's id, `ts` and row header, in the table and in its index."""
 ENTRY_OVERHEAD = 50
 """The same of an index entry, in `indexes` and in `current`; the key is in both."""
-REQUEST_OVERHEAD = 50
-"""The same of a request record; the session's id is in the table and in its index."""
+REQUEST_OVERHEAD = 35
+"""The same of a request record: numbers, `ts`, digest."""
+SESSION_BYTES = 100
+"""A session's id, in its table and in its index."""
 
 
 class LiveSize(NamedTuple):
@@ -46,7 +49,7 @@ class LiveSizeMeasurement:
         self.size = LiveSize()
         self._indexes: list[tuple[int, bool]] | None = None
         self._after_key = b""
-        self._after_request = 0
+        self._after_request = request_records.FIRST
 
     def step(self, snapshot: Snapshot) -> bool:
         """Read the next rows; return whether rows are left."""
@@ -72,10 +75,13 @@ class LiveSizeMeasurement:
         return True
 
     def _step_requests(self, snapshot: Snapshot) -> bool:
-        rows, last_ts, size = snapshot.requests_page(self._after_request, LIVE_SIZE_STEP_ROWS)
-        self.size = self.size._replace(request_bytes=self.size.request_bytes + rows * REQUEST_OVERHEAD + size)
-        self._after_request = last_ts
-        return rows == LIVE_SIZE_STEP_ROWS
+        page = snapshot.requests_page(self._after_request, LIVE_SIZE_STEP_ROWS)
+        added = page.rows * REQUEST_OVERHEAD + page.sessions * SESSION_BYTES + page.size
+        self.size = self.size._replace(request_bytes=self.size.request_bytes + added)
+        if page.end is None:
+            return False
+        self._after_request = page.end
+        return True
 
 
 def measure(snapshot: Snapshot) -> LiveSize:
