@@ -27,6 +27,9 @@ WAIT_SECONDS_MAX = 120.0
 CALLS_FIRST = 1 << 24
 """First number of unmeasured requests, above the numbers of prepared ones."""
 
+UNACKNOWLEDGED_MAX = 16
+"""Prepared mutations of a client that the next one does not acknowledge; more than any client has in flight."""
+
 RECEIVE_BYTES = 1 << 20
 _RESPONSE = b'{"jsonrpc":"2.0","id":'
 _TRANSITION = b'{"jsonrpc":"2.0","method":"tinyvex/transition"'
@@ -56,8 +59,9 @@ def request(number: int, method: str, **params: Any) -> bytes:
 
 
 def mutation(number: int, path: str, **args: Any) -> bytes:
-    """Build a framed mutation request; its JSON-RPC id is its request id."""
-    return request(number, "mutation", requestId=number, udfPath=path, args=args)
+    """Build a framed mutation request; its JSON-RPC id is its request id. It acknowledges those long before it."""
+    below = max(0, number - UNACKNOWLEDGED_MAX)
+    return request(number, "mutation", requestId=number, udfPath=path, args=args, acknowledgedBelow=below)
 
 
 async def wait(future: asyncio.Future[Any]) -> Any:
