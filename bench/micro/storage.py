@@ -18,7 +18,8 @@ from tinyvex.storage.log.commit_record import Outcome
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN, successor
 from tinyvex.storage.log.revisions import StoredDocument
-from tinyvex.storage.schema.schema_change import Declaration, change_schema
+from tinyvex.storage.schema.schema_change import change_schema
+from tinyvex.storage.schema.schema_plan import Declaration
 
 if TYPE_CHECKING:
     from tinyvex.storage.engine.group_commit import Unit

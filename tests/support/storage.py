@@ -38,7 +38,8 @@ from tinyvex.storage.log.operations import RequestRecord
 from tinyvex.storage.log.recent_commits import RecentCommits
 from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.storage.maintenance.check import check_folder
-from tinyvex.storage.schema.schema_change import Declaration, change_schema
+from tinyvex.storage.schema.schema_change import change_schema
+from tinyvex.storage.schema.schema_plan import Declaration, fits
 from tinyvex.values.codec import decode
 
 T = TypeVar("T")
@@ -85,9 +86,12 @@ async def opened(folder: Path, tables: Tables = ITEMS, **options: Any) -> AsyncI
 
 
 async def declare(store: Any, tables: Tables, **options: Any) -> None:
-    """Declare these tables."""
-    arguments: dict[str, Any] = {"validators": {}, "fingerprint": repr(tables), "table_fingerprints": {}}
-    await change_schema(store, Declaration(tables), **(arguments | options))
+    """Declare these tables; a file that fits them already is not changed, so a server need not try."""
+    arguments: dict[str, Any] = {"validators": {}, "fingerprint": repr(tables), "table_fingerprints": {}} | options
+    compared = partial(fits, Declaration(tables), arguments["fingerprint"], arguments["table_fingerprints"])
+    fitted, before = await store.read(compared), store.last_ts
+    await change_schema(store, Declaration(tables), **arguments)
+    assert not fitted or store.last_ts == before
 
 
 class MemoryStore:

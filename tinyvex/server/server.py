@@ -45,7 +45,7 @@ from tinyvex.server.services.ticker import Ticker
 from tinyvex.server.services.watchdog import Watchdog
 from tinyvex.server.transport.listener import PortListener
 from tinyvex.storage.engine.store import Store
-from tinyvex.storage.schema.schema_change import change_schema
+from tinyvex.storage.schema.schema_plan import fits
 from tinyvex.storage.schema.tablets import abandon_all
 from tinyvex.sync.counters import Counters
 from tinyvex.version import __version__
@@ -374,12 +374,17 @@ class Server:
         return app
 
     async def _change_schema(self, app: App) -> None:
+        declaration, fingerprints = app.declaration(), app.table_fingerprints()
+        if await self.store.read(partial(fits, declaration, app.fingerprint, fingerprints)):
+            return
+        from tinyvex.storage.schema.schema_change import change_schema
+
         await change_schema(
             self.store,
-            app.declaration(),
+            declaration,
             validators=app.validators(),
             fingerprint=app.fingerprint,
-            table_fingerprints=app.table_fingerprints(),
+            table_fingerprints=fingerprints,
         )
 
     # The front door's choices.

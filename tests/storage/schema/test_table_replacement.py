@@ -496,7 +496,7 @@ def test_the_first_commit_of_a_change_plans_again_after_an_import(log: MemorySto
 
     async def read(look: Any) -> Any:
         value = await original(look)
-        if type(value).__name__ == "_Plan":
+        if type(value).__name__ == "SchemaPlan":
             come_between()
         return value
 

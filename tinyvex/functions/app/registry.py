@@ -13,7 +13,7 @@ from tinyvex.functions.schema.table_spec import TableSpec, class_spec
 
 if TYPE_CHECKING:
     from tinyvex.storage.schema.document_upgrade import Validator
-    from tinyvex.storage.schema.schema_change import Declaration
+    from tinyvex.storage.schema.schema_plan import Declaration
 
 __all__ = ["App", "functions_of", "tables_of"]
 
@@ -97,7 +97,7 @@ class App:
 
     def declaration(self) -> Declaration:
         """Return the tables and indexes that the storage must provide."""
-        from tinyvex.storage.schema.schema_change import Declaration
+        from tinyvex.storage.schema.schema_plan import Declaration
 
         return Declaration({name: table.indexes for name, table in self.tables.items()})
 

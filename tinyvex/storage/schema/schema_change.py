@@ -12,6 +12,8 @@ Change tables, indexes and code while the old ones keep serving.
     7. commit: new indexes *ready*, removed ones *dropping*, staged documents visible, the code's fingerprint
     8. delete the entries of removed indexes                          one short unit after another
 
+`schema_plan.py` compares the file with the app, and a file that fits needs none of this.
+
 A change that is refused, or interrupted before 7, changes nothing that is served.
 Commit 7 is the code change. Every query's read set contains the one document of `_code`, so all live queries run again;
 and a participant of the group commit that serves functions switches to the new code when it sees that document written.
@@ -22,8 +24,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from msgspec import Struct, field
 
 from tinyvex.errors import SchemaRejected
 from tinyvex.limits import (
@@ -49,40 +49,14 @@ from tinyvex.storage.schema.document_upgrade import (
     upgrade_operations,
 )
 from tinyvex.storage.schema.index_backfill import backfill_step, drop_unfinished
-from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, fields_of, system_tables
+from tinyvex.storage.schema.schema_plan import Declaration, SchemaPlan, plan_change, table_tablets
+from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, system_tables
 from tinyvex.values.ids import DocumentId
 
 if TYPE_CHECKING:
     from tinyvex.storage.engine.store import Store
 
-__all__ = ["Declaration", "change_code", "change_schema"]
-
-
-class Declaration(Struct, frozen=True):
-    """The tables that an app declares: the indexes of each table, and the fields of each index."""
-
-    tables: Mapping[str, Mapping[str, tuple[str, ...]]]
-
-
-class _Plan(Struct):
-    """The differences between the file and the app."""
-
-    new_tables: list[str] = field(default_factory=list)
-    new_indexes: list[tuple[str, str]] = field(default_factory=list)
-    dropped_indexes: list[tuple[str, str]] = field(default_factory=list)
-    fingerprints: dict[str, str | None] = field(default_factory=dict)
-    outdated: set[str] = field(default_factory=set)
-    """Tables that have documents in a form that their new class would not store."""
-    staged: dict[int, int] = field(default_factory=dict)
-    """For the tablet of a table, the one with the staged contents of its documents."""
-    code: bool = False
-    newest_row: int = 0
-    tablets: Mapping[str, int] = field(default_factory=dict)
-    """The tablet of each table when the plan was made."""
-
-    def empty(self) -> bool:
-        """Return whether the file fits the app already."""
-        return not (self.new_tables or self.new_indexes or self.dropped_indexes or self.fingerprints or self.code)
+__all__ = ["change_code", "change_schema"]
 
 
 async def change_schema(
@@ -136,11 +110,11 @@ class _SchemaChange:
         store = self._store
         await drop_unfinished(store)
         await store.write(_abandon_staged)
-        plan = await store.read(self._plan)
+        plan = await store.read(self._plan_change)
         if not plan.empty():
             await self._validate_existing(plan)
             while (tablets := await store.write(partial(self._prepare, plan))) is None:
-                plan = await store.read(self._plan)
+                plan = await store.read(self._plan_change)
                 await self._validate_existing(plan)
             await self._backfill()
             await self._stage(plan)
@@ -148,37 +122,12 @@ class _SchemaChange:
             await drop_unfinished(store)
         return await store.read(lambda snapshot: snapshot.catalog)
 
-    # 1. Compare the file with the app.
-
-    def _plan(self, snapshot: Snapshot) -> _Plan:
-        plan = _Plan(newest_row=snapshot.newest_row(), tablets=_tablets(snapshot))
-        code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
-        plan.code = code is None or fields_of(code)["fingerprint"] != self._fingerprint
-        existing = set(snapshot.catalog.names())
-        for name, indexes in self._declaration.tables.items():
-            fingerprint = self._table_fingerprints.get(name)
-            if name not in existing:
-                plan.new_tables.append(name)
-                plan.fingerprints[name] = fingerprint
-                continue
-            table = snapshot.catalog.table(name)
-            if table.fingerprint != fingerprint:
-                plan.fingerprints[name] = fingerprint
-            for index_name, index in table.indexes.items():
-                if index_name != BY_CREATION_TIME and indexes.get(index_name) != index.fields:
-                    plan.dropped_indexes.append((name, index_name))
-            for index_name, fields in indexes.items():
-                if index_name not in table.indexes or table.indexes[index_name].fields != fields:
-                    plan.new_indexes.append((name, index_name))
-        # Writes to a table without a class are not validated, so the next class must validate the whole table.
-        for name in existing - set(self._declaration.tables):
-            if snapshot.catalog.table(name).fingerprint is not None:
-                plan.fingerprints[name] = None
-        return plan
+    def _plan_change(self, snapshot: Snapshot) -> SchemaPlan:
+        return plan_change(self._declaration, self._fingerprint, self._table_fingerprints, snapshot)
 
     # 2. Validate existing documents.
 
-    async def _validate_existing(self, plan: _Plan) -> None:
+    async def _validate_existing(self, plan: SchemaPlan) -> None:
         violations = _Violations(self._validators, plan.outdated)
         for name in plan.fingerprints:
             if name in self._validators and name not in plan.new_tables:
@@ -189,9 +138,9 @@ class _SchemaChange:
 
     # 3. Create tables, which are empty, so their indexes are ready; and indexes of other tables, which must be built.
 
-    def _prepare(self, plan: _Plan, snapshot: Snapshot, ts: int) -> Outcome[Mapping[str, int] | None]:
+    def _prepare(self, plan: SchemaPlan, snapshot: Snapshot, ts: int) -> Outcome[Mapping[str, int] | None]:
         """Return each table's tablet after this commit; None if an import gave a table another tablet since the plan."""
-        if _tablets(snapshot) != plan.tablets:
+        if table_tablets(snapshot) != plan.tablets:
             return Outcome(None)
         change = SystemChange(snapshot, ts)
         numbers = snapshot.globals()
@@ -240,13 +189,13 @@ class _SchemaChange:
 
     # 5. Stage upgraded documents.
 
-    async def _stage(self, plan: _Plan) -> None:
+    async def _stage(self, plan: SchemaPlan) -> None:
         for name in sorted(plan.outdated):
             lo: bytes | None = KEY_MIN
             while lo is not None:
                 lo = await self._store.write(partial(self._stage_page, plan, name, lo))
 
-    def _stage_page(self, plan: _Plan, name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
+    def _stage_page(self, plan: SchemaPlan, name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
         """Stage some documents of a table; the value is the key to continue from, None at the end."""
         table = snapshot.catalog.table(name)
         page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
@@ -259,13 +208,13 @@ class _SchemaChange:
 
     # 6 and 7. Walk the log, and change the code.
 
-    async def _switch_over(self, plan: _Plan, tablets: Mapping[str, int]) -> None:
+    async def _switch_over(self, plan: SchemaPlan, tablets: Mapping[str, int]) -> None:
         position: tuple[int, Mapping[str, int]] | None = plan.newest_row, tablets
         while position is not None:
             position = await self._store.write(partial(self._code_change, plan, *position))
 
     def _code_change(
-        self, plan: _Plan, validated: int, known: Mapping[str, int], snapshot: Snapshot, ts: int
+        self, plan: SchemaPlan, validated: int, known: Mapping[str, int], snapshot: Snapshot, ts: int
     ) -> Outcome[tuple[int, Mapping[str, int]] | None]:
         """
         Make the final commit, or take one more step of the walk through the log.
@@ -273,7 +222,7 @@ class _SchemaChange:
         The value is the position to continue from: the last log row that was validated, and the tablet of each table.
         If an import gave a table another tablet, its documents may be older in the log than the plan, so the walk restarts.
         """
-        now = {name: tablet for name, tablet in _tablets(snapshot).items() if name in known}
+        now = {name: tablet for name, tablet in table_tablets(snapshot).items() if name in known}
         if now != known:
             return Outcome((0, now))
         rows = snapshot.rows_since(validated, BACKFILL_STEP_ROWS)
@@ -283,7 +232,7 @@ class _SchemaChange:
             return Outcome((last_row, known), stage(snapshot, ts, plan.staged, upgrades))
         return Outcome(None, self._final_record(plan, upgrades, snapshot, ts))
 
-    def _final_record(self, plan: _Plan, upgrades: list[Upgrade], snapshot: Snapshot, ts: int) -> CommitRecord:
+    def _final_record(self, plan: SchemaPlan, upgrades: list[Upgrade], snapshot: Snapshot, ts: int) -> CommitRecord:
         change = SystemChange(snapshot, ts)
         _carry_out(plan, snapshot, change)
         abandon_staged(change, snapshot)
@@ -301,7 +250,7 @@ class _SchemaChange:
         return record
 
     def _validate_rows(
-        self, plan: _Plan, rows: list[tuple[int, int, bytes]], snapshot: Snapshot
+        self, plan: SchemaPlan, rows: list[tuple[int, int, bytes]], snapshot: Snapshot
     ) -> tuple[list[Upgrade], int | None]:
         """
         Validate documents that were written after the plan was made.
@@ -340,15 +289,15 @@ def _abandon_staged(snapshot: Snapshot, ts: int) -> Outcome[None]:
     return Outcome(None, change.record())
 
 
-def _is_dropped(plan: _Plan, table: TableInfo, index: IndexInfo) -> bool:
+def _is_dropped(plan: SchemaPlan, table: TableInfo, index: IndexInfo) -> bool:
     """Return whether an index is removed; a new index with its name, which is being built, is not."""
     return index.ready and (table.name, index.name) in plan.dropped_indexes
 
 
-def _carry_out(plan: _Plan, snapshot: Snapshot, change: SystemChange) -> None:
+def _carry_out(plan: SchemaPlan, snapshot: Snapshot, change: SystemChange) -> None:
     tables, indexes = system_tables(snapshot.catalog)
     # By name: an import may have given a table other indexes with these names since the plan.
-    table_names = {tablet: name for name, tablet in _tablets(snapshot).items()}
+    table_names = {tablet: name for name, tablet in table_tablets(snapshot).items()}
     for document in documents(snapshot, indexes):
         if document.fields["state"] == "building":
             change.update(indexes, document, state="ready", everReady=True)
@@ -363,10 +312,6 @@ def _carry_out(plan: _Plan, snapshot: Snapshot, change: SystemChange) -> None:
 def change_code(change: SystemChange, code: StoredDocument, **fields: Any) -> None:
     """Write the code document, which every query reads, so that all live queries run again."""
     change.update(change.catalog.table("_code"), SystemDocument.of(code), **fields)
-
-
-def _tablets(snapshot: Snapshot) -> Mapping[str, int]:
-    return {name: snapshot.catalog.table(name).tablet for name in snapshot.catalog.names()}
 
 
 def _validate_page(violations: _Violations, name: str, lo: bytes, snapshot: Snapshot) -> bytes | None:
