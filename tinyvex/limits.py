@@ -66,10 +66,10 @@ WAL_BYTES_TRUNCATE = 16 << 20  # a longer log is truncated once the writer is id
 # Above this the writer checkpoints whenever its queue is empty, however briefly. With 500 mutations/s and one subscriber
 # (`bench canonical`), commit-to-client p99 is 2 ms; it was 75 ms when only WAL_BYTES_MAX triggered a checkpoint.
 WAL_BYTES_LULL = 8 << 20
-WAL_BYTES_MAX = 64 << 20  # the writer checkpoints before its next group
+WAL_BYTES_MAX = 64 << 20  # not yet copied into the file; the writer checkpoints before its next group
 # SQLite restarts the log only when it is completely checkpointed and no reader uses it, which overlapping readers may
 # prevent for as long as they overlap. Above this size the writer therefore waits for active readers: WAL_WAITS times
-# WAL_WAIT_MS, and again when the log has grown by half.
+# WAL_WAIT_MS, and again when the log has grown by half. So the log has at most this and one group, unless a read lasts longer.
 WAL_BYTES_WAIT = 2 * WAL_BYTES_MAX
 WAL_WAITS = 10
 WAL_WAIT_MS = 100

@@ -6,11 +6,12 @@ import threading
 
 import pytest
 
-from tests.support.storage import insert, numbers, opened, unit
+from tests.support.storage import bound_runtime, insert, numbers, opened, unit
 from tinyvex.storage.engine import checkpoints
 from tinyvex.storage.engine.checkpoints import WriteAheadLog
-from tinyvex.storage.log.commit_record import CommitRecord
-from tinyvex.storage.log.operations import MoveTablet
+from tinyvex.storage.file.wal_file import WalFile
+from tinyvex.storage.maintenance.retention import Retention
+from tinyvex.storage.maintenance.retention_policy import Policy
 
 BOUND = 200_000
 
@@ -21,6 +22,7 @@ def small(monkeypatch):
     monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", BOUND // 4)
     monkeypatch.setattr(checkpoints, "WAL_BYTES_CHECKPOINT", BOUND // 10)
     monkeypatch.setattr(checkpoints, "WAL_BYTES_WAIT", BOUND // 2)
+    monkeypatch.setattr(checkpoints, "COUNT_BYTES", BOUND // 10)
 
 
 class Relay:
@@ -84,7 +86,7 @@ def file(tmp_path):
         connection.close()
 
 
-def test_a_timed_out_wait_is_retried_when_the_log_has_grown(file, monkeypatch):
+def test_a_timed_out_wait_is_retried_when_the_log_has_grown(file, tmp_path, monkeypatch):
     """A long read delays the writer rarely and briefly."""
     monkeypatch.setattr(checkpoints, "WAL_BYTES_WAIT", 0)
     monkeypatch.setattr(checkpoints, "WAL_WAIT_MS", 1)
@@ -94,7 +96,7 @@ def test_a_timed_out_wait_is_retried_when_the_log_has_grown(file, monkeypatch):
     writer.execute("INSERT INTO t VALUES (zeroblob(50000))")
     statements = []
     writer.set_trace_callback(statements.append)
-    log = WriteAheadLog()
+    log = WriteAheadLog(WalFile(tmp_path / "file"))
     waits = []
     for _ in range(8):
         statements.clear()
@@ -119,19 +121,79 @@ class Busy:
         return 1, -1, -1
 
 
-def test_a_log_that_another_process_copies_is_not_taken_for_copied():
+def test_a_log_that_another_process_copies_is_not_taken_for_copied(file, tmp_path, monkeypatch):
     """The result is unknown in this case; the checkpoint is retried after further writes."""
-    log = WriteAheadLog()
-    log.size = 1_000_000
+    monkeypatch.setattr(checkpoints, "WAL_BYTES_CHECKPOINT", 100_000)
+    writer, log = file(), WriteAheadLog(WalFile(tmp_path / "file"))
+    writer.execute("INSERT INTO t VALUES (zeroblob(50000))")
+    assert log.is_above(50_000)
     log.checkpoint(Busy(), "PASSIVE")
-    assert log.size == 1_000_000
+    assert log.size > 50_000
     assert not log.is_above(0)
-    log.changed(checkpoints.WAL_BYTES_CHECKPOINT)
+    writer.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    log.added(1_000)
     assert log.is_above(0)
 
 
-def test_the_rows_of_a_step_count():
-    """A step's record is small, however many rows it changes."""
-    log = WriteAheadLog()
-    log.committed(CommitRecord(1, (MoveTablet(101, 102, (), 1_000),)), rows=1_000)
-    assert log.size >= 1_000 * checkpoints.ROW_BYTES
+def test_a_log_that_readers_use_is_not_taken_for_restarted(file, tmp_path, monkeypatch):
+    """If all of it was copied, but a reader uses it, the next commit extends it."""
+    monkeypatch.setattr(checkpoints, "WAL_BYTES_WAIT", 10_000)
+    monkeypatch.setattr(checkpoints, "WAL_WAIT_MS", 1)
+    writer, reader, log = file(), file(), WriteAheadLog(WalFile(tmp_path / "file"))
+    writer.execute("INSERT INTO t VALUES (zeroblob(50000))")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM t").fetchall()
+    log.checkpoint(writer, "PASSIVE")
+    assert (log.size, log.total_size > 50_000) == (0, True)
+    writer.execute("INSERT INTO t VALUES (zeroblob(50000))")
+    log.added(1_000)
+    assert log.is_above(50_000)
+    assert log.total_size > 100_000
+    assert log.is_above(1_000_000)  # a bound of the whole log, not only of what is not copied
+
+
+def test_rows_that_write_many_pages_each_are_counted(file, tmp_path):
+    """The pages in the log count, not the rows that changed."""
+    writer, log = file(), WriteAheadLog(WalFile(tmp_path / "file"))
+    writer.execute("CREATE TABLE scattered(a, b)")
+    writer.execute(
+        "WITH numbers(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < 500)"
+        " INSERT INTO scattered SELECT value, zeroblob(3000) FROM numbers"
+    )
+    log.checkpoint(writer, "RESTART")
+    before = writer.total_changes
+    writer.execute("UPDATE scattered SET a = -a WHERE a % 2 = 0")
+    log.added(writer.total_changes - before)
+    assert log.is_above(900_000)
+
+
+async def test_purging_history_beside_overlapping_reads_keeps_the_log_bounded(tmp_path, small, monkeypatch):
+    """Housekeeping has no record, and a step of it writes more pages than rows."""
+    monkeypatch.setattr(checkpoints, "COUNT_BYTES", 10_000)
+    relay, sizes, written = Relay(), [], False
+    runtime = bound_runtime()
+    async with opened(tmp_path, runtime=runtime) as store:
+        fields = {"n": 1, "text": "x" * 2000}
+        documents = [await store.write(unit(insert(fields))) for _ in range(20)]
+
+        async def read_on():
+            while not written:
+                await store.read(relay.read)
+
+        async def measure():
+            sizes.append(store.statistics().wal_bytes)
+
+        readers = [asyncio.ensure_future(read_on()) for _ in range(3)]
+        runtime.clock_us = runtime.now_us()
+        retention = Retention(store, Policy(seconds=10.0), runtime.now_us, measure)
+        for _ in range(20):
+            for document in documents:
+                await store.write(
+                    unit(lambda tx, key=document.internal: tx.put(tx.catalog.table("items"), key, fields))
+                )
+            runtime.clock_us += 20_000_000
+            await retention.sweep(thorough=True)
+        written = True
+        relay.end()
+        await asyncio.gather(*readers)
+    assert max(sizes) < 2 * BOUND

@@ -299,7 +299,8 @@ async def test_what_the_engine_itself_writes_counts_for_checkpoints(store, monke
     monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", 50_000)
 
     def rewrite(house):
-        house._connection.execute("UPDATE globals SET json_value = json_value")
+        house._connection.execute("INSERT INTO globals VALUES ('unused', '1', 0)")
+        house._connection.execute("DELETE FROM globals WHERE key = 'unused'")
 
     for _ in range(2):  # what making the tables has left
         await store.housekeep(rewrite)

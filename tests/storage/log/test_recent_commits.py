@@ -88,3 +88,11 @@ def test_above_its_bound_the_older_half_goes() -> None:
     changes = log.changes(INDEX, oldest_known, 30)
     assert changes is not None
     assert len(changes) == len(log)
+
+
+def test_index_keys_count_for_the_bound() -> None:
+    """Documents may be short and their keys long: a document has a key in each index of its table."""
+    long = b"k" * (limits.RECENT_COMMITS_BYTES_MAX // 10)
+    for keys in ({"removed": long}, {"added": long}, {"kept": long}):
+        log = tail(*[commit(ts, write(b"a", **keys)) for ts in range(11, 31)])
+        assert 3 <= len(log) <= 10

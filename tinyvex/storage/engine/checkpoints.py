@@ -14,66 +14,76 @@ SQLite's automatic checkpoint is disabled because it runs inside COMMIT and rais
 4.  *If overlapping readers kept the WAL from being reused*, above WAL_BYTES_WAIT: RESTART, which waits for the active readers,
     at most WAL_WAITS times WAL_WAIT_MS. Without this tier the WAL could grow indefinitely.
 
-How much of the WAL is not in the database file is estimated from what was committed. The size of the WAL's file is no
-measure of it, because a PASSIVE checkpoint leaves the file as large as it is.
+So the WAL stays below WAL_BYTES_WAIT and what one group adds, unless a single read lasts longer than the writer waits.
+
+How much the WAL has is counted in its file (`storage/file/wal_file.py`). It cannot be estimated from the commits: deleting a
+row of 100 bytes may write two pages, and 100 neighbouring rows may share one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from typing import Literal, TypeAlias
 
 from tinyvex.limits import WAL_BYTES_CHECKPOINT, WAL_BYTES_WAIT, WAL_WAIT_MS, WAL_WAITS
 from tinyvex.storage.file import pragmas
-from tinyvex.storage.log.commit_record import CommitRecord
-from tinyvex.storage.log.operations import FillTablet, WriteDocuments
+from tinyvex.storage.file.wal_file import WalFile
 
 __all__ = ["CheckpointMode", "WriteAheadLog"]
 
 CheckpointMode: TypeAlias = Literal["PASSIVE", "RESTART", "TRUNCATE"]
 
-PAGE_BYTES = 4096
-ROW_BYTES = 1024
-"""Per row of a step or of housekeeping: they change many rows at a time, which share pages."""
+ROW_BYTES = 8192
+"""About what a changed row adds, used only to decide when to count."""
+COUNT_BYTES = 1 << 20
+"""Counting takes some 15 microseconds, so it waits until about this much was added."""
 
 
 class WriteAheadLog:
     """
     The write-ahead log of one database file; used by the writer thread.
 
+    Args:
+        file: the log's file.
+
     Attributes:
-        size: an upper bound of the bytes that are not in the database file.
+        size: the bytes that are not in the database file, as counted last.
+        total_size: the bytes of the whole log, as counted last; a checkpoint alone does not reduce it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file: WalFile) -> None:
         self.size = 0
+        self.total_size = 0
+        self._file = file
+        self._copied = 0  # frames of this log that are in the database file
+        self._uncounted = (
+            COUNT_BYTES  # about the bytes added since the last count; a killed process may have left a log
+        )
         self._retry_size = 0  # below this a checkpoint would copy little more than the last one did
         self._wait_size = 0  # below this a wait for readers is not repeated after one that timed out
 
-    def committed(self, record: CommitRecord, rows: int) -> None:
-        """
-        Count at most what a commit adds: a page for each row of the record and for each entry of a unique index.
-
-        Args:
-            record: the commit.
-            rows: the rows that it changed; steps change more than the record contains, many of them in one page.
-        """
-        pages = 3  # last_ts; the request and its index
-        size = 0
-        for operation in record.operations:
-            if type(operation) is WriteDocuments or type(operation) is FillTablet:
-                for write in operation.writes:
-                    pages += 2 + len(write.unchanged) + 2 * (len(write.added) + len(write.removed))
-                    size += len(write.json or b"")
-        self.size += max(pages * PAGE_BYTES + size, rows * ROW_BYTES)
-
-    def changed(self, rows: int) -> None:
-        """Count rows that housekeeping changed."""
-        self.size += rows * ROW_BYTES
+    def added(self, rows: int) -> None:
+        """Note that a transaction has changed this many rows."""
+        self._uncounted += rows * ROW_BYTES
 
     def is_above(self, limit_bytes: int) -> bool:
-        """Return whether the log is larger than the limit and a checkpoint is worthwhile."""
-        return self.size > max(limit_bytes, self._retry_size)
+        """Return whether the log is larger than the limit, or than WAL_BYTES_WAIT, and a checkpoint is worthwhile."""
+        limit = max(limit_bytes, self._retry_size)
+        if self._uncounted >= COUNT_BYTES or self.size <= limit < self.size + self._uncounted:
+            self._count()
+        return self.size > limit or self.total_size > max(WAL_BYTES_WAIT, self._wait_size)
+
+    def _count(self) -> None:
+        self._uncounted = 0
+        with contextlib.suppress(OSError):  # what is wrong with the file shows at the next commit
+            if self._file.count():
+                self._copied = self._retry_size = self._wait_size = 0
+        self._measure()
+
+    def _measure(self) -> None:
+        self.size = max(0, self._file.frames - self._copied) * self._file.page_bytes
+        self.total_size = self._file.frames * self._file.page_bytes
 
     def checkpoint(self, connection: sqlite3.Connection, mode: CheckpointMode) -> None:
         """
@@ -86,17 +96,25 @@ class WriteAheadLog:
         Raises:
             sqlite3.Error: as raised by SQLite.
         """
-        _, frames, copied = _checkpoint(connection, mode)
-        if frames * PAGE_BYTES > max(WAL_BYTES_WAIT, self._wait_size):
-            frames, copied = self._wait_for_readers(connection)
-        if frames == copied >= 0:
-            self.size = self._retry_size = 0
-            return
-        if frames >= 0:  # otherwise another process is checkpointing, and SQLite reports nothing
-            self.size = frames * PAGE_BYTES
-        self._retry_size = self.size + WAL_BYTES_CHECKPOINT
+        self._count()
+        busy, frames, copied = _checkpoint(connection, mode)
+        if frames * self._file.page_bytes > max(WAL_BYTES_WAIT, self._wait_size):
+            mode = "RESTART"
+            busy, frames, copied = self._wait_for_readers(connection)
+        if frames < 0:  # another process is checkpointing, and SQLite reports nothing
+            self._retry_size = self.size + WAL_BYTES_CHECKPOINT
+        elif frames == copied:
+            self._copied, self._retry_size = copied, 0
+            if mode != "PASSIVE" and not busy:
+                with contextlib.suppress(OSError):
+                    self._file.restarted()
+                self._copied = 0
+        else:
+            self._copied = copied
+            self._retry_size = (frames - copied) * self._file.page_bytes + WAL_BYTES_CHECKPOINT
+        self._measure()
 
-    def _wait_for_readers(self, connection: sqlite3.Connection) -> tuple[int, int]:
+    def _wait_for_readers(self, connection: sqlite3.Connection) -> tuple[int, int, int]:
         """
         Restart the log despite overlapping readers; blocks the writer while waiting.
 
@@ -108,8 +126,8 @@ class WriteAheadLog:
             busy, frames, copied = _checkpoint(connection, "RESTART", WAL_WAIT_MS)
             if not busy:
                 break
-        self._wait_size = frames * PAGE_BYTES * 3 // 2 if busy else 0
-        return frames, copied
+        self._wait_size = frames * self._file.page_bytes * 3 // 2 if busy else 0
+        return busy, frames, copied
 
 
 def _checkpoint(connection: sqlite3.Connection, mode: CheckpointMode, wait_ms: int = 0) -> tuple[int, int, int]:

@@ -52,6 +52,7 @@ from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.checksums import global_checksum
 from tinyvex.storage.file.database_file import read_globals
 from tinyvex.storage.file.sqlite_errors import is_fault_of_one, translate
+from tinyvex.storage.file.wal_file import WalFile
 from tinyvex.storage.log.apply import apply, newest_row
 from tinyvex.storage.log.catalog import Catalog, load_catalog
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
@@ -201,7 +202,7 @@ class GroupCommit:
     ) -> None:
         self.connection = connection
         self.group = Group()
-        self.wal = WriteAheadLog()
+        self.wal = WriteAheadLog(WalFile(database))
         self._database = database
         self._clock = clock
         self._participants = participants
@@ -211,6 +212,7 @@ class GroupCommit:
         self._commits_since_expiry = 0
         self._expiry_position = FIRST
         self._observed_us = 0
+        self._changes = connection.total_changes
         last_ts: int = read_globals(connection)["last_ts"]
         self._committed = _State(last_ts, newest_row(connection) + 1, load_catalog(connection, last_ts))
         self._last_ts = last_ts
@@ -338,10 +340,7 @@ class GroupCommit:
             snapshot.end()
 
     def _run_chore(self, chore: Chore, snapshot: Snapshot) -> Outcome[Any]:
-        changes = self.connection.total_changes
-        value = chore.run(Housekeeping(self.connection, snapshot))
-        self.wal.changed(self.connection.total_changes - changes)
-        return Outcome(value)
+        return Outcome(chore.run(Housekeeping(self.connection, snapshot)))
 
     def _leave_out(self, member: Member, error: BaseException) -> bool:
         """Roll the group back because of one member; raise the error if it concerns the whole file."""
@@ -355,11 +354,9 @@ class GroupCommit:
 
     def _apply(self, record: CommitRecord) -> None:
         assert self._last_ts < record.ts <= self._last_allotted, (self._last_ts, record.ts, self._last_allotted)
-        changes = self.connection.total_changes
         self._next_row = apply(self.connection, record, log_row=self._next_row)
         self._last_ts = record.ts
         self._commits.append(record)
-        self.wal.committed(record, self.connection.total_changes - changes)
         if record.changes_catalog:
             self._catalog = load_catalog(self.connection, record.ts)
         for participant in self._participants:
@@ -376,6 +373,8 @@ class GroupCommit:
         started = self._clock.awake_seconds()
         self.connection.execute("COMMIT")
         seconds = self._clock.awake_seconds() - started
+        changes, self._changes = self._changes, self.connection.total_changes
+        self.wal.added(self._changes - changes)
         # The state to which a roll back returns from here on, also one before BEGIN.
         self._committed = _State(self._last_ts, self._next_row, self._catalog)
         self._clock.point("writer:after-commit")

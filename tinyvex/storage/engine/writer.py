@@ -312,8 +312,6 @@ class WriterThread:
         except BaseException:
             connection.close()
             raise
-        with contextlib.suppress(OSError):  # a log exists only if a killed process left one
-            group_commit.wal.size = self._folder.wal.stat().st_size
         self._left = None
         self.group_commit = group_commit
         return group_commit

@@ -100,8 +100,7 @@ class DataFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.database = path / "data.sqlite3"
-        self.wal = path / "data.sqlite3-wal"
-        self.logs = (self.wal, path / "data.sqlite3-journal")
+        self.logs = (path / "data.sqlite3-wal", path / "data.sqlite3-journal")
         """Files next to the database that SQLite replays into it."""
         self.side_files = (*self.logs, path / "data.sqlite3-shm")
         self.unfinished = path / "data.sqlite3.new"
@@ -113,6 +112,11 @@ class DataFolder:
         self.dashboard_page = path / "dashboard.html"
         self.pairing_offer = path / "pairing.json"
         self.paired_tokens = path / "tokens.json"
+
+    @property
+    def wal(self) -> Path:
+        """The write-ahead log; SQLite creates it next to the file that a link leads to."""
+        return Path(f"{follow_links(self.database)}-wal")
 
     def prepare(self) -> None:
         """

@@ -109,7 +109,13 @@ class CommitRecord(NamedTuple):
 
 def memory_bytes(writes: Iterable[Write]) -> int:
     """Return about how much memory some writes take."""
-    return sum([WRITE_OVERHEAD_BYTES + len(write.json or b"") for write in writes])
+    size = 0
+    for write in writes:
+        size += WRITE_OVERHEAD_BYTES + len(write.json or b"")
+        for keys in (write.removed, write.added, write.unchanged):
+            for _, key in keys:
+                size += len(key)
+    return size
 
 
 class Outcome(NamedTuple, Generic[T]):
