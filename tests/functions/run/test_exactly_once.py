@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from tinyvex.errors import RequestAcknowledged, RequestIdReused
@@ -52,7 +53,7 @@ def test_a_reused_request_id_is_refused() -> None:
 
 def test_a_part_of_the_digest_is_enough() -> None:
     """The log stores the beginning of a digest."""
-    record = request_record(KEY, OUTCOME)._replace(digest=KEY.digest[:8])
+    record = msgspec.structs.replace(request_record(KEY, OUTCOME), digest=KEY.digest[:8])
     assert stored_outcome(snapshot(record), KEY) is not None
 
 

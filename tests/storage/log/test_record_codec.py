@@ -27,10 +27,8 @@ def test_a_record_survives_encoding(record: CommitRecord) -> None:
 
 def test_every_operation_is_generated() -> None:
     """A new operation needs a strategy, so that the test above covers it."""
-    defined = {
-        each for each in vars(operations).values() if isinstance(each, type) and issubclass(each, msgspec.Struct)
-    }
-    assert set(OPERATIONS) == defined
+    structs = [each for each in vars(operations).values() if isinstance(each, type) and issubclass(each, msgspec.Struct)]
+    assert set(OPERATIONS) == {each for each in structs if each.__struct_config__.tag is not None}
 
 
 def test_no_two_operations_have_one_tag() -> None:

@@ -132,16 +132,17 @@ def _rows_of(ts: int, writes: Iterable[Write], log_row: int) -> tuple[Rows, Rows
     removed: list[IndexKey] = []
     added: Rows = []
     unchanged: Rows = []
-    for tablet, internal, json_value, prev_ts, old_keys, new_keys, same_keys in writes:
+    for write in writes:
+        tablet, internal, json_value, prev_ts = write.tablet, write.internal, write.json, write.prev_ts
         checksum = revision_checksum(log_row, ts, tablet, internal, json_value, prev_ts)
         documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts, checksum))
-        for index_id, key in old_keys:
+        for index_id, key in write.removed:
             entries.append(_entry(index_id, key, ts, 1, tablet, internal))
             removed.append((index_id, key))
-        for index_id, key in new_keys:
+        for index_id, key in write.added:
             entries.append(_entry(index_id, key, ts, 0, tablet, internal))
             added.append((index_id, key, log_row, current_checksum(index_id, key, checksum)))
-        for index_id, key in same_keys:
+        for index_id, key in write.unchanged:
             unchanged.append((log_row, current_checksum(index_id, key, checksum), index_id, key))
         log_row += 1
     return documents, entries, removed, added, unchanged

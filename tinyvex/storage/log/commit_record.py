@@ -7,7 +7,9 @@ A unit of work on the writer returns an `Outcome`: a value for its caller, and t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from tinyvex.storage.log.operations import (
     FillTablet,
@@ -33,7 +35,7 @@ _UNLISTED = (MoveTablet, UpgradeDocuments)
 """Operations that change documents which the record does not contain."""
 
 
-class CommitRecord(NamedTuple):
+class CommitRecord(Struct, frozen=True, array_like=True, gc=False):
     """
     A timestamp, and the operations that are applied at it, in order.
 
@@ -118,7 +120,7 @@ def memory_bytes(writes: Iterable[Write]) -> int:
     return size
 
 
-class Outcome(NamedTuple, Generic[T]):
+class Outcome(Struct, Generic[T], frozen=True):
     """
     The result of a unit of work on the writer.
 

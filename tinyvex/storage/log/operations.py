@@ -19,7 +19,7 @@ Changes that no readable timestamp can see are not operations; see `housekeeping
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -47,7 +47,7 @@ IndexFields: TypeAlias = tuple[int, tuple[str, ...]]
 """An index and the fields that it sorts by: all that is needed to compute a document's key."""
 
 
-class Write(NamedTuple):
+class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
     A new revision of one document.
 
@@ -96,7 +96,7 @@ class Write(NamedTuple):
         )
 
 
-class RequestRecord(NamedTuple):
+class RequestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
     The result of a mutation, stored so that a resent request gets the same answer and does not run again.
 
