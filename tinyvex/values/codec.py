@@ -45,7 +45,6 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_json = msgspec.json.Decoder().decode
 _DOLLAR = ord("$")
 _NAN = struct.pack("<Q", 0x7FF8_0000_0000_0000)
-_NEEDS_NO_WRAPPER: frozenset[type] = frozenset((str, bool, type(None), msgspec.Raw))
 _HINTS = {
     "coroutine": "; is an `await` missing?",
     "Query": "; end the query with .collect(), .take(n), .first(), .unique() or .count()",
@@ -141,8 +140,8 @@ def decode(data: bytes | str) -> Value:
 
 def decode_canonical(data: bytes) -> Value:
     """Decode JSON that `encode` wrote, without validating it again."""
-    builtins = _decode_json(data)
-    return unwrap(builtins) if may_have_wrappers(data) else cast("Value", builtins)
+    value: Value = _decode_json(data)
+    return unwrap(value) if may_have_wrappers(data) else value
 
 
 def may_have_wrappers(data: bytes) -> bool:
@@ -177,7 +176,8 @@ def as_instant(text: str) -> str | None:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    return _PLAIN.get(type(value), _plain_other)(value, depth)
+    convert = _PLAIN.get(type(value), _plain_other)
+    return value if convert is None else convert(value, depth)
 
 
 def _plain_int(value: int, _depth: int) -> int:
@@ -215,9 +215,10 @@ def _plain_object(value: Mapping[str, Any], depth: int) -> Any:
                 return _plain_object(_text_keys(value), depth)
             if key[:1] == "$":
                 raise _Fault(InvalidValue, "a key may not begin with `$`")
-            if type(child) in _NEEDS_NO_WRAPPER:
+            convert = _PLAIN.get(type(child), _plain_other)
+            if convert is None:
                 continue
-            plain = _plain(child, depth + 1)
+            plain = convert(child, depth + 1)
             if plain is not child:
                 if changed is None:
                     changed = dict(value)
@@ -242,8 +243,9 @@ def _plain_array(value: Sequence[Any], depth: int) -> Any:
     plain = []
     try:
         for child in value:
+            convert = _PLAIN.get(type(child), _plain_other)
             # Not a comprehension: the length of `plain` is the index of a fault.
-            plain.append(child if type(child) in _NEEDS_NO_WRAPPER else _plain(child, depth + 1))  # noqa: PERF401
+            plain.append(child if convert is None else convert(child, depth + 1))
     except _Fault as fault:
         fault.steps.append(f"[{len(plain)}]")
         raise
@@ -279,8 +281,11 @@ def _plain_other(value: Any, depth: int) -> Any:
     raise _Fault(InvalidValue, f"an object of type {cls.__name__} is not a value{_HINTS.get(cls.__name__, '')}")
 
 
-_PLAIN: dict[type, Callable[[Any, int], Any]] = {
-    **dict.fromkeys(_NEEDS_NO_WRAPPER, lambda value, _depth: value),
+_PLAIN: dict[type, Callable[[Any, int], Any] | None] = {
+    str: None,
+    bool: None,
+    type(None): None,
+    msgspec.Raw: None,
     int: _plain_int,
     float: _plain_float,
     dict: _plain_object,
@@ -291,6 +296,7 @@ _PLAIN: dict[type, Callable[[Any, int], Any]] = {
     Int64: _plain_int64,
     bytes: _plain_bytes,
 }
+"""The conversion of each type to builtins; None if its values are builtins that need no wrapper."""
 
 
 def _text(value: Any) -> object:

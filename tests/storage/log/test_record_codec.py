@@ -27,7 +27,9 @@ def test_a_record_survives_encoding(record: CommitRecord) -> None:
 
 def test_every_operation_is_generated() -> None:
     """A new operation needs a strategy, so that the test above covers it."""
-    structs = [each for each in vars(operations).values() if isinstance(each, type) and issubclass(each, msgspec.Struct)]
+    structs = [
+        each for each in vars(operations).values() if isinstance(each, type) and issubclass(each, msgspec.Struct)
+    ]
     assert set(OPERATIONS) == {each for each in structs if each.__struct_config__.tag is not None}
 
 

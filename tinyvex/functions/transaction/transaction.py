@@ -355,11 +355,9 @@ class Transaction:
         base = self._read(table.tablet, document_key)
         if base is None:
             return None
-        document = cast("dict[str, Value]", decode_canonical(base.json))
-        creation = cast("float", document["_creationTime"])
-        return WriteEntry(
-            len(buffer.entries), document_key, creation, base, table.keys(document, document_key), document
-        )
+        document: Any = decode_canonical(base.json)
+        keys = table.keys(document, document_key)
+        return WriteEntry(len(buffer.entries), document_key, document["_creationTime"], base, keys, document)
 
     def _encode(
         self, table: TableInfo, entry: WriteEntry, fields: Mapping[str, Any]

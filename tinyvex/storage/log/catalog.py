@@ -97,12 +97,10 @@ class IndexInfo(Struct, frozen=True):
 
     def key_before(self, document: Mapping[str, Value], ending: bytes) -> bytes:
         """Return the key, given its ending (creation time and document key), which all indexes of a document share."""
-        parts = [
-            encode_part(document.get(path[0], MISSING) if len(path) == 1 else _reach(document, path))
-            for path in self._paths
-        ]
-        parts.append(ending)
-        return b"".join(parts)
+        key = b""
+        for path in self._paths:
+            key += encode_part(document.get(path[0], MISSING) if len(path) == 1 else _reach(document, path))
+        return key + ending
 
 
 def _reach(document: Mapping[str, Value], path: tuple[str, ...]) -> Value | Missing:
