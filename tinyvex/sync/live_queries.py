@@ -124,7 +124,8 @@ class LiveQueries:
             for index_id, key in keys:
                 # A live query leaves the index with its first hit, so all keys of a group find it once.
                 touched = self._index.touched(index_id, key)
-                wanted += [live for live in touched if self._invalidate(live, record.ts)]
+                if touched:
+                    wanted += [live for live in touched if self._invalidate(live, record.ts)]
             wanted += [live for live in list(self._volatile) if self._invalidate(live, record.ts)]
             if self._running:
                 self._recent.add(record.ts, keys)

@@ -95,8 +95,9 @@ class _IndexRanges(Generic[Owner]):
         found: dict[Owner, None] = {}
         if key in self._points:
             _collect(self._points[key], found)
-        for key_range in self.tree.containing(key):
-            _collect(self._ranges[key_range], found)
+        if self._ranges:
+            for key_range in self.tree.containing(key):
+                _collect(self._ranges[key_range], found)
         return found
 
     def validate(self) -> None:

@@ -110,7 +110,7 @@ def _write_documents(
 ) -> int:
     documents, entries, removed, added, unchanged = _rows_of(ts, operation.writes, log_row)
     # One call per statement and not per row: about a microsecond less for each row.
-    many = connection.executemany
+    many = connection.cursor().executemany
     if documents:
         many(statements.INSERT_DOCUMENT, documents)
     if entries:
