@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 
 import pytest
 
 from tests.support.loop import VirtualLoop, run_virtual
 from tests.support.process import free_port
-from tinyvex.runtime import AWAKE_TICK_SECONDS, LoopThread, Runtime
+from tinyvex.runtime import AWAKE_TICK_SECONDS, READ_BYTES, LoopThread, Runtime, bound_reads
 
 
 def start_loop() -> LoopThread:
@@ -113,6 +114,32 @@ async def test_a_cancelled_listen_leaves_the_port_closed(steps: int) -> None:
             await listening
     with pytest.raises(OSError, match="refused|failed"):
         await runtime.dial(asyncio.Protocol, "127.0.0.1", port)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this loop receives into a buffer of its own")
+async def test_a_read_receives_few_bytes_at_once() -> None:
+    """A transport whose reads are bounded passes long messages on in blocks that the allocator need not map."""
+    received: asyncio.Queue[int] = asyncio.Queue()
+
+    class Receiver(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            bound_reads(transport)
+
+        def data_received(self, data: bytes) -> None:
+            received.put_nowait(len(data))
+
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    listener = await runtime.listen(Receiver, "127.0.0.1", 0)
+    transport, _ = await runtime.dial(asyncio.Protocol, "127.0.0.1", listener.port)
+    assert isinstance(transport, asyncio.Transport)
+    transport.write(bytes(40 * READ_BYTES))
+    sizes = [await received.get()]
+    while sum(sizes) < 40 * READ_BYTES:
+        sizes.append(await received.get())
+    assert max(sizes) <= READ_BYTES
+    transport.close()
+    listener.close()
 
 
 class ManualRuntime(Runtime):

@@ -29,12 +29,15 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AwakeTimer", "Listener", "LoopThread", "Runtime", "Worker"]
+__all__ = ["AwakeTimer", "Listener", "LoopThread", "Runtime", "Worker", "bound_reads"]
 
 T = TypeVar("T")
 
 ACCEPT_QUEUE_LENGTH = 2048
 """Connections that the operating system queues until they are accepted."""
+
+READ_BYTES = 64 << 10
+"""The most that is received from a socket at once; see `bound_reads`."""
 
 AWAKE_TICK_SECONDS = 3.0
 """The longest pause between two ticks that counts in full: a busy loop is late by less, a suspended process by more."""
@@ -362,6 +365,18 @@ class _ThreadWorker:
                 self._tokens.get()
                 # Cleared before the step looks for work, so that a later `wake` adds a new token.
                 self._token_waits = False
+
+
+def bound_reads(transport: asyncio.BaseTransport) -> None:
+    """
+    Let a transport receive at most READ_BYTES at once.
+
+    asyncio allocates as much memory as it might receive, 256 KiB. From 128 KiB on the allocator maps memory and unmaps it
+    again, which takes 12 µs for every read, however short the message is. Other transports than asyncio's for Unix, such as
+    uvloop's, do not have the attribute, nor the problem.
+    """
+    if hasattr(transport, "max_size"):
+        transport.max_size = READ_BYTES
 
 
 def raise_in_thread(ident: int, error: type[BaseException]) -> None:

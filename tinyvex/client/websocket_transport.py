@@ -19,6 +19,7 @@ from websockets.protocol import State
 
 from tinyvex import limits
 from tinyvex.errors import ConnectionLost, Forbidden, TinyvexError, Unauthenticated, UpdateRejected
+from tinyvex.runtime import bound_reads
 
 if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
@@ -120,6 +121,7 @@ class WebSocketTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Check the server, then request the upgrade to a WebSocket."""
         self._transport = cast("asyncio.Transport", transport)
+        bound_reads(transport)
         try:
             self._check(transport)
         except TinyvexError as error:

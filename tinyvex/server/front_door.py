@@ -31,6 +31,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from tinyvex import errors, limits
+from tinyvex.runtime import bound_reads
 from tinyvex.server.access.origin_rules import find_refusal
 from tinyvex.server.access.refusal_log import RefusalLog
 from tinyvex.server.access.token_auth import Caller, bearer_token
@@ -252,6 +253,7 @@ class Arrival(Endpoint):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the socket is open."""
         self._transport = cast("asyncio.Transport", transport)
+        bound_reads(transport)
         self._door.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -29,6 +29,7 @@ from msgspec import Struct
 
 from tinyvex import limits
 from tinyvex.errors import StartError
+from tinyvex.runtime import bound_reads
 
 if TYPE_CHECKING:
     from tinyvex.runtime import AwakeTimer, Runtime
@@ -171,6 +172,7 @@ class _Socket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        bound_reads(transport)
         self._handshakes.began(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
