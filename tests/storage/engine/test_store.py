@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.loop import run_virtual
 from tests.support.network import Network
-from tests.support.storage import ITEMS, Blocker, bound_runtime, insert, numbers, opened, unit, writer_connection
+from tests.support.storage import ITEMS, Blocker, bound_runtime, insert, numbers, opened, seal, unit, writer_connection
 from tests.support.world import WorldRuntime
 from tinyvex import errors
 from tinyvex.storage.engine.store import Store
@@ -169,6 +169,7 @@ def scrambled_globals(path):
 def scrambled_catalog(path):
     connection = sqlite3.connect(path)
     connection.execute("UPDATE documents SET json_value = CAST('{' AS BLOB) WHERE table_id = 2")
+    seal(connection)
     connection.commit()
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -29,8 +29,8 @@ from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.time_limit import Abandoned, Guard, Stopped, Watch
 from tinyvex.storage.engine.undelivered import HeldReads, UndeliveredResults
 from tinyvex.storage.engine.work_queue import WorkQueue
-from tinyvex.storage.file import pragmas, statements
-from tinyvex.storage.file.database_file import open_reader
+from tinyvex.storage.file import pragmas
+from tinyvex.storage.file.database_file import open_reader, read_snapshot_globals
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import Catalog, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
@@ -69,10 +69,11 @@ class SnapshotSource:
 
         Raises:
             SnapshotUnavailable: `at` is in the future, or older than the retained history.
+            FileDamaged: a global value has a wrong checksum.
             sqlite3.Error: as raised by SQLite.
         """
         self.connection.execute("BEGIN")
-        last_ts, catalog_ts, self._floor_ts = self.connection.execute(statements.SNAPSHOT).fetchone()
+        catalog_ts, self._floor_ts, last_ts = read_snapshot_globals(self.connection)
         ts = last_ts if at is None else at
         if ts > last_ts:
             raise SnapshotUnavailable(f"ts {ts} is in the future: the last commit is {last_ts}", lastTs=last_ts)

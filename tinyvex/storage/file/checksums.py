@@ -11,11 +11,14 @@ It takes 0.3 µs for a document of 260 bytes, BLAKE2 takes 0.7 µs; checksums pr
 from __future__ import annotations
 
 import struct
+from typing import Any
 from zlib import crc32
 
 from tinyvex.errors import FileDamaged
 
 __all__ = [
+    "checked_global",
+    "checked_revision",
     "current_checksum",
     "damaged_row",
     "entry_checksum",
@@ -71,9 +74,38 @@ def global_checksum(key: str, value: int | str) -> int:
     return crc32(f"{key} {value}".encode())
 
 
+def checked_revision(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """
+    Return a row of `documents`, as `statements.REVISION` selects it.
+
+    Raises:
+        FileDamaged: its checksum is wrong.
+    """
+    log_row, ts, tablet, document_key, json, prev_ts, checksum = row
+    try:
+        if revision_checksum(log_row, ts, tablet, document_key, json, prev_ts) == checksum:
+            return row
+    except (TypeError, struct.error):  # a column has another type than it should
+        pass
+    raise damaged_row(f"the revision in log row {log_row}")
+
+
+def checked_global(row: tuple[Any, ...]) -> Any:
+    """
+    Return the value of a row of `globals`.
+
+    Raises:
+        FileDamaged: its checksum is wrong.
+    """
+    key, value, checksum = row
+    if global_checksum(key, value) != checksum:
+        raise damaged_row(f"the global value `{key}`")
+    return value
+
+
 def damaged_row(name: str) -> FileDamaged:
-    """Return the error for a row whose checksum is wrong."""
+    """Return the error for a row whose checksum is wrong, or which is in the wrong place."""
     return FileDamaged(
-        f"the database file is damaged: {name} has a wrong checksum;"
+        f"the database file is damaged: {name} is not as it was written;"
         " keep a copy of the file, run `tinyvex check`, and restore a backup"
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvex import errors
 from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.atomic_file import sync_folder
-from tinyvex.storage.file.checksums import damaged_row, global_checksum
+from tinyvex.storage.file.checksums import checked_global, damaged_row, global_checksum
 from tinyvex.storage.file.sqlite_errors import translate
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
     "read_format",
     "read_globals",
     "read_last_ts",
+    "read_snapshot_globals",
     "roll_back_journal",
     "schema_script",
     "set_global",
@@ -231,6 +232,8 @@ def _closed_on_failure(connection: sqlite3.Connection, path: Path) -> Iterator[N
         connection.close()
         if isinstance(error, sqlite3.Error):
             raise translate(error, path) from error
+        if isinstance(error, UnicodeDecodeError):  # Python's module, of SQLite's message about a damaged schema
+            raise errors.FileDamaged(f"the database file is damaged (`{path}`); restore a backup") from error
         raise
 
 
@@ -312,11 +315,25 @@ def read_globals(connection: sqlite3.Connection) -> Mapping[str, Any]:
         FileDamaged: a value has a wrong checksum.
     """
     values: dict[str, Any] = {}
-    for key, value, checksum in connection.execute(statements.GLOBALS):
-        if global_checksum(key, value) != checksum:
-            raise damaged_row(f"the global value `{key}`")
-        values[key] = json.loads(value) if isinstance(value, str) else value
+    for row in connection.execute(statements.GLOBALS):
+        value = checked_global(row)
+        values[row[0]] = json.loads(value) if isinstance(value, str) else value
     return values
+
+
+def read_snapshot_globals(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """
+    Return `catalog_ts`, `floor_ts` and `last_ts`.
+
+    Raises:
+        sqlite3.Error: as raised by SQLite.
+        FileDamaged: a value is missing or has a wrong checksum.
+    """
+    rows = connection.execute(statements.SNAPSHOT).fetchall()
+    if len(rows) != 3:
+        raise damaged_row("a global value")
+    catalog_ts, floor_ts, last_ts = map(checked_global, rows)
+    return catalog_ts, floor_ts, last_ts
 
 
 def set_global(connection: sqlite3.Connection, key: str, value: str | int | Sequence[Sequence[int]]) -> None:

@@ -33,6 +33,8 @@ def translate(error: sqlite3.Error, path: object = None) -> errors.StorageError:
     """Return the storage error for an error of SQLite; the message has SQLite's text at its end."""
     code = getattr(error, "sqlite_errorcode", None)
     file = "" if path is None else f" (`{path}`)"
+    if code is None and str(error).startswith("Could not decode"):
+        code = sqlite3.SQLITE_CORRUPT  # Python's module, of a blob that became a text
     cls, advice = _BY_CODE.get(0 if code is None else code & _PRIMARY, (errors.StorageFailed, "SQLite failed"))
     return cls(f"{advice}{file}: {error}", sqlite=getattr(error, "sqlite_errorname", type(error).__name__))
 

@@ -9,28 +9,29 @@ LAST_TS = "SELECT json_value FROM globals WHERE key = 'last_ts'"
 SET_GLOBAL = "INSERT OR REPLACE INTO globals(key, json_value, checksum) VALUES (?, ?, ?)"
 SET_LAST_TS = "UPDATE globals SET json_value = ?, checksum = ? WHERE key = 'last_ts'"
 SNAPSHOT = (
-    "SELECT (SELECT json_value FROM globals WHERE key = 'last_ts'),"
-    " (SELECT json_value FROM globals WHERE key = 'catalog_ts'),"
-    " (SELECT json_value FROM globals WHERE key = 'floor_ts')"
+    "SELECT key, json_value, checksum FROM globals WHERE key IN ('catalog_ts', 'floor_ts', 'last_ts') ORDER BY key"
 )
 
-# Reading documents.
+# Reading documents. Rows of `documents` are always the columns of REVISION, which `checked_revision` verifies.
 
-GET = (
-    "SELECT id, id, ts, json_value FROM documents"
-    " WHERE table_id = ? AND id = ? AND ts <= ? ORDER BY ts DESC LIMIT 1"
-)  # fmt: skip
+REVISION = "log_row, ts, table_id, id, json_value, prev_ts, checksum"
+REVISION_OF_D = ", ".join([f"d.{column}" for column in REVISION.split(", ")])
+GET = f"SELECT {REVISION} FROM documents WHERE table_id = ? AND id = ? AND ts <= ? ORDER BY ts DESC LIMIT 1"
+GET_NEWEST = f"SELECT {REVISION} FROM documents WHERE table_id = ? AND id = ? ORDER BY ts DESC LIMIT 1"
+REVISION_BEFORE = (
+    f"SELECT {REVISION} FROM documents WHERE (table_id, id, ts) <= (?, ?, ?)"
+    " ORDER BY table_id DESC, id DESC, ts DESC LIMIT 1"
+)
+REVISION_AFTER = (
+    f"SELECT {REVISION} FROM documents WHERE (table_id, id, ts) > (?, ?, ?) ORDER BY table_id, id, ts LIMIT 1"
+)
 EXISTED = "SELECT 1 FROM documents WHERE table_id = ? AND id = ? LIMIT 1"
-HISTORY = (
-    "SELECT ts, prev_ts, json_value FROM documents"
-    " WHERE table_id = ? AND id = ? AND ts <= ? ORDER BY ts DESC LIMIT ?"
-)  # fmt: skip
+HISTORY = f"SELECT {REVISION} FROM documents WHERE table_id = ? AND id = ? AND ts <= ? ORDER BY ts DESC LIMIT ?"
 REVISIONS_AFTER = (
-    "SELECT ts, prev_ts, json_value FROM documents"
-    " WHERE table_id = ? AND id = ? AND ts > ? AND ts <= ? ORDER BY ts LIMIT ?"
-)  # fmt: skip
+    f"SELECT {REVISION} FROM documents WHERE table_id = ? AND id = ? AND ts > ? AND ts <= ? ORDER BY ts LIMIT ?"
+)
 TABLET_AT = (
-    "SELECT d.json_value FROM documents AS d WHERE d.table_id = ?1 AND d.deleted = 0 AND d.ts ="
+    f"SELECT {REVISION} FROM documents AS d WHERE d.table_id = ?1 AND d.ts ="
     " (SELECT MAX(ts) FROM documents WHERE table_id = ?1 AND id = d.id AND ts <= ?2)"
 )
 # Includes purged rows: the last rows may have been deletions, which are purged entirely.
@@ -43,33 +44,35 @@ COUNT_TABLES = (
 )
 FIRST_ROW = "SELECT log_row, ts FROM documents WHERE log_row >= ? ORDER BY log_row LIMIT 1"
 LAST_ROW = "SELECT MAX(log_row) FROM documents"
-REVISIONS_SINCE = (
-    "SELECT log_row, ts, table_id, id, prev_ts, json_value FROM documents"
-    " WHERE log_row > ? AND ts > ? AND ts <= ? ORDER BY log_row LIMIT ?"
-)
+REVISIONS_SINCE = f"SELECT {REVISION} FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
 ROWS_SINCE = "SELECT log_row, table_id, id FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
 
 # Scanning an index: the newest state, and the state at an earlier ts.
-# With MAX(ts), SQLite takes the other columns from the row that has the maximum.
 
 PAGE = (
-    "SELECT c.key, d.id, d.ts, d.json_value FROM current AS c JOIN documents AS d ON d.log_row = c.log_row"
+    "SELECT c.key, c.checksum, d.log_row, d.ts, d.table_id, d.id, d.json_value, d.prev_ts"
+    " FROM current AS c LEFT JOIN documents AS d ON d.log_row = c.log_row"
     " WHERE c.index_id = ? AND c.key >= ? AND c.key < ? ORDER BY c.key ASC LIMIT ?"
 )
 PAGE_REVERSE = PAGE.replace("ASC", "DESC")
-PAGE_AT = (
-    "SELECT key, document_id, table_id, MAX(ts), deleted FROM indexes"
-    " WHERE index_id = ? AND key >= ? AND key < ? AND ts <= ? GROUP BY key HAVING deleted = 0 ORDER BY key ASC LIMIT ?"
+ENTRY = "index_id, key, ts, deleted, table_id, checksum, document_id"
+ENTRIES = f"SELECT {ENTRY} FROM indexes WHERE index_id = ? AND key >= ? AND key < ? ORDER BY key ASC, ts ASC"
+ENTRIES_REVERSE = ENTRIES.replace("ASC", "DESC")
+ENTRY_BEFORE = (
+    f"SELECT {ENTRY} FROM indexes WHERE (index_id, key) < (?, ?) ORDER BY index_id DESC, key DESC, ts DESC LIMIT 1"
 )
-PAGE_AT_REVERSE = PAGE_AT.replace("ASC", "DESC")
+ENTRY_FROM = f"SELECT {ENTRY} FROM indexes WHERE (index_id, key) >= (?, ?) ORDER BY index_id, key, ts LIMIT 1"
+CURRENT_BEFORE = (
+    "SELECT c.index_id, c.key, d.checksum, c.checksum FROM current AS c LEFT JOIN documents AS d USING (log_row)"
+    " WHERE (c.index_id, c.key) < (?, ?) ORDER BY c.index_id DESC, c.key DESC LIMIT 1"
+)
+CURRENT_FROM = (
+    "SELECT c.index_id, c.key, d.checksum, c.checksum FROM current AS c LEFT JOIN documents AS d USING (log_row)"
+    " WHERE (c.index_id, c.key) >= (?, ?) ORDER BY c.index_id, c.key LIMIT 1"
+)
 COUNT_PAGE = (
     "SELECT COUNT(*), MAX(key) FROM"
     " (SELECT key FROM current WHERE index_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?)"
-)
-COUNT_PAGE_AT = (
-    "SELECT COUNT(*), MAX(key) FROM"
-    " (SELECT key, MAX(ts), deleted FROM indexes WHERE index_id = ? AND key >= ? AND key < ? AND ts <= ?"
-    " GROUP BY key HAVING deleted = 0 ORDER BY key LIMIT ?)"
 )
 
 # Writing a commit.
@@ -122,7 +125,7 @@ END_SESSIONS = (
 # Building and dropping an index.
 
 BACKFILL_PAGE = (
-    "SELECT d.log_row, d.id, d.ts, d.json_value, d.checksum FROM current AS c JOIN documents AS d USING (log_row)"
+    f"SELECT {REVISION_OF_D} FROM current AS c LEFT JOIN documents AS d ON d.log_row = c.log_row"
     " WHERE c.index_id = ? AND c.key >= ? AND c.key < ? ORDER BY c.key"
 )
 BACKFILL_INDEX = (
@@ -144,7 +147,8 @@ _STAGED = (
     " WHERE s.table_id = :source AND t.ts < s.ts AND s.ts ="
     " (SELECT MAX(ts) FROM documents WHERE table_id = :source AND id = s.id)"
 )
-STAGED_PAGE = f"SELECT s.id, s.json_value, t.ts, t.json_value {_STAGED} AND s.id > :after ORDER BY s.id LIMIT :limit"
+_REVISIONS_OF_BOTH = f"{REVISION_OF_D.replace('d.', 's.')}, {REVISION_OF_D.replace('d.', 't.')}"
+STAGED_PAGE = f"SELECT {_REVISIONS_OF_BOTH} {_STAGED} AND s.id > :after ORDER BY s.id LIMIT :limit"
 COUNT_STAGED = f"SELECT COUNT(*) {_STAGED}"
 
 # Clearing tablets; housekeeping.
@@ -166,7 +170,7 @@ COMMON_DOCUMENT = (
     "SELECT s.id FROM documents AS s WHERE s.table_id = ?1"
     " AND EXISTS (SELECT 1 FROM documents AS t WHERE t.table_id = ?2 AND t.id = s.id) LIMIT 1"
 )
-MOVE_DOCUMENTS_PAGE = "SELECT id, json_value FROM documents WHERE table_id = ? AND id > ? ORDER BY id LIMIT ?"
+MOVE_DOCUMENTS_PAGE = f"SELECT {REVISION} FROM documents WHERE table_id = ? AND id > ? ORDER BY id LIMIT ?"
 MOVE_ENTRIES_PAGE = (
     "SELECT i.key, i.document_id, d.log_row, d.checksum FROM indexes AS i CROSS JOIN documents AS d"
     " ON d.table_id = :tablet AND d.id = i.document_id AND d.ts = :ts"
@@ -180,17 +184,19 @@ USED_BYTES = (
     " FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
 )
 LOG_AFTER = "SELECT log_row, ts FROM documents WHERE log_row > ? ORDER BY log_row LIMIT ?"
-DELETED_BETWEEN = "SELECT 1 FROM documents WHERE log_row > ? AND log_row <= ? AND deleted AND table_id = ? LIMIT 1"
-REVISIONS_OF = "SELECT id, id, ts, json_value FROM documents WHERE table_id = ? AND NOT deleted ORDER BY id, ts"
+DELETED_BETWEEN = (
+    "SELECT 1 FROM documents WHERE log_row > ? AND log_row <= ? AND json_value IS NULL AND table_id = ? LIMIT 1"
+)
+REVISIONS_OF = f"SELECT {REVISION} FROM documents WHERE table_id = ? AND json_value IS NOT NULL ORDER BY id, ts"
 DELETE_REPLACED = (
     "DELETE FROM documents WHERE log_row IN (SELECT p.log_row FROM documents AS d CROSS JOIN documents AS p"
     " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ? AND d.log_row <= ?)"
 )
-DELETE_DELETIONS = "DELETE FROM documents WHERE log_row > ? AND log_row <= ? AND deleted"
+DELETE_DELETIONS = "DELETE FROM documents WHERE log_row > ? AND log_row <= ? AND json_value IS NULL"
 COUNT_PURGEABLE = (
     "SELECT (SELECT COUNT(*) FROM documents AS d CROSS JOIN documents AS p"
     " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ?1 AND d.ts <= ?2)"
-    " + (SELECT COUNT(*) FROM documents WHERE log_row > ?1 AND ts <= ?2 AND deleted)"
+    " + (SELECT COUNT(*) FROM documents WHERE log_row > ?1 AND ts <= ?2 AND json_value IS NULL)"
 )
 ENTRY_AFTER = (
     "SELECT index_id, key FROM indexes WHERE (index_id, key) > (?, ?) ORDER BY index_id, key, ts LIMIT 1 OFFSET ?"

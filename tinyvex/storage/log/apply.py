@@ -16,8 +16,8 @@ from typing import Any, cast
 from tinyvex.errors import FileDamaged
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.file import statements
-from tinyvex.storage.file.checksums import current_checksum, entry_checksum, revision_checksum
-from tinyvex.storage.file.database_file import set_global
+from tinyvex.storage.file.checksums import checked_revision, current_checksum, entry_checksum, revision_checksum
+from tinyvex.storage.file.database_file import read_snapshot_globals, set_global
 from tinyvex.storage.log import request_records
 from tinyvex.storage.log.catalog import IndexInfo
 from tinyvex.storage.log.commit_record import CommitRecord
@@ -63,7 +63,7 @@ def apply(connection: sqlite3.Connection, record: CommitRecord, *, log_row: int 
 
     Raises:
         sqlite3.Error: as raised by SQLite; an `IntegrityError` if a revision or an entry exists already.
-        FileDamaged: a step found a number of rows other than the record's.
+        FileDamaged: a step found a number of rows other than the record's, or a row with a wrong checksum.
     """
     if log_row is None:
         log_row = newest_row(connection) + 1
@@ -86,9 +86,9 @@ def replay(connection: sqlite3.Connection, record: CommitRecord) -> bool:
 
     Raises:
         sqlite3.Error: as raised by SQLite.
-        FileDamaged: a step found a number of rows other than the record's.
+        FileDamaged: a step found a number of rows other than the record's, or a row with a wrong checksum.
     """
-    (last_ts, _, _) = connection.execute(statements.SNAPSHOT).fetchone()
+    _, _, last_ts = read_snapshot_globals(connection)
     if record.ts <= last_ts:
         return False
     apply(connection, record)
@@ -192,7 +192,8 @@ def _backfill_index(connection: sqlite3.Connection, _ts: int, log_row: int, oper
     current: Rows = []
     rows = 0
     parameters = (operation.by_creation_time, operation.lo, operation.hi)
-    for row, internal, ts, data, checksum in connection.execute(statements.BACKFILL_PAGE, parameters):
+    for revision in connection.execute(statements.BACKFILL_PAGE, parameters):
+        row, ts, _, internal, data, _, checksum = checked_revision(revision)
         rows += 1
         document = _fields(data)
         for index in indexes:
@@ -229,9 +230,8 @@ def _move_documents(connection: sqlite3.Connection, ts: int, log_row: int, opera
     while after is not None:
         step: list[Write] = []
         size = 0
-        for internal, data in connection.execute(
-            statements.MOVE_DOCUMENTS_PAGE, (operation.source, after, MOVE_STEP_ROWS)
-        ):
+        for revision in connection.execute(statements.MOVE_DOCUMENTS_PAGE, (operation.source, after, MOVE_STEP_ROWS)):
+            _, _, _, internal, data, _, _ = checked_revision(revision)
             step.append(Write(operation.target, internal, data, None, (), (), ()))
             size += len(data)
             if size >= SCAN_PAGE_BYTES:
@@ -267,7 +267,9 @@ def _upgrade_documents(connection: sqlite3.Connection, ts: int, log_row: int, op
         writes: list[Write] = []
         size = 0
         parameters = {**tablets, "after": after, "limit": SCAN_PAGE_ROWS}
-        for internal, staged, prev_ts, data in connection.execute(statements.STAGED_PAGE, parameters):
+        for columns in connection.execute(statements.STAGED_PAGE, parameters):
+            _, _, _, internal, staged, _, _ = checked_revision(columns[:7])
+            _, prev_ts, _, _, data, _, _ = checked_revision(columns[7:])
             before, document = _fields(data), _fields(staged)
             old = [(index.id, index.key(before, internal)) for index in indexes]
             new = [(index.id, index.key(document, internal)) for index in indexes]

@@ -26,6 +26,7 @@ from msgspec.structs import force_setattr
 
 from tinyvex.errors import UnknownIndex, UnknownTable
 from tinyvex.storage.file import statements
+from tinyvex.storage.file.checksums import checked_revision
 from tinyvex.storage.log.operations import IndexFields, IndexKey
 from tinyvex.storage.log.system_tablets import CODE_TABLET, INDEXES_TABLET, TABLES_TABLET, TABLETS_TABLET
 from tinyvex.values.codec import decode_canonical
@@ -247,7 +248,13 @@ _SYSTEM_TABLES = (
 
 
 def load_catalog(connection: sqlite3.Connection, ts: int) -> Catalog:
-    """Read the catalog as it was at `ts`, in the caller's transaction."""
+    """
+    Read the catalog as it was at `ts`, in the caller's transaction.
+
+    Raises:
+        FileDamaged: a row of the system tables has a wrong checksum.
+        sqlite3.Error: as raised by SQLite.
+    """
     indexes: dict[int, list[tuple[IndexInfo, IndexState]]] = {}
     for document in _documents(connection, INDEXES_TABLET, ts):
         state: IndexState = document["state"]
@@ -270,5 +277,7 @@ def load_catalog(connection: sqlite3.Connection, ts: int) -> Catalog:
 
 
 def _documents(connection: sqlite3.Connection, tablet: int, ts: int) -> Iterable[dict[str, Any]]:
-    for (json_value,) in connection.execute(statements.TABLET_AT, (tablet, ts)):
-        yield cast("dict[str, Any]", decode_canonical(json_value))
+    for row in connection.execute(statements.TABLET_AT, (tablet, ts)):
+        _, _, _, _, json_value, _, _ = checked_revision(row)
+        if json_value is not None:
+            yield cast("dict[str, Any]", decode_canonical(json_value))

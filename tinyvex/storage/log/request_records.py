@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.checksums import damaged_row, request_checksum, session_checksum
@@ -98,11 +98,19 @@ def find(connection: sqlite3.Connection, session_id: str, request_id: int) -> St
     floor, session, ts, digest, result, log_lines, acknowledged, checksum = row
     if ts is None:
         return StoredRequest(floor, None)
-    if request_checksum(session, request_id, ts, digest, result, log_lines, acknowledged) != checksum:
+    if not _is_intact(session, request_id, ts, digest, result, log_lines, acknowledged, checksum):
         raise damaged_row(f"request {request_id} of session number {session}")
     lines = () if log_lines is None else tuple(json.loads(log_lines))
     record = RequestRecord(session_id, request_id, digest, b"null" if result is None else result, lines, ts)
     return StoredRequest(floor, record)
+
+
+def _is_intact(*row: Any) -> bool:
+    *columns, checksum = row
+    try:
+        return bool(request_checksum(*columns) == checksum)
+    except TypeError:  # a column has another type than it should
+        return False
 
 
 def store(connection: sqlite3.Connection, operation: StoreRequest) -> None:

@@ -52,16 +52,16 @@ class LogRevision(NamedTuple):
         ts: the commit that wrote it.
         tablet: of the document's table at `ts`, or one that no table leads to.
         internal: the document key.
-        prev_ts: of the revision that it replaced; None for the first.
         json: None if the document was deleted.
+        prev_ts: of the revision that it replaced; None for the first.
     """
 
     log_row: int
     ts: int
     tablet: int
     internal: bytes
-    prev_ts: int | None
     json: bytes | None
+    prev_ts: int | None
 
 
 class ScanPage(list[StoredDocument]):

@@ -34,7 +34,7 @@ from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
-from tinyvex.errors import InvalidValue
+from tinyvex.errors import FileDamaged, InvalidValue
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.database_file import open_reader, read_globals
@@ -96,6 +96,8 @@ def check(connection: sqlite3.Connection, progress: Progress | None = None) -> l
                 break
     except sqlite3.DatabaseError as error:
         problems.append(str(translate(error)))
+    except FileDamaged as error:
+        problems.append(str(error))
     except (ValueError, LookupError, TypeError) as error:
         problems.append(f"the catalog cannot be read: {error}")
     finally:
@@ -112,9 +114,8 @@ def check_pages(connection: sqlite3.Connection) -> list[str]:
 def _problems(connection: sqlite3.Connection, progress: Progress | None) -> Iterator[str]:
     if progress is not None:
         progress(0, 0)
-    yield from check_pages(connection)
     are_rows_valid = True
-    for problem in row_problems(connection):
+    for problem in (*check_pages(connection), *row_problems(connection)):
         are_rows_valid = False
         yield problem
     if are_rows_valid:  # the later stages rely on it
