@@ -1,5 +1,5 @@
 """
-A byte of a closed database file changes, as on a disk that decays: `check` finds it, or it changes nothing that a reader sees.
+Promise 9: a byte of a closed file changes, as on a disk that decays; the check finds it, or no reader sees a difference.
 
 The sample covers pages of every kind: leaves and interior pages of tables and indexes, overflow pages, free pages, headers.
 """

@@ -36,7 +36,7 @@ class Refused(NamedTuple):
 
 class Outcome(NamedTuple):
     """
-    What a changed byte does.
+    The effect of a changed byte.
 
     Attributes:
         found: whether `check` reports it, or refuses the file.

@@ -20,6 +20,7 @@ from tinyvex.storage.engine.store_statistics import StoreStatistics
 from tinyvex.storage.engine.writer import Writer
 from tinyvex.storage.file import database_file
 from tinyvex.storage.file.data_folder import DataFolder, FolderLock
+from tinyvex.storage.file.last_commit import LastCommit, LastCommitFile, require_no_missing_commits
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.commit_feed import CommitFeed
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
@@ -58,7 +59,14 @@ class Store:
     epoch: str
     feed: CommitFeed
 
-    def __init__(self, folder: DataFolder, runtime: Runtime, lock: FolderLock | None, durability: Durability) -> None:
+    def __init__(
+        self,
+        folder: DataFolder,
+        runtime: Runtime,
+        lock: FolderLock | None,
+        durability: Durability,
+        last_commit: LastCommit,
+    ) -> None:
         self.folder = folder
         self.on_commits: Callable[[list[CommitRecord]], None] | None = None
         self.on_abandoned: Callable[[int], None] | None = None
@@ -73,7 +81,9 @@ class Store:
         self._readers = Readers(runtime, folder, self._statistics, self.thread_abandoned, recent)
         try:
             self._writer = None
+            self._last_commit: LastCommitFile | None = None
             if recent is not None:
+                self._last_commit = LastCommitFile(folder.last_commit, last_commit)
                 self._participants.append(recent)
                 self._writer = Writer(
                     runtime,
@@ -83,9 +93,12 @@ class Store:
                     self._publish,
                     self.thread_abandoned,
                     self._participants,
+                    self._last_commit.record,
                 )
         except BaseException:
             self._readers.close()
+            if self._last_commit is not None:
+                self._last_commit.close()
             raise
 
     @classmethod
@@ -103,7 +116,7 @@ class Store:
         Raises:
             DataFolderLocked: another process owns the folder.
             DataFolderUnusable: the folder cannot be created, read or written.
-            FileDamaged: the file is damaged or not a Tinyvex database; it was not changed.
+            FileDamaged: the file is damaged, lacks acknowledged commits, or is not a Tinyvex database; it was not changed.
             FileTooNew: a newer Tinyvex wrote the file; it was not changed.
             DiskFull: the disk has no room for a new database.
         """
@@ -160,7 +173,14 @@ class Store:
         try:
             stored = database_file.read_globals(connection)
             (sqlite_version,) = connection.execute("SELECT sqlite_version()").fetchone()
-            store = cls(data, runtime, lock, durability)
+            last_commit = LastCommit(stored["epoch"], stored["last_ts"], durability)
+            if lock is not None:
+                require_no_missing_commits(data.last_commit, last_commit.epoch, last_commit.ts)
+            store = cls(data, runtime, lock, durability, last_commit)
+        except OSError as error:
+            from tinyvex.storage.file.os_errors import translate_os_error
+
+            raise translate_os_error(error, f"`{data.last_commit}` cannot be written") from error
         except sqlite3.Error as error:
             raise translate(error, data.database) from error
         except (ValueError, LookupError) as error:
@@ -366,6 +386,8 @@ class Store:
         self._readers.close()
         if self._writer is not None:
             self._writer.close()
+        if self._last_commit is not None:
+            self._last_commit.close()
         if self._lock is not None:
             self._lock.release()
 

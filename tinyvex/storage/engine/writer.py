@@ -71,6 +71,7 @@ class Writer:
         publish: called on the loop with the commits of a group, before its members are answered.
         abandoned: called on the loop with the worker of an abandoned thread.
         participants: follow records inside the transaction; the list may grow.
+        committed: called on the writer's thread with the `ts` of a durable commit, before it is published.
     """
 
     def __init__(
@@ -82,12 +83,14 @@ class Writer:
         publish: Callable[[list[CommitRecord]], None],
         abandoned: Callable[[Worker], None],
         participants: list[Participant],
+        committed: Callable[[int], None],
     ) -> None:
         self._runtime = runtime
         self._folder = folder
         self._durability: Durability = durability
         self._statistics = statistics
         self._participants = participants
+        self._committed = committed
         self._publish = publish
         self._abandoned = abandoned
         self._queue: WorkQueue[Member] = WorkQueue()
@@ -103,7 +106,7 @@ class Writer:
     def _new_thread(self, left: WriterThread | None) -> WriterThread:
         return WriterThread(
             self._runtime, self._folder, self._durability, self._statistics, self._queue, self._finished,
-            self._participants, left,
+            self._participants, self._committed, left,
         )  # fmt: skip
 
     def submit(self, work: Unit | Chore, done: Done, limit_seconds: float | None, client: str = SYSTEM) -> None:
@@ -259,6 +262,7 @@ class WriterThread:
     Args:
         queue: shared with the loop.
         finished: called on the loop with each group.
+        committed: called on this thread with the `ts` of each durable group, before `finished`.
         left: an abandoned thread that this one replaces.
 
     Attributes:
@@ -275,6 +279,7 @@ class WriterThread:
         queue: WorkQueue[Member],
         finished: Callable[[Group], None],
         participants: list[Participant],
+        committed: Callable[[int], None],
         left: WriterThread | None,
     ) -> None:
         self.guard = Guard(runtime, self._interrupt)
@@ -289,6 +294,7 @@ class WriterThread:
         self._queue = queue
         self._finished = finished
         self._participants = participants
+        self._committed = committed
         self._left = left
         self._ending = threading.Lock()
         self._ended = False
@@ -335,6 +341,8 @@ class WriterThread:
         except Abandoned:
             self._end()
             return False
+        if group.commits:
+            self._committed(group.commits[-1].ts)
         self._statistics.failed_groups += group.failed
         self._runtime.post(self._finished, group)
         return bool(self._queue)

@@ -107,6 +107,7 @@ class DataFolder:
         self.lock_file = path / "lock"
         self.running_calls = path / "running"
         self.stuck_calls = path / "stuck-calls"
+        self.last_commit = path / "last-commit"
         self.discovery = path / "server.json"
         self.last_served = path / "served.json"
         self.dashboard_page = path / "dashboard.html"
@@ -171,7 +172,7 @@ class DataFolder:
         return (
             self.database, *self.side_files, self.unfinished, unfinished_name(self.database),
             real, *logs, unfinished_name(real), unfinished_upgrade(real),
-            self.lock_file, self.running_calls, self.stuck_calls,
+            self.lock_file, self.last_commit, self.running_calls, self.stuck_calls,
             self.discovery, self.last_served, self.dashboard_page, self.pairing_offer, self.paired_tokens,
         )  # fmt: skip
 

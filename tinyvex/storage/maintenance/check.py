@@ -38,6 +38,7 @@ from tinyvex.errors import FileDamaged, InvalidValue
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.database_file import open_reader, read_globals
+from tinyvex.storage.file.last_commit import missing_commits, read_last_commit
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import Catalog, IndexInfo, TableInfo, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
@@ -74,8 +75,11 @@ def check_folder(path: Path, progress: Progress | None = None) -> list[str]:
     """
     folder = DataFolder(path)
     folder.require_database()
+    last_commit = read_last_commit(folder.last_commit)  # before the snapshot, which is then at least as new
     with closing(open_reader(folder.database)) as connection:
-        return check(connection, progress)
+        stored = read_globals(connection)
+        missing = missing_commits(last_commit, stored["epoch"], stored["last_ts"])
+        return [*([] if missing is None else [missing]), *check(connection, progress)]
 
 
 def check(connection: sqlite3.Connection, progress: Progress | None = None) -> list[str]:

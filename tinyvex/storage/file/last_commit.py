@@ -1,0 +1,131 @@
+"""
+Remember outside the database which commit became durable last.
+
+After a crash, SQLite replays the write-ahead log up to the first frame with a wrong checksum, because that is how the log of
+a killed process ends. If the disk damaged a frame in the middle, all commits behind it would be missing, and neither SQLite
+nor the database itself would show it. The same is true if the log is deleted, or the database replaced by an older copy.
+
+The file `last-commit` has one line: the epoch of the database, the `ts`, the durability, and a checksum. The writer's thread
+writes it after each COMMIT and before the acknowledgement, without a sync. So it is exact whenever the process is killed, and
+some seconds old after a power failure. It is never ahead of the database: with `synchronous=FULL` a commit is on the disk
+before it is in this file. With `normal`, a power failure may lose commits that are in this file; then a difference is only
+logged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from tinyvex.errors import FileDamaged
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["LastCommit", "LastCommitFile", "missing_commits", "read_last_commit", "require_no_missing_commits"]
+
+log = logging.getLogger("tinyvex.storage")
+
+
+class LastCommit(NamedTuple):
+    """
+    The contents of the file.
+
+    Attributes:
+        epoch: of the database.
+        ts: of the last commit.
+        durability: with which it was written.
+    """
+
+    epoch: str
+    ts: int
+    durability: str
+
+    def encode(self) -> bytes:
+        """Return the line, whose length depends on the durability alone."""
+        text = f"{self.epoch} {self.ts:020d} {self.durability}"
+        return f"{text} {crc32(text.encode()):08x}\n".encode()
+
+
+class LastCommitFile:
+    """
+    The open file.
+
+    Args:
+        path: the file; it is created if it does not exist.
+        first: the state of the database.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+
+    def __init__(self, path: Path, first: LastCommit) -> None:
+        self._first = first
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, len(first.encode()))
+        self.record(first.ts)
+
+    def record(self, ts: int) -> None:
+        """
+        Write the `ts` of a durable commit; about 2 microseconds.
+
+        If the disk is full, the file keeps an older `ts`, which only makes it notice less.
+        """
+        with contextlib.suppress(OSError):
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, self._first._replace(ts=ts).encode())
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        os.close(self._descriptor)
+
+
+def read_last_commit(path: Path) -> LastCommit | None:
+    """Return the contents of the file; None if it does not exist or is damaged."""
+    try:
+        epoch, ts, durability, _ = path.read_bytes().decode("ascii").split(" ")
+        last = LastCommit(epoch, int(ts), durability)
+        return last if last.encode() == path.read_bytes() else None
+    except (OSError, ValueError):
+        return None
+
+
+def missing_commits(last: LastCommit | None, epoch: str, last_ts: int) -> str | None:
+    """
+    Compare a database with the last commit that was recorded before it was opened.
+
+    Returns:
+        A sentence if the database lacks commits; None if it does not, or if it was restored from a backup since.
+    """
+    if last is None or last.epoch != epoch or last.ts <= last_ts:
+        return None
+    return (
+        f"the database ends at ts {last_ts}, but the commit {last.ts} was acknowledged: the newest commits are missing"
+    )
+
+
+def require_no_missing_commits(path: Path, epoch: str, last_ts: int) -> None:
+    """
+    Refuse a database that lacks acknowledged commits.
+
+    Raises:
+        FileDamaged: it lacks some; the message has the way to continue without them.
+    """
+    last = read_last_commit(path)
+    missing = missing_commits(last, epoch, last_ts)
+    if missing is None or last is None:
+        return
+    if last.durability == "normal":
+        log.error("%s; with --durability normal this happens after a power failure", missing)
+        return
+    raise FileDamaged(
+        f"{missing}. The write-ahead log was damaged or deleted, or the database was replaced by an older copy."
+        f" Keep a copy of the data folder and restore a backup; to continue without these commits, delete `{path}`",
+        lastTs=last_ts,
+        acknowledgedTs=last.ts,
+    )
