@@ -21,6 +21,7 @@ from tinyvex.storage.engine.group_commit import Chore, GroupCommit, Member, Part
 from tinyvex.storage.engine.readers import SnapshotSource
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file.checksums import (
+    content_checksum,
     current_checksum,
     entry_checksum,
     global_checksum,
@@ -176,7 +177,7 @@ def _raise(error: Exception) -> None:
 def seal(connection: sqlite3.Connection) -> None:
     """Give every row the right checksum, after a test changed rows: as a defect of ours would, not a damaged disk."""
     for function in (
-        revision_checksum, entry_checksum, current_checksum, session_checksum, request_checksum, global_checksum,
+        content_checksum, revision_checksum, entry_checksum, current_checksum, session_checksum, request_checksum, global_checksum,
     ):  # fmt: skip
         connection.create_function(function.__name__, -1, partial(_checksum_or_zero, function))
     for statement in SEALS:
@@ -194,8 +195,8 @@ SEALS = (
     "UPDATE documents SET checksum = revision_checksum(log_row, ts, table_id, id, json_value, prev_ts)",
     "UPDATE indexes SET checksum = entry_checksum(index_id, key, ts, deleted, table_id)",
     (
-        "UPDATE current SET checksum = current_checksum(index_id, key,"
-        " COALESCE((SELECT d.checksum FROM documents AS d WHERE d.log_row = current.log_row), 0))"
+        "UPDATE current SET checksum = COALESCE((SELECT current_checksum(index_id, key, content_checksum(ts, json_value))"
+        " FROM documents AS d WHERE d.log_row = current.log_row), 0)"
     ),
     "UPDATE sessions SET checksum = session_checksum(session_id)",
     (

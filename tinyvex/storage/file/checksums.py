@@ -19,30 +19,47 @@ from tinyvex.errors import FileDamaged
 __all__ = [
     "checked_global",
     "checked_revision",
+    "content_checksum",
     "current_checksum",
     "damaged_row",
     "entry_checksum",
     "global_checksum",
     "request_checksum",
     "revision_checksum",
+    "row_checksum",
     "session_checksum",
 ]
 
-_revision_head = struct.Struct("<qqqq?16s").pack
+_revision_head = struct.Struct("<qqq?16s").pack
 _entry_head = struct.Struct("<qqq?").pack
+
+
+def content_checksum(ts: int, json: bytes | None) -> int:
+    """Return the part that the checksums of a revision, and of the rows of `current` that point at it, have in common."""
+    return crc32(json or b"", ts ^ ts >> 32)  # `crc32` uses the lower 32 bits of its second argument
 
 
 def revision_checksum(
     log_row: int, ts: int, tablet: int, document_key: bytes, json: bytes | None, prev_ts: int | None
 ) -> int:
     """Return the checksum of a row of `documents`; `json` is None for a deletion."""
-    head = _revision_head(log_row, ts, tablet, prev_ts or 0, json is None, document_key)
-    return crc32(json or b"", crc32(head))
+    return row_checksum(log_row, tablet, document_key, prev_ts, content_checksum(ts, json), deleted=json is None)
 
 
-def current_checksum(index_id: int, key: bytes, checksum: int) -> int:
-    """Return the checksum of a row of `current`, which includes the checksum of the revision that it points at."""
-    return crc32(key, checksum ^ (index_id & 0xFFFFFFFF))
+def row_checksum(
+    log_row: int, tablet: int, document_key: bytes, prev_ts: int | None, content: int, *, deleted: bool
+) -> int:
+    """Return the checksum of a row of `documents` whose content checksum is known."""
+    return crc32(_revision_head(log_row, tablet, prev_ts or 0, deleted, document_key), content)
+
+
+def current_checksum(index_id: int, key: bytes, content: int) -> int:
+    """
+    Return the checksum of a row of `current`; `content` is the content checksum of the revision that it points at.
+
+    It covers what a scan returns, the key, the `ts` and the JSON, so that a scan needs to read no other columns.
+    """
+    return crc32(key, content ^ index_id)
 
 
 def entry_checksum(index_id: int, key: bytes, ts: int, deleted: int, tablet: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from tinyvex.storage.file.checksums import (
+    content_checksum,
     current_checksum,
     entry_checksum,
     global_checksum,
@@ -86,8 +87,8 @@ def _entry(index_id: int, key: bytes, ts: int, deleted: int, tablet: int, docume
     return index_id, key, ts, deleted, tablet, document_key, entry_checksum(index_id, key, ts, deleted, tablet)
 
 
-def _current(index_id: int, key: bytes, log_row: int, checksum: int) -> Row:
-    return index_id, key, log_row, current_checksum(index_id, key, checksum)
+def _current(index_id: int, key: bytes, log_row: int, ts: int, json: bytes) -> Row:
+    return index_id, key, log_row, current_checksum(index_id, key, content_checksum(ts, json))
 
 
 def _session(_ts: int, session_id: str) -> Row:
@@ -120,9 +121,9 @@ _FORMAT_2 = FormatChange(
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
         ),
         TableCopy(
-            "current", ("index_id", "key"), (0, b""), ("log_row", "d.checksum"), _current,
+            "current", ("index_id", "key"), (0, b""), ("log_row", "d.ts", "d.json_value"), _current,
             "INSERT INTO current(index_id, key, log_row, checksum) VALUES (?, ?, ?, ?)",
-            source="old.current CROSS JOIN main.documents AS d USING (log_row)",
+            source="old.current CROSS JOIN old.documents AS d USING (log_row)",
         ),
         TableCopy(
             "requests", ("ts",), (0,), ("session_id",), _session,

@@ -50,7 +50,7 @@ ROWS_SINCE = "SELECT log_row, table_id, id FROM documents WHERE log_row > ? ORDE
 # Scanning an index: the newest state, and the state at an earlier ts.
 
 PAGE = (
-    "SELECT c.key, c.checksum, d.log_row, d.ts, d.table_id, d.id, d.json_value, d.prev_ts"
+    "SELECT c.key, c.checksum, d.ts, d.json_value"
     " FROM current AS c LEFT JOIN documents AS d ON d.log_row = c.log_row"
     " WHERE c.index_id = ? AND c.key >= ? AND c.key < ? ORDER BY c.key ASC LIMIT ?"
 )
@@ -63,11 +63,11 @@ ENTRY_BEFORE = (
 )
 ENTRY_FROM = f"SELECT {ENTRY} FROM indexes WHERE (index_id, key) >= (?, ?) ORDER BY index_id, key, ts LIMIT 1"
 CURRENT_BEFORE = (
-    "SELECT c.index_id, c.key, d.checksum, c.checksum FROM current AS c LEFT JOIN documents AS d USING (log_row)"
+    "SELECT c.index_id, c.key, c.checksum, d.ts, d.json_value FROM current AS c LEFT JOIN documents AS d USING (log_row)"
     " WHERE (c.index_id, c.key) < (?, ?) ORDER BY c.index_id DESC, c.key DESC LIMIT 1"
 )
 CURRENT_FROM = (
-    "SELECT c.index_id, c.key, d.checksum, c.checksum FROM current AS c LEFT JOIN documents AS d USING (log_row)"
+    "SELECT c.index_id, c.key, c.checksum, d.ts, d.json_value FROM current AS c LEFT JOIN documents AS d USING (log_row)"
     " WHERE (c.index_id, c.key) >= (?, ?) ORDER BY c.index_id, c.key LIMIT 1"
 )
 COUNT_PAGE = (
@@ -172,7 +172,7 @@ COMMON_DOCUMENT = (
 )
 MOVE_DOCUMENTS_PAGE = f"SELECT {REVISION} FROM documents WHERE table_id = ? AND id > ? ORDER BY id LIMIT ?"
 MOVE_ENTRIES_PAGE = (
-    "SELECT i.key, i.document_id, d.log_row, d.checksum FROM indexes AS i CROSS JOIN documents AS d"
+    "SELECT i.key, i.document_id, d.log_row, d.json_value FROM indexes AS i CROSS JOIN documents AS d"
     " ON d.table_id = :tablet AND d.id = i.document_id AND d.ts = :ts"
     " WHERE i.index_id = :source AND i.key > :after ORDER BY i.key LIMIT :limit"
 )
@@ -244,7 +244,7 @@ CHECK_SHAPE = "SELECT {name} FROM {table} WHERE ({shape}) IS NOT TRUE LIMIT ?"
 CHECKSUMS_DOCUMENTS = "SELECT log_row, ts, table_id, id, json_value, prev_ts, checksum FROM documents ORDER BY log_row"
 CHECKSUMS_INDEXES = "SELECT index_id, key, ts, deleted, table_id, checksum FROM indexes ORDER BY index_id, key, ts"
 CHECKSUMS_CURRENT = (
-    "SELECT c.index_id, c.key, d.checksum, c.checksum FROM current AS c JOIN documents AS d USING (log_row)"
+    "SELECT c.index_id, c.key, d.ts, d.json_value, c.checksum FROM current AS c JOIN documents AS d USING (log_row)"
     " ORDER BY c.index_id, c.key"
 )
 CHECKSUMS_SESSIONS = "SELECT session_id, checksum FROM sessions ORDER BY number"

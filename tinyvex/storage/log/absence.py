@@ -16,7 +16,13 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from tinyvex.storage.file import statements
-from tinyvex.storage.file.checksums import checked_revision, current_checksum, damaged_row, entry_checksum
+from tinyvex.storage.file.checksums import (
+    checked_revision,
+    content_checksum,
+    current_checksum,
+    damaged_row,
+    entry_checksum,
+)
 
 __all__ = [
     "Execute",
@@ -58,9 +64,9 @@ def require_intact_current_ends(execute: Execute, index_id: int, lo: bytes, hi: 
             raise damaged_row(f"an entry of index {row[0]}")
 
 
-def _is_intact_current(index_id: int, key: bytes, revision: int, checksum: int) -> bool:
+def _is_intact_current(index_id: int, key: bytes, checksum: int, ts: int, json: bytes) -> bool:
     try:
-        return current_checksum(index_id, key, revision) == checksum
+        return current_checksum(index_id, key, content_checksum(ts, json)) == checksum
     except TypeError:  # a column has another type than it should, or there is no revision
         return False
 

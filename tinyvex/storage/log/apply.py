@@ -16,7 +16,13 @@ from typing import Any, cast
 from tinyvex.errors import FileDamaged
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.file import statements
-from tinyvex.storage.file.checksums import checked_revision, current_checksum, entry_checksum, revision_checksum
+from tinyvex.storage.file.checksums import (
+    checked_revision,
+    content_checksum,
+    current_checksum,
+    entry_checksum,
+    row_checksum,
+)
 from tinyvex.storage.file.database_file import read_snapshot_globals, set_global
 from tinyvex.storage.log import request_records
 from tinyvex.storage.log.catalog import IndexInfo
@@ -134,16 +140,17 @@ def _rows_of(ts: int, writes: Iterable[Write], log_row: int) -> tuple[Rows, Rows
     unchanged: Rows = []
     for write in writes:
         tablet, internal, json_value, prev_ts = write.tablet, write.internal, write.json, write.prev_ts
-        checksum = revision_checksum(log_row, ts, tablet, internal, json_value, prev_ts)
+        content = content_checksum(ts, json_value)
+        checksum = row_checksum(log_row, tablet, internal, prev_ts, content, deleted=json_value is None)
         documents.append((log_row, ts, tablet, internal, json_value, json_value is None, prev_ts, checksum))
         for index_id, key in write.removed:
             entries.append(_entry(index_id, key, ts, 1, tablet, internal))
             removed.append((index_id, key))
         for index_id, key in write.added:
             entries.append(_entry(index_id, key, ts, 0, tablet, internal))
-            added.append((index_id, key, log_row, current_checksum(index_id, key, checksum)))
+            added.append((index_id, key, log_row, current_checksum(index_id, key, content)))
         for index_id, key in write.unchanged:
-            unchanged.append((log_row, current_checksum(index_id, key, checksum), index_id, key))
+            unchanged.append((log_row, current_checksum(index_id, key, content), index_id, key))
         log_row += 1
     return documents, entries, removed, added, unchanged
 
@@ -193,13 +200,14 @@ def _backfill_index(connection: sqlite3.Connection, _ts: int, log_row: int, oper
     rows = 0
     parameters = (operation.by_creation_time, operation.lo, operation.hi)
     for revision in connection.execute(statements.BACKFILL_PAGE, parameters):
-        row, ts, _, internal, data, _, checksum = checked_revision(revision)
+        row, ts, _, internal, data, _, _ = checked_revision(revision)
         rows += 1
+        content = content_checksum(ts, data)
         document = _fields(data)
         for index in indexes:
             key = index.key(document, internal)
             entries.append(_entry(index.id, key, ts, 0, operation.tablet, internal))
-            current.append((index.id, key, row, current_checksum(index.id, key, checksum)))
+            current.append((index.id, key, row, current_checksum(index.id, key, content)))
     _require_rows(operation, operation.rows, rows)
     connection.executemany(statements.BACKFILL_INDEX, entries)
     connection.executemany(statements.BACKFILL_CURRENT, current)
@@ -247,15 +255,14 @@ def _move_entries(connection: sqlite3.Connection, ts: int, tablet: int, source: 
     after: bytes | None = b""  # less than any key
     while after is not None:
         parameters = {"ts": ts, "tablet": tablet, "source": source, "after": after, "limit": MOVE_STEP_ROWS}
-        step = connection.execute(statements.MOVE_ENTRIES_PAGE, parameters).fetchall()
-        connection.executemany(
-            statements.INSERT_INDEX, [_entry(target, key, ts, 0, tablet, internal) for key, internal, _, _ in step]
-        )
-        connection.executemany(
-            statements.INSERT_CURRENT,
-            [(target, key, row, current_checksum(target, key, checksum)) for key, _, row, checksum in step],
-        )
-        after = step[-1][0] if step else None
+        entries: Rows = []
+        current: Rows = []
+        after = None
+        for after, internal, row, data in connection.execute(statements.MOVE_ENTRIES_PAGE, parameters):
+            entries.append(_entry(target, after, ts, 0, tablet, internal))
+            current.append((target, after, row, current_checksum(target, after, content_checksum(ts, data))))
+        connection.executemany(statements.INSERT_INDEX, entries)
+        connection.executemany(statements.INSERT_CURRENT, current)
 
 
 def _upgrade_documents(connection: sqlite3.Connection, ts: int, log_row: int, operation: UpgradeDocuments) -> int:

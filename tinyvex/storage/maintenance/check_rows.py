@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.checksums import (
+    content_checksum,
     current_checksum,
     entry_checksum,
     global_checksum,
@@ -90,8 +91,8 @@ CHECKSUMS = (
     ),
     _Checksums(
         statements.CHECKSUMS_CURRENT,
-        lambda index_id, key, _: f"current: index {index_id}, key {key.hex()}",
-        current_checksum,
+        lambda index_id, key, *_: f"current: index {index_id}, key {key.hex()}",
+        lambda index_id, key, ts, json: current_checksum(index_id, key, content_checksum(ts, json)),
     ),
     _Checksums(statements.CHECKSUMS_SESSIONS, lambda session_id, *_: f"sessions: {session_id}", session_checksum),
     _Checksums(
