@@ -17,6 +17,7 @@ from zlib import crc32
 from tinyvex.errors import FileDamaged
 
 __all__ = [
+    "checked_entry",
     "checked_global",
     "checked_revision",
     "content_checksum",
@@ -105,6 +106,22 @@ def checked_revision(row: tuple[Any, ...]) -> tuple[Any, ...]:
     except (TypeError, struct.error):  # a column has another type than it should
         pass
     raise damaged_row(f"the revision in log row {log_row}")
+
+
+def checked_entry(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """
+    Return a row of `indexes`, as `statements.ENTRY` selects it.
+
+    Raises:
+        FileDamaged: its checksum is wrong.
+    """
+    index_id, key, ts, deleted, tablet, checksum, document_key = row
+    try:
+        if entry_checksum(index_id, key, ts, deleted, tablet) == checksum and key.endswith(document_key):
+            return row
+    except (TypeError, struct.error):  # a column has another type than it should
+        pass
+    raise damaged_row(f"an entry of index {index_id}")
 
 
 def checked_global(row: tuple[Any, ...]) -> Any:

@@ -56,6 +56,7 @@ PAGE = (
 )
 PAGE_REVERSE = PAGE.replace("ASC", "DESC")
 ENTRY = "index_id, key, ts, deleted, table_id, checksum, document_id"
+ENTRY_OF_I = ", ".join([f"i.{column}" for column in ENTRY.split(", ")])
 ENTRIES = f"SELECT {ENTRY} FROM indexes WHERE index_id = ? AND key >= ? AND key < ? ORDER BY key ASC, ts ASC"
 ENTRIES_REVERSE = ENTRIES.replace("ASC", "DESC")
 ENTRY_BEFORE = (
@@ -172,7 +173,7 @@ COMMON_DOCUMENT = (
 )
 MOVE_DOCUMENTS_PAGE = f"SELECT {REVISION} FROM documents WHERE table_id = ? AND id > ? ORDER BY id LIMIT ?"
 MOVE_ENTRIES_PAGE = (
-    "SELECT i.key, i.document_id, d.log_row, d.json_value FROM indexes AS i CROSS JOIN documents AS d"
+    f"SELECT {ENTRY_OF_I}, d.log_row, d.json_value FROM indexes AS i CROSS JOIN documents AS d"
     " ON d.table_id = :tablet AND d.id = i.document_id AND d.ts = :ts"
     " WHERE i.index_id = :source AND i.key > :after ORDER BY i.key LIMIT :limit"
 )

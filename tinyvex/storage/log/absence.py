@@ -11,23 +11,21 @@ Two damaged keys in one B-tree may hide each other. `check` finds them.
 from __future__ import annotations
 
 import sqlite3
-import struct
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.checksums import (
+    checked_entry,
     checked_revision,
     content_checksum,
     current_checksum,
     damaged_row,
-    entry_checksum,
 )
 
 __all__ = [
     "Execute",
     "require_intact_current_ends",
-    "require_intact_entry",
     "require_intact_entry_ends",
     "require_intact_revisions_around",
 ]
@@ -82,20 +80,4 @@ def require_intact_entry_ends(execute: Execute, index_id: int, lo: bytes, hi: by
     for statement, key in ((statements.ENTRY_BEFORE, lo), (statements.ENTRY_FROM, hi)):
         row = execute(statement, (index_id, key)).fetchone()
         if row is not None:
-            require_intact_entry(row)
-
-
-def require_intact_entry(row: tuple[Any, ...]) -> None:
-    """
-    Check a row of `indexes`, as `statements.ENTRIES` selects it.
-
-    Raises:
-        FileDamaged: its checksum is wrong.
-    """
-    index_id, key, ts, deleted, tablet, checksum, document_key = row
-    try:
-        if entry_checksum(index_id, key, ts, deleted, tablet) == checksum and key.endswith(document_key):
-            return
-    except (TypeError, struct.error):  # a column has another type than it should
-        pass
-    raise damaged_row(f"an entry of index {index_id}")
+            checked_entry(row)

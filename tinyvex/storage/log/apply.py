@@ -17,6 +17,7 @@ from tinyvex.errors import FileDamaged
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.checksums import (
+    checked_entry,
     checked_revision,
     content_checksum,
     current_checksum,
@@ -258,9 +259,12 @@ def _move_entries(connection: sqlite3.Connection, ts: int, tablet: int, source: 
         entries: Rows = []
         current: Rows = []
         after = None
-        for after, internal, row, data in connection.execute(statements.MOVE_ENTRIES_PAGE, parameters):
-            entries.append(_entry(target, after, ts, 0, tablet, internal))
-            current.append((target, after, row, current_checksum(target, after, content_checksum(ts, data))))
+        for columns in connection.execute(statements.MOVE_ENTRIES_PAGE, parameters):
+            _, key, _, _, _, _, internal = checked_entry(columns[:7])
+            row, data = columns[7:]
+            entries.append(_entry(target, key, ts, 0, tablet, internal))
+            current.append((target, key, row, current_checksum(target, key, content_checksum(ts, data))))
+            after = key
         connection.executemany(statements.INSERT_INDEX, entries)
         connection.executemany(statements.INSERT_CURRENT, current)
 

@@ -28,6 +28,7 @@ from tinyvex.errors import SnapshotUnavailable
 from tinyvex.limits import SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.checksums import (
+    checked_entry,
     checked_revision,
     content_checksum,
     current_checksum,
@@ -166,7 +167,7 @@ class Snapshot:
 
     def _keys_at(self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, int]]:
         """Yield the keys that documents have in a range at `ts`, and their tablets."""
-        from tinyvex.storage.log.absence import require_intact_entry, require_intact_entry_ends
+        from tinyvex.storage.log.absence import require_intact_entry_ends
 
         newest: tuple[bytes, int, int] | None = None
         try:
@@ -174,8 +175,7 @@ class Snapshot:
             statement = statements.ENTRIES_REVERSE if reverse else statements.ENTRIES
             previous = (hi, 0) if reverse else (b"", 0)
             for row in self._execute(statement, (index.id, lo, hi)):
-                require_intact_entry(row)
-                _, key, ts, deleted, tablet, _, _ = row
+                _, key, ts, deleted, tablet, _, _ = checked_entry(row)
                 if (key, ts) >= previous if reverse else (key, ts) <= previous:
                     raise damaged_row(f"the order of index {index.id}")
                 previous = key, ts

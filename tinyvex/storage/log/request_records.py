@@ -145,7 +145,10 @@ def _raise_above(connection: sqlite3.Connection, session: int, request_id: int, 
     above = connection.execute(statements.REQUESTS_ABOVE, (session, request_id)).fetchall()
     connection.executemany(
         statements.RAISE_ACKNOWLEDGED,
-        [(acknowledged, request_checksum(*(*columns, acknowledged)), *columns[:2]) for columns in above],
+        [
+            (acknowledged, request_checksum(session, number, ts, digest, result, lines, acknowledged), session, number)
+            for _, number, ts, digest, result, lines in above
+        ],
     )
 
 
