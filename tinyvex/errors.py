@@ -534,7 +534,7 @@ class DiskFull(StorageError):
 
 
 class FileDamaged(StorageError):
-    """The database file is damaged or not a Tinyvex database; it was not changed."""
+    """The database file is damaged, lacks acknowledged commits, or is not a Tinyvex database; it was not changed."""
 
     number = 1505
     exit_code = 24
