@@ -31,6 +31,17 @@ def test_schemas_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> 
     assert spec["result"] == {"type": "integer"}
 
 
+def test_a_member_of_an_enumeration_can_be_a_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The schema has its value."""
+    (tmp_path / "app.py").write_text(
+        "import enum\nimport tinyvex as tv\nclass Colour(enum.Enum):\n    RED = 'red'\n"
+        "@tv.query\ndef find(ctx: tv.QueryCtx, colour: Colour = Colour.RED) -> int:\n    return 1\n"
+    )
+    assert run(["function-spec", str(tmp_path / "app.py"), "--format", "json"]) == 0
+    [spec] = json.loads(capsys.readouterr().out)["functions"]
+    assert spec["arguments"]["properties"]["colour"]["default"] == "red"
+
+
 def test_annotations_may_be_strings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They are resolved in the app's modules, its own imports included."""
     (tmp_path / "shapes.py").write_text(

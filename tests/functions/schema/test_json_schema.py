@@ -1,5 +1,6 @@
 """JSON schemas of annotations."""
 
+import enum
 from typing import Any
 
 import msgspec
@@ -62,6 +63,42 @@ def test_schema_of_bytes() -> None:
     wrapper = {"$bytes": {"type": "string", "contentEncoding": "base64"}}
     assert json_schema(list[bytes])["items"]["properties"] == wrapper
     assert "$bytes" in json_schema(Letter)["$defs"]["Letter"]["properties"]["seal"]["properties"]
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Code(enum.Enum):
+    LOST = "l"
+    FOUND = "f"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Shelf(msgspec.Struct):
+    level: Level
+    codes: dict[str, Code] | None = None
+    above: "Shelf | None" = None
+
+
+@pytest.mark.parametrize("kind", [Level, list[Level], Level | None, Shelf, dict[str, tuple[Shelf, ...]]])
+def test_members_of_an_enumeration_have_their_names(kind: Any) -> None:
+    """In the order of the values, also inside classes, which may contain themselves."""
+    assert json_schema(kind)["$defs"]["Level"] == {
+        "title": "Level",
+        "enum": [1, 2],
+        "x-enum-varnames": ["LOW", "HIGH"],
+    }
+
+
+def test_names_that_the_values_show_are_left_out() -> None:
+    """A member `RED` of the value `red` needs no name; a member `LOST` of the value `l` does."""
+    assert "x-enum-varnames" not in json_schema(list[Colour])["$defs"]["Colour"]
+    assert json_schema(Shelf)["$defs"]["Code"]["x-enum-varnames"] == ["FOUND", "LOST"]
 
 
 def test_unknown_classes_have_no_schema() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from enum import Enum
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -347,6 +348,8 @@ class FunctionSpec:
             definitions |= schema.pop("$defs", {})
             if parameter.default is inspect.Parameter.empty:
                 required.append(parameter.name)
+            elif isinstance(parameter.default, Enum):
+                schema["default"] = parameter.default.value
             elif parameter.default is None or isinstance(parameter.default, (bool, int, float, str)):
                 schema["default"] = parameter.default
             properties[parameter.name] = schema

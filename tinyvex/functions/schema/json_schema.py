@@ -54,7 +54,25 @@ def json_schema(annotation: Any) -> dict[str, Any]:
             "write it as `msgspec.field(default_factory=lambda: …)`"
         ) from error
     wrapped: dict[str, Any] = _with_wrappers(schema)
+    _name_members(wrapped, annotation)
     return wrapped
+
+
+def _name_members(schema: dict[str, Any], annotation: Any) -> None:
+    """Add the names of an enumeration's members to its schema, as `x-enum-varnames`, if its values do not show them."""
+    described = [each for each in [schema, *schema.get("$defs", {}).values()] if "enum" in each and "title" in each]
+    if not described:
+        return
+    from tinyvex.functions.schema.enumerations import enumerations_in
+
+    by_title = {cls.__name__: cls for cls in enumerations_in(_described(annotation))}
+    for each in described:
+        cls = by_title.get(each["title"])
+        if cls is None or {member.value for member in cls} != set(each["enum"]):
+            continue
+        names = [cls(value).name for value in each["enum"]]
+        if [name.casefold() for name in names] != [str(value).casefold() for value in each["enum"]]:
+            each["x-enum-varnames"] = names
 
 
 def _described(annotation: Any) -> Any:
