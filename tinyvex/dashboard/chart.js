@@ -8,6 +8,7 @@ const RIGHT = 8;
 const TOP = 10;
 const BOTTOM = 20;
 const SECONDS = 300;
+const MARK_WIDTH = 58;
 
 /**
  * A chart of samples: each has `time`, in milliseconds, and a number or null under each line's `name`.
@@ -88,7 +89,8 @@ export class Chart {
       svg("line", { class: "rule", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
       svg("text", { class: "tick", x: LEFT - 8, y: y(value) + 3.5, "text-anchor": "end" }, this.#format(value)),
     ]);
-    const minutes = [5, 4, 3, 2, 1, 0].map((minute) => {
+    const marks = width - LEFT < 6 * MARK_WIDTH ? [4, 2, 0] : [5, 4, 3, 2, 1, 0];
+    const minutes = marks.map((minute) => {
       const left = width - RIGHT - (minute / 5) * (width - LEFT - RIGHT);
       const anchor = minute === 0 ? "end" : "middle";
       return svg("text", { class: "tick", x: left, y: HEIGHT - 5, "text-anchor": anchor }, minute === 0 ? "now" : `−${minute} min`);

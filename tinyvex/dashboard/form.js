@@ -124,8 +124,11 @@ export class Field {
 export function resolved(schema, known = schema.$defs ?? {}, within = []) {
   if (Array.isArray(schema)) return schema.map((each) => resolved(each, known, within));
   if (schema === null || typeof schema !== "object") return schema;
-  const name = schema.$ref?.split("/").at(-1);
-  if (name !== undefined) return within.includes(name) ? {} : resolved(known[name] ?? {}, known, [...within, name]);
+  if (schema.$ref !== undefined) {
+    const { $ref, ...beside } = schema; // such as the default of an argument
+    const name = $ref.split("/").at(-1);
+    return within.includes(name) ? beside : { ...resolved(known[name] ?? {}, known, [...within, name]), ...beside };
+  }
   return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, key === "default" ? value : resolved(value, known, within)]));
 }
 
@@ -160,7 +163,7 @@ export function typeName(schema) {
 
 /** Create a control for values of a schema, with the default as its placeholder. */
 function controlOf(schema, fallback) {
-  if (schema.enum) return choice(schema.enum, fallback);
+  if (schema.enum) return choice(schema.enum, fallback, schema["x-enum-varnames"]);
   if (schema.properties?.$integer) return line(readInteger64, "numeric");
   if (schema.properties?.$bytes) return line(($bytes) => ({ $bytes }), "text");
   if (schema.type === "integer") return line(readInteger, "numeric", fallback);
@@ -171,8 +174,10 @@ function controlOf(schema, fallback) {
   return area(readJson, start, true, 'JSON, such as 7 or "text"');
 }
 
-function choice(values, fallback) {
-  const options = values.map((value, index) => h("option", { value: index, selected: value === fallback }, brief(value)));
+/** Create a choice among values; with names, such as those of an enumeration's members, an option has name and value. */
+function choice(values, fallback, names) {
+  const label = (value, index) => (names === undefined ? brief(value) : `${names[index]} (${brief(value)})`);
+  const options = values.map((value, index) => h("option", { value: index, selected: value === fallback }, label(value, index)));
   const element = h("select", { class: "input" }, options);
   return { element, read: () => values[Number(element.value)] };
 }

@@ -84,7 +84,7 @@ export class LogView {
     const least = LEVELS.indexOf(this.#level.value);
     let visible = 0;
     for (const { record, element } of this.#shown) {
-      const text = `${record.logger} ${record.message} ${record.function ?? ""} ${record.error ?? ""}`.toLowerCase();
+      const text = `${record.logger} ${record.message} ${record.function ?? ""} ${reasonOf(record) ?? ""}`.toLowerCase();
       element.hidden = LEVELS.indexOf(record.level) < least || !text.includes(wanted);
       visible += element.hidden ? 0 : 1;
     }
@@ -107,7 +107,15 @@ export class LogView {
   }
 }
 
+/** Return the error of a record, with its text if the traceback has it; null if the record has no error. */
+export function reasonOf({ error, traceback }) {
+  if (error === undefined) return null;
+  const isNamed = (line) => line.split(":")[0].split(".").at(-1) === error;
+  return traceback?.split("\n").findLast(isNamed) ?? error;
+}
+
 function elementOf(record) {
+  const reason = reasonOf(record);
   const time = new Date(record.time);
   const clock = `${time.toLocaleTimeString("en-GB")}.${String(time.getMilliseconds()).padStart(3, "0")}`;
   const trace = record.traceback === undefined ? null : h("pre", { class: "trace", hidden: true }, record.traceback);
@@ -128,7 +136,7 @@ function elementOf(record) {
       h("time", { class: "faint number", datetime: record.time, title: record.time }, clock),
       h("span", { class: `level ${record.level}` }, record.level),
       h("span", { class: "faint clip logger", title: record.logger }, record.logger),
-      h("span", { class: "grow message" }, record.message),
+      h("span", { class: "grow message" }, record.message, reason === null ? null : h("span", { class: "reason" }, `\n${reason}`)),
       more,
     ),
     trace,
