@@ -220,6 +220,7 @@ async def test_a_filter_opens_its_first_match(tab: Page) -> None:
     await visit(tab, "functions")
     filter = tab.get_by_label("Filter functions")
     await filter.fill("weigh")
+    await expect(tab.locator("a.item:not([hidden])")).to_have_count(1)  # the list has arrived and is filtered
     await filter.press("Enter")
     await expect(tab.get_by_role("heading", name="awkward:weigh")).to_be_visible()
     await filter.press("ArrowDown")
