@@ -447,4 +447,6 @@ def test_stats_count_documents_and_revisions(folder: Path, capsys: pytest.Captur
     assert (books["documents"], books["revisions"]) == (2, 2)
     assert counted["floor_ts"] == 0
     assert run(["stats", "--data", str(folder)]) == 0
-    assert "books" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("books") for line in lines)
+    assert max(map(len, lines)) <= 80

@@ -11,8 +11,10 @@ import pytest
 
 from tests.support.process import ENVIRONMENT, ServerProcess
 from tinyvex.cli.main import run
+from tinyvex.cli.run import _with_hint
 from tinyvex.client import identity
 from tinyvex.client.identity import ActingAs
+from tinyvex.errors import FunctionNotFound, RemoteError
 from tinyvex.storage.file.data_folder import DataFolder
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -251,3 +253,16 @@ def test_watching_as_a_user(tmp_path: Path) -> None:
         assert watching.stdout is not None
         assert [watching.stdout.readline() for _ in range(3)] == ["{\n", '  "subject": "ada"\n', "}\n"]
         watching.kill()
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("there is no function `a:b`", "there is no function `a:b`; `tinyvex function-spec` lists the functions"),
+        ("no `a:b`; did you mean `a:c`?", "no `a:b`; did you mean `a:c`? `tinyvex function-spec` lists the functions"),
+    ],
+)
+def test_the_hint_continues_the_sentence(message: str, shown: str) -> None:
+    """A question mark ends a sentence; otherwise the hint follows a semicolon."""
+    error = RemoteError(message, number=FunctionNotFound.number, name=FunctionNotFound.__name__, details={})
+    assert _with_hint(error).message == shown

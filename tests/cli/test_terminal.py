@@ -15,6 +15,7 @@ import pytest
 
 from tinyvex.cli import output, terminal
 from tinyvex.cli.main import run
+from tinyvex.cli.terminal import fit_widths
 
 ROWS: list[dict[str, object]] = [
     {"_id": "a" * 32, "name": "Ada", "n": 1, "_creationTime": 1.5},
@@ -110,10 +111,52 @@ def test_a_table_on_a_terminal_has_every_cell() -> None:
 
 
 def test_a_row_is_one_line_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is cut or folded, so that ids and values can be copied; the terminal wraps the line."""
+    """Ids and numbers are neither cut nor folded, so that they can be copied; the terminal wraps the line."""
     monkeypatch.setenv("COLUMNS", "20")
     lines = [line.split() for line in displayed(print_rows).shown.splitlines()]
     assert ["a" * 32, "Ada", "1", "1.5"] in lines
+
+
+@pytest.mark.parametrize(
+    ("widths", "least", "room", "fitted"),
+    [
+        ([10, 20], [10, 8], 40, [10, 20]),
+        ([10, 20], [10, 8], 33, [10, 20]),
+        ([10, 20], [10, 8], 32, [10, 19]),
+        ([30, 20], [8, 8], 33, [15, 15]),
+        ([32, 90], [32, 8], 10, [32, 8]),
+        ([], [], 0, []),
+    ],
+)
+def test_the_widest_column_is_shortened_first(
+    widths: list[int], least: list[int], room: int, fitted: list[int]
+) -> None:
+    """None becomes narrower than its least width, even if the line is too long then."""
+    assert fit_widths(widths, least, room) == fitted
+
+
+@pytest.mark.parametrize("columns", [80, 72])
+def test_a_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text is shortened and marked; ids, times and numbers are whole."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    long = {
+        "_id": "a" * 32,
+        "done": False,
+        "text": "Water the plants in the kitchen",
+        "_creationTime": 1796111782492.432,
+    }
+
+    def show() -> None:
+        printer = output.TablePrinter()
+        printer.add(long)
+        printer.end()
+
+    lines = displayed(show).shown.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "a" * 32 in lines[2]
+    assert "1796111782492.432" in lines[2]
+    assert "Water" in lines[2]
+    assert "…" in lines[2]
 
 
 def test_cells_are_text() -> None:

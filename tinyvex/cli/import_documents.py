@@ -19,7 +19,7 @@ from tinyvex.errors import ImportRefused
 STYLES: dict[FileFormat, RowStyle] = {"zip": "stored", "jsonl": "written", "json": "written", "csv": "text"}
 
 
-@click.command("import", short_help="Import documents from a file.")
+@click.command("import", short_help="Import documents from a file or a pipe.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True, allow_dash=True))
 @click.option("--table", metavar="TABLE", help="Import into this table; for a zip, import only this table.")
 @click.option(

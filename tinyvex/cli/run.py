@@ -155,7 +155,8 @@ async def _watch(server: Discovery, call: _FunctionCall) -> None:
 
 
 def _with_hint(error: RemoteError) -> FunctionNotFound:
-    return FunctionNotFound(f"{error.message}; `tinyvex function-spec` lists the functions")
+    separator = "" if error.message.endswith("?") else ";"
+    return FunctionNotFound(f"{error.message}{separator} `tinyvex function-spec` lists the functions")
 
 
 async def _call_local(app: Path | None, data: Path | None, call: _FunctionCall) -> None:

@@ -48,9 +48,7 @@ def command(data: Path | None, output: str) -> None:
     click.echo(f"file        {size_text(facts.file_bytes)}, of which {size_text(facts.free_bytes)} are free for reuse")
     live = f"{size_text(facts.live_bytes)}, and {size_text(facts.request_bytes)} of stored results of mutations"
     click.echo(f"live        {live}")
-    click.echo(
-        f"bound       {size_text(facts.bound_bytes)}; above it history is shortened, unless --retention-size is given"
-    )
+    click.echo(f"bound       {size_text(facts.bound_bytes)}; above it history is shortened (--retention-size)")
     click.echo(f"log         {size_text(facts.wal_bytes)} not yet copied into the file")
     click.echo(f"newest      {time_text(facts.last_ts)}")
     click.echo(f"oldest      {time_text(facts.floor_ts) if facts.floor_ts else 'all history is still retained'}")

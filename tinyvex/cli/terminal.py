@@ -59,20 +59,60 @@ def echo_error(message: str) -> None:
     console.print(Text.assemble(("tinyvex: ", "bold red"), message), soft_wrap=True)
 
 
+COLUMN_GAP = 3
+"""Blanks between two columns of a table."""
+CELL_WIDTH_MIN = 8
+"""A column is not shortened below this width, or its heading's."""
+
+
+def fit_widths(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """
+    Return the widths of columns in a line of limited length: the widest are shortened first, none below its least width.
+
+    Args:
+        widths: the widths of the longest cells.
+        least: the width below which each column is not shortened.
+        room: the length of the line. If the least widths need more, the line is longer.
+    """
+    fitted = list(widths)
+    excess = sum(fitted) + COLUMN_GAP * (len(fitted) - 1) - room
+    while excess > 0:
+        shrinkable = [number for number, width in enumerate(fitted) if width > least[number]]
+        if not shrinkable:
+            break
+        widest = max(shrinkable, key=fitted.__getitem__)
+        fitted[widest] -= 1
+        excess -= 1
+    return fitted
+
+
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of cells, each on one line however narrow the terminal is, so that ids can be copied."""
+    """
+    Print rows of cells, each on one line.
+
+    Text is shortened to the width of the terminal. Ids, times and numbers are not, so that they can be copied.
+    """
     from rich import box
+    from rich.cells import cell_len
     from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
-    for number, column in enumerate(columns):
+    are_numbers = [all(_is_number(row[number]) for row in rows) for number in range(len(columns))]
+    longest = [max(cell_len(cell) for cell in cells) for cells in zip(columns, *rows, strict=True)]
+    least = [
+        width if column.startswith("_") or is_number else min(width, max(cell_len(column), CELL_WIDTH_MIN))
+        for column, width, is_number in zip(columns, longest, are_numbers, strict=True)
+    ]
+    for column, width, is_number in zip(columns, fit_widths(longest, least, console.width), are_numbers, strict=True):
         table.add_column(
             Text(column),
-            justify="right" if all(_is_number(row[number]) for row in rows) else "left",
+            justify="right" if is_number else "left",
             style="cyan" if column.startswith("_") else "",
             no_wrap=True,
+            max_width=width,
+            overflow="ellipsis",
         )
     for row in rows:
         table.add_row(*map(Text, row))
