@@ -137,6 +137,7 @@ def command(
     \b
     tinyvex data messages --limit 5
     tinyvex data messages --index by_channel --eq 'channel="general"' --gte _creationTime=1767225600000
+    tinyvex data events --index by_at --gte 'at="2026-01-31T09:30:00+01:00"'
     tinyvex data messages --at '10m ago' --format jsonl --limit 0
     """
     conditions = {name: values for name, values in operators.items() if values}
