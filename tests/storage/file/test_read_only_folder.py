@@ -15,7 +15,7 @@ from tests.support.process import ServerProcess
 from tests.support.read_only import read_only
 from tinyvex.cli.main import run
 from tinyvex.errors import DataFolderLocked, DataFolderUnusable
-from tinyvex.storage.file.data_folder import DataFolder
+from tinyvex.storage.file.data_folder import DataFolder, lock_holder
 from tinyvex.storage.file.database_file import open_reader
 from tinyvex.storage.file.read_only_folder import open_immutable
 
@@ -120,6 +120,13 @@ def test_no_process_can_own_the_folder_meanwhile(folder: Path) -> None:
         reader.close()
         reader.close()
     DataFolder(folder).lock().release()
+
+
+def test_readers_are_no_owners(folder: Path) -> None:
+    """A second command that reads finds no process that owns the folder, and reads as well."""
+    with closing(open_immutable(folder / "data.sqlite3")):
+        assert lock_holder(folder) is None
+        assert run(["run", "--inline-query", "1", "--data", str(folder)]) == 0
 
 
 def test_a_folder_with_an_owner_is_not_immutable(folder: Path) -> None:

@@ -42,13 +42,21 @@ if sys.platform == "win32":
             return False
         return True
 
+    _try_share = _try_lock  # Windows has no shared mode here; nothing shares the lock on it
+
 else:
     import fcntl
 
     def _try_lock(descriptor: int) -> bool:
+        return _try_flock(descriptor, fcntl.LOCK_EX)
+
+    def _try_share(descriptor: int) -> bool:
+        return _try_flock(descriptor, fcntl.LOCK_SH)
+
+    def _try_flock(descriptor: int, mode: int) -> bool:
         # flock rather than lockf: it belongs to the descriptor, so that a second start in one process is refused as well.
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -71,11 +79,9 @@ def share_lock(folder: DataFolder) -> Callable[[], None] | None:
         descriptor = os.open(folder.lock_file, os.O_RDONLY)
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _try_share(descriptor):
         os.close(descriptor)
-        raise _locked(folder.lock_file) from None
+        raise _locked(folder.lock_file)
     return partial(os.close, descriptor)
 
 
@@ -249,7 +255,7 @@ def lock_holder(folder: Path) -> int | None:
     """
     Return the process id of a data folder's owner: 0 if it is unknown, None if no process owns the folder.
 
-    If the lock is free, this function holds it for an instant.
+    If the lock is free, this function shares it for an instant. Commands that only share it do not own the folder.
     """
     path = DataFolder(folder).lock_file
     try:
@@ -257,7 +263,7 @@ def lock_holder(folder: Path) -> int | None:
     except OSError:
         return None
     try:
-        return None if _try_lock(descriptor) else _find_holder(path) or 0
+        return None if _try_share(descriptor) else _find_holder(path) or 0
     finally:
         os.close(descriptor)
 
