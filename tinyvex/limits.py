@@ -99,7 +99,7 @@ IMPORT_SECONDS = 86_400.0  # age at which an unfinished import counts as abandon
 IMPORT_LINE_BYTES_MAX = 8 << 20  # one document in the file, with its white space and escapes
 IMPORT_LINE_PROBLEMS_MAX = 24  # problems reported per line
 IMPORT_PROBLEMS_MAX = 10_000  # problems listed; all are counted
-BACKFILL_STEP_ROWS = 512  # documents indexed per transaction; a mutation waits for at most one such step
+BACKFILL_STEP_ROWS = 512  # index entries added per transaction; a mutation waits for at most one such step
 
 # One connection.
 MESSAGE_BYTES_MAX = 32 << 20  # MessageTooLarge, closed with 1009
@@ -135,6 +135,9 @@ LIVE_SIZE_SECONDS = (
 RETENTION_SECONDS_MIN = 10.0  # smallest age: reads under way and clients that reconnect need it
 RETENTION_STEP_ROWS = 500  # revisions examined per step of the writer, about a millisecond
 RETENTION_STEP_ROWS_MAX = 5_000  # the same while mutations write faster than that, some 10 ms
+HOUSEKEEPING_SECONDS = (
+    0.01  # after this a step of deletions ends early, because documents are large; it lasts up to 30 ms
+)
 RETENTION_PAUSE_SECONDS = 0.01  # pause between two steps
 RETENTION_INTERVAL_SECONDS = 60.0  # pause between two sweeps; a tenth of the retained time if that is less
 

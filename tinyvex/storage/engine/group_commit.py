@@ -41,6 +41,7 @@ from tinyvex.limits import (
     CLOCK_OBSERVED_SECONDS,
     GROUP_MUTATIONS_MAX,
     GROUP_SECONDS,
+    HOUSEKEEPING_SECONDS,
     REQUEST_RECORD_SECONDS,
     REQUEST_RECORDS_INSPECTED_PER_COMMIT,
     REQUEST_RECORDS_INSPECTED_STEP,
@@ -340,7 +341,9 @@ class GroupCommit:
             snapshot.end()
 
     def _run_chore(self, chore: Chore, snapshot: Snapshot) -> Outcome[Any]:
-        return Outcome(chore.run(Housekeeping(self.connection, snapshot)))
+        until = self._clock.awake_seconds() + HOUSEKEEPING_SECONDS
+        house = Housekeeping(self.connection, snapshot, lambda: self._clock.awake_seconds() >= until)
+        return Outcome(chore.run(house))
 
     def _leave_out(self, member: Member, error: BaseException) -> bool:
         """Roll the group back because of one member; raise the error if it concerns the whole file."""

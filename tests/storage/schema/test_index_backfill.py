@@ -1,0 +1,25 @@
+"""Building indexes in steps that mutations can wait for."""
+
+from functools import partial
+
+import pytest
+
+from tests.support.storage import MemoryStore, declare, drive, insert, numbers, unit
+from tinyvex.limits import BACKFILL_STEP_ROWS
+from tinyvex.storage.log.operations import BackfillIndex
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_a_step_adds_a_bounded_number_of_entries(count: int) -> None:
+    """With many new indexes of one table, a step covers fewer documents; all of them are indexed in the end."""
+    store = MemoryStore()
+    drive(declare(store, {"items": {}}))
+    for number in range(100):
+        store.run(unit(insert({"n": number})))
+    drive(declare(store, {"items": {f"by_n{index}": ("n",) for index in range(count)}}))
+    steps = [operation for commit in store.commits for operation in commit.operations]
+    rows = [step.rows for step in steps if isinstance(step, BackfillIndex)]
+    assert sum(rows) == 100
+    assert max(rows) * count <= BACKFILL_STEP_ROWS
+    for index in range(count):
+        assert drive(store.read(partial(numbers, index=f"by_n{index}"))) == list(range(100))
