@@ -98,7 +98,8 @@ def encode_long(value: object) -> bytes:
         InvalidValue: a part of it is not a value; the message names the path.
         ValueTooLarge: it is nested too deep, or has too many elements or fields.
     """
-    to_json = getattr(type(value), "__tinyvex_json__", None)
+    # Ids and None, the most frequent results, are not asked for the attribute: its absence is slow to find.
+    to_json = None if value is None or isinstance(value, str) else getattr(type(value), "__tinyvex_json__", None)
     try:
         return encode_in_steps(_plain(value, 1)) if to_json is None else to_json(value)
     except _Fault as fault:

@@ -220,7 +220,7 @@ class StuckCalls:
             MutationStuck: it is such a mutation.
             QueryStuck: it is such a query.
         """
-        if key not in self.keys:
+        if not self.keys or key not in self.keys:  # in this order: an empty set would compute the hash of the key too
             return
         if isinstance(key, QueryKey):
             raise QueryStuck(
