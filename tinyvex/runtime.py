@@ -375,8 +375,9 @@ def bound_reads(transport: asyncio.BaseTransport) -> None:
     again, which takes 12 µs for every read, however short the message is. Other transports than asyncio's for Unix, such as
     uvloop's, do not have the attribute, nor the problem.
     """
-    if hasattr(transport, "max_size"):
-        transport.max_size = READ_BYTES
+    own: Any = transport
+    if hasattr(own, "max_size"):
+        own.max_size = READ_BYTES
 
 
 def raise_in_thread(ident: int, error: type[BaseException]) -> None:
