@@ -42,6 +42,7 @@ class ServerProcess:
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tinyvex", "serve", str(self._app), "--data", str(self.data), "--no-token"]
         environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has byte code
         started = time.perf_counter()
         # The server's log goes to this process's stderr: a warning there may explain an unusual figure.
         self.process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from tinyvex.storage.log.operations import FillTablet, UpgradeDocuments
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.schema import table_replacement
 from tinyvex.storage.schema.document_upgrade import Upgrade, stage
+from tinyvex.storage.schema.schema_plan import Declaration, fits
 from tinyvex.storage.schema.tablets import UPGRADE
 from tinyvex.values.codec import decode, encode
 
@@ -155,6 +157,25 @@ def test_an_interrupted_change_rewrites_nothing(log, step):
         assert log.look(scan) == before
     upgrade(log)
     assert found(log) == EXPECTED
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_file_with_staged_documents_does_not_fit_the_app_before(log, step):
+    """A start with the old code has to abandon them."""
+    log.declare(NEW)
+    left = iter(range(step))
+
+    def die():
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    log.between = die
+    with contextlib.suppress(KeyboardInterrupt):
+        upgrade(log)
+    log.between = None
+    does_fit, before = log.look(partial(fits, Declaration(NEW), repr(NEW), {})), log.last_ts
+    log.declare(NEW)
+    assert does_fit is (log.last_ts == before)
 
 
 def test_a_document_that_would_be_too_large_refuses_the_change(log):
