@@ -296,7 +296,7 @@ async def test_the_log_is_checkpointed_in_a_pause(store, monkeypatch, kept):
 
 async def test_what_the_engine_itself_writes_counts_for_checkpoints(store, monkeypatch):
     """A long sweep or backfill does not let the log grow without bound."""
-    monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", 50_000)
+    monkeypatch.setattr("tinyvex.storage.engine.writer.WAL_BYTES_MAX", 20_000)
 
     def rewrite(house):
         house._connection.execute("INSERT INTO globals VALUES ('unused', '1', 0)")

@@ -3,8 +3,6 @@ Set SQLite's pragmas: one function each, with its reason.
 
 A pragma is a setting of its connection unless its docstring states that it is stored in the file.
 
-The page size is SQLite's default of 4096 bytes. With 8192, a commit of one mutation writes nearly twice as much and
-takes 1.5 times as long.
 """
 
 from __future__ import annotations
@@ -13,13 +11,14 @@ import contextlib
 import sqlite3
 from typing import Literal
 
-__all__ = ["Durability", "for_creation", "for_reader", "for_writer"]
+__all__ = ["PAGE_BYTES", "Durability", "for_creation", "for_reader", "for_writer"]
 
 Durability = Literal["full", "normal"]
 
 APPLICATION_ID = 0x54566578  # "TVex"
 FORMAT_VERSION = 2
 
+PAGE_BYTES = 1024
 BUSY_MS = 5_000
 WRITER_CACHE_KIB = 16_384
 READER_CACHE_KIB = 4_096
@@ -27,6 +26,7 @@ READER_CACHE_KIB = 4_096
 
 def for_creation(connection: sqlite3.Connection) -> None:
     """Prepare a new file, before its first table."""
+    page_size(connection)
     identity(connection)
     journal_mode_wal(connection)
     full_fsync(connection)
@@ -39,6 +39,7 @@ def for_writer(connection: sqlite3.Connection, durability: Durability) -> None:
     synchronous(connection, durability)
     full_fsync(connection)
     no_automatic_checkpoint(connection)
+    deleted_content(connection)
     cache(connection, WRITER_CACHE_KIB)
     memory_for_temporary_tables(connection)
     untrusted_schema(connection)
@@ -52,6 +53,17 @@ def for_reader(connection: sqlite3.Connection) -> None:
     cache(connection, READER_CACHE_KIB)
     memory_for_temporary_tables(connection)
     untrusted_schema(connection)
+
+
+def page_size(connection: sqlite3.Connection) -> None:
+    """
+    Stored in the file. Small pages, because a commit changes a few bytes in each of many pages and writes all of them.
+
+    A mutation that patches a document and inserts one with two indexes writes 36 KB, and 82 KB with SQLite's default of
+    4096 (`bench write_bytes`). The file is a quarter larger, and reading a whole table takes a third longer.
+    Nothing happens if the file has tables already.
+    """
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
 
 
 def identity(connection: sqlite3.Connection) -> None:
@@ -89,6 +101,16 @@ def no_automatic_checkpoint(connection: sqlite3.Connection) -> None:
     data if a checkpoint runs concurrently with a commit.
     """
     connection.execute("PRAGMA wal_autocheckpoint = 0")
+
+
+def deleted_content(connection: sqlite3.Connection) -> None:
+    """
+    Overwrite deleted content only in pages that are written anyway.
+
+    Some builds of SQLite, such as Debian's, overwrite all of it by default: purging a revision of 300 bytes then writes 3.1 KB
+    instead of 1.7 KB.
+    """
+    connection.execute("PRAGMA secure_delete = FAST")
 
 
 def busy_timeout(connection: sqlite3.Connection, milliseconds: int = BUSY_MS) -> None:

@@ -79,6 +79,7 @@ def _copy(database: Path, unfinished: Path, change: FormatChange, progress: Prog
     if not unfinished.exists():
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with closing(sqlite3.connect(file_uri(unfinished, "rw"), uri=True, isolation_level=None)) as connection:
+        pragmas.page_size(connection)
         pragmas.full_fsync(connection)
         pragmas.cache(connection, pragmas.WRITER_CACHE_KIB)
         connection.execute("ATTACH ? AS old", (file_uri(database, "ro"),))
