@@ -57,7 +57,7 @@ def connect_blocking(
         timeout_seconds: how long entering waits for the first connection; None waits forever.
 
     Raises:
-        ValueError: `url` is not the URL of a server, or `tls` does not fit it or cannot be read.
+        ValueError: as in `connect`.
     """
     return BlockingClient(connect(url, token, auth=auth, tls=tls), timeout_seconds)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from tinyvex import limits
 from tinyvex.client.connection import ClientConnection, socket_uri
 from tinyvex.client.connection_status import ConnectionStatus
-from tinyvex.client.decoding import check_path, decode_value, encode_arguments
+from tinyvex.client.decoding import check_path, check_ts, decode_value, encode_arguments, is_encodable
+from tinyvex.client.function_log import log_function_lines
 from tinyvex.client.pending_requests import Answer, CallKind
 from tinyvex.client.server_verification import ServerVerification
 from tinyvex.client.state import (
@@ -83,8 +84,10 @@ def connect(
         runtime: for tests.
 
     Raises:
-        ValueError: `url` is not the URL of a server, or `tls` does not fit it or cannot be read.
+        ValueError: `url` is not the URL of a server, `token` cannot be sent, or `tls` does not fit the URL or cannot be read.
     """
+    if token is not None and not is_encodable(token):
+        raise ValueError("`token` has a lone surrogate, which is not a character")
     return Client(url, token, runtime or Runtime(), auth=auth, tls=tls, verify=verify)
 
 
@@ -93,6 +96,7 @@ class Client:
     A session with a server; created by `connect`.
 
     Use it on the event loop that entered it. Besides the errors in its docstring, every call may raise:
+        InvalidValue, ValueTooLarge, InvalidParams, TypeError: the arguments or the path are invalid; nothing was sent.
         ClientClosed: the client was closed.
         RemoteError: the server ended the session: wrong token, no common protocol version, session replaced.
         RuntimeError: the client was not entered.
@@ -264,6 +268,7 @@ class Client:
             at: the `ts` of the snapshot to read; None for the newest.
 
         Raises:
+            InvalidParams: `at` is outside of the range of timestamps.
             RemoteError: the query failed.
             ConnectionLost: the connection was lost before the answer arrived; call again.
             DecodeError: the value does not fit `type`.
@@ -347,6 +352,7 @@ class Client:
         self._require_entered()
         encoded = encode_arguments(args)
         check_path(path)
+        check_ts(at)
         await self._call_slots.acquire()
         # No await between the call and the registered future: an answer must find it.
         try:

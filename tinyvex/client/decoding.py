@@ -9,10 +9,11 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from tinyvex.errors import DecodeError, InvalidParams, TinyvexError
+from tinyvex.limits import SAFE_INTEGER_MAX
 from tinyvex.values import codec
 from tinyvex.values.types import Int64
 
-__all__ = ["check_path", "decode_value", "encode_arguments"]
+__all__ = ["check_path", "check_ts", "decode_value", "encode_arguments", "is_encodable"]
 
 PATH_LENGTH_MAX = 512
 
@@ -25,7 +26,7 @@ def check_path(path: str) -> str:
         The path.
 
     Raises:
-        InvalidParams: the path is empty or too long.
+        InvalidParams: the path is empty, too long, or contains half of a surrogate pair.
         TypeError: it is not a string.
     """
     if not isinstance(path, str):
@@ -34,7 +35,41 @@ def check_path(path: str) -> str:
         raise InvalidParams(
             f"a function path has 1 to {PATH_LENGTH_MAX} characters; this one has {len(path)}", path="$.udfPath"
         )
+    if not is_encodable(path):
+        raise InvalidParams("the function path has a lone surrogate, which is not a character", path="$.udfPath")
     return path
+
+
+def check_ts(at: int | None) -> int | None:
+    """
+    Check the timestamp of a query.
+
+    Returns:
+        The timestamp.
+
+    Raises:
+        InvalidParams: it is outside of the range of timestamps.
+        TypeError: it is not an integer.
+    """
+    if at is None:
+        return None
+    if not isinstance(at, int) or isinstance(at, bool):
+        raise TypeError(f"`at` is a timestamp in microseconds, an int, not a {type(at).__name__}")
+    if not 0 <= at <= SAFE_INTEGER_MAX:
+        raise InvalidParams(
+            f"`at` is a timestamp in microseconds since 1970, between 0 and {SAFE_INTEGER_MAX}; this one is outside",
+            path="$.ts",
+        )
+    return int(at)
+
+
+def is_encodable(text: str) -> bool:
+    """Return whether a text can be sent: half of a surrogate pair cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def encode_arguments(args: Mapping[str, Any] | None) -> bytes:

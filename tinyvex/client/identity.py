@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any, Self, cast
 
 from tinyvex.errors import SessionIdentity, TinyvexError
-from tinyvex.values.codec import to_builtins
+from tinyvex.values.codec import encode, to_builtins
 from tinyvex.wire import error_objects
 from tinyvex.wire import messages as wire
 
@@ -48,6 +48,7 @@ class ActingAs(str):
     acting_as: dict[str, Any]
 
     def __new__(cls, admin_token: str, claims: Mapping[str, Any]) -> Self:
+        encode(claims)  # refuses also what an encoder of builtins would fail on later
         token = super().__new__(cls, admin_token)
         token.acting_as = cast("dict[str, Any]", to_builtins(claims))
         return token

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 
 from tinyvex import limits
+from tinyvex.client.decoding import is_encodable
 from tinyvex.client.identity import token_claims
 from tinyvex.errors import Unauthenticated
 
@@ -125,10 +126,12 @@ class TokenSource:
         return (self._asking is not None and self._asking.cancel_called) or (task is not None and task.cancelling() > 0)
 
     def _supply(self, token: object) -> None:
-        if token is None or (isinstance(token, str) and token):
+        if token is None or (isinstance(token, str) and token and is_encodable(token)):
             self._identity.supply(token)
         else:
-            returned = "an empty string" if token == "" else f"a value of type {type(token).__name__}"
+            returned = f"a value of type {type(token).__name__}"
+            if isinstance(token, str):
+                returned = "an empty string" if not token else "text with a lone surrogate"
             self._identity.fail(
                 Unauthenticated(f"the auth callable returned {returned}; it must return a token or None")
             )

@@ -44,6 +44,8 @@ __all__ = ["decode", "decode_canonical", "encode", "encode_long", "may_have_wrap
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_json = msgspec.json.Decoder().decode
 _DOLLAR = ord("$")
+_SHOWN_BITS_MAX = 256
+_INT64_BITS = 64
 _NAN = struct.pack("<Q", 0x7FF8_0000_0000_0000)
 _HINTS = {
     "coroutine": "; is an `await` missing?",
@@ -134,9 +136,21 @@ def decode(data: bytes | str) -> Value:
         builtins = _decode_json(data)
     except RecursionError:
         raise ValueTooLarge(f"the JSON is nested deeper than {NESTING_MAX} levels", path="$") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidValue(f"this is not JSON: {str(error).removeprefix('JSON is malformed: ')}", path="$") from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise _unreadable(data, error) from None
     return unwrap(builtins)
+
+
+def _unreadable(data: bytes | str, error: Exception) -> InvalidValue:
+    """Return the error of text that the parser refused."""
+    from tinyvex.values.unreadable_json import find_unreadable
+
+    text = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+    unreadable = find_unreadable(text, error)
+    if unreadable is None:
+        return InvalidValue(f"this is not JSON: {str(error).removeprefix('JSON is malformed: ')}", path="$")
+    path = (unreadable.path or "$").encode("utf-8", "replace").decode()
+    return InvalidValue(f"{unreadable.reason} - at `{path}`", path=path)
 
 
 def decode_canonical(data: bytes) -> Value:
@@ -184,7 +198,7 @@ def _plain(value: Any, depth: int) -> Any:
 def _plain_int(value: int, _depth: int) -> int:
     if -SAFE_INTEGER_MAX <= value <= SAFE_INTEGER_MAX:
         return value
-    raise _Fault(InvalidValue, f"{value} is too large for a plain number; use Int64")
+    raise _too_large(value)
 
 
 def _plain_float(value: float, _depth: int) -> Any:
@@ -376,7 +390,9 @@ def _surrogate(value: object) -> InvalidValue:
         return None
 
     path = (search(to_builtins(value), "$") or "$").encode("utf-8", "replace").decode()
-    return InvalidValue(f"a string has a lone surrogate, which is not a character - at `{path}`", path=path)
+    from tinyvex.values.unreadable_json import HALF_PAIR
+
+    return InvalidValue(f"{HALF_PAIR} - at `{path}`", path=path)
 
 
 # Builtins to value.
@@ -438,10 +454,17 @@ def _large(number: int) -> float:
     try:
         double = float(number)
     except OverflowError:
-        raise _Fault(InvalidValue, "an integer is too large for a plain number; use Int64") from None
+        raise _too_large(number) from None
     if int(double) == number or int(decimal.Decimal(repr(double))) == number:
         return double
-    raise _Fault(InvalidValue, f"{number} is too large for a plain number; use Int64")
+    raise _too_large(number)
+
+
+def _too_large(number: int) -> _Fault:
+    # Python refuses to convert thousands of digits to text.
+    text = str(number) if number.bit_length() <= _SHOWN_BITS_MAX else f"an integer of {number.bit_length():,} bits"
+    hint = "; use Int64" if number.bit_length() <= _INT64_BITS else ""
+    return _Fault(InvalidValue, f"{text} is too large for a plain number{hint}")
 
 
 def _wrapped(builtins: dict[str, Any]) -> Any:

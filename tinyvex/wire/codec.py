@@ -13,6 +13,7 @@ an array (batches are refused), a bare value          InvalidRequest  null
 an unknown method                                     MethodNotFound  the id
 invalid parameters; `data.path` names the field       InvalidParams   the id
 nested deeper than the parser can read                InvalidParams   the id, else null
+half of a surrogate pair, a number out of range       InvalidParams   the id, else null
 ====================================================  ==============  ===================
 """
 
@@ -96,7 +97,7 @@ def _fault(text: bytes | str, error: Exception) -> ProtocolError:
     try:
         message = msgspec.json.decode(text)
     except msgspec.DecodeError as malformed:
-        return ParseError(f"the frame is not JSON: {malformed}")
+        return _unreadable(text, malformed)
     except RecursionError:
         return _too_deep(text)
     if not isinstance(message, dict):
@@ -104,6 +105,21 @@ def _fault(text: bytes | str, error: Exception) -> ProtocolError:
         return InvalidRequest(f"a frame must be one JSON-RPC request object; {reason}")
     fault = _envelope_fault(message) or _params_fault(message, error)
     fault.request_id = _request_id(message.get("id"))
+    return fault
+
+
+def _unreadable(text: bytes | str, error: Exception) -> ProtocolError:
+    """Return the error of a frame that is not JSON, or that has text or a number that cannot be read."""
+    from tinyvex.values.unreadable_json import find_unreadable
+
+    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    unreadable = find_unreadable(data, error)
+    if unreadable is None:
+        return ParseError(f"the frame is not JSON: {str(error).removeprefix('JSON is malformed: ')}")
+    path = unreadable.path or "$.params"
+    fault_type = InvalidParams if path.startswith("$.params") else InvalidRequest
+    fault = fault_type(f"{unreadable.reason} - at `{path}`", path=path)
+    fault.request_id = _scan_for_id(data)
     return fault
 
 
