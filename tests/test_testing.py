@@ -73,6 +73,7 @@ def test_actions() -> None:
     """An action runs to its end; its writes are visible afterwards."""
     with tv.testing.Database() as db:
         message = db.action(post, body="Hello")
+        assert db.log_lines == ["[INFO] sending", "[INFO] posted"]
         assert db.query(recent, "general")[0].id == message
         assert db.log_lines == []
 

@@ -53,7 +53,7 @@ The docstring of a class is its meaning in `protocol/errors.json`. Released numb
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 _BRIEF_LENGTH = 200
@@ -68,12 +68,12 @@ class TinyvexError(Exception):
 
     Attributes:
         number: stable number on the wire (JSON-RPC `error.code`).
-        fault: the party that can fix it: the calling `client`, the `developer` of the app's functions, the `server`, or
-            its `operator`.
+        fault: the party that can fix it: calling `client`, `developer` of the functions, `server`, or its `operator`.
         retry: `never` (the same call fails again), `after-fix` (once the named cause is fixed), `now`, or `later`.
         exit_code: the exit code of a command that ends with this error.
         fatal: whether the connection ends with this error.
         data: details for programs, as JSON.
+        log_lines: what the failed function wrote with `ctx.log`; not part of `data`.
     """
 
     number: ClassVar[int]
@@ -81,6 +81,7 @@ class TinyvexError(Exception):
     retry: ClassVar[Retry] = "never"
     exit_code: ClassVar[int] = 1
     fatal: ClassVar[bool] = False
+    log_lines: Sequence[str] = ()
 
     def __init__(self, message: str, /, **data: Any) -> None:
         super().__init__(message)
@@ -638,8 +639,7 @@ class RemoteError(TinyvexError):
     """
     An error sent by the server, as the client raises it.
 
-    Number, name, fault and retry are those that the server sent, so that an older client can report the errors of a newer
-    server.
+    Number, name, fault and retry are the server's, so that an older client can report the errors of a newer server.
     """
 
     def __init__(

@@ -67,7 +67,7 @@ class Database:
         now: microseconds since the epoch; may be changed at any time.
 
     Attributes:
-        log_lines: the log lines of the last function.
+        log_lines: the log lines of the last function, whether it returned or raised.
 
     Raises:
         AppInvalid: a declaration is impossible.
@@ -175,7 +175,14 @@ class Database:
 
     async def _run_action(self, spec: FunctionSpec, raw: bytes) -> bytes:
         execution = Execution(ReadSet())
-        caller = _InlineCaller(self._app, self._run)
+
+        async def run(called: FunctionSpec, raw: bytes) -> bytes:
+            try:
+                return await self._run(called, raw)
+            finally:
+                execution.include(self.log_lines)
+
+        caller = _InlineCaller(self._app, run)
         context = ActionCtx(caller, self.identity, execution, now=self.now)
         catalog = self._snapshot().catalog
         arguments = spec.decode_arguments(raw, catalog)
@@ -183,7 +190,7 @@ class Database:
             result = await call_action(spec.function, context, arguments)
         finally:
             execution.ended = True
-        self.log_lines = execution.log_lines
+            self.log_lines = execution.log_lines
         return spec.encode_result(result, catalog)
 
     async def _run(self, spec: FunctionSpec, raw: bytes) -> bytes:

@@ -14,6 +14,7 @@ from tests.support.process import ENVIRONMENT, START_SECONDS
 from tinyvex.cli.app_location import AppLocation
 from tinyvex.cli.dev import greeting
 from tinyvex.client.blocking import BlockingClient, connect_blocking
+from tinyvex.errors import RemoteError
 
 PATIENCE_SECONDS = 60.0
 
@@ -23,6 +24,11 @@ import tinyvex as tv
 @tv.query
 def word(ctx: tv.QueryCtx) -> str:
     return "one"
+
+@tv.mutation
+def fail(ctx: tv.MutationCtx) -> int:
+    ctx.log("about to fail")
+    raise ValueError("no")
 """
 
 
@@ -104,6 +110,14 @@ def test_a_broken_save_keeps_the_last_good_version(dev: Dev, client: BlockingCli
         assert next(words) == "one"
         dev.save(APP.replace("one", "three"))
         assert next(words) == "three"
+
+
+def test_the_terminal_shows_what_functions_log(dev: Dev, client: BlockingClient) -> None:
+    """The lines of a failed function appear before its traceback."""
+    with pytest.raises(RemoteError):
+        client.mutation("app:fail")
+    dev.line_with("app:fail: [INFO] about to fail")
+    dev.line_with("ValueError: no")
 
 
 def test_it_ends_on_control_c(dev: Dev, client: BlockingClient) -> None:

@@ -222,6 +222,16 @@ def test_log_lines_go_to_stderr(
     assert line is None or line in shown.err
 
 
+def test_the_log_lines_of_a_failed_call_go_to_stderr(notebook: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, and before the error."""
+    capsys.readouterr()
+    assert run(["run", "notebook:fail", *notebook]) == 3
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("about to fail") == 1
+    assert shown.err.index("about to fail") < shown.err.index("AppError")
+
+
 def test_a_refused_identity_stops_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

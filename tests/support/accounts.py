@@ -88,8 +88,9 @@ def transfer(ctx: tv.MutationCtx, source: str, target: str, amount: int) -> int:
 
 @tv.mutation
 def fail(ctx: tv.MutationCtx, owner: str) -> None:
-    """Create an account, then raise: nothing of it may remain."""
+    """Create an account and write one log line, then raise: only the line remains."""
     ctx.db.insert(Account(owner=owner, balance=1))
+    ctx.log("fail was called")
     raise tv.AppError({"reason": "refused", "owner": owner})
 
 

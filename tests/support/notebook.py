@@ -49,6 +49,12 @@ def sign(ctx: tv.MutationCtx) -> Any:
     return ctx.auth
 
 
+@tv.mutation
+def fail(ctx: tv.MutationCtx) -> None:
+    ctx.log("about to fail")
+    raise tv.AppError("no")
+
+
 @tv.action
 async def ask(ctx: tv.ActionCtx) -> Any:
     ctx.log("acting")

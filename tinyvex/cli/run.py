@@ -16,7 +16,7 @@ from tinyvex.cli.app_location import find_app, find_data_folder
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import one_line, print_value
-from tinyvex.cli.session import connect, local_server, open_file, running_server, show_log_lines
+from tinyvex.cli.session import connect, local_server, open_file, running_server
 from tinyvex.errors import FunctionNotFound, RemoteError, TinyvexError, WrongFunctionKind
 from tinyvex.values import codec
 
@@ -179,11 +179,9 @@ async def _call_local(app: Path | None, data: Path | None, call: _FunctionCall) 
     request = Call(call.function, codec.encode(call.arguments), call.identity, admin=True)
     async with local_server(location, reveal=True) as server:
         if spec.kind == "mutation":
-            outcome = await server.executor.mutation(request)
-            value, log_lines = outcome.value, outcome.log_lines
+            value = (await server.executor.mutation(request)).value
         else:
-            value, log_lines = await server.executor.action(request)
-    show_log_lines(call.function, log_lines)
+            value, _ = await server.executor.action(request)
     call.print_result(value)
 
 

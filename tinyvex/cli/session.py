@@ -7,8 +7,7 @@ A `Session` returns JSON as it is stored, so that a command prints exactly what 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -35,8 +34,6 @@ CONNECT_SECONDS = 10.0
 UNLIMITED_SECONDS = 100 * 365 * 86_400.0
 UNLIMITED_BYTES = 1 << 60
 
-logger = logging.getLogger(__name__)
-
 
 class Session(Protocol):
     """Runs queries."""
@@ -44,12 +41,6 @@ class Session(Protocol):
     async def query(self, path: str, arguments: Arguments, *, at: int | None = None) -> bytes:
         """Return the result of a query, internal ones included, as JSON; as of the timestamp `at` if it is given."""
         ...
-
-
-def show_log_lines(path: str, lines: Iterable[str]) -> None:
-    """Log what a function in this process logged, in the form in which the client logs a server's function."""
-    for line in lines:
-        logger.info("%s: %s", path, line)
 
 
 def running_server(data: Path) -> Discovery | None:
@@ -217,5 +208,4 @@ class _LocalSession:
 
         call = Call(path, codec.encode(arguments), self._acting_as, admin=True)
         outcome = await self._executor.query(call, at=at)
-        show_log_lines(path, outcome.log_lines)
         return bytes(outcome.value)

@@ -8,7 +8,6 @@ sufficient. `state` decides, `connection` does the I/O; this file turns calls in
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "connect"]
 
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -370,8 +368,10 @@ class Client:
             if self._session.requests.withdraw(request.number):
                 self._call_slots.release()
             raise
-        for line in answer.log_lines:
-            logger.info("%s: %s", path, line)
+        except TinyvexError as error:
+            log_function_lines(path, error.log_lines)
+            raise
+        log_function_lines(path, answer.log_lines)
         return decode_value(answer.value, target, path)
 
     # Events of the session.

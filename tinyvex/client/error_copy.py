@@ -9,8 +9,9 @@ __all__ = ["copy_error"]
 
 def copy_error(error: TinyvexError) -> TinyvexError:
     """Return an equal error without a traceback: an instance raised twice would collect both tracebacks."""
+    copy: TinyvexError
     if isinstance(error, RemoteError):
-        return RemoteError(
+        copy = RemoteError(
             error.message,
             number=error.remote_number,
             name=error.name,
@@ -18,4 +19,7 @@ def copy_error(error: TinyvexError) -> TinyvexError:
             fault=error.fault,
             retry=error.retry,
         )
-    return type(error)(error.message, **error.data)
+    else:
+        copy = type(error)(error.message, **error.data)
+    copy.log_lines = error.log_lines
+    return copy

@@ -25,6 +25,7 @@ from typing import Protocol, TypeAlias
 from msgspec import Raw, Struct
 
 from tinyvex import limits
+from tinyvex.client.function_log import log_function_lines
 from tinyvex.client.optimistic import QueryKey
 from tinyvex.client.query_value import QueryValue
 from tinyvex.client.rpc import call_size_bytes, refuse_too_large
@@ -237,12 +238,17 @@ class QuerySet:
             case QueryUpdated(value=Raw() as value):
                 self._counters.values_received += 1
                 self._stage(query, QueryValue(bytes(value), modification.hash))
+                log_function_lines(query.path, modification.log_lines)
             case QueryUpdated(patch=Raw() as patch):
+                log_function_lines(query.path, modification.log_lines)
                 self._stage_patch(query, bytes(patch), modification.hash)
             case QueryUpdated():
                 raise UpdateRejected(f"the update of query {query.query_id} has neither a value nor a patch")
-            case QueryFailed(error=error):
-                self._stage(query, QueryFailure(error_objects.from_object(error)))
+            case QueryFailed(error=error, log_lines=log_lines):
+                failure = error_objects.from_object(error)
+                failure.log_lines = tuple(log_lines)
+                self._stage(query, QueryFailure(failure))
+                log_function_lines(query.path, log_lines)
             case QueryUnchanged(hash=hash):
                 if not isinstance(query.result, QueryValue) or query.result.hash != hash:
                     raise UpdateRejected(f"query {query.query_id} is unchanged from a result that this client lacks")

@@ -134,7 +134,8 @@ export class Runner {
   }
 
   #showOutcome({ value, error, logLines = [] }, note, isLive = false) {
-    const logged = logLines.length > 0 ? h("div", { class: "logged" }, h("h3", {}, "Logged"), h("pre", { tabindex: "0" }, logLines.join("\n"))) : null;
+    const lines = error?.data.logLines ?? logLines; // those of a failed call are part of its error
+    const logged = lines.length > 0 ? h("div", { class: "logged" }, h("h3", {}, "Logged"), h("pre", { tabindex: "0" }, lines.join("\n"))) : null;
     if (error !== undefined) {
       const { path } = error.data;
       if (path !== undefined) this.#form.complain(path, sentenceOf(error.message, path));

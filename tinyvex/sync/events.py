@@ -86,11 +86,13 @@ class Refused(Struct, frozen=True, gc=False):
         correlation: of the command.
         error: the reason.
         log_id: names the execution in the server's log; None if nothing was executed.
+        log_lines: lines that the failed function logged.
     """
 
     correlation: object
     error: TinyvexError
     log_id: str | None = None
+    log_lines: Sequence[str] = ()
 
 
 class ClockRead(Struct, frozen=True, gc=False):

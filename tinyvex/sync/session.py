@@ -180,7 +180,7 @@ class SyncSession:
         if outcome is None:
             assert error is not None
             self._counters.mutations_failed += 1
-            self._answer(Refused(correlation, error, call.request_id), self.state.sent.ts)
+            self._answer(Refused(correlation, error, call.request_id, error.log_lines), self.state.sent.ts)
         else:
             self._counters.mutations_replayed += outcome.replayed
             self._answer(Done(correlation, outcome.value, outcome.ts, outcome.log_lines), outcome.ts)
@@ -209,7 +209,7 @@ class SyncSession:
         if self._closed:
             return
         if outcome.error is not None:
-            self._emit_answer(Refused(correlation, outcome.error, call.request_id))
+            self._emit_answer(Refused(correlation, outcome.error, call.request_id, outcome.log_lines))
         else:
             self._emit_answer(Done(correlation, outcome.value, outcome.ts, outcome.log_lines))
 
@@ -224,7 +224,7 @@ class SyncSession:
             value, log_lines = await self._executor.action(call)
         except Exception as raised:  # noqa: BLE001 - logged and answered; without an answer, the caller would wait forever
             error = self._executor.to_error(raised, call)
-            self._answer(Refused(correlation, error, call.request_id), self.state.sent.ts)
+            self._answer(Refused(correlation, error, call.request_id, error.log_lines), self.state.sent.ts)
         else:
             self._answer(Done(correlation, value, None, log_lines), self._live.published)
         finally:

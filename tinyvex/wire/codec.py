@@ -20,7 +20,7 @@ half of a surrogate pair, a number out of range       InvalidParams   the id, el
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple, get_args
@@ -203,7 +203,10 @@ def encode_around_value(key: RequestKey, result: Struct) -> tuple[bytes, bytes]:
 
 
 def encode_error_response(
-    key: RequestKey | None, error: TinyvexError | ErrorObject, request_id: str | None = None
+    key: RequestKey | None,
+    error: TinyvexError | ErrorObject,
+    request_id: str | None = None,
+    log_lines: Sequence[str] = (),
 ) -> bytes:
     """
     Encode the response to a request that failed.
@@ -212,8 +215,9 @@ def encode_error_response(
         key: the JSON-RPC id of the request; None if it could not be read.
         error: the error, or its error object.
         request_id: the id of the execution in the server's log.
+        log_lines: what the failed function logged.
     """
-    body = error if isinstance(error, ErrorObject) else to_object(error, request_id=request_id)
+    body = error if isinstance(error, ErrorObject) else to_object(error, request_id=request_id, log_lines=log_lines)
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (_encode(key), _encode(body))
 
 

@@ -8,7 +8,7 @@ the client gets `FunctionFailed` and a request id, and the server's log has the 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,13 +23,16 @@ __all__ = ["from_object", "to_object"]
 _TRACEBACK_LENGTH_MAX = 16_384
 
 
-def to_object(error: BaseException, *, request_id: str | None = None, reveal: bool = False) -> ErrorObject:
+def to_object(
+    error: BaseException, *, request_id: str | None = None, log_lines: Sequence[str] = (), reveal: bool = False
+) -> ErrorObject:
     """
     Convert an exception to the error object that a client receives.
 
     Args:
         error: a `TinyvexError` is sent as it is; any other exception as `FunctionFailed`, without its text.
         request_id: the id of the execution in the server's log.
+        log_lines: what the failed function logged.
         reveal: dev mode: also send the text and the traceback of other exceptions.
     """
     if not isinstance(error, TinyvexError):
@@ -49,6 +52,7 @@ def to_object(error: BaseException, *, request_id: str | None = None, reveal: bo
             path=details.pop("path", UNSET),
             app_data=_app_data(app_data) if has_app_data else UNSET,
             details=details or UNSET,
+            log_lines=list(log_lines) or UNSET,
         ),
     )
 
@@ -57,7 +61,8 @@ def from_object(error: ErrorObject) -> RemoteError:
     """
     Convert an error object to the exception that a client raises.
 
-    Its `data` has the details and, if they were sent, `path`, `requestId`, `retryAfterMs` and `appData`.
+    Its `data` has the details and, if they were sent, `path`, `requestId`, `retryAfterMs` and `appData`;
+    its `log_lines` are those of the failed function.
     """
     data = error.data
     details: dict[str, Any] = dict(data.details) if data.details is not UNSET else {}
@@ -65,9 +70,11 @@ def from_object(error: ErrorObject) -> RemoteError:
     details |= {key: value for key, value in named.items() if value is not UNSET}
     if data.app_data is not UNSET:
         details["appData"] = values.decode(bytes(data.app_data))
-    return RemoteError(
+    remote = RemoteError(
         error.message, number=error.code, name=data.name, details=details, fault=data.fault, retry=data.retry
     )
+    remote.log_lines = () if data.log_lines is UNSET else tuple(data.log_lines)
+    return remote
 
 
 def _failed(error: BaseException, request_id: str | None, *, reveal: bool) -> FunctionFailed:

@@ -275,6 +275,7 @@ class ErrorData(_Params, omit_defaults=True, frozen=True):
     path: Annotated[str, Meta(description="the invalid field, as `$.a[0].b`")] | UnsetType = UNSET
     app_data: Annotated[Raw, Meta(description="the data that the function passed to AppError")] | UnsetType = UNSET
     details: dict[str, Any] | UnsetType = UNSET
+    log_lines: Annotated[list[str], Meta(description="lines that the failed function logged")] | UnsetType = UNSET
 
 
 class ErrorObject(_Params, frozen=True):

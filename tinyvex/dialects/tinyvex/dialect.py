@@ -109,8 +109,8 @@ class TinyvexDialect:
                 self._send_result(_request_key(key), event)
             case Accepted(correlation=key):
                 self._outlet.send(codec.encode_response(_request_key(key), b"{}"))
-            case Refused(correlation=key, error=error, log_id=log_id):
-                self._outlet.send(codec.encode_error_response(_request_key(key), error, log_id))
+            case Refused(correlation=key, error=error, log_id=log_id, log_lines=log_lines):
+                self._outlet.send(codec.encode_error_response(_request_key(key), error, log_id, log_lines))
             case ClockRead(correlation=key, now_us=now_us):
                 self._outlet.send(codec.encode_response(_request_key(key), messages.PingResult(server_ts=now_us)))
             case IdentityRefused():

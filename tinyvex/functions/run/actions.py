@@ -45,8 +45,8 @@ __all__ = ["Actions", "RunFunction"]
 
 log = logging.getLogger("tinyvex.functions")
 
-RunFunction: TypeAlias = Callable[[FunctionKind, Call], Coroutine[Any, Any, bytes]]
-"""Runs a function of any kind on the server's loop and returns its result as JSON."""
+RunFunction: TypeAlias = Callable[[FunctionKind, Call], Coroutine[Any, Any, tuple[bytes, tuple[str, ...]]]]
+"""Runs a function of any kind on the server's loop; returns its result as JSON, and its log lines."""
 
 JOIN_SECONDS = 0.5
 """The longest wait of `close` for actions that block their loops."""
@@ -88,11 +88,11 @@ class Actions:
         # Not charged to the client: an action must not wait for its client's queries.
         catalog = await self._store.read(lambda snapshot: snapshot.catalog)
         arguments = spec.decode_arguments(call.args, catalog)
-        execution = Execution(ReadSet())
+        execution = Execution(ReadSet(), echo=self._failures.echo_of(call))
         now = self._store.last_ts
 
         def create_context(thread: LoopThread) -> ActionCtx:
-            caller = _LoopCaller(app, call, thread, self._run_function)
+            caller = _LoopCaller(app, call, thread, self._run_function, execution)
             return ActionCtx(caller, call.identity, execution, now=now)
 
         action = _ActionRun(spec, create_context, arguments, catalog, execution, client=call.client)
@@ -108,7 +108,9 @@ class Actions:
                 self._workers.limit_passed(action)
                 raise errors.TimeLimitExceeded(f"`{call.path}` ran longer than {limits.ACTION_SECONDS:g} s")
         except Exception as raised:  # noqa: BLE001 - whatever users' code raises is the action's outcome
-            raise self._failures.to_error(raised, call) from None
+            error = self._failures.to_error(raised, call)
+            error.log_lines = tuple(execution.log_lines)
+            raise error from None
         return value, tuple(execution.log_lines)
 
     def _thread_abandoned(self, thread: LoopThread) -> None:
@@ -182,11 +184,14 @@ class _ActionRun:
 class _LoopCaller:
     """Calls functions on behalf of an action, from the actions' loop; see `FunctionCaller`."""
 
-    def __init__(self, app: App, action: Call, thread: LoopThread, run_function: RunFunction) -> None:
+    def __init__(
+        self, app: App, action: Call, thread: LoopThread, run_function: RunFunction, execution: Execution
+    ) -> None:
         self._app = app
         self._action = action
         self._thread = thread
         self._run_function = run_function
+        self._execution = execution
 
     async def call(
         self, kind: FunctionKind, function: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -196,4 +201,10 @@ class _LoopCaller:
         action = self._action
         arguments = spec.encode_arguments(*args, **kwargs)
         call = Call(path, arguments, action.identity, admin=True, client=action.client)
-        return spec.decode_result(await self._thread.home(lambda: self._run_function(kind, call)))
+        try:
+            value, log_lines = await self._thread.home(lambda: self._run_function(kind, call))
+        except errors.TinyvexError as error:
+            self._execution.include(error.log_lines)
+            raise
+        self._execution.include(log_lines)
+        return spec.decode_result(value)

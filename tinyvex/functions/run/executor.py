@@ -144,6 +144,7 @@ class Executor:
         self.query_nowait(call, lambda outcome: None if future.done() else future.set_result(outcome), at=at)
         outcome: QueryOutcome = await future
         if outcome.error is not None:
+            outcome.error.log_lines = outcome.log_lines
             raise outcome.error
         return outcome
 
@@ -179,13 +180,12 @@ class Executor:
         """Run an action and wait; see `Actions.run`."""
         return await self._actions.run(call)
 
-    async def _run_function(self, kind: FunctionKind, call: Call) -> bytes:
+    async def _run_function(self, kind: FunctionKind, call: Call) -> tuple[bytes, tuple[str, ...]]:
         """Run a function that an action calls."""
-        if kind == "query":
-            return (await self.query(call)).value
-        if kind == "mutation":
-            return (await self.mutation(call)).value
-        return (await self.action(call))[0]
+        if kind == "action":
+            return await self.action(call)
+        outcome = await (self.query(call) if kind == "query" else self.mutation(call))
+        return outcome.value, outcome.log_lines
 
     def to_error(self, raised: BaseException, call: Call) -> errors.TinyvexError:
         """Return the error that the client receives; see `Failures`."""
@@ -209,7 +209,7 @@ class _QueryRun:
         self._executor = executor
         self._call = call
         self._done = done
-        self._execution = Execution(ReadSet(), range_cache=range_cache)
+        self._execution = Execution(ReadSet(), range_cache=range_cache, echo=executor.failures.echo_of(call))
         self._snapshot_ts = at
         self._watch = Stopwatch(executor.runtime, "query", call)
 
@@ -235,6 +235,7 @@ class _QueryRun:
             body=None,
             error=error,
             reads=self._execution.reads.copy(),  # an abandoned thread may still add to its own
+            log_lines=tuple(self._execution.log_lines),
             read_auth=self._execution.read_auth,
             volatile=not isinstance(error, errors.TimeLimitExceeded),
         )
@@ -243,20 +244,24 @@ class _QueryRun:
 class _MutationRun:
     """A mutation on its way: `run` on the writer's thread, perhaps more than once, `finish` on the loop."""
 
-    __slots__ = ("_call", "_done", "_executor", "_key", "_watch")
+    __slots__ = ("_call", "_done", "_executor", "_key", "_log_lines", "_watch")
 
     def __init__(self, executor: Executor, call: Call, key: IdempotencyKey | None, done: MutationDone) -> None:
         self._executor = executor
         self._call = call
         self._key = key
         self._done = done
+        self._log_lines: list[str] = []
         self._watch = Stopwatch(executor.runtime, "mutation", call)
 
     def run(self, snapshot: Snapshot, ts: int) -> Outcome[MutationOutcome]:
+        self._log_lines = []  # a new list: the thread of an abandoned run may still add to its own
         with self._watch:
-            return self._executor.runner.mutation(self._call, self._key, snapshot, ts)
+            return self._executor.runner.mutation(self._call, self._key, snapshot, ts, self._log_lines)
 
     def finish(self, outcome: MutationOutcome | None, raised: BaseException | None) -> None:
         error = None if raised is None else self._executor.to_error(raised, self._call)
+        if error is not None:
+            error.log_lines = tuple(self._log_lines)
         self._executor.slow_log.ran(self._watch, None if outcome is None else outcome.rows_read, error)
         self._done(outcome, error)

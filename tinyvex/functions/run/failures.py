@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -34,6 +35,14 @@ class Failures(Struct, frozen=True):
     """
 
     reveal: bool
+
+    def echo_of(self, call: Call) -> Callable[[str], None] | None:
+        """Return the function that logs what a function logs, as it does; None outside dev mode, because lines are data."""
+        if not self.reveal:
+            return None
+        return lambda line: log.info(
+            "%s: %s", call.path, line, extra={"function": call.path, "request_id": call.request_id or None}
+        )
 
     def to_error(self, raised: BaseException, call: Call) -> errors.TinyvexError:
         """Return the error that the client receives; an unexpected exception is logged and becomes `FunctionFailed`."""

@@ -119,9 +119,18 @@ class FunctionRunner:
             rows_applied=0 if cache is None else cache.rows_applied,
         )
 
-    def mutation(self, call: Call, key: IdempotencyKey | None, snapshot: Snapshot, ts: int) -> Outcome[MutationOutcome]:
+    def mutation(
+        self, call: Call, key: IdempotencyKey | None, snapshot: Snapshot, ts: int, log_lines: list[str] | None = None
+    ) -> Outcome[MutationOutcome]:
         """
         Run a mutation on the newest state; the caller applies the returned record.
+
+        Args:
+            call: the call.
+            key: identifies it among all mutations of its session; None if it cannot be resent.
+            snapshot: the newest state.
+            ts: of its commit.
+            log_lines: receives what the function logs, also if it fails.
 
         Raises:
             Exception: the mutation failed; nothing was written.
@@ -134,7 +143,9 @@ class FunctionRunner:
         transaction = Transaction(
             snapshot, ts=ts, writable=True, random=self._runtime.random, give_way=self._runtime.give_way
         )
-        execution = Execution(transaction.reads)
+        execution = Execution(transaction.reads, echo=self._failures.echo_of(call))
+        if log_lines is not None:
+            execution.log_lines = log_lines
         context = spec.contexts["mutation"](transaction, app, call.identity, execution)
         try:
             result = self._run_recorded(key, spec, context, arguments)

@@ -64,7 +64,7 @@ class _Ctx:
         return self._random
 
     def log(self, *values: object) -> None:
-        """Send a log line to the caller; values are joined as by `print`."""
+        """Send a log line to the caller, who receives it also if the function fails; values are joined as by `print`."""
         self._execution.require_running()
         self._execution.log("INFO", " ".join(map(str, values)))
 

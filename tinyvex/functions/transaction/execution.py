@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tinyvex.functions.transaction.context_ended import ContextEnded
@@ -28,10 +28,13 @@ class Execution:
     """
     The side results of one execution.
 
+    Args:
+        echo: called with each line as it is logged, except for lines beyond the limit.
+
     Attributes:
         reads: the keys it observed.
         range_cache: serves its scans from the previous execution of the same live query; None outside live queries.
-        log_lines: its log, at most `LOG_LINES_MAX` lines.
+        log_lines: its log and that of the functions it called, at most `LOG_LINES_MAX` lines.
         read_auth: whether it accessed `ctx.auth`; its result then belongs to one identity.
         read_now: whether it accessed `ctx.now`; running it again may then return another result.
         journal: the cursor at which its first page ends. An execution that is given one ends the page at the same
@@ -41,11 +44,20 @@ class Execution:
     """
 
     __slots__ = (
-        "dropped_lines", "ended", "journal", "log_lines", "paginated", "range_cache", "read_auth", "read_now", "reads",
+        "_echo", "dropped_lines", "ended", "journal", "log_lines", "paginated", "range_cache", "read_auth", "read_now",
+        "reads",
     )  # fmt: skip
 
-    def __init__(self, reads: ReadSet, *, journal: str | None = None, range_cache: RangeCache | None = None) -> None:
+    def __init__(
+        self,
+        reads: ReadSet,
+        *,
+        journal: str | None = None,
+        range_cache: RangeCache | None = None,
+        echo: Callable[[str], None] | None = None,
+    ) -> None:
         self.reads = reads
+        self._echo = echo
         self.range_cache = range_cache
         self.log_lines: list[str] = []
         self.dropped_lines = 0
@@ -70,10 +82,22 @@ class Execution:
         text = text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be sent
         if len(text) > LOG_LINE_LENGTH_MAX:
             text = f"{text[:LOG_LINE_LENGTH_MAX]}… ({len(text)} characters)"
+        line = f"[{level}] {text}"
+        if self._append(line) and self._echo is not None:
+            self._echo(line)
+
+    def include(self, lines: Iterable[str]) -> None:
+        """Append what a called function logged."""
+        for line in lines:
+            self._append(line)
+
+    def _append(self, line: str) -> bool:
+        """Append a line; return whether there was room for it."""
         if len(self.log_lines) < LOG_LINES_MAX - 1:
-            self.log_lines.append(f"[{level}] {text}")
-            return
+            self.log_lines.append(line)
+            return True
         if self.dropped_lines == 0:
             self.log_lines.append("")
         self.dropped_lines += 1
         self.log_lines[-1] = f"[WARN] {self.dropped_lines} more lines were dropped"
+        return False
