@@ -1,4 +1,4 @@
-"""What functions log with `ctx.log` reaches their callers, whether they return or fail; in `dev` also the terminal."""
+"""Delivery of the lines that functions log with `ctx.log`, whether they return or fail."""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -18,14 +18,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tinyvex.cli.json_array import read_array
-from tinyvex.errors import ImportRefused
+from tinyvex.errors import ImportRefused, InvalidId
 from tinyvex.functions.schema.document import is_identifier
 from tinyvex.limits import IMPORT_LINE_BYTES_MAX
+from tinyvex.values.ids import parse_id
 
-__all__ = ["FILE_FORMATS", "DocumentFile", "FileFormat", "SourceRow", "SourceTable", "format_of", "open_documents"]
+__all__ = [
+    "FILE_FORMATS", "DocumentFile", "FileFormat", "SourceRow", "SourceTable", "TableSurvey", "format_of", "open_documents",
+    "survey",
+]  # fmt: skip
 
 FileFormat: TypeAlias = Literal["zip", "jsonl", "json", "csv"]
 FILE_FORMATS = ("zip", "jsonl", "json", "csv")
@@ -52,7 +56,7 @@ class SourceTable(Struct, frozen=True):
 
     Attributes:
         name: the table.
-        number: the table number in the documents' ids; None if the file does not contain it.
+        number: the table number in the documents' ids; None if it is unknown.
         path: the file, or the file and its zip entry, for messages.
         entry: the zip entry; empty in other formats.
     """
@@ -100,6 +104,36 @@ class DocumentFile(Struct, frozen=True):
             return self.archive.open(table.entry)
         os.lseek(self.file.fileno(), 0, os.SEEK_SET)
         return open(self.file.fileno(), "rb", closefd=False)  # not `file`, whose buffer may be ahead
+
+
+class TableSurvey(NamedTuple):
+    """The number of rows that a file has for a table; `table` has the number in their ids if that is known."""
+
+    table: SourceTable
+    rows: int
+
+
+def survey(table: SourceTable, rows: Iterator[SourceRow]) -> TableSurvey:
+    """
+    Count a table's rows. Unless the file contains the table's number, it is that in the first id.
+
+    Raises:
+        ImportRefused: the file cannot be read.
+    """
+    count, number = 0, table.number
+    for row in rows:
+        count += 1
+        if number is None and '"_id"' in row.text:
+            number = _number_in_id(row.text)
+    return TableSurvey(structs.replace(table, number=number), count)
+
+
+def _number_in_id(text: str) -> int | None:
+    """Return the table number in a document's id; None if it has none, which is reported when the document is read."""
+    try:
+        return parse_id(json.loads(text)["_id"]).table
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InvalidId):
+        return None
 
 
 def format_of(path: Path) -> FileFormat | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import click
 
-from tinyvex.cli.document_files import FILE_FORMATS, DocumentFile, FileFormat, open_documents
+from tinyvex.cli.document_files import FILE_FORMATS, DocumentFile, FileFormat, TableSurvey, open_documents, survey
 from tinyvex.cli.import_session import ImportMode, ImportSession, RowStyle, administrator, show_changes
 from tinyvex.cli.import_source import ImportSource, open_source
 from tinyvex.cli.logs import log_to_stderr
@@ -81,8 +81,8 @@ def command(
         with open_documents(source.file, source.name, file_format, table) as documents:
             for name in documents.skipped:
                 click.echo(f"{source.name}: skipped {name}", err=True)
-            counts = {found.name: sum(1 for _ in documents.rows(found)) for found in documents.tables}
-            anyio.run(_import, documents, counts, mode, dry_run, yes, app, data)
+            surveys = [survey(found, documents.rows(found)) for found in documents.tables]
+            anyio.run(_import, documents, surveys, mode, dry_run, yes, app, data)
 
 
 def _format(source: ImportSource, given: FileFormat | None, table: str | None) -> FileFormat:
@@ -99,7 +99,7 @@ def _format(source: ImportSource, given: FileFormat | None, table: str | None) -
 
 async def _import(
     file: DocumentFile,
-    counts: dict[str, int],
+    surveys: list[TableSurvey],
     mode: ImportMode,
     dry_run: bool,
     yes: bool,
@@ -108,6 +108,8 @@ async def _import(
 ) -> None:
     async with administrator(app, data) as client:
         session = ImportSession(client, mode, STYLES[file.format])
+        tables = [found.table for found in surveys]
+        counts = {found.table.name: found.rows for found in surveys}
         changes = await session.changes(counts)
         show_changes(changes)
         total = sum(counts.values())
@@ -124,7 +126,7 @@ async def _import(
 
         try:
             with progress_bar("Importing") as progress:
-                await session.run(file.tables, file.rows, lambda done: progress(done, total), should_finish)
+                await session.run(tables, file.rows, lambda done: progress(done, total), should_finish)
         except ImportRefused:
             for path, line, text in sorted(session.problems):
                 click.echo(f"{path}:{line}: {text}", err=True)

@@ -39,7 +39,16 @@ from tinyvex.values.frozen import FrozenDict, FrozenList
 from tinyvex.values.long_json import STEP_BYTES, encode_in_steps
 from tinyvex.values.types import MISSING, Int64, Value
 
-__all__ = ["decode", "decode_canonical", "encode", "encode_long", "may_have_wrappers", "to_builtins", "unwrap"]
+__all__ = [
+    "decode",
+    "decode_canonical",
+    "encode",
+    "encode_long",
+    "may_have_wrappers",
+    "parse",
+    "to_builtins",
+    "unwrap",
+]
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode_json = msgspec.json.Decoder().decode
@@ -132,13 +141,23 @@ def decode(data: bytes | str) -> Value:
         InvalidValue: it is not JSON, or not a value.
         ValueTooLarge: it is nested too deep, or has too many elements or fields.
     """
+    return unwrap(parse(data))
+
+
+def parse(data: bytes | str) -> object:
+    """
+    Parse JSON from an untrusted source to builtins, for `unwrap`; integers of any size stay integers.
+
+    Raises:
+        InvalidValue: it is not JSON.
+        ValueTooLarge: it is nested too deep for the parser.
+    """
     try:
-        builtins = _decode_json(data)
+        return _decode_json(data)
     except RecursionError:
         raise ValueTooLarge(f"the JSON is nested deeper than {NESTING_MAX} levels", path="$") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise _unreadable(data, error) from None
-    return unwrap(builtins)
 
 
 def _unreadable(data: bytes | str, error: Exception) -> InvalidValue:
@@ -167,6 +186,8 @@ def may_have_wrappers(data: bytes) -> bool:
 def unwrap(builtins: object) -> Value:
     """
     Convert decoded JSON to a value, in place if possible: resolve wrappers, make integral floats ints, check limits.
+
+    An `Int64` that the caller has put in the place of an integer stays.
 
     Raises:
         InvalidValue: a key begins with `$` and is not a wrapper, or an integer is too large for a plain number.
@@ -412,6 +433,8 @@ def _value(builtins: Any, depth: int) -> Any:
         return builtins
     if cls is int:
         return builtins if -SAFE_INTEGER_MAX <= builtins <= SAFE_INTEGER_MAX else _large(builtins)
+    if cls is Int64:
+        return builtins
     raise _Fault(InvalidValue, f"an object of type {cls.__name__} is not a value")
 
 

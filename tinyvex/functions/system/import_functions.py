@@ -10,11 +10,15 @@ Rows travel as JSON lines in one string, so that the limits of values apply to e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from msgspec import inspect
+
 from tinyvex.errors import ImportRefused, InvalidId, TinyvexError
-from tinyvex.functions.schema.document import is_identifier
+from tinyvex.functions.schema.document import SYSTEM_FIELDS, is_identifier
+from tinyvex.functions.schema.int64_fields import as_annotated, types_at, types_of
 from tinyvex.functions.schema.table_spec import user_fields
 from tinyvex.functions.system.system_context import SystemMutationCtx
 from tinyvex.limits import DOCUMENT_BYTES_MAX, IMPORT_LINE_PROBLEMS_MAX
@@ -38,6 +42,10 @@ The form of the rows. `stored`: as an export wrote them; they are stored as they
 `written`: as people write them; defaults are filled in, and numbers are coerced to the types of the table's class.
 `text`: as `written`, with each field a string, as in CSV; the class decides which strings are numbers.
 """
+
+_INTEGER = re.compile(r"-?[1-9][0-9]*")
+_MANY_DIGITS = re.compile(r"[0-9]{16}")
+"""Numbers beyond the range of plain numbers have at least as many digits."""
 
 
 def import_begin(
@@ -153,6 +161,8 @@ class _RowReader:
         self._spec = ctx.app.tables.get(target.table.name)
         self._catalog = catalog
         self._style = style
+        cls = None if self._spec is None else self._spec.cls
+        self._types = [] if cls is None else types_of(cls)
         self._seen: set[bytes] = set()
         self._creation_time = creation_time(ctx.ts)
         # Appended documents go to the table's tablet in the end, so their ids must be new there as well.
@@ -166,9 +176,11 @@ class _RowReader:
             _RowProblems: the line is not a document of the table.
         """
         try:
-            document = codec.decode(line)
+            document = _decode(line, self._types)
             if not isinstance(document, dict):
                 raise _RowProblems(["a document must be a JSON object"])
+            if self._style == "text":
+                document = _parse_system_cells(document)
             text, document_key, created = self._identity(document)
             fields = self._fields(user_fields(document))
             fields["_creationTime"] = created
@@ -236,6 +248,25 @@ class _RowReader:
         return spec.fields(given, self._catalog)
 
 
+def _decode(text: str, types: Sequence[inspect.Type]) -> Any:
+    """
+    Decode JSON; digits in the place of an `Int64` may exceed the range of plain numbers.
+
+    Raises:
+        TinyvexError: it is not JSON, or not a value.
+    """
+    builtins = codec.parse(text)
+    return codec.unwrap(as_annotated(builtins, types) if types and _MANY_DIGITS.search(text) else builtins)
+
+
+def _parse_system_cells(cells: dict[str, Any]) -> dict[str, Any]:
+    """Return the cells of a CSV row with the creation time as a number, and without empty system fields."""
+    parsed = {name: text for name, text in cells.items() if text or name not in SYSTEM_FIELDS}
+    if isinstance(created := parsed.get("_creationTime"), str):
+        parsed["_creationTime"] = _json_or_text(created)
+    return parsed
+
+
 def _parse_cell(spec: TableSpec | None, name: str, text: Any) -> Iterator[Any]:
     """
     Yield the value of a CSV cell, or nothing if it is empty and the field does not accept a string.
@@ -249,14 +280,17 @@ def _parse_cell(spec: TableSpec | None, name: str, text: Any) -> Iterator[Any]:
         if spec.takes(name, text):
             yield text
         elif text:
-            yield _json_or_text(text)
+            yield _json_or_text(text, types_at(spec.cls, name))
         return
     value = _json_or_text(text)
+    if value is text and _INTEGER.fullmatch(text):
+        problem = f"$.{name}: `{text[:40]}` is too large for a plain number"
+        raise _RowProblems([f"{problem}; declare a class for the table whose field is a `str` or an `Int64`"])
     yield value if isinstance(value, int | float) and not isinstance(value, bool) else text
 
 
-def _json_or_text(text: str) -> Any:
+def _json_or_text(text: str, types: Sequence[inspect.Type] = ()) -> Any:
     try:
-        return codec.decode(text)
+        return _decode(text, types)
     except TinyvexError:
         return text

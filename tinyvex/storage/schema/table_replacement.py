@@ -17,7 +17,7 @@ all live queries run again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 from msgspec import Struct
 
@@ -31,7 +31,7 @@ from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
 from tinyvex.storage.schema.schema_change import change_code
 from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, system_tables
 from tinyvex.storage.schema.tablets import UPGRADE, Tablet, add_tablet, change_state, tablets
-from tinyvex.values.codec import encode
+from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import TABLE_NUMBER_MAX, DocumentId
 from tinyvex.values.types import Value
 
@@ -188,7 +188,7 @@ def _renumbered(snapshot: Snapshot, claimed: Mapping[int, str], others: list[Tab
         if not _is_empty(snapshot, table):
             raise ImportRefused(
                 f"the ids of table `{name}` have the table number {table.number}, which belongs to table `{table.name}`"
-                " here; replace all tables, or import into an empty database",
+                " here; replace all tables, import into an empty database, or remove `_id` from the documents",
                 table=name,
             )
         renumbered.add(table.name)
@@ -241,9 +241,22 @@ def require_class(snapshot: Snapshot, tablet: Tablet) -> None:
         raise ImportRefused(f"the class of table `{name}` changed during the import; import again", table=name)
 
 
-def write_of(table: TableInfo, internal: bytes, document: Mapping[str, Value]) -> Write:
-    """Return the write that adds a document to a tablet."""
-    return Write(table.tablet, internal, encode(document), None, (), tuple(table.keys(document, internal)), ())
+def write_of(table: TableInfo, internal: bytes, document: Mapping[str, Any]) -> Write:
+    """
+    Return the write that adds a document to a tablet.
+
+    Args:
+        table: the table, with the tablet.
+        internal: the document key.
+        document: its fields, which may be instances of classes. Index keys are computed from what is stored of them.
+
+    Raises:
+        InvalidValue: a part of it is not a value.
+        ValueTooLarge: it is nested too deep, or has too many elements or fields.
+    """
+    data = encode(document)
+    stored = cast("dict[str, Value]", decode_canonical(data))
+    return Write(table.tablet, internal, data, None, (), tuple(table.keys(stored, internal)), ())
 
 
 # Finishing.
