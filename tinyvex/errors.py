@@ -33,7 +33,7 @@ Define every error that Tinyvex raises or sends, with its fault, stable number a
     │   ├── UnknownTable            1307    ├── UnknownIndex         1308
     │   ├── SchemaViolation         1309    ├── NotUnique            1310
     │   ├── TransactionTooLarge     1311    ├── SnapshotUnavailable  1312
-    │   ├── InvalidCursor           1313    └── ImportRefused        1314
+    │   ├── InvalidCursor           1313    ├── ImportRefused        1314    └── TableDeclared  1315
     ├── ServerError                 a condition of the server that passes
     │   ├── ServerStopping          1401    ├── Overloaded           1402    └── SlowConsumer  1403
     ├── StorageError                the database file or the data folder
@@ -468,6 +468,13 @@ class ImportRefused(DatabaseError):
     retry = "after-fix"
 
 
+class TableDeclared(DatabaseError):
+    """The app declares the table, so it cannot be dropped; nothing was changed."""
+
+    number = 1315
+    retry = "after-fix"
+
+
 class ServerError(TinyvexError):
     """The server cannot do this now."""
 
@@ -584,13 +591,6 @@ class SchemaRejected(StartError):
     number = 1604
     fault = "developer"
     exit_code = 14
-
-
-def violation_lines(error: TinyvexError) -> list[str]:
-    """Return the violations of a SchemaRejected, one line for each table and problem; empty for other errors."""
-    others = [(kind, kind["documents"] - 1) for kind in error.data.get("kinds", [])]
-    texts = [(f"{kind['table']}: {kind['problem']} (document {kind['id']}", more) for kind, more in others]
-    return [f"{text}, and {more} more)" if more else f"{text})" for text, more in texts]
 
 
 class ClientError(TinyvexError):

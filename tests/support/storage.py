@@ -87,11 +87,17 @@ async def opened(folder: Path, tables: Tables = ITEMS, **options: Any) -> AsyncI
 
 
 async def declare(store: Any, tables: Tables, **options: Any) -> None:
-    """Declare these tables; a file that fits them already is not changed, so a server need not try."""
-    arguments: dict[str, Any] = {"validators": {}, "fingerprint": repr(tables), "table_fingerprints": {}} | options
-    compared = partial(fits, Declaration(tables), arguments["fingerprint"], arguments["table_fingerprints"])
+    """
+    Declare these tables; `renamed_from` has the earlier names of some.
+
+    A file that fits them already is not changed, so a server need not try.
+    """
+    declaration = Declaration(tables, options.pop("renamed_from", {}))
+    code = repr((tables, declaration.renamed_from) if declaration.renamed_from else tables)
+    arguments: dict[str, Any] = {"validators": {}, "fingerprint": code, "table_fingerprints": {}} | options
+    compared = partial(fits, declaration, arguments["fingerprint"], arguments["table_fingerprints"])
     fitted, before = await store.read(compared), store.last_ts
-    await change_schema(store, Declaration(tables), **arguments)
+    await change_schema(store, declaration, **arguments)
     assert not fitted or store.last_ts == before
 
 

@@ -8,7 +8,14 @@ import anyio
 import click
 
 from tinyvex.cli.document_files import FILE_FORMATS, DocumentFile, FileFormat, TableSurvey, open_documents, survey
-from tinyvex.cli.import_session import ImportMode, ImportSession, RowStyle, administrator, show_changes
+from tinyvex.cli.import_session import (
+    ImportMode,
+    ImportSession,
+    RowStyle,
+    administrator,
+    show_changes,
+    with_current_names,
+)
 from tinyvex.cli.import_source import ImportSource, open_source
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
@@ -108,8 +115,8 @@ async def _import(
 ) -> None:
     async with administrator(app, data) as client:
         session = ImportSession(client, mode, STYLES[file.format])
-        tables = [found.table for found in surveys]
-        counts = {found.table.name: found.rows for found in surveys}
+        tables = await with_current_names(client, [found.table for found in surveys])
+        counts = {table.name: found.rows for table, found in zip(tables, surveys, strict=True)}
         changes = await session.changes(counts)
         show_changes(changes)
         total = sum(counts.values())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import anyio
 import click
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from tinyvex.cli.app_location import find_app, find_data_folder
 from tinyvex.cli.document_files import SourceRow, SourceTable
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 
-__all__ = ["ImportMode", "ImportSession", "RowProblem", "RowStyle", "TableChange", "administrator", "show_changes"]
+__all__ = [
+    "ImportMode", "ImportSession", "RowProblem", "RowStyle", "TableChange", "administrator", "show_changes",
+    "with_current_names",
+]  # fmt: skip
 
 ImportMode: TypeAlias = Literal["empty", "append", "replace", "replaceAll"]
 RowStyle: TypeAlias = Literal["stored", "written", "text"]
@@ -227,6 +230,22 @@ def _steps(rows: Iterator[SourceRow]) -> Iterator[list[SourceRow]]:
             step, size = [], 0
     if step:
         yield step
+
+
+async def with_current_names(client: Any, tables: Sequence[SourceTable]) -> list[SourceTable]:
+    """Return tables under the names that they have now: a file may be older than the change of a table's name."""
+    declared = await client.query("_system:declared_tables")
+    current = {earlier: name for name, names in declared.items() for earlier in names}
+    taken = {table.name for table in tables}
+    named = []
+    for table in tables:
+        name = current.get(table.name, table.name)
+        if name not in taken:
+            taken.add(name)
+            click.echo(f"`{table.name}` is imported as `{name}`, because the table was renamed", err=True)
+            table = structs.replace(table, name=name)  # noqa: PLW2901
+        named.append(table)
+    return named
 
 
 def show_changes(changes: list[TableChange]) -> None:

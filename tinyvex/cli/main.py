@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import click
 
-from tinyvex.errors import DiskFull, RemoteError, TinyvexError, error_classes, violation_lines
+from tinyvex.errors import DiskFull, RemoteError, SchemaRejected, TinyvexError, error_classes
 
 COMMANDS = {
     "new": "tinyvex.cli.new",
@@ -37,6 +37,7 @@ COMMANDS = {
     "export": "tinyvex.cli.export",
     "import": "tinyvex.cli.import_documents",
     "wipe": "tinyvex.cli.wipe",
+    "drop": "tinyvex.cli.drop",
     "backup": "tinyvex.cli.backup",
     "restore": "tinyvex.cli.restore",
     "compact": "tinyvex.cli.compact",
@@ -155,8 +156,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except TinyvexError as error:
-        for violation in violation_lines(error):
-            click.echo(violation, err=True)
+        if isinstance(error, SchemaRejected):
+            from tinyvex.storage.schema.violation_lines import violation_lines
+
+            for line in violation_lines(error):
+                click.echo(line, err=True)
         _print_error(f"{error.message} ({error.name})")
         return exit_code(error)
     except BrokenPipeError:

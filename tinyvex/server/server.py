@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from tinyvex.server.serving import Serving
     from tinyvex.server.sessions import Sessions
     from tinyvex.server.transport.connection import Connection
+    from tinyvex.server.undeclared_tables import UndeclaredTables
     from tinyvex.sync.live_queries import LiveQueries
 
 __all__ = ["Server", "ServerOptions"]
@@ -118,6 +119,7 @@ class Server:
         self._reload = Reload(self)
         self._discovery_file = DiscoveryFile(options.data, self._discovery)
         self._added_services: list[Service] = []
+        self._undeclared_tables: UndeclaredTables | None = None
         # Stopping.
         self._is_serving = False
         self._stop_requested = False
@@ -375,17 +377,22 @@ class Server:
 
     async def _change_schema(self, app: App) -> None:
         declaration, fingerprints = app.declaration(), app.table_fingerprints()
-        if await self.store.read(partial(fits, declaration, app.fingerprint, fingerprints)):
-            return
-        from tinyvex.storage.schema.schema_change import change_schema
+        if not await self.store.read(partial(fits, declaration, app.fingerprint, fingerprints)):
+            from tinyvex.storage.schema.schema_change import change_schema
 
-        await change_schema(
-            self.store,
-            declaration,
-            validators=app.validators(),
-            fingerprint=app.fingerprint,
-            table_fingerprints=fingerprints,
-        )
+            await change_schema(
+                self.store,
+                declaration,
+                validators=app.validators(),
+                fingerprint=app.fingerprint,
+                table_fingerprints=fingerprints,
+            )
+        if self.options.dev:
+            if self._undeclared_tables is None:
+                from tinyvex.server.undeclared_tables import UndeclaredTables
+
+                self._undeclared_tables = UndeclaredTables(self.store)
+            await self._undeclared_tables.warn(app)
 
     # The front door's choices.
 

@@ -18,10 +18,10 @@ from tests.storage.maintenance.test_retention import change, everything, retenti
 from tests.support.imports import abandoned, began, filled, finished
 from tests.support.records import OPERATIONS
 from tests.support.storage import MemoryStore, drive
-from tinyvex.errors import FileDamaged, ImportRefused
+from tinyvex.errors import FileDamaged, ImportRefused, UnknownTable
 from tinyvex.storage.log.apply import replay
 from tinyvex.storage.log.commit_feed import Behind
-from tinyvex.storage.log.commit_record import CommitRecord
+from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.operations import (
     BackfillIndex,
@@ -32,6 +32,7 @@ from tinyvex.storage.log.operations import (
 )
 from tinyvex.storage.log.record_codec import decode_record, encode_record
 from tinyvex.storage.maintenance.check import check
+from tinyvex.storage.schema.table_drop import drop
 from tinyvex.storage.schema.tablets import past_tablets
 from tinyvex.values.codec import decode, encode
 
@@ -49,6 +50,8 @@ steps = st.one_of(
         st.just("import"), st.sampled_from(["replace", "replaceAll", "append"]), st.sampled_from(TABLES), rows,
         st.sampled_from(["finish", "abandon", "leave"]),
     ),
+    st.tuples(st.just("rename"), declarations, meanwhile),
+    st.tuples(st.just("drop")),
     st.tuples(st.just("wait")),
     st.tuples(st.just("sweep"), st.floats(0, 1)),
 )  # fmt: skip
@@ -74,6 +77,7 @@ class History:
         self._listener = self.store.feed.follow(lambda: None)
         self._requests = 0
         self._versions = 0
+        self._other = "others"
         self.declare({})
 
     def run(self, step: tuple[Any, ...]) -> None:
@@ -90,8 +94,9 @@ class History:
     def declare(self, indexes: dict[str, Any], **options: Any) -> None:
         """Change the schema; every version is different code."""
         self._versions += 1
-        tables = {"items": indexes, "others": {"by_n": ("n",)}}
-        self.store.declare(tables, **({"fingerprint": str(self._versions)} | options))
+        tables = {"items": indexes, self._other: {"by_n": ("n",)}}
+        earlier = {self._other: ("others" if self._other == "moved" else "moved",)}
+        self.store.declare(tables, **({"fingerprint": str(self._versions), "renamed_from": earlier} | options))
         self.take()
 
     def records(self) -> list[CommitRecord]:
@@ -146,6 +151,16 @@ class History:
             self.store.run(filled(begun, table, *contents))
             if end != "leave":
                 self.store.run((finished if end == "finish" else abandoned)(begun))
+
+    def _rename(self, indexes: dict[str, Any], between: list[Any]) -> None:
+        """Change the name of the other table; an import may have given its new name to another one."""
+        self._other = "others" if self._other == "moved" else "moved"
+        self._schema(indexes, between)
+
+    def _drop(self) -> None:
+        """Drop the other table; the next change of the schema creates it again."""
+        with contextlib.suppress(UnknownTable):
+            self.store.run(lambda snapshot, ts: Outcome(None, drop(snapshot, ts, self._other)))
 
     def _wait(self) -> None:
         assert self.store.runtime.clock_us is not None
@@ -246,6 +261,8 @@ EVERYTHING: list[tuple[Any, ...]] = [
     ("import", "append", "items", [{"n": 1}, {"n": 2}, {"n": 3}], "finish"),
     ("import", "replace", "others", [{"n": 1}], "finish"),
     ("import", "append", "items", [{"n": 1}], "abandon"),
+    ("rename", {"by_pair": ("n", "other")}, [[("insert", {"n": 9})]]),
+    ("drop",),
     ("wait",),
     ("commit", INSERTS),
     ("commit", INSERTS),

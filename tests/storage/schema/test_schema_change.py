@@ -14,6 +14,7 @@ from tinyvex import errors
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
 from tinyvex.storage.maintenance.check import check
+from tinyvex.storage.schema.violation_lines import violation_lines
 from tinyvex.values.codec import decode
 
 BY_N = {"items": {"by_n": ("n",)}}
@@ -264,7 +265,7 @@ def test_a_problem_of_many_documents_is_counted_once(log):
         validate(log, lambda json: (["wrong"], json))
     first = caught.value.data["violations"][0]
     assert caught.value.data["kinds"] == [first | {"documents": 20}]
-    assert errors.violation_lines(caught.value) == [f"items: wrong (document {first['id']}, and 19 more)"]
+    assert violation_lines(caught.value) == [f"items: wrong (document {first['id']}, and 19 more)"]
 
 
 def test_documents_are_validated_only_when_their_class_changed(log):

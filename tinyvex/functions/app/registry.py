@@ -31,7 +31,7 @@ class App:
     def __init__(self, functions: Iterable[FunctionSpec], tables: Iterable[TableSpec], fingerprint: str = "") -> None:
         """
         Raises:
-            AppInvalid: two tables have one name, or two functions one path.
+            AppInvalid: two tables have one name, now or earlier, or two functions one path.
         """
         by_path: dict[str, FunctionSpec] = {}
         for function in functions:
@@ -47,6 +47,7 @@ class App:
                 first = by_name[table.name].location
                 raise table.location.invalid(f"table `{table.name}` is also declared at {first}; rename one of them")
             by_name[table.name] = table
+        self._by_earlier_name = _by_earlier_name(by_name)
         self.functions: Mapping[str, FunctionSpec] = MappingProxyType(dict(sorted(by_path.items())))
         self.tables: Mapping[str, TableSpec] = MappingProxyType(dict(sorted(by_name.items())))
         self.fingerprint = fingerprint
@@ -95,11 +96,18 @@ class App:
             spec = self._class_specs[cls] = class_spec(cls)
         return spec
 
+    def spec_of(self, name: str) -> TableSpec | None:
+        """Return the table with this name, or with this earlier name if no table has it now; None if there is none."""
+        return self.tables.get(name) or self._by_earlier_name.get(name)
+
     def declaration(self) -> Declaration:
         """Return the tables and indexes that the storage must provide."""
         from tinyvex.storage.schema.schema_plan import Declaration
 
-        return Declaration({name: table.indexes for name, table in self.tables.items()})
+        return Declaration(
+            {name: table.indexes for name, table in self.tables.items()},
+            {name: table.renamed_from for name, table in self.tables.items() if table.renamed_from},
+        )
 
     def validators(self) -> Mapping[str, Validator]:
         """Return the validation of stored documents for each table that has a class."""
@@ -108,6 +116,25 @@ class App:
     def table_fingerprints(self) -> Mapping[str, str]:
         """Return the fingerprint of each table's class."""
         return {name: table.fingerprint for name, table in self.tables.items()}
+
+
+def _by_earlier_name(tables: Mapping[str, TableSpec]) -> dict[str, TableSpec]:
+    """
+    Return the tables by their earlier names.
+
+    Raises:
+        AppInvalid: a table has this name now, or two tables had it.
+    """
+    found: dict[str, TableSpec] = {}
+    for table in tables.values():
+        for earlier in table.renamed_from:
+            other = tables.get(earlier) or found.get(earlier)
+            if other is not None and other is not table:
+                problem = f"`{earlier}` cannot be its earlier name, because table `{other.name}` at {other.location}"
+                verb = "has that name" if other.name == earlier else "has it as an earlier name too"
+                raise table.location.invalid(f"table `{table.name}`: {problem} {verb}; rename one of them")
+            found[earlier] = table
+    return found
 
 
 def functions_of(name: str, module: ModuleType) -> Iterator[FunctionSpec]:

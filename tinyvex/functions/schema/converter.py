@@ -17,7 +17,7 @@ import msgspec
 
 from tinyvex.errors import InvalidId, InvalidValue, TinyvexError, WrongTable
 from tinyvex.functions.result.rows import Rows
-from tinyvex.functions.schema.document import Document, DocumentMapping, Id, table_names
+from tinyvex.functions.schema.document import Document, DocumentMapping, Id, table_declarations
 from tinyvex.values import codec
 from tinyvex.values.ids import parse_id
 from tinyvex.values.types import Int64
@@ -215,15 +215,16 @@ def _check_id(text: str, annotation: Any, catalog: Catalog | None) -> None:
         number = parse_id(text).table
     except InvalidId as error:
         raise ValueError(str(error)) from error
-    names = table_names(getattr(annotation, "__args__", (Any,))[0])
-    if catalog is None or not names:
+    declarations = table_declarations(getattr(annotation, "__args__", (Any,))[0])
+    if catalog is None or not declarations:
         return
+    names = [declaration.name_in(catalog) for declaration in declarations]
     table = catalog.table_numbered(number)
     if table is None or table.name not in names:
         expected = " or ".join(f"`{name}`" for name in names)
         other = "an unknown table" if table is None else f"table `{table.name}`"
         message = f"expected an id of table {expected}, got one of {other}"
-        raise ValueError(message) from WrongTable(message, expected=list(names))
+        raise ValueError(message) from WrongTable(message, expected=names)
 
 
 def _rows(value: Any, argument: Any) -> Any:

@@ -24,6 +24,9 @@ from tinyvex.values import codec
 from tinyvex.values.frozen import frozen
 from tinyvex.values.types import Int64
 
+if TYPE_CHECKING:
+    from tinyvex.storage.log.catalog import Catalog
+
 __all__ = [
     "SYSTEM_FIELDS",
     "Document",
@@ -35,6 +38,7 @@ __all__ = [
     "is_identifier",
     "stored_id",
     "table",
+    "table_declarations",
     "table_names",
 ]
 
@@ -183,6 +187,11 @@ class TableDeclaration(Struct, frozen=True):
     name: str
     indexes: Mapping[str, tuple[str, ...]]
     location: Location
+    renamed_from: tuple[str, ...] = ()
+
+    def name_in(self, catalog: Catalog) -> str:
+        """Return the table's name at a snapshot, which may be older than its last change of name."""
+        return next((name for name in (self.name, *self.renamed_from) if name in catalog), self.name)
 
 
 class TableDecorator:
@@ -208,7 +217,12 @@ class TableDecorator:
         return cls
 
 
-def table(name: str, *, indexes: Mapping[str, Sequence[str]] | None = None) -> TableDecorator:
+def table(
+    name: str,
+    *,
+    indexes: Mapping[str, Sequence[str]] | None = None,
+    renamed_from: str | Sequence[str] = (),
+) -> TableDecorator:
     """
     Declare a table.
 
@@ -224,6 +238,8 @@ def table(name: str, *, indexes: Mapping[str, Sequence[str]] | None = None) -> T
         name: the table's name in the database.
         indexes: fields of each index, most significant first; `a.b` reaches into nested objects.
             Documents with equal fields are sorted by creation time.
+        renamed_from: the table's earlier name, or several, the latest first. A database that has a table of that name
+            renames it, with its documents and their ids, in the commit that makes this code current.
 
     Raises:
         TypeError: the name was omitted, or an argument has another type.
@@ -232,9 +248,10 @@ def table(name: str, *, indexes: Mapping[str, Sequence[str]] | None = None) -> T
         raise TypeError('a table needs a name: write `@tv.table("notes")` above the class')
     if not isinstance(indexes, Mapping | None):
         raise TypeError(f'the indexes of table `{name}` need names: write {{"by_author": ["author"]}}')
+    earlier = (renamed_from,) if isinstance(renamed_from, str) else tuple(renamed_from)
     frame = sys._getframe(1)  # noqa: SLF001  # the only way to find the line of the declaration
     fields = {index: (path,) if isinstance(path, str) else tuple(path) for index, path in (indexes or {}).items()}
-    return TableDecorator(TableDeclaration(name, fields, Location(frame.f_code.co_filename, frame.f_lineno)))
+    return TableDecorator(TableDeclaration(name, fields, Location(frame.f_code.co_filename, frame.f_lineno), earlier))
 
 
 def declaration_of(cls: object) -> TableDeclaration | None:
@@ -244,11 +261,16 @@ def declaration_of(cls: object) -> TableDeclaration | None:
 
 
 @lru_cache(maxsize=_CACHED_ANNOTATIONS)
-def table_names(cls: Any) -> tuple[str, ...]:
+def table_declarations(cls: Any) -> tuple[TableDeclaration, ...]:
     """Return the tables of a class, or of a union of classes; none if ids of any table are allowed."""
     classes = get_args(cls) if get_origin(cls) in (Union, UnionType) else (cls,)
     declared = [declaration_of(each) for each in classes]
-    return tuple(declaration.name for declaration in declared if declaration is not None)
+    return tuple(declaration for declaration in declared if declaration is not None)
+
+
+def table_names(cls: Any) -> tuple[str, ...]:
+    """Return the names of the tables of a class, or of a union of classes; see `table_declarations`."""
+    return tuple(declaration.name for declaration in table_declarations(cls))
 
 
 def stored_id(document: Document) -> str | None:

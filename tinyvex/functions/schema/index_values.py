@@ -30,7 +30,7 @@ from msgspec import UnsetType, inspect
 
 from tinyvex.errors import InvalidId, InvalidValue
 from tinyvex.functions.schema.converter import Converter, Mismatch
-from tinyvex.functions.schema.document import Id, table_names
+from tinyvex.functions.schema.document import Id, table_declarations
 from tinyvex.functions.schema.int64_fields import as_annotated
 from tinyvex.values import codec
 from tinyvex.values.ids import parse_id
@@ -67,7 +67,8 @@ class IndexValues:
         alternatives = [each for annotation in annotations for each in _alternatives(annotation)]
         self._is_any = not alternatives or Any in alternatives
         self._ids = [each for each in alternatives if (get_origin(each) or each) is Id]
-        self._tables = tuple(name for each in self._ids for name in table_names((get_args(each) or (Any,))[0]))
+        arguments = [(get_args(each) or (Any,))[0] for each in self._ids]
+        self._tables = [declaration for argument in arguments for declaration in table_declarations(argument)]
         self._exact = _OF_ANY if self._is_any else _exact_types(types)
         self._equal: Converter[Any] | None = None
         self._bound: Converter[Any] | None = None
@@ -108,7 +109,8 @@ class IndexValues:
             table = catalog.table_numbered(parse_id(value).table)
         except InvalidId:
             return False
-        return not self._tables or (table is not None and table.name in self._tables)
+        names = [declaration.name_in(catalog) for declaration in self._tables]
+        return not names or (table is not None and table.name in names)
 
 
 def _exact_types(types: Sequence[inspect.Type]) -> frozenset[type]:

@@ -29,7 +29,7 @@ from tinyvex.values.frozen import FrozenList, frozen
 from tinyvex.values.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from tinyvex.storage.log.catalog import Catalog
+    from tinyvex.storage.log.catalog import Catalog, TableInfo
     from tinyvex.values.types import Value
 
 __all__ = ["DeclaredTables", "TableSpec", "class_spec", "user_fields"]
@@ -47,6 +47,7 @@ class TableSpec:
         name: its name in the database.
         cls: its class; None if documents are mappings.
         indexes: the fields of each index, without the system's own indexes.
+        renamed_from: the earlier names, the latest first.
         location: the line of its declaration.
         fingerprint: changes with the class's schema and with the indexed fields; existing documents are then validated.
 
@@ -58,6 +59,8 @@ class TableSpec:
         self.name = declaration.name
         self.cls = cls
         self.indexes = declaration.indexes
+        self.renamed_from = declaration.renamed_from
+        self._declaration = declaration
         self.location = declaration.location
         self._check_names()
         self._converter: Converter[Any] | None = None
@@ -90,6 +93,11 @@ class TableSpec:
             raise self.location.invalid(
                 f"`{self.name}` cannot be a table name: use letters, digits and `_`, beginning with a letter"
             )
+        for earlier in self.renamed_from:
+            if not is_identifier(earlier) or earlier == self.name:
+                raise self.location.invalid(
+                    f"table `{self.name}`: `{earlier}` cannot be its earlier name; write the former name of the table"
+                )
         for index, paths in self.indexes.items():
             where = f"table `{self.name}`, index `{index}`"
             if index in _RESERVED_INDEX_NAMES:
@@ -129,6 +137,15 @@ class TableSpec:
                         " order; index a number instead, such as an `int` of the smallest unit"
                     )
         return types
+
+    def info(self, catalog: Catalog) -> TableInfo:
+        """
+        Return the table at a snapshot, under the name that it has there.
+
+        Raises:
+            UnknownTable: it does not exist there.
+        """
+        return catalog.table(self._declaration.name_in(catalog))
 
     # Reading.
 
@@ -283,6 +300,10 @@ class DeclaredTables(Protocol):
 
     def class_spec(self, cls: type[Document]) -> TableSpec:
         """Return the table of a class, declared by this app or not."""
+        ...
+
+    def spec_of(self, name: str) -> TableSpec | None:
+        """Return the table with this name, or with this earlier name if no table has it now; None if there is none."""
         ...
 
 

@@ -33,8 +33,10 @@ def system_functions() -> Mapping[str, SystemFunctionSpec]:
     # Imported on first use: starting a server should not pay for functions that most servers never run.
     from tinyvex.functions.system.import_functions import IMPORT_MUTATIONS
     from tinyvex.functions.system.system_queries import SYSTEM_QUERIES
+    from tinyvex.functions.system.table_functions import TABLE_MUTATIONS, TABLE_QUERIES
 
-    return dict([*_specs("query", SYSTEM_QUERIES), *_specs("mutation", IMPORT_MUTATIONS)])
+    queries, mutations = (*SYSTEM_QUERIES, *TABLE_QUERIES), (*IMPORT_MUTATIONS, *TABLE_MUTATIONS)
+    return dict([*_specs("query", queries), *_specs("mutation", mutations)])
 
 
 def _specs(kind: FunctionKind, functions: tuple[Callable[..., Any], ...]) -> list[tuple[str, SystemFunctionSpec]]:

@@ -109,7 +109,7 @@ class DatabaseReader:
         stored = self._transaction.get(info, document_key)
         if stored is None:
             return None
-        spec = self._tables.tables.get(info.name)
+        spec = self._tables.spec_of(info.name)
         return DocumentMapping(stored.json) if spec is None else spec.read(stored.json)
 
     if not TYPE_CHECKING:
@@ -123,12 +123,15 @@ class DatabaseReader:
             raise AttributeError(f"`{type(self).__name__}` has no attribute `{name}`")
 
     def _table(self, table: type[Document] | str) -> tuple[TableInfo, TableSpec | None]:
+        catalog = self._transaction.catalog
         if isinstance(table, str):
-            return self._transaction.catalog.table(table), self._tables.tables.get(table)
+            spec = self._tables.tables.get(table)
+            return catalog.table(table) if spec is None else spec.info(catalog), spec
         declaration = declaration_of(table)
         if declaration is None:
             raise UnknownTable(_not_a_table(table))
-        return self._transaction.catalog.table(declaration.name), self._tables.class_spec(table)
+        spec = self._tables.class_spec(table)
+        return spec.info(catalog), spec
 
     def _locate(self, document_id: str) -> tuple[TableInfo, bytes]:
         return locate(self._transaction.catalog, document_id)
@@ -237,7 +240,7 @@ class DatabaseWriter(DatabaseReader):
         info, document_key = self._locate_to_write(document_id)
         if isinstance(document, Document):
             declaration = declaration_of(type(document))
-            if declaration is None or declaration.name != info.name:
+            if declaration is None or declaration.name_in(self._transaction.catalog) != info.name:
                 raise WrongTable(f"`{type(document).__name__}` is not the class of table `{info.name}`")
             if stored_id(document) not in (None, document_id):
                 raise WrongTable(
@@ -270,7 +273,7 @@ class DatabaseWriter(DatabaseReader):
             raise UnknownTable(f"`{info.name}` is a system table; functions can read it, but not write it")
 
     def _put(self, info: TableInfo, document_key: bytes, document: Document | Mapping[str, Any]) -> None:
-        self._transaction.put(info, document_key, self._fields(self._tables.tables.get(info.name), document))
+        self._transaction.put(info, document_key, self._fields(self._tables.spec_of(info.name), document))
 
     def _fields(self, spec: TableSpec | None, document: Document | Mapping[str, Any]) -> dict[str, Any]:
         if spec is None:

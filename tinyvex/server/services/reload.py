@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from tinyvex.errors import TinyvexError, violation_lines
+from tinyvex.errors import TinyvexError
 from tinyvex.server.services.background_service import BackgroundService
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class Reload(BackgroundService):
         try:
             await self._server.reload()
         except TinyvexError as error:
+            from tinyvex.storage.schema.violation_lines import violation_lines
+
             text = "\n".join([str(error), *violation_lines(error)])
             log.error("%s\nthe last good version keeps serving", text, extra={"error": error.name})
             self._report("app", text)

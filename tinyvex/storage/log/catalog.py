@@ -196,6 +196,9 @@ class Catalog:
         self._by_number = {table.number: table for table in self._by_name.values()}
         self._by_tablet = {table.tablet: table for table in self._by_name.values()}
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
     def table(self, name: str) -> TableInfo:
         """
         Return the table with this name; names of system tables begin with an underscore.

@@ -38,6 +38,8 @@ def backfill_step(name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[
     Returns:
         The key to continue from; None at the end.
     """
+    if name not in snapshot.catalog:  # it was dropped
+        return Outcome(None)
     table = snapshot.catalog.table(name)
     by_creation_time = table.indexes[BY_CREATION_TIME]
     indexes = tuple(index.as_fields for index in table.building)

@@ -50,13 +50,14 @@ from tinyvex.storage.schema.document_upgrade import (
 )
 from tinyvex.storage.schema.index_backfill import backfill_step, drop_unfinished
 from tinyvex.storage.schema.schema_plan import Declaration, SchemaPlan, plan_change, table_tablets
-from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, system_tables
+from tinyvex.storage.schema.system_tables import SystemChange, change_code, documents, is_empty, system_tables
+from tinyvex.storage.schema.table_drop import abandon_imports, remove_table
 from tinyvex.values.ids import DocumentId
 
 if TYPE_CHECKING:
     from tinyvex.storage.engine.store import Store
 
-__all__ = ["change_code", "change_schema"]
+__all__ = ["change_schema"]
 
 
 async def change_schema(
@@ -70,6 +71,8 @@ async def change_schema(
     """
     Make the database fit an app; one call at a time.
 
+    A table that has an earlier name of a declared one is renamed: its documents, ids and indexes stay. If a table with the
+    new name exists, it is replaced if it is empty; otherwise nothing is renamed.
     Tables that are no longer declared stay in the file and stay readable. If nothing differs, nothing is committed.
 
     Args:
@@ -91,6 +94,10 @@ async def change_schema(
     return await change.run()
 
 
+class _PlanOutdated(Exception):
+    """A table was dropped, or received documents, so that the plan does not fit any more."""
+
+
 class _SchemaChange:
     def __init__(
         self,
@@ -107,6 +114,13 @@ class _SchemaChange:
         self._table_fingerprints = table_fingerprints
 
     async def run(self) -> Catalog:
+        while True:
+            try:
+                return await self._attempt()
+            except _PlanOutdated:
+                pass
+
+    async def _attempt(self) -> Catalog:
         store = self._store
         await drop_unfinished(store)
         await store.write(_abandon_staged)
@@ -125,12 +139,18 @@ class _SchemaChange:
     def _plan_change(self, snapshot: Snapshot) -> SchemaPlan:
         return plan_change(self._declaration, self._fingerprint, self._table_fingerprints, snapshot)
 
+    def _validators_of(self, plan: SchemaPlan) -> dict[str, Validator]:
+        """Return the validators by the names that the tables have in the file."""
+        current = {new: old for old, new in plan.renames.items()}
+        return {current.get(name, name): validate for name, validate in self._validators.items()}
+
     # 2. Validate existing documents.
 
     async def _validate_existing(self, plan: SchemaPlan) -> None:
-        violations = _Violations(self._validators, plan.outdated)
+        validators = self._validators_of(plan)
+        violations = _Violations(validators, plan.outdated)
         for name in plan.fingerprints:
-            if name in self._validators and name not in plan.new_tables:
+            if name in validators and name not in plan.new_tables:
                 lo: bytes | None = KEY_MIN
                 while lo is not None:
                     lo = await self._store.read(partial(_validate_page, violations, name, lo))
@@ -164,12 +184,12 @@ class _SchemaChange:
             created[name] = tablet
             change.insert(tables, {"name": name, "number": number, "tablet": tablet, "fingerprint": None})
             add_index(tablet, BY_CREATION_TIME, ("_creationTime",), "ready")
-            for index_name, fields in self._declaration.tables[name].items():
+            for index_name, fields in plan.declared[name].items():
                 add_index(tablet, index_name, fields, "ready")
             number += 1
             tablet += 1
         for name, index_name in plan.new_indexes:
-            fields = self._declaration.tables[name][index_name]
+            fields = plan.declared[name][index_name]
             add_index(catalog.table(name).tablet, index_name, fields, "building")
 
         record = change.record()
@@ -197,11 +217,12 @@ class _SchemaChange:
 
     def _stage_page(self, plan: SchemaPlan, name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
         """Stage some documents of a table; the value is the key to continue from, None at the end."""
-        table = snapshot.catalog.table(name)
+        table = _declared_table(name, snapshot)
+        validate = self._validators_of(plan)[name]
         page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
         upgrades = []
         for stored in page:
-            problems, json = self._validators[name](stored.json)
+            problems, json = validate(stored.json)
             if not problems and json != stored.json:
                 upgrades.append(Upgrade(table, stored, json))
         return Outcome(None if page.complete else successor(page[-1].key), stage(snapshot, ts, plan.staged, upgrades))
@@ -221,7 +242,11 @@ class _SchemaChange:
 
         The value is the position to continue from: the last log row that was validated, and the tablet of each table.
         If an import gave a table another tablet, its documents may be older in the log than the plan, so the walk restarts.
+
+        Raises:
+            _PlanOutdated: the change must begin again.
         """
+        _require_fit(plan, snapshot)
         now = {name: tablet for name, tablet in table_tablets(snapshot).items() if name in known}
         if now != known:
             return Outcome((0, now))
@@ -236,6 +261,7 @@ class _SchemaChange:
         change = SystemChange(snapshot, ts)
         _carry_out(plan, snapshot, change)
         abandon_staged(change, snapshot)
+        abandon_imports(change, snapshot, {*plan.renames, *plan.renames.values()})
         code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
         if code is None:
             change.insert(snapshot.catalog.table("_code"), {"fingerprint": self._fingerprint}, CODE_INTERNAL)
@@ -258,11 +284,12 @@ class _SchemaChange:
         Returns:
             The documents to be upgraded; and the last log row that was validated if their size ended the step early.
         """
-        violations = _Violations(self._validators, plan.outdated)
+        validators = self._validators_of(plan)
+        violations = _Violations(validators, plan.outdated)
         tablets = {
             table.tablet: table
             for table in snapshot.catalog.tables()
-            if table.name in plan.fingerprints and table.name in self._validators
+            if table.name in plan.fingerprints and table.name in validators
         }
         upgrades = {}
         size, last_row = 0, None
@@ -294,29 +321,51 @@ def _is_dropped(plan: SchemaPlan, table: TableInfo, index: IndexInfo) -> bool:
     return index.ready and (table.name, index.name) in plan.dropped_indexes
 
 
+def _require_fit(plan: SchemaPlan, snapshot: Snapshot) -> None:
+    """
+    Check that a declared table was not dropped, and that a table in the place of a renamed one is still empty.
+
+    Raises:
+        _PlanOutdated: one was, or is not.
+    """
+    catalog = snapshot.catalog
+    if any(name not in catalog for name in plan.declared):
+        raise _PlanOutdated
+    if any(new in catalog and not is_empty(snapshot, catalog.table(new)) for new in plan.renames.values()):
+        raise _PlanOutdated
+
+
 def _carry_out(plan: SchemaPlan, snapshot: Snapshot, change: SystemChange) -> None:
     tables, indexes = system_tables(snapshot.catalog)
+    replaced = {new for new in plan.renames.values() if new in snapshot.catalog}
     # By name: an import may have given a table other indexes with these names since the plan.
     table_names = {tablet: name for name, tablet in table_tablets(snapshot).items()}
     for document in documents(snapshot, indexes):
-        if document.fields["state"] == "building":
+        if table_names.get(document.fields["tablet"]) in replaced:
+            if document.fields["state"] != "dropping":
+                change.update(indexes, document, state="dropping")
+        elif document.fields["state"] == "building":
             change.update(indexes, document, state="ready", everReady=True)
         elif (table_names.get(document.fields["tablet"]), document.fields["name"]) in plan.dropped_indexes:
             change.update(indexes, document, state="dropping")
     for document in documents(snapshot, tables):
         name = document.fields["name"]
-        if name in plan.fingerprints:
-            change.update(tables, document, fingerprint=plan.fingerprints[name])
+        if name in replaced:
+            remove_table(change, snapshot.catalog.table(name), document)
+        elif name in plan.fingerprints or name in plan.renames:
+            fingerprint = plan.fingerprints.get(name, document.fields["fingerprint"])
+            change.update(tables, document, name=plan.renames.get(name, name), fingerprint=fingerprint)
 
 
-def change_code(change: SystemChange, code: StoredDocument, **fields: Any) -> None:
-    """Write the code document, which every query reads, so that all live queries run again."""
-    change.update(change.catalog.table("_code"), SystemDocument.of(code), **fields)
+def _declared_table(name: str, snapshot: Snapshot) -> TableInfo:
+    if name not in snapshot.catalog:
+        raise _PlanOutdated
+    return snapshot.catalog.table(name)
 
 
 def _validate_page(violations: _Violations, name: str, lo: bytes, snapshot: Snapshot) -> bytes | None:
     """Validate some documents; return the key to continue from, None at the end."""
-    table = snapshot.catalog.table(name)
+    table = _declared_table(name, snapshot)
     page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=SCAN_PAGE_ROWS)
     for stored in page:
         violations.validate(table, stored)

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from tinyvex.storage.log.catalog import BY_CREATION_TIME
 from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
-from tinyvex.storage.schema.system_tables import documents, fields_of, system_tables
+from tinyvex.storage.schema.system_tables import documents, fields_of, is_empty, system_tables
 from tinyvex.storage.schema.tablets import UPGRADE, tablets
 
 if TYPE_CHECKING:
@@ -23,14 +23,25 @@ __all__ = ["Declaration", "SchemaPlan", "fits", "plan_change", "table_tablets"]
 
 
 class Declaration(Struct, frozen=True):
-    """The tables that an app declares: the indexes of each table, and the fields of each index."""
+    """
+    The tables that an app declares.
+
+    Attributes:
+        tables: the indexes of each table, and the fields of each index.
+        renamed_from: the earlier names of tables, the latest first; none of them is a declared name.
+    """
 
     tables: Mapping[str, Mapping[str, tuple[str, ...]]]
+    renamed_from: Mapping[str, tuple[str, ...]] = {}
 
 
 class SchemaPlan(Struct):
-    """The differences between the file and the app."""
+    """The differences between the file and the app; tables are called by the names that they have in the file."""
 
+    renames: dict[str, str] = field(default_factory=dict)
+    """The new names of tables. A table that has the new name already is empty, and is dropped."""
+    declared: dict[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    """The indexes of each declared table."""
     new_tables: list[str] = field(default_factory=list)
     new_indexes: list[tuple[str, str]] = field(default_factory=list)
     dropped_indexes: list[tuple[str, str]] = field(default_factory=list)
@@ -46,7 +57,14 @@ class SchemaPlan(Struct):
 
     def empty(self) -> bool:
         """Return whether the file fits the app already."""
-        return not (self.new_tables or self.new_indexes or self.dropped_indexes or self.fingerprints or self.code)
+        return not (
+            self.renames
+            or self.new_tables
+            or self.new_indexes
+            or self.dropped_indexes
+            or self.fingerprints
+            or self.code
+        )
 
 
 def fits(declaration: Declaration, fingerprint: str, table_fingerprints: Mapping[str, str], snapshot: Snapshot) -> bool:
@@ -71,8 +89,12 @@ def plan_change(
     code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
     plan.code = code is None or fields_of(code)["fingerprint"] != fingerprint
     existing = set(snapshot.catalog.names())
-    for name, indexes in declaration.tables.items():
-        table_fingerprint = table_fingerprints.get(name)
+    plan.renames = _renames(declaration, snapshot)
+    current = {new: old for old, new in plan.renames.items()}
+    for declared, indexes in declaration.tables.items():
+        name = current.get(declared, declared)
+        plan.declared[name] = indexes
+        table_fingerprint = table_fingerprints.get(declared)
         if name not in existing:
             plan.new_tables.append(name)
             plan.fingerprints[name] = table_fingerprint
@@ -87,10 +109,21 @@ def plan_change(
             if index_name not in table.indexes or table.indexes[index_name].fields != fields:
                 plan.new_indexes.append((name, index_name))
     # Writes to a table without a class are not validated, so the next class must validate the whole table.
-    for name in existing - set(declaration.tables):
+    for name in existing - plan.declared.keys() - current.keys():
         if snapshot.catalog.table(name).fingerprint is not None:
             plan.fingerprints[name] = None
     return plan
+
+
+def _renames(declaration: Declaration, snapshot: Snapshot) -> dict[str, str]:
+    """Return the new name of each table that is to be renamed."""
+    catalog = snapshot.catalog
+    renames = {}
+    for new, earlier in declaration.renamed_from.items():
+        old = next((name for name in earlier if name in catalog), None)
+        if old is not None and (new not in catalog or is_empty(snapshot, catalog.table(new))):
+            renames[old] = new
+    return renames
 
 
 def table_tablets(snapshot: Snapshot) -> Mapping[str, int]:

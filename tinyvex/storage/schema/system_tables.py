@@ -18,7 +18,7 @@ from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import DocumentId, new_internal
 from tinyvex.values.timestamps import creation_time, next_creation_time
 
-__all__ = ["SystemChange", "SystemDocument", "documents", "fields_of", "system_tables"]
+__all__ = ["SystemChange", "SystemDocument", "change_code", "documents", "fields_of", "is_empty", "system_tables"]
 
 
 class SystemDocument(NamedTuple):
@@ -88,6 +88,16 @@ class SystemChange:
         writes = (WriteDocuments(tuple(self._writes)),) if self._writes else ()
         operations = (*writes, *operations)
         return CommitRecord(self.ts, operations) if operations else None
+
+
+def change_code(change: SystemChange, code: StoredDocument, **fields: Any) -> None:
+    """Write the code document, which every query reads, so that all live queries run again."""
+    change.update(change.catalog.table("_code"), SystemDocument.of(code), **fields)
+
+
+def is_empty(snapshot: Snapshot, table: TableInfo) -> bool:
+    """Return whether a table has no documents."""
+    return snapshot.count_page(table.indexes[BY_CREATION_TIME], KEY_MIN, KEY_MAX, limit=1).total == 0
 
 
 def fields_of(stored: StoredDocument) -> dict[str, Any]:

@@ -25,11 +25,16 @@ from tinyvex.errors import IdExists, ImportRefused
 from tinyvex.storage.file.database_file import FIRST_TABLE_NUMBER
 from tinyvex.storage.log.catalog import BY_CREATION_TIME, IndexInfo, TableInfo
 from tinyvex.storage.log.commit_record import Outcome
-from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.log.operations import MoveTablet, SetNumbers, Write
 from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
-from tinyvex.storage.schema.schema_change import change_code
-from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, system_tables
+from tinyvex.storage.schema.system_tables import (
+    SystemChange,
+    SystemDocument,
+    change_code,
+    documents,
+    is_empty,
+    system_tables,
+)
 from tinyvex.storage.schema.tablets import UPGRADE, Tablet, add_tablet, change_state, tablets
 from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import TABLE_NUMBER_MAX, DocumentId
@@ -125,7 +130,7 @@ def _plan(snapshot: Snapshot, mode: Mode, wanted: Mapping[str, int | None]) -> _
     for name, table in existing.items():
         if name in wanted or mode == "replaceAll":
             _require_ready(table)
-        if name in wanted and mode == "empty" and not _is_empty(snapshot, table):
+        if name in wanted and mode == "empty" and not is_empty(snapshot, table):
             raise ImportRefused(
                 f"table `{name}` has documents; append to them (--append) or replace them (--replace)",
                 table=name,
@@ -185,7 +190,7 @@ def _renumbered(snapshot: Snapshot, claimed: Mapping[int, str], others: list[Tab
         if name is None:
             continue
         _require_ready(table)
-        if not _is_empty(snapshot, table):
+        if not is_empty(snapshot, table):
             raise ImportRefused(
                 f"the ids of table `{name}` have the table number {table.number}, which belongs to table `{table.name}`"
                 " here; replace all tables, import into an empty database, or remove `_id` from the documents",
@@ -198,10 +203,6 @@ def _renumbered(snapshot: Snapshot, claimed: Mapping[int, str], others: list[Tab
 def _require_ready(table: TableInfo) -> None:
     if len(table.indexes) < len(table.maintained):
         raise ImportRefused(f"an index of table `{table.name}` is still being built; try again later", table=table.name)
-
-
-def _is_empty(snapshot: Snapshot, table: TableInfo) -> bool:
-    return snapshot.count_page(table.indexes[BY_CREATION_TIME], KEY_MIN, KEY_MAX, limit=1).total == 0
 
 
 def _fields(table: TableInfo) -> dict[str, tuple[str, ...]]:
@@ -221,7 +222,8 @@ def filling(snapshot: Snapshot, import_id: str) -> list[Tablet]:
     filled = [tablet for tablet in tablets(snapshot) if tablet.state == "filling" and tablet.import_id == import_id]
     if not filled or import_id == UPGRADE:
         raise ImportRefused(
-            "this import was abandoned because another one began, the server restarted, or a day has passed; import again"
+            "this import was abandoned because another one began, a table was dropped or renamed, the server restarted,"
+            " or a day has passed; import again"
         )
     return filled
 
@@ -321,7 +323,7 @@ def _check_unchanged(snapshot: Snapshot, tablet: Tablet, table: TableInfo | None
         raise ImportRefused(
             f"the class or the indexes of table `{name}` changed during the import; import again", table=name
         )
-    if tablet.empty and not _is_empty(snapshot, table):
+    if tablet.empty and not is_empty(snapshot, table):
         raise ImportRefused(f"table `{name}` received documents during the import; import again", table=name)
 
 
