@@ -10,6 +10,7 @@ verify tokens. Times are checked here because PyJWT reads the system's clock: th
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from tinyvex.errors import StartError, Unauthenticated
 from tinyvex.server.access.verification_key import VerificationKey
 from tinyvex.sync.identity import UserIdentity
 from tinyvex.values import codec as values
+from tinyvex.values.types import INT64_MAX, INT64_MIN, Int64
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from tinyvex.server.options import AuthOptions
 
 __all__ = ["UserTokens", "import_jwt", "secret_key"]
+
+log = logging.getLogger("tinyvex.access")
 
 UNSUPPORTED_HEADER = "the token's header requires something that this server does not support"
 
@@ -222,14 +226,38 @@ def _identity(claims: Mapping[str, Any]) -> Mapping[str, Any]:
     issuer = claims.get("iss")
     if not isinstance(issuer, str | None):
         raise Unauthenticated("the token's `iss` claim must be a string")
-    others = {name: value for name, value in claims.items() if name not in _RENAMED}
-    identity = others | {"subject": claims["sub"], "issuer": issuer}
+    identity: dict[str, Any] = {}
+    for name, claim in claims.items():
+        if name not in _RENAMED:
+            identity |= _as_value(name, claim)
+    identity |= {"subject": claims["sub"], "issuer": issuer}
     try:
         decoded = values.decode(values.encode(identity))
     except errors.TinyvexError as error:
         raise Unauthenticated(f"the token's claims cannot be used as a value: {error}") from None
     assert isinstance(decoded, dict)
     return decoded
+
+
+def _as_value(name: str, claim: object) -> dict[str, Any]:
+    """Return a claim as a document could hold it; nothing if none could: the user has no influence on such a claim."""
+    try:
+        values.encode({name: (value := _with_int64(claim))})
+    except errors.TinyvexError as error:
+        log.debug("a claim of a user's token is left out, because it is not a value: %s", error.name)
+        return {}
+    return {name: value}
+
+
+def _with_int64(claim: object) -> object:
+    """Return a claim with `Int64` in the place of integers that no plain number can have."""
+    if isinstance(claim, dict):
+        return {name: _with_int64(child) for name, child in claim.items()}
+    if isinstance(claim, list):
+        return [_with_int64(child) for child in claim]
+    if type(claim) is int and abs(claim) > limits.SAFE_INTEGER_MAX and INT64_MIN <= claim <= INT64_MAX:
+        return Int64(claim)
+    return claim
 
 
 def _reason(jwt: ModuleType, error: Any) -> str:
