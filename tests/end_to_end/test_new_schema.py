@@ -27,7 +27,7 @@ class Colour(Enum):
     BLUE = "blue"
 
 
-class Place(msgspec.Struct):
+class Place(msgspec.Struct, frozen=True):
     floor: tv.Int64 = msgspec.field(default_factory=lambda: tv.Int64(1))
     room: str = "hall"
 

@@ -72,7 +72,7 @@ class Thing(tv.Document):
     ratio: float
 
 
-class PartOfThing(msgspec.Struct):
+class PartOfThing(msgspec.Struct, frozen=True):
     name: str
 
 

@@ -3,8 +3,10 @@
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from tinyvex.values.codec import encode
@@ -86,3 +88,26 @@ def test_a_copy_can_be_changed(copied: Callable[[Any], Any]) -> None:
 def test_frozen_values_encode_as_plain_ones() -> None:
     """They are values."""
     assert encode(frozen({"a": [1.0, {"b": [b"c"]}]})) == encode({"a": [1, {"b": [b"c"]}]})
+
+
+@dataclass(frozen=True)
+class Place:
+    names: list[str]
+
+
+class Pair(NamedTuple):
+    names: list[str]
+
+
+class Outer(msgspec.Struct, frozen=True):
+    place: Place
+    pairs: list[Pair]
+
+
+def test_lists_inside_instances_cannot_be_changed() -> None:
+    """Those of structs, dataclasses and named tuples, at any depth; the instances stay equal."""
+    value = frozen(Outer(Place(["a"]), [Pair(["b"])]))
+    assert value == Outer(Place(["a"]), [Pair(["b"])])
+    for names in (value.place.names, value.pairs[0].names):
+        with pytest.raises(TypeError, match="this list belongs to a document that was read"):
+            names.append("c")

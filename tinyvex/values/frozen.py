@@ -54,7 +54,7 @@ def frozen(value: Any) -> Any:
     """
     Return a decoded value with frozen lists and dicts, at every depth.
 
-    Structs are frozen in place as to their lists and dicts. Their own fields can be set unless their class is frozen.
+    Instances are frozen in place as to their lists and dicts; their classes must be frozen themselves.
     """
     cls = type(value)
     if cls in _SCALARS:
@@ -63,11 +63,19 @@ def frozen(value: Any) -> Any:
         return FrozenList(map(frozen, value))
     if cls is dict:
         return FrozenDict({key: frozen(child) for key, child in value.items()})
-    if cls is tuple:
-        return tuple(map(frozen, value))
-    if isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            child = getattr(value, name)
-            if type(child) not in _SCALARS and (changed := frozen(child)) is not child:
-                msgspec.structs.force_setattr(value, name, changed)
+    if isinstance(value, tuple):
+        return tuple(map(frozen, value)) if cls is tuple else cls(*map(frozen, value))  # a named tuple
+    set_field = msgspec.structs.force_setattr if isinstance(value, msgspec.Struct) else object.__setattr__
+    for name in _field_names(cls):
+        child = getattr(value, name)
+        if type(child) not in _SCALARS and (changed := frozen(child)) is not child:
+            set_field(value, name, changed)
     return value
+
+
+def _field_names(cls: type[Any]) -> tuple[str, ...]:
+    """Return the fields of a struct, a dataclass or an attrs class; none of another class."""
+    if issubclass(cls, msgspec.Struct):
+        return cls.__struct_fields__
+    attributes = getattr(cls, "__attrs_attrs__", ())
+    return tuple(getattr(cls, "__dataclass_fields__", None) or (attribute.name for attribute in attributes))

@@ -31,7 +31,7 @@ class Colour(Enum):
     BLUE = "blue"
 
 
-class Place(msgspec.Struct):
+class Place(msgspec.Struct, frozen=True):
     city: str
     north: float = 0.0
 

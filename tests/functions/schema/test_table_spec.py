@@ -21,7 +21,7 @@ from tinyvex.values import codec
 from tinyvex.values.types import Int64
 
 
-class Place(msgspec.Struct):
+class Place(msgspec.Struct, frozen=True):
     city: str
 
 
@@ -66,6 +66,10 @@ class FrozenPlace:
     city: str = ""
 
 
+class MutableSize(msgspec.Struct):
+    width: int
+
+
 class Tags(msgspec.Struct, frozen=True):
     names: list[str] = msgspec.field(default_factory=list)
 
@@ -95,6 +99,14 @@ class TextLevel(StrEnum):
         (AsArray, "`field`: `AsArray` is declared with `array_like=True`"),
         (Plain, "`field`: `Plain` is a plain class, whose fields are unknown; make it a `msgspec.Struct`, a dataclass"),
         (complex, "`field`: `complex` is a plain class"),
+        (
+            MutablePlace,
+            "`field`: `MutablePlace` can be changed, and a change in a document that was read would be lost",
+        ),
+        (
+            dict[str, list[MutableSize]],
+            r"`field{}\[\]`: `MutableSize` can be changed, .*; declare it with `frozen=True`",
+        ),
     ],
 )
 def test_a_type_without_a_stored_form_is_refused(annotation: Any, problem: str) -> None:
@@ -104,7 +116,9 @@ def test_a_type_without_a_stored_form_is_refused(annotation: Any, problem: str) 
         spec(cls=cls)
 
 
-@pytest.mark.parametrize("annotation", [dict[TextLevel, int], dict[Literal["a"], int], dict[str, Any], Any, Level])
+@pytest.mark.parametrize(
+    "annotation", [dict[TextLevel, int], dict[Literal["a"], int], dict[str, Any], Any, Level, FrozenPlace, Tags | None]
+)
 def test_a_type_with_a_stored_form_is_accepted(annotation: Any) -> None:
     """Strings of any kind can be keys."""
     assert spec(cls=type("Fine", (Document,), {"__annotations__": {"field": annotation}})).name == "things"
@@ -269,7 +283,7 @@ def test_an_undecorated_class() -> None:
 def test_a_default_without_a_schema_is_refused_with_a_remedy() -> None:
     """An Int64 inside a nested class is one."""
 
-    class Inner(msgspec.Struct):
+    class Inner(msgspec.Struct, frozen=True):
         count: Int64 = Int64(1)
 
     class Outer(Document):

@@ -33,7 +33,7 @@ class Author(tv.Document):
     name: str
 
 
-class Size(msgspec.Struct):
+class Size(msgspec.Struct, frozen=True):
     width: float
     depth: tv.Int64
 

@@ -24,7 +24,7 @@ from tinyvex.values.ids import DocumentId
 from tinyvex.values.types import Int64
 
 
-class Address(msgspec.Struct):
+class Address(msgspec.Struct, frozen=True):
     city: str
 
 

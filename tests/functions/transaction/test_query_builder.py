@@ -151,7 +151,7 @@ def test_the_annotation_decides_about_int64(db: Database) -> None:
     assert pairs(result(db, lambda q: q.with_index("by_x", x=tv.Int64(7)).collect())) == [(7, 0)]
 
 
-class Size(msgspec.Struct):
+class Size(msgspec.Struct, frozen=True):
     width: tv.Int64
     depth: float = 0.0
 

@@ -147,6 +147,15 @@ def _problem(declared: inspect.Type, use: Use) -> str | None:
         return "the keys of a dict must be strings, because JSON has no others; use `dict[str, …]`, or a list of pairs"
     if isinstance(declared, inspect.StructType) and declared.array_like:
         return f"`{declared.cls.__name__}` is declared with `array_like=True`; documents store its fields by name"
+    if (
+        use == "field"
+        and isinstance(declared, inspect.StructType | inspect.DataclassType)
+        and not _is_frozen(declared.cls)
+    ):
+        return (
+            f"`{declared.cls.__name__}` can be changed, and a change in a document that was read would be lost;"
+            f" declare it with `frozen=True`"
+        )
     if isinstance(declared, inspect.DateTimeType) and declared.tz is False and use != "argument":
         return (
             "a `datetime` without a time zone is not an instant; use a `date` and a `time`, or a `datetime` with a zone"
@@ -176,6 +185,12 @@ def _is_key(declared: inspect.Type) -> bool:
     if isinstance(declared, inspect.CustomType):
         return (get_origin(declared.cls) or declared.cls) is Id
     return isinstance(declared, (inspect.StrType, inspect.AnyType))
+
+
+def _is_frozen(cls: Any) -> bool:
+    """Return whether the fields of instances cannot be set: of a struct, a dataclass or an attrs class."""
+    config = getattr(cls, "__struct_config__", None) or getattr(cls, "__dataclass_params__", None)
+    return bool(config.frozen) if config is not None else cls.__setattr__ is not object.__setattr__
 
 
 def _problem_of_class(cls: Any, use: Use) -> str | None:
