@@ -327,7 +327,7 @@ class FunctionFailed(FunctionError):
 
 def _brief(data: Any) -> str:
     try:
-        text = json.dumps(data, ensure_ascii=False, default=str)
+        text = json.dumps(data, ensure_ascii=False, default=lambda part: f"a {type(part).__name__}")
     except (TypeError, ValueError, RecursionError):
         text = f"a {type(data).__name__}"  # it cannot be sent either, which is reported when it is encoded
     return text if len(text) <= _BRIEF_LENGTH else f"{text[:_BRIEF_LENGTH]}…"

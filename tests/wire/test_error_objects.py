@@ -1,5 +1,8 @@
 """Errors to error objects and back."""
 
+from datetime import UTC, datetime
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -75,3 +78,18 @@ def test_unsendable_details_become_text() -> None:
     assert arrived.message == "\\ud800"
     assert arrived.data["thing"] == "<class 'object'>"
     assert arrived.data["other"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("no", "no"),
+        ({"at": datetime(2026, 5, 1, tzinfo=UTC), "data": b"x"}, '{"at":"2026-05-01T00:00:00.000000Z","data":{"$bytes":"eA=="}}'),
+        ({"text": "x" * 500}, f'{{"text":"{"x" * 191}…'),
+        (object(), "the function refused; an object of type object is not a value - at `$`"),
+    ],
+    ids=["text", "values", "long", "not a value"],
+)  # fmt: skip
+def test_the_message_of_an_app_error_has_its_data_as_json(data: Any, message: str) -> None:
+    """As clients see them: no text of Python, and no address."""
+    assert to_object(errors.AppError(data)).message.endswith(message)

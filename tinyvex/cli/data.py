@@ -72,9 +72,10 @@ def _conditions(_: click.Context, option: click.Parameter, given: tuple[str, ...
         try:
             values[name] = codec.decode(json_value)
         except TinyvexError as error:
-            raise click.BadParameter(
-                f"`{json_value}` is not JSON; put strings in quotes: '{name}=\"text\"' ({error})", param=option
-            ) from None
+            problem = f"{error}"
+            if problem.startswith("this is not JSON"):
+                problem = f"it is not JSON; put strings in quotes: '{name}=\"text\"'"
+            raise click.BadParameter(f"`{text}`: {problem}", param=option) from None
     return values
 
 

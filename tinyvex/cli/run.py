@@ -19,6 +19,7 @@ from tinyvex.cli.output import one_line, print_value
 from tinyvex.cli.session import connect, local_server, open_file, running_server
 from tinyvex.errors import FunctionNotFound, RemoteError, TinyvexError, WrongFunctionKind
 from tinyvex.values import codec
+from tinyvex.values.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from tinyvex.server.services.discovery import Discovery
@@ -167,7 +168,8 @@ async def _call_local(app: Path | None, data: Path | None, call: _FunctionCall) 
     spec = loaded.functions.get(call.function)
     if spec is None:
         raise FunctionNotFound(
-            f"`{location.app}` has no function `{call.function}`; `tinyvex function-spec` lists its functions"
+            f"`{location.app}` has no function `{call.function}`{did_you_mean(call.function, loaded.functions)};"
+            " `tinyvex function-spec` lists its functions"
         )
     if spec.kind == "query":
         async with open_file(location.data, loaded, acting_as=call.identity) as session:

@@ -12,6 +12,7 @@ from tinyvex.cli.import_session import ImportSession, administrator, show_change
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import confirm, counted
+from tinyvex.values.suggestions import did_you_mean
 
 
 @click.command("wipe", short_help="Delete all documents; keep tables, indexes and functions.")
@@ -44,7 +45,8 @@ async def _wipe(tables: tuple[str, ...], dry_run: bool, yes: bool, app: Path | N
         for table in tables:
             if table not in existing:
                 names = ", ".join(f"`{name}`" for name in existing)
-                raise click.UsageError(f"there is no table `{table}`; the tables are {names}")
+                hint = did_you_mean(table, existing)
+                raise click.UsageError(f"there is no table `{table}`; the tables are {names}{hint}")
         changes = await session.changes(dict.fromkeys(tables, 0))
         show_changes(changes)
         deleted = sum(change.deleted for change in changes)

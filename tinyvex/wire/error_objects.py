@@ -21,6 +21,7 @@ from tinyvex.wire.messages import ErrorData, ErrorObject
 __all__ = ["from_object", "to_object"]
 
 _TRACEBACK_LENGTH_MAX = 16_384
+_APP_DATA_LENGTH_MAX = 200
 
 
 def to_object(
@@ -42,7 +43,7 @@ def to_object(
     has_app_data = isinstance(error, AppError) or app_data is not None
     return ErrorObject(
         code=error.remote_number if isinstance(error, RemoteError) else error.number,
-        message=_text(error.message),
+        message=_text(error.message) if not has_app_data else _app_message(error),
         data=ErrorData(
             name=error.name,
             fault=error.fault,
@@ -84,6 +85,18 @@ def _failed(error: BaseException, request_id: str | None, *, reveal: bool) -> Fu
         return FunctionFailed(text, traceback=lines[-_TRACEBACK_LENGTH_MAX:])
     reference = f" under request id {request_id}" if request_id else ""
     return FunctionFailed(f"the function raised; the server's log has the traceback{reference}")
+
+
+def _app_message(error: TinyvexError) -> str:
+    """Return the message of an `AppError` with its data as JSON, as the client sees them, and not as Python does."""
+    data = getattr(error, "app_data", None)
+    if not isinstance(error, AppError) or isinstance(data, str):
+        return _text(error.message)
+    try:
+        json = values.encode(data).decode()
+    except TinyvexError as invalid:
+        return f"the function refused; {_text(str(invalid))}"
+    return f"the function refused: {json if len(json) <= _APP_DATA_LENGTH_MAX else f'{json[:_APP_DATA_LENGTH_MAX]}…'}"
 
 
 def _app_data(value: object) -> msgspec.Raw:

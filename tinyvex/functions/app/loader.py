@@ -50,6 +50,7 @@ from typing import Any
 from tinyvex.errors import AppInvalid, AppNotFound, TinyvexError
 from tinyvex.functions.app.registry import App
 from tinyvex.functions.schema.location import Location
+from tinyvex.values.suggestions import did_you_mean
 
 __all__ = ["App", "load_app"]
 
@@ -218,7 +219,12 @@ def _is_function_decorator(decorator: ast.expr) -> bool:
 
 
 def _summary(error: BaseException) -> str:
-    return str(error) if isinstance(error, TinyvexError) else "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, TinyvexError):
+        return str(error)
+    hint = ""
+    if isinstance(error, AttributeError) and error.obj is sys.modules["tinyvex"]:
+        hint = did_you_mean(error.name or "", sys.modules["tinyvex"].__all__)
+    return "".join(traceback.format_exception_only(error)).strip() + hint
 
 
 class _Finder:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from tinyvex import errors
+from tinyvex.functions.schema.document import Document
 from tinyvex.functions.schema.location import Location
+from tinyvex.values.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from tinyvex.functions.run.call import Call
@@ -59,9 +61,20 @@ class Failures(Struct, frozen=True):
         )  # fmt: skip
         if not self.reveal:
             return errors.FunctionFailed(f"`{call.path}` failed; the server's log has the reason")
-        summary = "".join(traceback.format_exception_only(raised)).strip()
+        summary = "".join(traceback.format_exception_only(raised)).strip() + _hint(raised)
         trace = "".join(traceback.format_exception(raised))
         return errors.FunctionFailed(f"`{call.path}` failed: {summary}", traceback=trace)
+
+
+def _hint(raised: BaseException) -> str:
+    """Return the end of a message about a document's attribute: the field that was meant, or the way to change one."""
+    if not isinstance(raised, AttributeError):
+        return ""
+    if isinstance(raised.obj, Document):
+        return did_you_mean(raised.name or "", (name for name in raised.obj.__struct_fields__ if name[0] != "_"))
+    if str(raised).startswith("immutable type"):
+        return "; documents are frozen: change one with `ctx.db.patch(document.id, field=value)`"
+    return ""
 
 
 def _is_complete(error: errors.TinyvexError) -> bool:

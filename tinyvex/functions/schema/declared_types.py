@@ -13,13 +13,13 @@ import decimal
 import enum
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias, get_origin
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
 import msgspec
 from msgspec import inspect
 
 from tinyvex.functions.result.rows import Rows
-from tinyvex.functions.schema.document import DocumentMapping, Id
+from tinyvex.functions.schema.document import Document, DocumentMapping, Id, declaration_of
 from tinyvex.values.types import Int64
 
 __all__ = ["check_declared", "containers", "has_instants", "is_mutable", "unordered"]
@@ -57,6 +57,11 @@ def check_declared(annotation: Any, use: Use) -> None:
     Raises:
         TypeError: there is such a part; the message begins with its path if it is not the annotation itself.
     """
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        for field in msgspec.structs.fields(annotation):
+            _check_ids(field.type, field.name)
+    else:
+        _check_ids(annotation)
     for part in _parts(inspect.type_info(annotation)):
         problem = _problem(part.type, use)
         if problem is not None:
@@ -196,6 +201,8 @@ def _is_frozen(cls: Any) -> bool:
 def _problem_of_class(cls: Any, use: Use) -> str | None:
     """Return the problem of a class that msgspec does not know; a result may have any class that can be encoded."""
     origin = get_origin(cls) or cls
+    if origin is object and use == "field":
+        return "`object` has no schema; use `typing.Any`"
     if origin in _OWN:
         return None
     if use == "result" and (
@@ -206,6 +213,26 @@ def _problem_of_class(cls: Any, use: Use) -> str | None:
     return (
         f"`{name}` is a plain class, whose fields are unknown; make it a `msgspec.Struct`, a dataclass or a `TypedDict`"
     )
+
+
+def _check_ids(annotation: Any, path: str = "") -> None:
+    """
+    Refuse the id of a class that is not a table: it would accept ids of any table.
+
+    Raises:
+        TypeError: there is such an id.
+    """
+    for argument in get_args(annotation):
+        if get_origin(annotation) is not Id:
+            if not isinstance(argument, type):
+                _check_ids(argument, path)
+            continue
+        for each in get_args(argument) or (argument,):
+            is_document = isinstance(each, type) and issubclass(each, Document) and each is not Document
+            if is_document and declaration_of(each) is None:
+                name = each.__name__
+                problem = f"`tv.Id[{name}]`: `{name}` is not a table; decorate its class with `@tv.table(...)`"
+                raise TypeError(f"`{path}`: {problem}" if path else problem)
 
 
 def _wrong_default(declared: inspect.Type) -> str | None:

@@ -13,7 +13,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Never,
+    Self,
+    TypeVar,
+    Union,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -22,6 +34,7 @@ from tinyvex.functions.schema.location import Location
 from tinyvex.limits import IDENTIFIER_LENGTH_MAX
 from tinyvex.values import codec
 from tinyvex.values.frozen import frozen
+from tinyvex.values.suggestions import did_you_mean
 from tinyvex.values.types import Int64
 
 if TYPE_CHECKING:
@@ -222,6 +235,7 @@ def table(
     *,
     indexes: Mapping[str, Sequence[str]] | None = None,
     renamed_from: str | Sequence[str] = (),
+    **unknown: Never,
 ) -> TableDecorator:
     """
     Declare a table.
@@ -240,12 +254,15 @@ def table(
             Documents with equal fields are sorted by creation time.
         renamed_from: the table's earlier name, or several, the latest first. A database that has a table of that name
             renames it, with its documents and their ids, in the commit that makes this code current.
+        unknown: nothing; an option that does not exist is refused.
 
     Raises:
         TypeError: the name was omitted, or an argument has another type.
     """
     if not isinstance(name, str):
         raise TypeError('a table needs a name: write `@tv.table("notes")` above the class')
+    for option in unknown:
+        raise TypeError(f"`tv.table` has no option `{option}`{did_you_mean(option, ('indexes', 'renamed_from'))}")
     if not isinstance(indexes, Mapping | None):
         raise TypeError(f'the indexes of table `{name}` need names: write {{"by_author": ["author"]}}')
     earlier = (renamed_from,) if isinstance(renamed_from, str) else tuple(renamed_from)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -72,7 +73,9 @@ class TableSpec:
                 check_declared(cls, "field")
                 schema = json_schema(cls)
             except (TypeError, NameError) as error:
-                raise self.location.invalid(f"class `{cls.__name__}`: {error}") from error
+                # Without the name of the package into which the app was loaded.
+                reason = re.sub(r"_tinyvex_app_\d+\.", "", str(error))
+                raise self.location.invalid(f"class `{cls.__name__}`: {reason}") from error
             self._fields = tuple(name for name in cls.__struct_fields__ if not name.startswith("_"))
         self._index_types = self._check_index_fields()
         self._index_values: dict[str, IndexValues] = {}

@@ -55,9 +55,9 @@ def find_function(app: App, path: str, *, kind: FunctionKind, internal_allowed: 
     """
     spec = app.functions.get(path) or system_functions().get(path)
     if spec is None or (spec.internal and not internal_allowed):
-        hint = did_you_mean(
-            path, (each.path for each in app.functions.values() if internal_allowed or not each.internal)
-        )
+        paths = [each.path for each in app.functions.values() if internal_allowed or not each.internal]
+        without_module = next((f"; did you mean `{each}`?" for each in paths if each.endswith(f":{path}")), "")
+        hint = without_module or did_you_mean(path, paths)
         raise FunctionNotFound(f"there is no public function `{path}`{hint}", udfPath=path)
     if spec.kind != kind:
         raise WrongFunctionKind(

@@ -20,6 +20,7 @@ from tinyvex.functions.transaction.query_builder import Query, Source
 from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX, SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.log.clock_history import ClockHistory
 from tinyvex.values import codec
+from tinyvex.values.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from tinyvex.functions.transaction.index_range import IndexRange
@@ -115,7 +116,9 @@ def _check_index(table: TableInfo, name: str, fields: list[str]) -> None:
             f"`{name}` is not an index of table `{table.name}`" if index is None else
             f"`{unknown[0]}` is not a field of index `{name}` of table `{table.name}`"
         )  # fmt: skip
-        raise UnknownIndex(f"{problem}; its indexes are {known}", table=table.name, index=name)
+        names = table.indexes if index is None else (*index.fields, "_creationTime")
+        hint = did_you_mean(name if index is None else unknown[0], names)
+        raise UnknownIndex(f"{problem}; its indexes are {known}{hint}", table=table.name, index=name)
 
 
 def history(ctx: SystemQueryCtx, document: str, after: int = 0) -> dict[str, Any]:

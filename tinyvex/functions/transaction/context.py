@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from tinyvex.functions.transaction.database import DatabaseReader, DatabaseWriter
+from tinyvex.values.suggestions import unknown_attribute
 
 if TYPE_CHECKING:
     from tinyvex.functions.schema.table_spec import DeclaredTables
@@ -40,6 +41,12 @@ class _Ctx:
         self._now = now
         self._seed = seed
         self._random: random_module.Random | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Suggest the attribute that was meant."""
+            raise unknown_attribute(self, name)
 
     @property
     def auth(self) -> Identity:
@@ -176,7 +183,7 @@ class ActionCtx(_Ctx):
                 raise AttributeError(
                     "an action has no `ctx.db`; call `await ctx.run_query(function, …)` or `await ctx.run_mutation(…)`"
                 )
-            raise AttributeError(f"`{type(self).__name__}` has no attribute `{name}`")
+            raise unknown_attribute(self, name)
 
     @property
     def now(self) -> int:

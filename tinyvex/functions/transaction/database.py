@@ -25,6 +25,7 @@ from tinyvex.functions.schema.table_spec import user_fields
 from tinyvex.functions.transaction.query_builder import Query, Source
 from tinyvex.values import codec
 from tinyvex.values.ids import format_id, parse_id
+from tinyvex.values.suggestions import unknown_attribute
 
 if TYPE_CHECKING:
     from tinyvex.functions.schema.table_spec import DeclaredTables, TableSpec
@@ -120,7 +121,7 @@ class DatabaseReader:
                 raise AttributeError(
                     f"a query cannot write; make it a mutation (`@tv.mutation`) to use `ctx.db.{name}`"
                 )
-            raise AttributeError(f"`{type(self).__name__}` has no attribute `{name}`")
+            raise unknown_attribute(self, name)
 
     def _table(self, table: type[Document] | str) -> tuple[TableInfo, TableSpec | None]:
         catalog = self._transaction.catalog
@@ -228,7 +229,7 @@ class DatabaseWriter(DatabaseReader):
     def replace(self, document_id: Id[D], document: D, /) -> None: ...
     @overload
     def replace(self, document_id: Id[Any] | str, document: Mapping[str, Any], /) -> None: ...
-    def replace(self, document_id: str, document: Document | Mapping[str, Any], /) -> None:
+    def replace(self, document_id: str, document: Document | Mapping[str, Any] | None = None, /) -> None:
         """
         Replace a document's fields; its id and creation time stay.
 
@@ -237,6 +238,8 @@ class DatabaseWriter(DatabaseReader):
             WrongTable: the new document belongs to another table's class.
             TinyvexError: as `insert`.
         """
+        if document is None:
+            raise InvalidValue("`replace` takes an id and the new document; write `ctx.db.replace(id, document)`")
         info, document_key = self._locate_to_write(document_id)
         if isinstance(document, Document):
             declaration = declaration_of(type(document))

@@ -19,6 +19,7 @@ from tinyvex.functions.result.result_body import RowsPart
 from tinyvex.functions.result.rows import Page, Rows
 from tinyvex.functions.transaction.cursors import Cursors
 from tinyvex.functions.transaction.index_range import IndexRange
+from tinyvex.values.suggestions import unknown_attribute
 
 if TYPE_CHECKING:
     from tinyvex.functions.schema.table_spec import TableSpec
@@ -111,6 +112,12 @@ class Query(Generic[T]):
         self._reverse = reverse
         self._filters = filters
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Suggest the method that was meant."""
+            raise unknown_attribute(self, name)
+
     # The range.
 
     def with_index(self, name: str, /, **equalities: Any) -> Query[T]:
@@ -180,6 +187,8 @@ class Query(Generic[T]):
 
     def take(self, count: int, /) -> Rows[T]:
         """Return the first `count` rows."""
+        if not isinstance(count, int):
+            raise TypeError(f"`take` needs a number of documents, not a value of type `{type(count).__name__}`")
         if count < 0:
             raise ValueError(f"`take` needs a count of 0 or more, not {count}")
         return self._rows(count)
@@ -227,6 +236,8 @@ class Query(Generic[T]):
         Raises:
             InvalidCursor: the cursor belongs to another query, or to other arguments.
         """
+        if not isinstance(size, int):
+            raise TypeError(f"`paginate` needs a number of documents, not a value of type `{type(size).__name__}`")
         if size < 1:
             raise ValueError(f"`paginate` needs a size of 1 or more, not {size}")
         cursors, execution = self._cursors(), self._source.execution
