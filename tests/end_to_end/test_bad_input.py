@@ -591,9 +591,9 @@ class SmallDisk:
         self.enter = ["nsenter", "--target", str(self.holder.pid), "--mount", *user, "--"]
         self.seen_from_outside = Path(f"/proc/{self.holder.pid}/root") / folder.relative_to("/")
 
-    def fill(self, *, leave_pages: int = 0) -> Path:
+    def fill(self, name: str = "filler", *, leave_pages: int = 0) -> Path:
         """Write a file until only this much of the disk is free."""
-        path = self.seen_from_outside / "filler"
+        path = self.seen_from_outside / name
         with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"x" * 4096)
@@ -639,6 +639,28 @@ def test_a_full_disk_while_serving(app: Path, small_disk: SmallDisk, tmp_path: P
     assert check_folder(tmp_path / "copy") == []
     with ServerProcess(app, tmp_path / "copy", "--no-token") as again, connect_blocking(again.url) as client:
         assert client.query("app:numbers") == acknowledged
+
+
+@pytest.mark.parametrize("pages_left", [20, 100], ids=["without room to record calls", "with room"])
+def test_a_disk_that_is_full_before_the_first_call(app: Path, small_disk: SmallDisk, pages_left: int) -> None:
+    """The process answers queries, refuses writes and runs on, although its record of running calls is mapped memory."""
+    server = ServerProcess(app, small_disk.folder / "data", "--no-token")
+    server.command = [*small_disk.enter, *server.command]
+    with server:
+        with connect_blocking(server.url) as client:
+            client.mutation("app:add", {"number": 0, "size": 1})
+        assert server.terminate() == 0
+        filler = small_disk.fill(leave_pages=pages_left)
+        server.start()
+        rest = small_disk.fill("rest")
+        with connect_blocking(server.url) as client:
+            assert client.query("app:numbers") == [0]
+            with pytest.raises(RemoteError, match="the disk is full"):
+                client.mutation("app:add", {"number": 1, "size": 500_000})
+            filler.unlink()
+            rest.unlink()
+            assert client.mutation("app:add", {"number": 2, "size": 500_000}) == 2
+        assert server.terminate() == 0
 
 
 def test_a_full_disk_at_the_start(app: Path, small_disk: SmallDisk) -> None:

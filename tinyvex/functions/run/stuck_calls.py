@@ -89,7 +89,7 @@ class RunningRecord:
     The file with the calls that are running, and the watchdog's trace.
 
     Args:
-        path: the file; it is created, and a former one is emptied.
+        path: the file; it is created, and a former one is emptied. If the disk has no room for it, calls are not recorded.
 
     Attributes:
         descriptor: appends to the trace.
@@ -97,9 +97,9 @@ class RunningRecord:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        os.ftruncate(self.descriptor, _RECORD_BYTES)
-        self._pages = mmap.mmap(self.descriptor, _RECORD_BYTES)
+        is_allocated = _allocate(path)
+        self.descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+        self._pages = mmap.mmap(self.descriptor if is_allocated else -1, _RECORD_BYTES)
         self._free = list(range(0, _RECORD_BYTES, _PAGE_BYTES))
 
     def begin(self, key: IdempotencyKey | QueryKey, path: str) -> int:
@@ -136,6 +136,30 @@ class RunningRecord:
         """Close and delete the file: the process ends as requested. A thread that is stuck may still use the memory."""
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+
+def _allocate(path: Path) -> bool:
+    """
+    Create the file with empty pages that have their place on the disk, or empty the pages of a former one.
+
+    The system ends a process with SIGBUS that writes to a mapped page for which a full disk has no place.
+
+    Returns:
+        Whether the disk has room for all pages.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        has_room = os.write(descriptor, bytes(_RECORD_BYTES)) == _RECORD_BYTES
+    except OSError:
+        has_room = False
+    try:
+        os.ftruncate(descriptor, _RECORD_BYTES if has_room else 0)  # without the trace of a former process
+        if not has_room:
+            log.error("`%s` cannot be written; a call that ends this process will not be refused by the next", path)
+            os.ftruncate(descriptor, _RECORD_BYTES)
+    finally:
+        os.close(descriptor)
+    return has_room
 
 
 def _encode(key: IdempotencyKey | QueryKey) -> tuple[str, ...]:
