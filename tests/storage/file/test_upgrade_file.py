@@ -244,8 +244,12 @@ UPGRADE = """
 import sys, tinyvex.storage.file.upgrade as upgrade
 from pathlib import Path
 upgrade.UPGRADE_STEP_ROWS = 300
-upgrade.upgrade_file(Path(sys.argv[1]), lambda done, total: print(done, flush=True))
+def report(done, total):
+    print(done, flush=True)
+    sys.stdin.readline()
+upgrade.upgrade_file(Path(sys.argv[1]), report)
 """
+"""Waits for a line after each report, so that it is at most one step ahead of the test."""
 
 
 @pytest.fixture
@@ -270,12 +274,15 @@ def test_a_process_that_is_killed_again_and_again_completes_the_upgrade(large: P
     expected = rows(large, WRITTEN_BEFORE)
     done, kills = 0, 0
     while database_file.read_format(database) == 1:
-        process = subprocess.Popen([sys.executable, "-c", UPGRADE, str(database)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        reports = [int(line) for _, line in zip(range(pick.randint(1, 12)), process.stdout, strict=False)]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        command = [sys.executable, "-c", UPGRADE, str(database)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            reports = []
+            for _, line in zip(range(pick.randint(1, 12)), process.stdout, strict=False):
+                reports.append(int(line))
+                process.stdin.write("\n")
+            process.send_signal(signal.SIGKILL)
         if reports:
             assert reports[0] > done, "it began again"
             done, kills = reports[-1], kills + 1
