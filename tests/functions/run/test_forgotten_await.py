@@ -13,6 +13,7 @@ import pytest
 
 import tinyvex as tv
 from tinyvex import errors
+from tinyvex.functions.run import forgotten_await
 from tinyvex.functions.run.forgotten_await import call_action
 from tinyvex.server.server import Server, ServerOptions
 from tinyvex.testing import Database
@@ -103,6 +104,14 @@ async def test_the_collector_attributes_nothing_to_the_running_action() -> None:
     del ring
     with pytest.warns(RuntimeWarning, match="never awaited"):
         assert await call_action(collects, None, {}) == "fine"
+
+
+def test_a_collection_runs_no_python_code() -> None:
+    """A function that is stopped at its time limit during one would not end: the collector drops exceptions."""
+    with Database() as db:
+        assert db.action(starts_tasks)
+    assert forgotten_await._phases.move_to_end in gc.callbacks
+    assert not [callback for callback in gc.callbacks if (callback.__module__ or "").startswith("tinyvex")]
 
 
 async def test_a_task_that_outlives_its_action_is_reported_by_python() -> None:

@@ -8,7 +8,9 @@ with the line that created the coroutine; if the action failed already, the line
 reported by Python as before.
 
 The garbage collector may discard the coroutine of an earlier action while another action runs. A coroutine that is discarded
-during a collection is therefore attributed to no action.
+during a collection is therefore attributed to no action. Collections run on the threads of functions too, so no Python code
+may run in them to record their phases: `Stopped`, which ends a function at its time limit, would be raised in that code, and
+the collector drops exceptions.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import gc
 import inspect
 import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -39,7 +42,8 @@ _forgotten: ContextVar[_Problems | None] = ContextVar("tinyvex_forgotten", defau
 _warn: Callable[[Any], None] | None = None
 """Python's own report; None until this module has replaced it."""
 
-_collecting = False
+_phases = OrderedDict.fromkeys(("start", "stop"))
+"""The phases of a collection; the last one is the current one."""
 
 
 async def call_action(
@@ -81,21 +85,18 @@ def _install() -> None:
     if _warn is None:
         _warn = getattr(warnings, "_warn_unawaited_coroutine", lambda _: None)
         warnings._warn_unawaited_coroutine = _note  # type: ignore[attr-defined]  # noqa: SLF001
-        gc.callbacks.append(_note_collection)
+        move_to_end: Any = _phases.move_to_end  # its second argument `last` is the collection's details, which are true
+        gc.callbacks.append(move_to_end)
 
 
 def _note(coroutine: Any) -> None:
     """Attribute a coroutine that Python discards to the running action; called by Python."""
-    problems = None if _collecting else _forgotten.get()
+    is_collecting = next(reversed(_phases)) == "start"
+    problems = None if is_collecting else _forgotten.get()
     if problems is not None and not problems.ended:
         problems.append(_problem(coroutine))
     elif _warn is not None:
         _warn(coroutine)
-
-
-def _note_collection(phase: str, _: object) -> None:
-    global _collecting  # noqa: PLW0603
-    _collecting = phase == "start"
 
 
 def _problem(coroutine: Any) -> str:
