@@ -36,6 +36,7 @@ from tinyvex.server.background_tasks import BackgroundTasks, shielded
 from tinyvex.server.front_door import FrontDoor
 from tinyvex.server.options import ServerOptions
 from tinyvex.server.services.discovery import Discovery, DiscoveryFile
+from tinyvex.server.services.garbage_collector import GarbageCollector
 from tinyvex.server.services.recent_activity import RecentActivity
 from tinyvex.server.services.reload import Reload
 from tinyvex.server.services.retention_schedule import RetentionSchedule
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from tinyvex.server.sessions import Sessions
     from tinyvex.server.transport.connection import Connection
     from tinyvex.server.undeclared_tables import UndeclaredTables
+    from tinyvex.storage.engine.store_statistics import StoreStatistics
     from tinyvex.sync.live_queries import LiveQueries
 
 __all__ = ["Server", "ServerOptions"]
@@ -117,6 +119,8 @@ class Server:
         self._stuck: StuckCalls | None = None
         self._users: UserTokens | None = None
         self._reload = Reload(self)
+        self.garbage_collector = GarbageCollector(self.runtime, self.counters, self._statistics)
+        """A service that a process adds if it runs nothing but this server."""
         self._discovery_file = DiscoveryFile(options.data, self._discovery)
         self._added_services: list[Service] = []
         self._undeclared_tables: UndeclaredTables | None = None
@@ -177,6 +181,9 @@ class Server:
     def _upgrading(self, _rows_done: int, _rows_total: int) -> None:
         if self._stop_requested:
             raise errors.ServerStopping("stopped while the database file was upgraded; the next start continues")
+
+    def _statistics(self) -> StoreStatistics:
+        return self.store.statistics()
 
     def _ordered_services(self) -> list[Service]:
         """Return the services in the order in which they start; `services/service.py` has the table."""
@@ -410,7 +417,14 @@ class Server:
         from tinyvex.server.http.dashboard import Dashboard
 
         dashboard = Dashboard(self, self._token_auth, self._activity, self._started_us)
-        return create_application(self.store, self.counters, self.services, dashboard, self._front_door.dialects)
+        return create_application(
+            self.store,
+            self.counters,
+            self.garbage_collector.seconds,
+            self.services,
+            dashboard,
+            self._front_door.dialects,
+        )
 
 
 async def _shielded(close: Callable[[], Awaitable[None]]) -> None:

@@ -26,6 +26,7 @@ from tinyvex.server.options import ServerOptions
 from tinyvex.server.server import Server
 from tinyvex.server.services.background_service import BackgroundService, ServiceFailed
 from tinyvex.server.services.service import Services
+from tinyvex.storage.engine.store_statistics import Histogram
 from tinyvex.sync.counters import Counters
 
 
@@ -197,7 +198,7 @@ async def test_figures_are_for_callers_with_a_token(
     monkeypatch.setattr("tinyvex.server.http.metrics.metrics_response", respond)
     store: Any = SimpleNamespace(last_ts=1, database_id="")
     dashboard: Any = SimpleNamespace(routes=list)
-    application = create_application(store, Counters(), Services(), dashboard, dialects=[])
+    application = create_application(store, Counters(), Histogram([1.0]), Services(), dashboard, dialects=[])
     async with serving(application, rules=AccessRules(listens_on=listens_on)) as served:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         answer = await anyio.to_thread.run_sync(lambda: request(served.port, path, **headers))

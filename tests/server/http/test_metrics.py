@@ -25,6 +25,7 @@ from tinyvex.server.http import metrics as metrics_module
 from tinyvex.server.http.metrics import Metrics
 from tinyvex.server.http.responses import text_response
 from tinyvex.server.server import Server, ServerOptions
+from tinyvex.storage.engine.store_statistics import Histogram
 from tinyvex.sync.counters import Counters
 
 
@@ -165,7 +166,7 @@ async def test_scrapes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         return text_response("metrics")
 
     monkeypatch.setattr(metrics_module, "metrics_response", respond)
-    metrics = Metrics(Counters(), None)  # type: ignore[arg-type]
+    metrics = Metrics(Counters(), None, Histogram([1.0]))  # type: ignore[arg-type]
 
     async def scrape() -> int:
         return (await metrics.answer(ALLOWED)).status_code
@@ -195,7 +196,7 @@ async def test_the_file_is_inspected_to_the_end_when_its_scrape_is_cancelled(
 
     async def scrape() -> None:
         with pytest.raises(LookupError):
-            await metrics_module.metrics_response(Counters(), store)
+            await metrics_module.metrics_response(Counters(), store, Histogram([1.0]))
 
     monkeypatch.setattr("tinyvex.storage.maintenance.table_statistics.inspect_file", inspect)
     store: Any = SimpleNamespace(folder=SimpleNamespace(database=Path("nowhere")))

@@ -28,13 +28,19 @@ if TYPE_CHECKING:
     from tinyvex.server.http.dashboard import Dashboard
     from tinyvex.server.services.service import Services
     from tinyvex.storage.engine.store import Store
+    from tinyvex.storage.engine.store_statistics import Histogram
     from tinyvex.sync.counters import Counters
 
 __all__ = ["create_application"]
 
 
 def create_application(
-    store: Store, counters: Counters, services: Services, dashboard: Dashboard, dialects: Collection[bytes]
+    store: Store,
+    counters: Counters,
+    collections: Histogram,
+    services: Services,
+    dashboard: Dashboard,
+    dialects: Collection[bytes],
 ) -> Starlette:
     """
     Return the application.
@@ -42,6 +48,7 @@ def create_application(
     Args:
         store: for health and metrics.
         counters: for metrics.
+        collections: the durations of full garbage collections; for metrics.
         services: for health.
         dashboard: the routes below `/_dashboard`.
         dialects: the paths of WebSockets, which answer plain requests with 426.
@@ -49,7 +56,7 @@ def create_application(
     application = Starlette(
         routes=[
             Route("/healthz", Health(store, services).answer),
-            Route("/metrics", Metrics(counters, store).answer),
+            Route("/metrics", Metrics(counters, store, collections).answer),
             *dashboard.routes(),
             *[Route(path.decode(), _upgrade_required) for path in dialects],
         ],

@@ -31,9 +31,10 @@ __all__ = ["Metrics", "metrics_response"]
 class Metrics:
     """The metrics of one server."""
 
-    def __init__(self, counters: Counters, store: Store) -> None:
+    def __init__(self, counters: Counters, store: Store, collections: Histogram) -> None:
         self._counters = counters
         self._store = store
+        self._collections = collections
         self._scrapes = 0
 
     async def answer(self, request: Request) -> Response:
@@ -44,12 +45,12 @@ class Metrics:
             return text_response(f"{self._scrapes} other scrapes are being answered.", HTTPStatus.SERVICE_UNAVAILABLE)
         self._scrapes += 1
         try:
-            return await metrics_response(self._counters, self._store)
+            return await metrics_response(self._counters, self._store, self._collections)
         finally:
             self._scrapes -= 1
 
 
-async def metrics_response(counters: Counters, store: Store) -> Response:
+async def metrics_response(counters: Counters, store: Store, collections: Histogram) -> Response:
     """Return the metrics."""
     from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 
@@ -58,7 +59,7 @@ async def metrics_response(counters: Counters, store: Store) -> Response:
     # A library's thread inspects the file. If the loop closes before it reports, it ends with a traceback.
     registry = CollectorRegistry()
     with anyio.CancelScope(shield=True):
-        registry.register(_Collector(counters, store, await inspect_file(store.folder.database)))
+        registry.register(_Collector(counters, store, collections, await inspect_file(store.folder.database)))
     headers = {"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
     return Response(generate_latest(registry), HTTPStatus.OK, headers)
 
@@ -100,9 +101,10 @@ COUNTERS = {
 class _Collector:
     """Reads the counters for one scrape; nothing is stored between scrapes."""
 
-    def __init__(self, counters: Counters, store: Store, file: FileFacts) -> None:
+    def __init__(self, counters: Counters, store: Store, collections: Histogram, file: FileFacts) -> None:
         self._counters = counters
         self._store = store
+        self._collections = collections
         self._file = file
 
     def collect(self) -> Iterator[Any]:
@@ -129,6 +131,7 @@ class _Collector:
         for name, text, histogram in (
             ("tinyvex_commit_seconds", "Duration of a COMMIT", statistics.commit_seconds),
             ("tinyvex_group_size", "Mutations per COMMIT", statistics.group_sizes),
+            ("tinyvex_collection_seconds", "Duration of a full garbage collection: no thread runs", self._collections),
         ):
             yield HistogramMetricFamily(name, text, buckets=_buckets(histogram), sum_value=histogram.total)
 

@@ -17,6 +17,8 @@ service              purpose                                 fails at start     
 `signing-keys`       fetches the issuer's public keys        cannot                   fetches again when a token
                                                                                       needs them
 `parent-watch`       stops with the parent process           cannot                   restarts
+`garbage-collector`  bounds its pauses; added by a process   cannot                   restarts
+                     that runs nothing but the server
 added services       `Server.add_service`                    the server does not      as the service decides
                                                              start
 `mdns`               announces the server on the network     the server does not      restarts: the network may
