@@ -454,6 +454,8 @@ class _ThreadLoop:
             if asyncio.current_task(self._loop) is not task:
                 raise  # the loop has ended and the coroutine is being closed
             raise RuntimeError(f"the coroutine raised {type(raised).__name__}") from raised
+        finally:
+            del task  # it stores the exception, whose traceback has this frame
 
     async def home(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self._home))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Accepted",
     "ClockRead",
+    "ClosedPeer",
     "Done",
     "Event",
     "Failure",
@@ -212,3 +213,17 @@ class Peer(Protocol):
 
     def run_action(self, action: Callable[[], Any]) -> None:
         """Run a coroutine function in the server's task group: actions outlive their connection."""
+
+
+class ClosedPeer:
+    """The peer of a closed session. It replaces the client's, so that a closed connection is part of no reference cycle."""
+
+    def emit(self, event: Event) -> None:
+        """Drop the event."""
+
+    def is_full(self) -> bool:
+        """Return True: no transition is wanted."""
+        return True
+
+    def run_action(self, action: Callable[[], Any]) -> None:
+        """Drop the action."""

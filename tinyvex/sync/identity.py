@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tinyvex import errors, limits
 from tinyvex.functions.run.identity_keys import session_key
-from tinyvex.sync.events import Accepted, Fatal, IdentityRefused, Refused
+from tinyvex.sync.events import Accepted, ClosedPeer, Fatal, IdentityRefused, Refused
 from tinyvex.values.codec import unwrap
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ class ConnectionIdentity:
         self.is_admin = is_admin
         self.is_checking = False
         self._state, self._credentials, self._runtime = state, credentials, runtime
-        self._peer, self._changed, self._resume = peer, changed, resume
+        self._peer: Peer = peer
+        self._changed = changed
+        self._resume = resume
         self._session_owner: bytes | None = None  # set once, by the first identity
         self._expires_us: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -228,7 +230,12 @@ class ConnectionIdentity:
         self._changed()
 
     def close(self) -> None:
-        """Release the timer and the queued commands."""
+        """Release the timer, the queued commands and the session."""
         self._closed = True
         self._queued.clear()
         self._cancel_timer()
+        self._peer, self._changed, self._resume = ClosedPeer(), _ignore, _ignore
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing: the session is closed."""

@@ -33,7 +33,7 @@ from tinyvex.sync.commands import (
     RunQuery,
     SetIdentity,
 )
-from tinyvex.sync.events import Accepted, ClockRead, Done, Fatal, Refused
+from tinyvex.sync.events import Accepted, ClockRead, ClosedPeer, Done, Fatal, Refused
 from tinyvex.sync.identity import ConnectionIdentity
 from tinyvex.sync.in_flight import InFlight
 from tinyvex.sync.transitions import ComputeAt, Reconstruct, Refresh, Send, SyncedQuery, SyncState, Wait
@@ -88,7 +88,7 @@ class SyncSession:
             changed=self._identity_changed,
             resume=self._receive_queued,
         )
-        self._peer = peer
+        self._peer: Peer = peer
         self._live = live
         self._executor = executor
         self._counters = counters
@@ -358,6 +358,7 @@ class SyncSession:
             self._unsubscribe(query)
         self.state.queries.clear()
         self.state.dirty.clear()
+        self._peer = ClosedPeer()
 
 
 class SessionOpened(Struct, frozen=True):

@@ -168,6 +168,7 @@ class _ActionRun:
             raise RuntimeError("the action raised CancelledError") from raised
         finally:
             self._execution.ended = True
+            del task  # it stores the exception, whose traceback has this frame
 
     def blocks_thread(self) -> bool:
         return self._coroutine is not None and self._coroutine.cr_running  # type: ignore[attr-defined]

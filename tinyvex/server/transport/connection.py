@@ -145,6 +145,14 @@ class Connection(Endpoint):
         if self.session is not None:
             self.session.close()
         self._host.closed(self)
+        self._break_cycles()
+
+    def _break_cycles(self) -> None:
+        """Drop what refers to this connection, so that it is freed now, and not by the garbage collector."""
+        self.session = None
+        vars(self).pop("_dialect", None)
+        for error in (self._core.parser_exc, self._core.handshake_exc):
+            _drop_tracebacks(error)  # they have frames that refer to the core
 
     def data_received(self, data: bytes) -> None:
         """Asyncio: bytes arrived."""
@@ -416,3 +424,10 @@ class Connection(Endpoint):
             self._core.send_ping(b"")
             # The core remembers pings to match pongs, but no caller waits for one.
             self._write_core()
+
+
+def _drop_tracebacks(error: BaseException | None) -> None:
+    """Drop the traceback of an exception and of those that led to it."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__

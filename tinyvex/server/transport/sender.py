@@ -199,6 +199,7 @@ class Sender:
         self.close()
         self._counted = False
         self._host.unread.report(self, 0)
+        self._drained = self._close_client = self._hold_calls = _ignore  # they refer to the connection
 
     def _hold(self, pieces: Sequence[Piece]) -> None:
         if sum(map(len, pieces)) >= limits.UNREAD_COUNTED_BYTES:
@@ -271,6 +272,10 @@ class Sender:
             self._hold_calls(False)
         if was_full and not self.is_full():
             self._drained()
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing: the socket is closed."""
 
 
 def _bound_system_buffer(transport: asyncio.Transport) -> None:

@@ -261,6 +261,7 @@ class Readers:
                 job.done(job.value, job.error)
             except Exception as error:  # noqa: BLE001 - a defective callback must not delay the other answers
                 self.runtime.loop.call_exception_handler({"message": "a read's callback", "exception": error})
+            job.error = None  # its traceback has frames that refer to the job
             if job.large_bytes:
                 job.value = None
                 self.queue.charge(job.client, job.seconds)

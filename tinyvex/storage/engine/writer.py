@@ -167,6 +167,7 @@ class Writer:
                     member.done(member.value, member.error)
                 except Exception as error:  # noqa: BLE001 - a defective callback must not delay the other answers
                     self._runtime.loop.call_exception_handler({"message": "a commit's callback", "exception": error})
+                member.error = None  # its traceback has frames that refer to the member
             if self._unfinished == 0:
                 self._idle()
 
