@@ -159,14 +159,14 @@ def test_a_copy_is_not_written_next_to_a_foreign_log(folder: Path, tmp_path: Pat
     assert not (tmp_path / "copy").exists()
 
 
-def leave_log(folder: Path) -> bytes:
+def leave_log(folder: Path, name: str = "data.sqlite3") -> bytes:
     """Leave a log as a killed process does, with a table that no database of ours has."""
-    connection = sqlite3.connect(folder / "data.sqlite3", isolation_level=None)
+    connection = sqlite3.connect(folder / name, isolation_level=None)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("CREATE TABLE foreign_table(a)")
-    log = (folder / "data.sqlite3-wal").read_bytes()
+    log = (folder / f"{name}-wal").read_bytes()
     connection.close()
-    (folder / "data.sqlite3-wal").write_bytes(log)
+    (folder / f"{name}-wal").write_bytes(log)
     return log
 
 
@@ -234,6 +234,22 @@ def test_a_restore_keeps_a_symbolic_link(folder: Path, tmp_path: Path, capsys: p
     [aside] = folder.glob("replaced-*.sqlite3")
     assert run(["restore", str(aside), "--data", str(tmp_path / "elsewhere"), "--yes"]) == 0
     assert titles(tmp_path / "elsewhere", capsys) == ["A", "B"]
+
+
+def test_a_restore_through_a_link_moves_the_log_of_a_damaged_database(folder: Path, tmp_path: Path) -> None:
+    """The log is next to the file that the link leads to; there it would be replayed into the restored database."""
+    assert run(["backup", str(tmp_path / "copy"), "--data", str(folder)]) == 0
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (folder / "data.sqlite3").rename(disk / "real.sqlite3")
+    (folder / "data.sqlite3").symlink_to(disk / "real.sqlite3")
+    log = leave_log(disk, "real.sqlite3")
+    os.truncate(disk / "real.sqlite3", 5_000)
+    assert run(["restore", str(tmp_path / "copy"), "--data", str(folder), "--yes"]) == 0
+    assert [path.name for path in disk.iterdir()] == ["real.sqlite3"]
+    [aside] = folder.glob("replaced-*.sqlite3-wal")
+    assert aside.read_bytes() == log
+    assert check_folder(folder) == []
 
 
 def test_what_was_verified_is_restored(

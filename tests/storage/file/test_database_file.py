@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures.make import HERE
 from tests.support.disk import recording
 from tests.support.storage import ITEMS, bound_runtime, insert, numbers, opened, unit
@@ -18,7 +20,8 @@ from tinyvex.storage.maintenance.compaction import compact
 from tinyvex.storage.maintenance.retention_policy import Policy
 
 
-async def test_a_start_after_a_kill_inside_end_log_has_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True], ids=["in the folder", "behind a link"])
+async def test_a_start_after_a_kill_inside_end_log_has_everything(tmp_path: Path, linked: bool) -> None:
     """Compactions and upgrades end the log; a killed one leaves a rollback journal, which a reader cannot roll back."""
     async with opened(tmp_path / "data", ITEMS) as store:
         await store.write(unit(insert({"n": 1})))
@@ -30,9 +33,14 @@ async def test_a_start_after_a_kill_inside_end_log_has_everything(tmp_path: Path
     for until in range(len(disk.steps) + 1):
         folder = tmp_path / str(until)
         folder.mkdir()
+        place = folder
+        if linked:
+            place = tmp_path / f"disk {until}"
+            place.mkdir()
+            (folder / "data.sqlite3").symlink_to(place / "data.sqlite3")
         for name, data in disk.written(until).items():
-            (folder / name).write_bytes(data)
-        journals += (folder / "data.sqlite3-journal").exists()
+            (place / name).write_bytes(data)
+        journals += (place / "data.sqlite3-journal").exists()
         store = Store.open(folder, bound_runtime())
         assert await store.read(numbers) == [1]
         await store.close()

@@ -106,9 +106,6 @@ class DataFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.database = path / "data.sqlite3"
-        self.logs = (path / "data.sqlite3-wal", path / "data.sqlite3-journal")
-        """Files next to the database that SQLite replays into it."""
-        self.side_files = (*self.logs, path / "data.sqlite3-shm")
         self.unfinished = path / "data.sqlite3.new"
         self.lock_file = path / "lock"
         self.running_calls = path / "running"
@@ -121,9 +118,20 @@ class DataFolder:
         self.paired_tokens = path / "tokens.json"
 
     @property
+    def side_files(self) -> tuple[Path, Path, Path]:
+        """The files that SQLite creates next to the database, or next to the file that a link leads to."""
+        real = follow_links(self.database)
+        return Path(f"{real}-wal"), Path(f"{real}-journal"), Path(f"{real}-shm")
+
+    @property
+    def logs(self) -> tuple[Path, Path]:
+        """The files that SQLite replays into the database."""
+        return self.side_files[:2]
+
+    @property
     def wal(self) -> Path:
-        """The write-ahead log; SQLite creates it next to the file that a link leads to."""
-        return Path(f"{follow_links(self.database)}-wal")
+        """The write-ahead log."""
+        return self.side_files[0]
 
     def prepare(self) -> None:
         """
@@ -174,10 +182,9 @@ class DataFolder:
     def own_files(self) -> tuple[Path, ...]:
         """Return every file that Tinyvex writes in the folder, existing or not."""
         real = follow_links(self.database)
-        logs = [real.with_name(f"{real.name}{suffix}") for suffix in ("-wal", "-journal", "-shm")]
         return (
             self.database, *self.side_files, self.unfinished, unfinished_name(self.database),
-            real, *logs, unfinished_name(real), unfinished_upgrade(real),
+            real, unfinished_name(real), unfinished_upgrade(real),
             self.lock_file, self.last_commit, self.running_calls, self.stuck_calls,
             self.discovery, self.last_served, self.dashboard_page, self.pairing_offer, self.paired_tokens,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvex import errors
 from tinyvex.storage.file import pragmas, statements
-from tinyvex.storage.file.atomic_file import sync_folder
+from tinyvex.storage.file.atomic_file import follow_links, sync_folder
 from tinyvex.storage.file.checksums import checked_global, damaged_row, global_checksum
 from tinyvex.storage.file.sqlite_errors import translate
 
@@ -289,7 +289,7 @@ def roll_back_journal(path: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    journal = path.with_name(f"{path.name}-journal")
+    journal = Path(f"{follow_links(path)}-journal")
     try:
         is_hot = journal.stat().st_size > 0 and read_format(path) is not None
     except OSError:

@@ -212,10 +212,11 @@ class _ReplacedDatabase:
             self._fold_log()
             self._link()
         # A log that stayed under the old name would be replayed into the new database.
+        database = follow_links(self._data.database).name
         for path in self._data.side_files:
             if path.exists():
-                aside = path.with_name(path.name.replace(self._data.database.name, self._name.name))
-                path.replace(aside)
+                aside = Path(f"{self._name}{path.name.removeprefix(database)}")
+                shutil.move(path, aside)  # it may be on another disk, to which a link leads
                 self._moved.append((path, aside))
                 self.file = self.file or aside
 
@@ -234,7 +235,7 @@ class _ReplacedDatabase:
     def move_back(self) -> None:
         """Undo `move_aside` after the new database could not be put in place."""
         for path, aside in self._moved:
-            aside.replace(path)
+            shutil.move(aside, path)
         self._name.unlink(missing_ok=True)
 
 
