@@ -353,3 +353,25 @@ def test_an_address_of_the_network(app: Path, data: Path) -> None:
 def test_a_wrong_option(app: Path) -> None:
     """Exit code 2."""
     assert_one_line(serve(app, "--porcelain"), 2, "--porcelain")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes descriptors as a shell does")
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(app: Path, tmp_path: Path, closed: str) -> None:
+    """A parent without a console may close them; the server serves, and no file of its own becomes stderr."""
+    data = tmp_path / "data"
+    command = [sys.executable, "-m", "tinyvex", "serve", str(app), "--data", str(data)]
+    process = subprocess.Popen(["sh", "-c", f'exec "$@" {closed}', "sh", *command], env=ENVIRONMENT)
+    try:
+        while (found := discovery.find_server(data)) is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"the server ended with {process.wait(0.1)}")
+        with connect_blocking(found.url, token=found.token) as client:
+            assert client.mutation("app:add", {"text": "served"})
+        if sys.platform == "linux":
+            assert Path(f"/proc/{process.pid}/fd/2").resolve() == Path("/dev/null")
+        process.terminate()
+        assert process.wait(START_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait(START_SECONDS)

@@ -10,8 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
+
+import pytest
 
 START_SECONDS = 30.0
 
@@ -83,3 +86,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def as_process_1(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another as process 1 of a new namespace, as a container does; skip the test if it cannot."""
+    in_namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    try:
+        subprocess.run([*in_namespace, "true"], check=True, capture_output=True, timeout=START_SECONDS)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this system does not permit namespaces")
+    return [*in_namespace, *command]

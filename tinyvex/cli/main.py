@@ -110,9 +110,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     The README lists the exit codes; `tinyvex.errors` defines the code of each error.
     """
+    _open_standard_streams()
     code = run(arguments)
     _bound_thread_exit(code)
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """
+    Open /dev/null for each standard stream that the parent closed.
+
+    Otherwise the next file or socket would get the number of stderr, and a library's message would be written into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - it stays open; no import of pathlib
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def _bound_thread_exit(code: int) -> None:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.support.process import ENVIRONMENT, as_process_1
 from tinyvex.runtime import Runtime
 from tinyvex.server.services.signals import stop_on_signals
 
@@ -83,3 +84,10 @@ def test_the_second_signal_ends_the_process() -> None:
     """A server that hangs while stopping can still be ended from the keyboard."""
     ended = subprocess.run([sys.executable, "-c", TWICE], timeout=30, check=False)
     assert ended.returncode == -signal.SIGTERM
+
+
+def test_the_second_signal_ends_process_1() -> None:
+    """The default action of a signal does not end the first process of a container."""
+    command = as_process_1([sys.executable, "-c", TWICE])
+    ended = subprocess.run(command, env=ENVIRONMENT, timeout=30, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM

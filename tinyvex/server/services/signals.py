@@ -57,6 +57,7 @@ def stop_on_signals(
         if stopping:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+            os._exit(128 + number)  # process 1 of a container: Linux ignores the default action there
         stopping = True
         runtime.post(on_stop)
 

@@ -15,8 +15,9 @@ next process reads; it is emptied when the timer is armed again.
 A suspended process receives one SIGALRM when it continues, however often the timer expired meanwhile. The second half
 therefore always begins in a process that runs, and the event loop calls `arm` before it ends.
 
-Systems whose `struct sigaction` is not known here, Windows among them, use `faulthandler`'s own timer. It writes the
-stacks only to the trace, exits with 1, and counts suspensions too.
+Process 1 of a container uses `faulthandler`'s own timer, because Linux ignores the default action of a signal there. So do
+systems whose `struct sigaction` is not known here, Windows among them. That timer writes the stacks only to the trace,
+exits with 1, and counts suspensions too.
 
 Only the timer of Linux is run by the project's tests.
 """
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import os
 import platform
 import signal
 import sys
@@ -71,7 +73,9 @@ class SignalTimer:
     def __init__(self, flags_offset: int, trace: Trace) -> None:
         self._trace = trace
         self._library = ctypes.CDLL(None, use_errno=True)
-        faulthandler.register(signal.SIGALRM, all_threads=True)
+        # A parent may have blocked the signal, which this process inherits. It is enough that one thread accepts it.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        faulthandler.register(signal.SIGALRM, file=_stderr_descriptor(trace), all_threads=True)
         self._action = ctypes.create_string_buffer(_ACTION_BYTES_MAX)
         self._sigaction(None, self._action)
         flags = ctypes.c_uint32.from_buffer(self._action, flags_offset)
@@ -96,8 +100,16 @@ class SignalTimer:
             raise OSError(ctypes.get_errno(), "sigaction failed")
 
 
+def _stderr_descriptor(trace: Trace) -> int:
+    """Return the descriptor of stderr; that of the trace if the embedding program has no stderr or replaced it."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return trace.descriptor
+
+
 class _FaulthandlerTimer:
-    """The timer of all other systems."""
+    """The timer of process 1 and of all other systems."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -111,5 +123,5 @@ class _FaulthandlerTimer:
 
 def stuck_timer(trace: Trace) -> StuckTimer:
     """Return this platform's timer, not armed yet."""
-    offset = _FLAGS_OFFSETS.get((sys.platform, platform.machine()))
+    offset = None if os.getpid() == 1 else _FLAGS_OFFSETS.get((sys.platform, platform.machine()))
     return _FaulthandlerTimer(trace) if offset is None else SignalTimer(offset, trace)
