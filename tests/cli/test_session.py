@@ -81,13 +81,13 @@ def test_the_server_of_a_command_is_private_and_purges_nothing(tmp_path: Path) -
 
 async def test_a_command_ends_when_its_server_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any call then fails with ConnectionLost."""
-    monkeypatch.setattr(session, "CONNECT_SECONDS", 0.2)
     with ServerProcess(APP, tmp_path) as server:
         here = running_server(tmp_path)
         assert here is not None
         with pytest.raises(ConnectionLost, match="stopped answering"):
             async with connect(here) as client:
                 assert await client.query("shelf:titles") == []
+                monkeypatch.setattr(session, "CONNECT_SECONDS", 0.2)  # not before: connecting may take longer
                 await asyncio.to_thread(server.kill)
                 await client.query("shelf:titles")
 
