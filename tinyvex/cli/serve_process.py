@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tinyvex import limits
+from tinyvex.errors import ServerStopping
 from tinyvex.runtime import Runtime
 from tinyvex.server.server import Server
 from tinyvex.server.services.signals import stop_on_signals
@@ -15,6 +17,8 @@ from tinyvex.server.services.signals import stop_on_signals
 if TYPE_CHECKING:
     from tinyvex.server.server import ServerOptions
     from tinyvex.server.services.service import Service
+
+log = logging.getLogger("tinyvex.server")
 
 Ready = Callable[[Server], None]
 MakeServices = Callable[[Server], Sequence["Service"]]
@@ -32,7 +36,7 @@ def serve_until_stopped(
 
     Args:
         options: the options of the server.
-        on_ready: called once, when the server can serve.
+        on_ready: called once, when the server can serve; not if a stop is requested while it upgrades the file.
         make_services: makes services of the command, which the server runs with its own.
         reload_on_hangup: SIGHUP reloads app and certificate; otherwise it requests a stop.
 
@@ -58,12 +62,15 @@ async def _serve(
         server.request_reload(certificate=True)
 
     with stop_on_signals(runtime, server.request_stop, reload if reload_on_hangup else None):
-        async with server:
-            try:
-                on_ready(server)
-            except BrokenPipeError:
-                server.request_stop()  # the process that started this one has ended
-            await server.wait_stopped()
+        try:
+            async with server:
+                try:
+                    on_ready(server)
+                except BrokenPipeError:
+                    server.request_stop()  # the process that started this one has ended
+                await server.wait_stopped()
+        except ServerStopping as stopped:  # before it was ready
+            log.warning(stopped.message)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

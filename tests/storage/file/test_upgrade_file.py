@@ -289,3 +289,27 @@ def test_a_process_that_is_killed_again_and_again_completes_the_upgrade(large: P
     assert kills > 2
     assert rows(database, WRITTEN_BEFORE) == expected
     assert check_folder(database.parent) == []
+
+
+SLOW_SERVE = """
+import sys, tinyvex.storage.file.upgrade as upgrade
+from tinyvex.cli.main import run
+upgrade.UPGRADE_STEP_ROWS = 1
+sys.exit(run(["serve", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="stops by a signal")
+def test_a_server_that_is_stopped_while_it_upgrades_ends_as_requested(large: Path, tmp_path: Path) -> None:
+    """It exits with 0 and without a ready line, so no supervisor takes the stop for a failure."""
+    as_format_1(large, tmp_path / "data.sqlite3")
+    (tmp_path / "app.py").write_text("")
+    command = [sys.executable, "-c", SLOW_SERVE, str(tmp_path / "app.py"), "--data", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "upgrading" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        ready, log = process.communicate()
+    assert (process.returncode, ready) == (0, ""), log
+    assert "the next start continues" in log
+    assert database_file.read_format(tmp_path / "data.sqlite3") == 1
