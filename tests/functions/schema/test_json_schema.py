@@ -28,6 +28,7 @@ class Letter(tv.Document):
         (tv.Rows, {"type": "array"}),
         (list[tv.Rows[int]], {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}),
         (dict[str, Any], {"type": "object"}),
+        (list[object], {"type": "array"}),
         (DocumentMapping, {"type": "object"}),
         (None, {"type": "null"}),
     ],

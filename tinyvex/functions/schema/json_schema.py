@@ -76,7 +76,7 @@ def _name_members(schema: dict[str, Any], annotation: Any) -> None:
 
 
 def _described(annotation: Any) -> Any:
-    """Replace Tinyvex's types in an annotation by types that msgspec describes: rows by lists, ids by strings."""
+    """Replace Tinyvex's types in an annotation by types that msgspec describes, such as ids by strings."""
     origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin is Rows:
         return list[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
@@ -84,6 +84,8 @@ def _described(annotation: Any) -> Any:
         return _PageSchema[_described(arguments[0]) if arguments else Any]  # type: ignore[misc]
     if origin is Id:
         return Annotated[str, msgspec.Meta(extra_json_schema=_id_schema(arguments))]
+    if origin is object:
+        return Any
     if origin is DocumentMapping:
         return dict[str, Any]
     if origin in (Union, UnionType):
