@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.storage import MemoryStore, insert, stored_requests, unit
-from tinyvex.errors import RequestAcknowledged, RequestIdReused
+from tinyvex.errors import FileDamaged, RequestAcknowledged, RequestIdReused
 from tinyvex.functions.run.call import MutationOutcome
 from tinyvex.functions.run.exactly_once import request_record, stored_outcome
 from tinyvex.functions.run.idempotency_key import IdempotencyKey
@@ -80,6 +80,16 @@ def test_a_floor_raised_out_of_order_survives_the_records_above_it(store: Memory
     assert store.look(stored_requests) == [6, 8]
     assert floor(store) == 5
     assert check(store.connection) == []
+
+
+def test_a_damaged_record_is_not_made_valid_by_a_floor_raised_out_of_order(store: MemoryStore) -> None:
+    """Its floor is stored again, and with it a new checksum; its result must not be covered by that."""
+    store.run(unit(insert({}), ("session", 9), acknowledged_below=1))
+    store.connection.execute("UPDATE requests SET result = CAST('\"forged\"' AS BLOB) WHERE request_id = 9")
+    with pytest.raises(FileDamaged, match="request 9"):
+        store.run(unit(insert({}), ("session", 6), acknowledged_below=5))
+    with pytest.raises(FileDamaged, match="request 9"):
+        store.look(lambda snapshot: snapshot.request("session", 9))
 
 
 def test_a_session_ends_with_its_last_record(store: MemoryStore) -> None:

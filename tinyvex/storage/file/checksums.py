@@ -19,6 +19,7 @@ from tinyvex.errors import FileDamaged
 __all__ = [
     "checked_entry",
     "checked_global",
+    "checked_request",
     "checked_revision",
     "content_checksum",
     "current_checksum",
@@ -122,6 +123,22 @@ def checked_entry(row: tuple[Any, ...]) -> tuple[Any, ...]:
     except (TypeError, struct.error):  # a column has another type than it should
         pass
     raise damaged_row(f"an entry of index {index_id}")
+
+
+def checked_request(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """
+    Return a row of `requests`, with all its columns.
+
+    Raises:
+        FileDamaged: its checksum is wrong.
+    """
+    *columns, checksum = row
+    try:
+        if request_checksum(*columns) == checksum:
+            return row
+    except TypeError:  # a column has another type than it should
+        pass
+    raise damaged_row(f"request {row[1]} of session number {row[0]}")
 
 
 def checked_global(row: tuple[Any, ...]) -> Any:

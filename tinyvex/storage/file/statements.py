@@ -107,7 +107,8 @@ INSERT_REQUEST = (
 )
 DELETE_REQUESTS_BELOW = "DELETE FROM requests WHERE session = ? AND request_id < ?"
 REQUESTS_ABOVE = (
-    "SELECT session, request_id, ts, digest, result, log_lines FROM requests WHERE session = ? AND request_id > ?"
+    "SELECT session, request_id, ts, digest, result, log_lines, acknowledged, checksum FROM requests"
+    " WHERE session = ? AND request_id > ?"
 )
 RAISE_ACKNOWLEDGED = "UPDATE requests SET acknowledged = ?, checksum = ? WHERE session = ? AND request_id = ?"
 REQUEST_KEY_AFTER = (

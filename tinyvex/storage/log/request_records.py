@@ -23,10 +23,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 from tinyvex.storage.file import statements
-from tinyvex.storage.file.checksums import damaged_row, request_checksum, session_checksum
+from tinyvex.storage.file.checksums import checked_request, request_checksum, session_checksum
 from tinyvex.storage.log.operations import ExpireRequests, RequestRecord, StoreRequest
 
 __all__ = ["FIRST", "ExpiryStep", "RequestsPage", "StoredRequest", "expire", "expiry_step", "find", "page", "store"]
@@ -98,19 +98,10 @@ def find(connection: sqlite3.Connection, session_id: str, request_id: int) -> St
     floor, session, ts, digest, result, log_lines, acknowledged, checksum = row
     if ts is None:
         return StoredRequest(floor, None)
-    if not _is_intact(session, request_id, ts, digest, result, log_lines, acknowledged, checksum):
-        raise damaged_row(f"request {request_id} of session number {session}")
+    checked_request((session, request_id, ts, digest, result, log_lines, acknowledged, checksum))
     lines = () if log_lines is None else tuple(json.loads(log_lines))
     record = RequestRecord(session_id, request_id, digest, b"null" if result is None else result, lines, ts)
     return StoredRequest(floor, record)
-
-
-def _is_intact(*row: Any) -> bool:
-    *columns, checksum = row
-    try:
-        return bool(request_checksum(*columns) == checksum)
-    except TypeError:  # a column has another type than it should
-        return False
 
 
 def store(connection: sqlite3.Connection, operation: StoreRequest) -> None:
@@ -119,6 +110,7 @@ def store(connection: sqlite3.Connection, operation: StoreRequest) -> None:
 
     Raises:
         sqlite3.Error: as raised by SQLite; an `IntegrityError` if the request has a record.
+        FileDamaged: a record whose floor must be raised has a wrong checksum.
     """
     request = operation.request
     execute = connection.execute
@@ -143,13 +135,13 @@ def store(connection: sqlite3.Connection, operation: StoreRequest) -> None:
 def _raise_above(connection: sqlite3.Connection, session: int, request_id: int, acknowledged: int) -> None:
     """Raise the floor in the records with higher request ids."""
     above = connection.execute(statements.REQUESTS_ABOVE, (session, request_id)).fetchall()
-    connection.executemany(
-        statements.RAISE_ACKNOWLEDGED,
-        [
-            (acknowledged, request_checksum(session, number, ts, digest, result, lines, acknowledged), session, number)
-            for _, number, ts, digest, result, lines in above
-        ],
-    )
+    raised = []
+    for row in above:
+        # A new checksum for a damaged record would hide the damage.
+        _, number, ts, digest, result, log_lines, _, _ = checked_request(row)
+        checksum = request_checksum(session, number, ts, digest, result, log_lines, acknowledged)
+        raised.append((acknowledged, checksum, session, number))
+    connection.executemany(statements.RAISE_ACKNOWLEDGED, raised)
 
 
 def _page_end(connection: sqlite3.Connection, after: RecordKey, limit: int) -> tuple[RecordKey, bool]:
