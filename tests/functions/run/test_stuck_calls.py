@@ -99,6 +99,36 @@ def test_a_damaged_list_does_not_prevent_the_start(tmp_path: Path, caplog: pytes
     assert "is damaged" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "content", [b"null", b"{}", b'["query"]', b'[["query", "code", 5]]', b'[["query", ["code"], "00"]]']
+)
+def test_json_of_another_shape_is_a_damaged_list(tmp_path: Path, content: bytes) -> None:
+    """It does not prevent the start either."""
+    (tmp_path / "stuck-calls").write_bytes(content)
+    assert StuckCalls(tmp_path).keys == frozenset()
+
+
+def test_calls_are_refused_although_the_list_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk, for example, prevents neither the start nor the stop."""
+    end_process(tmp_path, key=QUERY)
+    (tmp_path / "stuck-calls.unfinished").mkdir()
+    stuck = StuckCalls(tmp_path)
+    assert stuck.keys == {QUERY}
+    assert "cannot be written" in caplog.text
+    stuck.close()
+
+
+def test_queries_stay_refused_if_the_stopping_server_cannot_write_the_list(tmp_path: Path) -> None:
+    """The server stops in order."""
+    end_process(tmp_path, key=QUERY)
+    stuck = StuckCalls(tmp_path)
+    (tmp_path / "stuck-calls.unfinished").mkdir()
+    stuck.close()
+    assert StuckCalls(tmp_path).keys == {QUERY}
+
+
 def test_a_server_that_stopped_leaves_no_record(tmp_path: Path) -> None:
     """The folder of a stopped server has no file for the running mutation."""
     StuckCalls(tmp_path).record.close()

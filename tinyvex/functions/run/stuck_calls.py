@@ -26,7 +26,6 @@ or the server is stopped as requested. An action is not recorded, because no cli
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import mmap
 import os
@@ -35,7 +34,9 @@ import threading
 from pathlib import Path
 from typing import NamedTuple
 
-from tinyvex.errors import MutationStuck, QueryStuck
+import msgspec
+
+from tinyvex.errors import MutationStuck, QueryStuck, StorageError
 from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.limits import RUNNING_CALLS_RECORDED_MAX, STUCK_CALLS_MAX
 from tinyvex.storage.file.atomic_file import atomic_file
@@ -232,7 +233,10 @@ class StuckCalls:
         stuck = _find(paths.running_calls)
         if stuck:
             entries = [*entries, *(list(_encode(running.key)) for running in stuck)][-STUCK_CALLS_MAX:]
-            self._save(entries)
+            try:
+                self._save(entries)
+            except StorageError as error:  # a full disk, for example
+                log.error("%s; the calls are refused only until this process ends", error.message)
         self.keys = frozenset(key for key in map(_decode, entries) if key is not None)
         self.record = RunningRecord(paths.running_calls)
 
@@ -261,22 +265,21 @@ class StuckCalls:
         self.record.close()
         mutations = [list(_encode(key)) for key in self.keys if not isinstance(key, QueryKey)]
         if len(mutations) < len(self.keys):
-            with contextlib.suppress(OSError):  # a full disk: they stay refused
+            with contextlib.suppress(StorageError):  # a full disk: they stay refused
                 self._save(mutations)
 
     def _load(self) -> list[list[str]]:
         try:
-            entries: list[list[str]] = json.loads(self._path.read_bytes())
+            return msgspec.json.decode(self._path.read_bytes(), type=list[list[str]])
         except FileNotFoundError:
             return []
-        except ValueError:
+        except msgspec.DecodeError:
             log.error("`%s` is damaged; the calls that it listed run again if they are sent again", self._path)
             return []
-        return entries
 
     def _save(self, entries: list[list[str]]) -> None:
         with atomic_file(self._path, replace=True) as unfinished:
-            unfinished.write_text(json.dumps(entries))
+            unfinished.write_bytes(msgspec.json.encode(entries))
 
 
 def _find(path: Path) -> list[RunningCall]:
