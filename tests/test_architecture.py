@@ -18,7 +18,7 @@ FLOORS: dict[str, set[str]] = {
     "forks": set(),
     "import_path": set(),
     "limits": set(),
-    "runtime": set(),
+    "runtime": {"forks"},
     "version": set(),
     "values": set(),
     "wire": {"values"},

@@ -10,6 +10,10 @@ with a withheld local port, by one of `/dev/null`. It replaces instead of closin
 know the numbers, which must not lead to other files. It opens `/dev/null` to read, so that SQLite in the child can never
 get a write lock, which is its condition for copying and deleting the write-ahead log.
 
+A child must not return into the server's code: it would commit to memory that it shares with the server, or take the
+wake-ups of the server's loops. A function that is called by the server compares `generation` before and after, and
+`end_child` ends a child. Loops that run the app's code withhold their selectors, so that a child that awaits ends too.
+
 A fork by a C library that calls neither Python nor exec is not noticed; on Linux, `storage/file/data_folder.py` names such a process.
 """
 
@@ -19,20 +23,31 @@ import contextlib
 import os
 import socket
 import stat
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-__all__ = ["Withheld", "withhold_folder", "withhold_port"]
+if TYPE_CHECKING:
+    from selectors import BaseSelector
+
+__all__ = ["Withheld", "end_child", "generation", "withhold_folder", "withhold_port", "withhold_selector"]
+
+generation = 0
+"""Differs in each child from its parent's."""
 
 DESCRIPTORS = "/dev/fd"
 """The folder with an entry for each open descriptor of the process that reads it."""
 
 
 class Withheld:
-    """A folder or a port that children do not get, until `release`."""
+    """A folder, a port or a selector that children do not get, until `release`."""
 
-    def __init__(self, folder: Path | None = None, port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, port: int | None = None, selector: BaseSelector | None = None
+    ) -> None:
         self.folder = folder
         self.port = port
+        self.selector = selector
         _withheld.add(self)
 
     def release(self) -> None:
@@ -53,10 +68,29 @@ def withhold_port(port: int) -> Withheld:
     return Withheld(port=port)
 
 
+def withhold_selector(selector: BaseSelector) -> Withheld:
+    """Withhold a selector from children, in which it fails."""
+    return Withheld(selector=selector)
+
+
+def end_child() -> NoReturn:
+    """End this process, a child that returned from the function that forked it, or raised; `sys.exit` sets its exit code."""
+    raised = sys.exception()
+    if isinstance(raised, SystemExit) and isinstance(raised.code, int | None):
+        os._exit((raised.code or 0) & 0xFF)
+    os.write(2, b"tinyvex: a child process returned from the function that forked it, so it ends; use os._exit there\n")
+    os._exit(1)
+
+
 def _replace_withheld() -> None:
     """Replace the withheld descriptors of this process, a child that was just forked."""
+    global generation  # noqa: PLW0603
+    generation += 1
     if not _withheld:
         return
+    for one in _withheld:
+        if one.selector is not None:
+            one.selector.close()
     files = {identity for one in _withheld if one.folder is not None for identity in _files_of(one.folder)}
     ports = {one.port for one in _withheld if one.port is not None}
     _withheld.clear()

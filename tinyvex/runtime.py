@@ -14,6 +14,7 @@ import ctypes
 import queue
 import random
 import secrets
+import selectors
 import socket
 import sys
 import threading
@@ -22,6 +23,8 @@ import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from tinyvex import forks
 
 if sys.platform != "win32":
     import resource
@@ -394,7 +397,12 @@ class _ThreadLoop:
 
     def __init__(self, name: str, home: asyncio.AbstractEventLoop) -> None:
         self._home = home
-        self._loop = asyncio.new_event_loop()
+        if sys.platform == "win32":
+            self._loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        else:
+            selector = selectors.DefaultSelector()
+            self._withheld = forks.withhold_selector(selector)
+            self._loop = asyncio.SelectorEventLoop(selector)
         # Closing the loop's own executor would wait for its threads; this one is shut down without waiting.
         self._executor = ThreadPoolExecutor(thread_name_prefix=name)
         self._loop.set_default_executor(self._executor)
@@ -406,6 +414,7 @@ class _ThreadLoop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        generation = forks.generation
         while not self._stopping:
             # asyncio re-raises SystemExit and KeyboardInterrupt from run_forever, even if they come from a task that is
             # not awaited. An interrupt that came too late for the blocking code surfaces here as well.
@@ -413,12 +422,17 @@ class _ThreadLoop:
                 self._loop.run_forever()
             except self._survived:
                 continue
+            finally:
+                if forks.generation != generation:
+                    forks.end_child()
         self._executor.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(SystemExit, KeyboardInterrupt):
             self._loop.run_until_complete(self._end_tasks())
         # A task that did not end keeps the loop open: cancelling it later would fail on a closed loop.
         if not asyncio.all_tasks(self._loop):
             self._loop.close()
+        if sys.platform != "win32":
+            self._withheld.release()
 
     def _end(self, seconds: float) -> None:
         if not self._stopping:

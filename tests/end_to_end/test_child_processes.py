@@ -17,6 +17,7 @@ from tests.support.process import ENVIRONMENT, START_SECONDS, ServerProcess, fre
 from tests.support.raw import RawClient
 from tinyvex.runtime import Runtime
 from tinyvex.storage.file.data_folder import lock_holder
+from tinyvex.storage.maintenance.check import check_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
 
@@ -48,6 +49,52 @@ async def fork(ctx: tv.ActionCtx, how: str) -> float:
         return float(process.pid)
     null = subprocess.DEVNULL
     return float(subprocess.Popen(["sleep", "600"], close_fds=False, stdout=null, stderr=null).pid)
+"""
+
+RETURN = """
+import asyncio, os, sys
+import tinyvex as tv
+
+@tv.table("notes")
+class Note(tv.Document):
+    text: str
+
+def code_of_child(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def fork(how: str) -> int:
+    child = os.fork()
+    if child != 0:
+        return code_of_child(child)
+    if how == "raise":
+        os.execv("/nonexistent", ["nonexistent"])
+    if how == "exit":
+        sys.exit(7)
+    return 0
+
+@tv.query
+def query(ctx: tv.QueryCtx, how: str) -> int:
+    return fork(how)
+
+@tv.mutation
+def mutation(ctx: tv.MutationCtx, how: str) -> int:
+    ctx.db.insert(Note(text=how))
+    return fork(how)
+
+@tv.action
+async def action(ctx: tv.ActionCtx, how: str) -> int:
+    if how != "await":
+        return fork(how)
+    child = os.fork()
+    if child != 0:
+        return await asyncio.to_thread(code_of_child, child)
+    waits = asyncio.Event()
+    await waits.wait()
+    return 0
+
+@tv.query
+def notes(ctx: tv.QueryCtx) -> list[str]:
+    return [note.text for note in ctx.db.query(Note)]
 """
 
 HOW = ["os.fork", "multiprocessing", "subprocess"]
@@ -147,3 +194,22 @@ if os.fork() == 0:
 os.wait()
 """
     assert output(program, tmp_path) == "True\n"
+
+
+@pytest.mark.parametrize("kind", ["query", "mutation", "action"])
+async def test_a_child_that_leaves_the_function_ends(tmp_path: Path, kind: str) -> None:
+    """A child that returns, raises or awaits would otherwise commit, or take wake-ups of the server's loops."""
+    (tmp_path / "app.py").write_text(RETURN)
+    expected = {"return": 1, "raise": 1, "exit": 7} | ({"await": 1} if kind == "action" else {})
+    with anyio.fail_after(60), ServerProcess(tmp_path / "app.py", tmp_path / "data", "--no-token") as server:
+        client = await RawClient.open(server.url, Runtime())
+        await client.answer(client.connect())
+        for number, (how, code) in enumerate(expected.items()):
+            requests = {} if kind == "query" else {"requestId": number}
+            answer = await client.ask(kind, udfPath=f"app:{kind}", args={"how": how}, **requests)
+            assert answer["result"]["value"] == code, how
+        answer = await client.ask("query", udfPath="app:notes", args={})
+        assert answer["result"]["value"] == (list(expected) if kind == "mutation" else [])
+        client.cut()
+        await client.end()
+    assert check_folder(tmp_path / "data") == []

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from tinyvex import errors, limits
+from tinyvex import errors, forks, limits
 from tinyvex.functions.run.action_workers import ActionWorkers
 from tinyvex.functions.run.call import Call
 from tinyvex.functions.run.forgotten_await import call_action
@@ -153,7 +153,7 @@ class _ActionRun:
         """
         task = asyncio.current_task()
         assert task is not None
-        self._coroutine = call_action(self._spec.function, self._create_context(thread), self._arguments)
+        self._coroutine = self._call(self._create_context(thread))
         try:
             result = await self._coroutine
             return self._spec.encode_result(result, self._catalog)
@@ -169,6 +169,14 @@ class _ActionRun:
         finally:
             self._execution.ended = True
             del task  # it stores the exception, whose traceback has this frame
+
+    async def _call(self, context: ActionCtx) -> Any:
+        generation = forks.generation
+        try:
+            return await call_action(self._spec.function, context, self._arguments)
+        finally:
+            if forks.generation != generation:
+                forks.end_child()
 
     def blocks_thread(self) -> bool:
         return self._coroutine is not None and self._coroutine.cr_running  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from tinyvex import errors
+from tinyvex import errors, forks
 from tinyvex.functions.result.result_body import Body
 from tinyvex.functions.run import exactly_once, purity_audit
 from tinyvex.functions.run.call import MutationOutcome, QueryOutcome
@@ -172,8 +172,16 @@ class FunctionRunner:
             record.end(number)
 
     def _run(self, spec: FunctionSpec, context: Any, arguments: dict[str, Any]) -> Any:
-        if not self._audit or isinstance(spec, SystemFunctionSpec):
-            return spec.function(context, **arguments)
+        generation = forks.generation
+        try:
+            if not self._audit or isinstance(spec, SystemFunctionSpec):
+                return spec.function(context, **arguments)
+            return self._run_audited(spec, context, arguments)
+        finally:
+            if forks.generation != generation:
+                forks.end_child()
+
+    def _run_audited(self, spec: FunctionSpec, context: Any, arguments: dict[str, Any]) -> Any:
         try:
             with purity_audit.running(spec.path):
                 return spec.function(context, **arguments)
