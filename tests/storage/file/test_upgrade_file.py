@@ -211,6 +211,32 @@ async def test_a_backup_of_an_older_file_can_be_restored(folder: Path, tmp_path:
     assert sorted(path.name for path in (tmp_path / "restored").iterdir()) == ["data.sqlite3", "lock"]
 
 
+async def test_an_interrupted_restore_of_an_older_backup_leaves_nothing(
+    folder: Path, tmp_path: Path, small_steps: None
+) -> None:
+    """Neither the copy that is upgraded, nor the unfinished upgrade: each takes as much room as the backup."""
+    back_up(folder, tmp_path / "copy")
+    upgraded = tmp_path / "restored" / "restoring.sqlite3.upgrade"
+
+    def interrupt(_done: int, _total: int) -> None:
+        if upgraded.exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        VerifiedBackup(tmp_path / "copy").restore(tmp_path / "restored", bound_runtime(), interrupt)
+    assert sorted(path.name for path in (tmp_path / "restored").iterdir()) == ["lock"]
+
+
+async def test_the_next_start_deletes_what_a_killed_restore_left(folder: Path) -> None:
+    """The backup may never be restored again."""
+    upgrade_file(folder / "data.sqlite3")
+    left = [folder / f"restoring.sqlite3{suffix}" for suffix in ("", "-journal", ".upgrade", ".upgrade-journal")]
+    for path in left:
+        path.write_bytes(b"unfinished")
+    await Store.open(folder, bound_runtime()).close()
+    assert not [path for path in left if path.exists()]
+
+
 async def test_a_backup_is_restored_over_an_older_database(folder: Path, tmp_path: Path) -> None:
     """The database that it replaces needs no upgrade."""
     async with opened(tmp_path / "other") as store:

@@ -15,7 +15,15 @@ from pathlib import Path
 
 from tinyvex.errors import DataFolderUnusable
 
-__all__ = ["atomic_file", "follow_links", "remove_unfinished", "sync_file", "sync_folder", "unfinished_name"]
+__all__ = [
+    "atomic_file",
+    "follow_links",
+    "remove_unfinished",
+    "remove_with_side_files",
+    "sync_file",
+    "sync_folder",
+    "unfinished_name",
+]
 
 if sys.platform == "darwin":
     import fcntl
@@ -87,9 +95,18 @@ def remove_unfinished(real: Path) -> None:
     Raises:
         OSError: one of them cannot be deleted.
     """
-    unfinished = unfinished_name(real)
+    remove_with_side_files(unfinished_name(real))
+
+
+def remove_with_side_files(database: Path) -> None:
+    """
+    Delete a database that nothing uses any more, and the files that SQLite created next to it.
+
+    Raises:
+        OSError: one of them cannot be deleted.
+    """
     for suffix in ("", "-journal", "-wal", "-shm"):
-        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
 
 
 def _refuse_present(target: Path, *, replace: bool) -> None:

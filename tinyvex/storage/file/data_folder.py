@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tinyvex import forks
 from tinyvex.errors import DataFolderLocked, DataFolderUnusable
-from tinyvex.storage.file.atomic_file import follow_links, remove_unfinished, unfinished_name
+from tinyvex.storage.file.atomic_file import follow_links, remove_unfinished, remove_with_side_files, unfinished_name
 
 __all__ = [
     "DataFolder",
@@ -107,6 +107,7 @@ class DataFolder:
         self.path = path
         self.database = path / "data.sqlite3"
         self.unfinished = path / "data.sqlite3.new"
+        self.restoring = path / "restoring.sqlite3"
         self.lock_file = path / "lock"
         self.running_calls = path / "running"
         self.stuck_calls = path / "stuck-calls"
@@ -153,6 +154,17 @@ class DataFolder:
             real = follow_links(self.database)
             remove_unfinished(real)
             remove_unfinished_upgrade(real)
+            self.remove_restoring()
+
+    def remove_restoring(self) -> None:
+        """
+        Delete the copy of an older backup that a restore upgrades.
+
+        Raises:
+            OSError: it cannot be deleted.
+        """
+        remove_with_side_files(self.restoring)
+        remove_unfinished_upgrade(self.restoring)
 
     def require_database(self) -> None:
         """
@@ -184,7 +196,7 @@ class DataFolder:
         real = follow_links(self.database)
         return (
             self.database, *self.side_files, self.unfinished, unfinished_name(self.database),
-            real, unfinished_name(real), unfinished_upgrade(real),
+            real, unfinished_name(real), unfinished_upgrade(real), self.restoring, unfinished_upgrade(self.restoring),
             self.lock_file, self.last_commit, self.running_calls, self.stuck_calls,
             self.discovery, self.last_served, self.dashboard_page, self.pairing_offer, self.paired_tokens,
         )  # fmt: skip
@@ -253,9 +265,7 @@ def remove_unfinished_upgrade(real: Path) -> None:
     Raises:
         OSError: it cannot be deleted.
     """
-    unfinished = unfinished_upgrade(real)
-    for suffix in ("", "-journal"):
-        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+    remove_with_side_files(unfinished_upgrade(real))
 
 
 def lock_holder(folder: Path) -> int | None:

@@ -168,9 +168,9 @@ class VerifiedBackup:
 
     def _upgrade(self, data: DataFolder, progress: Progress | None) -> None:
         """Replace the connection by one to an upgraded copy, which has no name any more."""
-        copy = data.path / "restoring.sqlite3"
+        copy = data.restoring
         try:
-            copy.unlink(missing_ok=True)
+            data.remove_restoring()
             _copy(self._connection, copy, progress)
             upgrade_file(copy, progress)
             self.close()
@@ -180,7 +180,7 @@ class VerifiedBackup:
             if problems:
                 raise FileDamaged(f"the backup is damaged: {problems[0]}")
         finally:
-            copy.unlink(missing_ok=True)
+            data.remove_restoring()
 
 
 class _ReplacedDatabase:
