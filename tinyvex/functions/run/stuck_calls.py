@@ -134,7 +134,11 @@ class RunningRecord:
             os.ftruncate(self.descriptor, _RECORD_BYTES)
 
     def close(self) -> None:
-        """Close and delete the file: the process ends as requested. A thread that is stuck may still use the memory."""
+        """
+        Delete the file: the process ends as requested.
+
+        The memory and the descriptor stay open, because a thread that is stuck may still use them.
+        """
         with contextlib.suppress(OSError):
             self._path.unlink()
 

@@ -11,8 +11,8 @@ closures, graphs), and most of it is found young. So each object is examined a f
 1.  *Young collections* stay automatic, on any thread that creates objects. Each examines at most about 8,000 objects;
     those that remain become old.
 2.  *Full collections* run here, on the loop, when COLLECTOR_YOUNG_COLLECTIONS of the longer young ones have run since the
-    last, or more if many objects are not frozen. They examine all of those. None is automatic: it would start in the middle of a function, find
-    that function's objects alive, and step 3 would make them permanent.
+    last, or more if many objects are not frozen. They examine all of those. None is automatic: it would start in the
+    middle of a function, find that function's objects alive, and step 3 would make them permanent.
 3.  *Freezing.* If more than COLLECTOR_FREEZE_OBJECTS remain after a full collection, they become permanent: no collection
     examines them. This waits until no function runs, but not above COLLECTOR_FREEZE_BUSY_OBJECTS.
 4.  *Thawing.* A permanent object is still freed when nothing refers to it, but a permanent cycle is not. Frozen objects

@@ -36,7 +36,7 @@ class TableCopy(NamedTuple):
         first: a key that is before every row's.
         columns: the columns that `insert` needs, after the key.
         source: where they are read from, if not from the table alone.
-        convert: returns the new row for an old one, with its key first; None if the new file has no such row.
+        convert: returns the new row for an old one, with its key first.
         insert: the statement that writes the new row.
     """
 
@@ -44,7 +44,7 @@ class TableCopy(NamedTuple):
     key: tuple[str, ...]
     first: Row
     columns: tuple[str, ...]
-    convert: Callable[..., Row | None]
+    convert: Callable[..., Row]
     insert: str
     source: str = ""
 

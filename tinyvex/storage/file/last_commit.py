@@ -18,13 +18,10 @@ import contextlib
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
 from tinyvex.errors import FileDamaged
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["LastCommit", "LastCommitFile", "missing_commits", "read_last_commit", "require_no_missing_commits"]
 
@@ -88,9 +85,10 @@ class LastCommitFile:
 def read_last_commit(path: Path) -> LastCommit | None:
     """Return the contents of the file; None if it does not exist or is damaged."""
     try:
-        epoch, ts, durability, _ = path.read_bytes().decode("ascii").split(" ")
+        line = path.read_bytes()  # once: a server may write the next commit meanwhile
+        epoch, ts, durability, _ = line.decode("ascii").split(" ")
         last = LastCommit(epoch, int(ts), durability)
-        return last if last.encode() == path.read_bytes() else None
+        return last if last.encode() == line else None
     except (OSError, ValueError):
         return None
 

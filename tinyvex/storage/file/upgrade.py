@@ -6,9 +6,10 @@ The upgrade copies the file, row by row, into a new file of the next format, whi
     data.sqlite3           format 1; the upgrade only reads it
     data.sqlite3.upgrade   format 2, unfinished: its table `upgrade` has the position that the copy has reached
 
-The copy commits every UPGRADE_STEP_ROWS rows or UPGRADE_STEP_BYTES bytes. An upgrade that was interrupted, at whatever point,
-continues after its last commit, if the old file is the same as then. Otherwise an older version was started in between,
-and the upgrade begins again. The disk needs room for both files.
+The copy commits every UPGRADE_STEP_ROWS rows or UPGRADE_STEP_BYTES bytes. An upgrade that was interrupted continues after
+its last commit, if the old file is the same as then. Otherwise an older version was started in between, and the upgrade
+begins again. It also begins again if it was interrupted between dropping the table `upgrade` and replacing the old file:
+nothing then states which old file the new one came from. The disk needs room for both files.
 
 `format_changes.py` has what each format changes.
 """
@@ -207,8 +208,7 @@ class _CopiedRows:
                 raise FileDamaged(
                     f"the table `{self._copy.table}` has an invalid row ({error}); keep a copy of the file and restore a backup"
                 ) from error
-            if new is not None:
-                yield new
+            yield new
             size += sum([len(value) for value in row if isinstance(value, bytes | str)])
             if self.done >= UPGRADE_STEP_ROWS or size >= UPGRADE_STEP_BYTES:
                 return
