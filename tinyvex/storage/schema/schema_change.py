@@ -338,21 +338,22 @@ def _require_fit(plan: SchemaPlan, snapshot: Snapshot) -> None:
 def _carry_out(plan: SchemaPlan, snapshot: Snapshot, change: SystemChange) -> None:
     tables, indexes = system_tables(snapshot.catalog)
     replaced = {new for new in plan.renames.values() if new in snapshot.catalog}
+    for name in sorted(replaced):
+        remove_table(change, snapshot, snapshot.catalog.table(name))
     # By name: an import may have given a table other indexes with these names since the plan.
     table_names = {tablet: name for name, tablet in table_tablets(snapshot).items()}
     for document in documents(snapshot, indexes):
         if table_names.get(document.fields["tablet"]) in replaced:
-            if document.fields["state"] != "dropping":
-                change.update(indexes, document, state="dropping")
-        elif document.fields["state"] == "building":
+            continue
+        if document.fields["state"] == "building":
             change.update(indexes, document, state="ready", everReady=True)
         elif (table_names.get(document.fields["tablet"]), document.fields["name"]) in plan.dropped_indexes:
             change.update(indexes, document, state="dropping")
     for document in documents(snapshot, tables):
         name = document.fields["name"]
         if name in replaced:
-            remove_table(change, snapshot.catalog.table(name), document)
-        elif name in plan.fingerprints or name in plan.renames:
+            continue
+        if name in plan.fingerprints or name in plan.renames:
             fingerprint = plan.fingerprints.get(name, document.fields["fingerprint"])
             change.update(tables, document, name=plan.renames.get(name, name), fingerprint=fingerprint)
 

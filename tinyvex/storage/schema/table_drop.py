@@ -13,7 +13,7 @@ from tinyvex.storage.log.catalog import TableInfo
 from tinyvex.storage.log.commit_record import CommitRecord
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
-from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, change_code, documents, system_tables
+from tinyvex.storage.schema.system_tables import SystemChange, change_code, documents, system_tables
 from tinyvex.storage.schema.tablets import UPGRADE, add_tablet, change_state, tablets
 
 __all__ = ["abandon_imports", "drop", "remove_table"]
@@ -28,13 +28,7 @@ def drop(snapshot: Snapshot, ts: int, name: str) -> CommitRecord:
     """
     table = snapshot.catalog.table(name)
     change = SystemChange(snapshot, ts)
-    tables, indexes = system_tables(snapshot.catalog)
-    for document in documents(snapshot, indexes):
-        if document.fields["tablet"] == table.tablet and document.fields["state"] != "dropping":
-            change.update(indexes, document, state="dropping")
-    for document in documents(snapshot, tables):
-        if document.fields["tablet"] == table.tablet:
-            remove_table(change, table, document)
+    remove_table(change, snapshot, table)
     abandon_imports(change, snapshot, {name})
     code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
     assert code is not None, "a store that serves has its code"
@@ -44,10 +38,15 @@ def drop(snapshot: Snapshot, ts: int, name: str) -> CommitRecord:
     return record
 
 
-def remove_table(change: SystemChange, table: TableInfo, document: SystemDocument) -> None:
-    """Delete a table's document and leave its tablet behind; the caller drops its indexes."""
-    tables, _ = system_tables(change.catalog)
-    change.delete(tables, document)
+def remove_table(change: SystemChange, snapshot: Snapshot, table: TableInfo) -> None:
+    """Delete a table's document, drop its indexes, and leave its tablet behind."""
+    tables, indexes = system_tables(snapshot.catalog)
+    for document in documents(snapshot, indexes):
+        if document.fields["tablet"] == table.tablet and document.fields["state"] != "dropping":
+            change.update(indexes, document, state="dropping")
+    for document in documents(snapshot, tables):
+        if document.fields["tablet"] == table.tablet:
+            change.delete(tables, document)
     left = TableInfo(table.name, table.number, table.tablet, {}, (), table.fingerprint)
     add_tablet(change, left, "replaced")
 
