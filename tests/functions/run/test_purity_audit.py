@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import socket
@@ -111,6 +112,18 @@ def test_computing_is_not_reported(caplog: pytest.LogCaptureFixture, path: str) 
     """It is the purpose of a function."""
     with purity_audit.running(path):
         assert min(str(number) for number in range(1_000)) == "0"
+    assert caplog.messages == []
+
+
+def test_an_import_is_not_reported(
+    caplog: pytest.LogCaptureFixture, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first function that needs a module reads its file, as the database does for its own modules."""
+    name = f"imported_by_{path.partition(':')[2]}"
+    (tmp_path / f"{name}.py").write_text("VALUE = 1\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with purity_audit.running(path):
+        assert importlib.import_module(name).VALUE == 1
     assert caplog.messages == []
 
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from types import FrameType
 
 __all__ = ["install", "running"]
 
@@ -50,6 +51,16 @@ def running(path: str) -> Iterator[None]:
         _running.path = None
 
 
+def _importing() -> bool:
+    """Return whether an import statement caused the event: each module is read once, by the first function that needs it."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the only way to learn what caused an audit event
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @cache
 def install() -> None:
     """Install the audit hook; once per process."""
@@ -57,7 +68,7 @@ def install() -> None:
 
     def hook(event: str, _args: tuple[object, ...]) -> None:
         path = _running.path
-        if path is None or event not in SIDE_EFFECTS or (path, event) in warned:
+        if path is None or event not in SIDE_EFFECTS or (path, event) in warned or _importing():
             return
         warned.add((path, event))
         _running.path = None  # a log handler may open files itself
