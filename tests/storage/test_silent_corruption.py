@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.flips import Refused, create, flip, outcome, reads, visible
 from tests.support.postings import SEED
+from tinyvex.storage.file.pragmas import PAGE_BYTES
 
 SERVED_PERCENT_MAX = 5.0
 """A damaged cell pointer or key can hide a row from a read; the check finds it."""
@@ -45,7 +46,7 @@ async def test_a_changed_byte_is_found_or_changes_nothing(tmp_path: Path, flips:
         counts["visible and found"] += is_visible and result.found
         counts["refused by a read"] += bool(result.refused)
         counts["served as other content"] += bool(result.other)
-        where = f"page {offset // 4096 + 1}, byte {offset % 4096}: {data[offset]} became {changed[offset]}"
+        where = f"page {offset // PAGE_BYTES + 1}, byte {offset % PAGE_BYTES}: {data[offset]} became {changed[offset]}"
         assert not result.crashed, (where, result.crashed)
         assert result.found or not is_visible, (where, result)
     print({name: f"{100 * count / flips:.1f} %" for name, count in counts.items()})

@@ -149,7 +149,7 @@ def _network_options(default_port: int, port_help: str) -> list[_Option]:
             metavar="ADDRESS",
             default=LOOPBACK,
             show_default=True,
-            help="The address to listen on; any other than loopback requires TLS and a token.",
+            help="The address to listen on. An address that other machines can reach needs `serve`, TLS and a token.",
         ),
     ]
 
