@@ -6,10 +6,10 @@ a killed process ends. If the disk damaged a frame in the middle, all commits be
 nor the database itself would show it. The same is true if the log is deleted, or the database replaced by an older copy.
 
 The file `last-commit` has one line: the epoch of the database, the `ts`, the durability, and a checksum. The writer's thread
-writes it after each COMMIT and before the acknowledgement, without a sync. So it is exact whenever the process is killed, and
-some seconds old after a power failure. It is never ahead of the database: with `synchronous=FULL` a commit is on the disk
-before it is in this file. With `normal`, a power failure may lose commits that are in this file; then a difference is only
-logged.
+writes it after each COMMIT and before the acknowledgement, without a sync. So it is exact whenever the process is killed.
+After a power failure it may be half a minute old, because the system writes files to the disk later. It is never ahead of the
+database: with `synchronous=FULL` a commit is on the disk before it is in this file. With `normal`, a power failure may lose
+commits that are in this file; then a difference is only logged.
 """
 
 from __future__ import annotations
