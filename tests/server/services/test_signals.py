@@ -51,6 +51,16 @@ async def test_handlers_are_restored() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+async def test_a_signal_that_the_parent_blocked_is_accepted() -> None:
+    """The thread's mask is restored afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        await stopped_by(signal.SIGTERM)
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 async def test_an_ignored_signal_stays_ignored() -> None:
     """A process started by nohup continues when its terminal closes."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

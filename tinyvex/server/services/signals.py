@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -37,7 +38,8 @@ def stop_on_signals(
     """
     Inside the context, call `on_stop` on the runtime's loop at the first stop signal; a second one ends the process.
 
-    A signal that was ignored before stays ignored (`nohup`).
+    A signal that was ignored before stays ignored (`nohup`). One that the parent had blocked is accepted: a program that
+    blocks signals for its own threads does not mean its children.
 
     Args:
         runtime: bound to the loop.
@@ -65,8 +67,11 @@ def stop_on_signals(
     handled = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]
     for number in handled:
         signal.signal(number, handle)
+    blocked = None if sys.platform == "win32" else signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
     try:
         yield
     finally:
+        if sys.platform != "win32" and blocked is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for number in handled:
             signal.signal(number, previous[number])
