@@ -1,10 +1,15 @@
 """The check finds every kind of damage, and none in a healthy file."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
-from tests.support.storage import MemoryStore, insert, opened, seal, unit
+from tests.support.storage import MemoryStore, bound_runtime, insert, opened, seal, unit
 from tinyvex import errors
+from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file.database_file import set_global
+from tinyvex.storage.maintenance.backup import back_up
 from tinyvex.storage.maintenance.check import PROBLEMS_MAX, check, check_folder
 
 
@@ -185,3 +190,46 @@ async def test_damaged_pages_are_found(tmp_path):
     path.write_bytes(data[:40_000] + b"\x5a" * 8_000 + data[48_000:])
     assert check_folder(tmp_path) != []
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", [b"last_ts", b"epoch", b"next_tablet"])
+async def test_damaged_global_values_are_listed(tmp_path, name):
+    """Every other command refuses the file and refers to the check, which must not do the same."""
+    async with opened(tmp_path / "data") as store:
+        await store.write(unit(insert({"n": 1})))
+    path = tmp_path / "data" / "data.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE globals SET key = 'x' || key WHERE key = ?", (name.decode(),))
+        connection.commit()
+    with pytest.raises(errors.FileDamaged, match="tinyvex check"):
+        Store.open(tmp_path / "data", bound_runtime())
+    assert any(name.decode() in problem for problem in check_folder(tmp_path / "data"))
+    path.unlink()
+
+
+async def test_a_damaged_page_of_global_values_is_a_problem(tmp_path):
+    """SQLite cannot read one of them."""
+    async with opened(tmp_path / "data") as store:
+        await store.write(unit(insert({"n": 1})))
+    path = tmp_path / "data" / "data.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'globals'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * size : page * size] = b"\x5a" * size
+    path.write_bytes(data)
+    assert check_folder(tmp_path / "data") != []
+    path.unlink()
+
+
+async def test_a_backup_of_a_file_without_its_last_ts_is_refused(tmp_path):
+    """With an error that states the damage."""
+    async with opened(tmp_path / "data") as store:
+        await store.write(unit(insert({"n": 1})))
+    path = tmp_path / "data" / "data.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM globals WHERE key = 'last_ts'")
+        connection.commit()
+    with pytest.raises(errors.FileDamaged, match="last_ts"):
+        back_up(tmp_path / "data", tmp_path / "copy")
+    path.unlink()

@@ -301,9 +301,17 @@ def roll_back_journal(path: Path) -> None:
 
 
 def read_last_ts(connection: sqlite3.Connection) -> int:
-    """Return the newest commit's timestamp, from a file of any format."""
-    (ts,) = connection.execute(statements.LAST_TS).fetchone()
-    return int(ts)
+    """
+    Return the newest commit's timestamp, from a file of any format.
+
+    Raises:
+        sqlite3.Error: as raised by SQLite.
+        FileDamaged: the file has none.
+    """
+    row = connection.execute(statements.LAST_TS).fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise damaged_row("the global value `last_ts`")
+    return int(row[0])
 
 
 def read_globals(connection: sqlite3.Connection) -> Mapping[str, Any]:

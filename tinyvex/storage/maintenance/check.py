@@ -37,8 +37,8 @@ from msgspec.structs import replace
 from tinyvex.errors import FileDamaged, InvalidValue
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.data_folder import DataFolder
-from tinyvex.storage.file.database_file import open_reader, read_globals
-from tinyvex.storage.file.last_commit import missing_commits, read_last_commit
+from tinyvex.storage.file.database_file import identify, open_reader, read_format, read_globals
+from tinyvex.storage.file.last_commit import LastCommit, missing_commits, read_last_commit
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import Catalog, IndexInfo, TableInfo, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
@@ -76,10 +76,24 @@ def check_folder(path: Path, progress: Progress | None = None) -> list[str]:
     folder = DataFolder(path)
     folder.require_database()
     last_commit = read_last_commit(folder.last_commit)  # before the snapshot, which is then at least as new
-    with closing(open_reader(folder.database)) as connection:
-        stored = read_globals(connection)
-        missing = missing_commits(last_commit, stored["epoch"], stored["last_ts"])
+    try:
+        connection = open_reader(folder.database, any_format=True)  # which reads no other global value than `last_ts`
+    except FileDamaged as error:
+        if read_format(folder.database) is None:
+            raise  # it is not ours
+        return [error.message]
+    with closing(connection):
+        identify(connection, folder.database)
+        missing = _missing_commits(connection, last_commit)
         return [*([] if missing is None else [missing]), *check(connection, progress)]
+
+
+def _missing_commits(connection: sqlite3.Connection, last_commit: LastCommit | None) -> str | None:
+    try:
+        stored = read_globals(connection)
+        return missing_commits(last_commit, stored["epoch"], stored["last_ts"])
+    except (sqlite3.DatabaseError, FileDamaged, LookupError):
+        return None  # `check` finds what is wrong with the global values
 
 
 def check(connection: sqlite3.Connection, progress: Progress | None = None) -> list[str]:
