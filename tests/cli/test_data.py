@@ -321,7 +321,7 @@ def test_a_time_before_the_table_is_an_error(fail: Callable[..., tuple[int, str]
     """Before the first commit the table did not exist."""
     code, shown = fail("books", "--at", "1d ago")
     assert code == 3
-    assert "there is no table `books`; the database has no tables" in shown
+    assert "at the time of --at, there is no table `books`; the database has no tables" in shown
 
 
 def test_a_time_after_the_last_commit_is_the_newest_state(data: Data) -> None:

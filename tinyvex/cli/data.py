@@ -17,7 +17,7 @@ from tinyvex.cli.options import data_option
 from tinyvex.cli.output import JsonArrayPrinter, JsonLinesPrinter, RowPrinter, TablePrinter, size_text
 from tinyvex.cli.session import Session, open_session
 from tinyvex.cli.time_argument import GivenTime, parse_time, resolve
-from tinyvex.errors import InvalidResult, RemoteError, TinyvexError
+from tinyvex.errors import InvalidResult, RemoteError, TinyvexError, UnknownTable
 from tinyvex.limits import SCAN_PAGE_ROWS
 from tinyvex.runtime import Runtime
 from tinyvex.values import codec
@@ -196,7 +196,9 @@ async def _documents(session: Session, table: str, selection: Selection) -> Rows
     while not is_done:
         try:
             page = json.loads(await session.query("_system:rows", {**arguments, "cursor": cursor, "size": size}, at=at))
-        except (InvalidResult, RemoteError) as error:
+        except (InvalidResult, RemoteError, UnknownTable) as error:
+            if error.name == UnknownTable.__name__ and selection.at is not None:
+                raise UnknownTable(f"at the time of --at, {error}", table=table) from None
             if size == 1 or error.name != InvalidResult.__name__:
                 raise
             size = max(size // 4, 1)  # fewer large documents fit into one result
