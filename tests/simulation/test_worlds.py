@@ -87,9 +87,9 @@ def test_worlds_cover_every_form_of_update(tmp_path: Path, live: Live) -> None:
         counted.update(kills=cluster.kills, cuts=cluster.cuts, stalls=cluster.stalls, vanished=cluster.vanished)
         counted.update(cluster.issuer.seen, clock_steps=cluster.clock_steps, crashed_clients=cluster.crashed_clients)
     ways = [
-        "patches_applied", "values_received", "chunks_received", "unchanged_sent", "results_found_again",
+        "patches_applied", "values_received", "chunks_received", "unchanged_sent", "results_reconstructed",
         "transitions_skipped", "results_evicted", "rows_applied", "mutations_replayed", "acknowledged_refused", "kills", "cuts", "stalls",
-        "revisions_forgotten", "vanished", "crashed_clients", "clock_steps", "tokens_taken", "tokens_refused", "tokens_ended",
+        "revisions_purged", "vanished", "crashed_clients", "clock_steps", "tokens_taken", "tokens_refused", "tokens_ended",
         "signed_out", "identities_changed", "imports", "imports_failed", "mutations_of_users", "results_of_users", "queries_answered",
     ]  # fmt: skip
     print(counted)

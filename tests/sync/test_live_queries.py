@@ -466,10 +466,10 @@ def test_a_discarded_version_does_not_affect_a_later_one_with_its_hash(world: Wo
 def test_a_snapshot_result_counts_as_memory(world: World) -> None:
     """So that it counts towards eviction."""
     live = world.computed()
-    before = world.counters.kept_bytes
+    before = world.counters.cached_bytes
     world.live.compute_at(live, 5, world.subscriber)
     world.executor.finish(5, b'"%b"' % (b"x" * 5_000))
-    assert world.counters.kept_bytes > before + 5_000
+    assert world.counters.cached_bytes > before + 5_000
 
 
 def test_versions_without_a_holder_are_discarded(world: World) -> None:

@@ -400,7 +400,7 @@ async def test_a_resumed_result_arrives_as_a_patch(tmp_path: Path, restarted: bo
             assert back.kinds == ["patch"]
             assert back.results[0] == await back.ask("rows")
             assert len(json.dumps(back.patches[0])) < 1_000
-        assert costs.results_found_again <= 3
+        assert costs.results_reconstructed <= 3
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ async def test_memory_is_bounded_and_evicted_results_are_computed_again(
             await viewer.mutate("fill", list=name, count=200)
         for number, name in enumerate("abcdefgh"):
             await viewer.subscribe("rows", query_id=number, list=name)
-            assert here.counters.kept_bytes <= 400_000
+            assert here.counters.cached_bytes <= 400_000
         assert here.counters.results_evicted > 0
         late = await here.viewer()
         for number, name in enumerate("abcdefgh"):
@@ -452,9 +452,9 @@ async def test_no_memory_is_used_without_subscribers(tmp_path: Path) -> None:
         viewer, other = await here.viewer(), await here.viewer()
         await viewer.mutate("fill", list="a", count=200)
         await viewer.subscribe("rows")
-        assert here.counters.kept_bytes > 0
+        assert here.counters.cached_bytes > 0
         viewer.raw.cut()
         await viewer.raw.end()
         while here.counters.live_queries:
             await other.ask("last", count=1)
-        assert here.counters.kept_bytes == 0
+        assert here.counters.cached_bytes == 0

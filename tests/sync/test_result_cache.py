@@ -46,7 +46,7 @@ def test_a_range_that_is_the_result_is_weighed_once() -> None:
     """The range and the result share their rows."""
     counters = Counters()
     computed(ResultCache(counters), "a")
-    assert 40_000 < counters.kept_bytes < 45_000
+    assert 40_000 < counters.cached_bytes < 45_000
 
 
 def test_the_one_computed_longest_ago_is_evicted_first() -> None:
@@ -59,7 +59,7 @@ def test_the_one_computed_longest_ago_is_evicted_first() -> None:
     assert not first.result.is_sendable(None)
     assert all(live.cached_ranges is not None for live in (second, third))
     assert counters.results_evicted == 1
-    assert counters.kept_bytes <= 100_000
+    assert counters.cached_bytes <= 100_000
 
 
 def test_one_computed_again_is_evicted_last() -> None:
@@ -89,4 +89,4 @@ def test_a_discarded_query_weighs_nothing() -> None:
     live = computed(memory, "a")
     memory.discard(live)
     memory.discard(live)
-    assert counters.kept_bytes == 0
+    assert counters.cached_bytes == 0

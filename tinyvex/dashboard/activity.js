@@ -80,7 +80,7 @@ class Tiles {
       [`${count(newest.commits ?? 0)}/s`, `${count(store.commits)} so far`],
       [minute.length > 0 ? duration(Math.max(...minute)) : "–", "highest in 1 min"],
       [count(connectionsTotal), `${bytes(newest.bytesSent ?? 0)}/s sent`],
-      [count(liveQueriesTotal), `${bytes(counters.kept_bytes)} cached`],
+      [count(liveQueriesTotal), `${bytes(counters.cached_bytes)} cached`],
       [`${count(newest.recomputations ?? 0)}/s`, `${count(counters.recomputations)} so far`],
       [share, "of reruns had no effect"],
       [bytes(store.fileBytes), `and ${bytes(store.walBytes)} of WAL`],

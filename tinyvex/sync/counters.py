@@ -11,7 +11,7 @@ class Counters(Struct):
     """
     Totals since the server started.
 
-    The gauges are the exception: `connections`, `live_queries`, `kept_bytes`, `actions_running` and
+    The gauges are the exception: `connections`, `live_queries`, `cached_bytes`, `actions_running` and
     `long_arguments_bytes`.
     """
 
@@ -22,7 +22,7 @@ class Counters(Struct):
     bytes_received: int = 0
     bytes_sent: int = 0
     transitions_sent: int = 0
-    kept_bytes: int = 0
+    cached_bytes: int = 0
     """About how many bytes live queries use for results, cached ranges and older versions."""
     transitions_skipped: int = 0
     """Results that a slow client was not sent, because a newer one replaced them first."""
@@ -42,11 +42,11 @@ class Counters(Struct):
     """Results sent as full values."""
     unchanged_sent: int = 0
     """Results offered in `resume` that were current."""
-    results_found_again: int = 0
+    results_reconstructed: int = 0
     """Older results that were reconstructed, so that a resuming client is sent a patch."""
     results_evicted: int = 0
     """Evictions of a live query's cached state."""
-    revisions_forgotten: int = 0
+    revisions_purged: int = 0
     """Revisions deleted by the retention policy."""
     mutations: int = 0
     mutations_failed: int = 0

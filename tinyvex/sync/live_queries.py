@@ -217,7 +217,7 @@ class LiveQueries:
         ):
             return False
         live.reconstructions[client_hash] = {subscriber: None}
-        self.counters.results_found_again += 1
+        self.counters.results_reconstructed += 1
         self._start(Reconstruction(live, client_hash, ts))
         return True
 

@@ -35,7 +35,7 @@ class ResultCache:
     @property
     def is_full(self) -> bool:
         """Return whether results that clients are about to be sent exceed the bound, although all others were evicted."""
-        return self._counters.kept_bytes > limits.RESULT_CACHE_BYTES_MAX
+        return self._counters.cached_bytes > limits.RESULT_CACHE_BYTES_MAX
 
     def update(self, live: LiveQuery) -> None:
         """Weigh a live query that was computed, and evict others if the total is too large."""
@@ -45,11 +45,11 @@ class ResultCache:
 
     def discard(self, live: LiveQuery) -> None:
         """Remove a live query that has no subscriber left."""
-        self._counters.kept_bytes -= self._weights.pop(live, 0)
+        self._counters.cached_bytes -= self._weights.pop(live, 0)
 
     def _set(self, live: LiveQuery, weight: int) -> None:
         """Record a weight and move the live query to the end of the order; leave it out if it has nothing to evict."""
-        self._counters.kept_bytes += weight - self._weights.pop(live, 0)
+        self._counters.cached_bytes += weight - self._weights.pop(live, 0)
         if weight:
             self._weights[live] = weight
 

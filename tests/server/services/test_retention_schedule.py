@@ -49,7 +49,7 @@ def test_a_sweep_that_fails_is_followed_by_the_next(
             assert service.health().error == "the disk is full"
             await anyio.sleep(policy.interval_seconds)
             assert service.health().state == "ok"
-            assert counters.revisions_forgotten == 3
+            assert counters.revisions_purged == 3
             await service.stop()
 
     run_virtual(main())

@@ -69,7 +69,7 @@ GAUGES = {
     "live_queries": "Live queries with at least one subscriber",
     "actions_running": "Running actions",
     "long_arguments_bytes": "Bytes of long arguments of unanswered calls",
-    "kept_bytes": "Approximate bytes cached by live queries: results, ranges and older versions",
+    "cached_bytes": "Approximate bytes cached by live queries: results, ranges and older versions",
 }
 COUNTERS = {
     "connections_total": "Connections accepted since the start",
@@ -87,9 +87,9 @@ COUNTERS = {
     "patches_sent": "Results sent as patches",
     "values_sent": "Results sent as full values",
     "unchanged_sent": "Results that a reconnecting client held and that were still current",
-    "results_found_again": "Older results reconstructed to send a patch from them",
+    "results_reconstructed": "Older results reconstructed to send a patch from them",
     "results_evicted": "Evictions of a live query's cached results",
-    "revisions_forgotten": "Revisions purged by the retention policy",
+    "revisions_purged": "Revisions purged by the retention policy",
     "mutations": "Mutations answered",
     "mutations_failed": "Mutations that failed",
     "mutations_replayed": "Mutations answered with the stored result of an earlier attempt",

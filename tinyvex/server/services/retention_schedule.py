@@ -49,7 +49,7 @@ class RetentionSchedule(BackgroundService):
         retention = self._create_retention()
         while True:
             try:
-                self._counters.revisions_forgotten += await retention.sweep()
+                self._counters.revisions_purged += await retention.sweep()
             except TinyvexError as error:
                 log.warning("expired history was not purged: %s", error)
                 self.report_failure(str(error))
