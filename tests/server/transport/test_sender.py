@@ -1,6 +1,7 @@
 """When pending data is written, and the bounds on a client that does not read."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -126,6 +127,7 @@ def test_a_socket_that_fills_before_the_write_is_waited_for() -> None:
         await turns(2)
         assert world.pipe.writes == []
         world.sender.socket_drained()
+        await turns(1)
         assert world.pipe.writes == [b"a"]
 
     play(scenario)
@@ -184,6 +186,7 @@ def test_the_queries_of_a_client_are_held_while_the_server_does_not_read_from_it
         world.sender.put(b"x" * 101)
         assert (world.pipe.reading, world.holds) == (False, [True])
         world.sender.socket_drained()
+        await turns(1)
         assert (world.pipe.reading, world.holds) == (True, [True, False])
 
     play(scenario)
@@ -358,6 +361,7 @@ def test_what_waits_counts_until_the_client_has_read_it(monkeypatch: pytest.Monk
         assert (world.pipe.unread, world.host.unread.bytes) == (500, 500)
         world.pipe.unread = 0
         world.sender.socket_drained()
+        await turns(1)
         assert world.host.unread.bytes == 0
 
     play(scenario)
@@ -406,3 +410,44 @@ def test_a_client_that_is_closed_for_its_memory_is_written_nothing_more() -> Non
         assert (world.pipe.writes, world.sender.waiting_bytes) == ([], 0)
 
     play(scenario)
+
+
+async def test_a_client_that_is_closed_as_it_reads_is_lost_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a real socket: asyncio reports the loss twice, the second time as an error, if a callback of it closes the socket."""
+    monkeypatch.setattr(limits, "UNREAD_COUNTED_BYTES", 100)
+    loop = asyncio.get_running_loop()
+    errors: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    host, filled, lost = Host(), asyncio.Event(), asyncio.Event()
+
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            host.relieve_memory = transport.abort  # type: ignore[method-assign]
+            self.sender = Sender(host, transport, PART_BYTES, lambda: None, lambda _: None, lambda _: None)
+
+        def pause_writing(self) -> None:
+            self.sender.socket_filled()
+            filled.set()
+
+        def resume_writing(self) -> None:
+            self.sender.socket_drained()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    with peer:
+        peer.setblocking(False)
+        _, server = await loop.create_connection(Server, sock=ours)
+        for _ in range(100):
+            server.sender.put(b"x" * 100_000)
+        await filled.wait()
+        monkeypatch.setattr(limits, "UNREAD_BYTES_MAX", 0)
+        async with asyncio.timeout(10):
+            while not lost.is_set():
+                await loop.sock_recv(peer, 1 << 20)
+        await turns(5)
+    assert errors == []

@@ -168,12 +168,16 @@ class Sender:
         self._unread.begin(self._host.runtime.awake_seconds(), self._transport.get_write_buffer_size())
 
     def socket_drained(self) -> None:
-        """Write again: the transport's buffer has room."""
+        """
+        Write again, in the next turn: the transport's buffer has room.
+
+        A transport that is closed or aborted inside this call reports the end of the connection twice.
+        """
         self.socket_full = False
         self._unread.end()
-        if self._counted:
-            self.recount()
-        self._flush()
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._host.runtime.loop.call_soon(self._flush)
 
     def unread_seconds(self, now: float) -> float:
         """Return how long the client has read nothing although data waits."""
@@ -240,6 +244,8 @@ class Sender:
         self._flush_scheduled = False
         if self._outbox.has_ready and not self.socket_full:
             self._write(partial(self._outbox.take_ready, limits.OUTBOX_BYTES_HIGH))
+        elif self._counted:
+            self.recount()
         self._schedule()
         if self._ends_when_empty and not self._outbox.has_ready:
             self._ends_when_empty = False
