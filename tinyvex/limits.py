@@ -86,7 +86,7 @@ UPGRADE_STEP_ROWS = 20_000  # rows that an upgrade of the file copies in one tra
 UPGRADE_STEP_BYTES = 16 << 20  # the same in bytes; a killed upgrade loses at most one such step
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
 STUCK_CALLS_MAX = 256  # refused because they ended the process; a further one evicts the oldest
-RUNNING_CALLS_RECORDED_MAX = 32  # running calls of which the next process can learn that they ended this one
+RUNNING_CALLS_RECORDED_MAX = 32  # running calls that are recorded, so that the next process can refuse the stuck one
 REQUEST_RECORDS_INSPECTED_STEP = 1024  # records whose age one group inspects, and deletes if expired, within some 2 ms
 # The walk through all records is complete after a quarter as many commits as there are records. If no client acknowledges
 # its results, expired records are therefore at most a quarter of all.
@@ -196,10 +196,10 @@ RETRY_AFTER_MS = 500  # the reconnect hint that clients get from a stopping serv
 COLLECTOR_YOUNG_OBJECTS = 700  # objects created, less those freed, before a young collection; Python's own default
 COLLECTOR_YOUNG_PASSES = 10  # young collections before a longer one, of about 8,000 objects: 1 ms
 COLLECTOR_YOUNG_COLLECTIONS = 3  # of the longer ones before a full collection
-COLLECTOR_SECONDS = 1.0  # interval at which the service decides what is due
+COLLECTOR_SECONDS = 1.0  # interval at which the service checks which collection is due
 COLLECTOR_SECONDS_MIN = 0.25  # the same after a full collection, while clients create thousands of live queries
 COLLECTOR_FREEZE_OBJECTS = 10_000  # that remain after a full collection; they are frozen if no function runs
-COLLECTOR_FREEZE_BUSY_OBJECTS = 30_000  # the same if functions run: about 10 ms, of which a small part can be theirs
+COLLECTOR_FREEZE_BUSY_OBJECTS = 30_000  # the same if functions run: about 10 ms to examine; functions own few of them
 COLLECTOR_IDLE_SECONDS = 5.0  # without a message, a commit or a computation
 COLLECTOR_THAW_OBJECTS = 100_000  # frozen and not explained by live queries, about 10 MB: all are examined when idle
 COLLECTOR_THAW_BUSY_OBJECTS = 300_000  # the same, about 30 MB: all are examined at any time, which may take 0.2 s

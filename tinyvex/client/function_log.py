@@ -11,6 +11,6 @@ logger = logging.getLogger(__name__)
 
 
 def log_function_lines(path: str, lines: Iterable[str]) -> None:
-    """Log what the function at `path` wrote with `ctx.log`."""
+    """Log the lines that the function at `path` wrote with `ctx.log`."""
     for line in lines:
         logger.info("%s: %s", path, line)

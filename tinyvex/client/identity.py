@@ -48,7 +48,7 @@ class ActingAs(str):
     acting_as: dict[str, Any]
 
     def __new__(cls, admin_token: str, claims: Mapping[str, Any]) -> Self:
-        encode(claims)  # refuses also what an encoder of builtins would fail on later
+        encode(claims)  # also refuses values on which an encoder of builtins would fail later
         token = super().__new__(cls, admin_token)
         token.acting_as = cast("dict[str, Any]", to_builtins(claims))
         return token

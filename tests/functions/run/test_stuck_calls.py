@@ -20,7 +20,7 @@ PACKAGE = Path(stuck_calls.__file__).parents[2]
 
 
 def trace(thread: int, file: str | Path) -> bytes:
-    """Return the stacks that `faulthandler` writes, of which one thread's innermost frame is in the file."""
+    """Return the stacks that `faulthandler` writes; the innermost frame of one thread is in the file."""
     return (
         "Timeout (0:00:45)!\n"
         f"Thread 0x{1:016x} (most recent call first):\n"

@@ -167,7 +167,7 @@ def test_rows_that_write_many_pages_each_are_counted(file, tmp_path):
     assert log.is_above(900_000)
 
 
-async def test_purging_history_beside_overlapping_reads_keeps_the_log_bounded(tmp_path, small, monkeypatch):
+async def test_purging_history_during_overlapping_reads_keeps_the_log_bounded(tmp_path, small, monkeypatch):
     """Housekeeping has no record, and a step of it writes more pages than rows."""
     monkeypatch.setattr(checkpoints, "COUNT_BYTES", 10_000)
     relay, sizes, written = Relay(), [], False

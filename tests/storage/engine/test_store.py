@@ -277,7 +277,7 @@ async def test_a_folder_that_cannot_be_written_is_unusable(tmp_path):
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self/attr").exists(), reason="needs a folder that nobody can write, which Linux has"
+    not Path("/proc/self/attr").exists(), reason="needs a folder that no user can write, which Linux has"
 )
 async def test_a_folder_on_a_read_only_file_system_is_unusable():
     """This applies to root too."""

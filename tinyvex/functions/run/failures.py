@@ -39,7 +39,7 @@ class Failures(Struct, frozen=True):
     reveal: bool
 
     def echo_of(self, call: Call) -> Callable[[str], None] | None:
-        """Return the function that logs what a function logs, as it does; None outside dev mode, because lines are data."""
+        """Return the callback that receives a function's log lines; None outside dev mode, because lines are data."""
         if not self.reveal:
             return None
         return lambda line: log.info(

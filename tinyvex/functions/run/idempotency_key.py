@@ -1,4 +1,4 @@
-"""The key of a mutation that runs once; `exactly_once.py` decides what it is good for. (pure)"""
+"""The key of a mutation that runs exactly once; `exactly_once.py` compares it. (pure)"""
 
 from msgspec import Struct
 

@@ -287,7 +287,7 @@ class StuckCalls:
 
 
 def _find(path: Path) -> list[RunningCall]:
-    """Evaluate the record of the last process, and log what it had recorded."""
+    """Evaluate the record of the last process, and log its stuck calls."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

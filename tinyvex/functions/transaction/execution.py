@@ -87,7 +87,7 @@ class Execution:
             self._echo(line)
 
     def include(self, lines: Iterable[str]) -> None:
-        """Append what a called function logged."""
+        """Append the log lines of a called function."""
         for line in lines:
             self._append(line)
 

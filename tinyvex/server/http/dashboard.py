@@ -96,7 +96,7 @@ class Dashboard:
     The routes below `/_dashboard`.
 
     Args:
-        server: the server, of which only the page's own requests need live queries and connections.
+        server: the server; its live queries and connections are used only by the page's own requests.
         token_auth: creates the codes of links.
         activity: log and samples.
         started_us: when the server started, in microseconds since the epoch.

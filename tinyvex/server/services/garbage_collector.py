@@ -122,7 +122,7 @@ class GarbageCollector(BackgroundService):
             python.set_threshold(*thresholds)
 
     def _tick(self) -> bool:
-        """Do what is due; return whether there was a full collection."""
+        """Run the collection that is due; return whether it was a full one."""
         counters, statistics, now = self._counters, self._statistics(), self._runtime.monotonic()
         work_done = counters.messages_received + counters.recomputations + statistics.commits
         if work_done != self._work_done:

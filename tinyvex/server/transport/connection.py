@@ -148,7 +148,7 @@ class Connection(Endpoint):
         self._break_cycles()
 
     def _break_cycles(self) -> None:
-        """Drop what refers to this connection, so that it is freed now, and not by the garbage collector."""
+        """Drop the references to this connection, so that it is freed now, and not by the garbage collector."""
         self.session = None
         vars(self).pop("_dialect", None)
         for error in (self._core.parser_exc, self._core.handshake_exc):

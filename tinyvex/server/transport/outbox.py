@@ -137,7 +137,7 @@ class Outbox:
 
     @property
     def is_inside_frame(self) -> bool:
-        """Return whether the next bytes continue a frame whose beginning was taken."""
+        """Return whether the next bytes continue a frame that has begun."""
         return bool(self._ready) and isinstance(frame := self._ready[0][0], _LongFrame) and frame.has_begun
 
     def take_ready(self, size: int) -> bytes:
@@ -189,7 +189,7 @@ class Outbox:
         self.ready_bytes = self.transitions = 0
 
     def clear_unbegun(self) -> None:
-        """Discard everything but the rest of a frame whose beginning was taken."""
+        """Discard everything but the rest of a frame that has begun."""
         begun = self._ready[0] if self.is_inside_frame else None
         self.clear()
         if begun is not None:

@@ -76,7 +76,7 @@ class WriteAheadLog:
 
     def _count(self) -> None:
         self._uncounted = 0
-        with contextlib.suppress(OSError):  # what is wrong with the file shows at the next commit
+        with contextlib.suppress(OSError):  # an error of the file is reported by the next commit
             if self._file.count():
                 self._copied = self._retry_size = self._wait_size = 0
         self._measure()

@@ -196,7 +196,7 @@ def open_reader(path: Path, *, any_format: bool = False) -> sqlite3.Connection:
 
     Args:
         path: the file.
-        any_format: accept older formats, of which only `last_ts` can be read.
+        any_format: accept older formats; only their `last_ts` can be read.
 
     Raises:
         DataFolderUnusable: the folder cannot be written, and a log must be copied into the file first.

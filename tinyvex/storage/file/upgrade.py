@@ -118,7 +118,7 @@ class _FileCopy:
         return int(rows)
 
     def run(self) -> None:
-        """Copy what is missing."""
+        """Copy the rows that are missing."""
         if self._execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None:
             self._begin()
         table, self._done, position = self._position()

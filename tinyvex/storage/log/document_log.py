@@ -251,7 +251,7 @@ class Snapshot:
             self.validate()
 
     def request(self, session_id: str, request_id: int) -> StoredRequest:
-        """Return what is stored about a request of a client."""
+        """Return the stored record of a client's request."""
         try:
             return request_records.find(self._connection, session_id, request_id)
         except sqlite3.Error as error:
