@@ -61,9 +61,15 @@ class Failures(Struct, frozen=True):
         )  # fmt: skip
         if not self.reveal:
             return errors.FunctionFailed(f"`{call.path}` failed; the server's log has the reason")
-        summary = "".join(traceback.format_exception_only(raised)).strip() + _hint(raised)
+        hint = _hint(raised)
+        summary = f"{type(raised).__name__}: {raised}{hint}" if hint else _last_line(raised)
         trace = "".join(traceback.format_exception(raised))
         return errors.FunctionFailed(f"`{call.path}` failed: {summary}", traceback=trace)
+
+
+def _last_line(raised: BaseException) -> str:
+    """Return the end of the exception's traceback; from Python 3.12 on it has a suggestion for a misspelt attribute."""
+    return "".join(traceback.format_exception_only(raised)).strip()
 
 
 def _hint(raised: BaseException) -> str:
