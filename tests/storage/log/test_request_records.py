@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +20,17 @@ from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.limits import REQUEST_RECORD_SECONDS
 from tinyvex.storage.engine import group_commit
+from tinyvex.storage.file import statements
+from tinyvex.storage.file.database_file import schema_script
+from tinyvex.storage.log import request_records
 from tinyvex.storage.log.apply import replay
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.operations import RequestRecord, StoreRequest
 from tinyvex.storage.log.record_codec import decode_record, encode_record
 from tinyvex.storage.log.request_records import FIRST
 from tinyvex.storage.maintenance.check import check
+from tinyvex.storage.maintenance.live_size import REQUEST_OVERHEAD
 
 DAY_US = 86_400_000_000
 EXPIRED_US = int(REQUEST_RECORD_SECONDS * 1e6)
@@ -271,3 +279,19 @@ def test_no_request_runs_twice(history: list[tuple[Any, ...]]) -> None:
         rows = [each.connection.execute(f"SELECT * FROM {table}").fetchall() for each in (world.store, replica)]
         assert rows[0] == rows[1]
     assert check(world.store.connection) == []
+
+
+@pytest.mark.parametrize("page_bytes", [1024, 4096])
+@pytest.mark.parametrize("length", [20, 150, 250, 900, 1200, 5000])
+def test_the_size_of_records_is_about_what_the_file_takes(tmp_path: Path, length: int, page_bytes: int) -> None:
+    """A result above a quarter of a page has pages of its own, so it takes up to four times its length."""
+    with closing(sqlite3.connect(tmp_path / "file")) as connection:
+        connection.execute(f"PRAGMA page_size = {page_bytes}")
+        connection.executescript(schema_script())
+        before = connection.execute(statements.USED_BYTES).fetchone()[0]
+        for number in range(1000):
+            record = RequestRecord("session", number, b"x" * 16, b"y" * length, (), 1 << 50)
+            request_records.store(connection, StoreRequest(record))
+        used = connection.execute(statements.USED_BYTES).fetchone()[0] - before
+        page = request_records.page(connection, request_records.FIRST, 2000)
+    assert 0.8 < (page.size + page.rows * REQUEST_OVERHEAD) / used < 1.2

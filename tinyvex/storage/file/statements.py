@@ -215,8 +215,24 @@ DELETE_ENTRIES = (
 
 COUNT_REVISIONS = "SELECT table_id, COUNT(*), COALESCE(SUM(LENGTH(json_value)), 0) FROM documents GROUP BY table_id"
 COUNT_CURRENT = "SELECT COUNT(*) FROM current WHERE index_id = ?"
+_PAGE_SIZE = "(SELECT page_size FROM pragma_page_size())"
+
+
+def _stored_size(length: str, overhead: int) -> str:
+    """
+    Return the expression for what a row without rowid takes in the file, without its overhead.
+
+    SQLite stores at most about a quarter of a page in the tree. Of a longer row it moves all but an eighth of a page into
+    pages that hold nothing else (https://www.sqlite.org/fileformat2.html#b_tree_pages).
+    """
+    longest = f"(({_PAGE_SIZE} - 12) * 64 / 255 - 23 - {overhead})"
+    pages = f"(({length} - {longest} + {_PAGE_SIZE} - 5) / ({_PAGE_SIZE} - 4))"
+    return f"CASE WHEN {length} > {longest} THEN {_PAGE_SIZE} / 8 + {pages} * {_PAGE_SIZE} ELSE {length} END"
+
+
+_KEY_SIZE = _stored_size("LENGTH(key)", 25)
 LIVE_ENTRIES_PAGE = (
-    "SELECT COUNT(*), MAX(key), COALESCE(SUM(LENGTH(key)), 0), 0"
+    f"SELECT COUNT(*), MAX(key), COALESCE(SUM({_KEY_SIZE}), 0), 0"
     " FROM (SELECT key FROM current WHERE index_id = ? AND key > ? ORDER BY key LIMIT ?)"
 )
 LIVE_DOCUMENTS_PAGE = (
@@ -226,7 +242,7 @@ LIVE_DOCUMENTS_PAGE = (
 )
 REQUESTS_SIZE = (
     "SELECT COUNT(*), COUNT(DISTINCT NULLIF(session, ?1)),"
-    " COALESCE(SUM(COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(log_lines), 0)), 0)"
+    f" COALESCE(SUM({_stored_size('(COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(log_lines), 0))', 35)}), 0)"
     " FROM requests WHERE (session, request_id) > (?1, ?2) AND (session, request_id) <= (?3, ?4)"
 )
 HAS_REVISIONS = "SELECT 1 FROM documents WHERE table_id = ? LIMIT 1"
