@@ -80,6 +80,35 @@ asyncio.run(main())
 """
 
 
+FORKED = """
+import asyncio, os, signal, time
+from tinyvex.runtime import Runtime
+from tinyvex.server.services.signals import stop_on_signals
+
+async def main():
+    runtime = Runtime()
+    runtime.bind(asyncio.get_running_loop())
+    with stop_on_signals(runtime, lambda: None, lambda: None):
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.write(writer, b"x")  # Python discards a signal that arrives during the fork
+                time.sleep(20)
+                os._exit(0)
+            os.read(reader, 1)
+            os.kill(child, number)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -number
+
+asyncio.run(main())
+"""
+
+
+def test_a_signal_ends_a_forked_child() -> None:
+    """A process pool ends its workers by SIGTERM, and waits for their end."""
+    subprocess.run([sys.executable, "-c", FORKED], env=ENVIRONMENT, timeout=30, check=True)
+
+
 BLOCKED = """
 import asyncio, os, signal
 from tinyvex.runtime import Runtime

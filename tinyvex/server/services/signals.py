@@ -5,6 +5,7 @@ Operating-system signals request a stop or a reload.
 
     running ──first stop signal──► stopping (the server drains, deadline SHUTDOWN_SECONDS)
     stopping ──second stop signal──► the signal's default action ends the process
+    a forked child ──any of them──► the signal's default action ends the child
     running or stopping ──SIGHUP, if the command reloads──► no change; requests a reload
 
 If the command does not reload, SIGHUP is a stop signal: the terminal was closed. Windows has no SIGHUP.
@@ -21,7 +22,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
+from tinyvex import forks
 from tinyvex.runtime import Runtime
 
 SIGHUP: int | None = getattr(signal, "SIGHUP", None)
@@ -29,6 +32,13 @@ SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 STOP_SIGNALS: tuple[int, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
 )
+
+
+def end_by_default(number: int) -> NoReturn:
+    """End the process by the default action of a signal."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # process 1 of a container: Linux ignores the default action there
 
 
 @contextmanager
@@ -50,16 +60,17 @@ def stop_on_signals(
         ValueError: entered outside the main thread.
     """
     stopping = False
+    generation = forks.generation
 
     def handle(number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
+        if forks.generation != generation:  # a child, which its parent or a process pool wants to end
+            end_by_default(number)
         if number == SIGHUP and on_reload is not None:
             runtime.post(on_reload)
             return
         if stopping:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            os._exit(128 + number)  # process 1 of a container: Linux ignores the default action there
+            end_by_default(number)
         stopping = True
         runtime.post(on_stop)
 
