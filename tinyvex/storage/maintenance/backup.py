@@ -128,7 +128,7 @@ class VerifiedBackup:
 
     def restore(self, folder: Path, runtime: Runtime, progress: Progress | None = None) -> Path | None:
         """
-        Make the backup the database of a data folder that no process uses; the backup is closed.
+        Make the backup the database of a data folder that no process uses; the backup is closed, also after an error.
 
         Args:
             folder: the data folder; created if it does not exist.
@@ -145,12 +145,15 @@ class VerifiedBackup:
             StorageError: one of the files is unusable.
         """
         data = DataFolder(folder)
-        data.prepare()
-        lock = data.lock()
         try:
-            return self._replace(data, runtime, progress)
+            data.prepare()
+            lock = data.lock()
+            try:
+                return self._replace(data, runtime, progress)
+            finally:
+                lock.release()
         finally:
-            lock.release()
+            self.close()
 
     def _replace(self, data: DataFolder, runtime: Runtime, progress: Progress | None) -> Path | None:
         replaced = _ReplacedDatabase(data, data.database.with_name(f"replaced-{runtime.now_us()}.sqlite3"))
