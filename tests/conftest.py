@@ -1,5 +1,6 @@
 """Settings of all tests: the repository root is importable, and property tests have one profile."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -10,3 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # The run time of an example depends on the machine, so there is no deadline. A failure prints how to reproduce it.
 settings.register_profile("tests", deadline=None, print_blob=True)
 settings.load_profile("tests")
+
+# A background job of a shell ignores SIGINT, and so would the servers and commands that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
