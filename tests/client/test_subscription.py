@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
+from tinyvex.client.client_loop import ClientLoop, Waiters
 from tinyvex.client.query_set import ClientQuery, QueryFailure, QueryResult
 from tinyvex.client.query_value import QueryValue
 from tinyvex.client.subscription import Subscription
@@ -20,7 +21,8 @@ class Source:
         self.query = ClientQuery(0, "m:f", b"{}")
         self.ended: TinyvexError | None = None
         self.released = 0
-        self.values = Subscription[int](self.query, int, lambda: self.ended, self.release)
+        self.readers = Waiters()
+        self.values = Subscription[int](self.query, int, ClientLoop(), self.readers, lambda: self.ended, self.release)
 
     def release(self) -> None:
         self.released += 1
@@ -28,7 +30,7 @@ class Source:
     def show(self, outcome: QueryResult) -> None:
         self.query.shown = outcome
         self.query.revision += 1
-        self.values.wake()
+        self.readers.wake()
 
 
 async def test_the_current_value_is_returned_first() -> None:
@@ -44,7 +46,7 @@ async def test_a_waiting_reader_gets_the_next_value() -> None:
     source = Source()
     reader = asyncio.ensure_future(anext(source.values))
     await asyncio.sleep(0)
-    source.values.wake()
+    source.readers.wake()
     await asyncio.sleep(0)
     assert not reader.done()
     source.show(QueryValue(b"1"))

@@ -26,8 +26,8 @@ class Watcher:
         self.views: list[list[Any]] = []
         self._subscriptions: list[Subscription[Any]] = [client.subscribe(path, args) for path, args in calls]
         self._changed = asyncio.Event()
-        self._wake = client._wake_subscriptions
-        client._wake_subscriptions = self._note  # type: ignore[method-assign]
+        self._wake = client._wake_readers
+        client._wake_readers = self._note  # type: ignore[method-assign]
 
     def _note(self, query_id: int) -> None:
         """Record the view; called for each changed query of a version, after all of them have changed."""

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from tinyvex import limits
+from tinyvex.client.client_loop import ClientLoop, Waiters
 from tinyvex.client.connection import ClientConnection, socket_uri
 from tinyvex.client.connection_status import ConnectionStatus
 from tinyvex.client.decoding import check_path, check_ts, decode_value, encode_arguments, is_encodable
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tinyvex.client.connection_status import ConnectionState
     from tinyvex.client.optimistic import Update
     from tinyvex.client.patch_verification import PatchCounters
+    from tinyvex.client.query_set import ClientQuery
     from tinyvex.client.server_verification import Tls
     from tinyvex.client.token_source import Source
 
@@ -93,11 +95,12 @@ class Client:
     """
     A session with a server; created by `connect`.
 
-    Use it on the event loop that entered it. Besides the errors in its docstring, every call may raise:
+    Only the event loop that entered it may call it; its properties may be read anywhere.
+    Besides the errors in its docstring, every call may raise:
         InvalidValue, ValueTooLarge, InvalidParams, TypeError: the arguments or the path are invalid; nothing was sent.
         ClientClosed: the client was closed.
         RemoteError: the server ended the session: wrong token, no common protocol version, session replaced.
-        RuntimeError: the client was not entered.
+        RuntimeError: the client was not entered, or the call came from another thread or event loop; nothing changed.
     """
 
     def __init__(
@@ -121,9 +124,11 @@ class Client:
             ServerVerification(tls, secure=uri.secure),
             on_events=self._dispatch,
         )
+        self._loop = ClientLoop()
         self._entered = False
         self._answers: dict[int, asyncio.Future[Answer]] = {}
-        self._subscriptions: dict[int, list[Subscription[Any]]] = {}
+        self._readers: dict[int, Waiters] = {}
+        """The readers of every query."""
         self._call_slots = asyncio.Semaphore(limits.CLIENT_REQUESTS_MAX)
         # asyncio's group rather than anyio's: fixtures and start-up hooks enter and exit the client in different tasks.
         self._task_group = asyncio.TaskGroup()
@@ -136,6 +141,7 @@ class Client:
         if self._entered:
             raise RuntimeError("a client can be entered only once; create another with connect()")
         self._entered = True
+        self._loop.bind()
         await self._task_group.__aenter__()
         self._task_group.create_task(self._connection.run(), name="tinyvex-client")
         self._task_group.create_task(self._tokens.run(), name="tinyvex-client-tokens")
@@ -148,6 +154,7 @@ class Client:
         self.close()
         # The group must not see the body's error: it would wrap it in an ExceptionGroup.
         await self._task_group.__aexit__(None, None, None)
+        self._loop.unbind()
 
     def close(self) -> None:
         """
@@ -155,6 +162,7 @@ class Client:
 
         A mutation that was sent may still commit; one that was not sent is lost.
         """
+        self._loop.check()
         self._session.close(ClientClosed("the client was closed"))
         self._connection.stop()
         self._tokens.stop()
@@ -184,6 +192,7 @@ class Client:
 
     def connection_states(self) -> AsyncIterator[ConnectionState]:
         """Yield the state of the connection, then every change; a slow reader skips states. Ends after `closed`."""
+        self._loop.check()
         return self._status.states()
 
     async def wait_connected(self) -> None:
@@ -193,6 +202,7 @@ class Client:
         Raises:
             TinyvexError: the client is closed.
         """
+        self._loop.check()
         await self._status.wait_connected()
 
     # The user.
@@ -204,6 +214,7 @@ class Client:
         Calls wait until the new callable has returned. A client belongs to one user: connect another client for
         another user.
         """
+        self._loop.check()
         self._tokens.set(auth)
         self._identity_changed()
 
@@ -230,23 +241,19 @@ class Client:
             InvalidValue, ValueTooLarge, InvalidParams: the arguments or the path are invalid.
             TooManyQueries: the client has CLIENT_QUERIES_MAX queries.
         """
-        self._require_entered()
+        self._require_usable()
         query = self._session.subscribe(check_path(path), encode_arguments(args))
-        subscription: Subscription[Any]
-        subscription = Subscription(
-            query, type, lambda: self._session.error, lambda: self._unsubscribe(query.query_id, subscription)
-        )
-        self._subscriptions.setdefault(query.query_id, []).append(subscription)
+        readers = self._readers.setdefault(query.query_id, Waiters())
         self._dispatch(self._session.events())
         self._connection.wake()
-        return subscription
+        return Subscription(
+            query, type, self._loop, readers, lambda: self._session.error, lambda: self._unsubscribe(query)
+        )
 
-    def _unsubscribe(self, query_id: int, subscription: Subscription[Any]) -> None:
-        subscriptions = self._subscriptions[query_id]
-        subscriptions.remove(subscription)
-        if not subscriptions:
-            del self._subscriptions[query_id]
-        self._session.queries.release(query_id)
+    def _unsubscribe(self, query: ClientQuery) -> None:
+        self._session.queries.release(query.query_id)
+        if not query.subscribers:
+            del self._readers[query.query_id]
         self._connection.wake()
 
     # Calls.
@@ -332,8 +339,9 @@ class Client:
         """
         return await self._call(CallKind.ACTION, path, args, type)
 
-    def _require_entered(self) -> None:
-        """Raise if the client was never entered: it has no connection, so its calls would wait forever."""
+    def _require_usable(self) -> None:
+        """Raise if the client was never entered, or the caller is on another loop: it would wait forever."""
+        self._loop.check()
         if not self._entered and self._session.error is None:
             raise RuntimeError("the client was not entered; write `async with tv.connect(…) as client:`")
 
@@ -347,7 +355,7 @@ class Client:
         at: int | None = None,
         update: Update | None = None,
     ) -> Any:
-        self._require_entered()
+        self._require_usable()
         encoded = encode_arguments(args)
         check_path(path)
         check_ts(at)
@@ -382,7 +390,7 @@ class Client:
             match event:
                 case ResultsChanged(query_ids=query_ids):
                     for query_id in query_ids:
-                        self._wake_subscriptions(query_id)
+                        self._wake_readers(query_id)
                 case Completed(number=number, answer=answer):
                     self._resolve(number, answer)
                 case Failed(number=number, error=error):
@@ -391,13 +399,13 @@ class Client:
                     self._tokens.wake()
                     self._identity_changed()
                 case Ended():
-                    for query_id in self._subscriptions:
-                        self._wake_subscriptions(query_id)
+                    for query_id in self._readers:
+                        self._wake_readers(query_id)
                     self._status.notify()
 
-    def _wake_subscriptions(self, query_id: int) -> None:
-        for subscription in self._subscriptions.get(query_id, ()):
-            subscription.wake()
+    def _wake_readers(self, query_id: int) -> None:
+        if (readers := self._readers.get(query_id)) is not None:
+            readers.wake()
 
     def _resolve(self, number: int, outcome: Answer | TinyvexError) -> None:
         self._call_slots.release()

@@ -32,7 +32,7 @@ from websockets.uri import parse_uri
 from tinyvex import limits
 from tinyvex.client.state import Connected, Event, SessionPhase
 from tinyvex.client.websocket_transport import WebSocketTransport
-from tinyvex.errors import AccessError, ConnectionLost, InternalError, ServerUntrusted, TinyvexError
+from tinyvex.errors import AccessError, ClientClosed, ConnectionLost, InternalError, ServerUntrusted, TinyvexError
 
 if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
@@ -163,8 +163,17 @@ class ClientConnection:
         """
         Connect and reconnect until the session is closed or `stop` is called.
 
-        Cancelling aborts the socket.
+        Cancelling aborts the socket and closes the session: without this task its callers would wait forever.
         """
+        try:
+            await self._run_sockets()
+        except BaseException as error:
+            reason = "was cancelled" if isinstance(error, asyncio.CancelledError) else f"failed: {error}"
+            self._session.close(ClientClosed(f"the task of the client's connection {reason}"))
+            self._deliver_events()
+            raise
+
+    async def _run_sockets(self) -> None:
         retries = 0
         while not self._is_over():
             self._status.change("connecting", retries, self._status.socket.last_error)

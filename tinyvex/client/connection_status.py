@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tinyvex.client.client_loop import Waiters
 from tinyvex.client.error_copy import copy_error
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ConnectionStatus:
     def __init__(self, session: ClientState) -> None:
         self._session = session
         self._socket = ConnectionState("connecting")
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters = Waiters()
 
     @property
     def socket(self) -> ConnectionState:
@@ -72,9 +72,7 @@ class ConnectionStatus:
 
     def notify(self) -> None:
         """Wake the callers that wait for a change."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiters.wake()
 
     async def states(self) -> AsyncIterator[ConnectionState]:
         """Yield the current state, then every new one; a slow caller skips states. Ends after `closed`."""
@@ -87,7 +85,7 @@ class ConnectionStatus:
             if state.phase == "closed":
                 return
             if state == self.state:
-                await self._wait_for_change()
+                await self._waiters.wait()
 
     async def wait_connected(self) -> None:
         """
@@ -99,12 +97,4 @@ class ConnectionStatus:
         while self.state.phase != "connected":
             if self._session.error is not None:
                 raise copy_error(self._session.error)
-            await self._wait_for_change()
-
-    async def _wait_for_change(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiters.remove(waiter)
+            await self._waiters.wait()

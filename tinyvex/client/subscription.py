@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
+from tinyvex.client.client_loop import ClientLoop, Waiters
 from tinyvex.client.decoding import decode_value
 from tinyvex.client.error_copy import copy_error
 from tinyvex.client.query_set import ClientQuery
@@ -37,22 +37,34 @@ class Subscription(Generic[T]):
         DecodeError: the value does not fit the requested type.
         ClientClosed: the client was closed.
         TinyvexError: the session ended; every further iteration raises an equal error.
+        RuntimeError: the call came from another thread or event loop than the client's.
+
+    Args:
+        query: the query.
+        target: the type to decode values to.
+        loop: the event loop of the client.
+        changes: woken when the query or the session has changed.
+        session_error: returns the error that ended the session, if it ended.
+        release: called once, when the subscription ends.
     """
 
     def __init__(
         self,
         query: ClientQuery,
         target: Any,
+        loop: ClientLoop,
+        changes: Waiters,
         session_error: Callable[[], TinyvexError | None],
         release: Callable[[], None],
     ) -> None:
         self._query = query
         self._target = target
+        self._loop = loop
+        self._changes = changes
         self._session_error = session_error
         self._release = release
         self._seen_revision = 0
         self._closed = False
-        self._waiters: list[asyncio.Future[None]] = []
 
     def __aiter__(self) -> Self:
         return self
@@ -63,6 +75,7 @@ class Subscription(Generic[T]):
 
         Cancelling loses no value.
         """
+        self._loop.check()
         while not self._closed:
             if self._query.shown is not None and self._seen_revision != self._query.revision:
                 self._seen_revision = self._query.revision
@@ -70,12 +83,7 @@ class Subscription(Generic[T]):
             error = self._session_error()
             if error is not None:
                 raise copy_error(error)
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.remove(waiter)
+            await self._changes.wait()
         raise StopAsyncIteration
 
     def _decode_shown(self) -> T:
@@ -85,17 +93,12 @@ class Subscription(Generic[T]):
         assert shown is not None
         raise copy_error(shown.error)
 
-    def wake(self) -> None:
-        """Wake the readers; called when the query or the session changed."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
     def close(self) -> None:
         """End the subscription; a pending iteration stops. Idempotent."""
         if not self._closed:
+            self._loop.check()
             self._closed = True
-            self.wake()
+            self._changes.wake()
             self._release()
 
     async def aclose(self) -> None:
