@@ -39,7 +39,8 @@ Define every error that Tinyvex raises or sends, with its fault, stable number a
     ├── StorageError                the database file or the data folder
     │   ├── StorageFailed           1501    ├── DataFolderLocked     1502
     │   ├── DataFolderUnusable      1503    ├── DiskFull             1504
-    │   ├── FileDamaged             1505    └── FileTooNew           1506
+    │   ├── FileDamaged             1505    ├── FileTooNew           1506
+    │   └── OutcomeUnknown          1507
     ├── StartError                  starting the server or loading the app
     │   ├── PortTaken               1601    ├── AppNotFound          1602
     │   ├── AppInvalid              1603    └── SchemaRejected       1604
@@ -513,7 +514,7 @@ class StorageError(TinyvexError):
 
 
 class StorageFailed(StorageError):
-    """SQLite reported an error without a name of its own here; the transaction was rolled back."""
+    """SQLite reported an error without a name of its own here; the transaction was rolled back, and stays so after a crash."""
 
     number = 1501
     fault = "server"
@@ -553,6 +554,20 @@ class FileTooNew(StorageError):
 
     number = 1506
     exit_code = 25
+
+
+class OutcomeUnknown(StorageError):
+    """
+    The disk failed during the commit, and again while the commit was withdrawn.
+
+    The mutation has no effect as long as the server runs, but a server that starts after a crash may find it committed.
+    Sent again with the same request id, it takes effect once.
+    """
+
+    number = 1507
+    fault = "server"
+    retry = "later"
+    fatal = True
 
 
 class StartError(TinyvexError):

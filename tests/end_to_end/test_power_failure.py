@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -25,6 +26,7 @@ from tinyvex.storage.maintenance.check import check_folder
 
 POSTINGS = 40
 UNDER_WAY = 3
+FILES = "data.sqlite3", "data.sqlite3-wal", "last-commit"
 
 
 @pytest.fixture
@@ -98,12 +100,27 @@ FAULTS = {"full": FULL, "write": IOERR_WRITE, "sync": IOERR_FSYNC, "truncate": I
 KINDS = {"full": "write", "write": "write", "sync": "sync", "truncate": "truncate", "read-only": "write"}
 
 
+class Killed(NamedTuple):
+    """The files that a process leaves that is killed after an answer, the postings in them, and the one answered last."""
+
+    files: dict[str, bytes]
+    acknowledged: frozenset[int]
+    number: int
+    answer: dict[str, Any]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_error_at_any_step_loses_nothing_and_ends_with_it(tmp_path: Path, often: None, fault: str) -> None:
-    """Each mutation is answered or refused; reads continue; when the disk works again, so does the server."""
+    """
+    Each mutation is answered or refused for good, also if the process is killed then; a resent one runs once.
+
+    Reads continue; when the disk works again, so does the server.
+    """
     pick = random.Random(f"{SEED} {fault}")
     kinds: Counter[str] = Counter()
+    kills: list[Killed] = []
+    folder = tmp_path / "data"
 
     async def work(server: Server, client: RawClient) -> None:
         acknowledged: set[int] = set()
@@ -124,16 +141,49 @@ def test_an_error_at_any_step_loses_nothing_and_ends_with_it(tmp_path: Path, oft
             else:
                 kinds[answer["error"]["data"]["name"]] += 1
                 assert broken, answer
+            if broken:
+                files = {name: (folder / name).read_bytes() for name in FILES}
+                kills.append(Killed(files, frozenset(acknowledged), number, answer))
+            if is_unknown(answer):
+                assert await client.end() == 1008
+                client = await reconnect(server)
             there = await audit(client)
             assert acknowledged <= set(there), "an acknowledged posting is lost"
             assert set(there.values()) <= {2}, "a posting is half there"
             await asyncio.sleep(10)  # virtual: time for a checkpoint, which may fail too
         disk.fails = lambda step: OK
 
-    folder = tmp_path / "data"
     make(folder)
     with recording(folder) as disk:
         serve(folder, work)
     assert check_folder(folder) == []
     assert fault == "truncate" or kinds, "some mutations were refused"
     print(kinds)
+    for count, killed in enumerate(kills):
+        restore(tmp_path / str(count), killed.files)
+        serve(tmp_path / str(count), partial(come_back_after_kill, killed))
+
+
+def is_unknown(answer: dict[str, Any]) -> bool:
+    """Return whether a mutation was answered with `OutcomeUnknown`."""
+    return "error" in answer and answer["error"]["data"]["name"] == "OutcomeUnknown"
+
+
+async def reconnect(server: Server) -> RawClient:
+    """Open another socket of the same session."""
+    client = await RawClient.open(server.url, server.runtime)
+    assert "result" in await client.answer(client.connect())
+    return client
+
+
+async def come_back_after_kill(killed: Killed, server: Server, client: RawClient) -> None:
+    """Compare what exists with what was answered, and send the last mutation again."""
+    there = set(await audit(client))
+    if is_unknown(killed.answer):
+        assert there - {killed.number} == killed.acknowledged
+    else:
+        assert there == killed.acknowledged, "a refused posting exists, or an acknowledged one is lost"
+    again = (await client.answer(post(client, killed.number)))["result"]
+    if "result" in killed.answer:
+        assert again == killed.answer["result"]
+    assert set(await audit(client)) == killed.acknowledged | {killed.number}

@@ -54,6 +54,9 @@ _ENDS_SESSION = frozenset(
 )
 """Errors after which the client must not reconnect (S-18): it would be refused again, or would replace its successor."""
 
+_RESENT_AFTER = frozenset({"ServerStopping", "OutcomeUnknown"})
+"""Errors of a mutation after which it is sent again on the next socket, with the same request id."""
+
 
 class SessionPhase(enum.Enum):
     """The phases of the diagram above."""
@@ -365,11 +368,11 @@ class ClientState:
         Fail a request, except for a mutation whose error does not mean that it failed.
 
         A mutation that was answered on an earlier socket did commit, whatever the server answered to its repetition.
-        A mutation that a stopping server refused is sent to the next server.
+        A mutation that a stopping server refused is sent to the next server, and one whose outcome is unknown is sent again (S-95).
         """
         if request.kind is CallKind.MUTATION and request.answer is not None:
             self._record_answer(request, request.answer)
-        elif request.kind is CallKind.MUTATION and error.data.name == "ServerStopping":
+        elif request.kind is CallKind.MUTATION and error.data.name in _RESENT_AFTER:
             raise self._end_socket(error)
         else:
             self._finish_failed(request, error_objects.from_object(error))

@@ -231,9 +231,15 @@ class SyncSession:
             self.requests.close(call.args, action=True)
 
     def _answer(self, answer: Done | Refused, ts: int) -> None:
-        """Send the answer to a mutation or action; a transition at or past `ts` follows."""
+        """
+        Send the answer to a mutation or action; a transition at or past `ts` follows.
+
+        If the outcome is unknown, the session ends, so that the client sends its mutation again on the next socket.
+        """
         if not self._closed:
             self._emit_answer(answer)
+            if isinstance(answer, Refused) and isinstance(answer.error, errors.OutcomeUnknown):
+                self._peer.emit(Fatal(answer.error))
         self.state.answered(ts)
         self.wake()
 

@@ -16,6 +16,10 @@ Three kinds of failure concern more than one unit:
 3.  *SQLite rolls back on its own* inside a unit, even in a SELECT. Anything executed after that would commit alone, so the
     open transaction is checked after each unit, and its loss counts as case 2.
 
+A failed COMMIT may have written all its frames to the write-ahead log, for example if only the sync failed. No reader of
+this process sees them, but the next process would find a complete commit. So they are overwritten before any member is told
+that it failed. If that fails too, the members fail with `OutcomeUnknown`.
+
 State in memory that depends on the file takes part in the transaction (`Participant`): it follows each record as it is
 applied, and returns to the committed state when the group is rolled back.
 
@@ -35,7 +39,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct, field
 
-from tinyvex.errors import FileDamaged, InternalError, StorageError, StorageFailed, TinyvexError
+from tinyvex.errors import FileDamaged, InternalError, OutcomeUnknown, StorageError, StorageFailed, TinyvexError
 from tinyvex.limits import (
     CLOCK_AHEAD_SECONDS,
     CLOCK_OBSERVED_SECONDS,
@@ -45,6 +49,7 @@ from tinyvex.limits import (
     REQUEST_RECORD_SECONDS,
     REQUEST_RECORDS_INSPECTED_PER_COMMIT,
     REQUEST_RECORDS_INSPECTED_STEP,
+    RETRY_AFTER_MS,
 )
 from tinyvex.storage.engine.checkpoints import WriteAheadLog
 from tinyvex.storage.engine.fair_shares import SYSTEM
@@ -52,7 +57,7 @@ from tinyvex.storage.engine.time_limit import Abandoned
 from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.checksums import global_checksum
 from tinyvex.storage.file.database_file import read_globals
-from tinyvex.storage.file.sqlite_errors import is_fault_of_one, translate
+from tinyvex.storage.file.sqlite_errors import is_failed_write, is_fault_of_one, translate
 from tinyvex.storage.file.wal_file import WalFile
 from tinyvex.storage.log.apply import apply, newest_row
 from tinyvex.storage.log.catalog import Catalog, load_catalog
@@ -374,7 +379,12 @@ class GroupCommit:
             self.connection.execute(statements.SET_LAST_TS, (last_ts, global_checksum("last_ts", last_ts)))
         self._clock.point("writer:before-commit")
         started = self._clock.awake_seconds()
-        self.connection.execute("COMMIT")
+        try:
+            self.connection.execute("COMMIT")
+        except Exception as error:
+            self.roll_back()
+            self._overwrite_frames(error)
+            raise
         seconds = self._clock.awake_seconds() - started
         changes, self._changes = self._changes, self.connection.total_changes
         self.wal.added(self._changes - changes)
@@ -382,6 +392,30 @@ class GroupCommit:
         self._committed = _State(self._last_ts, self._next_row, self._catalog)
         self._clock.point("writer:after-commit")
         return seconds
+
+    def _overwrite_frames(self, failure: Exception) -> None:
+        """
+        Commit a page as it is, so that frames that a failed COMMIT left in the log cannot become true.
+
+        The page takes the place of the first of these frames. The checksum of a frame depends on the frames before it, so
+        the others become invalid.
+
+        Raises:
+            OutcomeUnknown: this failed too, so the next process may find the commit.
+        """
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            pragmas.rewrite_first_page(self.connection)
+            self.connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - also the MemoryError of Python's module
+            with contextlib.suppress(sqlite3.Error):
+                self.connection.execute("ROLLBACK")
+            if not is_failed_write(failure):  # if so, the last frame of the commit is not in the log
+                raise OutcomeUnknown(
+                    f"the disk failed to sync a commit ({failure}), and to withdraw it ({error}); it has no effect, unless the"
+                    " process ends before its next commit: send the mutation again with the same request id",
+                    retry_after_ms=RETRY_AFTER_MS,
+                ) from failure
 
     def _expire_requests(self) -> None:
         """

@@ -72,6 +72,11 @@ def identity(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
 
 
+def rewrite_first_page(connection: sqlite3.Connection) -> None:
+    """Write the file's first page without a change of its content, in the caller's transaction; `identity` set the value."""
+    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+
+
 def journal_mode_wal(connection: sqlite3.Connection) -> None:
     """Stored in the file. Readers keep their snapshot while the writer appends; a commit is one sequential write."""
     connection.execute("PRAGMA journal_mode = WAL")

@@ -6,7 +6,7 @@ import sqlite3
 
 from tinyvex import errors
 
-__all__ = ["is_fault_of_one", "translate"]
+__all__ = ["is_failed_write", "is_fault_of_one", "translate"]
 
 _PRIMARY = 0xFF
 """The low byte of an extended result code is the code itself."""
@@ -28,6 +28,8 @@ _BY_CODE: dict[int, tuple[type[errors.StorageError], str]] = {
     sqlite3.SQLITE_PERM: (errors.DataFolderUnusable, "the database file cannot be accessed"),
 }
 
+_FAILED_WRITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
+
 
 def translate(error: sqlite3.Error, path: object = None) -> errors.StorageError:
     """Return the storage error for an error of SQLite; the message has SQLite's text at its end."""
@@ -42,3 +44,9 @@ def translate(error: sqlite3.Error, path: object = None) -> errors.StorageError:
 def is_fault_of_one(error: sqlite3.Error) -> bool:
     """Return whether one commit record caused the error by violating a constraint, rather than the shared file."""
     return isinstance(error, sqlite3.IntegrityError)
+
+
+def is_failed_write(error: Exception) -> bool:
+    """Return whether a write to a file failed; a failed sync has another code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_IOERR_WRITE or (code is not None and code & _PRIMARY in _FAILED_WRITE)
