@@ -8,13 +8,23 @@ from typing import Any
 
 import pytest
 
-from tinyvex import errors
+from tinyvex import errors, limits
 from tinyvex.functions.result.result_body import Body
 from tinyvex.functions.run.call import MutationOutcome, QueryOutcome
 from tinyvex.functions.transaction.read_set import ReadSet
-from tinyvex.sync.commands import Command, ModifyQueries, ReadClock, RemoveQuery, RunAction, RunMutation, RunQuery
+from tinyvex.sync.commands import (
+    AddQuery,
+    Command,
+    ModifyQueries,
+    ReadClock,
+    RemoveQuery,
+    RunAction,
+    RunMutation,
+    RunQuery,
+)
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.events import ClockRead, Done, Event, Fatal, Refused
+from tinyvex.sync.live_query import LiveQuery, LiveQueryKey
 from tinyvex.sync.session import SyncSession
 
 
@@ -35,11 +45,11 @@ class FakePeer:
         self.actions.append(action)
 
 
-def session(peer: FakePeer, executor: Any = None) -> SyncSession:
-    runtime: Any = SimpleNamespace(now_us=lambda: 5)
+def session(peer: FakePeer, executor: Any = None, live: Any = None, loop: Any = None) -> SyncSession:
+    runtime: Any = SimpleNamespace(now_us=lambda: 5, loop=loop, threaded=False)
     nothing: Any = SimpleNamespace()
     return SyncSession(
-        peer=peer, live=nothing, executor=executor, counters=Counters(), runtime=runtime, session_id="session-1",
+        peer=peer, live=live, executor=executor, counters=Counters(), runtime=runtime, session_id="session-1",
         is_admin=False, takes_patches=True, credentials=nothing,
     )  # fmt: skip
 
@@ -141,3 +151,24 @@ def test_an_answer_that_cannot_be_encoded_ends_the_session() -> None:
     [fatal] = peer.events
     assert isinstance(fatal, Fatal)
     assert isinstance(fatal.error, errors.InternalError)
+
+
+def test_a_turn_starts_a_bounded_number_of_computations() -> None:
+    """The next turn continues, after other connections had theirs."""
+    turns: list[Any] = []
+    computed: list[Any] = []
+    live = SimpleNamespace(
+        published=1,
+        splits=0,
+        subscribe=lambda call, _: LiveQuery(LiveQueryKey(call.path, call.args, False, None), call),
+        is_shared=lambda _: True,
+        compute=computed.append,
+    )
+    count = limits.PLAN_QUERIES_MAX + 1
+    opened = session(FakePeer(), live=live, loop=SimpleNamespace(call_soon=turns.append))
+    opened.receive(ModifyQueries(1, 0, 1, [AddQuery(number, "m:f", b"%d" % number) for number in range(count)]), 10)
+    counts = []
+    while turns:
+        turns.pop()()
+        counts.append(len(computed))
+    assert counts == [limits.PLAN_QUERIES_MAX, count]

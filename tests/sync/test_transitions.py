@@ -10,7 +10,7 @@ from tinyvex import errors, limits
 from tinyvex.sync.commands import AddQuery, RemoveQuery, ResumeOffer
 from tinyvex.sync.counters import Counters
 from tinyvex.sync.events import Failure, FullValue, Patch, QueryChange, Removed, StateTransition, SyncVersion, Unchanged
-from tinyvex.sync.transitions import WAIT, ComputeAt, Reconstruct, Refresh, Send, SyncState
+from tinyvex.sync.transitions import WAIT, ComputeAt, Reconstruct, Refresh, Send, SyncedQuery, SyncState
 
 
 @dataclass
@@ -278,6 +278,97 @@ def test_a_query_sent_as_of_a_snapshot_stays_dirty() -> None:
     assert [query.live for query in state.dirty] == [one, two]
 
 
+class CountingLive(FakeLive):
+    """Counts how often its result is examined."""
+
+    examined = 0
+
+    def covers(self, ts: int, client_hash: str | None = None) -> bool:
+        CountingLive.examined += 1
+        return super().covers(ts)
+
+
+def request_all(state: SyncState, published: int) -> list[SyncedQuery]:
+    """Plan until everything that can be computed was requested."""
+    requested: list[SyncedQuery] = []
+    while isinstance(plan := state.plan(published), Refresh | ComputeAt):
+        requested += plan.queries
+    assert plan is WAIT
+    return requested
+
+
+def test_a_plan_requests_a_bounded_number_of_computations() -> None:
+    """A client may subscribe to thousands of queries in one message; the next plan continues in order."""
+    state = watching(*(FakeLive() for _ in range(limits.PLAN_QUERIES_MAX + 3)))
+    first, second = state.plan(10), state.plan(10)
+    assert isinstance(first, Refresh)
+    assert isinstance(second, Refresh)
+    assert (len(first.queries), len(second.queries)) == (limits.PLAN_QUERIES_MAX, 3)
+    assert [query.query_id for query in first.queries + second.queries] == sorted(state.queries)
+    assert state.plan(10) is WAIT
+
+
+@pytest.mark.parametrize("number", [100, 1000])
+def test_the_work_for_each_of_many_results_does_not_depend_on_their_number(number: int) -> None:
+    """A turn follows each of them; before, each turn examined all."""
+    state = watching(*(CountingLive() for _ in range(number)))
+    requested = request_all(state, 10)
+    CountingLive.examined = 0
+    for query in requested:
+        assert state.plan(10) is WAIT
+        query.live.computed(10)  # type: ignore[attr-defined]
+    assert state.plan(10) == Send(10)
+    assert CountingLive.examined < 5 * number
+
+
+def test_the_work_for_each_of_many_results_as_of_an_older_ts_does_not_depend_on_their_number() -> None:
+    """Two results share no `ts`, so that the others are computed as of the newest start."""
+    number = 1000
+    lives = [CountingLive() for _ in range(number)]
+    state = watching(*lives)
+    request_all(state, 10)
+    for live in lives:
+        live.computed(10, until=11)
+    lives[-1].computed(20, until=21)
+    requested = request_all(state, 30)
+    assert len(requested) == number - 1
+    CountingLive.examined = 0
+    for query in requested:
+        assert state.plan(30) is WAIT
+        query.live.snapshots[20] = FakeResult(20, 21)  # type: ignore[assignment]
+    assert state.plan(30) == Send(20)
+    assert CountingLive.examined < 5 * number
+
+
+def test_a_query_that_is_added_while_others_are_computed_is_requested_immediately() -> None:
+    """It does not wait for them."""
+    state = watching(FakeLive(), FakeLive())
+    request_all(state, 10)
+    state.add(2, FakeLive())  # type: ignore[arg-type]
+    assert [query.query_id for query in request_all(state, 10)] == [2]
+
+
+def test_a_removed_query_is_not_requested() -> None:
+    """Not even if the plan has not come to it yet."""
+    state = watching(*(FakeLive() for _ in range(limits.PLAN_QUERIES_MAX + 3)))
+    state.plan(10)
+    state.remove(limits.PLAN_QUERIES_MAX)
+    state.validate()
+    assert [query.query_id for query in request_all(state, 10)] == [
+        limits.PLAN_QUERIES_MAX + 1, limits.PLAN_QUERIES_MAX + 2,
+    ]  # fmt: skip
+
+
+def test_a_result_that_was_evicted_before_it_was_sent_is_requested_again() -> None:
+    """It needed no refresh when the plan looked at it, while the other one was computed."""
+    one, two = FakeLive(FakeResult(1)), FakeLive()
+    state = watching(one, two)
+    assert [query.live for query in request_all(state, 10)] == [two]
+    one.result = None
+    two.computed(10)
+    assert [query.live for query in request_all(state, 10)] == [one]
+
+
 class Commits:
     """A world of live queries whose true value at every `ts` is known: how often they were touched."""
 
@@ -336,14 +427,18 @@ class Commits:
                     return
 
 
+@pytest.mark.parametrize("lives", [2, 5])
 @pytest.mark.parametrize("seed", range(60))
-def test_whatever_overtakes_what_the_client_holds_is_true_at_its_version(seed: int) -> None:
+def test_whatever_overtakes_what_the_client_holds_is_true_at_its_version(
+    seed: int, lives: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Commits, computations and turns in any order: each transition is right, and in the end all are at the newest."""
-    world, pick = Commits(2), random.Random(seed)
+    monkeypatch.setattr(limits, "PLAN_QUERIES_MAX", 2)
+    world, pick = Commits(lives), random.Random(seed)
     for _ in range(400):
         dice = pick.random()
         if dice < 0.4:
-            world.commit(pick.choice([[0], [1], [0, 1]]))
+            world.commit(pick.sample(range(lives), pick.randint(1, lives)))
         elif dice < 0.7 and world.under_way:
             world.finish(pick.randrange(len(world.under_way)))
         world.turn()
@@ -353,7 +448,7 @@ def test_whatever_overtakes_what_the_client_holds_is_true_at_its_version(seed: i
             world.finish(0)
     assert not world.state.dirty
     assert [query.client_hash for query in world.state.queries.values()] == [
-        world.truth(number, world.published) for number in range(2)
+        world.truth(number, world.published) for number in range(lives)
     ]
 
 

@@ -105,6 +105,11 @@ class LiveQueries:
         """Return whether all identities share it, as far as is known; the cheap half of `is_current`."""
         return live.key.identity is None and live.call.path not in self._split_paths
 
+    @property
+    def splits(self) -> int:
+        """The number of functions that were split."""
+        return len(self._split_paths)
+
     def is_current(self, live: LiveQuery, call: Call) -> bool:
         """Return whether `call` still belongs to this live query; no longer, if the function was split meanwhile."""
         return live.key == self._key(call)

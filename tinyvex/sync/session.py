@@ -97,6 +97,7 @@ class SyncSession:
         self._turn_scheduled = False
         self._holds_queries = False
         self._must_check_size = False
+        self._splits_followed = 0
         self._closed = False
 
     # Commands.
@@ -269,7 +270,10 @@ class SyncSession:
 
     def _follow_splits(self) -> None:
         """Move dirty queries to their identity's own live query if the one they share turned out to read the identity."""
-        for query in self.state.dirty:
+        splits = self._live.splits
+        queries = self.state.unplanned if splits == self._splits_followed else self.state.dirty
+        self._splits_followed = splits
+        for query in queries:
             if self._live.is_shared(query.live):
                 continue
             call = self._call(query.live.call.path, query.live.call.args, "")
@@ -278,6 +282,7 @@ class SyncSession:
                 self._unsubscribe(query)
                 query.live, query.refreshed_from = live, None
                 self._by_live.setdefault(live, []).append(query)
+                self.state.invalidated(query)
 
     def invalidated(self, live: LiveQuery) -> bool:
         """Mark the queries that a commit touched; return whether a new result could be sent now."""
@@ -325,6 +330,7 @@ class SyncSession:
             self.state.check_size()
         while not self._peer.is_full():
             self._follow_splits()
+            queries: Sequence[SyncedQuery] = ()
             match self.state.plan(self._live.published):
                 case Wait():
                     return
@@ -338,6 +344,9 @@ class SyncSession:
                     self._reconstruct(queries)
                 case Send(ts):
                     self._send(ts)
+            if len(queries) == limits.PLAN_QUERIES_MAX:
+                self.wake()
+                return
 
     def _reconstruct(self, queries: Sequence[SyncedQuery]) -> None:
         for query in queries:
@@ -364,6 +373,7 @@ class SyncSession:
             self._unsubscribe(query)
         self.state.queries.clear()
         self.state.dirty.clear()
+        self.state.unplanned.clear()
         self._peer = ClosedPeer()
 
 

@@ -19,6 +19,10 @@ The decisions about transitions: when one is sent, and what it contains for each
 4.  If their intervals share no `ts`, choose the newest start of an interval, and compute the queries that do not cover
     it as of exactly that `ts` (`ComputeAt`). So a transition follows after at most two rounds, however fast others write.
 
+Each step asks for at most PLAN_QUERIES_MAX queries at a time, so that a turn is short. A client that subscribes to thousands
+of queries has a turn after almost every result. Such a turn looks at the query whose computation is `_awaited`, and at
+`unplanned` queries, but not at all dirty ones.
+
 The transition is skipped if no query has a change and none is due. One is due after every answer to a mutation or
 action, and after every change of the query set or the identity.
 
@@ -49,7 +53,7 @@ that result was right. Only the hash counts; the `ts` is where the server looks:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -178,6 +182,10 @@ class SyncState(Struct):
     """Query ids to be sent as `Removed`; ordered."""
     dirty: dict[SyncedQuery, None] = field(default_factory=dict)
     """Queries that may have a new result; ordered. All others are right at every `ts` from `known` to `published`."""
+    unplanned: dict[SyncedQuery, None] = field(default_factory=dict)
+    """The dirty queries that `plan` has yet to look at: they changed, or a new round began; ordered."""
+    _awaited: SyncedQuery | None = None
+    """A query that was being computed when `plan` returned `Wait`."""
     known: int = 0
     """The `ts` at which the client's results are known to be right: `sent.ts`, or later after a skipped transition."""
     transition_due: bool = False
@@ -224,7 +232,7 @@ class SyncState(Struct):
             query.client_hash = resume.hash
             query.resume_ts = resume.ts if self.takes_patches else None
         self.queries[query_id] = query
-        self.dirty[query] = None
+        self.invalidated(query)
         self.removed.pop(query_id, None)
         return query
 
@@ -232,6 +240,7 @@ class SyncState(Struct):
         """Remove a query from the set."""
         query = self.queries.pop(query_id)
         self.dirty.pop(query, None)
+        self.unplanned.pop(query, None)
         self.removed[query_id] = None
         return query
 
@@ -253,8 +262,8 @@ class SyncState(Struct):
         self.must_reach = max(self.must_reach, ts)
 
     def invalidated(self, query: SyncedQuery) -> None:
-        """Record that a commit touched the query."""
-        self.dirty[query] = None
+        """Record that a commit touched the query, or that its live query changed."""
+        self.dirty[query] = self.unplanned[query] = None
 
     # When.
 
@@ -262,22 +271,62 @@ class SyncState(Struct):
         """Return the next step; see the module's four steps."""
         if not self._has_work():
             return WAIT
-        if self.target_ts is None:
-            stale = [query for query in self.dirty if not query.covers(published)]
-            if not stale:
-                return self._send(published)
-            unrequested = tuple(query for query in stale if query.refreshed_from is None)
-            if unrequested:
-                for query in unrequested:
+        requested = self._request(published)
+        if requested:
+            return Refresh(requested) if self.target_ts is None else ComputeAt(requested, self.target_ts)
+        return WAIT if self._awaits(published) else self._proceed(published)
+
+    def _request(self, published: int) -> tuple[SyncedQuery, ...]:
+        """Return the next unplanned queries that need a computation; from now on it counts as requested."""
+        requested: list[SyncedQuery] = []
+        for query in list(self.unplanned):
+            if len(requested) == limits.PLAN_QUERIES_MAX:
+                break
+            del self.unplanned[query]
+            if self.target_ts is None:
+                if query.refreshed_from is None and not query.covers(published):
                     query.refreshed_from = query.live.generation
-                return Refresh(unrequested)
-            if any(query.live.generation == query.refreshed_from for query in stale):
-                return WAIT
-            shared = self._shared_ts(published)
-            if shared is not None:
-                return self._send(shared)
-            self.target_ts = self._newest_since()
-        return self._compute_at(self.target_ts)
+                    requested.append(query)
+            elif query.snapshot_ts is None and query.at(self.target_ts) is None:
+                query.snapshot_ts = self.target_ts
+                requested.append(query)
+        return tuple(requested)
+
+    def _awaits(self, published: int) -> bool:
+        """Return whether a requested computation has not finished."""
+        awaited = self._awaited
+        if awaited is None or awaited not in self.dirty or not self._is_pending(awaited, published):
+            # The last one, because the computations of one client finish about in order.
+            self._awaited = next((query for query in reversed(self.dirty) if self._is_pending(query, published)), None)
+        return self._awaited is not None
+
+    def _is_pending(self, query: SyncedQuery, published: int) -> bool:
+        if query.is_reconstructing and query.client_hash in query.live.reconstructions:
+            return True
+        if self.target_ts is None:
+            return query.live.generation == query.refreshed_from and not query.covers(published)
+        return query.snapshot_ts is not None and query.at(self.target_ts) is None
+
+    def _proceed(self, published: int) -> Plan:
+        """Return the next step after all requested computations have finished."""
+        if self.target_ts is not None:
+            unknown = [query for query in self.dirty if query.at(self.target_ts) is None]
+            return self._plan_again(unknown, published) if unknown else self._send(self.target_ts)
+        stale = [query for query in self.dirty if not query.covers(published)]
+        if not stale:
+            return self._send(published)
+        evicted = [query for query in stale if query.refreshed_from is None]  # it needed no refresh, and now does
+        if evicted:
+            return self._plan_again(evicted, published)
+        shared = self._shared_ts(published)
+        if shared is not None:
+            return self._send(shared)
+        self.target_ts = self._newest_since()
+        return self._plan_again(self.dirty, published)
+
+    def _plan_again(self, queries: Iterable[SyncedQuery], published: int) -> Plan:
+        self.unplanned = dict.fromkeys(queries)
+        return self.plan(published)
 
     def check_size(self) -> None:
         """
@@ -320,21 +369,12 @@ class SyncState(Struct):
             return None
         return ts
 
-    def _compute_at(self, ts: int) -> Plan:
-        unknown = tuple(query for query in self.dirty if query.at(ts) is None)
-        if not unknown:
-            return self._send(ts)
-        unrequested = tuple(query for query in unknown if query.snapshot_ts is None)
-        for query in unrequested:
-            query.snapshot_ts = ts
-        return ComputeAt(unrequested, ts) if unrequested else WAIT
-
     def _send(self, ts: int) -> Plan:
         """Send the transition to `ts`, after the results that resuming clients offered were reconstructed."""
         lacking = [query for query in self.dirty if query.resume_ts is not None and query.lacks_base(ts)]
         if not lacking:
             return Send(ts)
-        unrequested = tuple(query for query in lacking if not query.is_reconstructing)
+        unrequested = tuple(query for query in lacking if not query.is_reconstructing)[: limits.PLAN_QUERIES_MAX]
         for query in unrequested:
             query.is_reconstructing = True
         return Reconstruct(unrequested) if unrequested else WAIT
@@ -425,7 +465,7 @@ class SyncState(Struct):
             query.refreshed_from = None
             if not (query.covers(published) and (ts == published or query.covers(ts))):
                 dirty[query] = None
-        self.dirty = dirty
+        self.dirty, self.unplanned = dirty, dirty.copy()
 
     def validate(self) -> None:
         """Assert the invariants."""
@@ -433,4 +473,5 @@ class SyncState(Struct):
         assert self.sent.query_set <= self.query_set
         assert self.sent.identity <= self.identity
         assert all(self.queries.get(query.query_id) is query for query in self.dirty), "dirty queries are in the set"
+        assert self.unplanned.keys() <= self.dirty.keys(), "unplanned queries are dirty"
         assert not self.removed.keys() & self.queries.keys(), "removed queries are not in the set"
