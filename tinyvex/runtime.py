@@ -45,6 +45,9 @@ READ_BYTES = 64 << 10
 AWAKE_TICK_SECONDS = 3.0
 """The longest pause between two ticks that counts in full: a busy loop is late by less, a suspended process by more."""
 
+GIVE_WAY_SECONDS = 50e-6
+"""The pause of `give_way`; the system adds about as much."""
+
 _RESOLUTION_SECONDS = 1e-6
 """A timer that is early by no more is due: differences of floating-point times are not exact."""
 
@@ -230,8 +233,13 @@ class Runtime:
         return _ThreadLoop(name, self.loop)
 
     def give_way(self) -> None:
-        """Yield to other threads; a scan calls it between pages."""
-        time.sleep(0)
+        """
+        Yield to other threads; called between the pages of a scan and between the steps in which a long value is encoded.
+
+        A thread that waits for the interpreter lock needs some 50 µs to notice that the lock is free. A shorter pause would
+        give it the lock only after the interpreter's switch interval.
+        """
+        time.sleep(GIVE_WAY_SECONDS)
 
     # Sockets.
 

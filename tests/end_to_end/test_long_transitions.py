@@ -16,6 +16,7 @@ from tinyvex import limits
 from tinyvex.runtime import Runtime
 
 APP = """
+import sys
 import tinyvex as tv
 
 @tv.table("blobs")
@@ -29,6 +30,10 @@ def blobs(ctx: tv.QueryCtx) -> tv.Rows[Blob]:
 @tv.query
 def made(ctx: tv.QueryCtx, size: int) -> str:
     return "é" * (size // 2)
+
+@tv.query
+def switch_seconds(ctx: tv.QueryCtx) -> float:
+    return sys.getswitchinterval()
 
 @tv.mutation
 def fill(ctx: tv.MutationCtx, count: int, size: int) -> None:
@@ -85,6 +90,12 @@ async def test_answers_arrive_between_the_chunks_of_a_transition(server: ServerP
         parts = [m["params"] for m in client.messages if m.get("method") == "tinyvex/transitionChunk"]
         assert len(parts) < first["params"]["partsTotal"]
         client.cut()
+
+
+async def test_threads_that_compute_take_short_turns(server: ServerProcess) -> None:
+    """A thread that waits for the interpreter lock gets it soon, however long another one computes."""
+    async with asyncio.timeout(PATIENCE_SECONDS), tv.connect(server.url, server.ready["token"]) as client:
+        assert await client.query("blobs:switch_seconds") == pytest.approx(limits.SWITCH_SECONDS)
 
 
 async def test_a_client_without_the_capability_gets_it_in_one_message(server: ServerProcess) -> None:

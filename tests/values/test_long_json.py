@@ -68,6 +68,23 @@ def test_no_step_encodes_much_more_than_its_length(monkeypatch: pytest.MonkeyPat
     assert max(lengths) <= 4 * STEP
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 500, ["x" * 9] * 50, {f"key {number}": number for number in range(50)}],
+    ids=["string", "array", "object"],
+)
+def test_other_threads_may_run_between_steps(value: object) -> None:
+    """However the value is long, at most a few steps are encoded in a row."""
+    gave_way = []
+    text = codec.encode_long(value, lambda: gave_way.append(True))
+    assert len(gave_way) >= len(text) // (4 * STEP)
+
+
+def test_a_short_value_does_not_give_way() -> None:
+    """Most results are short: a pause for each would cost more than it."""
+    codec.encode_long([1], pytest.fail)
+
+
 def test_a_lone_surrogate_is_found_in_any_step() -> None:
     """The error names the path, as for a short value."""
     with pytest.raises(InvalidValue, match=r"lone surrogate.*\$\.text"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ async def _serve(
     runtime = Runtime()
     runtime.raise_open_files_max(limits.SOCKETS_MAX + limits.FILES_RESERVED)
     runtime.bind(asyncio.get_running_loop())
+    sys.setswitchinterval(limits.SWITCH_SECONDS)
     server = Server(options, runtime)
     server.add_service(server.garbage_collector)  # nothing else runs in this process
     for service in make_services(server) if make_services is not None else ():

@@ -36,7 +36,7 @@ import msgspec
 from tinyvex.errors import InvalidValue, TinyvexError, ValueTooLarge
 from tinyvex.limits import ARRAY_ELEMENTS_MAX, NESTING_MAX, OBJECT_FIELDS_MAX, SAFE_INTEGER_MAX
 from tinyvex.values.frozen import FrozenDict, FrozenList
-from tinyvex.values.long_json import STEP_BYTES, encode_in_steps
+from tinyvex.values.long_json import STEP_BYTES, GiveWay, encode_in_steps
 from tinyvex.values.types import MISSING, Int64, Value
 
 __all__ = [
@@ -101,9 +101,13 @@ def encode(value: object) -> bytes:
         raise _surrogate(value) from None
 
 
-def encode_long(value: object) -> bytes:
+def encode_long(value: object, give_way: GiveWay | None = None) -> bytes:
     """
-    Encode a value that may be long, as `encode` does, in steps between which other threads can run.
+    Encode a value that may be long, as `encode` does, in steps.
+
+    Args:
+        value: the value.
+        give_way: called between steps, to let other threads run.
 
     Raises:
         InvalidValue: a part of it is not a value; the message names the path.
@@ -112,7 +116,7 @@ def encode_long(value: object) -> bytes:
     # Ids and None, the most frequent results, are not asked for the attribute: its absence is slow to find.
     to_json = None if value is None or isinstance(value, str) else getattr(type(value), "__tinyvex_json__", None)
     try:
-        return encode_in_steps(_plain(value, 1)) if to_json is None else to_json(value)
+        return encode_in_steps(_plain(value, 1), give_way) if to_json is None else to_json(value)
     except _Fault as fault:
         raise fault.error() from None
     except UnicodeEncodeError:

@@ -2,22 +2,25 @@
 Encode long values in short steps. (pure)
 
 msgspec holds the interpreter lock until it has encoded the whole value: some 30 ms for a text of 60 MB, more for many small
-parts. Meanwhile no other thread of the process can run. So a long value is encoded in steps of about STEP_BYTES, between
-which another thread may take the lock::
+parts. Meanwhile no other thread of the process can run. So a long value is encoded in steps of about STEP_BYTES, and the
+caller's `give_way` is called between two steps::
 
     {"a": text of 3 MB, "b": [10,000 rows]}   ──►   {"a":"…   …   …   ,"b":[…   …   ]}
                                                     one step between any two of these marks
+
+A mutation takes the lock some 30 times, once after each statement. If the encoding thread took it back after each step, the
+mutation would wait for a step, or for the interpreter's switch interval, 30 times.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
-__all__ = ["encode_in_steps"]
+__all__ = ["GiveWay", "encode_in_steps"]
 
 STEP_BYTES = 1 << 20
 """About the JSON that one step encodes, in a millisecond or a few."""
@@ -26,11 +29,17 @@ PART_BYTES = 8
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 _Write = Callable[[bytes | memoryview], object]
+GiveWay: TypeAlias = Callable[[], object]
+"""Lets other threads run; see `Runtime.give_way`."""
 
 
-def encode_in_steps(plain: Any) -> bytes:
+def encode_in_steps(plain: Any, give_way: GiveWay | None = None) -> bytes:
     """
     Encode builtins as JSON with sorted keys.
+
+    Args:
+        plain: the value.
+        give_way: called between steps.
 
     Raises:
         UnicodeEncodeError: a string has a lone surrogate.
@@ -38,8 +47,23 @@ def encode_in_steps(plain: Any) -> bytes:
     if _weight(plain, STEP_BYTES) < STEP_BYTES:
         return _encode(plain)
     text = io.BytesIO()  # grows without a copy where the allocator can remap, and returns its buffer without one
-    _write(plain, text.write)
+    _write(plain, text.write if give_way is None else _giving_way(text.write, give_way))
     return text.getvalue()
+
+
+def _giving_way(write: _Write, give_way: GiveWay) -> _Write:
+    """Return a function that writes, and gives way when a step's worth of JSON was written since it did so last."""
+    written = 0
+
+    def write_and_give_way(text: bytes | memoryview) -> None:
+        nonlocal written
+        write(text)
+        written += len(text)
+        if written >= STEP_BYTES // 2:
+            written = 0
+            give_way()
+
+    return write_and_give_way
 
 
 def _weight(plain: Any, bound: int) -> int:

@@ -15,6 +15,7 @@ from tinyvex.functions.run.failures import Failures
 from tinyvex.functions.run.function_runner import FunctionRunner
 from tinyvex.functions.schema.location import Location
 from tinyvex.functions.transaction.execution import Execution
+from tinyvex.functions.transaction.range_cache import RangeCache
 from tinyvex.functions.transaction.read_set import ReadSet
 from tinyvex.runtime import Runtime
 from tinyvex.storage.engine.time_limit import Stopped
@@ -26,6 +27,10 @@ def loop(ctx: tv.QueryCtx) -> None:
 
 def opens(ctx: tv.QueryCtx) -> None:
     Path(__file__).open().close()
+
+
+def returns_much(ctx: tv.QueryCtx) -> str:
+    return "x" * 8_000_000
 
 
 @pytest.fixture
@@ -54,3 +59,16 @@ def test_dev_mode_does_not_audit_the_systems_functions(store: MemoryStore, caplo
         assert run(store, "_system:functions").error is None
         assert run(store, "m:opens", opens).error is None
     assert [message.split()[0] for message in caplog.messages] == ["m:opens"]
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["one-shot", "live"])
+def test_other_threads_may_run_while_a_long_result_is_encoded(store: MemoryStore, live: bool) -> None:
+    """A mutation needs the interpreter lock after each of its statements, so it would wait for most of the encoding."""
+    gave_way = []
+    runtime = Runtime()
+    runtime.give_way = lambda: gave_way.append(True)  # type: ignore[method-assign]
+    spec = FunctionSpec("m:much", returns_much, FunctionDeclaration("query", internal=False))
+    runner = FunctionRunner(runtime, CodeSwitch(App([spec], [])), Failures(reveal=True), audit=False)
+    execution = Execution(ReadSet(), range_cache=RangeCache(None) if live else None)
+    store.look(lambda snapshot: runner.query(Call("m:much", b"{}", admin=True), snapshot, execution))
+    assert len(gave_way) >= 4

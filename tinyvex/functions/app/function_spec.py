@@ -32,6 +32,7 @@ from tinyvex.values.suggestions import did_you_mean
 if TYPE_CHECKING:
     from tinyvex.functions.result.result_body import Body
     from tinyvex.storage.log.catalog import Catalog
+    from tinyvex.values.long_json import GiveWay
 
 __all__ = [
     "FunctionDeclaration",
@@ -244,29 +245,34 @@ class FunctionSpec:
         names = checked.__struct_fields__
         return {name: value for name in names if (value := getattr(checked, name)) is not UNSET}
 
-    def encode_result(self, value: Any, catalog: Catalog) -> bytes:
+    def encode_result(self, value: Any, catalog: Catalog, give_way: GiveWay | None = None) -> bytes:
         """
         Encode a returned value as canonical JSON.
 
         Documents and rows in it are spliced in as stored: rows that the function did not inspect
         are neither decoded nor validated.
 
+        Args:
+            value: what the function returned.
+            catalog: the tables at its snapshot.
+            give_way: called while a long value is encoded, to let other threads run.
+
         Raises:
             InvalidResult: it does not fit the annotation, is not a value, or is too large.
         """
-        data = self._encode_result(value, catalog)
+        data = self._encode_result(value, catalog, give_way)
         self._check_size(len(data))
         return data
 
-    def result_body(self, value: Any, catalog: Catalog) -> Body:
+    def result_body(self, value: Any, catalog: Catalog, give_way: GiveWay | None = None) -> Body:
         """Encode a returned value as a body, in which rows stay references. Raises as `encode_result`."""
-        body = to_body(lambda: self._encode_result(value, catalog))
+        body = to_body(lambda: self._encode_result(value, catalog, give_way))
         self._check_size(body.size)
         return body
 
-    def _encode_result(self, value: Any, catalog: Catalog) -> bytes:
+    def _encode_result(self, value: Any, catalog: Catalog, give_way: GiveWay | None) -> bytes:
         try:
-            return codec.encode_long(self._checked(value, catalog))
+            return codec.encode_long(self._checked(value, catalog), give_way)
         except Mismatch as mismatch:
             raise InvalidResult(f"{self.path}: result {mismatch}", path=mismatch.path) from mismatch
         except (InvalidValue, ValueTooLarge) as error:

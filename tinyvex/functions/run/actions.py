@@ -95,7 +95,9 @@ class Actions:
             caller = _LoopCaller(app, call, thread, self._run_function, execution)
             return ActionCtx(caller, call.identity, execution, now=now)
 
-        action = _ActionRun(spec, create_context, arguments, catalog, execution, client=call.client)
+        action = _ActionRun(
+            spec, create_context, arguments, catalog, execution, client=call.client, give_way=self._runtime.give_way
+        )
         value = b""
         try:
             with anyio.CancelScope() as scope:
@@ -133,6 +135,7 @@ class _ActionRun:
         execution: Execution,
         *,
         client: str,
+        give_way: Callable[[], None],
     ) -> None:
         self.path = spec.path
         self.client = client
@@ -142,6 +145,7 @@ class _ActionRun:
         self._arguments = arguments
         self._catalog = catalog
         self._execution = execution
+        self._give_way = give_way
         self._coroutine: Coroutine[Any, Any, Any] | None = None
 
     async def run(self, thread: LoopThread) -> bytes:
@@ -156,7 +160,7 @@ class _ActionRun:
         self._coroutine = self._call(self._create_context(thread))
         try:
             result = await self._coroutine
-            return self._spec.encode_result(result, self._catalog)
+            return self._spec.encode_result(result, self._catalog, self._give_way)
         except Stopped as stopped:
             log.error("%s was stopped at %s", self.path, Location.of_error(stopped))
             return b""  # its caller has received TimeLimitExceeded

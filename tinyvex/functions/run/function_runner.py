@@ -97,9 +97,9 @@ class FunctionRunner:
             spec.reads_now = bool(spec.reads_now) or execution.read_now
             rows_read = transaction.rows_read
             if cache is None:
-                body = Body((spec.encode_result(result, snapshot.catalog),))
+                body = Body((spec.encode_result(result, snapshot.catalog, self._runtime.give_way),))
             else:
-                body = spec.result_body(result, snapshot.catalog)
+                body = spec.result_body(result, snapshot.catalog, self._runtime.give_way)
         except errors.SnapshotUnavailable:
             raise
         except Exception as raised:  # noqa: BLE001 - whatever users' code raises is the query's outcome
@@ -152,7 +152,7 @@ class FunctionRunner:
         finally:
             execution.ended = True
             transaction.end()
-        value = spec.encode_result(result, snapshot.catalog)
+        value = spec.encode_result(result, snapshot.catalog, self._runtime.give_way)
         outcome = MutationOutcome(value, ts, tuple(execution.log_lines), rows_read=transaction.rows_read)
         request = None if key is None else exactly_once.request_record(key, outcome)
         return Outcome(outcome, transaction.record(request))
