@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.runtime import Runtime
+from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.group_commit import Chore, GroupCommit, Member, Participant
 from tinyvex.storage.engine.readers import SnapshotSource
 from tinyvex.storage.engine.store import Store
@@ -158,7 +159,7 @@ class MemoryStore:
         finally:
             self._source.end()
 
-    async def write(self, work: Callable[[Snapshot, int], Outcome[T]]) -> T:
+    async def write(self, work: Callable[[Snapshot, int], Outcome[T]], *, client: str = SYSTEM) -> T:
         if self.between is not None:
             between, self.between = self.between, None
             between()

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyvex.limits import FAIR_COST_SECONDS_MIN, SYSTEM_SHARE
-from tinyvex.storage.engine.fair_shares import SYSTEM, FairShares
+from tinyvex.storage.engine.fair_shares import SYSTEM, URGENT, FairShares
 
-CLIENTS = ("a", "b", "c", SYSTEM)
+CLIENTS = ("a", "b", "c", SYSTEM, URGENT)
 
 
 @dataclass(eq=False)
@@ -60,6 +60,16 @@ def test_the_system_has_its_stated_share():
     """Work without a client counts as much as that of SYSTEM_SHARE clients."""
     shares = filled(*[SYSTEM] * 100, *["a"] * 100)
     assert served(shares, 50).count(SYSTEM) == pytest.approx(50 * SYSTEM_SHARE / (SYSTEM_SHARE + 1), abs=2)
+
+
+def test_urgent_work_runs_next_however_long_it_took_before():
+    """Other pieces run only while none of it waits."""
+    shares = filled(SYSTEM, *["a", "b"] * 20)
+    served(shares, 5)
+    for number in range(5):
+        shares.push(Piece(URGENT, number))
+        shares.push(Piece(f"new {number}", 0))
+        assert served(shares, 3, 10.0)[0] == URGENT
 
 
 def test_a_client_known_for_quick_pieces_precedes_many_new_ones():

@@ -258,15 +258,16 @@ def test_documents_that_change_after_they_were_staged_are_staged_again(log):
     assert found(log) == sorted((m, n) for n, m in expected.items() if m is not None)
 
 
+@pytest.mark.usefixtures("_small_pages")
 def test_large_documents_that_change_meanwhile_are_staged_in_small_records(log, monkeypatch):
-    """A step ends with their size, not only with their number: a record must fit into memory."""
+    """A step ends with their size, not only with their number, once the writers pause."""
     monkeypatch.setattr("tinyvex.storage.schema.schema_change.SCAN_PAGE_BYTES", 5_000)
     fields = [{"n": COUNT + n, "text": "x" * 1_000} for n in range(40)]
 
     written = []
 
     def write(_number):
-        if log.look(states) and not written:  # the documents that were there before are staged
+        if log.look(states) and not written:  # some documents that were there before are staged
             log.run(unit(lambda transaction: [insert(one)(transaction) for one in fields]))
             written.append(len(log.commits))
 

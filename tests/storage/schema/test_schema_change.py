@@ -9,11 +9,13 @@ from itertools import pairwise
 
 import pytest
 
-from tests.support.storage import MemoryStore, declare, insert, numbers, scan, unit
+from tests.support.storage import MemoryStore, declare, drive, insert, numbers, scan, unit
 from tinyvex import errors
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
 from tinyvex.storage.maintenance.check import check
+from tinyvex.storage.schema.schema_change import change_schema
+from tinyvex.storage.schema.schema_plan import Declaration
 from tinyvex.storage.schema.violation_lines import violation_lines
 from tinyvex.values.codec import decode
 
@@ -247,8 +249,8 @@ def test_documents_that_do_not_fit_refuse_the_change(log):
         validate(log)
     assert log.last_ts == before
     violations = caught.value.data["violations"]
-    assert [(entry["table"], entry["problem"]) for entry in violations] == [("items", "n is -1"), ("items", "n is -2")]
-    assert [entry["id"] for entry in violations] == [decode(stored.json)["_id"] for stored in bad]
+    assert [(entry["table"], entry["problem"]) for entry in violations] == [("items", "n is -2"), ("items", "n is -1")]
+    assert [entry["id"] for entry in violations] == [decode(stored.json)["_id"] for stored in reversed(bad)]
 
 
 def test_violations_are_all_counted_and_some_listed(log, monkeypatch):
@@ -330,6 +332,93 @@ def test_many_writes_meanwhile_are_validated_in_steps(log, monkeypatch):
     validate(log)
     log.between = None
     assert len(log.look(numbers)) == 38
+
+
+# Writers that are faster than a step.
+
+
+class BusyStore(MemoryStore):
+    """A store with documents, and a mutation that inserts more of them before each read and each unit, until the code changes."""
+
+    ENOUGH = 2000
+
+    def __init__(self, rows, padding=""):
+        self.mutations = 0
+        super().__init__()
+        self.declare(BY_N)
+        self._work = unit(
+            lambda transaction: [insert({"n": n, "m": -n, "t": padding})(transaction) for n in range(rows)]
+        )
+        for _ in range(3):
+            self.run(self._work)
+        self.between = self._mutate
+
+    def _mutate(self):
+        if self.commits[-1].code_fingerprint == "new":
+            self.between = None
+            return
+        self.mutations += 1
+        assert self.mutations < self.ENOUGH, "the change does not end"
+        self.run(self._work)
+
+    async def read(self, read):
+        if self.between is not None:
+            self._mutate()
+        return self.look(read)
+
+    def change(self, tables=BY_N, validator=no_negatives, table_fingerprint="checked"):
+        drive(
+            change_schema(
+                self, Declaration(tables), validators={"items": validator}, fingerprint="new",
+                table_fingerprints={"items": table_fingerprint},
+            )
+        )  # fmt: skip
+        assert check(self.connection) == []
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    """Make a step and a page smaller than what one mutation of a busy store inserts."""
+    for module, name in (
+        ("schema_change", "BACKFILL_STEP_ROWS"), ("schema_change", "SCAN_PAGE_ROWS"), ("index_backfill", "BACKFILL_STEP_ROWS"),
+    ):  # fmt: skip
+        monkeypatch.setattr(f"tinyvex.storage.schema.{module}.{name}", 4)
+
+
+def test_a_change_of_code_alone_does_not_walk_the_log(small_steps):
+    """Its number of steps does not depend on what mutations write meanwhile."""
+    store = BusyStore(6)
+    store.change(table_fingerprint=None)
+    assert store.mutations < 12
+
+
+def test_a_changed_class_ends_however_fast_documents_are_inserted(small_steps):
+    """The last documents are validated, too."""
+    store, validated = BusyStore(6), []
+
+    def validator(json):
+        validated.append(decode(json)["_id"])
+        return [], json
+
+    store.change(validator=validator)
+    assert set(validated) >= {document["_id"] for document in store.look(scan)}
+
+
+@pytest.mark.parametrize("padding", ["", "x" * 1000])
+def test_an_upgrade_ends_however_fast_documents_are_inserted(small_steps, monkeypatch, padding):
+    """All documents have the new form in the end, whether rows or bytes bound a step."""
+    monkeypatch.setattr("tinyvex.storage.schema.schema_change.SCAN_PAGE_BYTES", 4000)
+    store = BusyStore(6, padding)
+    store.change(validator=lambda json: ([], json if b'"z"' in json else json[:-1] + b',"z":1}'))
+    assert {document["z"] for document in store.look(scan)} == {1}
+
+
+def test_an_index_is_built_however_fast_documents_are_inserted(small_steps):
+    """It has the documents of before, and those that were inserted meanwhile."""
+    store = BusyStore(6)
+    store.change(BOTH, table_fingerprint=None)
+    by_n, by_m = store.look(scan), store.look(functools.partial(scan, index="by_m"))
+    assert sorted(entry["_id"] for entry in by_n) == sorted(entry["_id"] for entry in by_m)
 
 
 # In the real store.

@@ -13,11 +13,12 @@ account, so that it neither waits for others' past nor saves up time::
 However much one client queues, another one's first piece of work waits only for the pieces that are running.
 The pieces of one client run in the order in which they were pushed.
 
-Work without a client belongs to `SYSTEM`, which has the share of several clients.
+Work without a client belongs to `SYSTEM`, which has the share of several clients. Work of `URGENT` runs next.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -25,10 +26,17 @@ from typing import Generic, Protocol, TypeVar
 
 from tinyvex.limits import FAIR_COST_SECONDS_MIN, FAIR_FIRST_COST_SECONDS, SYSTEM_SHARE
 
-__all__ = ["SYSTEM", "FairShares", "Work"]
+__all__ = ["SYSTEM", "URGENT", "FairShares", "Work"]
 
 SYSTEM = ""
 """The client of work that no connection requested."""
+
+URGENT = "urgent"
+"""
+The client of work that precedes all other and is never charged.
+
+Only one piece of it may wait at a time, pushed when the last one has run, so that the others run in between.
+"""
 
 SWEPT_AT_MIN = 64
 
@@ -91,7 +99,7 @@ class FairShares(Generic[T]):
         if not self.waiting:
             self._now = self._latest  # an idle queue keeps no debts
         account = self._accounts.get(work.client) or self._open_account(work.client)
-        if not account.waiting and account.used < self._now:
+        if not account.waiting and account.used < self._now and work.client != URGENT:
             account.used = self._now
         account.waiting.append(work)
         self.waiting += 1
@@ -202,7 +210,11 @@ class FairShares(Generic[T]):
     def _open_account(self, client: str) -> _Account[T]:
         if len(self._accounts) >= self._sweep_at:
             self._sweep()
-        account = self._accounts[client] = _Account(SYSTEM_SHARE if client == SYSTEM else 1.0, self._now)
+        if client == URGENT:
+            account: _Account[T] = _Account(math.inf, -math.inf)
+        else:
+            account = _Account(SYSTEM_SHARE if client == SYSTEM else 1.0, self._now)
+        self._accounts[client] = account
         return account
 
     def _sweep(self) -> None:

@@ -344,12 +344,16 @@ class Snapshot:
         row = self._one(statements.FIRST_ROW, (log_row,))
         return self.ts if row is None else int(row[1])
 
-    def rows_since(self, log_row: int, limit: int) -> list[tuple[int, int, bytes]]:
-        """Return the revisions appended after a log row, in order: log row, tablet, document key."""
-        try:
-            return self._execute(statements.ROWS_SINCE, (log_row, limit)).fetchall()
-        except sqlite3.Error as error:
-            raise translate(error) from error
+    def rows_since(self, log_row: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the revisions appended after a log row, in order: log row, tablet, document key."""
+        rows: list[tuple[int, int, bytes]] | None = None
+        while rows is None or len(rows) == SCAN_PAGE_ROWS:
+            try:
+                rows = self._execute(statements.ROWS_SINCE, (log_row, SCAN_PAGE_ROWS)).fetchall()
+            except sqlite3.Error as error:
+                raise translate(error) from error
+            yield from rows
+            log_row = rows[-1][0] if rows else log_row
 
     def revisions_since(self, after: int) -> Iterator[LogRevision]:
         """

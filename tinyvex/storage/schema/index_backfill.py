@@ -2,7 +2,7 @@
 Build an index over existing documents, and drop one, in short units between mutations.
 
 A new index begins as *building*: mutations maintain it for the documents that they write, and `backfill_step` enters the
-documents that are older. A dropped index is *dropping*: mutations no longer maintain it, and its entries are deleted in
+documents that are older, the newest first. A dropped index is *dropping*: mutations no longer maintain it, and its entries are deleted in
 steps before its document in `_indexes` is.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tinyvex.limits import BACKFILL_STEP_ROWS
 from tinyvex.storage.log.catalog import BY_CREATION_TIME
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
-from tinyvex.storage.log.key_ranges import KEY_MAX, successor
+from tinyvex.storage.log.key_ranges import KEY_MIN
 from tinyvex.storage.log.operations import BackfillIndex
 from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, system_tables
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["backfill_step", "drop_unfinished"]
 
 
-def backfill_step(name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
+def backfill_step(name: str, hi: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
     """
     Enter some documents into the indexes being built; a unit.
 
     Args:
         name: the table.
-        lo: the first key, in `by_creation_time`.
+        hi: the first key, in `by_creation_time`, that is not entered any more.
         snapshot: the newest state.
         ts: of this commit.
 
     Returns:
-        The key to continue from; None at the end.
+        The `hi` of the next step; None at the end.
     """
     if name not in snapshot.catalog:  # it was dropped
         return Outcome(None)
@@ -45,12 +45,12 @@ def backfill_step(name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[
     indexes = tuple(index.as_fields for index in table.building)
     # The step takes as long as its entries: with thirty indexes at once, one of BACKFILL_STEP_ROWS documents took 352 ms.
     limit = max(1, BACKFILL_STEP_ROWS // max(1, len(indexes)))
-    page = snapshot.page(by_creation_time, lo, KEY_MAX, limit=limit)
+    page = snapshot.page(by_creation_time, KEY_MIN, hi, reverse=True, limit=limit)
     if not page:
         return Outcome(None)
-    hi = successor(page[-1].key)
+    lo = page[-1].key
     step = BackfillIndex(table.tablet, by_creation_time.id, lo, hi, indexes, len(page))
-    return Outcome(None if page.complete else hi, CommitRecord(ts, (step,)))
+    return Outcome(None if page.complete else lo, CommitRecord(ts, (step,)))
 
 
 async def drop_unfinished(store: Store, *, building: bool = True) -> None:

@@ -8,11 +8,17 @@ Change tables, indexes and code while the old ones keep serving.
     3. commit: new tables, new indexes as *building*                  mutations maintain them from here on
     4. backfill the new indexes                                       one short unit after another
     5. stage the documents that the new classes store otherwise       one short unit after another
-    6. walk the log for documents written since 2: validate them, and stage them if necessary
+    6. walk the log for documents written since 2, if a class changed: validate them, and stage them if necessary
     7. commit: new indexes *ready*, removed ones *dropping*, staged documents visible, the code's fingerprint
     8. delete the entries of removed indexes                          one short unit after another
 
 `schema_plan.py` compares the file with the app, and a file that fits needs none of this.
+
+Mutations may write at any rate meanwhile, and the change still ends:
+
+-   2, 4 and 5 read a table from its newest document to its oldest, so what mutations insert is behind them.
+-   A step of 6 precedes all mutations that wait, and validates at least twice as many log rows as were written since the
+    step before. So the rest shrinks with each step, and a step blocks the writer about as long as those writes did.
 
 A change that is refused, or interrupted before 7, changes nothing that is served.
 Commit 7 is the code change. Every query's read set contains the one document of `_code`, so all live queries run again;
@@ -23,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyvex.errors import SchemaRejected
 from tinyvex.limits import (
@@ -33,10 +39,11 @@ from tinyvex.limits import (
     SCAN_PAGE_ROWS,
     SCHEMA_VIOLATIONS_MAX,
 )
+from tinyvex.storage.engine.fair_shares import URGENT
 from tinyvex.storage.log.catalog import BY_CREATION_TIME, Catalog, IndexInfo, IndexState, TableInfo
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
-from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN, successor
+from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.log.operations import SetNumbers
 from tinyvex.storage.log.revisions import StoredDocument
 from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
@@ -98,6 +105,25 @@ class _PlanOutdated(Exception):
     """A table was dropped, or received documents, so that the plan does not fit any more."""
 
 
+PASSED_ROW = 1 / 32
+"""The cost of a log row that need not be validated, such as a staged one, compared with one that must be."""
+
+
+class _Position(NamedTuple):
+    """
+    The position of the walk through the log.
+
+    Attributes:
+        validated: the last log row that was validated.
+        newest: the newest log row after that step, with what it staged.
+        tablets: of each table.
+    """
+
+    validated: int
+    newest: int
+    tablets: Mapping[str, int]
+
+
 class _SchemaChange:
     def __init__(
         self,
@@ -151,9 +177,9 @@ class _SchemaChange:
         violations = _Violations(validators, plan.outdated)
         for name in plan.fingerprints:
             if name in validators and name not in plan.new_tables:
-                lo: bytes | None = KEY_MIN
-                while lo is not None:
-                    lo = await self._store.read(partial(_validate_page, violations, name, lo))
+                hi: bytes | None = KEY_MAX
+                while hi is not None:
+                    hi = await self._store.read(partial(_validate_page, violations, name, hi))
         violations.refuse()
 
     # 3. Create tables, which are empty, so their indexes are ready; and indexes of other tables, which must be built.
@@ -203,59 +229,72 @@ class _SchemaChange:
         catalog = await self._store.read(lambda snapshot: snapshot.catalog)
         for table in catalog.tables():
             if table.building:
-                lo: bytes | None = KEY_MIN
-                while lo is not None:
-                    lo = await self._store.write(partial(backfill_step, table.name, lo))
+                hi: bytes | None = KEY_MAX
+                while hi is not None:
+                    hi = await self._store.write(partial(backfill_step, table.name, hi))
 
     # 5. Stage upgraded documents.
 
     async def _stage(self, plan: SchemaPlan) -> None:
         for name in sorted(plan.outdated):
-            lo: bytes | None = KEY_MIN
-            while lo is not None:
-                lo = await self._store.write(partial(self._stage_page, plan, name, lo))
+            hi: bytes | None = KEY_MAX
+            while hi is not None:
+                hi = await self._store.write(partial(self._stage_page, plan, name, hi))
 
-    def _stage_page(self, plan: SchemaPlan, name: str, lo: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
-        """Stage some documents of a table; the value is the key to continue from, None at the end."""
+    def _stage_page(self, plan: SchemaPlan, name: str, hi: bytes, snapshot: Snapshot, ts: int) -> Outcome[bytes | None]:
+        """Stage some documents of a table, below the key `hi`; the value is the next `hi`, None at the end."""
         table = _declared_table(name, snapshot)
         validate = self._validators_of(plan)[name]
-        page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=BACKFILL_STEP_ROWS)
+        page = snapshot.page(table.indexes[BY_CREATION_TIME], KEY_MIN, hi, reverse=True, limit=BACKFILL_STEP_ROWS)
         upgrades = []
         for stored in page:
             problems, json = validate(stored.json)
             if not problems and json != stored.json:
                 upgrades.append(Upgrade(table, stored, json))
-        return Outcome(None if page.complete else successor(page[-1].key), stage(snapshot, ts, plan.staged, upgrades))
+        return Outcome(None if page.complete else page[-1].key, stage(snapshot, ts, plan.staged, upgrades))
 
     # 6 and 7. Walk the log, and change the code.
 
     async def _switch_over(self, plan: SchemaPlan, tablets: Mapping[str, int]) -> None:
-        position: tuple[int, Mapping[str, int]] | None = plan.newest_row, tablets
+        newest = await self._store.read(Snapshot.newest_row)
+        position: _Position | None = _Position(plan.newest_row, newest, tablets)
         while position is not None:
-            position = await self._store.write(partial(self._code_change, plan, *position))
+            position = await self._store.write(partial(self._code_change, plan, position), client=URGENT)
 
     def _code_change(
-        self, plan: SchemaPlan, validated: int, known: Mapping[str, int], snapshot: Snapshot, ts: int
-    ) -> Outcome[tuple[int, Mapping[str, int]] | None]:
+        self, plan: SchemaPlan, position: _Position, snapshot: Snapshot, ts: int
+    ) -> Outcome[_Position | None]:
         """
-        Make the final commit, or take one more step of the walk through the log.
+        Make the final commit, or take one more step of the walk through the log; the value is the position to continue from.
 
-        The value is the position to continue from: the last log row that was validated, and the tablet of each table.
         If an import gave a table another tablet, its documents may be older in the log than the plan, so the walk restarts.
 
         Raises:
             _PlanOutdated: the change must begin again.
         """
         _require_fit(plan, snapshot)
-        now = {name: tablet for name, tablet in table_tablets(snapshot).items() if name in known}
-        if now != known:
-            return Outcome((0, now))
-        rows = snapshot.rows_since(validated, BACKFILL_STEP_ROWS)
-        upgrades, last_row = self._validate_rows(plan, rows, snapshot)
-        if last_row is not None or len(rows) == BACKFILL_STEP_ROWS:
-            last_row = rows[-1][0] if last_row is None else last_row
-            return Outcome((last_row, known), stage(snapshot, ts, plan.staged, upgrades))
+        validated = self._validated_tables(plan, snapshot)
+        if not validated:
+            return Outcome(None, self._final_record(plan, [], snapshot, ts))
+        newest = snapshot.newest_row()
+        now = {name: tablet for name, tablet in table_tablets(snapshot).items() if name in position.tablets}
+        if now != position.tablets:
+            return Outcome(_Position(0, newest, now))
+        required = 2 * (newest - position.newest)
+        upgrades, last_row = self._validate_rows(plan, position.validated, required, validated, snapshot)
+        if last_row is not None:
+            position = _Position(last_row, newest + len(upgrades), now)
+            return Outcome(position, stage(snapshot, ts, plan.staged, upgrades))
         return Outcome(None, self._final_record(plan, upgrades, snapshot, ts))
+
+    def _validated_tables(self, plan: SchemaPlan, snapshot: Snapshot) -> dict[int, TableInfo]:
+        """Return the tables whose class changed, by tablet."""
+        validators = self._validators_of(plan)
+        return {
+            table.tablet: table
+            for table in snapshot.catalog.tables()
+            if table.name in plan.fingerprints and table.name in validators
+        }
 
     def _final_record(self, plan: SchemaPlan, upgrades: list[Upgrade], snapshot: Snapshot, ts: int) -> CommitRecord:
         change = SystemChange(snapshot, ts)
@@ -276,38 +315,45 @@ class _SchemaChange:
         return record
 
     def _validate_rows(
-        self, plan: SchemaPlan, rows: list[tuple[int, int, bytes]], snapshot: Snapshot
+        self, plan: SchemaPlan, after: int, required: int, tables: Mapping[int, TableInfo], snapshot: Snapshot
     ) -> tuple[list[Upgrade], int | None]:
         """
-        Validate documents that were written after the plan was made.
+        Validate documents that were written after a log row.
+
+        Args:
+            plan: states what is staged.
+            after: the last log row that was validated.
+            required: rows to validate whatever their size; more only up to BACKFILL_STEP_ROWS and SCAN_PAGE_BYTES.
+            tables: those to validate, by tablet.
+            snapshot: the newest state.
 
         Returns:
-            The documents to be upgraded; and the last log row that was validated if their size ended the step early.
+            The documents to be upgraded; and the last log row that was validated, None if there are no more.
         """
-        validators = self._validators_of(plan)
-        violations = _Violations(validators, plan.outdated)
-        tablets = {
-            table.tablet: table
-            for table in snapshot.catalog.tables()
-            if table.name in plan.fingerprints and table.name in validators
-        }
-        upgrades = {}
-        size, last_row = 0, None
-        for log_row, tablet, internal in rows:
-            if tablet not in tablets or (tablet, internal) in upgrades:
+        violations = _Violations(self._validators_of(plan), plan.outdated)
+        upgrades = []
+        seen = set()
+        size, rows, complete = 0, 0.0, False
+        for log_row, tablet, internal in snapshot.rows_since(after):
+            if rows >= required and (rows >= BACKFILL_STEP_ROWS or size > SCAN_PAGE_BYTES):
+                break
+            after = log_row
+            if tablet not in tables or (tablet, internal) in seen:
+                rows += PASSED_ROW
                 continue
-            table, stored = tablets[tablet], snapshot.get(tablet, internal)
+            rows += 1
+            seen.add((tablet, internal))
+            table, stored = tables[tablet], snapshot.get(tablet, internal)
             if stored is None:
                 continue
             json = violations.validate(table, stored)
             if json != stored.json and not is_staged(snapshot, plan.staged, table, stored):
-                upgrades[tablet, internal] = Upgrade(table, stored, json)
+                upgrades.append(Upgrade(table, stored, json))
                 size += len(json)
-                if size > SCAN_PAGE_BYTES:
-                    last_row = log_row
-                    break
+        else:
+            complete = True
         violations.refuse()
-        return list(upgrades.values()), last_row
+        return upgrades, None if complete else after
 
 
 def _abandon_staged(snapshot: Snapshot, ts: int) -> Outcome[None]:
@@ -364,13 +410,13 @@ def _declared_table(name: str, snapshot: Snapshot) -> TableInfo:
     return snapshot.catalog.table(name)
 
 
-def _validate_page(violations: _Violations, name: str, lo: bytes, snapshot: Snapshot) -> bytes | None:
-    """Validate some documents; return the key to continue from, None at the end."""
+def _validate_page(violations: _Violations, name: str, hi: bytes, snapshot: Snapshot) -> bytes | None:
+    """Validate some documents below the key `hi`; return the next `hi`, None at the end."""
     table = _declared_table(name, snapshot)
-    page = snapshot.page(table.indexes[BY_CREATION_TIME], lo, KEY_MAX, limit=SCAN_PAGE_ROWS)
+    page = snapshot.page(table.indexes[BY_CREATION_TIME], KEY_MIN, hi, reverse=True, limit=SCAN_PAGE_ROWS)
     for stored in page:
         violations.validate(table, stored)
-    return None if page.complete else successor(page[-1].key)
+    return None if page.complete else page[-1].key
 
 
 class _Violations:
