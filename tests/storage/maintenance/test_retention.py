@@ -179,30 +179,97 @@ def test_the_entries_of_a_dropped_index_go() -> None:
     assert store.connection.execute("SELECT count(*) FROM indexes WHERE index_id = ?", (index_id,)).fetchone() == (0,)
 
 
+def entries_of_items(store: MemoryStore) -> int:
+    """Return the number of index entries of the table `items`."""
+    tablet = store.look(lambda snapshot: snapshot.catalog.table("items").tablet)
+    (count,) = store.connection.execute("SELECT count(*) FROM indexes WHERE table_id = ?", (tablet,)).fetchone()
+    return int(count)
+
+
 def test_indexes_are_walked_when_it_is_worth_it() -> None:
-    """A single revision among many documents does not justify a walk."""
+    """A single revision among many documents does not justify a walk; a quarter of the entries does."""
     store = MemoryStore()
     store.declare({"items": {"by_n": ("n",)}})
     store.run(unit(lambda t: [insert({"n": n})(t) for n in range(100)]))
-    swept = retention(store, 0)
-    swept._policy = Until(store.last_ts)  # type: ignore[assignment]
-    drive(swept.sweep(thorough=True))
-    walks: list[int] = []
-    swept._walk_indexes = lambda floor: record(walks, floor)  # type: ignore[method-assign, assignment, return-value]
+    drive(retention(store, store.last_ts).sweep(thorough=True))
     internal = overwritten(store, 20)
-    swept._policy = Until(store.last_ts)  # type: ignore[assignment]
-    drive(swept.sweep())
-    assert walks == []
-    for n in range(30):
+    before = entries_of_items(store)
+    drive(retention(store, store.last_ts).sweep())
+    assert entries_of_items(store) == before
+    for n in range(40):
         store.run(unit(lambda t, n=n: t.put(t.catalog.table("items"), internal, {"n": -n})))
-    swept._policy = Until(store.last_ts)  # type: ignore[assignment]
-    drive(swept.sweep())
-    assert len(walks) == 1
+    drive(retention(store, store.last_ts).sweep())
+    assert entries_of_items(store) == 202
 
 
-async def record(walks: list[int], floor: int) -> None:
-    """Record the call instead of walking."""
-    walks.append(floor)
+def test_index_entries_stay_bounded_over_short_runs() -> None:
+    """Each run purges less than a walk needs, and the file adds up what they purged."""
+    store = MemoryStore()
+    store.declare({"items": {"by_n": ("n",)}})
+    internals = [overwritten(store, 1) for _ in range(10)]
+    most = 0
+    for run in range(100):
+        for internal in internals[:2]:
+            store.run(unit(lambda t, k=internal, n=run: t.put(t.catalog.table("items"), k, {"n": n})))
+        drive(retention(store, store.last_ts).sweep())
+        most = max(most, entries_of_items(store))
+    assert most <= 50
+    assert check(store.connection) == []
+
+
+class Interrupted(Exception):
+    """Ends a sweep in its pause, as the end of the process does."""
+
+
+def test_an_interrupted_walk_continues_in_the_next_run() -> None:
+    """Runs that end after one step each complete the sweep together."""
+    store = MemoryStore()
+    store.declare({"items": {"by_n": ("n",)}})
+    for _ in range(20):
+        overwritten(store, 10)
+    floor = store.last_ts
+
+    async def interrupt() -> None:
+        raise Interrupted
+
+    runs = 0
+    is_interrupted = True
+    while is_interrupted:
+        swept = retention(store, floor)
+        swept._pause = interrupt
+        try:
+            drive(swept.sweep())
+            is_interrupted = False
+        except Interrupted:
+            runs += 1
+    assert runs > 20
+    assert entries_of_items(store) == 40
+    assert check(store.connection) == []
+
+
+def test_the_floor_does_not_move_back_if_two_sweeps_overlap() -> None:
+    """A sweep that decided earlier, for a lower floor, does not make purged history readable."""
+    store = MemoryStore()
+    store.declare({"items": {}})
+    overwritten(store, 5)
+    early = store.last_ts
+    overwritten(store, 5)
+    late = store.last_ts
+    slow = retention(store, early)
+    decide = slow._policy.floor
+
+    def overtaken(state: HistoryState, now_us: int) -> int:
+        drive(retention(store, late).sweep(thorough=True))
+        return decide(state, now_us)
+
+    slow._policy.floor = overtaken  # type: ignore[method-assign]
+    drive(slow.sweep(thorough=True))
+    stored = store.look(lambda snapshot: snapshot.globals())
+    assert stored["floor_ts"] == late
+    assert stored["swept_row"] == store.look(lambda snapshot: snapshot.newest_row())
+    with pytest.raises(errors.SnapshotUnavailable):
+        store.look(everything, early)
+    assert check(store.connection) == []
 
 
 def test_a_sweep_goes_on_where_the_last_one_ended() -> None:

@@ -200,10 +200,7 @@ COUNT_PURGEABLE = (
     " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ?1 AND d.ts <= ?2)"
     " + (SELECT COUNT(*) FROM documents WHERE log_row > ?1 AND ts <= ?2 AND json_value IS NULL)"
 )
-ENTRY_AFTER = (
-    "SELECT index_id, key FROM indexes WHERE (index_id, key) > (?, ?) ORDER BY index_id, key, ts LIMIT 1 OFFSET ?"
-)
-LAST_ENTRY = "SELECT index_id, key FROM indexes ORDER BY index_id DESC, key DESC LIMIT 1"
+ENTRIES_AFTER = "SELECT index_id, key FROM indexes WHERE (index_id, key) > (?, ?) ORDER BY index_id, key, ts LIMIT ?"
 DELETE_ENTRIES = (
     "DELETE FROM indexes WHERE (index_id, key) > (?1, ?2) AND (index_id, key) <= (?3, ?4) AND ts <= ?5 AND (deleted"
     " OR EXISTS (SELECT 1 FROM indexes AS n"

@@ -26,6 +26,7 @@ from tinyvex.storage.file import statements
 from tinyvex.storage.file.database_file import FIRST_INDEX_ID, read_globals, set_global
 from tinyvex.storage.log.clock_history import CLOCK_HISTORY, ClockHistory
 from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.index_walk import FIRST, INDEX_WALK, EntryKey, IndexWalk
 from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLETS_TABLET
 
 __all__ = ["Housekeeping", "KnownIndexes", "SweptRevisions", "observe_clock"]
@@ -39,6 +40,10 @@ The time of a row depends on its size: it takes some 0.5 ms to delete a document
 one of 500 bytes.
 """
 
+PIECE_ENTRIES = 256
+PIECE_BYTES = 1 << 20
+"""Index entries, and bytes of their keys, that a step inspects before it looks at the clock."""
+
 
 class SweptRevisions(NamedTuple):
     """
@@ -47,12 +52,10 @@ class SweptRevisions(NamedTuple):
     Attributes:
         last_row: the last log row inspected; the step's start if there was nothing left to inspect.
         deleted: revisions deleted.
-        dropped_index: whether the last trace of an index was deleted, so that its entries can be deleted too.
     """
 
     last_row: int
     deleted: int
-    dropped_index: bool
 
 
 class KnownIndexes(NamedTuple):
@@ -96,8 +99,9 @@ class Housekeeping:
         self._is_late = is_late
 
     def raise_floor(self, ts: int) -> None:
-        """Make timestamps below `ts` unreadable."""
-        set_global(self._connection, "floor_ts", ts)
+        """Make timestamps below `ts` unreadable, unless a later floor is stored: another sweep has raised it."""
+        if ts > self.snapshot.globals()["floor_ts"]:
+            set_global(self._connection, "floor_ts", ts)
 
     def observe_clock(self, now_us: int) -> ClockHistory:
         """Store which `ts` the log has now, if that is ahead of the clock; return the clock's history."""
@@ -115,6 +119,7 @@ class Housekeeping:
             floor: the lowest readable timestamp.
         """
         execute = self._connection.execute
+        stored = self.snapshot.globals()
         rows = execute(statements.LOG_AFTER, (after, limit)).fetchall()
         below = [log_row for log_row, ts in rows if ts <= floor]
         last_row, deleted, dropped_index = after, 0, False
@@ -126,9 +131,14 @@ class Housekeeping:
             deleted += execute(statements.DELETE_REPLACED, span).rowcount
             deleted += execute(statements.DELETE_DELETIONS, span).rowcount
             last_row = span[1]
-        if last_row != after:
+        if last_row > stored.get("swept_row", 0):  # of two sweeps at once, one is behind
             set_global(self._connection, "swept_row", last_row)
-        return SweptRevisions(last_row, deleted, dropped_index)
+        if deleted:
+            self._store_walk(IndexWalk.stored(stored).purging(deleted, dropped_index=dropped_index))
+        return SweptRevisions(last_row, deleted)
+
+    def _store_walk(self, walk: IndexWalk) -> None:
+        set_global(self._connection, INDEX_WALK, walk.text)
 
     def _pieces(self, limit: int) -> Iterator[int]:
         """Yield how many rows are to be done after each piece, up to `limit`, or until the step has run long enough."""
@@ -137,36 +147,57 @@ class Housekeeping:
             done = min(done + PIECE_ROWS, limit)
             yield done
 
-    def known_indexes(self) -> KnownIndexes:
-        """Return the indexes whose entries a walk with `sweep_entries` must keep."""
+    def known_indexes(self) -> KnownIndexes | None:
+        """Return the indexes whose entries the walk that is in progress must keep; None if none is."""
+        if IndexWalk.stored(self.snapshot.globals()).after is None:
+            return None
         ids = [document["indexId"] for document in self.snapshot.all_revisions(INDEXES_TABLET)]
         ids += [
             index["id"] for document in self.snapshot.all_revisions(TABLETS_TABLET) for index in document["indexes"]
         ]
         return KnownIndexes(json.dumps(sorted(set(ids))), self.snapshot.globals()["next_index_id"])
 
-    def sweep_entries(
-        self, after: tuple[int, bytes], limit: int, floor: int, known: KnownIndexes
-    ) -> tuple[int, bytes] | None:
+    def begin_walk(self) -> None:
+        """Begin a walk with `sweep_entries`, whether or not one is due or in progress."""
+        self._store_walk(IndexWalk(after=FIRST))
+
+    def sweep_entries(self, limit: int, floor: int, known: KnownIndexes) -> bool:
         """
-        Delete unreadable index entries among the next ones, whole keys at a time.
+        Delete unreadable index entries among the next ones of the walk, whole keys at a time.
 
         Args:
-            after: the index and key with which the step before ended.
             limit: about how many entries to inspect.
             floor: the lowest readable timestamp.
-            known: as of the beginning of the walk.
+            known: the indexes whose entries stay.
 
         Returns:
-            The index and key with which this step ended; None after the last.
+            Whether the walk goes on; False too if none is due.
         """
-        end: tuple[int, bytes] | None = self._connection.execute(statements.ENTRY_AFTER, (*after, limit)).fetchone()
-        last = end if end is not None else self._connection.execute(statements.LAST_ENTRY).fetchone()
-        if last is not None:
-            self._connection.execute(
-                statements.DELETE_ENTRIES, (*after, *last, floor, FIRST_INDEX_ID, known.next_id, known.ids)
-            )
-        return end
+        walk = IndexWalk.stored(self.snapshot.globals())
+        if walk.after is None:
+            return False
+        done = 0
+        while walk.after is not None and done < limit and (done == 0 or not self._is_late()):
+            rows, last, is_end = self._next_entries(walk.after, min(PIECE_ENTRIES, limit - done))
+            if last is not None:
+                self._connection.execute(
+                    statements.DELETE_ENTRIES, (*walk.after, *last, floor, FIRST_INDEX_ID, known.next_id, known.ids)
+                )
+            walk = walk.continued(rows, None if is_end else last)
+            done += rows
+        self._store_walk(walk)
+        return walk.after is not None
+
+    def _next_entries(self, after: EntryKey, limit: int) -> tuple[int, EntryKey | None, bool]:
+        """Return the number of the next few entries, the last of them, and whether it is the last of all."""
+        rows, size = 0, 0
+        last: EntryKey | None = None
+        for last in self._connection.execute(statements.ENTRIES_AFTER, (*after, limit)):
+            rows += 1
+            size += len(last[1])
+            if size >= PIECE_BYTES:
+                return rows, last, False
+        return rows, last, rows < limit
 
     def clear_tablet(self, tablet: int, limit: int) -> int:
         """Delete revisions of a tablet that no readable timestamp leads to; return how many, 0 if none is left."""
@@ -179,6 +210,12 @@ class Housekeeping:
         return deleted
 
     def clear_index(self, index_id: int, limit: int) -> int:
-        """Delete entries of an index that no readable timestamp knows; return how many."""
-        deleted = self._connection.execute(statements.CLEAR_CURRENT_STEP, (index_id, limit)).rowcount
-        return deleted + self._connection.execute(statements.CLEAR_ENTRIES_STEP, (index_id, limit)).rowcount
+        """Delete entries of an index that no readable timestamp knows; return how many, 0 if none is left."""
+        deleted = done = 0
+        for size in self._pieces(limit):
+            cleared = self._connection.execute(statements.CLEAR_CURRENT_STEP, (index_id, size - done)).rowcount
+            cleared += self._connection.execute(statements.CLEAR_ENTRIES_STEP, (index_id, size - done)).rowcount
+            deleted, done = deleted + cleared, size
+            if not cleared:
+                break
+        return deleted

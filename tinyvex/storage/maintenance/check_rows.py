@@ -25,6 +25,7 @@ from tinyvex.storage.file.checksums import (
     session_checksum,
 )
 from tinyvex.storage.file.database_file import schema_script
+from tinyvex.storage.log.index_walk import INDEX_WALK, IndexWalk
 from tinyvex.values.ids import TABLE_NUMBER_MAX
 from tinyvex.values.timestamps import TS_MAX
 
@@ -155,6 +156,10 @@ def _global_problems(connection: sqlite3.Connection) -> Iterator[str]:
         value = stored.get(name)
         if not isinstance(value, int) or not 0 <= value <= largest:
             yield f"the global value {name} is not a whole number from 0 to {largest}: {value}"
+    try:
+        IndexWalk.stored(stored)
+    except ValueError:
+        yield f"the global value {INDEX_WALK} is not a walk through the index entries: {stored[INDEX_WALK]}"
 
 
 def _checksum_problems(connection: sqlite3.Connection, checksums: _Checksums) -> Iterator[str]:

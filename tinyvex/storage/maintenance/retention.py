@@ -10,7 +10,8 @@ History is retained from the *floor* on, a timestamp before which no snapshot ca
 3.  *Purge revisions*. The log is read once, from the row after the last sweep up to the floor. Each revision at or below
     the floor makes the revision before it unreadable; a deletion makes itself unreadable as well.
 4.  *Purge index entries*, once enough revisions were purged to justify a walk through `indexes`: entries that a later
-    entry at or below the floor has replaced, and entries of indexes that were dropped.
+    entry at or below the floor has replaced, and entries of indexes that were dropped. The file stores the walk
+    (`storage/log/index_walk.py`), and the next sweep continues one that was interrupted.
 
 The newest revision of each document at the floor stays, and with it everything that a snapshot from the floor on can see.
 SQLite reuses the freed pages: the file stops growing but does not shrink (`compaction.py` shrinks it).
@@ -61,8 +62,6 @@ class Retention:
         self._policy = policy
         self._now_us = now_us
         self._pause = pause
-        self._purged = 0  # revisions purged since the last walk through the indexes
-        self._entries = 0  # entries read by that walk
         self._size = LiveSize()
         self._measured = (0, 0)  # the time of that measurement, and the bytes that the file used
 
@@ -91,19 +90,18 @@ class Retention:
         await abandon_all(self._store, state.clock.ts_at(now_us - int(limits.IMPORT_SECONDS * 1_000_000)))
         await drop_unfinished(self._store, building=False)
         pace = _Pace()
-        purged, row, has_dropped = await clear_tablets(self._store, floor, self._pause), state.swept_row, False
+        purged, row = await clear_tablets(self._store, floor, self._pause), state.swept_row
         while True:
             step = _LogStep(row, floor, pace)
             await self._store.housekeep(step.run)
             purged += step.purged
-            self._purged += step.purged
-            has_dropped = has_dropped or step.has_dropped_index
             if step.last_row == row:
                 break
             row = step.last_row
             await self._pause()
-        if thorough or has_dropped or self._purged >= max(limits.RETENTION_STEP_ROWS, self._entries // 4):
-            await self._walk_indexes(floor)
+        if thorough:
+            await self._store.housekeep(_begin_walk)
+        await self._walk_indexes(floor)
         return purged
 
     def _needs_size(self, state: HistoryState, now_us: int) -> bool:
@@ -123,14 +121,9 @@ class Retention:
         return self._size
 
     async def _walk_indexes(self, floor: int) -> None:
-        self._purged = self._entries = 0
+        """Continue the walk through the index entries to its end, if one is in progress."""
         known, pace = await self._store.housekeep(lambda house: house.known_indexes()), _Pace()
-        last_key: tuple[int, bytes] | None = (-1, b"")
-        while last_key is not None:
-            step = _IndexStep(last_key, floor, known, pace)
-            await self._store.housekeep(step.run)
-            self._entries += step.size
-            last_key = step.end
+        while known is not None and await self._store.housekeep(_IndexStep(floor, known, pace).run):
             await self._pause()
 
 
@@ -140,6 +133,10 @@ def _history_state(now_us: int, size: LiveSize, house: Housekeeping) -> HistoryS
 
 def _raise_floor(floor: int, house: Housekeeping) -> None:
     house.raise_floor(floor)
+
+
+def _begin_walk(house: Housekeeping) -> None:
+    house.begin_walk()
 
 
 class _Pace:
@@ -168,7 +165,6 @@ class _LogStep:
     Attributes:
         last_row: the last row read.
         purged: the number of purged revisions.
-        has_dropped_index: whether the deletion of an index was purged, so that its entries can go.
     """
 
     def __init__(self, after: int, floor: int, pace: _Pace) -> None:
@@ -176,30 +172,21 @@ class _LogStep:
         self._size = 0
         self.last_row = after
         self.purged = 0
-        self.has_dropped_index = False
 
     def run(self, house: Housekeeping) -> None:
         """Perform the step on the writer thread; if it is retried after a rollback, its size is the same."""
         self._size = self._size or self._pace.rows(house.snapshot)
-        swept = house.sweep_revisions(self._after, self._size, self._floor)
-        self.last_row, self.purged, self.has_dropped_index = swept
+        self.last_row, self.purged = house.sweep_revisions(self._after, self._size, self._floor)
 
 
 class _IndexStep:
-    """
-    A step through `indexes`, whole keys at a time.
+    """A step through `indexes`, whole keys at a time."""
 
-    Attributes:
-        end: the last key read; None at the end of the table.
-        size: the approximate number of entries read.
-    """
+    def __init__(self, floor: int, known: KnownIndexes, pace: _Pace) -> None:
+        self._floor, self._known, self._pace = floor, known, pace
+        self._size = 0
 
-    def __init__(self, after: tuple[int, bytes], floor: int, known: KnownIndexes, pace: _Pace) -> None:
-        self._after, self._floor, self._known, self._pace = after, floor, known, pace
-        self.size = 0
-        self.end: tuple[int, bytes] | None = None
-
-    def run(self, house: Housekeeping) -> None:
+    def run(self, house: Housekeeping) -> bool:
         """Perform the step on the writer thread; if it is retried after a rollback, its size is the same."""
-        self.size = self.size or ENTRIES_PER_ROW * self._pace.rows(house.snapshot)
-        self.end = house.sweep_entries(self._after, self.size, self._floor, self._known)
+        self._size = self._size or ENTRIES_PER_ROW * self._pace.rows(house.snapshot)
+        return house.sweep_entries(self._size, self._floor, self._known)
