@@ -68,6 +68,7 @@ PURE = [
     "client/pending_requests.py",
     "client/query_set.py",
     "client/resend.py",
+    "client/shared_values.py",
     "client/rpc.py",
     "client/optimistic.py",
     "client/decoding.py",

@@ -73,7 +73,7 @@ def test_an_optimistic_layer_covers_the_result_until_it_is_dropped() -> None:
     queries = QuerySet(PatchCounters())
     query = queries.subscribe("m:f", b"{}")
     queries.next_modifications(1, MANY, MANY)
-    assert queries.show({query.key: b"7"}) == [0]
+    assert queries.show({query.key: QueryValue.of(7)}) == [0]
     assert queries.show({}) == []
     assert query.shown is None
     queries.stage(updated(0, b"7"), 1)

@@ -3,6 +3,7 @@
 import pytest
 
 from tinyvex.client.query_value import QueryValue
+from tinyvex.client.shared_values import adopt
 from tinyvex.wire.json_patch import PatchFailed
 
 
@@ -51,3 +52,30 @@ def test_a_patch_that_is_nested_too_deep_does_not_apply() -> None:
     depth = 100_000
     with pytest.raises(PatchFailed):
         QueryValue(b"[1]").patched(b'[{"op":"add","path":"/0","value":' + b"[" * depth + b"]" * depth + b"}]", "h")
+
+
+def test_an_optimistic_value_is_encoded_when_it_is_read() -> None:
+    """Comparing it encodes nothing."""
+    optimistic = QueryValue.of(adopt([{"n": 1}]))
+    assert optimistic == QueryValue(b'[{"n":1}]', "h1")
+    assert optimistic != QueryValue(b'[{"n":true}]', "h2")
+    assert optimistic._json is None
+    assert optimistic.json == b'[{"n":1}]'
+
+
+@pytest.mark.parametrize("rows", ['[{"n":1},{"n":2}]', '[{"n":{"$bytes":"eA=="}},{"n":2}]'])
+def test_the_value_after_a_patch_shares_its_unchanged_rows(rows: str) -> None:
+    """With and without wrapped values."""
+    first = QueryValue(rows.encode(), "h1")
+    before = first.value
+    after = first.patched(b'[{"op":"replace","path":"/1/n","value":{"$bytes":"eQ=="}}]', "h2")
+    assert after.value[0] is before[0]
+    assert after.value[1] == {"n": b"y"}
+    assert after.json == rows.replace('"n":2', '"n":{"$bytes":"eQ=="}').encode()
+    assert before[1] == {"n": 2}
+
+
+def test_a_result_that_is_not_a_value_is_compared_as_json() -> None:
+    """A server that breaks the protocol does not break the client's state."""
+    broken = QueryValue(b'{"$no":1}', "h")
+    assert broken != QueryValue.of(adopt({"a": 1}))

@@ -13,7 +13,7 @@ from tinyvex.limits import SAFE_INTEGER_MAX
 from tinyvex.values import codec
 from tinyvex.values.types import Int64
 
-__all__ = ["check_path", "check_ts", "decode_value", "encode_arguments", "is_encodable"]
+__all__ = ["check_path", "check_ts", "convert_value", "decode_value", "encode_arguments", "is_encodable"]
 
 PATH_LENGTH_MAX = 512
 
@@ -103,15 +103,36 @@ def decode_value(json: bytes, target: Any, function: str) -> Any:
         if target is Any:
             return codec.decode_canonical(json)
         if codec.may_have_wrappers(json):
-            return msgspec.convert(
-                codec.decode_canonical(json), target, dec_hook=_decode_special, builtin_types=(bytes,)
-            )
+            return _converted(codec.decode_canonical(json), target)
         return _decoder(target).decode(json)
-    except (msgspec.MsgspecError, TinyvexError, ValueError, TypeError) as error:
-        name = getattr(target, "__name__", None) if not get_args(target) else None
-        raise DecodeError(
-            f"the result of `{function}` does not fit `{name or target}`: {error}", function=function
-        ) from error
+    except _NOT_FITTING as error:
+        raise _does_not_fit(target, function, error) from error
+
+
+def convert_value(value: Any, target: Any, function: str) -> Any:
+    """
+    Convert a value to `target`, as `decode_value` decodes its JSON.
+
+    Raises:
+        DecodeError: the value does not fit.
+    """
+    try:
+        return _converted(value, target)
+    except _NOT_FITTING as error:
+        raise _does_not_fit(target, function, error) from error
+
+
+_NOT_FITTING = (msgspec.MsgspecError, TinyvexError, ValueError, TypeError)
+
+
+def _does_not_fit(target: Any, function: str, error: Exception) -> DecodeError:
+    name = getattr(target, "__name__", None) if not get_args(target) else None
+    return DecodeError(f"the result of `{function}` does not fit `{name or target}`: {error}", function=function)
+
+
+def _converted(value: Any, target: Any) -> Any:
+    # Keys are strings, as in JSON: without `str_keys` a `dict[int, str]` would fit only values without wrappers.
+    return msgspec.convert(value, target, dec_hook=_decode_special, builtin_types=(bytes,), str_keys=True)
 
 
 @functools.lru_cache(maxsize=256)

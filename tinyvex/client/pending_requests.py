@@ -17,17 +17,12 @@ The life of a request::
 from __future__ import annotations
 
 import enum
-import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 from msgspec import Struct
 
-from tinyvex.client.optimistic import LocalStore, QueryKey, Update
-
 __all__ = ["Answer", "CallKind", "PendingRequest", "PendingRequests", "RequestPhase"]
-
-logger = logging.getLogger(__name__)
 
 
 class CallKind(enum.Enum):
@@ -68,7 +63,6 @@ class PendingRequest(Struct, eq=False):
     Attributes:
         number: unique in the session; the `requestId` of a mutation or action.
         at: the `ts` of the snapshot that a query reads; None for the newest.
-        update: the optimistic update of a mutation.
         answer: the first answer that the server sent; never replaced.
     """
 
@@ -77,7 +71,6 @@ class PendingRequest(Struct, eq=False):
     path: str
     args: bytes
     at: int | None = None
-    update: Update | None = None
     phase: RequestPhase = RequestPhase.QUEUED
     answer: Answer | None = None
 
@@ -92,7 +85,6 @@ class PendingRequests:
         self._queue: deque[PendingRequest] = deque()
         self._unanswered = 0
         self._answered: dict[int, PendingRequest] = {}
-        self._optimistic: dict[int, PendingRequest] = {}
 
     def __iter__(self) -> Iterator[PendingRequest]:
         return iter(self._unfinished.values())
@@ -107,46 +99,14 @@ class PendingRequests:
         """The number below which every mutation is finished, so that this session never sends it again."""
         return next(iter(self._mutations), self._next_number)
 
-    @property
-    def have_updates(self) -> bool:
-        """Return whether any request has an optimistic update."""
-        return bool(self._optimistic)
-
-    def optimistic_layer(self, results: Callable[[], Mapping[QueryKey, bytes]]) -> dict[QueryKey, bytes]:
-        """
-        Run the optimistic updates, in the order of the calls, over the server's results.
-
-        Returns:
-            The results that the updates set, by query.
-        """
-        layer: dict[QueryKey, bytes] = {}
-        base = results()
-        for request in list(self._optimistic.values()):
-            attempt = dict(layer)
-            assert request.update is not None
-            try:
-                request.update(LocalStore(base, attempt))
-            except Exception:
-                # The update succeeded when the mutation was called, so it cannot handle the newer results.
-                # Only its preview ends; the mutation stays pending.
-                logger.exception("the optimistic update of %s raised and is no longer shown", request.path)
-                del self._optimistic[request.number]
-            else:
-                layer = attempt
-        return layer
-
-    def add(
-        self, kind: CallKind, path: str, args: bytes, *, at: int | None = None, update: Update | None = None
-    ) -> PendingRequest:
+    def add(self, kind: CallKind, path: str, args: bytes, *, at: int | None = None) -> PendingRequest:
         """Append a request to the queue."""
-        request = PendingRequest(self._next_number, kind, path, args, at, update)
+        request = PendingRequest(self._next_number, kind, path, args, at)
         self._next_number += 1
         self._unfinished[request.number] = request
         if kind is CallKind.MUTATION:
             self._mutations[request.number] = request
         self._queue.append(request)
-        if update is not None:
-            self._optimistic[request.number] = request
         return request
 
     def next_to_send(self) -> PendingRequest | None:
@@ -223,4 +183,3 @@ class PendingRequests:
         del self._unfinished[request.number]
         self._mutations.pop(request.number, None)
         self._answered.pop(request.number, None)
-        self._optimistic.pop(request.number, None)

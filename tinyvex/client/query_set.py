@@ -119,7 +119,7 @@ class QuerySet:
         """Queries that must send their full value, with the query-set version that asks for it; None if unsent."""
         self._stale: dict[QueryKey, None] = {}
         """Queries whose `result` changed since `show`; ordered."""
-        self._layer: Mapping[QueryKey, bytes] = {}
+        self._layer: Mapping[QueryKey, QueryValue] = {}
 
     def __iter__(self) -> Iterator[ClientQuery]:
         return iter(self._by_key.values())
@@ -339,11 +339,16 @@ class QuerySet:
 
     # Results shown.
 
-    def server_results(self) -> Mapping[QueryKey, bytes]:
-        """Return the server's results as JSON, by query."""
-        return {query.key: query.result.json for query in self if isinstance(query.result, QueryValue)}
+    def server_value(self, key: QueryKey) -> QueryValue | None:
+        """Return the server's value of a query; None if it has none, or is not subscribed."""
+        query = self._by_key.get(key)
+        return query.result if query is not None and isinstance(query.result, QueryValue) else None
 
-    def show(self, layer: Mapping[QueryKey, bytes]) -> list[int]:
+    def subscribed_keys(self, path: str) -> list[QueryKey]:
+        """Return the subscribed queries of a path."""
+        return [key for key in self._by_key if key[0] == path]
+
+    def show(self, layer: Mapping[QueryKey, QueryValue]) -> list[int]:
         """
         Update `shown` of every query from the server's results and the optimistic `layer` above them.
 
@@ -355,7 +360,7 @@ class QuerySet:
             query = self._by_key.get(key)
             if query is None:
                 continue
-            shown = QueryValue(layer[key]) if key in layer else query.result
+            shown = layer.get(key) or query.result
             if shown is None:
                 if key in self._layer:
                     query.shown = None

@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeAlias
 from tinyvex.client import rpc
 from tinyvex.client.error_copy import copy_error
 from tinyvex.client.identity import ClientIdentity
-from tinyvex.client.optimistic import LocalStore, QueryKey, Update
+from tinyvex.client.optimistic import OptimisticUpdates, Update
 from tinyvex.client.patch_verification import PatchCounters, PatchVerification
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests
 from tinyvex.client.query_set import ClientQuery, QuerySet
@@ -130,6 +130,7 @@ class ClientState:
         self.counters = PatchCounters()
         self.queries = QuerySet(self.counters)
         self.requests = PendingRequests()
+        self.updates = OptimisticUpdates(self.queries)
         self.identity = ClientIdentity()
         self.server: wire.ConnectResult | None = None
         self.epoch: str | None = None
@@ -178,11 +179,11 @@ class ClientState:
             Exception: the error that the update raised; the call is not queued.
         """
         self._check_not_closed()
-        if update is not None:
-            update(LocalStore(self.queries.server_results(), self._optimistic_layer()))
-        request = self.requests.add(kind, path, args, at=at, update=update)
-        if update is not None:
-            self._show()
+        run = self.updates.run(update) if update is not None else None
+        request = self.requests.add(kind, path, args, at=at)
+        if update is not None and run is not None:
+            self.updates.add(request.number, path, update, run)
+            self._show_results()
         return request
 
     def close(self, error: TinyvexError | None = None) -> None:
@@ -380,7 +381,7 @@ class ClientState:
     def _finish_failed(self, request: PendingRequest, error: TinyvexError) -> None:
         self.requests.finish_sent(request)
         self._resend.finished(request)
-        if request.update is not None:
+        if self.updates.remove(request.number):
             self._show()
         self._fail(request, error)
 
@@ -430,7 +431,8 @@ class ClientState:
             self._complete(self.requests.finish_covered(self.version.ts), show=True)
 
     def _complete(self, finished: list[PendingRequest], *, show: bool = False) -> None:
-        if show or any(request.update is not None for request in finished):
+        removed = [self.updates.remove(request.number) for request in finished]
+        if show or any(removed):
             self._show()
         for request in finished:
             self._resend.finished(request)
@@ -438,12 +440,14 @@ class ClientState:
             self._events.append(Completed(request.number, request.answer))
 
     def _show(self) -> None:
-        changed = self.queries.show(self._optimistic_layer())
+        """Show the results after a change of the server's results or the end of an optimistic update."""
+        self.updates.refresh()
+        self._show_results()
+
+    def _show_results(self) -> None:
+        changed = self.queries.show(self.updates.results)
         if changed:
             self._events.append(ResultsChanged(changed))
-
-    def _optimistic_layer(self) -> dict[QueryKey, bytes]:
-        return self.requests.optimistic_layer(self.queries.server_results) if self.requests.have_updates else {}
 
     def validate(self) -> None:
         """Assert the invariants."""
