@@ -16,7 +16,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.session import CONNECT_SECONDS, running_server
-from tinyvex.errors import ConnectionLost
+from tinyvex.errors import ConnectionLost, StorageError
 from tinyvex.limits import DASHBOARD_LINK_SECONDS
 from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.private_file import write_private_file
@@ -68,7 +68,7 @@ def _open(redirect: Path, link: str) -> bool:
     )
     try:
         write_private_file(redirect, page.encode())
-    except OSError:
+    except StorageError:
         return False
     if webbrowser.open(redirect.resolve().as_uri()):
         return True

@@ -39,8 +39,8 @@ import msgspec
 from tinyvex.errors import MutationStuck, QueryStuck, StorageError
 from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.limits import RUNNING_CALLS_RECORDED_MAX, STUCK_CALLS_MAX
-from tinyvex.storage.file.atomic_file import atomic_file
 from tinyvex.storage.file.data_folder import DataFolder
+from tinyvex.storage.file.private_file import open_private, read_private, write_private_file
 
 __all__ = ["QueryKey", "RunningCall", "RunningRecord", "StuckCalls", "find_stuck", "innermost_frame"]
 
@@ -99,7 +99,7 @@ class RunningRecord:
     def __init__(self, path: Path) -> None:
         self._path = path
         is_allocated = _allocate(path)
-        self.descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+        self.descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
         self._pages = mmap.mmap(self.descriptor if is_allocated else -1, _RECORD_BYTES)
         self._free = list(range(0, _RECORD_BYTES, _PAGE_BYTES))
 
@@ -152,7 +152,7 @@ def _allocate(path: Path) -> bool:
     Returns:
         Whether the disk has room for all pages.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         has_room = os.write(descriptor, bytes(_RECORD_BYTES)) == _RECORD_BYTES
     except OSError:
@@ -274,7 +274,7 @@ class StuckCalls:
 
     def _load(self) -> list[list[str]]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=list[list[str]])
+            return msgspec.json.decode(read_private(self._path), type=list[list[str]])
         except FileNotFoundError:
             return []
         except msgspec.DecodeError:
@@ -282,14 +282,13 @@ class StuckCalls:
             return []
 
     def _save(self, entries: list[list[str]]) -> None:
-        with atomic_file(self._path, replace=True) as unfinished:
-            unfinished.write_bytes(msgspec.json.encode(entries))
+        write_private_file(self._path, msgspec.json.encode(entries), sync=True)
 
 
 def _find(path: Path) -> list[RunningCall]:
     """Evaluate the record of the last process, and log its stuck calls."""
     try:
-        content = path.read_bytes()
+        content = read_private(path)
     except FileNotFoundError:
         return []
     trace = content[_RECORD_BYTES:].decode(errors="replace")

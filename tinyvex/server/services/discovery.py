@@ -16,7 +16,7 @@ import msgspec
 
 from tinyvex.server.services.service import ServiceHealth
 from tinyvex.storage.file.data_folder import DataFolder, lock_holder
-from tinyvex.storage.file.private_file import write_private_file
+from tinyvex.storage.file.private_file import read_private, write_private_file
 
 if TYPE_CHECKING:
     from tinyvex.server.background_tasks import BackgroundTasks
@@ -85,19 +85,14 @@ class DiscoveryFile:
         Raises:
             DataFolderUnusable, DiskFull: the folder cannot be written.
         """
-        try:
-            self.write()
-        except OSError as error:
-            from tinyvex.storage.file.os_errors import translate_os_error
-
-            raise translate_os_error(error, f"the data folder `{self._folder}` cannot be written") from error
+        self.write()
 
     def write(self) -> None:
         """
         Write the file, or replace it when its content has changed.
 
         Raises:
-            OSError: the folder cannot be written.
+            DataFolderUnusable, DiskFull: the folder cannot be written.
         """
         write(self._folder, self._describe())
         self._is_written = True
@@ -117,7 +112,7 @@ def write(folder: Path, discovery: Discovery) -> None:
     Replace the file in one step, so that no reader sees half of it.
 
     Raises:
-        OSError: the folder cannot be written.
+        DataFolderUnusable, DiskFull: the folder cannot be written.
     """
     write_private_file(DataFolder(folder).discovery, msgspec.json.encode(discovery) + b"\n")
 
@@ -128,13 +123,23 @@ def remove(folder: Path) -> None:
 
 
 def read(folder: Path) -> Discovery | None:
-    """Return the content of the file, which may be left over from a crash; None if it is missing or unreadable."""
+    """
+    Return the content of the file, which may be left over from a crash; None if it is missing or unreadable.
+
+    Raises:
+        DataFolderUnusable: another user placed the file there.
+    """
     try:
-        return msgspec.json.decode(DataFolder(folder).discovery.read_bytes(), type=Discovery)
+        return msgspec.json.decode(read_private(DataFolder(folder).discovery), type=Discovery)
     except (OSError, msgspec.DecodeError):
         return None
 
 
 def find_server(folder: Path) -> Discovery | None:
-    """Return the server that owns the folder; None if the folder's lock is free or the server is still starting."""
+    """
+    Return the server that owns the folder; None if the folder's lock is free or the server is still starting.
+
+    Raises:
+        DataFolderUnusable: another user placed one of the files there.
+    """
     return read(folder) if lock_holder(folder) is not None else None

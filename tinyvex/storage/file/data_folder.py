@@ -19,6 +19,12 @@ from pathlib import Path
 from tinyvex import forks
 from tinyvex.errors import DataFolderLocked, DataFolderUnusable
 from tinyvex.storage.file.atomic_file import follow_links, remove_unfinished, remove_with_side_files, unfinished_name
+from tinyvex.storage.file.private_file import (
+    make_private_folder,
+    open_private,
+    require_own_file,
+    require_private_folder,
+)
 
 __all__ = [
     "DataFolder",
@@ -72,11 +78,12 @@ def share_lock(folder: DataFolder) -> Callable[[], None] | None:
 
     Raises:
         DataFolderLocked: a process owns the folder.
+        DataFolderUnusable: another user placed the lock file there.
     """
     if sys.platform == "win32":
         return None
     try:
-        descriptor = os.open(folder.lock_file, os.O_RDONLY)
+        descriptor = open_private(folder.lock_file, os.O_RDONLY)
     except OSError:
         return None
     if not _try_share(descriptor):
@@ -136,13 +143,13 @@ class DataFolder:
 
     def prepare(self) -> None:
         """
-        Create the folder, readable only by its owner.
+        Create the folder and the missing ones above it, readable only by their owner.
 
         Raises:
             DataFolderUnusable: it cannot be created, or the path is another file.
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self.path)
         except OSError as error:
             from tinyvex.storage.file.os_errors import translate_os_error
 
@@ -205,7 +212,7 @@ class DataFolder:
         """
         Remove the access of other users from the database's files.
 
-        The folder may have been created by another program and be open to all. On Windows, its own access rules apply.
+        The folder may have been created by another program and be readable by all. On Windows, its own access rules apply.
         """
         if sys.platform == "win32":
             return
@@ -216,13 +223,18 @@ class DataFolder:
 
     def lock(self) -> FolderLock:
         """
-        Take ownership of the folder.
+        Take ownership of the folder, as every process does before it writes to the database.
 
         Raises:
             DataFolderLocked: another process owns it; the message names the process.
-            DataFolderUnusable: the lock file cannot be created or written.
+            DataFolderUnusable: other users can write to the folder or have placed a file there, or the lock file cannot
+                be created or written.
         """
         try:
+            require_private_folder(self.path)
+            require_own_file(self.database, may_be_link=True)
+            for path in (follow_links(self.database), *self.side_files):  # SQLite opens them by their names
+                require_own_file(path)
             return FolderLock(self.lock_file)
         except OSError as error:
             from tinyvex.storage.file.os_errors import translate_os_error
@@ -234,7 +246,7 @@ class FolderLock:
     """Ownership of a data folder, until `release` or the end of the process."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor: int | None = open_private(path, os.O_RDWR | os.O_CREAT)
         if not _try_lock_repeatedly(self._descriptor):
             os.close(self._descriptor)
             raise _locked(path)
@@ -273,10 +285,13 @@ def lock_holder(folder: Path) -> int | None:
     Return the process id of a data folder's owner: 0 if it is unknown, None if no process owns the folder.
 
     If the lock is free, this function shares it for an instant. Commands that only share it do not own the folder.
+
+    Raises:
+        DataFolderUnusable: another user placed the lock file there.
     """
     path = DataFolder(folder).lock_file
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = open_private(path, os.O_RDWR)
     except OSError:
         return None
     try:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from tinyvex.errors import FileDamaged
+from tinyvex.storage.file.private_file import open_private
 
 __all__ = ["LastCommit", "LastCommitFile", "missing_commits", "read_last_commit", "require_no_missing_commits"]
 
@@ -57,12 +58,13 @@ class LastCommitFile:
         first: the state of the database.
 
     Raises:
+        DataFolderUnusable: another user placed the file there.
         OSError: it cannot be created.
     """
 
     def __init__(self, path: Path, first: LastCommit) -> None:
         self._first = first
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        self._descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, len(first.encode()))
         self.record(first.ts)
