@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
+from tinyvex.cli import app_location
 from tinyvex.cli.app_location import AppLocation, find_app, find_data_folder
 from tinyvex.errors import AppNotFound
 
@@ -106,15 +107,65 @@ def test_data_is_found_without_an_app(tmp_path: Path) -> None:
     assert find_data_folder(None, start=below) == tmp_path / ".tinyvex"
 
 
-def test_an_app_served_from_elsewhere_keeps_its_data_folder(tmp_path: Path) -> None:
+def test_an_app_served_from_below_keeps_its_data_folder(tmp_path: Path) -> None:
     """An app that `--data` served from the nearest `.tinyvex` is found with that folder, not with one next to the app."""
-    for name in ("apps", "data"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "apps" / "chat.py").touch()
-    AppLocation(tmp_path / "apps" / "chat.py", tmp_path / "data" / ".tinyvex").save()
-    start = tmp_path / "data"
-    assert find_app(None, None, start=start) == AppLocation(tmp_path / "apps" / "chat.py", start / ".tinyvex")
-    assert find_data_folder(None, start=start) == start / ".tinyvex"
+    app, data = tmp_path / "apps" / "chat.py", tmp_path / ".tinyvex"
+    app.parent.mkdir()
+    app.touch()
+    AppLocation(app, data).save()
+    assert find_app(None, None, start=tmp_path) == AppLocation(app, data)
+    assert find_data_folder(None, start=tmp_path) == data
+
+
+def test_an_app_served_from_elsewhere_must_be_named(tmp_path: Path) -> None:
+    """A data folder that was copied from another machine could name any app of this one, so its name is only shown."""
+    app, data = tmp_path / "apps" / "chat.py", tmp_path / "data" / ".tinyvex"
+    app.parent.mkdir()
+    app.touch()
+    AppLocation(app, data).save()
+    with pytest.raises(AppNotFound, match=r"last served `.*chat\.py`, but it is not in .*: name the app"):
+        find_app(None, None, start=data.parent)
+    assert find_data_folder(None, start=data.parent) == data
+
+
+def test_an_app_that_moved_with_its_data_is_found(tmp_path: Path) -> None:
+    """The data folder names its app relative to the folder that has both."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "chat.py").touch()
+    AppLocation(tmp_path / "here" / "chat.py", tmp_path / "here" / ".tinyvex").save()
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert find_app(None, None, start=tmp_path / "there").app == tmp_path / "there" / "chat.py"
+
+
+@pytest.mark.parametrize("recorded", ["../outside.py", "x/../../outside.py", "link/outside.py", "/etc/outside.py"])
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, recorded: str) -> None:
+    """Neither dots nor a link nor an absolute path in `served.json` names an app outside."""
+    home = tmp_path / "home"
+    (home / ".tinyvex").mkdir(parents=True, mode=0o700)
+    if os.name != "nt":
+        (home / "link").symlink_to(tmp_path)
+    (tmp_path / "outside.py").touch()
+    (home / ".tinyvex" / "served.json").write_text(f'{{"app": "{recorded}"}}')
+    with pytest.raises(AppNotFound):
+        find_app(None, None, start=home)
+
+
+def test_the_search_ends_at_the_home_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project file in the home folder is found from below, one above the home folder is not."""
+    home = project / "home"
+    (home / "work").mkdir(parents=True)
+    assert find_app(None, None, start=home / "work").app == project / "chat.py"
+    monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(home))
+    with pytest.raises(AppNotFound):
+        find_app(None, None, start=home / "work")
+    (home / ".tinyvex").mkdir()
+    assert find_data_folder(None, start=home / "work") == home / ".tinyvex"
+
+
+@pytest.mark.skipif(not os.path.ismount("/proc"), reason="needs a folder on another mount")
+def test_the_search_ends_at_a_mount() -> None:
+    """The folders above a mount belong to another disk."""
+    assert list(app_location._own_folders(Path("/proc"))) == [Path("/proc")]
 
 
 def test_an_outer_data_folder_is_not_used(tmp_path: Path) -> None:

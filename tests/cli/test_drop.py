@@ -77,6 +77,17 @@ def test_a_table_without_a_declaration_is_dropped(folder: Folder) -> None:
     assert folder.tables() == {"notes": 0}
 
 
+def test_without_the_app_its_last_declarations_count(folder: Folder) -> None:
+    """A table that the app declared when it was served last is not dropped, any other is."""
+    is_served = folder.run("function-spec", app=False) == 0  # it needs the app or a server
+    assert folder.run("drop", "cards", "--yes", app=False) == (0 if is_served else 3)
+    assert folder.run("drop", "notes", "--yes", app=False) == 3
+    assert "the app declares `notes`" in folder.err
+    if not is_served:
+        assert folder.run("run", "app:nothing") == 3
+        assert folder.run("drop", "cards", "--yes") == 0
+
+
 @pytest.mark.parametrize(("answer", "code", "left"), [("y\n", 0, {"notes": 0}), ("n\n", 130, {"cards": 2, "notes": 0}), ("", 2, {"cards": 2, "notes": 0})])  # fmt: skip
 def test_documents_are_deleted_after_a_yes_only(folder: Folder, answer: str, code: int, left: dict[str, int]) -> None:
     """The question names the table and the number of its documents."""

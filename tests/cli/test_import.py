@@ -201,6 +201,16 @@ def test_invalid_lines_of_all_tables_of_a_zip_are_reported(alone: Shelf) -> None
     assert "new.zip/readers/documents.jsonl:2: $.name: missing" in alone.said
 
 
+def test_without_the_app_a_declared_table_is_refused(alone: Shelf) -> None:
+    """Only the table's class can validate its documents, and the app that was served last is not run unasked."""
+    alone.folder.joinpath("new.jsonl").write_text(lines("C"))
+    command = ["import", str(alone.folder / "new.jsonl"), "--append", "--table"]
+    assert alone.run(*command, "books") == 3
+    assert "an app declares table `books` and must validate its documents; name the app with --app" in alone.said
+    assert alone.run(*command, "others") == 0
+    assert alone.titles() == ["A", "B"]
+
+
 def test_an_invalid_line_of_a_later_step_has_its_number(alone: Shelf) -> None:
     """Lines are sent to the server in steps."""
     text = lines(*map(str, range(1300))) + "{}\n" + lines("after")

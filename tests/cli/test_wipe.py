@@ -97,6 +97,24 @@ def test_functions_still_work_afterwards(data: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out) == ["C"]
 
 
+def test_no_app_is_needed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The documents are deleted without running any app's code, and the app finds its tables unchanged."""
+    assert run(["wipe", "--yes", "--data", str(data)]) == 0
+    assert counts(data) == {"books": 0, "readers": 0}
+    options = ["--data", str(data), "--app", str(APP)]
+    assert run(["run", "shelf:add", '{"title": "C"}', *options]) == 0
+    capsys.readouterr()
+    assert run(["run", "shelf:titles", *options]) == 0
+    assert json.loads(capsys.readouterr().out) == ["C"]
+
+
+def test_a_folder_without_database_is_not_wiped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No empty database is created to delete nothing."""
+    assert run(["wipe", "--yes", "--data", str(tmp_path / "none")]) == 22
+    assert "does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 async def test_clients_see_the_deletion(tmp_path: Path) -> None:
     """They see all documents, then none, then new ones."""
     with ServerProcess(APP, tmp_path) as server:

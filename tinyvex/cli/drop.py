@@ -48,8 +48,8 @@ async def _drop(table: str, dry_run: bool, yes: bool, app: Path | None, data: Pa
             raise UnknownTable(f"there is no table `{table}`; the tables are {names}{did_you_mean(table, existing)}")
         if table in await client.query("_system:declared_tables"):
             raise TableDeclared(
-                f"the app declares `{table}`; remove the declaration first, or delete only its documents"
-                f" with `tinyvex wipe --table {table}`"
+                f"the app declares `{table}`; remove the declaration first, and name the app with --app if it was not served"
+                f" since; or delete only the documents with `tinyvex wipe --table {table}`"
             )
         documents = await client.query("_system:count", {"table": table})
         if dry_run:

@@ -16,12 +16,13 @@ import anyio
 import click
 from msgspec import Struct, field, structs
 
-from tinyvex.cli.app_location import find_app, find_data_folder
+from tinyvex.cli.app_location import find_data_folder, find_named_app
 from tinyvex.cli.document_files import SourceRow, SourceTable
 from tinyvex.cli.output import counted
 from tinyvex.cli.session import connect, local_server, running_server
 from tinyvex.errors import ImportRefused, RemoteError
 from tinyvex.limits import IMPORT_PROBLEMS_MAX, IMPORT_STEP_BYTES, IMPORT_STEP_ROWS
+from tinyvex.storage.file.data_folder import DataFolder
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -66,25 +67,35 @@ class TableChange(NamedTuple):
 
 
 @asynccontextmanager
-async def administrator(app: Path | None, data: Path | None) -> AsyncIterator[Any]:
+async def administrator(app: Path | None, data: Path | None, *, needs_app: bool = True) -> AsyncIterator[Any]:
     """
     Connect a client with the admin token: to the running server, else to a server inside this process.
 
+    That one runs the app that the user or the project file names. It never runs the app that was last served: a data folder
+    that came from elsewhere would choose the code.
+
+    Args:
+        app: the option `--app`.
+        data: the option `--data`.
+        needs_app: run the named app, which declares classes; otherwise no app.
+
     Raises:
         ConnectionLost: the server does not answer.
-        TinyvexError: there is no app, or the server cannot start.
+        TinyvexError: there is no data folder, or the server cannot start.
     """
-    server = running_server(find_data_folder(data, app))
+    folder = find_data_folder(data, app)
+    server = running_server(folder)
     if server is not None:
         async with connect(server) as client:
             yield client
         return
 
-    location = find_app(app, data)
-    location.save()
-    async with local_server(location):
-        local = running_server(location.data)
-        assert local is not None, location
+    named = find_named_app(app) if needs_app else None
+    if named is None:
+        DataFolder(folder).require_database()
+    async with local_server(named, folder):
+        local = running_server(folder)
+        assert local is not None, folder
         async with connect(local) as client:
             yield client
 

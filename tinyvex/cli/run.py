@@ -179,7 +179,7 @@ async def _call_local(app: Path | None, data: Path | None, call: _FunctionCall) 
     from tinyvex.functions.run.call import Call
 
     request = Call(call.function, codec.encode(call.arguments), call.identity, admin=True)
-    async with local_server(location, reveal=True) as server:
+    async with local_server(location.app, location.data, reveal=True) as server:
         if spec.kind == "mutation":
             value = (await server.executor.mutation(request)).value
         else:

@@ -21,7 +21,6 @@ from tinyvex.runtime import Runtime
 from tinyvex.values import codec
 
 if TYPE_CHECKING:
-    from tinyvex.cli.app_location import AppLocation
     from tinyvex.functions.app.registry import App
     from tinyvex.functions.run.executor import Executor
     from tinyvex.server.server import Server
@@ -61,14 +60,15 @@ def running_server(data: Path) -> Discovery | None:
     return server
 
 
-def local_server(location: AppLocation, *, reveal: bool = False) -> Server:
+def local_server(app: Path | None, data: Path, *, reveal: bool = False) -> Server:
     """
     Return a server inside this process for the time of one command; no other process can connect to it.
 
     It retains all history: only the process that serves the database decides what expires.
 
     Args:
-        location: the app and its data folder.
+        app: the app; None for a command that only needs the system's functions.
+        data: the data folder.
         reveal: errors carry tracebacks.
     """
     from tinyvex.server.options import ServerOptions
@@ -76,9 +76,7 @@ def local_server(location: AppLocation, *, reveal: bool = False) -> Server:
     from tinyvex.storage.maintenance.retention_policy import Policy
 
     retention = Policy(UNLIMITED_SECONDS, UNLIMITED_BYTES)
-    return Server(
-        ServerOptions(location.app, location.data, client_token=Runtime().token(), dev=reveal, retention=retention)
-    )
+    return Server(ServerOptions(app, data, client_token=Runtime().token(), dev=reveal, retention=retention))
 
 
 @asynccontextmanager

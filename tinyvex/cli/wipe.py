@@ -39,7 +39,7 @@ def command(tables: tuple[str, ...], dry_run: bool, yes: bool, app: Path | None,
 
 
 async def _wipe(tables: tuple[str, ...], dry_run: bool, yes: bool, app: Path | None, data: Path | None) -> None:
-    async with administrator(app, data) as client:
+    async with administrator(app, data, needs_app=False) as client:
         session = ImportSession(client, "replace" if tables else "replaceAll")
         existing = await client.query("_system:tables")
         for table in tables:

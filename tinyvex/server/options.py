@@ -48,7 +48,8 @@ class ServerOptions(Struct, frozen=True):
     The options of a server.
 
     Attributes:
-        app: file or package with the functions.
+        app: file or package with the functions; None serves only the functions of the system, and leaves the tables as
+            they are.
         data: data folder; created if missing.
         host: address to listen on; one other than loopback needs `tls` and `client_token`.
         port: 0 picks a free one.
@@ -69,7 +70,7 @@ class ServerOptions(Struct, frozen=True):
             not announce it.
     """
 
-    app: Path
+    app: Path | None
     data: Path
     host: str = "127.0.0.1"
     port: int = 0
@@ -87,3 +88,8 @@ class ServerOptions(Struct, frozen=True):
     watchdog: bool = False
     parent_pid: int | None = None
     advertise: str | None = None
+
+    @property
+    def app_name(self) -> str:
+        """The name of the app's file or package; empty without an app."""
+        return "" if self.app is None else self.app.name

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tinyvex import errors, limits
-from tinyvex.functions.app.loader import load_app
+from tinyvex.functions.app.loader import App, load_app
 from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.stuck_calls import StuckCalls
 from tinyvex.runtime import Runtime
@@ -46,7 +46,7 @@ from tinyvex.server.services.ticker import Ticker
 from tinyvex.server.services.watchdog import Watchdog
 from tinyvex.server.transport.listener import PortListener
 from tinyvex.storage.engine.store import Store
-from tinyvex.storage.schema.schema_plan import fits
+from tinyvex.storage.schema.schema_plan import fits, has_code
 from tinyvex.storage.schema.tablets import abandon_all
 from tinyvex.sync.counters import Counters
 from tinyvex.version import __version__
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from tinyvex.dialects.dialect import CreateDialect
-    from tinyvex.functions.app.registry import App
     from tinyvex.functions.run.executor import Executor
     from tinyvex.server.access.jwt import UserTokens
     from tinyvex.server.serving import Serving
@@ -143,7 +142,7 @@ class Server:
             # 1. The app, the certificate and the keys of users' tokens. Nothing is changed yet.
             self.listening = PortListener(self.options, self.runtime)
             self.runtime.bind(asyncio.get_running_loop())
-            app = load_app(self.options.app)
+            app = self._load_app()
             if self.options.auth is not None:
                 from tinyvex.server.access.jwt import UserTokens
 
@@ -155,7 +154,8 @@ class Server:
             undo.push_async_callback(_shielded, self.store.close)
             # 3. Tables, indexes and existing documents. An import under way belonged to a process that has ended.
             await abandon_all(self.store)
-            await self._change_schema(app)
+            if self.options.app is not None or not await self.store.read(has_code):
+                await self._change_schema(app)
             if self.options.watchdog:
                 self._stuck = StuckCalls(self.options.data)
             # 4. The code that serves from here on; the first client creates the rest of `serving`.
@@ -177,6 +177,9 @@ class Server:
         if self._stop_requested:
             self.request_stop()
         return self
+
+    def _load_app(self) -> App:
+        return App([], []) if self.options.app is None else load_app(self.options.app)
 
     def _upgrading(self, _rows_done: int, _rows_total: int) -> None:
         if self._stop_requested:
@@ -375,7 +378,7 @@ class Server:
         Raises:
             AppNotFound, AppInvalid, SchemaRejected: the last good version keeps serving.
         """
-        app = load_app(self.options.app)
+        app = self._load_app()
         # It stays when the wait is cancelled, because the commit that switches to it may be queued. If the change is
         # refused, no commit has its fingerprint.
         self._code.next_app = app

@@ -85,13 +85,17 @@ def import_rows(
         The problems: line numbers, from 0, and one sentence for each problem. Lines with problems are left out.
 
     Raises:
-        ImportRefused: the import was abandoned or does not have this table, or the table's class has changed.
+        ImportRefused: the import was abandoned or does not have this table, or the table's class has changed or is missing.
     """
     tablets = table_replacement.filling(ctx.snapshot, import_id)
     target = next((tablet for tablet in tablets if tablet.table.name == table), None)
     if target is None:
         raise ImportRefused(f"`{table}` is not a table of this import", table=table)
     table_replacement.require_class(ctx.snapshot, target)
+    if target.table.fingerprint is not None and table not in ctx.app.tables:
+        raise ImportRefused(
+            f"an app declares table `{table}` and must validate its documents; name the app with --app", table=table
+        )
     reader = _RowReader(ctx, target, _future_catalog(ctx, tablets), style)
     writes: list[Write] = []
     problems: list[tuple[int, str]] = []

@@ -10,8 +10,14 @@ __all__ = ["TABLE_MUTATIONS", "TABLE_QUERIES"]
 
 
 def declared_tables(ctx: SystemQueryCtx) -> dict[str, list[str]]:
-    """Return the names of the tables that the app declares, each with its earlier names."""
-    return {name: list(spec.renamed_from) for name, spec in ctx.app.tables.items()}
+    """
+    Return the names of the tables that the app declares, each with its earlier names.
+
+    If a command runs without the app, these are the tables that the app declared when it was served last.
+    """
+    catalog = ctx.snapshot.catalog
+    stored: dict[str, list[str]] = {name: [] for name in catalog.names() if catalog.table(name).fingerprint is not None}
+    return stored | {name: list(spec.renamed_from) for name, spec in ctx.app.tables.items()}
 
 
 def drop_table(ctx: SystemMutationCtx, table: str) -> None:

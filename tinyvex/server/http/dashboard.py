@@ -165,7 +165,7 @@ class Dashboard:
         options = self._server.options
         return {
             "version": __version__,
-            "app": options.app.name,
+            "app": options.app_name,
             "data": str(options.data),
             "dev": options.dev,
             "durability": options.durability,

@@ -97,7 +97,7 @@ class Reload(BackgroundService):
             log.error("%s\nthe last good version keeps serving", text, extra={"error": error.name})
             self._report("app", text)
         else:
-            log.info("reloaded %s", self._server.options.app.name)
+            log.info("reloaded %s", self._server.options.app_name)
             self._report("app", None)
 
     def _reload_certificate(self) -> None:

@@ -8,7 +8,7 @@ would change a file elsewhere. A file or folder of another user may be changed b
 a process that writes, and                              is
 ======================================================  ==================================================
 the folder belongs to another user                      refused, root included
-others may write to the folder                          refused; a group that has only the owner is no other
+others may write to the folder                          refused; the group may write if the owner is alone in it
 a file of the folder is a link                          refused; only the database may be one, made by the owner
 a file has another owner than the folder                refused
 a file of the owner may be read by others               accepted, and made private (0600)

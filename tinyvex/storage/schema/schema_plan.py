@@ -19,7 +19,7 @@ from tinyvex.storage.schema.tablets import UPGRADE, tablets
 if TYPE_CHECKING:
     from tinyvex.storage.log.document_log import Snapshot
 
-__all__ = ["Declaration", "SchemaPlan", "fits", "plan_change", "table_tablets"]
+__all__ = ["Declaration", "SchemaPlan", "fits", "has_code", "plan_change", "table_tablets"]
 
 
 class Declaration(Struct, frozen=True):
@@ -79,6 +79,11 @@ def fits(declaration: Declaration, fingerprint: str, table_fingerprints: Mapping
         and not any(tablet.state == "filling" and tablet.import_id == UPGRADE for tablet in tablets(snapshot))
         and plan_change(declaration, fingerprint, table_fingerprints, snapshot).empty()
     )
+
+
+def has_code(snapshot: Snapshot) -> bool:
+    """Return whether an app was ever served: a process that created the file may have been killed before."""
+    return snapshot.get(CODE_TABLET, CODE_INTERNAL) is not None
 
 
 def plan_change(
