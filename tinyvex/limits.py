@@ -205,11 +205,15 @@ COLLECTOR_SECONDS = 1.0  # interval at which the service checks which collection
 COLLECTOR_SECONDS_MIN = 0.25  # the same after a full collection, while clients create thousands of live queries
 COLLECTOR_FREEZE_OBJECTS = 10_000  # that remain after a full collection; they are frozen if no function runs
 COLLECTOR_FREEZE_BUSY_OBJECTS = 30_000  # the same if functions run: about 10 ms to examine; functions own few of them
+COLLECTOR_HOLD_SECONDS = 10.0  # objects that live queries and connections do not explain are not frozen before this age
+COLLECTOR_HOLD_GARBAGE = 0.1  # nor while garbage is more than this share of them
+COLLECTOR_HOLD_OBJECTS = 100_000  # above this they are frozen in any case: about 40 ms to examine
 COLLECTOR_IDLE_SECONDS = 5.0  # without a message, a commit or a computation
 COLLECTOR_THAW_OBJECTS = 100_000  # frozen and not explained by live queries, about 10 MB: all are examined when idle
 COLLECTOR_THAW_BUSY_OBJECTS = 300_000  # the same, about 30 MB: all are examined at any time, which may take 0.2 s
-COLLECTOR_PATIENCE_MAX = 8  # by which the bounds of freezing are multiplied if frozen objects become garbage
+COLLECTOR_PATIENCE_MAX = 8  # by which COLLECTOR_HOLD_SECONDS is multiplied if frozen objects become garbage
 LIVE_QUERY_OBJECTS = 8  # that the collector tracks for a live query and a subscription to it
+CONNECTION_OBJECTS = 50  # the same for a connection
 
 # Finding servers.
 BROWSED_SERVERS_MAX = 256  # further announcements are ignored

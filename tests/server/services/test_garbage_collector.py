@@ -22,6 +22,7 @@ from tinyvex.sync.counters import Counters
 FEW = limits.COLLECTOR_FREEZE_OBJECTS // 2
 MANY = limits.COLLECTOR_FREEZE_OBJECTS + 1
 MANY_BUSY = limits.COLLECTOR_FREEZE_BUSY_OBJECTS + 1
+MANY_HELD = limits.COLLECTOR_HOLD_OBJECTS + 1
 AT_START = 40_000
 TICK = limits.COLLECTOR_SECONDS
 
@@ -31,7 +32,7 @@ class ModelOfPython:
     Python's collector, as counts of objects.
 
     Attributes:
-        old: objects that are not frozen.
+        old: objects that are not frozen, `garbage` of them without use.
         frozen: objects that are, `frozen_garbage` of them without use.
         young_collections: since the last full collection.
         done: what was done, in order.
@@ -40,7 +41,7 @@ class ModelOfPython:
     def __init__(self, thresholds: tuple[int, int, int] = (700, 10, 10)) -> None:
         self.thresholds = thresholds
         self.old = AT_START
-        self.frozen = self.frozen_garbage = self.young_collections = 0
+        self.garbage = self.frozen = self.frozen_garbage = self.young_collections = 0
         self.enabled = True
         self.done: list[str] = []
 
@@ -63,9 +64,12 @@ class ModelOfPython:
         assert generation == 2
         return range(self.old)
 
-    def collect(self) -> None:
+    def collect(self) -> int:
         self.done.append("collect")
         self.young_collections = 0
+        garbage, self.garbage = self.garbage, 0
+        self.old -= garbage
+        return garbage
 
     def freeze(self) -> None:
         self.done.append("freeze")
@@ -88,12 +92,26 @@ class World:
         self.runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
         self.service = GarbageCollector(self.runtime, self.counters, lambda: self.statistics, python)
 
-    async def create(self, count: int, *, busy: bool = False) -> None:
-        """Let functions and clients create objects that remain, and let the service see them."""
-        self.python.old += count
+    async def create(self, count: int, *, garbage: int = 0, busy: bool = False) -> None:
+        """Let functions create objects that remain, and others that do not, and let the service see them."""
+        self.python.old += count + garbage
+        self.python.garbage += garbage
         self.python.young_collections = limits.COLLECTOR_YOUNG_COLLECTIONS + count // 7_000
         self.statistics.queue_length = int(busy)
         await self.work()
+
+    async def subscribe(self, objects: int, *, busy: bool = False) -> None:
+        """Let clients create live queries with this many objects."""
+        self.counters.live_queries += objects // limits.LIVE_QUERY_OBJECTS
+        await self.create(objects, busy=busy)
+
+    async def seconds_until_frozen(self) -> int:
+        """Let functions create many objects; return after how many seconds they are frozen."""
+        started = self.runtime.monotonic()
+        await self.create(MANY_BUSY, busy=True)
+        while "freeze" not in self.python.done:
+            await self.create(0, busy=True)
+        return int(self.runtime.monotonic() - started)
 
     async def work(self) -> None:
         """Let a second pass in which a client sends a message."""
@@ -101,14 +119,10 @@ class World:
         await anyio.sleep(TICK)
 
     async def freeze_garbage(self, count: int) -> None:
-        """Let functions create cycles that are frozen."""
-        while count:
-            self.service._patience = 1
-            step = min(count, MANY_BUSY)
-            await self.create(step, busy=True)
-            assert self.python.old < MANY_BUSY
-            self.python.frozen_garbage += step
-            count -= step
+        """Let functions create at least so many objects in cycles that are frozen."""
+        for _ in range(0, count, MANY_HELD):
+            await self.create(MANY_HELD, busy=True)
+            self.python.frozen_garbage += MANY_HELD
         self.python.done.clear()
 
 
@@ -175,8 +189,52 @@ def test_many_objects_that_remain_are_frozen(count: int, busy: bool, frozen: boo
     """While functions run, only if there are so many that few of them can be theirs."""
 
     async def scenario(world: World) -> None:
-        await world.create(count, busy=busy)
+        await world.subscribe(count + limits.LIVE_QUERY_OBJECTS, busy=busy)
         assert world.python.done == (["collect", "freeze"] if frozen else ["collect"])
+
+    in_world(scenario)
+
+
+def test_objects_of_functions_are_frozen_when_they_are_old() -> None:
+    """Those of live queries and connections immediately; these may be cycles that become garbage soon."""
+
+    async def scenario(world: World) -> None:
+        assert 0 <= await world.seconds_until_frozen() - limits.COLLECTOR_HOLD_SECONDS <= 2 * TICK
+
+    in_world(scenario)
+
+
+def test_objects_of_connections_are_frozen_immediately() -> None:
+    """A storm of clients that reconnect is not examined again and again."""
+
+    async def scenario(world: World) -> None:
+        world.counters.connections = MANY // limits.CONNECTION_OBJECTS
+        await world.create(MANY)
+        assert world.python.done == ["collect", "freeze"]
+
+    in_world(scenario)
+
+
+def test_cycles_that_live_for_seconds_are_not_frozen() -> None:
+    """As long as a part of the objects becomes garbage, however old the others are."""
+
+    async def scenario(world: World) -> None:
+        await world.create(MANY)
+        for _ in range(100):
+            await world.create(0, garbage=MANY // 5)
+        assert "freeze" not in world.python.done
+        await world.create(0)
+        assert world.python.done[-1] == "freeze"
+
+    in_world(scenario)
+
+
+def test_no_more_objects_are_held_than_one_collection_may_examine() -> None:
+    """Even if they are new and a part of them becomes garbage."""
+
+    async def scenario(world: World) -> None:
+        await world.create(MANY_HELD, garbage=MANY_HELD // 5)
+        assert world.python.done == ["collect", "freeze"]
 
     in_world(scenario)
 
@@ -186,14 +244,13 @@ def test_no_collection_examines_more_than_the_bound_however_many_are_created() -
     examined: list[int] = []
 
     class Recording(ModelOfPython):
-        def collect(self) -> None:
+        def collect(self) -> int:
             examined.append(self.old)
-            super().collect()
+            return super().collect()
 
     async def scenario(world: World) -> None:
-        world.counters.live_queries = 1_000_000 // limits.LIVE_QUERY_OBJECTS
         for _ in range(100):
-            await world.create(10_000, busy=True)
+            await world.subscribe(10_000, busy=True)
 
     in_world(scenario, Recording())
     assert max(examined) <= limits.COLLECTOR_FREEZE_BUSY_OBJECTS + 10_000
@@ -203,7 +260,7 @@ def test_frozen_garbage_is_freed_when_the_server_is_idle() -> None:
     """As soon as no message, commit or computation came for COLLECTOR_IDLE_SECONDS."""
 
     async def scenario(world: World) -> None:
-        await world.freeze_garbage(2 * limits.COLLECTOR_THAW_OBJECTS)
+        await world.freeze_garbage(limits.COLLECTOR_THAW_OBJECTS + 1)
         for _ in range(20):
             await world.work()
         assert not world.python.done
@@ -221,8 +278,7 @@ def test_objects_of_live_queries_are_not_examined_again() -> None:
 
     async def scenario(world: World) -> None:
         for _ in range(40):
-            world.counters.live_queries += MANY_BUSY // limits.LIVE_QUERY_OBJECTS
-            await world.create(MANY_BUSY, busy=True)
+            await world.subscribe(MANY_BUSY + limits.LIVE_QUERY_OBJECTS, busy=True)
         await anyio.sleep(100 * TICK)
         assert "unfreeze" not in world.python.done
         world.counters.live_queries = 0
@@ -239,53 +295,29 @@ def test_frozen_garbage_is_bounded_in_a_server_that_is_never_idle() -> None:
 
     async def scenario(world: World) -> None:
         nonlocal largest
-        for _ in range(10 * limits.COLLECTOR_THAW_BUSY_OBJECTS // MANY_BUSY):
-            await world.freeze_garbage(MANY_BUSY)
+        for _ in range(10 * limits.COLLECTOR_THAW_BUSY_OBJECTS // MANY_HELD):
+            await world.freeze_garbage(MANY_HELD)
             largest = max(largest, world.python.frozen)
 
     in_world(scenario)
-    assert largest < AT_START + limits.COLLECTOR_THAW_BUSY_OBJECTS + 2 * limits.COLLECTOR_THAW_OBJECTS
+    assert largest < AT_START + limits.COLLECTOR_THAW_BUSY_OBJECTS + 2 * MANY_HELD
 
 
 def test_objects_that_become_garbage_later_are_frozen_later() -> None:
-    """Each time that most of them were garbage, the bounds of freezing double; otherwise they return."""
+    """Each time that most of them were garbage, the time doubles; otherwise it returns."""
 
     async def scenario(world: World) -> None:
-        bounds = []
+        waits = []
         for is_garbage in (True, True, True, True, False, False, False, False):
             world.python.done.clear()
             while "unfreeze" not in world.python.done:
-                await world.create(9 * MANY_BUSY, busy=True)
+                await world.create(MANY_HELD, busy=True)
                 world.python.frozen_garbage = is_garbage * (world.python.frozen - AT_START)
             world.python.frozen = AT_START
             world.service._frozen(AT_START)
-            bounds.append(await smallest_frozen(world))
-        assert bounds == [2, 4, 8, 8, 4, 2, 1, 1]
-
-    async def smallest_frozen(world: World) -> int:
-        for factor in range(1, 9):
-            world.python.old = 0
-            world.service._remaining = 0
-            await world.create(factor * MANY_BUSY - factor + 1, busy=True)
-            if world.python.done[-1] == "freeze":
-                return factor
-        raise AssertionError("nothing was frozen")
-
-    in_world(scenario)
-
-
-def test_many_objects_are_not_examined_for_a_few_new_ones() -> None:
-    """A full collection follows when a quarter as many objects may be new."""
-
-    async def scenario(world: World) -> None:
-        world.service._patience = 100
-        await world.create(20 * MANY_BUSY)
-        world.python.done.clear()
-        await world.create(10)
-        assert not world.python.done
-        world.python.young_collections = 20 * MANY_BUSY // 4 // 7_000
-        await world.work()
-        assert world.python.done == ["collect"]
+            world.python.done.clear()
+            waits.append(round(await world.seconds_until_frozen() / limits.COLLECTOR_HOLD_SECONDS))
+        assert waits == [2, 4, 8, 8, 4, 2, 1, 1]
 
     in_world(scenario)
 
