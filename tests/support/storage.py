@@ -89,17 +89,23 @@ async def opened(folder: Path, tables: Tables = ITEMS, **options: Any) -> AsyncI
 
 async def declare(store: Any, tables: Tables, **options: Any) -> None:
     """
-    Declare these tables; `renamed_from` has the earlier names of some.
+    Declare these tables; `renamed_from` has the earlier names of some, `schemas` the stored schemas.
 
     A file that fits them already is not changed, so a server need not try.
     """
-    declaration = Declaration(tables, options.pop("renamed_from", {}))
+    declaration = Declaration(tables, options.pop("renamed_from", {}), options.pop("schemas", {}))
     code = repr((tables, declaration.renamed_from) if declaration.renamed_from else tables)
     arguments: dict[str, Any] = {"validators": {}, "fingerprint": code, "table_fingerprints": {}} | options
+    if not arguments.pop("validators_take_catalog", False):
+        arguments["validators"] = {name: _ignoring_catalog(check) for name, check in arguments["validators"].items()}
     compared = partial(fits, declaration, arguments["fingerprint"], arguments["table_fingerprints"])
     fitted, before = await store.read(compared), store.last_ts
     await change_schema(store, declaration, **arguments)
     assert not fitted or store.last_ts == before
+
+
+def _ignoring_catalog(validator: Callable[[bytes], T]) -> Callable[[bytes, Any], T]:
+    return lambda json, _catalog: validator(json)
 
 
 class MemoryStore:

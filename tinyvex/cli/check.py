@@ -17,7 +17,8 @@ from tinyvex.errors import FileDamaged
 @data_option
 def command(data: Path | None) -> None:
     """
-    Verify every row's checksum, that tables and indexes agree, and that no acknowledged commit is missing.
+    Verify every row's checksum, that tables and indexes agree, that documents fit their tables' classes, and that no
+    acknowledged commit is missing.
 
     The check only reads, and can run alongside a server.
     It prints each problem as a line on stdout. If there are problems, the exit code is 24.

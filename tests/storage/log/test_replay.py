@@ -96,7 +96,9 @@ class History:
         self._versions += 1
         tables = {"items": indexes, self._other: {"by_n": ("n",)}}
         earlier = {self._other: ("others" if self._other == "moved" else "moved",)}
-        self.store.declare(tables, **({"fingerprint": str(self._versions), "renamed_from": earlier} | options))
+        schema = f'[{{"closed":false,"fields":[{{"name":"v{self._versions}","required":false,"type":"any"}}]}}]'
+        given = {"fingerprint": str(self._versions), "renamed_from": earlier, "schemas": dict.fromkeys(tables, schema)}
+        self.store.declare(tables, **(given | options))
         self.take()
 
     def records(self) -> list[CommitRecord]:

@@ -369,7 +369,8 @@ class BusyStore(MemoryStore):
     def change(self, tables=BY_N, validator=no_negatives, table_fingerprint="checked"):
         drive(
             change_schema(
-                self, Declaration(tables), validators={"items": validator}, fingerprint="new",
+                self, Declaration(tables), fingerprint="new",
+                validators={"items": lambda json, _catalog: validator(json)},
                 table_fingerprints={"items": table_fingerprint},
             )
         )  # fmt: skip

@@ -107,6 +107,7 @@ class App:
         return Declaration(
             {name: table.indexes for name, table in self.tables.items()},
             {name: table.renamed_from for name, table in self.tables.items() if table.renamed_from},
+            {name: table.schema for name, table in self.tables.items() if table.schema is not None},
         )
 
     def validators(self) -> Mapping[str, Validator]:

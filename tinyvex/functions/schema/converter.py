@@ -7,7 +7,6 @@ and errors with a path.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import UnionType
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union, get_a
 
 import msgspec
 
-from tinyvex.errors import InvalidId, InvalidValue, TinyvexError, WrongTable
+from tinyvex.errors import InvalidId, TinyvexError, WrongTable
 from tinyvex.functions.result.rows import Rows
 from tinyvex.functions.schema.document import Document, DocumentMapping, Id, table_declarations
 from tinyvex.values import codec
+from tinyvex.values.conversion import NATIVE_TYPES, as_int64, path_and_reason, unexpected
 from tinyvex.values.ids import parse_id
 from tinyvex.values.types import Int64
 
@@ -29,12 +29,8 @@ __all__ = ["Converter", "Mismatch", "RowList"]
 
 T = TypeVar("T")
 
-# Bytes arrive unwrapped, so a string is never decoded as base64.
-_NATIVE = (bytes,)
 _LISTS = (list, Sequence, Collection, Iterable)
 _MAPPINGS = (dict, Mapping, DocumentMapping)
-_MESSAGE = r"(?s)(.*?)(?: - at `(.*)`)?"
-_FIELD = r"Object (missing required|contains unknown) field `(.*)`"
 
 
 class Mismatch(Exception):
@@ -97,36 +93,36 @@ class Converter(Generic[T]):
         except msgspec.ValidationError as error:
             raise self._mismatch(error) from error
 
-    def check(self, value: Any, catalog: Catalog | None = None) -> T:
+    def check(self, value: Any, catalog: Catalog | None = None, *, is_stored: bool = False) -> T:
         """
         Convert an untrusted value; ids are parsed and, given a catalog, compared with their table's number.
+
+        Args:
+            value: decoded.
+            catalog: has the tables.
+            is_stored: whether the value is stored already. The table of an id may then have been dropped since, or still
+                have an earlier name.
 
         Raises:
             Mismatch: it does not fit.
         """
         try:
-            return self._convert(value, partial(_convert_untrusted, catalog))
+            return self._convert(value, partial(_convert_untrusted, catalog, is_stored))
         except msgspec.ValidationError as error:
             raise self._mismatch(error) from error
 
     def _convert(self, value: Any, hook: Any) -> T:
         if self._boxed:
-            box = msgspec.convert({"value": value}, self._struct, dec_hook=hook, builtin_types=_NATIVE)
+            box = msgspec.convert({"value": value}, self._struct, dec_hook=hook, builtin_types=NATIVE_TYPES)
             return box.value  # type: ignore[no-any-return]
-        return msgspec.convert(value, self._struct, dec_hook=hook, builtin_types=_NATIVE)  # type: ignore[no-any-return]
+        return msgspec.convert(value, self._struct, dec_hook=hook, builtin_types=NATIVE_TYPES)  # type: ignore[no-any-return]
 
     def _mismatch(self, error: msgspec.ValidationError) -> Mismatch:
-        message = re.fullmatch(_MESSAGE, str(error))
-        assert message is not None
-        reason, path = message[1], message[2] or "$"
+        path, reason = path_and_reason(error)
         if self._boxed:
             path = "$" + path.removeprefix("$.value")
-        if field := re.fullmatch(_FIELD, reason):
-            path, reason = f"{path}.{field[2]}", "missing" if field[1].startswith("missing") else "unknown field"
         cause = error.__cause__.__cause__ if error.__cause__ is not None else None
-        if isinstance(cause, TinyvexError):
-            return Mismatch(path, reason, cause)
-        return Mismatch(path, reason[:1].lower() + reason[1:].replace("`", ""))
+        return Mismatch(path, reason, cause if isinstance(cause, TinyvexError) else None)
 
 
 class RowList:
@@ -171,20 +167,20 @@ def _convert_trusted(annotation: Any, value: Any) -> Any:
     return _convert_other(origin, annotation, value)
 
 
-def _convert_untrusted(catalog: Catalog | None, annotation: Any, value: Any) -> Any:
+def _convert_untrusted(catalog: Catalog | None, is_stored: bool, annotation: Any, value: Any) -> Any:
     """Convert as `_convert_trusted` does; an id must be one of a table that is annotated."""
     origin = getattr(annotation, "__origin__", annotation)
     if origin is Id and isinstance(value, str):
-        _check_id(str(value), annotation, catalog)
+        _check_id(str(value), annotation, catalog, is_stored=is_stored)
         return Id(value)
     return _convert_other(origin, annotation, value)
 
 
 def _convert_other(origin: Any, annotation: Any, value: Any) -> Any:
     if origin is Id:
-        raise _unexpected("id", value)
+        raise unexpected("id", value)
     if origin is Int64:
-        return _int64(value)
+        return as_int64(value)
     if origin is Rows:
         return _rows(value, _argument(annotation))
     if origin is DocumentMapping and isinstance(value, dict):
@@ -195,7 +191,7 @@ def _convert_other(origin: Any, annotation: Any, value: Any) -> Any:
         mapping = origin()  # `defaultdict` takes no mapping
         mapping.update(value)
         return mapping
-    raise _unexpected(getattr(origin, "__name__", str(origin)), value)
+    raise unexpected(getattr(origin, "__name__", str(origin)), value)
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
@@ -210,7 +206,7 @@ def _argument(annotation: Any) -> Any:
     return (get_args(annotation) or (Any,))[0]
 
 
-def _check_id(text: str, annotation: Any, catalog: Catalog | None) -> None:
+def _check_id(text: str, annotation: Any, catalog: Catalog | None, *, is_stored: bool) -> None:
     try:
         number = parse_id(text).table
     except InvalidId as error:
@@ -218,13 +214,14 @@ def _check_id(text: str, annotation: Any, catalog: Catalog | None) -> None:
     declarations = table_declarations(getattr(annotation, "__args__", (Any,))[0])
     if catalog is None or not declarations:
         return
+    if is_stored:
+        table = catalog.table_numbered(number)
+        if table is None or any(table.name in (each.name, *each.renamed_from) for each in declarations):
+            return
     names = [declaration.name_in(catalog) for declaration in declarations]
-    table = catalog.table_numbered(number)
-    if table is None or table.name not in names:
-        expected = " or ".join(f"`{name}`" for name in names)
-        other = "an unknown table" if table is None else f"table `{table.name}`"
-        message = f"expected an id of table {expected}, got one of {other}"
-        raise ValueError(message) from WrongTable(message, expected=names)
+    problem = catalog.wrong_table(number, names)
+    if problem is not None:
+        raise ValueError(problem) from WrongTable(problem, expected=names)
 
 
 def _rows(value: Any, argument: Any) -> Any:
@@ -235,7 +232,7 @@ def _rows(value: Any, argument: Any) -> Any:
             raise ValueError(f"Expected rows of `{declared.__name__}`, got rows of `{actual}`")
         return value
     if not isinstance(value, list):
-        raise _unexpected("rows", value)
+        raise unexpected("rows", value)
     return Rows([codec.encode(row) for row in value], *_row_reader(argument))
 
 
@@ -244,19 +241,3 @@ def _row_reader(annotation: Any) -> tuple[Any, type | None]:
     if isinstance(annotation, type) and issubclass(annotation, Document):
         return Converter[Any](annotation).read, annotation
     return DocumentMapping, None
-
-
-def _int64(value: Any) -> Int64:
-    if isinstance(value, Int64):
-        return value
-    if type(value) is not int:
-        raise _unexpected("Int64", value)
-    try:
-        return Int64(value)
-    except InvalidValue as error:
-        raise ValueError(str(error)) from error
-
-
-def _unexpected(expected: str, value: object) -> ValueError:
-    """Return the error in msgspec's form; msgspec adds the path."""
-    return ValueError(f"Expected `{expected}`, got `{'null' if value is None else type(value).__name__}`")

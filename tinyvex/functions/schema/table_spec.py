@@ -12,6 +12,7 @@ from msgspec import UNSET, inspect
 from msgspec.structs import force_setattr
 
 from tinyvex.errors import InvalidValue, SchemaViolation, TinyvexError
+from tinyvex.functions.schema.class_schema import class_schema
 from tinyvex.functions.schema.converter import Converter, Mismatch
 from tinyvex.functions.schema.declared_types import check_declared, containers, has_instants, unordered
 from tinyvex.functions.schema.document import (
@@ -50,6 +51,7 @@ class TableSpec:
         indexes: the fields of each index, without the system's own indexes.
         renamed_from: the earlier names, the latest first.
         location: the line of its declaration.
+        schema: of the class, as it is stored with the table (`values/stored_schema.py`); None without a class.
         fingerprint: changes with the class's schema and with the indexed fields; existing documents are then validated.
 
     Raises:
@@ -66,12 +68,14 @@ class TableSpec:
         self._check_names()
         self._converter: Converter[Any] | None = None
         self._fields: tuple[str, ...] = ()
-        schema: object = None
+        described: object = None
+        self.schema: str | None = None
         if cls is not None:
             try:
                 self._converter = Converter(cls)
                 check_declared(cls, "field")
-                schema = json_schema(cls)
+                described = json_schema(cls)
+                self.schema = class_schema(cls)
             except (TypeError, NameError) as error:
                 # Without the name of the package into which the app was loaded.
                 reason = re.sub(r"_tinyvex_app_\d+\.", "", str(error))
@@ -88,7 +92,7 @@ class TableSpec:
         self._freezers = [
             (name, FrozenList if kind == "flat" else frozen) for name, kind in kinds.items() if kind != "none"
         ]
-        validated = [schema, sorted(self._index_types), *([_FORM_OF_INSTANTS] if instants else [])]
+        validated = [described, self.schema, sorted(self._index_types), *([_FORM_OF_INSTANTS] if instants else [])]
         self.fingerprint = hashlib.sha256(msgspec.json.encode(validated, order="deterministic")).hexdigest()
 
     def _check_names(self) -> None:
@@ -171,18 +175,20 @@ class TableSpec:
                 force_setattr(document, name, freeze(value))
         return document
 
-    def validate(self, data: bytes) -> tuple[list[str], bytes]:
+    def validate(self, data: bytes, catalog: Catalog | None = None) -> tuple[list[str], bytes]:
         """Return a stored document's problems, and its JSON with indexed fields and instants as they must be stored."""
         document = codec.decode_canonical(data)
         assert isinstance(document, dict), document
-        problems, normalised = self.examine(document)
+        problems, normalised = self.examine(document, catalog, is_stored=True)
         return problems, codec.encode(document | normalised) if normalised else data
 
     def problems(self, value: Any, catalog: Catalog | None = None) -> list[str]:
         """Return one sentence for each top-level field that does not fit."""
         return self.examine(value, catalog)[0]
 
-    def examine(self, value: Any, catalog: Catalog | None = None) -> tuple[list[str], dict[str, Value]]:
+    def examine(
+        self, value: Any, catalog: Catalog | None = None, *, is_stored: bool = False
+    ) -> tuple[list[str], dict[str, Value]]:
         """
         Validate and normalise a document in one pass.
 
@@ -192,14 +198,14 @@ class TableSpec:
 
         Returns:
             The problems, as from `problems`; and, if there are none, indexed fields and instants as they must be stored.
-            Given a catalog, ids are compared with its tables' numbers.
+            Given a catalog, ids are compared with its tables' numbers; see `Converter.check` for `is_stored`.
         """
         if self._converter is None:
             return [], {}
         try:
-            checked = self._converter.check(value, catalog)
+            checked = self._converter.check(value, catalog, is_stored=is_stored)
         except Mismatch as mismatch:
-            return self._all_problems(value, catalog) or [str(mismatch)], {}
+            return self._all_problems(value, catalog, is_stored=is_stored) or [str(mismatch)], {}
         fields = {
             name: field
             for name in self._normalised
@@ -222,7 +228,7 @@ class TableSpec:
             return False
         return True
 
-    def _all_problems(self, value: Any, catalog: Catalog | None) -> list[str]:
+    def _all_problems(self, value: Any, catalog: Catalog | None, *, is_stored: bool) -> list[str]:
         """Check field by field, because msgspec stops at the first problem; empty if each field alone is valid."""
         if not isinstance(value, dict) or self.cls is None:
             return []
@@ -235,7 +241,7 @@ class TableSpec:
                 problems += [f"$.{name}: missing"] if known[name].required else []
             else:
                 try:
-                    Converter[Any](known[name].type).check(value[name], catalog)
+                    Converter[Any](known[name].type).check(value[name], catalog, is_stored=is_stored)
                 except Mismatch as mismatch:
                     problems.append(f"$.{name}{mismatch.path[1:]}: {mismatch.reason}")
         return problems

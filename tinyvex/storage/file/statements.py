@@ -285,7 +285,7 @@ CHECK_CURRENT = (
     " FROM current AS c LEFT JOIN documents AS d ON d.log_row = c.log_row ORDER BY c.index_id, c.key"
 )
 CHECK_CURRENT_ENTRY = "SELECT log_row FROM current WHERE index_id = ? AND key = ?"
-CHECK_INDEXES = "SELECT id, ts, json_value FROM documents WHERE table_id = ? ORDER BY id, ts"
+CHECK_REVISIONS_OF = "SELECT id, ts, json_value FROM documents WHERE table_id = ? ORDER BY id, ts"
 CHECK_PAST_ENTRY = "SELECT deleted FROM indexes WHERE index_id = ? AND key = ? AND ts <= ? ORDER BY ts DESC LIMIT 1"
 CHECK_REQUESTS = "SELECT ts, log_lines, result FROM requests"
 CHECK_REQUESTS_WITHOUT_SESSION = (

@@ -18,7 +18,7 @@ Mutations maintain a building or ready index. Queries read only ready ones.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, cast
 
 from msgspec import Struct
@@ -223,6 +223,21 @@ class Catalog:
     def table_numbered(self, number: int) -> TableInfo | None:
         """Return the table with this number, or None."""
         return self._by_number.get(number)
+
+    def wrong_table(self, number: int, names: Collection[str]) -> str | None:
+        """
+        Return the problem of an id with this table number; None if it has none.
+
+        Args:
+            number: of the id's table.
+            names: of the tables whose ids are expected; empty if ids of any table are.
+        """
+        table = self._by_number.get(number)
+        if not names or (table is not None and table.name in names):
+            return None
+        expected = " or ".join(f"`{name}`" for name in names)
+        other = "an unknown table" if table is None else f"table `{table.name}`"
+        return f"expected an id of table {expected}, got one of {other}"
 
     def tablet(self, tablet: int) -> TableInfo | None:
         """Return the table with this tablet, or None."""

@@ -11,7 +11,7 @@ relies on the one before:
     tables share a name, a number or a tablet.
 4.  *Documents*: the revisions of a document form one chain by `prev_ts`, from its first revision to its deletion. At or
     below the floor the chain may begin late, since older revisions were purged. A document's JSON is canonical and
-    has its own id and a creation time that never changes.
+    has its own id and a creation time that never changes, and fits its table's schema (`check_schemas.py`).
 5.  *Indexes*: every entry above the floor has its revision, and the key computed from it. `current` has exactly the newest
     entries, pointing at the newest revisions. At every timestamp from the floor on, every index that was ready has the
     documents of that timestamp (`check_indexes.py`).
@@ -43,8 +43,9 @@ from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.catalog import Catalog, IndexInfo, TableInfo, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLES_TABLET
-from tinyvex.storage.maintenance.check_indexes import IndexHistory
+from tinyvex.storage.maintenance.check_indexes import NO_END, IndexHistory
 from tinyvex.storage.maintenance.check_rows import SWEPT_ROW, row_problems
+from tinyvex.storage.maintenance.check_schemas import SchemaHistory
 from tinyvex.storage.maintenance.progress import Progress
 from tinyvex.storage.schema.system_tables import documents
 from tinyvex.storage.schema.tablets import past_tablets
@@ -152,6 +153,7 @@ class _Check:
         self._swept_row: int = self._globals.get(SWEPT_ROW, 0)
         self._catalog: Catalog = load_catalog(connection, self._last_ts)
         self._history = IndexHistory(connection, self._floor, self._catalog)
+        self._schemas = SchemaHistory(connection, self._catalog, self._globals["next_table_number"])
         # Tablets that no table names any more, or that an import is filling.
         others = list(past_tablets(Snapshot(connection, self._last_ts, Catalog(self._last_ts, ()))))
         self._tablets = {other.table.tablet: replace(other.table, indexes={}, maintained=()) for other in others}
@@ -246,6 +248,8 @@ class _Check:
         walk = self._history.walk(tablet, key)
         for row in revisions:
             yield from self._chain(previous, row)
+            if document is not None and previous is not None:
+                yield from self._fits_schema(tablet, document, previous[2], row[2])
             _, _, ts, _, data, _, _ = previous = row
             document = None
             if data is not None:
@@ -258,7 +262,13 @@ class _Check:
         assert previous is not None
         yield from walk.end()
         if document is not None:
+            yield from self._fits_schema(tablet, document, previous[2], NO_END)
             yield from self._is_current(table, key, document, previous[3])
+
+    def _fits_schema(self, tablet: int, document: Any, ts: int, until: int) -> Iterator[str]:
+        problem = self._schemas.problem(tablet, document, until)
+        if problem is not None:
+            yield f"revision {ts} does not fit the schema of its table: {problem}"
 
     def _chain(self, previous: Row | None, row: Row) -> Iterator[str]:
         """Check that a revision continues the one before it."""

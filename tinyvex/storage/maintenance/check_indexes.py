@@ -22,7 +22,7 @@ from tinyvex.storage.log.catalog import Catalog, IndexInfo
 from tinyvex.storage.log.system_tablets import INDEXES_TABLET
 from tinyvex.values.codec import decode_canonical
 
-__all__ = ["IndexHistory", "RevisionWalk"]
+__all__ = ["NO_END", "IndexHistory", "RevisionWalk"]
 
 NO_END = 2**63 - 1
 """After every timestamp."""
@@ -59,7 +59,7 @@ class IndexHistory:
     def _read_periods(self, floor: int) -> None:
         ready_since: dict[bytes, int] = {}
         last_fields: dict[bytes, dict[str, Any]] = {}
-        for key, ts, data in self._connection.execute(statements.CHECK_INDEXES, (INDEXES_TABLET,)):
+        for key, ts, data in self._connection.execute(statements.CHECK_REVISIONS_OF, (INDEXES_TABLET,)):
             fields = None if data is None else cast("dict[str, Any]", decode_canonical(data))
             is_ready = fields is not None and fields["state"] == "ready"
             if fields is not None:

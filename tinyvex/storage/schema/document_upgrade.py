@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from tinyvex.storage.log.catalog import IndexInfo, TableInfo
+from tinyvex.storage.log.catalog import Catalog, IndexInfo, TableInfo
 from tinyvex.storage.log.commit_record import CommitRecord
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.operations import FillTablet, Operation, SetNumbers, UpgradeDocuments, Write, WriteDocuments
@@ -33,7 +33,7 @@ from tinyvex.storage.schema.tablets import UPGRADE, Tablet, add_tablet, change_s
 
 __all__ = ["Upgrade", "Validator", "abandon_staged", "is_staged", "stage", "upgrade_operations"]
 
-Validator: TypeAlias = Callable[[bytes], tuple[list[str], bytes]]
+Validator: TypeAlias = Callable[[bytes, Catalog], tuple[list[str], bytes]]
 """Return the problems of a stored document, and the JSON to store if it has none: most often the same."""
 
 

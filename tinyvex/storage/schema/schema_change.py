@@ -57,7 +57,14 @@ from tinyvex.storage.schema.document_upgrade import (
 )
 from tinyvex.storage.schema.index_backfill import backfill_step, drop_unfinished
 from tinyvex.storage.schema.schema_plan import Declaration, SchemaPlan, plan_change, table_tablets
-from tinyvex.storage.schema.system_tables import SystemChange, change_code, documents, is_empty, system_tables
+from tinyvex.storage.schema.system_tables import (
+    SystemChange,
+    change_code,
+    documents,
+    is_empty,
+    system_tables,
+    table_fields,
+)
 from tinyvex.storage.schema.table_drop import abandon_imports, remove_table
 from tinyvex.values.ids import DocumentId
 
@@ -208,7 +215,7 @@ class _SchemaChange:
         created: dict[str, int] = {}
         for name in plan.new_tables:
             created[name] = tablet
-            change.insert(tables, {"name": name, "number": number, "tablet": tablet, "fingerprint": None})
+            change.insert(tables, table_fields(name, number, tablet))
             add_index(tablet, BY_CREATION_TIME, ("_creationTime",), "ready")
             for index_name, fields in plan.declared[name].items():
                 add_index(tablet, index_name, fields, "ready")
@@ -248,7 +255,7 @@ class _SchemaChange:
         page = snapshot.page(table.indexes[BY_CREATION_TIME], KEY_MIN, hi, reverse=True, limit=BACKFILL_STEP_ROWS)
         upgrades = []
         for stored in page:
-            problems, json = validate(stored.json)
+            problems, json = validate(stored.json, snapshot.catalog)
             if not problems and json != stored.json:
                 upgrades.append(Upgrade(table, stored, json))
         return Outcome(None if page.complete else page[-1].key, stage(snapshot, ts, plan.staged, upgrades))
@@ -298,7 +305,7 @@ class _SchemaChange:
 
     def _final_record(self, plan: SchemaPlan, upgrades: list[Upgrade], snapshot: Snapshot, ts: int) -> CommitRecord:
         change = SystemChange(snapshot, ts)
-        _carry_out(plan, snapshot, change)
+        _carry_out(plan, self._declaration, snapshot, change)
         abandon_staged(change, snapshot)
         abandon_imports(change, snapshot, {*plan.renames, *plan.renames.values()})
         code = snapshot.get(CODE_TABLET, CODE_INTERNAL)
@@ -346,7 +353,7 @@ class _SchemaChange:
             table, stored = tables[tablet], snapshot.get(tablet, internal)
             if stored is None:
                 continue
-            json = violations.validate(table, stored)
+            json = violations.validate(table, stored, snapshot.catalog)
             if json != stored.json and not is_staged(snapshot, plan.staged, table, stored):
                 upgrades.append(Upgrade(table, stored, json))
                 size += len(json)
@@ -381,7 +388,7 @@ def _require_fit(plan: SchemaPlan, snapshot: Snapshot) -> None:
         raise _PlanOutdated
 
 
-def _carry_out(plan: SchemaPlan, snapshot: Snapshot, change: SystemChange) -> None:
+def _carry_out(plan: SchemaPlan, declaration: Declaration, snapshot: Snapshot, change: SystemChange) -> None:
     tables, indexes = system_tables(snapshot.catalog)
     replaced = {new for new in plan.renames.values() if new in snapshot.catalog}
     for name in sorted(replaced):
@@ -400,8 +407,11 @@ def _carry_out(plan: SchemaPlan, snapshot: Snapshot, change: SystemChange) -> No
         if name in replaced:
             continue
         if name in plan.fingerprints or name in plan.renames:
-            fingerprint = plan.fingerprints.get(name, document.fields["fingerprint"])
-            change.update(tables, document, name=plan.renames.get(name, name), fingerprint=fingerprint)
+            new_name = plan.renames.get(name, name)
+            fields = {"name": new_name}
+            if name in plan.fingerprints:
+                fields |= {"fingerprint": plan.fingerprints[name], "schema": declaration.schemas.get(new_name)}
+            change.update(tables, document, **fields)
 
 
 def _declared_table(name: str, snapshot: Snapshot) -> TableInfo:
@@ -415,7 +425,7 @@ def _validate_page(violations: _Violations, name: str, hi: bytes, snapshot: Snap
     table = _declared_table(name, snapshot)
     page = snapshot.page(table.indexes[BY_CREATION_TIME], KEY_MIN, hi, reverse=True, limit=SCAN_PAGE_ROWS)
     for stored in page:
-        violations.validate(table, stored)
+        violations.validate(table, stored, snapshot.catalog)
     return None if page.complete else page[-1].key
 
 
@@ -429,9 +439,9 @@ class _Violations:
         self._kinds: dict[tuple[str, str], dict[str, Any]] = {}
         self._total = 0
 
-    def validate(self, table: TableInfo, stored: StoredDocument) -> bytes:
+    def validate(self, table: TableInfo, stored: StoredDocument, catalog: Catalog) -> bytes:
         """Validate one document; return the JSON that is to be stored of it."""
-        problems, json = self._validators[table.name](stored.json)
+        problems, json = self._validators[table.name](stored.json, catalog)
         if not problems and json != stored.json:
             self._outdated.add(table.name)
             if len(json) > DOCUMENT_BYTES_MAX:

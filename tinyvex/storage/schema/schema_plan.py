@@ -29,10 +29,12 @@ class Declaration(Struct, frozen=True):
     Attributes:
         tables: the indexes of each table, and the fields of each index.
         renamed_from: the earlier names of tables, the latest first; none of them is a declared name.
+        schemas: the stored schema of each table with a class; see `values/stored_schema.py`.
     """
 
     tables: Mapping[str, Mapping[str, tuple[str, ...]]]
     renamed_from: Mapping[str, tuple[str, ...]] = {}
+    schemas: Mapping[str, str] = {}
 
 
 class SchemaPlan(Struct):

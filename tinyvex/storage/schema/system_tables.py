@@ -18,7 +18,16 @@ from tinyvex.values.codec import decode_canonical, encode
 from tinyvex.values.ids import DocumentId, new_internal
 from tinyvex.values.timestamps import creation_time, next_creation_time
 
-__all__ = ["SystemChange", "SystemDocument", "change_code", "documents", "fields_of", "is_empty", "system_tables"]
+__all__ = [
+    "SystemChange",
+    "SystemDocument",
+    "change_code",
+    "documents",
+    "fields_of",
+    "is_empty",
+    "system_tables",
+    "table_fields",
+]
 
 
 class SystemDocument(NamedTuple):
@@ -105,6 +114,11 @@ def fields_of(stored: StoredDocument) -> dict[str, Any]:
     fields = decode_canonical(stored.json)
     assert isinstance(fields, dict), fields
     return fields
+
+
+def table_fields(name: str, number: int, tablet: int) -> dict[str, Any]:
+    """Return the fields of a new table in `_tables`; the commit that makes its class current fills in the last two."""
+    return {"name": name, "number": number, "tablet": tablet, "fingerprint": None, "schema": None}
 
 
 def system_tables(catalog: Catalog) -> tuple[TableInfo, TableInfo]:

@@ -34,6 +34,7 @@ from tinyvex.storage.schema.system_tables import (
     documents,
     is_empty,
     system_tables,
+    table_fields,
 )
 from tinyvex.storage.schema.tablets import UPGRADE, Tablet, add_tablet, change_state, tablets
 from tinyvex.values.codec import decode_canonical, encode
@@ -339,8 +340,7 @@ def _change_over(change: SystemChange, system: _SystemDocuments, tablet: Tablet,
     new = tablet.table
     change.delete(change.catalog.table("_tablets"), tablet.document)
     if table is None:
-        fields: dict[str, Any] = {"name": new.name, "number": new.number, "tablet": new.tablet, "fingerprint": None}
-        change.insert(system.tables, fields)
+        change.insert(system.tables, table_fields(new.name, new.number, new.tablet))
     else:
         change.update(system.tables, system.table[new.name], tablet=new.tablet, number=new.number)
         old = TableInfo(table.name, table.number, table.tablet, {}, (), table.fingerprint)
