@@ -23,7 +23,7 @@ from tinyvex.sync.commands import (
     RunQuery,
 )
 from tinyvex.sync.counters import Counters
-from tinyvex.sync.events import ClockRead, Done, Event, Fatal, Refused
+from tinyvex.sync.events import ClockRead, Done, Event, Fatal, Refused, StateTransition
 from tinyvex.sync.live_query import LiveQuery, LiveQueryKey
 from tinyvex.sync.session import SyncSession
 
@@ -172,3 +172,29 @@ def test_a_turn_starts_a_bounded_number_of_computations() -> None:
         turns.pop()()
         counts.append(len(computed))
     assert counts == [limits.PLAN_QUERIES_MAX, count]
+
+
+def test_a_transition_that_is_ready_leaves_with_its_answer() -> None:
+    """One write has both, so a mutation without affected queries costs one write and one iteration of the loop less."""
+    scheduled: list[Any] = []
+    written: list[list[type]] = []
+
+    class WritingPeer(FakePeer):
+        def emit(self, event: Event) -> None:
+            if not self.events:
+                scheduled.append(self.write)
+            super().emit(event)
+
+        def write(self) -> None:
+            written.append([type(event) for event in self.events])
+            self.events.clear()
+
+    pending: list[Any] = []
+    executor = SimpleNamespace(mutation_nowait=lambda call, key, done: pending.append(done))
+    live = SimpleNamespace(published=7, splits=0)
+    opened = session(WritingPeer(), executor, live=live, loop=SimpleNamespace(call_soon=scheduled.append))
+    opened.receive(RunMutation(1, "a:b", b"{}", 0), 10)
+    pending[0](MutationOutcome(b"null", 7), None)
+    while scheduled:
+        scheduled.pop(0)()
+    assert written == [[Done, StateTransition]]

@@ -155,8 +155,8 @@ class SyncSession:
                 query = self.state.add(modification.query_id, live, modification.resume)
                 self._by_live.setdefault(live, []).append(query)
         self.state.query_set = command.new_version
+        self.wake()  # before the answer; see `_answer`
         self._peer.emit(Accepted(command.correlation))
-        self.wake()
 
     # Calls. A pending call must not hold its command: the arguments alone may be megabytes.
 
@@ -237,12 +237,12 @@ class SyncSession:
 
         If the outcome is unknown, the session ends, so that the client sends its mutation again on the next socket.
         """
+        self.state.answered(ts)
+        self.wake()  # before the answer, whose write is then behind the turn: a transition that is ready leaves with it
         if not self._closed:
             self._emit_answer(answer)
             if isinstance(answer, Refused) and isinstance(answer.error, errors.OutcomeUnknown):
                 self._peer.emit(Fatal(answer.error))
-        self.state.answered(ts)
-        self.wake()
 
     def _emit_answer(self, answer: Done | Refused) -> None:
         """Send an answer; end the session if that fails, because its caller would wait forever."""
