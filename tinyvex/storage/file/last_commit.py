@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -45,8 +46,12 @@ class LastCommit(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the line, whose length depends on the durability alone."""
-        text = f"{self.epoch} {self.ts:020d} {self.durability}"
-        return f"{text} {crc32(text.encode()):08x}\n".encode()
+        return _line(self.epoch, self.ts, self.durability)
+
+
+def _line(epoch: str, ts: int, durability: str) -> bytes:
+    text = f"{epoch} {ts:020d} {durability}".encode()
+    return b"%b %08x\n" % (text, crc32(text))
 
 
 class LastCommitFile:
@@ -63,7 +68,7 @@ class LastCommitFile:
     """
 
     def __init__(self, path: Path, first: LastCommit) -> None:
-        self._first = first
+        self._epoch, self._durability = first.epoch, first.durability
         self._descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, len(first.encode()))
@@ -75,13 +80,23 @@ class LastCommitFile:
 
         If the disk is full, the file keeps an older `ts`, which only makes it notice less.
         """
-        with contextlib.suppress(OSError):
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            os.write(self._descriptor, self._first._replace(ts=ts).encode())
+        line = _line(self._epoch, ts, self._durability)
+        try:  # noqa: SIM105 - `suppress` takes as long as the write
+            _write_at_start(self._descriptor, line)
+        except OSError:
+            pass
 
     def close(self) -> None:
         """Close the file, which stays."""
         os.close(self._descriptor)
+
+
+def _write_at_start(descriptor: int, data: bytes) -> None:
+    if sys.platform == "win32":
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, data)
+    else:
+        os.pwrite(descriptor, data, 0)
 
 
 def read_last_commit(path: Path) -> LastCommit | None:
