@@ -129,7 +129,7 @@ class FairShares(Generic[T]):
             if not account.waiting:
                 continue  # evicted
             client = account.waiting[0].client
-            if key < account.used + account.last_cost:
+            if key < account.used + account.last_cost and self._turns:  # it may not be first any more
                 self._list(client, account)
                 continue
             self._now = max(self._now, account.used)
