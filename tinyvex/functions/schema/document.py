@@ -204,6 +204,8 @@ class TableDeclaration(Struct, frozen=True):
 
     def name_in(self, catalog: Catalog) -> str:
         """Return the table's name at a snapshot, which may be older than its last change of name."""
+        if not self.renamed_from:  # nearly always; each write and each check of an id comes here
+            return self.name
         return next((name for name in (self.name, *self.renamed_from) if name in catalog), self.name)
 
 

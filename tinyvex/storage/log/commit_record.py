@@ -114,9 +114,8 @@ def memory_bytes(writes: Iterable[Write]) -> int:
     size = 0
     for write in writes:
         size += WRITE_OVERHEAD_BYTES + len(write.json or b"")
-        for keys in (write.removed, write.added, write.unchanged):
-            for _, key in keys:
-                size += len(key)
+        for _, key in (*write.removed, *write.added, *write.unchanged):
+            size += len(key)
     return size
 
 
