@@ -160,6 +160,9 @@ PLAN_QUERIES_MAX = 64  # computations that one turn of a connection starts, some
 PATCHES_CACHED_MAX = 32  # cached patches of one result, each from another older version
 RECONSTRUCTIONS_MAX = 4  # older results of one live query reconstructed concurrently, for clients that resume
 TRANSITION_BYTES_MAX = 4 * RESULT_BYTES_MAX  # all results in one transition; a client refuses a longer one
+# What cannot be evicted, because results wait for the others of their transitions: the longest transition and one more
+# result. Above it, the client with the most is closed; Overloaded.
+AWAITED_BYTES_MAX = TRANSITION_BYTES_MAX + RESULT_BYTES_MAX
 
 # Pairing.
 PAIRING_SECONDS = 300.0  # lifetime of a pairing code
@@ -263,6 +266,7 @@ assert COMMIT_RECORD_BYTES_MAX >= 4 * TRANSACTION_BYTES_MAX
 assert LISTENER_RECORDS_MAX > GROUP_MUTATIONS_MAX
 assert WAL_BYTES_CHECKPOINT <= WAL_BYTES_LULL < WAL_BYTES_MAX < WAL_BYTES_WAIT
 assert OUTBOX_BYTES_MAX < UNREAD_BYTES_MAX
+assert RESULT_CACHE_BYTES_MAX < TRANSITION_BYTES_MAX < AWAITED_BYTES_MAX
 assert GROUP_SECONDS < FUNCTION_SECONDS
 assert READS_RUNNING_PER_CLIENT_MAX >= 1
 assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS

@@ -87,6 +87,12 @@ class FakeSubscriber:
     def computed(self, live: LiveQuery, changed: bool) -> None:
         self.callbacks.append("changed" if changed else "unchanged")
 
+    def awaits(self, live: LiveQuery) -> bool:
+        return True
+
+    def fail(self, error: errors.TinyvexError) -> None:
+        self.callbacks.append(error.name)
+
 
 class World:
     """Live queries over a fake executor."""

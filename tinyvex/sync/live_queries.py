@@ -69,6 +69,7 @@ class LiveQueries:
         self._computations = 0
         self._early: list[tuple[Computation, QueryOutcome]] = []  # from snapshots that are not published yet
         self._cache = ResultCache(counters)
+        self._relieving = False  # whether `_relieve` is scheduled
 
     # Registration.
 
@@ -275,6 +276,13 @@ class LiveQueries:
                 self._computed_at(computation, outcome)
         # The first one is the oldest: computations are numbered in the order in which they start.
         self._recent.discard(next(iter(self._running.values()), self.published))
+        if self._cache.must_relieve() and not self._relieving:
+            self._relieving = True
+            self.executor.runtime.loop.call_soon(self._relieve)  # after the turns of the subscribers, which may send it
+
+    def _relieve(self) -> None:
+        self._relieving = False
+        self._cache.relieve()
 
     def _recomputed(self, computation: Recomputation, outcome: QueryOutcome) -> None:
         live, base = computation.live, computation.base

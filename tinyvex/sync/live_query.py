@@ -13,6 +13,7 @@ from msgspec import Struct
 from tinyvex.sync.results import Result, Version
 
 if TYPE_CHECKING:
+    from tinyvex.errors import TinyvexError
     from tinyvex.functions.run.call import Call
     from tinyvex.functions.transaction.range_cache import CachedRanges
     from tinyvex.storage.engine.readers import Job
@@ -51,6 +52,13 @@ class Subscriber(Protocol):
 
     def computed(self, live: LiveQuery, changed: bool) -> None:
         """Handle the end of a computation."""
+
+    def awaits(self, live: LiveQuery) -> bool:
+        """Return whether a result of the live query is yet to be sent to it."""
+        ...
+
+    def fail(self, error: TinyvexError) -> None:
+        """Close the client and unsubscribe all of its queries."""
 
 
 class SnapshotResult:

@@ -9,6 +9,11 @@ those, and results as of older snapshots that are about to be sent. All of it on
 - without an older version, a client that was behind is sent the full value.
 
 Above RESULT_CACHE_BYTES_MAX, the live query that was computed longest ago is evicted first.
+
+A result that a subscriber has not been sent yet is not evicted: it waits until the others of the same transition are known,
+and would be computed again at once. `SyncState.check_size` bounds what waits for one client. Above AWAITED_BYTES_MAX for all
+clients together, the client with the most is closed, until the rest fits. Clients that wait for the same result share its
+weight, so a client that alone waits for a result goes before those that share one.
 """
 
 from __future__ import annotations
@@ -16,11 +21,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from tinyvex import limits
+from tinyvex import errors, limits
 
 if TYPE_CHECKING:
     from tinyvex.sync.counters import Counters
-    from tinyvex.sync.live_query import LiveQuery
+    from tinyvex.sync.live_query import LiveQuery, Subscriber
 
 __all__ = ["ResultCache"]
 
@@ -37,6 +42,10 @@ class ResultCache:
         """Return whether results that clients are about to be sent exceed the bound, although all others were evicted."""
         return self._counters.cached_bytes > limits.RESULT_CACHE_BYTES_MAX
 
+    def must_relieve(self) -> bool:
+        """Return whether results that clients are about to be sent take so much memory that a client must be closed."""
+        return self._counters.cached_bytes > limits.AWAITED_BYTES_MAX
+
     def update(self, live: LiveQuery) -> None:
         """Weigh a live query that was computed, and evict others if the total is too large."""
         self._set(live, _weight(live))
@@ -46,6 +55,33 @@ class ResultCache:
     def discard(self, live: LiveQuery) -> None:
         """Remove a live query that has no subscriber left."""
         self._counters.cached_bytes -= self._weights.pop(live, 0)
+
+    def relieve(self) -> None:
+        """Close clients until the results that wait to be sent fit."""
+        self._make_room()  # some were sent since they were weighed
+        if not self.must_relieve():
+            return
+        shares = self._shares()
+        for client in sorted(shares, key=shares.__getitem__, reverse=True):
+            client.fail(
+                errors.Overloaded(
+                    "results of this connection wait until its other queries are computed; those of all clients together "
+                    f"have {self._counters.cached_bytes:,} bytes, and the limit is {limits.AWAITED_BYTES_MAX:,}",
+                    retry_after_ms=limits.RETRY_AFTER_MS,
+                )
+            )
+            self._make_room()
+            if not self.must_relieve():
+                return
+
+    def _shares(self) -> dict[Subscriber, float]:
+        """Return what waits for each subscriber; those that wait for the same result share its weight."""
+        shares: dict[Subscriber, float] = {}
+        for live, weight in self._weights.items():
+            waiting = [subscriber for subscriber in live.subscribers if subscriber.awaits(live)]
+            for subscriber in waiting:
+                shares[subscriber] = shares.get(subscriber, 0.0) + weight / len(waiting)
+        return shares
 
     def _set(self, live: LiveQuery, weight: int) -> None:
         """Record a weight and move the live query to the end of the order; leave it out if it has nothing to evict."""

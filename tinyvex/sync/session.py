@@ -301,6 +301,20 @@ class SyncSession:
         elif changed or self.state.is_waiting() or any(query.client_hash != live.hash for query in self._by_live[live]):
             self.wake()
 
+    def awaits(self, live: LiveQuery) -> bool:
+        """Return whether a result of the live query is yet to be sent."""
+        if any(self in snapshot.waiting for snapshot in live.snapshots.values()):
+            return True
+        return live.result is not None and any(
+            query.version is not live.result.version for query in self._by_live[live]
+        )
+
+    def fail(self, error: errors.TinyvexError) -> None:
+        """Close the client and unsubscribe all of its queries."""
+        logger.warning("closing session %s: %s", self.session_id[:8], error.message)
+        self._peer.emit(Fatal(error))
+        self.close()
+
     # Turns.
 
     def wake(self) -> None:
