@@ -29,6 +29,25 @@ def tail(*commits: CommitRecord) -> RecentCommits:
     return made
 
 
+def test_the_keys_before_are_those_of_the_first_write() -> None:
+    """A key is inserted, and removed again; others change hands, stay, or are of another index or a later commit."""
+    log = tail(
+        commit(11, write(b"a", added=b"k1"), write(b"b", removed=b"k2", added=b"k3"), write(b"c", kept=b"k4")),
+        commit(
+            12,
+            write(b"a", None, removed=b"k1"),
+            write(b"b", removed=b"k3", added=b"k2"),
+            write(b"c", None, removed=b"k4"),
+        ),
+        commit(13, write(b"d", removed=b"k5")),
+    )
+    assert log.before(INDEX, 10, 12) == {b"k1": None, b"k2": (1, b"b"), b"k3": None, b"k4": (1, b"c")}
+    assert log.before(INDEX, 11, 12) == {b"k1": (1, b"a"), b"k2": None, b"k3": (1, b"b"), b"k4": (1, b"c")}
+    assert log.before(OTHER, 10, 13) == {}
+    assert log.before(INDEX, 9, 13) is None
+    assert log.before(INDEX, 10, 14) is None
+
+
 def test_changes_are_returned_in_order() -> None:
     """A document is inserted, changed, moved and deleted."""
     log = tail(

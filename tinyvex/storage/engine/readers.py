@@ -88,6 +88,7 @@ class SnapshotSource:
             newest=ts == last_ts,
             floor=lambda: self._floor_ts,
             recent=self._recent,
+            last_ts=last_ts if ts >= catalog_ts else None,
         )
 
     def _catalog_at(self, ts: int, catalog_ts: int) -> Catalog:

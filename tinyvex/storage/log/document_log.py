@@ -7,7 +7,8 @@ exist. Together they are the log: rows are appended, and none is changed. There 
 -   *The newest state* through `current`, a table derived from the log in the same transaction: one row per index key,
     which points at the newest revision. Its cost does not depend on how many revisions a document has.
 -   *An older state* through the log alone: for each key the newest entry at or before `ts`, and for each document the
-    newest revision at or before `ts`.
+    newest revision at or before `ts`. A scan steps over every key that retention has not deleted yet. It therefore
+    reads `current` and undoes the commits since, if they are in memory.
 
 A read is valid down to the retention floor. A long one checks the floor between pages (`Snapshot.validate`), because
 retention may raise it in the meantime; the read's own transaction still shows every row that it began with.
@@ -62,9 +63,10 @@ class Snapshot:
         newest: whether `ts` is the newest commit of the transaction, so that `current` can be read.
         floor: returns the retention floor; None if it cannot be raised meanwhile.
         recent: the last commits, in memory.
+        last_ts: of the newest commit of the transaction, if the catalog is the same then; otherwise None.
     """
 
-    __slots__ = ("_connection", "_execute", "_floor", "_newest", "_recent", "catalog", "ts")
+    __slots__ = ("_before", "_connection", "_execute", "_floor", "_last_ts", "_newest", "_recent", "catalog", "ts")
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Snapshot:
         newest: bool = True,
         floor: Callable[[], int] | None = None,
         recent: RecentCommits | None = None,
+        last_ts: int | None = None,
     ) -> None:
         self.ts = ts
         self.catalog = catalog
@@ -83,6 +86,8 @@ class Snapshot:
         self._newest = newest
         self._floor = floor
         self._recent = recent
+        self._last_ts = last_ts
+        self._before: dict[int, Mapping[bytes, tuple[int, bytes] | None] | None] = {}
 
     def get(self, tablet: int, internal: bytes) -> StoredDocument | None:
         """
@@ -126,6 +131,9 @@ class Snapshot:
         """
         if not self._newest:
             return self._page_at(index, lo, hi, reverse=reverse, limit=limit)
+        return self._newest_page(index, lo, hi, reverse=reverse, limit=limit)
+
+    def _newest_page(self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int) -> ScanPage:
         page = ScanPage()
         size = fetched = 0
         index_id = index.id
@@ -154,16 +162,73 @@ class Snapshot:
         """Return a page of an older state."""
         page = ScanPage()
         size = 0
-        for key, tablet in self._keys_at(index, lo, hi, reverse=reverse):
-            document = self.get(tablet, key[-INTERNAL_BYTES:])
-            if document is None:
-                raise damaged_row(f"the key {key.hex()} of index {index.id} at {self.ts}, or its revision,")
-            page.append(StoredDocument(key, document.internal, document.ts, document.json))
+        before = self._keys_before(index)
+        if before is None:
+            documents = self._documents_at(index, lo, hi, reverse=reverse)
+        else:
+            documents = self._documents_before(before, index, lo, hi, reverse=reverse, limit=limit)
+        for document in documents:
+            page.append(document)
             size += len(document.json)
             if size >= SCAN_PAGE_BYTES or len(page) == limit:
                 return page
         page.complete = True
         return page
+
+    def _documents_at(self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool) -> Iterator[StoredDocument]:
+        for key, tablet in self._keys_at(index, lo, hi, reverse=reverse):
+            yield self._document_of(index, key, tablet)
+
+    def _document_of(self, index: IndexInfo, key: bytes, tablet: int) -> StoredDocument:
+        """Return the document that has a key at `ts`."""
+        document = self.get(tablet, key[-INTERNAL_BYTES:])
+        if document is None:
+            raise damaged_row(f"the key {key.hex()} of index {index.id} at {self.ts}, or its revision,")
+        return StoredDocument(key, document.internal, document.ts, document.json)
+
+    def _keys_before(self, index: IndexInfo) -> Mapping[bytes, tuple[int, bytes] | None] | None:
+        """Return the keys that commits after `ts` touched, see `RecentCommits.before`; None if they are not in memory."""
+        if self._recent is None or self._last_ts is None:
+            return None
+        if index.id not in self._before:
+            self._before[index.id] = self._recent.before(index.id, self.ts, self._last_ts)
+        return self._before[index.id]
+
+    def _documents_before(
+        self,
+        before: Mapping[bytes, tuple[int, bytes] | None],
+        index: IndexInfo,
+        lo: bytes,
+        hi: bytes,
+        *,
+        reverse: bool,
+        limit: int,
+    ) -> Iterator[StoredDocument]:
+        """Yield the documents of an older state: those of the newest, but for the touched keys those that had them."""
+        from tinyvex.storage.log.absence import require_intact_current_ends
+
+        try:
+            require_intact_current_ends(self._execute, index.id, lo, hi)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        touched = {key: had[0] for key, had in before.items() if had is not None and lo <= key < hi}
+        keys = sorted(touched, reverse=not reverse)  # the next one is the last
+        complete = False
+        while not complete:
+            newest = self._newest_page(index, lo, hi, reverse=reverse, limit=limit)
+            complete = newest.complete
+            for stored in newest:
+                while keys and (keys[-1] > stored.key if reverse else keys[-1] < stored.key):
+                    key = keys.pop()
+                    yield self._document_of(index, key, touched[key])
+                if stored.key not in before:
+                    yield stored
+            if newest and reverse:
+                hi = newest[-1].key
+            elif newest:
+                lo = successor(newest[-1].key)
+        for key in reversed(keys):
+            yield self._document_of(index, key, touched[key])
 
     def _keys_at(self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, int]]:
         """Yield the keys that documents have in a range at `ts`, and their tablets."""
@@ -193,7 +258,12 @@ class Snapshot:
     def count_page(self, index: IndexInfo, lo: bytes, hi: bytes, *, limit: int = SCAN_PAGE_ROWS) -> CountPage:
         """Count the first `limit` keys of a range; the caller continues after the last key."""
         if not self._newest:
-            keys = [key for key, _ in islice(self._keys_at(index, lo, hi), limit)]
+            before = self._keys_before(index)
+            if before is None:
+                keys = [key for key, _ in islice(self._keys_at(index, lo, hi), limit)]
+            else:
+                documents = self._documents_before(before, index, lo, hi, reverse=False, limit=SCAN_PAGE_ROWS)
+                keys = [document.key for document in islice(documents, limit)]
             return CountPage(len(keys), keys[-1] if len(keys) == limit else None)
         from tinyvex.storage.log.absence import require_intact_current_ends
 

@@ -2,6 +2,7 @@
 The last commits in memory, by the changes that they made to each index.
 
 A live query that cached the rows of a range asks here what has changed since, instead of reading the range again.
+A read at an older timestamp takes the newest state and undoes these changes (`Snapshot.page`).
 
 `RecentCommits` takes part in the writer's transaction: a record is added when it is applied, *before* its COMMIT, and
 removed if the group is rolled back. So every commit that a reader's snapshot shows is here, and a record that is here
@@ -68,16 +69,13 @@ class RecentCommits:
 
         Returns:
             In order: keys, and the document that has the key from then on, or None if no document has it.
-            None if some of those commits are no longer in memory.
+            None if some of those commits are not in memory.
         """
-        commits = self._commits
-        first = len(commits)
-        while first and commits[first - 1].ts > after:
-            first -= 1
-        if first == 0:
+        commits = self._since(after, until)
+        if commits is None:
             return None
         changes: list[tuple[bytes, StoredDocument | None]] = []
-        for ts, writes, _ in commits[first:]:
+        for ts, writes, _ in commits:
             if ts > until:
                 break
             for write in writes:
@@ -87,6 +85,40 @@ class RecentCommits:
                         if index == index_id:
                             changes.append((key, StoredDocument(key, write.internal, ts, write.json)))
         return changes
+
+    def before(self, index_id: int, after: int, until: int) -> dict[bytes, tuple[int, bytes] | None] | None:
+        """
+        Return the keys of an index whose documents the commits with after < ts <= until wrote.
+
+        Returns:
+            For each key the tablet and the key of the document that had it at `after`, or None if none had.
+            None if some of those commits are not in memory.
+        """
+        commits = self._since(after, until)
+        if commits is None:
+            return None
+        keys: dict[bytes, tuple[int, bytes] | None] = {}
+        for ts, writes, _ in commits:
+            if ts > until:
+                break
+            for write in writes:
+                for index, key in (*write.removed, *write.unchanged):
+                    if index == index_id:
+                        keys.setdefault(key, (write.tablet, write.internal))
+                for index, key in write.added:
+                    if index == index_id:
+                        keys.setdefault(key, None)
+        return keys
+
+    def _since(self, after: int, until: int) -> list[_Commit] | None:
+        """Return the commits after `after`; None if some until `until` are not in memory."""
+        commits = self._commits
+        if commits[-1].ts < until:
+            return None  # another process, or a replay, wrote the file
+        first = len(commits)
+        while first and commits[first - 1].ts > after:
+            first -= 1
+        return commits[first:] if first else None
 
     def _restart(self, ts: int) -> None:
         """Forget all commits: what happened at or before `ts` is not known."""
