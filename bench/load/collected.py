@@ -2,12 +2,14 @@
 
 import gc
 import time
+from collections import deque
 
 import tinyvex as tv
 
 longest: dict[str, float] = {}
 """Seconds since the last `clear`: of the longest collection by the clock, of its processor time, and of all of them."""
 _started = [0.0, 0.0]
+needed: deque[object] = deque(maxlen=500)
 
 
 @tv.table("notes", indexes={"by_author": ["author"]})
@@ -28,6 +30,15 @@ def fill(ctx: tv.MutationCtx, first: int, count: int, rows: int) -> None:
 def write(ctx: tv.MutationCtx, author: str, body: str) -> tv.Id[Note]:
     """Add a note."""
     return ctx.db.insert(Note(author=author, body=body))
+
+
+@tv.mutation
+def write_cycles(ctx: tv.MutationCtx, author: str, body: str) -> tv.Id[Note]:
+    """Add a note, and leave objects in cycles for as long as the next 500 calls: for 5 s with 100 a second."""
+    parent: dict[str, list[object]] = {"children": []}
+    parent["children"] += [[parent] for _ in range(100)]
+    needed.append(parent)
+    return write(ctx, author=author, body=body)
 
 
 @tv.query
