@@ -92,6 +92,7 @@ REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record ex
 STUCK_CALLS_MAX = 256  # refused because they ended the process; a further one evicts the oldest
 RUNNING_CALLS_RECORDED_MAX = 32  # running calls that are recorded, so that the next process can refuse the stuck one
 REQUEST_RECORDS_INSPECTED_STEP = 1024  # records whose age one group inspects, and deletes if expired, within some 2 ms
+REQUEST_RECORD_BYTES_STEP = 4 << 20  # of expired results that one group deletes, within some 10 ms
 # The walk through all records is complete after a quarter as many commits as there are records. If no client acknowledges
 # its results, expired records are therefore at most a quarter of all.
 REQUEST_RECORDS_INSPECTED_PER_COMMIT = 4
@@ -104,6 +105,7 @@ IMPORT_LINE_BYTES_MAX = 8 << 20  # one document in the file, with its white spac
 IMPORT_LINE_PROBLEMS_MAX = 24  # problems reported per line
 IMPORT_PROBLEMS_MAX = 10_000  # problems listed; all are counted
 BACKFILL_STEP_ROWS = 512  # index entries added per transaction; a mutation waits for at most one such step
+BACKFILL_STEP_BYTES = 1 << 20  # the same in bytes of their documents: some 10 ms
 
 # One connection.
 MESSAGE_BYTES_MAX = 32 << 20  # MessageTooLarge, closed with 1009

@@ -64,7 +64,7 @@ PLANS = {
     "RAISE_ACKNOWLEDGED": ["SEARCH requests BY KEY (session=? AND request_id=?)"],
     "REQUEST_KEY_AFTER": ["SEARCH requests BY KEY ((session,request_id)>(?,?))"],
     "LAST_REQUEST_KEY": ["SCAN requests"],
-    "COUNT_EXPIRED": ["SEARCH requests BY KEY ((session,request_id)>(?,?) AND (session,request_id)<(?,?))"],
+    "REQUESTS_AFTER": ["SEARCH requests BY KEY ((session,request_id)>(?,?))"],
     "EXPIRE_REQUESTS": ["SEARCH requests BY KEY ((session,request_id)>(?,?) AND (session,request_id)<(?,?))"],
     "END_SESSIONS": ["SEARCH sessions BY ROW (rowid>? AND rowid<?)", "SEARCH requests BY KEY (session=?)"],
     "BACKFILL_PAGE": ["SEARCH c BY KEY (index_id=? AND key>? AND key<?)", "SEARCH d BY ROW (rowid=?)"],

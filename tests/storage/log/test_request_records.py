@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.support.storage import MemoryStore, insert, stored_requests, unit
 from tinyvex.errors import FileDamaged, RequestAcknowledged, RequestIdReused
@@ -26,7 +27,7 @@ from tinyvex.storage.log import request_records
 from tinyvex.storage.log.apply import replay
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
-from tinyvex.storage.log.operations import RequestRecord, StoreRequest
+from tinyvex.storage.log.operations import ExpireRequests, RequestRecord, StoreRequest
 from tinyvex.storage.log.record_codec import decode_record, encode_record
 from tinyvex.storage.log.request_records import FIRST
 from tinyvex.storage.maintenance.check import check
@@ -127,6 +128,36 @@ def test_the_walk_reaches_every_record(store: MemoryStore, monkeypatch: pytest.M
     _inspect_all(store)
     for session in range(5):
         assert store.look(lambda snapshot, name=f"session {session}": stored_requests(snapshot, name)) == [1, 3]
+    assert check(store.connection) == []
+
+
+def test_short_runs_reach_every_record_together(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that makes one commit continues where the one before it ended."""
+    monkeypatch.setattr(group_commit, "REQUEST_RECORDS_INSPECTED_STEP", 4)
+    assert store.runtime.clock_us is not None
+    for number in range(40):
+        store.run(unit(insert({}), ("session", number)))
+    store.runtime.clock_us += EXPIRED_US + DAY_US
+    for run in range(12):
+        store.reopen()
+        store.run(unit(insert({}), ("another", run)))
+    assert store.look(lambda snapshot: stored_requests(snapshot, "session")) == []
+    assert check(store.connection) == []
+
+
+def test_a_step_deletes_a_bounded_number_of_bytes(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large results are deleted in several steps, and each step deletes one at least."""
+    monkeypatch.setattr(request_records, "REQUEST_RECORD_BYTES_STEP", 1_000)
+    assert store.runtime.clock_us is not None
+    sizes = [10, 400, 400, 400, 3_000, 10, 10, 900]
+    for number, size in enumerate(sizes):
+        record = RequestRecord("session", number, b"digest", b"x" * size, (), store.last_ts + 1, 0)
+        store.run(lambda snapshot, ts, r=record: Outcome(None, CommitRecord(ts, (StoreRequest(replace(r, ts=ts)),))))
+    store.runtime.clock_us += EXPIRED_US + DAY_US
+    commits = len(store.commits)
+    _inspect_all(store)
+    steps = [step for commit in store.commits[commits:] for step in commit.operations if type(step) is ExpireRequests]
+    assert [step.rows for step in steps] == [3, 1, 1, 3]
     assert check(store.connection) == []
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from tests.support.storage import MemoryStore, declare, drive, insert, numbers, unit
-from tinyvex.limits import BACKFILL_STEP_ROWS
+from tinyvex.limits import BACKFILL_STEP_BYTES, BACKFILL_STEP_ROWS
 from tinyvex.storage.log.operations import BackfillIndex
 
 
@@ -23,3 +23,14 @@ def test_a_step_adds_a_bounded_number_of_entries(count: int) -> None:
     assert max(rows) * count <= BACKFILL_STEP_ROWS
     for index in range(count):
         assert drive(store.read(partial(numbers, index=f"by_n{index}"))) == list(range(100))
+
+
+def test_a_step_reads_a_bounded_number_of_bytes() -> None:
+    """With large documents, a step covers fewer of them."""
+    store = MemoryStore()
+    drive(declare(store, {"items": {}}))
+    for number in range(20):
+        store.run(unit(insert({"n": number, "text": "x" * (BACKFILL_STEP_BYTES // 4)})))
+    drive(declare(store, {"items": {"by_n": ("n",)}}))
+    rows = [step.rows for commit in store.commits for step in commit.operations if isinstance(step, BackfillIndex)]
+    assert rows == [4, 4, 4, 4, 4]

@@ -56,7 +56,7 @@ from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.time_limit import Abandoned
 from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.checksums import global_checksum
-from tinyvex.storage.file.database_file import read_globals
+from tinyvex.storage.file.database_file import read_globals, set_global
 from tinyvex.storage.file.sqlite_errors import is_failed_write, is_fault_of_one, translate
 from tinyvex.storage.file.wal_file import WalFile
 from tinyvex.storage.log.apply import apply, newest_row
@@ -64,7 +64,7 @@ from tinyvex.storage.log.catalog import Catalog, load_catalog
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.housekeeping import Housekeeping, observe_clock
-from tinyvex.storage.log.request_records import FIRST, expiry_step
+from tinyvex.storage.log.request_records import EXPIRY_POSITION, expiry_position, expiry_step
 from tinyvex.values.timestamps import next_ts
 
 __all__ = ["Chore", "Done", "Group", "GroupCommit", "Member", "MemberQueue", "Participant", "Unit", "fail_group"]
@@ -215,8 +215,8 @@ class GroupCommit:
         self._run_limited = run_limited
         self._charge = charge
         self._commits: list[CommitRecord] = []
-        self._commits_since_expiry = 0
-        self._expiry_position = FIRST
+        # A run of the process may be shorter than the interval between two steps, so each begins with one.
+        self._commits_since_expiry = REQUEST_RECORDS_INSPECTED_STEP // REQUEST_RECORDS_INSPECTED_PER_COMMIT
         self._observed_us = 0
         self._changes = connection.total_changes
         last_ts: int = read_globals(connection)["last_ts"]
@@ -427,12 +427,15 @@ class GroupCommit:
         self._commits_since_expiry += len(self._commits)
         if self._commits_since_expiry * REQUEST_RECORDS_INSPECTED_PER_COMMIT < REQUEST_RECORDS_INSPECTED_STEP:
             return
-        self._commits_since_expiry = 0
         now_us = self._clock.now_us()
         clock = observe_clock(self.connection, self._last_ts, now_us)
         before = clock.ts_at(now_us - int(REQUEST_RECORD_SECONDS * 1e6)) + 1
-        step = expiry_step(self.connection, self._expiry_position, before, REQUEST_RECORDS_INSPECTED_STEP)
-        self._expiry_position = step.end
+        position = expiry_position(read_globals(self.connection))
+        step = expiry_step(self.connection, position, before, REQUEST_RECORDS_INSPECTED_STEP)
+        if not step.is_short:  # otherwise the next group continues
+            self._commits_since_expiry = 0
+        if step.end != position:
+            set_global(self.connection, EXPIRY_POSITION, (step.end,))
         if step.operation is not None:
             ts = self._last_allotted = next_ts(self._last_allotted, self._clock.now_us())
             self._apply(CommitRecord(ts, (step.operation,)))

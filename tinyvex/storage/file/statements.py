@@ -116,9 +116,15 @@ REQUEST_KEY_AFTER = (
     " ORDER BY session, request_id LIMIT 1 OFFSET ?"
 )
 LAST_REQUEST_KEY = "SELECT session, request_id FROM requests ORDER BY session DESC, request_id DESC LIMIT 1"
-_EXPIRED = "FROM requests WHERE (session, request_id) > (?1, ?2) AND (session, request_id) <= (?3, ?4) AND ts < ?5"
-COUNT_EXPIRED = f"SELECT COUNT(*) {_EXPIRED}"
-EXPIRE_REQUESTS = f"DELETE {_EXPIRED}"
+_RESULT_BYTES = "COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(log_lines), 0)"
+# Without an upper bound: to compare a key with one, SQLite reads the whole row, whose result may be large.
+REQUESTS_AFTER = (
+    f"SELECT session, request_id, ts, {_RESULT_BYTES} FROM requests WHERE (session, request_id) > (?, ?)"
+    " ORDER BY session, request_id LIMIT ?"
+)
+EXPIRE_REQUESTS = (
+    "DELETE FROM requests WHERE (session, request_id) > (?, ?) AND (session, request_id) <= (?, ?) AND ts < ?"
+)
 END_SESSIONS = (
     "DELETE FROM sessions WHERE number BETWEEN ? AND ?"
     " AND NOT EXISTS (SELECT 1 FROM requests WHERE session = sessions.number)"
@@ -239,7 +245,7 @@ LIVE_DOCUMENTS_PAGE = (
 )
 REQUESTS_SIZE = (
     "SELECT COUNT(*), COUNT(DISTINCT NULLIF(session, ?1)),"
-    f" COALESCE(SUM({_stored_size('(COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(log_lines), 0))', 35)}), 0)"
+    f" COALESCE(SUM({_stored_size(f'({_RESULT_BYTES})', 35)}), 0)"
     " FROM requests WHERE (session, request_id) > (?1, ?2) AND (session, request_id) <= (?3, ?4)"
 )
 HAS_REVISIONS = "SELECT 1 FROM documents WHERE table_id = ? LIMIT 1"

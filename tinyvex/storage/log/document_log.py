@@ -121,7 +121,14 @@ class Snapshot:
         return self._one(statements.EXISTED, (tablet, internal)) is not None
 
     def page(
-        self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool = False, limit: int = SCAN_PAGE_ROWS
+        self,
+        index: IndexInfo,
+        lo: bytes,
+        hi: bytes,
+        *,
+        reverse: bool = False,
+        limit: int = SCAN_PAGE_ROWS,
+        limit_bytes: int | None = None,
     ) -> ScanPage:
         """
         Return the first documents of a range of an index, in key order or in reverse.
@@ -129,11 +136,14 @@ class Snapshot:
         The caller continues from the last key. A page ends early if its documents are large; `complete` is set if the
         range has no more.
         """
+        limit_bytes = limit_bytes or SCAN_PAGE_BYTES
         if not self._newest:
-            return self._page_at(index, lo, hi, reverse=reverse, limit=limit)
-        return self._newest_page(index, lo, hi, reverse=reverse, limit=limit)
+            return self._page_at(index, lo, hi, reverse=reverse, limit=limit, limit_bytes=limit_bytes)
+        return self._newest_page(index, lo, hi, reverse=reverse, limit=limit, limit_bytes=limit_bytes)
 
-    def _newest_page(self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int) -> ScanPage:
+    def _newest_page(
+        self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int, limit_bytes: int
+    ) -> ScanPage:
         page = ScanPage()
         size = fetched = 0
         index_id = index.id
@@ -149,7 +159,7 @@ class Snapshot:
                 fetched += 1
                 page.append(StoredDocument(key, key[-INTERNAL_BYTES:], ts, data))
                 size += len(data)
-                if size >= SCAN_PAGE_BYTES:
+                if size >= limit_bytes:
                     return page
         except sqlite3.Error as error:
             raise translate(error) from error
@@ -158,7 +168,9 @@ class Snapshot:
         page.complete = fetched < limit
         return page
 
-    def _page_at(self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int) -> ScanPage:
+    def _page_at(
+        self, index: IndexInfo, lo: bytes, hi: bytes, *, reverse: bool, limit: int, limit_bytes: int
+    ) -> ScanPage:
         """Return a page of an older state."""
         page = ScanPage()
         size = 0
@@ -170,7 +182,7 @@ class Snapshot:
         for document in documents:
             page.append(document)
             size += len(document.json)
-            if size >= SCAN_PAGE_BYTES or len(page) == limit:
+            if size >= limit_bytes or len(page) == limit:
                 return page
         page.complete = True
         return page
@@ -215,7 +227,7 @@ class Snapshot:
         keys = sorted(touched, reverse=not reverse)  # the next one is the last
         complete = False
         while not complete:
-            newest = self._newest_page(index, lo, hi, reverse=reverse, limit=limit)
+            newest = self._newest_page(index, lo, hi, reverse=reverse, limit=limit, limit_bytes=SCAN_PAGE_BYTES)
             complete = newest.complete
             for stored in newest:
                 while keys and (keys[-1] > stored.key if reverse else keys[-1] < stored.key):

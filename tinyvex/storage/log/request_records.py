@@ -13,8 +13,9 @@ session whose client acknowledges nothing keeps its records until they expire.
 1.  *The floor of a session* is in the record with its highest request id. A record that is stored out of order raises the
     floor in the records above it, so this holds whichever records expire first.
 2.  *A session ends* with its last record. Until then a request id below its floor is refused.
-3.  *Expiry* walks through all records, a step at a time. Their order is by session, so that a commit writes one page for
-    all that it stores and deletes here.
+3.  *Expiry* walks through all records, a step at a time, and the file stores its position, so that short runs of the
+    process complete the walk together. The records' order is by session, so that a commit writes one page for all that it
+    stores and deletes here.
 
 Everything here is synchronous and runs on one connection, inside the caller's transaction.
 """
@@ -23,19 +24,36 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import NamedTuple, TypeAlias, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias, cast
 
+from tinyvex.limits import REQUEST_RECORD_BYTES_STEP
 from tinyvex.storage.file import statements
 from tinyvex.storage.file.checksums import checked_request, request_checksum, session_checksum
 from tinyvex.storage.log.operations import ExpireRequests, RequestRecord, StoreRequest
 
-__all__ = ["FIRST", "ExpiryStep", "RequestsPage", "StoredRequest", "expire", "expiry_step", "find", "page", "store"]
+__all__ = [
+    "EXPIRY_POSITION",
+    "FIRST",
+    "ExpiryStep",
+    "RequestsPage",
+    "StoredRequest",
+    "expire",
+    "expiry_position",
+    "expiry_step",
+    "find",
+    "page",
+    "store",
+]
 
 RecordKey: TypeAlias = tuple[int, int]
 """A session's number and a request id."""
 
 FIRST: RecordKey = (0, -1)
 """Less than the key of any record."""
+
+EXPIRY_POSITION = "expiry_position"
+"""The global value; it exists only after the first step."""
 
 DIGEST_BYTES = 8
 """Stored of a digest. It detects mistakes of a client, which need not be safe from attacks by the same client."""
@@ -61,10 +79,12 @@ class ExpiryStep(NamedTuple):
     Attributes:
         operation: deletes the expired records of the step; None if it has none.
         end: the last record of the step; FIRST after the last one of all.
+        is_short: whether it ends early, because the results are large.
     """
 
     operation: ExpireRequests | None
     end: RecordKey
+    is_short: bool
 
 
 class RequestsPage(NamedTuple):
@@ -153,6 +173,12 @@ def _page_end(connection: sqlite3.Connection, after: RecordKey, limit: int) -> t
     return last or FIRST, False
 
 
+def expiry_position(stored_globals: Mapping[str, Any]) -> RecordKey:
+    """Return the record with which the last step of the walk ended."""
+    ((session, request_id),) = stored_globals.get(EXPIRY_POSITION, (FIRST,))
+    return session, request_id
+
+
 def expiry_step(connection: sqlite3.Connection, after: RecordKey, before: int, limit: int) -> ExpiryStep:
     """
     Return the next step of the walk.
@@ -161,12 +187,26 @@ def expiry_step(connection: sqlite3.Connection, after: RecordKey, before: int, l
         connection: inside a transaction.
         after: the end of the step before.
         before: records with a `ts` below this have expired.
-        limit: records to inspect.
+        limit: records to inspect; fewer if more than REQUEST_RECORD_BYTES_STEP of them would be deleted.
     """
-    end, has_more = _page_end(connection, after, limit)
-    (rows,) = connection.execute(statements.COUNT_EXPIRED, (*after, *end, before)).fetchone()
-    operation = ExpireRequests(before, after, end, rows) if rows else None
-    return ExpiryStep(operation, end if has_more else FIRST)
+    first = last = end = after
+    inspected = expired = size = 0
+    is_short = False
+    for session, request_id, ts, result_bytes in connection.execute(statements.REQUESTS_AFTER, (*after, limit)):
+        if expired:
+            size += result_bytes
+            is_short = size > REQUEST_RECORD_BYTES_STEP
+            if is_short:
+                break
+        if ts < before:
+            if not expired:
+                first, size = end, result_bytes
+            last = session, request_id
+            expired += 1
+        end = session, request_id
+        inspected += 1
+    operation = ExpireRequests(before, first, last, expired) if expired else None
+    return ExpiryStep(operation, end if is_short or inspected == limit else FIRST, is_short)
 
 
 def expire(connection: sqlite3.Connection, operation: ExpireRequests) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tinyvex.limits import BACKFILL_STEP_ROWS
+from tinyvex.limits import BACKFILL_STEP_BYTES, BACKFILL_STEP_ROWS
 from tinyvex.storage.log.catalog import BY_CREATION_TIME
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.key_ranges import KEY_MIN
@@ -45,7 +45,7 @@ def backfill_step(name: str, hi: bytes, snapshot: Snapshot, ts: int) -> Outcome[
     indexes = tuple(index.as_fields for index in table.building)
     # The step takes as long as its entries: with thirty indexes at once, one of BACKFILL_STEP_ROWS documents took 352 ms.
     limit = max(1, BACKFILL_STEP_ROWS // max(1, len(indexes)))
-    page = snapshot.page(by_creation_time, KEY_MIN, hi, reverse=True, limit=limit)
+    page = snapshot.page(by_creation_time, KEY_MIN, hi, reverse=True, limit=limit, limit_bytes=BACKFILL_STEP_BYTES)
     if not page:
         return Outcome(None)
     lo = page[-1].key
