@@ -39,7 +39,15 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct, field
 
-from tinyvex.errors import FileDamaged, InternalError, OutcomeUnknown, StorageError, StorageFailed, TinyvexError
+from tinyvex.errors import (
+    FileDamaged,
+    InternalError,
+    OutcomeUnknown,
+    ServerStopping,
+    StorageError,
+    StorageFailed,
+    TinyvexError,
+)
 from tinyvex.limits import (
     CLOCK_AHEAD_SECONDS,
     CLOCK_OBSERVED_SECONDS,
@@ -214,6 +222,7 @@ class GroupCommit:
         self._participants = participants
         self._run_limited = run_limited
         self._charge = charge
+        self._cancelled: TinyvexError | None = None
         self._commits: list[CommitRecord] = []
         # A run of the process may be shorter than the interval between two steps, so each begins with one.
         self._commits_since_expiry = REQUEST_RECORDS_INSPECTED_STEP // REQUEST_RECORDS_INSPECTED_PER_COMMIT
@@ -264,8 +273,23 @@ class GroupCommit:
         self._forget_damaged_pages()
         return self.group
 
+    def cancel(self, error: TinyvexError) -> None:
+        """
+        End the unit or operation that is running soon, with `error`; called on another thread, when the store closes.
+
+        A statement that is running is interrupted. An operation on any number of documents ends after its page.
+        """
+        self._cancelled = error
+        self.connection.interrupt()
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancelled is not None:
+            raise self._cancelled
+
     def _fail(self, queue: MemberQueue, error: Exception) -> None:
         self.roll_back()
+        if self._cancelled is not None and isinstance(error, sqlite3.Error):
+            error = self._cancelled
         fail_group(self.group, queue, error, self._database)
 
     def _forget_damaged_pages(self) -> None:
@@ -317,6 +341,8 @@ class GroupCommit:
                 raise member.error  # it names the fault: a full disk, a damaged file
             raise StorageFailed("SQLite rolled the transaction back after a fault") from member.error
         if member.error is not None:
+            if self._cancelled is not None and isinstance(member.error, StorageError | sqlite3.Error):
+                member.error = self._cancelled  # a statement was interrupted
             return not isinstance(member.work, Chore) or self._leave_out(member, member.error)
         try:
             if outcome.record is not None:
@@ -362,7 +388,7 @@ class GroupCommit:
 
     def _apply(self, record: CommitRecord) -> None:
         assert self._last_ts < record.ts <= self._last_allotted, (self._last_ts, record.ts, self._last_allotted)
-        self._next_row = apply(self.connection, record, log_row=self._next_row)
+        self._next_row = apply(self.connection, record, log_row=self._next_row, between=self._raise_if_cancelled)
         self._last_ts = record.ts
         self._commits.append(record)
         if record.changes_catalog:
@@ -465,7 +491,7 @@ def fail_group(group: Group, queue: MemberQueue, error: Exception, database: Pat
 def _storage_error(error: Exception, database: Path | None) -> TinyvexError:
     if isinstance(error, sqlite3.Error):
         return translate(error, database)
-    if isinstance(error, StorageError):
+    if isinstance(error, StorageError | ServerStopping):
         return error
     log.error("the writer failed", exc_info=error)
     return InternalError(f"the writer failed: {error!r}")

@@ -231,7 +231,11 @@ class Writer:
     # Closing.
 
     def cancel_pending(self, error: TinyvexError) -> None:
-        """Answer all unfinished members with `error`; what runs now is rolled back, unless it is committing already."""
+        """
+        Answer all unfinished members with `error`; what runs now is rolled back, unless it is committing already.
+
+        A function of the app is abandoned. The engine's own units, which have no time limit, end at their next page.
+        """
         thread = self._thread
         self._is_abandoned = thread.guard.abandon()
         # In this order: an abandoned thread takes nothing more from the queue.
@@ -241,6 +245,8 @@ class Writer:
             self._abandoned(thread.worker)
             thread.roll_back_from_outside()
             members = thread.group_members() + members
+        elif thread.group_commit is not None:
+            thread.group_commit.cancel(error)
         for member in members:
             member.value, member.error = None, error
         if members:

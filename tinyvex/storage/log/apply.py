@@ -54,7 +54,17 @@ MOVE_STEP_ROWS = 256
 Rows = list[tuple[Any, ...]]
 
 
-def apply(connection: sqlite3.Connection, record: CommitRecord, *, log_row: int | None = None) -> int:
+def _nothing() -> None:
+    pass
+
+
+def apply(
+    connection: sqlite3.Connection,
+    record: CommitRecord,
+    *,
+    log_row: int | None = None,
+    between: Callable[[], None] = _nothing,
+) -> int:
     """
     Append a commit to the log and bring `current` up to it.
 
@@ -64,6 +74,7 @@ def apply(connection: sqlite3.Connection, record: CommitRecord, *, log_row: int 
         connection: with a transaction open.
         record: later than everything in the log.
         log_row: of the next revision, if the caller knows it.
+        between: called after every page of an operation on any number of documents; it may raise an error to end it.
 
     Returns:
         The log row of the revision after this commit's.
@@ -75,7 +86,12 @@ def apply(connection: sqlite3.Connection, record: CommitRecord, *, log_row: int 
     if log_row is None:
         log_row = newest_row(connection) + 1
     for operation in record.operations:
-        log_row = _EXECUTE[type(operation)](connection, record.ts, log_row, operation)
+        if isinstance(operation, MoveTablet):
+            log_row = _move_tablet(connection, record.ts, log_row, operation, between)
+        elif isinstance(operation, UpgradeDocuments):
+            log_row = _upgrade_documents(connection, record.ts, log_row, operation, between)
+        else:
+            log_row = _EXECUTE[type(operation)](connection, record.ts, log_row, operation)
     if record.changes_catalog:
         set_global(connection, "catalog_ts", record.ts)
     return log_row
@@ -224,15 +240,19 @@ def _drop_index_entries(connection: sqlite3.Connection, _ts: int, log_row: int, 
     return log_row
 
 
-def _move_tablet(connection: sqlite3.Connection, ts: int, log_row: int, operation: MoveTablet) -> int:
-    rows = _move_documents(connection, ts, log_row, operation)
+def _move_tablet(
+    connection: sqlite3.Connection, ts: int, log_row: int, operation: MoveTablet, between: Callable[[], None]
+) -> int:
+    rows = _move_documents(connection, ts, log_row, operation, between)
     _require_rows(operation, operation.rows, rows)
     for source, target in operation.indexes:
-        _move_entries(connection, ts, operation.target, source, target)
+        _move_entries(connection, ts, operation.target, source, target, between)
     return log_row + rows
 
 
-def _move_documents(connection: sqlite3.Connection, ts: int, log_row: int, operation: MoveTablet) -> int:
+def _move_documents(
+    connection: sqlite3.Connection, ts: int, log_row: int, operation: MoveTablet, between: Callable[[], None]
+) -> int:
     """Copy the documents as first revisions; return how many there are."""
     rows = 0
     after: bytes | None = b""  # less than any id
@@ -248,10 +268,13 @@ def _move_documents(connection: sqlite3.Connection, ts: int, log_row: int, opera
         _write_documents(connection, ts, log_row + rows, WriteDocuments(tuple(step)))
         rows += len(step)
         after = step[-1].internal if step else None
+        between()
     return rows
 
 
-def _move_entries(connection: sqlite3.Connection, ts: int, tablet: int, source: int, target: int) -> None:
+def _move_entries(
+    connection: sqlite3.Connection, ts: int, tablet: int, source: int, target: int, between: Callable[[], None]
+) -> None:
     """Enter the copied documents into an index of the target, with their keys in the source's index."""
     after: bytes | None = b""  # less than any key
     while after is not None:
@@ -267,9 +290,12 @@ def _move_entries(connection: sqlite3.Connection, ts: int, tablet: int, source: 
             after = key
         connection.executemany(statements.INSERT_INDEX, entries)
         connection.executemany(statements.INSERT_CURRENT, current)
+        between()
 
 
-def _upgrade_documents(connection: sqlite3.Connection, ts: int, log_row: int, operation: UpgradeDocuments) -> int:
+def _upgrade_documents(
+    connection: sqlite3.Connection, ts: int, log_row: int, operation: UpgradeDocuments, between: Callable[[], None]
+) -> int:
     indexes = _index_infos(operation.indexes)
     tablets = {"ts": ts, "source": operation.source, "target": operation.target}
     after: bytes | None = b""
@@ -291,6 +317,7 @@ def _upgrade_documents(connection: sqlite3.Connection, ts: int, log_row: int, op
         log_row = _write_documents(connection, ts, log_row, WriteDocuments(tuple(writes)))
         rows += len(writes)
         after = writes[-1].internal if writes else None
+        between()
     _require_rows(operation, operation.rows, rows)
     return log_row
 
@@ -311,6 +338,4 @@ _EXECUTE: Mapping[type, Callable[[sqlite3.Connection, int, int, Any], int]] = {
     SetNumbers: _set_numbers,
     BackfillIndex: _backfill_index,
     DropIndexEntries: _drop_index_entries,
-    MoveTablet: _move_tablet,
-    UpgradeDocuments: _upgrade_documents,
 }
