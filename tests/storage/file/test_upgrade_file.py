@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -21,7 +22,7 @@ from tests.support.postings import SEED
 from tests.support.storage import bound_runtime, insert, opened, unit
 from tinyvex.errors import DataFolderUnusable, FileDamaged, FileTooNew
 from tinyvex.storage.engine.store import Store
-from tinyvex.storage.file import database_file, pragmas, upgrade
+from tinyvex.storage.file import database_file, format_2, format_changes, pragmas, upgrade
 from tinyvex.storage.file.upgrade import upgrade_file
 from tinyvex.storage.maintenance.backup import VerifiedBackup, back_up
 from tinyvex.storage.maintenance.check import check_folder
@@ -340,3 +341,28 @@ def test_a_server_that_is_stopped_while_it_upgrades_ends_as_requested(large: Pat
     assert (process.returncode, ready) == (0, ""), log
     assert "the next start continues" in log
     assert database_file.read_format(tmp_path / "data.sqlite3") == 1
+
+
+COLUMNS = 'SELECT m.name, c.name, c.type, c."notnull", c.pk FROM sqlite_schema AS m, pragma_table_info(m.name) AS c ORDER BY 1, 2'
+CONTENTS_OF_FORMAT_2 = "d951d32edf9d9e4e439381f3a2c20f6faef0a24b4d570445ea1c1b6f73f8fc97"
+"""The digest of the fixture of format 1 after its upgrade to format 2: it must stay the same in every later version."""
+
+
+def test_the_upgrade_to_format_2_is_frozen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of format 1 becomes the same file of format 2 in every version, whatever the newest format is."""
+    monkeypatch.setattr(pragmas, "FORMAT_VERSION", 2)
+    upgrade_file(folder / "data.sqlite3")
+    contents = rows(folder / "data.sqlite3", COLUMNS, *(f"SELECT * FROM {table} ORDER BY 1, 2, 3" for table in TABLES))
+    assert hashlib.sha256(repr(contents).encode()).hexdigest() == CONTENTS_OF_FORMAT_2
+
+
+def test_a_change_uses_nothing_of_the_newest_format() -> None:
+    """Otherwise a later format would change what the upgrade to an earlier one writes."""
+    frozen = (format_changes, format_2)
+    used = {
+        getattr(value, "__module__", None) or getattr(value, "__name__", "")
+        for module in frozen
+        for value in vars(module).values()
+    }
+    ours = {name for name in used if name.startswith("tinyvex.")}
+    assert ours <= {module.__name__ for module in frozen}

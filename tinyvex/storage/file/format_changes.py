@@ -2,7 +2,8 @@
 The changes from each format of the database file to the next.
 
 `upgrade.py` executes them. A change copies every table, in order: later tables may read what earlier ones wrote.
-Statements name the old file `old`. They are never edited after a release, because files of every older format exist.
+Statements name the old file `old`. They and what they use are never edited after a release, because files of every older
+format exist: a change imports nothing that belongs to the current format.
 """
 
 from __future__ import annotations
@@ -10,16 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from tinyvex.storage.file.checksums import (
-    content_checksum,
-    current_checksum,
-    entry_checksum,
-    global_checksum,
-    request_checksum,
-    revision_checksum,
-    session_checksum,
-)
-from tinyvex.storage.file.database_file import schema_script
+from tinyvex.storage.file import format_2
 
 __all__ = ["FORMAT_CHANGES", "FormatChange", "TableCopy"]
 
@@ -65,12 +57,12 @@ class FormatChange(NamedTuple):
 
     Attributes:
         format: the new format.
-        schema: returns the script that creates the new file's tables.
+        schema: the script that creates the new file's tables.
         copies: the tables, in order.
     """
 
     format: int
-    schema: Callable[[], str]
+    schema: str
     copies: tuple[TableCopy, ...]
 
 
@@ -80,35 +72,36 @@ class FormatChange(NamedTuple):
 def _document(
     log_row: int, ts: int, tablet: int, key: bytes, json: bytes | None, deleted: int, prev: int | None
 ) -> Row:
-    return log_row, ts, tablet, key, json, deleted, prev, revision_checksum(log_row, ts, tablet, key, json, prev)
+    checksum = format_2.revision_checksum(log_row, ts, tablet, key, json, prev)
+    return log_row, ts, tablet, key, json, deleted, prev, checksum
 
 
 def _entry(index_id: int, key: bytes, ts: int, deleted: int, tablet: int, document_key: bytes) -> Row:
-    return index_id, key, ts, deleted, tablet, document_key, entry_checksum(index_id, key, ts, deleted, tablet)
+    return index_id, key, ts, deleted, tablet, document_key, format_2.entry_checksum(index_id, key, ts, deleted, tablet)
 
 
 def _current(index_id: int, key: bytes, log_row: int, ts: int, json: bytes) -> Row:
-    return index_id, key, log_row, current_checksum(index_id, key, content_checksum(ts, json))
+    return index_id, key, log_row, format_2.current_checksum(index_id, key, format_2.content_checksum(ts, json))
 
 
 def _session(_ts: int, session_id: str) -> Row:
-    return session_id, session_checksum(session_id)
+    return session_id, format_2.session_checksum(session_id)
 
 
 def _request(ts: int, session: int, request: int, digest: bytes, result: bytes, log_lines: str) -> Row:
     stored_result = None if result == b"null" else result
     stored_lines = None if log_lines == "[]" else log_lines
     columns = session, request, ts, digest[:8], stored_result, stored_lines, 0
-    return *columns, request_checksum(*columns)
+    return *columns, format_2.request_checksum(*columns)
 
 
 def _global(key: str, value: int | str) -> Row:
-    return key, value, global_checksum(key, value)
+    return key, value, format_2.global_checksum(key, value)
 
 
 _FORMAT_2 = FormatChange(
     2,
-    schema_script,
+    format_2.SCHEMA,
     (
         TableCopy(
             "documents", ("log_row",), (0,), ("ts", "table_id", "id", "json_value", "deleted", "prev_ts"), _document,

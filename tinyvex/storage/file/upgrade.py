@@ -129,7 +129,7 @@ class _FileCopy:
         self._finish()
 
     def _begin(self) -> None:
-        self._connection.executescript(f"BEGIN; {self._change.schema()}")
+        self._connection.executescript(f"BEGIN; {self._change.schema}")
         self._execute("CREATE TABLE upgrade (source TEXT, format INTEGER, table_number INTEGER, done INTEGER, a, b, c)")
         self._execute(
             "INSERT INTO upgrade VALUES (?, ?, 0, 0, NULL, NULL, NULL)", (self._identity, self._change.format)
