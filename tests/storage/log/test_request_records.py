@@ -91,6 +91,18 @@ def test_a_floor_raised_out_of_order_survives_the_records_above_it(store: Memory
     assert check(store.connection) == []
 
 
+@pytest.mark.parametrize("request_id", [3, 4, 5, 6])
+def test_a_damaged_floor_is_not_used(store: MemoryStore, request_id: int) -> None:
+    """A request below the floor would be refused, or one that was acknowledged would run again."""
+    for number in range(6):
+        store.run(unit(insert({"n": number}), ("session", number), acknowledged_below=max(0, number - 1)))
+    store.connection.execute("UPDATE requests SET acknowledged = 2 WHERE request_id = 5")
+    with pytest.raises(FileDamaged, match="request 5"):
+        store.look(lambda snapshot: snapshot.request("session", request_id))
+    with pytest.raises(FileDamaged, match="request 5"):
+        store.run(unit(insert({"n": 6}), ("session", 6)))
+
+
 def test_a_damaged_record_is_not_made_valid_by_a_floor_raised_out_of_order(store: MemoryStore) -> None:
     """Its floor is stored again, and with it a new checksum; its result must not be covered by that."""
     store.run(unit(insert({}), ("session", 9), acknowledged_below=1))

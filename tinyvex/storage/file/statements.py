@@ -91,15 +91,12 @@ DELETE_CURRENT = "DELETE FROM current WHERE index_id = ? AND key = ?"
 
 # Requests.
 
-REQUEST = (
-    "SELECT (SELECT acknowledged FROM requests WHERE session = s.number ORDER BY request_id DESC LIMIT 1),"
-    " s.number, r.ts, r.digest, r.result, r.log_lines, r.acknowledged, r.checksum"
-    " FROM sessions AS s LEFT JOIN requests AS r ON r.session = s.number AND r.request_id = ?2 WHERE s.session_id = ?1"
-)
-SESSION = (
-    "SELECT s.number, r.request_id, r.acknowledged FROM sessions AS s CROSS JOIN requests AS r ON r.session = s.number"
+_REQUEST_ROW = "r.session, r.request_id, r.ts, r.digest, r.result, r.log_lines, r.acknowledged, r.checksum"
+NEWEST_REQUEST = (
+    f"SELECT {_REQUEST_ROW} FROM sessions AS s CROSS JOIN requests AS r ON r.session = s.number"
     " WHERE s.session_id = ? ORDER BY r.request_id DESC LIMIT 1"
 )
+REQUEST = f"SELECT {_REQUEST_ROW} FROM requests AS r WHERE r.session = ? AND r.request_id = ?"
 ADD_SESSION = "INSERT INTO sessions(session_id, checksum) VALUES (?, ?)"
 INSERT_REQUEST = (
     "INSERT INTO requests(session, request_id, ts, digest, result, log_lines, acknowledged, checksum)"

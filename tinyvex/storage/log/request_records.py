@@ -110,15 +110,18 @@ def find(connection: sqlite3.Connection, session_id: str, request_id: int) -> St
 
     Raises:
         sqlite3.Error: as raised by SQLite.
-        FileDamaged: the record has a wrong checksum.
+        FileDamaged: the record, or the one that has the session's floor, has a wrong checksum.
     """
-    row = connection.execute(statements.REQUEST, (session_id, request_id)).fetchone()
-    if row is None:
+    newest = connection.execute(statements.NEWEST_REQUEST, (session_id,)).fetchone()
+    if newest is None:
         return StoredRequest(0, None)
-    floor, session, ts, digest, result, log_lines, acknowledged, checksum = row
-    if ts is None:
+    session, highest, *_, floor, _ = checked_request(newest)
+    row = newest if highest == request_id else None
+    if request_id < highest:
+        row = connection.execute(statements.REQUEST, (session, request_id)).fetchone()
+    if row is None:
         return StoredRequest(floor, None)
-    checked_request((session, request_id, ts, digest, result, log_lines, acknowledged, checksum))
+    _, _, ts, digest, result, log_lines, _, _ = checked_request(row)
     lines = () if log_lines is None else tuple(json.loads(log_lines))
     record = RequestRecord(session_id, request_id, digest, b"null" if result is None else result, lines, ts)
     return StoredRequest(floor, record)
@@ -130,16 +133,16 @@ def store(connection: sqlite3.Connection, operation: StoreRequest) -> None:
 
     Raises:
         sqlite3.Error: as raised by SQLite; an `IntegrityError` if the request has a record.
-        FileDamaged: a record whose floor must be raised has a wrong checksum.
+        FileDamaged: the record that has the session's floor, or one whose floor must be raised, has a wrong checksum.
     """
     request = operation.request
     execute = connection.execute
-    row = execute(statements.SESSION, (request.session_id,)).fetchone()
+    row = execute(statements.NEWEST_REQUEST, (request.session_id,)).fetchone()
     if row is None:
         added = execute(statements.ADD_SESSION, (request.session_id, session_checksum(request.session_id)))
         session, highest, before = cast("int", added.lastrowid), -1, 0
     else:
-        session, highest, before = row
+        session, highest, *_, before, _ = checked_request(row)
     acknowledged = max(before, request.acknowledged_below)
     result = None if request.result == b"null" else request.result
     log_lines = json.dumps(request.log_lines) if request.log_lines else None
