@@ -91,6 +91,7 @@ UPGRADE_STEP_BYTES = 16 << 20  # the same in bytes; a killed upgrade loses at mo
 REQUEST_RECORD_SECONDS = 14 * 86_400.0  # age at which an exactly-once record expires
 STUCK_CALLS_MAX = 256  # refused because they ended the process; a further one evicts the oldest
 RUNNING_CALLS_RECORDED_MAX = 32  # running calls that are recorded, so that the next process can refuse the stuck one
+RUNNING_ACTIONS_RECORDED_MAX = 12  # of these; the rest is for calls that clients send again
 REQUEST_RECORDS_INSPECTED_STEP = 1024  # records whose age one group inspects, and deletes if expired, within some 2 ms
 REQUEST_RECORD_BYTES_STEP = 4 << 20  # of expired results that one group deletes, within some 10 ms
 # The walk through all records is complete after a quarter as many commits as there are records. If no client acknowledges
@@ -271,5 +272,6 @@ assert OUTBOX_BYTES_MAX < UNREAD_BYTES_MAX
 assert RESULT_CACHE_BYTES_MAX < TRANSITION_BYTES_MAX < AWAITED_BYTES_MAX
 assert GROUP_SECONDS < FUNCTION_SECONDS
 assert READS_RUNNING_PER_CLIENT_MAX >= 1
+assert RUNNING_CALLS_RECORDED_MAX - RUNNING_ACTIONS_RECORDED_MAX > READER_THREADS + THREADS_ABANDONED_MAX + 1
 assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS
 assert RECONNECT_SECONDS_MIN * 1000 <= RETRY_AFTER_MS

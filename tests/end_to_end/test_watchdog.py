@@ -63,6 +63,17 @@ def wait_for(ctx: tv.QueryCtx, started: str, go: str) -> str:
 async def wait_in_an_action(ctx: tv.ActionCtx, started: str, go: str) -> str:
     return await asyncio.to_thread(read_when_written, started, go)
 
+@tv.mutation
+def read_pipe(ctx: tv.MutationCtx, path: str) -> str:
+    with open(path) as pipe:
+        return pipe.read()
+
+@tv.action
+async def hold_in_an_action(ctx: tv.ActionCtx, in_thread: bool) -> int:
+    if in_thread:
+        return await asyncio.to_thread(sum, range(10**13))
+    return sum(range(10**13))
+
 @tv.query
 def sleep(ctx: tv.QueryCtx) -> None:
     time.sleep(1000)
@@ -166,6 +177,31 @@ async def test_a_query_that_ended_the_process_is_refused_when_it_is_sent_again(s
         refused = await client.ask("query", udfPath="app:hold_in_a_query", args={"until": 10**13})
         assert refused["error"]["data"]["name"] == "QueryStuck"
         assert await call(client, "query", "app:hold_in_a_query", until=10) == 45
+        client.cut()
+        await client.end()
+
+
+@pytest.mark.parametrize("in_thread", [False, True], ids=["on its loop", "in a thread"])
+async def test_a_mutation_that_runs_alongside_an_action_that_ended_the_process_is_not_refused(
+    tmp_path: Path, server: ServerProcess, in_thread: bool
+) -> None:
+    """It waited in the app's code, where the mutation itself might have held the interpreter."""
+    server.terminate()
+    server.command += ["--function-seconds", "30"]
+    server.start()
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with anyio.fail_after(60):
+        client = await connected(server, "session-of-the-watchdog")
+        client.send("mutation", requestId=99, udfPath="app:read_pipe", args={"path": str(path)})
+        with await anyio.to_thread.run_sync(path.open, "w"):  # when it is open, the mutation reads
+            client.send("action", requestId=100, udfPath="app:hold_in_an_action", args={"in_thread": in_thread})
+            await ended(server, client, -signal.SIGALRM)
+        await anyio.to_thread.run_sync(server.start)
+        client = await connected(server, "session-of-the-watchdog")
+        request = client.send("mutation", requestId=99, udfPath="app:read_pipe", args={"path": str(path)})
+        await anyio.to_thread.run_sync(path.write_text, "returned")
+        assert (await client.answer(request))["result"]["value"] == "returned"
         client.cut()
         await client.end()
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from tinyvex.errors import MutationStuck, QueryStuck
 from tinyvex.functions.run import stuck_calls
 from tinyvex.functions.run.idempotency_key import IdempotencyKey
-from tinyvex.functions.run.stuck_calls import QueryKey, StuckCalls, find_stuck
-from tinyvex.limits import RUNNING_CALLS_RECORDED_MAX, STUCK_CALLS_MAX
+from tinyvex.functions.run.stuck_calls import ActionKey, QueryKey, StuckCalls, Suspects, find_suspects
+from tinyvex.limits import RUNNING_ACTIONS_RECORDED_MAX, RUNNING_CALLS_RECORDED_MAX, STUCK_CALLS_MAX
 
 KEY = IdempotencyKey("session of a client", 7, b"\x00digest\xff")
+ACTION = ActionKey("app:act")
 QUERY = QueryKey("fingerprint of the code", b"\xffdigest\x00")
 PACKAGE = Path(stuck_calls.__file__).parents[2]
 
@@ -140,7 +142,7 @@ def test_a_server_that_stopped_leaves_no_record(tmp_path: Path) -> None:
 )
 def test_an_incomplete_record_names_no_call(content: bytes) -> None:
     """The file of a process that ended while it was created, or another program's."""
-    assert find_stuck(content) == []
+    assert find_suspects(content) == Suspects([], [], 0)
 
 
 def test_only_the_stuck_request_is_refused(tmp_path: Path) -> None:
@@ -179,6 +181,95 @@ def test_of_several_suspected_calls_only_the_queries_are_refused(tmp_path: Path)
     record.begin(QUERY, "app:read")
     os.write(record.descriptor, trace(threading.get_ident(), "/home/app.py"))
     assert StuckCalls(tmp_path).keys == {QUERY}
+
+
+STDLIB = "/usr/lib/python3"
+IN_APP = ("/home/app.py", "hold")
+IN_LOOP = (f"{STDLIB}/selectors.py", "select")
+IN_POOL = (f"{STDLIB}/concurrent/futures/thread.py", "run")
+IN_IDLE_POOL = (f"{STDLIB}/concurrent/futures/thread.py", "_worker")
+IN_PACKAGE = (str(PACKAGE / "storage" / "log" / "document_log.py"), "get")
+Call = IdempotencyKey | QueryKey | ActionKey | None
+
+
+def end_among(folder: Path, *threads: tuple[Call, tuple[str, str]]) -> frozenset[Call]:
+    """End a process whose threads ran these calls and were at these frames; return the calls that the next one refuses."""
+    record = StuckCalls(folder).record
+    stacks = ["Timeout (0:00:45)!\n"]
+    for number, (key, (file, function)) in enumerate(threads, 1):
+        if key is not None:
+            with mock.patch("threading.get_ident", return_value=number):
+                record.begin(key, "app:act" if key == ACTION else "app:hold")
+        stacks.append(f'Thread 0x{number:016x} (most recent call first):\n  File "{file}", line 9 in {function}\n\n')
+    main = f'  File "/lib/uvloop.py", line 9 in run\n  File "{PACKAGE}/cli/serve_process.py", line 42 in serve\n'
+    stacks.append(f"Thread 0x{99:016x} (most recent call first):\n{main}\n")
+    os.write(record.descriptor, "".join(stacks).encode())
+    return StuckCalls(folder).keys
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [(ACTION, IN_APP)],
+        [(ACTION, IN_LOOP), (None, IN_POOL)],
+        [(None, IN_APP)],
+    ],
+    ids=["action", "thread of an action", "thread of the app"],
+)
+@pytest.mark.parametrize("call", [KEY, QUERY], ids=["mutation", "query"])
+def test_a_call_is_not_refused_if_an_action_or_a_thread_may_have_held_the_interpreter(
+    tmp_path: Path, call: Call, others: list[tuple[Call, tuple[str, str]]]
+) -> None:
+    """It may have waited in the app's code; and no client resends the action, so the next process may well live."""
+    assert end_among(tmp_path, (call, IN_APP), *others) == frozenset()
+
+
+@pytest.mark.parametrize("call", [KEY, QUERY], ids=["mutation", "query"])
+def test_the_call_that_is_suspected_both_times_is_refused(tmp_path: Path, call: Call) -> None:
+    """Otherwise it would end each process after the other, if a thread of the app is always suspected too."""
+    assert end_among(tmp_path, (call, IN_APP), (None, IN_APP)) == frozenset()
+    assert end_among(tmp_path, (call, IN_APP), (ACTION, IN_APP)) == {call}
+
+
+def test_a_mutation_is_not_refused_if_the_same_action_is_suspected_both_times(tmp_path: Path) -> None:
+    """The action may have held the interpreter both times."""
+    for _ in range(3):
+        assert end_among(tmp_path, (KEY, IN_APP), (ACTION, IN_APP)) == frozenset()
+    assert end_among(tmp_path, (KEY, IN_APP)) == {KEY}
+
+
+def test_only_the_query_is_refused_if_a_mutation_is_suspected_both_times_too(tmp_path: Path) -> None:
+    """A query is refused for a time, and a mutation for good."""
+    for _ in range(2):
+        refused = end_among(tmp_path, (KEY, IN_APP), (QUERY, IN_APP), (None, IN_POOL))
+    assert refused == {QUERY}
+
+
+@pytest.mark.parametrize("frame", [IN_LOOP, IN_IDLE_POOL, IN_PACKAGE, (f"{STDLIB}/threading.py", "wait")])
+def test_a_thread_that_waits_for_work_is_not_suspected(tmp_path: Path, frame: tuple[str, str]) -> None:
+    """The action awaits something, or no call runs on the thread; so the mutation is the only suspect."""
+    assert end_among(tmp_path, (KEY, IN_APP), (ACTION, frame), (None, frame)) == {KEY}
+
+
+def test_an_action_alone_is_not_refused(tmp_path: Path) -> None:
+    """No client resends it."""
+    for _ in range(2):
+        assert end_among(tmp_path, (ACTION, IN_APP), (KEY, IN_PACKAGE)) == frozenset()
+
+
+def test_a_requested_stop_ends_a_suspicion(tmp_path: Path) -> None:
+    """Two ends count only if the server was restarted by its supervisor in between."""
+    end_among(tmp_path, (KEY, IN_APP), (None, IN_APP))
+    StuckCalls(tmp_path).close()
+    assert end_among(tmp_path, (KEY, IN_APP), (None, IN_APP)) == frozenset()
+
+
+def test_actions_leave_records_for_queries_and_mutations(tmp_path: Path) -> None:
+    """Thousands of actions may run, and only the calls that clients resend can be refused."""
+    record = StuckCalls(tmp_path).record
+    numbers = [record.begin(ACTION, "app:act") for _ in range(RUNNING_CALLS_RECORDED_MAX)]
+    assert sum(number >= 0 for number in numbers) == RUNNING_ACTIONS_RECORDED_MAX
+    assert record.begin(KEY, "app:hold") >= 0
 
 
 def test_calls_beyond_the_bound_are_not_recorded(tmp_path: Path) -> None:

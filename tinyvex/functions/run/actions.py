@@ -25,6 +25,7 @@ from tinyvex import errors, forks, limits
 from tinyvex.functions.run.action_workers import ActionWorkers
 from tinyvex.functions.run.call import Call
 from tinyvex.functions.run.forgotten_await import call_action
+from tinyvex.functions.run.stuck_calls import ActionKey
 from tinyvex.functions.schema.location import Location
 from tinyvex.functions.system.system_functions import find_function
 from tinyvex.functions.transaction.context import ActionCtx
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from tinyvex.functions.app.registry import App
     from tinyvex.functions.run.code_switch import CodeSwitch
     from tinyvex.functions.run.failures import Failures
+    from tinyvex.functions.run.stuck_calls import RunningRecord
     from tinyvex.runtime import LoopThread, Runtime
     from tinyvex.storage.engine.store import Store
     from tinyvex.storage.log.catalog import Catalog
@@ -62,16 +64,24 @@ class Actions:
         code: the code that serves.
         failures: turns exceptions into errors.
         run_function: runs the functions that an action calls.
+        record: records the running actions; None without a watchdog.
     """
 
     def __init__(
-        self, store: Store, runtime: Runtime, code: CodeSwitch, failures: Failures, run_function: RunFunction
+        self,
+        store: Store,
+        runtime: Runtime,
+        code: CodeSwitch,
+        failures: Failures,
+        run_function: RunFunction,
+        record: RunningRecord | None = None,
     ) -> None:
         self._store = store
         self._runtime = runtime
         self._code = code
         self._failures = failures
         self._run_function = run_function
+        self._record = record
         self._workers = ActionWorkers(runtime, self._thread_abandoned)
 
     async def run(self, call: Call) -> tuple[bytes, tuple[str, ...]]:
@@ -96,8 +106,9 @@ class Actions:
             return ActionCtx(caller, call.identity, execution, now=now)
 
         action = _ActionRun(
-            spec, create_context, arguments, catalog, execution, client=call.client, give_way=self._runtime.give_way
-        )
+            spec, create_context, arguments, catalog, execution,
+            client=call.client, give_way=self._runtime.give_way, record=self._record,
+        )  # fmt: skip
         value = b""
         try:
             with anyio.CancelScope() as scope:
@@ -136,6 +147,7 @@ class _ActionRun:
         *,
         client: str,
         give_way: Callable[[], None],
+        record: RunningRecord | None,
     ) -> None:
         self.path = spec.path
         self.client = client
@@ -146,6 +158,7 @@ class _ActionRun:
         self._catalog = catalog
         self._execution = execution
         self._give_way = give_way
+        self._record = record
         self._coroutine: Coroutine[Any, Any, Any] | None = None
 
     async def run(self, thread: LoopThread) -> bytes:
@@ -158,6 +171,7 @@ class _ActionRun:
         task = asyncio.current_task()
         assert task is not None
         self._coroutine = self._call(self._create_context(thread))
+        number = -1 if self._record is None else self._record.begin(ActionKey(self.path), self.path)
         try:
             result = await self._coroutine
             return self._spec.encode_result(result, self._catalog, self._give_way)
@@ -172,6 +186,8 @@ class _ActionRun:
             raise RuntimeError("the action raised CancelledError") from raised
         finally:
             self._execution.ended = True
+            if self._record is not None:
+                self._record.end(number)
             del task  # it stores the exception, whose traceback has this frame
 
     async def _call(self, context: ActionCtx) -> Any:

@@ -86,13 +86,14 @@ class Executor:
         self.failures = Failures(reveal)
         self.runner = FunctionRunner(runtime, self.code, self.failures, audit=reveal, stuck=stuck)
         self.slow_log = SlowLog(runtime, slow_ms)
+        self._record = None if stuck is None else stuck.record
 
     @cached_property
     def _actions(self) -> Actions:
         """The threads of actions, imported and created by the first action."""
         from tinyvex.functions.run.actions import Actions
 
-        return Actions(self.store, self.runtime, self.code, self.failures, self._run_function)
+        return Actions(self.store, self.runtime, self.code, self.failures, self._run_function, self._record)
 
     @property
     def app(self) -> App:

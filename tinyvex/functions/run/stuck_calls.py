@@ -9,18 +9,25 @@ While a C call holds the interpreter lock, no Python code can write a record. It
     DATA/running        first pages    the calls that are running, one a page: mapped memory, which the system keeps
                                        when the process ends, however it ends
                         after them     a stack trace, written by the watchdog's timer without the lock
-    DATA/stuck-calls    the calls that are refused
+    DATA/stuck-calls    the calls that are refused, and those that are suspected
 
-At the next start `find_stuck` compares the two parts. A call is suspected if there is a trace and the innermost frame of
+At the next start `find_suspects` compares the two parts. A call is suspected if there is a trace and the innermost frame of
 its thread is outside this package: in a C function that the app's code called, or in the app's code itself. A frame in
-this package means that the thread was waiting for the lock, which another call held.
+this package means that the thread was waiting for the lock, which another call held; one in `threading` or `selectors`, for
+example, that it was waiting for something else.
 
-A thread may also wait for the lock in the app's code. If several calls are suspected, only the queries among them are
-refused, because a query is refused for a time and a mutation for good. If it was the mutation, the next process ends too,
-without the refused queries, and then the mutation is alone.
+A thread may also wait for the lock in the app's code, so a suspected call may be innocent. `choose_refused` decides:
+
+1.  *One suspect* is refused.
+2.  *Several, all queries and mutations*: only the queries are refused, because a query is refused for a time and a mutation
+    for good. If it was the mutation, the next process ends too, without the refused queries, and then it is alone.
+3.  *Among them an action, or a thread that runs no recorded call* (one of `asyncio.to_thread`, or of the app itself): no call
+    is refused, because no client resends an action, so the next process is likely to live. If that one ends too, the calls
+    that are suspected both times are treated as in 1 and 2; and a mutation is not refused if the same action is suspected
+    both times.
 
 A mutation is refused by its request id. A query is refused by its function, arguments and user, until the code changes
-or the server is stopped as requested. An action is not recorded, because no client resends it.
+or the server is stopped as requested. An action is recorded by its function, and never refused.
 """
 
 from __future__ import annotations
@@ -31,18 +38,29 @@ import mmap
 import os
 import re
 import threading
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from tinyvex.errors import MutationStuck, QueryStuck, StorageError
 from tinyvex.functions.run.idempotency_key import IdempotencyKey
-from tinyvex.limits import RUNNING_CALLS_RECORDED_MAX, STUCK_CALLS_MAX
+from tinyvex.limits import RUNNING_ACTIONS_RECORDED_MAX, RUNNING_CALLS_RECORDED_MAX, STUCK_CALLS_MAX
 from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.private_file import open_private, read_private, write_private_file
 
-__all__ = ["QueryKey", "RunningCall", "RunningRecord", "StuckCalls", "find_stuck", "innermost_frame"]
+__all__ = [
+    "ActionKey",
+    "QueryKey",
+    "RunningCall",
+    "RunningRecord",
+    "StuckCalls",
+    "Suspects",
+    "choose_refused",
+    "find_suspects",
+    "innermost_frames",
+]
 
 log = logging.getLogger("tinyvex.functions")
 
@@ -50,6 +68,12 @@ _PAGE_BYTES = mmap.PAGESIZE
 _RECORD_BYTES = RUNNING_CALLS_RECORDED_MAX * _PAGE_BYTES
 _SEPARATOR = "\x1f"
 _PACKAGE = str(Path(__file__).resolve().parents[2])
+_SUSPECTED = "suspected"
+"""The first field of an entry of a call that is suspected and not refused."""
+_WAITS_FOR_WORK = re.compile(
+    r'File ".*[\\/](threading\.py|selectors\.py|queue\.py|asyncio[\\/]\w+\.py)"|File ".*[\\/]thread\.py", line \d+ in _worker'
+)
+"""The innermost frame of a thread that waits for an event, a lock, a socket or its next call."""
 
 
 class QueryKey(NamedTuple):
@@ -65,6 +89,15 @@ class QueryKey(NamedTuple):
     digest: bytes
 
 
+class ActionKey(NamedTuple):
+    """The key under which an action is suspected: its function's path."""
+
+    path: str
+
+
+Key: TypeAlias = IdempotencyKey | QueryKey | ActionKey
+
+
 class RunningCall(NamedTuple):
     """
     A call that was running.
@@ -75,14 +108,29 @@ class RunningCall(NamedTuple):
         thread: the identifier of its thread.
     """
 
-    key: IdempotencyKey | QueryKey
+    key: Key
     path: str
     thread: int
 
     @property
     def kind(self) -> str:
-        """`mutation` or `query`."""
-        return "query" if isinstance(self.key, QueryKey) else "mutation"
+        """`mutation`, `query` or `action`."""
+        return {QueryKey: "query", ActionKey: "action"}.get(type(self.key), "mutation")
+
+
+class Suspects(NamedTuple):
+    """
+    The calls of which one may have held the interpreter.
+
+    Attributes:
+        calls: the queries and mutations.
+        actions: the actions.
+        others: the number of other threads that may have held it.
+    """
+
+    calls: list[RunningCall]
+    actions: list[RunningCall]
+    others: int
 
 
 class RunningRecord:
@@ -103,7 +151,7 @@ class RunningRecord:
         self._pages = mmap.mmap(self.descriptor if is_allocated else -1, _RECORD_BYTES)
         self._free = list(range(0, _RECORD_BYTES, _PAGE_BYTES))
 
-    def begin(self, key: IdempotencyKey | QueryKey, path: str) -> int:
+    def begin(self, key: Key, path: str) -> int:
         """
         Record that a call is running on this thread; thread-safe.
 
@@ -113,7 +161,8 @@ class RunningRecord:
         """
         fields = (f"{threading.get_ident():x}", path, *_encode(key))
         encoded = f"{_SEPARATOR.join(fields)}\0".encode(errors="replace")
-        if len(encoded) > _PAGE_BYTES:
+        reserved = RUNNING_CALLS_RECORDED_MAX - RUNNING_ACTIONS_RECORDED_MAX if isinstance(key, ActionKey) else 0
+        if len(encoded) > _PAGE_BYTES or len(self._free) <= reserved:
             return -1
         try:
             start = self._free.pop()
@@ -167,16 +216,20 @@ def _allocate(path: Path) -> bool:
     return has_room
 
 
-def _encode(key: IdempotencyKey | QueryKey) -> tuple[str, ...]:
+def _encode(key: Key) -> tuple[str, ...]:
+    if isinstance(key, ActionKey):
+        return "action", key.path
     if isinstance(key, QueryKey):
         return "query", key.code, key.digest.hex()
     return "mutation", str(key.request_id), key.digest.hex(), key.session_id
 
 
-def _decode(fields: list[str]) -> IdempotencyKey | QueryKey | None:
+def _decode(fields: list[str]) -> Key | None:
     """Return a key from its fields; None if they are damaged."""
     try:
         match fields:
+            case "action", path:
+                return ActionKey(path)
             case "query", code, digest:
                 return QueryKey(code, bytes.fromhex(digest))
             case "mutation", request_id, digest, session_id:
@@ -195,27 +248,55 @@ def _decode_page(page: bytes) -> RunningCall | None:
     return RunningCall(key, path, int(thread, 16))
 
 
-def innermost_frame(trace: str, thread: int) -> str | None:
-    """Return the line of a stack trace that has the innermost frame of a thread, such as `File "app.py", line 7 in f`."""
+def innermost_frames(trace: str) -> dict[int, str]:
+    """
+    Return the line of a stack trace that has a thread's innermost frame, such as `File "app.py", line 7 in f`.
+
+    The thread of the command line is left out: it runs the event loop, and no function.
+    """
+    frames = {}
     for block in re.split(r"^(?=(?:Current t|T)hread 0x)", trace, flags=re.MULTILINE):
         header = re.match(r"(?:Current t|T)hread 0x([0-9a-f]+)", block)
-        if header is not None and int(header[1], 16) == thread:
-            frame = re.search(r"^\s+(File .*)$", block, re.MULTILINE)
-            return None if frame is None else frame[1]
-    return None
+        frame = re.search(r"^\s+(File .*)$", block, re.MULTILINE)
+        if header is not None and frame is not None and f'File "{_PACKAGE}{os.sep}cli{os.sep}' not in block:
+            frames[int(header[1], 16)] = frame[1]
+    return frames
 
 
-def find_stuck(content: bytes) -> list[RunningCall]:
-    """Return the calls of a record that are to be refused."""
-    trace = content[_RECORD_BYTES:].decode(errors="replace")
-    suspected = []
-    for start in range(0, _RECORD_BYTES, _PAGE_BYTES):
-        running = _decode_page(content[start : start + _PAGE_BYTES])
-        frame = None if running is None else innermost_frame(trace, running.thread)
-        if running is not None and frame is not None and not frame.startswith(f'File "{_PACKAGE}{os.sep}'):
-            suspected.append(running)
-    queries = [running for running in suspected if isinstance(running.key, QueryKey)]
-    return queries or suspected
+def find_suspects(content: bytes) -> Suspects:
+    """Return the calls of a record that may have held the interpreter."""
+    frames = innermost_frames(content[_RECORD_BYTES:].decode(errors="replace"))
+    suspected = {
+        thread
+        for thread, frame in frames.items()
+        if not frame.startswith(f'File "{_PACKAGE}{os.sep}') and not _WAITS_FOR_WORK.match(frame)
+    }
+    pages = [content[start : start + _PAGE_BYTES] for start in range(0, _RECORD_BYTES, _PAGE_BYTES)]
+    running = [call for call in map(_decode_page, pages) if call is not None]
+    calls = [call for call in running if not isinstance(call.key, ActionKey) and call.thread in suspected]
+    actions = [call for call in running if isinstance(call.key, ActionKey)]
+    others = suspected - {call.thread for call in calls}
+    own = {call.thread for call in actions} & others
+    if own == others:  # otherwise any action may have started the thread that has no call
+        actions = [call for call in actions if call.thread in own]
+    return Suspects(calls, actions, len(others - own))
+
+
+def choose_refused(suspects: Suspects, before: Collection[Key]) -> list[RunningCall]:
+    """
+    Return the calls that are to be refused.
+
+    Args:
+        suspects: the suspects of the last process.
+        before: the calls that were suspected before.
+    """
+    calls = suspects.calls
+    if suspects.actions or suspects.others:
+        calls = [call for call in calls if call.key in before]
+    queries = [call for call in calls if isinstance(call.key, QueryKey)]
+    if queries:
+        return queries
+    return [] if any(action.key in before for action in suspects.actions) else calls
 
 
 class StuckCalls:
@@ -234,14 +315,16 @@ class StuckCalls:
         paths = DataFolder(folder)
         self._path = paths.stuck_calls
         entries = self._load()
-        stuck = _find(paths.running_calls)
-        if stuck:
-            entries = [*entries, *(list(_encode(running.key)) for running in stuck)][-STUCK_CALLS_MAX:]
+        before = [key for key in map(_decode_suspected, entries) if key is not None]
+        found = _find(paths.running_calls, before)
+        if found:
+            entries = [*(entry for entry in entries if entry not in found), *found][-STUCK_CALLS_MAX:]
             try:
                 self._save(entries)
             except StorageError as error:  # a full disk, for example
                 log.error("%s; the calls are refused only until this process ends", error.message)
         self.keys = frozenset(key for key in map(_decode, entries) if key is not None)
+        self._entries = len(entries)
         self.record = RunningRecord(paths.running_calls)
 
     def refuse(self, key: IdempotencyKey | QueryKey, path: str) -> None:
@@ -265,10 +348,10 @@ class StuckCalls:
         )
 
     def close(self) -> None:
-        """Delete the record, and accept the refused queries again: the process ends as requested."""
+        """Delete the record, accept the refused queries again, and suspect no call: the process ends as requested."""
         self.record.close()
         mutations = [list(_encode(key)) for key in self.keys if not isinstance(key, QueryKey)]
-        if len(mutations) < len(self.keys):
+        if len(mutations) < self._entries:
             with contextlib.suppress(StorageError):  # a full disk: they stay refused
                 self._save(mutations)
 
@@ -285,8 +368,12 @@ class StuckCalls:
         write_private_file(self._path, msgspec.json.encode(entries), sync=True)
 
 
-def _find(path: Path) -> list[RunningCall]:
-    """Evaluate the record of the last process, and log its stuck calls."""
+def _decode_suspected(entry: list[str]) -> Key | None:
+    return _decode(entry[1:]) if entry[:1] == [_SUSPECTED] else None
+
+
+def _find(path: Path, before: Collection[Key]) -> list[list[str]]:
+    """Evaluate the record of the last process, log its suspects, and return the entries of the list for them."""
     try:
         content = read_private(path)
     except FileNotFoundError:
@@ -294,11 +381,22 @@ def _find(path: Path) -> list[RunningCall]:
     trace = content[_RECORD_BYTES:].decode(errors="replace")
     if trace:
         log.error("the watchdog found that no thread of the last process could run:\n%s", trace)
-    stuck = find_stuck(content)
-    for running in stuck:
+    suspects = find_suspects(content)
+    refused = choose_refused(suspects, before)
+    is_certain = len(refused) == len(suspects.calls) + len(suspects.actions) + suspects.others == 1
+    frames = innermost_frames(trace)
+    entries = []
+    for running in (*suspects.calls, *suspects.actions):
+        if running in refused:
+            entries.append(list(_encode(running.key)))
+            consequence = f"this {'request' if running.kind == 'mutation' else 'call'} is refused from now on"
+        else:
+            entries.append([_SUSPECTED, *_encode(running.key)])
+            consequence = "it is not refused now"
+        frame = frames.get(running.thread, "an unknown line")
+        location = "a line of a thread that it may have started" if _WAITS_FOR_WORK.match(frame) else frame
         log.critical(
-            "%s `%s` %s the interpreter until the last process ended, at %s; this %s is refused from now on",
-            running.kind, running.path, "held" if len(stuck) == 1 else "may have held",
-            innermost_frame(trace, running.thread), "request" if running.kind == "mutation" else "call",
+            "%s `%s` %s the interpreter until the last process ended, at %s; %s",
+            running.kind, running.path, "held" if is_certain else "may have held", location, consequence,
         )  # fmt: skip
-    return stuck
+    return entries
