@@ -115,7 +115,7 @@ def test_calls_are_refused_although_the_list_cannot_be_written(
 ) -> None:
     """A full disk, for example, prevents neither the start nor the stop."""
     end_process(tmp_path, key=QUERY)
-    (tmp_path / "stuck-calls.unfinished").mkdir()
+    (tmp_path / f"stuck-calls.{os.getpid()}.new").mkdir()  # the unfinished list
     stuck = StuckCalls(tmp_path)
     assert stuck.keys == {QUERY}
     assert "cannot be written" in caplog.text
@@ -126,7 +126,7 @@ def test_queries_stay_refused_if_the_stopping_server_cannot_write_the_list(tmp_p
     """The server stops in order."""
     end_process(tmp_path, key=QUERY)
     stuck = StuckCalls(tmp_path)
-    (tmp_path / "stuck-calls.unfinished").mkdir()
+    (tmp_path / f"stuck-calls.{os.getpid()}.new").mkdir()  # the unfinished list
     stuck.close()
     assert StuckCalls(tmp_path).keys == {QUERY}
 
