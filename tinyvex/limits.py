@@ -159,7 +159,8 @@ DIFF_ON_LOOP_BYTES_MAX = 64 << 10  # encoded text of a result
 DIFF_ON_LOOP_ROWS_MAX = 1024  # rows in chunks that the other version does not have
 DIFF_ON_LOOP_ROWS_BYTES_MAX = 512 << 10  # encoded text of those rows
 DIFF_ON_LOOP_STEPS_MAX = 1_000  # fields and elements
-PLAN_QUERIES_MAX = 64  # computations that one turn of a connection starts, some 2 ms; the next turn continues
+# Computations that one turn of a connection, or one group of commits, starts: some 2 ms. The next iteration continues.
+PLAN_QUERIES_MAX = 64
 PATCHES_CACHED_MAX = 32  # cached patches of one result, each from another older version
 RECONSTRUCTIONS_MAX = 4  # older results of one live query reconstructed concurrently, for clients that resume
 TRANSITION_BYTES_MAX = 4 * RESULT_BYTES_MAX  # all results in one transition; a client refuses a longer one

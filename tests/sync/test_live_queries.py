@@ -523,3 +523,72 @@ def test_a_new_subscriber_hastens_a_computation_that_waits() -> None:
     world.live.compute(live)
     world.watch(subscriber=FakeSubscriber(session_id="good"))
     assert world.executor.store.hastened == [("read 1", "good")]
+
+
+class Later:
+    """A loop that runs callbacks when the test wants."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    def iterate(self) -> None:
+        """Run what was scheduled before now."""
+        callbacks, self.callbacks = self.callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+def touched_by_one_key(world: World, count: int) -> list[LiveQuery]:
+    """Live queries with results that read the same range."""
+    lives = [world.watch(f"m:f{number}") for number in range(count)]
+    for live in lives:
+        world.live.compute(live)
+        world.executor.finish(10)
+    return lives
+
+
+@pytest.fixture
+def later(world: World) -> Later:
+    later = Later()
+    world.executor.runtime.bind(later)  # type: ignore[arg-type]
+    return later
+
+
+def test_a_commit_starts_a_bounded_number_of_computations_at_a_time(world: World, later: Later) -> None:
+    """It ends all results that it touches; between the computations, the loop serves other clients."""
+    lives = touched_by_one_key(world, 2 * limits.PLAN_QUERIES_MAX + 1)
+    world.commit(11)
+    assert not any(live.covers(11) for live in lives)
+    counts = [len(world.executor.pending)]
+    while later.callbacks:
+        later.iterate()
+        counts.append(len(world.executor.pending))
+    assert counts == [limits.PLAN_QUERIES_MAX, 2 * limits.PLAN_QUERIES_MAX, 2 * limits.PLAN_QUERIES_MAX + 1]
+
+
+def test_a_commit_that_follows_starts_no_second_series(world: World, later: Later) -> None:
+    """Its live queries are computed after those of the commit before, as many at a time."""
+    touched_by_one_key(world, 2 * limits.PLAN_QUERIES_MAX)
+    world.commit(11)
+    other = world.watch("m:other")
+    world.live.compute(other)
+    world.executor.pending.insert(0, world.executor.pending.pop())
+    world.executor.finish(11, lo=b"o", hi=b"p")
+    world.commit(12, b"o1")
+    assert len(later.callbacks) == 1
+    while later.callbacks:
+        later.iterate()
+    assert len(world.executor.pending) == 2 * limits.PLAN_QUERIES_MAX + 1
+    assert world.executor.pending[-1][0].path == "m:other"
+
+
+def test_a_query_without_subscribers_is_not_computed(world: World, later: Later) -> None:
+    """Its last subscriber left before its turn came."""
+    lives = touched_by_one_key(world, limits.PLAN_QUERIES_MAX + 1)
+    world.commit(11)
+    world.live.unsubscribe(lives[-1], world.subscriber)
+    later.iterate()
+    assert len(world.executor.pending) == limits.PLAN_QUERIES_MAX

@@ -16,7 +16,7 @@ execution read. No commit can slip in between, because only `publish` moves `pub
     Later, `publish` ends the interval at the first commit that touches it.
 
 A commit computes each live query that it touches once, and only if a subscriber can send the result now. If none can,
-the query is computed when one asks.
+the query is computed when one asks. If it touches thousands, their computations start in several iterations of the loop.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class LiveQueries:
         self._split_paths: set[str] = set()  # functions that were seen reading the identity
         self._index: ReadSetIndex[LiveQuery] = ReadSetIndex()
         self._volatile: dict[LiveQuery, None] = {}
+        self._wanted: dict[LiveQuery, None] = {}  # to be computed, because a commit touched them; in order
         self.published = executor.store.last_ts
         self._recent = RecentWrites(self.published)  # since the oldest running computation started
         self._running: dict[int, int] = {}  # the number of a computation -> `published` when it started
@@ -94,6 +95,7 @@ class LiveQueries:
         del live.subscribers[subscriber]
         if not live.subscribers:
             del self._live[live.key]
+            self._wanted.pop(live, None)
             self._unwatch(live)
             self._cache.discard(live)
             self.counters.live_queries = len(self._live)
@@ -139,7 +141,19 @@ class LiveQueries:
         early, self._early = self._early, []
         for computation, outcome in early:
             self._done(computation, outcome)
-        for live in wanted:
+        is_starting = bool(self._wanted)
+        self._wanted.update(dict.fromkeys(wanted))
+        if self._wanted and not is_starting:
+            self._start_wanted()
+
+    def _start_wanted(self) -> None:
+        """Start computations; if some are left, the next iteration of the loop continues."""
+        next_ones = list(islice(self._wanted, limits.PLAN_QUERIES_MAX))
+        for live in next_ones:
+            del self._wanted[live]
+        if self._wanted:
+            self.executor.runtime.loop.call_soon(self._start_wanted)
+        for live in next_ones:
             self.compute(live)
 
     def _invalidate(self, live: LiveQuery, ts: int) -> bool:
