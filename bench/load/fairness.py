@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from bench.harness import Bench
 from bench.load import generator
@@ -23,6 +23,8 @@ from bench.load.process import ServerProcess
 
 APP = Path(__file__).with_name("busy.py")
 ROUNDTRIPS_MAX = 20
+Requests: TypeAlias = list[tuple[str, dict[str, object]]]
+"""Methods and parameters."""
 STALLED_SECONDS = 100.0
 """The longest time in which the results for clients that do not read are computed."""
 
@@ -34,43 +36,39 @@ def run(bench: Bench) -> None:
     size = bench.parameter("bytes of a large result", 1_000_000, 60_000_000)
     large = bench.parameter("large results", 2, 20)
     stalled = bench.parameter("clients that do not read", 2, 50)
+    spins = [("query", {"udfPath": "busy:spin", "args": {"number": n, "ms": query_ms}}) for n in range(calls)]
+    holds = [
+        ("mutation", {"requestId": n, "udfPath": "busy:hold", "args": {"number": n, "ms": mutation_ms}})
+        for n in range(calls)
+    ]
+    bigs = [("query", {"udfPath": "busy:big", "args": {"number": n, "size": size}}) for n in range(large)]
+    adds = [
+        {"type": "Add", "queryId": n, "udfPath": "busy:spin", "args": {"number": n, "ms": query_ms}}
+        for n in range(calls)
+    ]
+    live = [("modifyQuerySet", {"baseVersion": 0, "newVersion": 1, "modifications": adds})]
+    loads: dict[str, Requests] = {
+        "alone": [], "slow queries": spins, "slow mutations": holds, "large results": bigs, "slow live queries": live,
+    }  # fmt: skip
     for _ in range(bench.rounds):
-        with ServerProcess(app=APP) as server:
-            generator.run(_round(bench, server, calls, query_ms, mutation_ms, size, large))
+        for label, requests in loads.items():
+            # A server of its own: mutations continue when their client has closed.
+            with ServerProcess(app=APP) as server:
+                generator.run(_measure(bench, server, label, requests))
         for label in ("one-shot", "live", "resumed"):
             with ServerProcess(app=APP) as server:
                 generator.run(_stall(bench, server, label, stalled, size))
 
 
-async def _round(
-    bench: Bench, server: ServerProcess, calls: int, query_ms: int, mutation_ms: int, size: int, large: int
-) -> None:
-    queries = [("query", {"udfPath": "busy:spin", "args": {"number": n, "ms": query_ms}}) for n in range(calls)]
-    mutations = [
-        ("mutation", {"requestId": n, "udfPath": "busy:hold", "args": {"number": n, "ms": mutation_ms}})
-        for n in range(calls)
-    ]
-    bigs = [("query", {"udfPath": "busy:big", "args": {"number": n, "size": size}}) for n in range(large)]
-    subscribed = [{"number": number, "ms": query_ms + 1} for number in range(calls)]
-    greedy: Greedy
-    await _measure(bench, server, "alone", None)
-    for label, requests in (("slow queries", queries), ("slow mutations", mutations), ("large results", bigs)):
-        greedy = await Greedy.dial(server.port, f"greedy-{label}")
-        await _measure(bench, server, label, greedy, lambda asked=requests, client=greedy: client.ask(asked))
-    greedy = await Greedy.dial(server.port, "greedy-live")
-    await greedy.subscribe_many("busy:spin", subscribed)
-    await _measure(bench, server, "slow live queries", greedy)
-
-
-async def _measure(
-    bench: Bench, server: ServerProcess, label: str, greedy: Greedy | None, begin: Callable[[], None] | None = None
-) -> None:
-    """Measure the well-behaved client until the greedy one has all answers, at most ROUNDTRIPS_MAX times."""
+async def _measure(bench: Bench, server: ServerProcess, label: str, requests: Requests) -> None:
+    """Measure the well-behaved client while the greedy one waits for its answers, ROUNDTRIPS_MAX times."""
     good: Deliveries = await Deliveries.dial(server.port, f"good-{label}")
     await good.subscribe("busy:marked", name=label)
     await good.held(await good.commit("busy:mark", name=label))
-    if begin is not None:
-        begin()
+    await good.query("busy:marked", name=label)  # the first one imports what queries need
+    greedy: Greedy = await Greedy.dial(server.port, f"greedy-{label}")
+    if requests:
+        greedy.ask(requests)
         await asyncio.sleep(0.05)  # so that everything is queued
     longest = {"query": 0.0, "mutation": 0.0, "live update": 0.0}
     for _ in range(ROUNDTRIPS_MAX):
@@ -91,8 +89,7 @@ async def _measure(
         bench.add(f"longest {name}, {label}", "ms", seconds * 1000)
     bench.hash([label.encode(), str(await good.query("busy:marked", name=label)).encode()])
     good.close()
-    if greedy is not None:
-        greedy.close()
+    greedy.close()
 
 
 async def _stall(bench: Bench, server: ServerProcess, label: str, clients: int, size: int) -> None:
@@ -136,7 +133,7 @@ class Greedy(Client):
 
     _discards = False
 
-    def ask(self, requests: list[tuple[str, dict[str, object]]]) -> None:
+    def ask(self, requests: Requests) -> None:
         """Send requests in one write, and discard the answers: joining them would delay the measured client."""
         self._discards = True
         frames = [generator.request(number, method, **params) for number, (method, params) in enumerate(requests)]
