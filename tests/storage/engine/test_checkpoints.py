@@ -9,6 +9,7 @@ import pytest
 from tests.support.storage import bound_runtime, insert, numbers, opened, unit
 from tinyvex.storage.engine import checkpoints
 from tinyvex.storage.engine.checkpoints import WriteAheadLog
+from tinyvex.storage.file import pragmas
 from tinyvex.storage.file.wal_file import WalFile
 from tinyvex.storage.maintenance.retention import Retention
 from tinyvex.storage.maintenance.retention_policy import Policy
@@ -197,3 +198,26 @@ async def test_purging_history_during_overlapping_reads_keeps_the_log_bounded(tm
         relay.end()
         await asyncio.gather(*readers)
     assert max(sizes) < 2 * BOUND
+
+
+@pytest.mark.parametrize("fault", ["none", "a statement is open", "a reader is active"])
+def test_after_a_checkpoint_the_writer_waits_for_locks_again(file, tmp_path, monkeypatch, fault):
+    """A checkpoint does not wait, or only briefly; the timeout of the next BEGIN is restored, also if it fails."""
+    monkeypatch.setattr(checkpoints, "WAL_BYTES_WAIT", 0)
+    monkeypatch.setattr(checkpoints, "WAL_WAIT_MS", 1)
+    writer, reader = file(), file()
+    writer.execute("INSERT INTO t VALUES (zeroblob(50000)), (1), (2)")
+    pragmas.busy_timeout(writer)
+    log = WriteAheadLog(WalFile(tmp_path / "file"))
+    open_statement = {"a statement is open": writer, "a reader is active": reader}.get(fault)
+    cursor = None if open_statement is None else open_statement.execute("SELECT * FROM t")
+    if cursor is not None:
+        cursor.fetchone()
+    failed = 0
+    for mode in ("PASSIVE", "RESTART", "TRUNCATE"):
+        try:
+            log.checkpoint(writer, mode)
+        except sqlite3.Error:
+            failed += 1
+        assert writer.execute("PRAGMA busy_timeout").fetchone() == (pragmas.BUSY_MS,)
+    assert failed == (3 if fault == "a statement is open" else 0)

@@ -25,7 +25,11 @@ from tinyvex import errors
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file.pragmas import Durability
+from tinyvex.storage.log.commit_record import Outcome
+from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.recent_commits import RecentCommits
 from tinyvex.storage.maintenance.check import check_folder
+from tinyvex.storage.schema.system_tables import SystemChange, documents, system_tables
 
 LOG = "data.sqlite3-wal"
 INDEX_FRAMES = 4_062
@@ -115,6 +119,33 @@ async def test_a_refused_mutation_does_not_exist_after_a_kill(
         await store.write(unit(insert({"n": 7})))
         assert await store.read(numbers) == [1, 7]
         assert await numbers_after_kill(disk, tmp_path / "later") == [1, 7]
+
+
+async def test_after_a_failed_commit_the_state_is_that_of_the_file(tmp_path: Path, disk: Disk) -> None:
+    """`ts`, catalog, log rows and recent commits return to those of the last commit, and timestamps go on."""
+
+    def change_table(snapshot: Snapshot, ts: int) -> Outcome[None]:
+        change = SystemChange(snapshot, ts)
+        tables, _ = system_tables(snapshot.catalog)
+        (row,) = [row for row in documents(snapshot, tables) if row.fields["name"] == "items"]
+        change.update(tables, row, fingerprint="changed")
+        return Outcome(None, change.record())
+
+    def state(snapshot: Snapshot, ts: int) -> Outcome[tuple[int, str | None, int]]:
+        return Outcome((snapshot.ts, snapshot.catalog.table("items").fingerprint, snapshot.newest_row()))
+
+    async with opened(tmp_path / "data") as store:
+        stored = await store.write(unit(insert({"n": 1})))
+        before = await store.write(state)
+        (recent,) = [one for one in store._participants if isinstance(one, RecentCommits)]
+        commits = len(recent)
+        fail_sync(disk)
+        with pytest.raises(errors.StorageFailed):
+            await store.write(change_table)
+        assert await store.write(state) == before
+        assert len(recent) == commits
+        assert (await store.write(unit(insert({"n": 2})))).ts > stored.ts
+        assert (await store.write(state))[2] == before[2] + 1
 
 
 async def test_a_refused_mutation_does_not_exist_after_power_loss(tmp_path: Path, disk: Disk) -> None:

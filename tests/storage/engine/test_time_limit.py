@@ -9,7 +9,7 @@ import pytest
 from tests.support.storage import Blocker, insert, numbers, unit
 from tinyvex import errors
 from tinyvex.storage.engine import time_limit as guards
-from tinyvex.storage.engine.time_limit import Guard, Stopped
+from tinyvex.storage.engine.time_limit import Guard, Stopped, Watch
 from tinyvex.storage.log.commit_record import Outcome
 
 LIMIT = 0.05
@@ -95,6 +95,61 @@ def test_a_check_returns_the_time_of_the_next_one():
     with pytest.raises(errors.TimeLimitExceeded):
         stops.guard.run(work, 1.0)
     assert seen == [0.25, guards.FUNCTION_GRACE_SECONDS]
+
+
+class TimedLoop:
+    """A loop with one clock and timers that fire in order."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.loop = self
+        self.timers = []
+
+    def call_later(self, delay, callback):
+        timer = Timer(self.clock.now + delay, callback)
+        self.timers.append(timer)
+        return timer
+
+    def advance(self, until):
+        """Fire the timers up to a time."""
+        while due := [timer for timer in self.timers if timer.when <= until]:
+            timer = min(due, key=lambda timer: timer.when)
+            self.timers.remove(timer)
+            self.clock.now = max(self.clock.now, timer.when)
+            if not timer.cancelled:
+                timer.callback()
+        self.clock.now = until
+
+
+class Timer:
+    """A timer of `TimedLoop`."""
+
+    def __init__(self, when, callback):
+        self.when, self.callback, self.cancelled = when, callback, False
+
+    def cancel(self):
+        self.cancelled = True
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 5.0, 9.9, 10.0, 10.1, 19.9, 25.0])
+def test_code_is_stopped_at_its_limit_whenever_it_begins(delay):
+    """However long it waited in the queue, and wherever the timer stands, it has ten seconds and not more."""
+    clock = Clock()
+    stopped = []
+    guard = Guard(clock, lambda: stopped.append(clock.now))
+    loop = TimedLoop(clock)
+    watch = Watch(loop, guard.check, lambda: True)
+    watch.expect(10.0)
+    loop.advance(delay)
+
+    def runaway():
+        loop.advance(delay + 9.999)
+        assert stopped == []
+        loop.advance(delay + 10.001)
+        assert len(stopped) == 1
+
+    with pytest.raises(errors.TimeLimitExceeded):
+        guard.run(runaway, 10.0)
 
 
 def test_an_exception_at_the_limit_is_a_time_limit_too():

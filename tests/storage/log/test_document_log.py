@@ -14,6 +14,7 @@ from tinyvex import errors, limits
 from tinyvex.functions.transaction.transaction import Transaction
 from tinyvex.storage.engine.readers import SnapshotSource
 from tinyvex.storage.file.database_file import set_global
+from tinyvex.storage.log import document_log
 from tinyvex.storage.log.key_ranges import KEY_MAX, KEY_MIN
 from tinyvex.storage.log.operations import RequestRecord
 from tinyvex.storage.log.revisions import Revision
@@ -364,3 +365,34 @@ def test_a_long_history_is_read_in_pages(log):
     )
     assert history == sorted(history, reverse=True)
     assert len(history) == limits.SCAN_PAGE_ROWS + 6
+
+
+READS = {
+    "revisions": lambda snapshot, internal: snapshot.revisions(items(snapshot).tablet, internal, 0, snapshot.ts),
+    "revisions_since": lambda snapshot, _: snapshot.revisions_since(0),
+    "stored_revisions": lambda snapshot, _: snapshot.stored_revisions(items(snapshot).tablet),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_fault_between_two_pages_of_revisions_is_reported(monkeypatch, read):
+    """An error of SQLite after the first page never looks like the end."""
+    monkeypatch.setattr(document_log, "SCAN_PAGE_ROWS", 3)
+    log = MemoryStore()
+    log.declare({"items": {}})
+    internal = log.run(unit(insert({"n": 0}))).internal
+    for n in range(1, 10):
+        log.run(unit(lambda t, n=n: t.put(t.catalog.table("items"), internal, {"n": n})))
+
+    def look(snapshot):
+        revisions = READS[read](snapshot, internal)
+        for _ in range(3):
+            next(revisions)
+        log.connection.set_progress_handler(lambda: 1, 1)
+        try:
+            return list(revisions)
+        finally:
+            log.connection.set_progress_handler(None, 1)
+
+    with pytest.raises(errors.StorageError):
+        log.look(look)
