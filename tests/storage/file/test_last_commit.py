@@ -123,6 +123,18 @@ async def test_without_full_durability_a_loss_is_only_logged(tmp_path: Path, cap
     assert "the newest commits are missing" in caplog.text
 
 
+async def test_a_database_that_is_gone_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    """A start refuses it and names both ways to continue; without the record of commits it creates a new one."""
+    folder = await killed(tmp_path / "data", tmp_path / "killed")
+    for name in ("data.sqlite3", "data.sqlite3-wal"):
+        (folder / name).unlink()
+    with pytest.raises(FileDamaged, match=r"is missing.*`tinyvex restore`.*delete `.*last-commit`"):
+        await stored(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["last-commit", "lock"]
+    (folder / "last-commit").unlink()
+    assert await stored(folder) == []
+
+
 async def test_the_file_is_never_ahead_of_the_database(tmp_path: Path) -> None:
     """It gets a commit after COMMIT and before the acknowledgement."""
     runtime = bound_runtime()

@@ -20,7 +20,12 @@ from tinyvex.storage.engine.store_statistics import StoreStatistics
 from tinyvex.storage.engine.writer import Writer
 from tinyvex.storage.file import database_file
 from tinyvex.storage.file.data_folder import DataFolder, FolderLock
-from tinyvex.storage.file.last_commit import LastCommit, LastCommitFile, require_no_missing_commits
+from tinyvex.storage.file.last_commit import (
+    LastCommit,
+    LastCommitFile,
+    require_no_missing_commits,
+    require_not_lost,
+)
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.commit_feed import CommitFeed
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
@@ -128,6 +133,7 @@ class Store:
         lock = data.lock()
         try:
             if not data.database.exists():
+                require_not_lost(data.last_commit, data.database)
                 database_file.create(data, runtime)
             database_file.roll_back_journal(data.database)
             _upgrade(data, None)

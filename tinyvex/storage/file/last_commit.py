@@ -25,7 +25,14 @@ from zlib import crc32
 from tinyvex.errors import FileDamaged
 from tinyvex.storage.file.private_file import open_private
 
-__all__ = ["LastCommit", "LastCommitFile", "missing_commits", "read_last_commit", "require_no_missing_commits"]
+__all__ = [
+    "LastCommit",
+    "LastCommitFile",
+    "missing_commits",
+    "read_last_commit",
+    "require_no_missing_commits",
+    "require_not_lost",
+]
 
 log = logging.getLogger("tinyvex.storage")
 
@@ -122,6 +129,20 @@ def missing_commits(last: LastCommit | None, epoch: str, last_ts: int) -> str | 
     return (
         f"the database ends at ts {last_ts}, but the commit {last.ts} was acknowledged: the newest commits are missing"
     )
+
+
+def require_not_lost(path: Path, database: Path) -> None:
+    """
+    Refuse to create a database in the place of one that is gone.
+
+    Raises:
+        FileDamaged: a database of this folder had commits.
+    """
+    if read_last_commit(path) is not None:
+        raise FileDamaged(
+            f"`{database}` is missing, although commits were acknowledged in it: put it back, or restore a backup"
+            f" with `tinyvex restore`; to start with an empty database, delete `{path}`"
+        )
 
 
 def require_no_missing_commits(path: Path, epoch: str, last_ts: int) -> None:
