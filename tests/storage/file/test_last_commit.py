@@ -6,6 +6,7 @@ import logging
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.support.postings import SEED
 from tests.support.storage import ITEMS, bound_runtime, insert, numbers, opened, unit
 from tinyvex.errors import FileDamaged
 from tinyvex.storage.engine.store import Store
+from tinyvex.storage.file import last_commit
 from tinyvex.storage.file.last_commit import LastCommit, LastCommitFile, read_last_commit
 from tinyvex.storage.maintenance.backup import VerifiedBackup, back_up
 from tinyvex.storage.maintenance.check import check_folder
@@ -121,6 +123,23 @@ async def test_without_full_durability_a_loss_is_only_logged(tmp_path: Path, cap
     with caplog.at_level(logging.ERROR):
         assert await stored(folder) == []
     assert "the newest commits are missing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "synced"), [("normal", "full", 1), ("full", "full", 0), ("normal", "normal", 0)]
+)
+async def test_earlier_commits_are_durable_before_the_file_states_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: Any, synced: int
+) -> None:
+    """A start with full durability syncs the log of a process without: a power failure could lose commits of that log."""
+    folder = await killed(tmp_path / "data", tmp_path / "killed", before)
+    seen: list[tuple[str, LastCommit | None]] = []
+    monkeypatch.setattr(
+        last_commit, "sync_file", lambda path: seen.append((path.name, read_last_commit(folder / "last-commit")))
+    )
+    await Store.open(folder, bound_runtime(), durability=after).close()
+    assert [name for name, _ in seen] == ["data.sqlite3-wal"] * synced
+    assert all(last is not None and last.durability == "normal" for _, last in seen)
 
 
 async def test_a_database_that_is_gone_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tinyvex.storage.file.last_commit import (
     LastCommitFile,
     require_no_missing_commits,
     require_not_lost,
+    sync_earlier_commits,
 )
 from tinyvex.storage.file.sqlite_errors import translate
 from tinyvex.storage.log.commit_feed import CommitFeed
@@ -182,6 +183,8 @@ class Store:
             last_commit = LastCommit(stored["epoch"], stored["last_ts"], durability)
             if lock is not None:
                 require_no_missing_commits(data.last_commit, last_commit.epoch, last_commit.ts)
+                if durability == "full":
+                    sync_earlier_commits(data.last_commit, data.wal)
             store = cls(data, runtime, lock, durability, last_commit)
         except OSError as error:
             from tinyvex.storage.file.os_errors import translate_os_error

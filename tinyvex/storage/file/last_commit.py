@@ -23,6 +23,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from tinyvex.errors import FileDamaged
+from tinyvex.storage.file.atomic_file import sync_file
 from tinyvex.storage.file.private_file import open_private
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "read_last_commit",
     "require_no_missing_commits",
     "require_not_lost",
+    "sync_earlier_commits",
 ]
 
 log = logging.getLogger("tinyvex.storage")
@@ -129,6 +131,20 @@ def missing_commits(last: LastCommit | None, epoch: str, last_ts: int) -> str | 
     return (
         f"the database ends at ts {last_ts}, but the commit {last.ts} was acknowledged: the newest commits are missing"
     )
+
+
+def sync_earlier_commits(path: Path, wal: Path) -> None:
+    """
+    Make commits durable that were written with durability `normal`, before the file states that its commit is.
+
+    Otherwise a power failure could lose them, and the next start would refuse the database.
+
+    Raises:
+        OSError: the write-ahead log cannot be synced.
+    """
+    last = read_last_commit(path)
+    if last is not None and last.durability == "normal" and wal.exists():
+        sync_file(wal)
 
 
 def require_not_lost(path: Path, database: Path) -> None:
