@@ -171,6 +171,7 @@ AWAITED_BYTES_MAX = TRANSITION_BYTES_MAX + RESULT_BYTES_MAX
 # Pairing.
 PAIRING_SECONDS = 300.0  # lifetime of a pairing code
 PAIRING_TRIES_MAX = 5  # wrong attempts that invalidate the code
+PAIRING_LOCK_SECONDS = 1.0  # wait for another process that changes pairings, which takes some 10 ms; it blocks the loop
 
 # The dashboard.
 DASHBOARD_LINK_SECONDS = 60.0  # lifetime of a link

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.process import ENVIRONMENT
 from tinyvex import limits
+from tinyvex.errors import DataFolderUnusable
 from tinyvex.server.access.pairing import ALPHABET, Pairing
+from tinyvex.storage.file.data_folder import lock_briefly
 
 
 class Desk:
@@ -118,3 +122,58 @@ def test_a_damaged_file_admits_no_client(desk: Desk) -> None:
     assert redeemed is not None
     (desk.folder / "tokens.json").write_text("[")
     assert desk.pairing.find(redeemed[1]) is None
+
+
+REVOKE = """
+import sys
+from pathlib import Path
+from tinyvex.server.access.pairing import Pairing
+pairing = Pairing(Path(sys.argv[1]), lambda: 0, str)
+for line in sys.stdin:
+    print(pairing.revoke(line.strip()), flush=True)
+"""
+
+
+def test_revocations_at_the_same_time_are_all_kept(desk: Desk) -> None:
+    """Four processes revoke a token each; none of them writes back a token that another has revoked."""
+    command = [sys.executable, "-c", REVOKE, str(desk.folder)]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        for _ in range(4)
+    ]
+    try:
+        for _ in range(25):
+            tokens = [desk.pairing.redeem(desk.pairing.offer("phone")) for _ in processes]
+            for process, redeemed in zip(processes, tokens, strict=True):
+                assert redeemed is not None
+                assert process.stdin is not None
+                process.stdin.write(f"{redeemed[0].id}\n")
+                process.stdin.flush()
+            assert [process.stdout.readline() for process in processes if process.stdout] == ["True\n"] * len(processes)
+            assert [redeemed for redeemed in tokens if redeemed and desk.pairing.find(redeemed[1])] == []
+    finally:
+        for process in processes:
+            process.communicate()
+
+
+def test_a_token_file_that_cannot_be_read_is_not_replaced(desk: Desk) -> None:
+    """A new token would otherwise replace all others; no token is accepted meanwhile."""
+    redeemed = desk.pairing.redeem(desk.pairing.offer("phone"))
+    assert redeemed is not None
+    file = desk.folder / "tokens.json"
+    content = file.read_bytes()
+    file.write_bytes(content[:-5])
+    assert desk.pairing.find(redeemed[1]) is None
+    code = desk.pairing.offer("tablet")
+    with pytest.raises(DataFolderUnusable, match="cannot be read"):
+        desk.pairing.redeem(code)
+    file.write_bytes(content)
+    assert desk.pairing.redeem(code) is not None
+    assert len(desk.pairing.tokens()) == 2
+
+
+def test_a_process_that_keeps_the_lock_is_not_waited_for_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server waits on its loop, so the wait is bounded."""
+    monkeypatch.setattr(limits, "PAIRING_LOCK_SECONDS", 0.01)
+    with lock_briefly(desk.folder / "tokens.lock", 1), pytest.raises(DataFolderUnusable, match="another process"):
+        desk.pairing.offer("phone")

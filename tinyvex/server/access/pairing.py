@@ -12,6 +12,10 @@ Tokens that survive restarts: issued for a one-time code, stored as hashes, revo
     tinyvex tokens ───────┘              lists and revokes
 
 The commands reach the server through these files: a user who can write to the data folder owns the database anyway.
+Several processes change them, so each change happens under the lock of `DATA/tokens.lock`: otherwise one that had read the
+tokens before a revocation would write the revoked token back. The server reads the tokens whenever it admits a client, and
+once a second for those that it has admitted. Tokens are synced: a revocation survives a power failure.
+
 Tokens and codes are never logged.
 """
 
@@ -21,6 +25,7 @@ import contextlib
 import hashlib
 import hmac
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,8 +33,9 @@ import msgspec
 from msgspec import Struct
 
 from tinyvex import limits
-from tinyvex.storage.file.data_folder import DataFolder
-from tinyvex.storage.file.private_file import write_private_file
+from tinyvex.errors import DataFolderUnusable
+from tinyvex.storage.file.data_folder import DataFolder, lock_briefly
+from tinyvex.storage.file.private_file import read_private, write_private_file
 
 __all__ = ["CODE_PREFIX", "PairedToken", "Pairing"]
 
@@ -78,6 +84,7 @@ class Pairing:
     def __init__(self, folder: Path, now_us: Callable[[], int], secret: Callable[[], str]) -> None:
         self._offer_file = DataFolder(folder).pairing_offer
         self._tokens_file = DataFolder(folder).paired_tokens
+        self._lock_file = DataFolder(folder).pairing_lock
         self._now_us = now_us
         self._secret = secret
 
@@ -93,13 +100,31 @@ class Pairing:
         number = int(self._secret(), 16)
         letters = "".join(ALPHABET[number >> 5 * index & 31] for index in range(CODE_LENGTH))
         until_us = self._now_us() + int(limits.PAIRING_SECONDS * 1e6)
-        _write(self._offer_file, _Offer(name, _digest(letters), until_us, limits.PAIRING_TRIES_MAX))
+        with self._lock():
+            _write(self._offer_file, _Offer(name, _digest(letters), until_us, limits.PAIRING_TRIES_MAX))
         return f"{letters[:4]}-{letters[4:]}"
 
     def tokens(self) -> list[PairedToken]:
-        """Return the tokens that were issued and not revoked, oldest first."""
+        """Return the tokens that were issued and not revoked, oldest first; none if the file cannot be read."""
         file = _read(self._tokens_file, _TokenFile)
         return [] if file is None else file.tokens
+
+    def _tokens_to_change(self) -> list[PairedToken]:
+        """
+        Return the tokens, for a caller that holds the lock and writes the file.
+
+        Raises:
+            DataFolderUnusable: the file cannot be read, so writing it would lose tokens.
+        """
+        file = _read(self._tokens_file, _TokenFile)
+        if file is None and self._tokens_file.exists():
+            raise DataFolderUnusable(
+                f"`{self._tokens_file}` cannot be read; if it is damaged, delete it, which revokes all tokens"
+            )
+        return [] if file is None else file.tokens
+
+    def _lock(self) -> AbstractContextManager[None]:
+        return lock_briefly(self._lock_file, limits.PAIRING_LOCK_SECONDS)
 
     def revoke(self, token_id: str) -> bool:
         """
@@ -108,12 +133,13 @@ class Pairing:
         Raises:
             DataFolderUnusable, DiskFull: the folder cannot be written.
         """
-        tokens = self.tokens()
-        others = [token for token in tokens if token.id != token_id]
-        if len(others) == len(tokens):
-            return False
-        _write(self._tokens_file, _TokenFile(others))
-        return True
+        with self._lock():
+            tokens = self._tokens_to_change()
+            others = [token for token in tokens if token.id != token_id]
+            if len(others) == len(tokens):
+                return False
+            _write(self._tokens_file, _TokenFile(others), sync=True)
+            return True
 
     # For the server.
 
@@ -124,6 +150,12 @@ class Pairing:
         Raises:
             DataFolderUnusable, DiskFull: the folder cannot be written.
         """
+        if not self._offer_file.exists():
+            return None  # a stranger's code takes no lock
+        with self._lock():
+            return self._redeem(code)
+
+    def _redeem(self, code: str) -> tuple[PairedToken, str] | None:
         offer = _read(self._offer_file, _Offer)
         if offer is None:
             return None
@@ -131,11 +163,12 @@ class Pairing:
         if offer.until_us < self._now_us() or not hmac.compare_digest(_digest(letters), offer.digest):
             self._count_try(offer)
             return None
+        tokens = self._tokens_to_change()
         if not _remove(self._offer_file):
-            return None  # another client was first
+            return None  # the code would be valid again
         secret = self._secret()
         token = PairedToken(secret[:8], offer.name, _digest(secret), self._now_us())
-        _write(self._tokens_file, _TokenFile([*self.tokens(), token]))
+        _write(self._tokens_file, _TokenFile([*tokens, token]), sync=True)
         return token, secret
 
     def _count_try(self, offer: _Offer) -> None:
@@ -160,22 +193,17 @@ def _digest(secret: str) -> str:
 def _read(path: Path, struct: type[S]) -> S | None:
     """Return the content of a file; None if it is missing or unreadable."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=struct)
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_private(path), type=struct)
+    except (OSError, msgspec.MsgspecError, DataFolderUnusable):
         return None
 
 
-def _write(path: Path, content: Struct) -> None:
-    try:
-        write_private_file(path, msgspec.json.encode(content))
-    except OSError as error:
-        from tinyvex.storage.file.os_errors import translate_os_error
-
-        raise translate_os_error(error, f"`{path}` cannot be written") from error
+def _write(path: Path, content: Struct, *, sync: bool = False) -> None:
+    write_private_file(path, msgspec.json.encode(content), sync=sync)
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file; return whether it existed, so that of several clients one succeeds."""
+    """Remove a file; return whether it was removed."""
     with contextlib.suppress(OSError):
         path.unlink()
         return True

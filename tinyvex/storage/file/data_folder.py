@@ -12,7 +12,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from tinyvex.storage.file.private_file import (
 __all__ = [
     "DataFolder",
     "FolderLock",
+    "lock_briefly",
     "lock_holder",
     "remove_unfinished_upgrade",
     "share_lock",
@@ -107,6 +108,38 @@ def _try_lock_repeatedly(descriptor: int) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def lock_briefly(path: Path, limit_seconds: float) -> Iterator[None]:
+    """
+    Exclude other processes for the time of the block, while files of a data folder are read and changed.
+
+    Args:
+        path: the file to lock; created if it does not exist.
+        limit_seconds: how long to wait for another process.
+
+    Raises:
+        DataFolderUnusable: the folder is not private, the file cannot be written, or another process holds the lock.
+    """
+    try:
+        require_private_folder(path.parent)
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        from tinyvex.storage.file.os_errors import translate_os_error
+
+        raise translate_os_error(error, f"`{path}` cannot be written") from error
+    try:
+        until = time.monotonic() + limit_seconds
+        while not _try_lock(descriptor):
+            if time.monotonic() > until:
+                raise DataFolderUnusable(
+                    f"another process has locked `{path}` for {limit_seconds:g} s; retry when it ends"
+                )
+            time.sleep(0.002)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class DataFolder:
     """The paths of a data folder's files."""
 
@@ -124,6 +157,7 @@ class DataFolder:
         self.dashboard_page = path / "dashboard.html"
         self.pairing_offer = path / "pairing.json"
         self.paired_tokens = path / "tokens.json"
+        self.pairing_lock = path / "tokens.lock"
 
     @property
     def side_files(self) -> tuple[Path, Path, Path]:
@@ -206,6 +240,7 @@ class DataFolder:
             real, unfinished_name(real), unfinished_upgrade(real), self.restoring, unfinished_upgrade(self.restoring),
             self.lock_file, self.last_commit, self.running_calls, self.stuck_calls,
             self.discovery, self.last_served, self.dashboard_page, self.pairing_offer, self.paired_tokens,
+            self.pairing_lock,
         )  # fmt: skip
 
     def restrict_to_owner(self) -> None:
