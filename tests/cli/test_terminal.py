@@ -275,3 +275,69 @@ def test_commands_on_a_terminal_use_rich(arguments: list[str], shown: str, tmp_p
     assert code == 0
     assert "\x1b[" in text
     assert shown in ESCAPE.sub("", text)
+
+
+HOSTILE = "\x9b31m\u202egnp.exe\u2066\x1b]0;title\x07\r"
+"""Text that would colour the terminal, reverse a line, and set the window's title."""
+NOTES = """
+import tinyvex as tv
+
+@tv.table("notes")
+class Note(tv.Document):
+    text: str
+
+@tv.mutation
+def add(ctx: tv.MutationCtx, text: str) -> tv.Id[Note]:
+    ctx.log(text)
+    return ctx.db.insert(Note(text=text))
+
+@tv.query
+def texts(ctx: tv.QueryCtx) -> dict[str, str]:
+    return {"text": ctx.db.query(Note).first().text}
+
+@tv.query
+def fail(ctx: tv.QueryCtx, text: str) -> None:
+    raise tv.AppError(text)
+"""
+
+
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "pipe"])
+def test_no_document_log_line_or_error_controls_the_terminal(
+    tmp_path: Path, is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Control characters and those that change the direction are escaped, and JSON keeps its value."""
+    app, options = tmp_path / "app.py", ["--data", str(tmp_path / "data")]
+    app.write_text(NOTES)
+    named = [*options, "--app", str(app)]
+    argument = json.dumps({"text": HOSTILE})
+    monkeypatch.setenv("NO_COLOR", "1")
+    if is_terminal:
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert run(["run", "app:add", argument, "--format", "json", *named]) == 0
+    note = json.loads(capsys.readouterr().out)
+    assert run(["run", "app:add", argument, *named]) == 0
+    assert run(["run", "app:fail", argument, *named]) == 3
+    assert run(["data", "notes", *options]) == 0
+    assert run(["history", note, *options]) == 0
+    assert run(["data", HOSTILE, *options]) != 0
+    printed = "".join(capsys.readouterr())
+    for output_format in ("pretty", "json"):
+        assert run(["run", "app:texts", "--format", output_format, *named]) == 0
+        result = capsys.readouterr().out
+        assert json.loads(ESCAPE.sub("", result)) == {"text": HOSTILE}
+        printed += result
+    assert "\\u202egnp.exe" in printed
+    assert (
+        set(re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", ESCAPE.sub("", printed)))
+        == set()
+    )
+
+
+def test_every_command_prints_through_this_file() -> None:
+    """`click.echo` would print such characters as they are; `main.py` prints the help and the version with it."""
+    folder = Path(terminal.__file__).parent
+    assert {path.name for path in folder.glob("*.py") if "click.echo" in path.read_text()} - {
+        "main.py",
+        "terminal.py",
+    } == set()

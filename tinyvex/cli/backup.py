@@ -9,7 +9,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import FilePath, data_option
 from tinyvex.cli.output import size_text, time_text
-from tinyvex.cli.terminal import progress_bar
+from tinyvex.cli.terminal import echo, progress_bar
 
 
 @click.command("backup", short_help="Copy the database into a file, even while it is served.")
@@ -31,4 +31,4 @@ def command(file: Path, data: Path | None, replace: bool) -> None:
     folder = find_data_folder(data)
     with progress_bar("Copying") as progress:
         backup = back_up(folder, file.absolute(), progress, replace=replace)
-    click.echo(f"{file}: {size_text(backup.size_bytes)}, as of {time_text(backup.ts)}", err=True)
+    echo(f"{file}: {size_text(backup.size_bytes)}, as of {time_text(backup.ts)}", err=True)

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from tinyvex.cli.output import JsonArrayPrinter
+from tinyvex.cli.terminal import echo
 from tinyvex.errors import StartError
 
 LISTEN_SECONDS = 3.0
@@ -53,11 +54,11 @@ def command(seconds: float, output: str) -> None:
         printer.end()
         return
     for server in servers:
-        click.echo(f"{printable(server.name)}\n  url  {server.url}\n  db   {printable(server.database_id)}")
+        echo(f"{printable(server.name)}\n  url  {server.url}\n  db   {printable(server.database_id)}")
         if server.tls_fingerprint is not None:
-            click.echo(f"  tls  {server.tls_fingerprint}")
+            echo(f"  tls  {server.tls_fingerprint}")
     if not servers:
-        click.echo("no server announces itself on this network", err=True)
+        echo("no server announces itself on this network", err=True)
 
 
 def printable(text: str) -> str:

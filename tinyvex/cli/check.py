@@ -9,7 +9,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import counted
-from tinyvex.cli.terminal import progress_bar
+from tinyvex.cli.terminal import echo, progress_bar
 from tinyvex.errors import FileDamaged
 
 
@@ -32,7 +32,7 @@ def command(data: Path | None) -> None:
     with progress_bar("Checking", terminal_only=True) as progress:
         problems = check_folder(folder, progress)
     for problem in problems:
-        click.echo(problem)
+        echo(problem)
     if problems:
         raise FileDamaged(f"`{folder}` has {counted(len(problems), 'problem')}; keep a copy and restore a backup")
-    click.echo(f"{folder}: no problems", err=True)
+    echo(f"{folder}: no problems", err=True)

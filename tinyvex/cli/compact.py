@@ -11,7 +11,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option, retention_options
 from tinyvex.cli.output import counted, size_text, time_text
-from tinyvex.cli.terminal import progress_bar
+from tinyvex.cli.terminal import echo, progress_bar
 
 if TYPE_CHECKING:
     from tinyvex.storage.maintenance.compaction import Compaction
@@ -40,7 +40,7 @@ def command(data: Path | None, retention_seconds: float, retention_bytes: int | 
     if dry_run:
         floor, revisions = preview(folder, policy, Runtime().now_us())
         purged = f"{counted(revisions, 'revision')} would be purged: states before {time_text(floor)}"
-        click.echo(f"{folder}: {purged}; nothing was changed", err=True)
+        echo(f"{folder}: {purged}; nothing was changed", err=True)
         return
 
     async def run() -> Compaction:
@@ -51,4 +51,4 @@ def command(data: Path | None, retention_seconds: float, retention_bytes: int | 
 
     done = asyncio.run(run())
     sizes = f"{size_text(done.bytes_before)} before, {size_text(done.bytes_after)} now"
-    click.echo(f"{folder}: {counted(done.purged_revisions, 'revision')} purged; {sizes}", err=True)
+    echo(f"{folder}: {counted(done.purged_revisions, 'revision')} purged; {sizes}", err=True)

@@ -16,6 +16,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.session import CONNECT_SECONDS, running_server
+from tinyvex.cli.terminal import echo
 from tinyvex.errors import ConnectionLost, StorageError
 from tinyvex.limits import DASHBOARD_LINK_SECONDS
 from tinyvex.storage.file.data_folder import DataFolder
@@ -43,10 +44,10 @@ def command(data: Path | None, no_open: bool) -> None:
     if server is None:
         raise ConnectionLost(f"no server runs on the data folder `{folder}`; start one with `tinyvex dev`")
     link = f"{dashboard_url(server)}#code={asyncio.run(_request_code(server))}"
-    click.echo(link)
-    click.echo(f"valid once, for {DASHBOARD_LINK_SECONDS:g} seconds", err=True)
+    echo(link)
+    echo(f"valid once, for {DASHBOARD_LINK_SECONDS:g} seconds", err=True)
     if not no_open and not _open(DataFolder(folder).dashboard_page, link):
-        click.echo("no browser could be opened; open the link yourself", err=True)
+        echo("no browser could be opened; open the link yourself", err=True)
 
 
 def dashboard_url(server: Discovery) -> str:

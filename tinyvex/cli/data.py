@@ -16,6 +16,7 @@ from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import JsonArrayPrinter, JsonLinesPrinter, RowPrinter, TablePrinter, size_text
 from tinyvex.cli.session import Session, open_session
+from tinyvex.cli.terminal import echo
 from tinyvex.cli.time_argument import GivenTime, parse_time, resolve
 from tinyvex.errors import InvalidResult, RemoteError, TinyvexError, UnknownTable
 from tinyvex.limits import SCAN_PAGE_ROWS
@@ -178,7 +179,7 @@ async def _show(folder: Path, table: str, selection: Selection, output: str) -> 
         has_more = await _print(_documents(session, table, selection), _printer(output), selection.limit)
     if has_more and output == "pretty":
         which = "first" if selection.index is not None else "newest" if selection.order == "desc" else "oldest"
-        click.echo(f"(the {which} {selection.limit}; --limit 0 shows all)", err=True)
+        echo(f"(the {which} {selection.limit}; --limit 0 shows all)", err=True)
 
 
 async def _tables(session: Session, wanted: GivenTime) -> Rows:

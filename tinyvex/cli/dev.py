@@ -13,6 +13,7 @@ import click
 from tinyvex.cli.app_location import AppLocation, find_app
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.serve_options import DEV_PORT, ServeSettings, serve_options
+from tinyvex.cli.terminal import echo
 
 if TYPE_CHECKING:
     from tinyvex.server.server import Server
@@ -39,7 +40,7 @@ def command(settings: ServeSettings) -> None:
 
     def greet(server: Server) -> None:
         location.save()
-        click.echo(greeting(location, server.url, Path.cwd()))
+        echo(greeting(location, server.url, Path.cwd()))
 
     def watch_saves(server: Server) -> list[Service]:
         from tinyvex.cli.save_watch import SaveWatch

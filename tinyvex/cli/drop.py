@@ -11,6 +11,7 @@ from tinyvex.cli.import_session import administrator
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import confirm, counted
+from tinyvex.cli.terminal import echo
 from tinyvex.errors import TableDeclared, UnknownTable
 from tinyvex.values.suggestions import did_you_mean
 
@@ -53,11 +54,9 @@ async def _drop(table: str, dry_run: bool, yes: bool, app: Path | None, data: Pa
             )
         documents = await client.query("_system:count", {"table": table})
         if dry_run:
-            click.echo(
-                f"`{table}` would be dropped with {counted(documents, 'document')}; nothing was changed", err=True
-            )
+            echo(f"`{table}` would be dropped with {counted(documents, 'document')}; nothing was changed", err=True)
             return
         if documents and not yes:
             confirm(f"Drop `{table}` with {counted(documents, 'document')}?")
         await client.mutation("_system:drop_table", {"table": table})
-    click.echo(f"`{table}` dropped with {counted(documents, 'document')}", err=True)
+    echo(f"`{table}` dropped with {counted(documents, 'document')}", err=True)

@@ -9,7 +9,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import FilePath, data_option
 from tinyvex.cli.output import counted, size_text, time_text
-from tinyvex.cli.terminal import progress_bar
+from tinyvex.cli.terminal import echo, progress_bar
 
 
 @click.command("export", short_help="Write all documents into a zip file of JSON lines.")
@@ -34,4 +34,4 @@ def command(file: Path, data: Path | None, replace: bool) -> None:
     with progress_bar("Exporting") as progress:
         done = export(folder, file.absolute(), progress, replace=replace)
     counts = f"{counted(done.documents, 'document')} of {counted(done.tables, 'table')}"
-    click.echo(f"{file}: {counts}, {size_text(done.size_bytes)}, as of {time_text(done.ts)}", err=True)
+    echo(f"{file}: {counts}, {size_text(done.size_bytes)}, as of {time_text(done.ts)}", err=True)

@@ -11,6 +11,7 @@ import click
 
 from tinyvex.cli.app_location import AppLocation, find_app
 from tinyvex.cli.options import app_argument, data_option
+from tinyvex.cli.terminal import echo
 
 
 @click.command("function-spec", short_help="List an app's functions with their schemas.")
@@ -36,10 +37,10 @@ def command(app: Path | None, data: Path | None, output: str) -> None:
     """
     functions = _functions(find_app(app, data))
     if output == "json":
-        click.echo(json.dumps({"functions": functions}, indent=2, ensure_ascii=False))
+        echo(json.dumps({"functions": functions}, indent=2, ensure_ascii=False))
         return
     for function in functions:
-        click.echo(f"{_kind(function):<17} {function['path']}({_arguments(function['arguments'])}){_note(function)}")
+        echo(f"{_kind(function):<17} {function['path']}({_arguments(function['arguments'])}){_note(function)}")
 
 
 def _functions(location: AppLocation) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import JsonArrayPrinter, JsonLinesPrinter, RowPrinter, time_text, value_text
 from tinyvex.cli.session import Session, open_session
-from tinyvex.cli.terminal import echo_styled
+from tinyvex.cli.terminal import echo, echo_styled
 from tinyvex.cli.time_argument import resolve
 from tinyvex.errors import DocumentNotFound, WrongTable
 from tinyvex.runtime import Runtime
@@ -66,7 +66,7 @@ async def _show(folder: Path, document: str, table: str | None, output: str) -> 
         is_first = True
         async for revision in revisions:
             if is_first and revision["change"] == "kept":
-                click.echo("(older revisions have expired)", err=True)
+                echo("(older revisions have expired)", err=True)
             is_first = False
             printer.add(revision)
     if is_first:

@@ -20,7 +20,7 @@ from tinyvex.cli.import_source import ImportSource, open_source
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import confirm, counted
-from tinyvex.cli.terminal import progress_bar
+from tinyvex.cli.terminal import echo, progress_bar
 from tinyvex.errors import ImportRefused
 
 STYLES: dict[FileFormat, RowStyle] = {"zip": "stored", "jsonl": "written", "json": "written", "csv": "text"}
@@ -87,7 +87,7 @@ def command(
         file_format = _format(source, file_format, table)
         with open_documents(source.file, source.name, file_format, table) as documents:
             for name in documents.skipped:
-                click.echo(f"{source.name}: skipped {name}", err=True)
+                echo(f"{source.name}: skipped {name}", err=True)
             surveys = [survey(found, documents.rows(found)) for found in documents.tables]
             anyio.run(_import, documents, surveys, mode, dry_run, yes, app, data)
 
@@ -136,8 +136,8 @@ async def _import(
                 await session.run(tables, file.rows, lambda done: progress(done, total), should_finish)
         except ImportRefused:
             for path, line, text in sorted(session.problems):
-                click.echo(f"{path}:{line}: {text}", err=True)
+                echo(f"{path}:{line}: {text}", err=True)
             raise
     outcome = "would be imported; nothing was changed" if dry_run else "imported"
     counts_text = f"{counted(total, 'document')} of {counted(len(counts), 'table')}"
-    click.echo(f"{file.name}: {counts_text} {outcome}", err=True)
+    echo(f"{file.name}: {counts_text} {outcome}", err=True)

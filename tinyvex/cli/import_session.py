@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import anyio
-import click
 from msgspec import Struct, field, structs
 
 from tinyvex.cli.app_location import find_data_folder, find_named_app
 from tinyvex.cli.document_files import SourceRow, SourceTable
 from tinyvex.cli.output import counted
 from tinyvex.cli.session import connect, local_server, running_server
+from tinyvex.cli.terminal import echo
 from tinyvex.errors import ImportRefused, RemoteError
 from tinyvex.limits import IMPORT_PROBLEMS_MAX, IMPORT_STEP_BYTES, IMPORT_STEP_ROWS
 from tinyvex.storage.file.data_folder import DataFolder
@@ -176,7 +176,7 @@ class ImportSession(Struct):
             with anyio.CancelScope(shield=True):
                 is_abandoned = await self._abandon(import_id)
             if isinstance(error, anyio.get_cancelled_exc_class()):
-                click.echo(f"interrupted: {INTERRUPTED[is_abandoned]}", err=True)
+                echo(f"interrupted: {INTERRUPTED[is_abandoned]}", err=True)
             raise
         if not is_wanted:
             await self._abandon(import_id)
@@ -253,7 +253,7 @@ async def with_current_names(client: Any, tables: Sequence[SourceTable]) -> list
         name = current.get(table.name, table.name)
         if name not in taken:
             taken.add(name)
-            click.echo(f"`{table.name}` is imported as `{name}`, because the table was renamed", err=True)
+            echo(f"`{table.name}` is imported as `{name}`, because the table was renamed", err=True)
             table = structs.replace(table, name=name)  # noqa: PLW2901
         named.append(table)
     return named
@@ -272,4 +272,4 @@ def show_changes(changes: list[TableChange]) -> None:
             text = "empty"
         elif change.before:
             text = f"{text} in addition to {change.before:,}"
-        click.echo(f"  {change.table:<{width}}  {text}", err=True)
+        echo(f"  {change.table:<{width}}  {text}", err=True)

@@ -19,9 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import click
-
 from tinyvex.cli.document_files import FileFormat, format_of
+from tinyvex.cli.terminal import echo
 from tinyvex.errors import DiskFull, ImportRefused
 from tinyvex.storage.file.os_errors import is_disk_full
 
@@ -70,7 +69,7 @@ def open_source(path: Path) -> Iterator[ImportSource]:
             original = stack.enter_context(_open(path))
             is_stdin = _is_stdin(original)
             if original.isatty():
-                click.echo("Reading documents from the terminal; Ctrl-D ends the input.", err=True)
+                echo("Reading documents from the terminal; Ctrl-D ends the input.", err=True)
             file = original if _is_rereadable(original) else stack.enter_context(_copied(original))
             beginning = file.read(SNIFFED_BYTES)
             file.seek(0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tinyvex.cli.terminal import echo
 from tinyvex.errors import FunctionFailed, TinyvexError
 
 if TYPE_CHECKING:
@@ -77,11 +78,11 @@ def _reporting_lines(function: Callable[[Any], Any], source: str) -> Callable[[A
         try:
             return function(ctx)
         except TinyvexError as error:
-            click.echo(f"inline query{_where(error, source)}", err=True)
+            echo(f"inline query{_where(error, source)}", err=True)
             raise
         except Exception as error:  # noqa: BLE001 - the given source may raise anything
             summary = "".join(traceback.format_exception_only(error)).strip()
-            click.echo(f"inline query{_where(error, source)}", err=True)
+            echo(f"inline query{_where(error, source)}", err=True)
             raise FunctionFailed(summary) from None
 
     query.__annotations__ = {}

@@ -12,6 +12,7 @@ import sys
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from tinyvex.cli.terminal import visible
 from tinyvex.server.log_redaction import FIELDS, describe, message_of, traceback_of
 
 __all__ = ["FIELDS", "LOG_FORMATS", "LOG_LEVELS", "LogFormat", "log_to_stderr"]
@@ -52,7 +53,7 @@ class _HumanFormatter(_RedactingFormatter):
         time = datetime.fromtimestamp(record.created).astimezone()
         line = f"{time:%H:%M:%S} {record.levelname:<7} {record.name}: {message_of(record, reveal=self._reveal)}"
         trace = traceback_of(record, reveal=self._reveal)
-        return (line if trace is None else f"{line}\n{trace}").replace("\n", "\n    ")
+        return visible(line if trace is None else f"{line}\n{trace}").replace("\n", "\n    ")
 
 
 class _JsonFormatter(_RedactingFormatter):

@@ -111,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     The README lists the exit codes; `tinyvex.errors` defines the code of each error.
     """
     _open_standard_streams()
+    _disable_core_dumps()
     code = run(arguments)
     _bound_thread_exit(code)
     sys.exit(code)
@@ -128,6 +129,18 @@ def _open_standard_streams() -> None:
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+
+
+def _disable_core_dumps() -> None:
+    """
+    Set the limit of core dumps to zero: the memory of a process has the admin token.
+
+    The soft limit alone, so that a program that the app starts can raise it again. Windows has no such limit.
+    """
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _bound_thread_exit(code: int) -> None:
@@ -175,7 +188,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             from tinyvex.storage.schema.violation_lines import violation_lines
 
             for line in violation_lines(error):
-                click.echo(line, err=True)
+                _print(line)
         _print_error(f"{error.message} ({error.name})")
         return exit_code(error)
     except BrokenPipeError:
@@ -188,7 +201,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             _print_error("the output cannot be written because the disk is full; free some space (DiskFull)")
             _discard_output()
             return DiskFull.exit_code
-        traceback.print_exc()
+        _print(traceback.format_exc())
         _print_error("internal error; please report it with the traceback above")
         return EXIT_CRASH
 
@@ -204,6 +217,12 @@ def exit_code(error: TinyvexError) -> int:
         codes = {cls.number: cls.exit_code for cls in error_classes()}
         return codes.get(error.remote_number, error.exit_code)
     return error.exit_code
+
+
+def _print(text: str) -> None:
+    from tinyvex.cli.terminal import echo
+
+    echo(text, err=True)
 
 
 def _print_error(message: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from tinyvex.cli.terminal import echo
 from tinyvex.storage.file.os_errors import translate_os_error
 
 TEMPLATES = {
@@ -47,7 +48,7 @@ def command(folder: Path) -> None:
         for path in written:
             path.unlink(missing_ok=True)
         raise translate_os_error(error, f"`{folder}` cannot be created") from None
-    click.echo(
+    echo(
         f"Created {folder}: {', '.join(TEMPLATES)}\n\n"
         f"  cd {shlex.quote(str(folder))}\n"
         "  tinyvex dev                          # serves app.py and reloads it on save\n"

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 import click
 
-from tinyvex.cli.terminal import console_of, print_table
+from tinyvex.cli.terminal import console_of, echo, print_table, visible
 from tinyvex.values import codec
 from tinyvex.values.types import Int64
 
@@ -24,10 +24,10 @@ _MISSING = object()
 
 def print_value(value: bytes) -> None:
     """Print a JSON value, indented; in colours on a terminal."""
-    text = json.dumps(json.loads(value), indent=2, ensure_ascii=False)
+    text = visible(json.dumps(json.loads(value), indent=2, ensure_ascii=False))
     console = console_of(sys.stdout) if len(text) <= HIGHLIGHTED_CHARACTERS_MAX else None
     if console is None:
-        click.echo(text)
+        echo(text)
         return
     from rich.highlighter import JSONHighlighter
 
@@ -80,14 +80,14 @@ def confirm(question: str) -> None:
     try:
         is_confirmed = click.confirm(question, err=True)
     except click.Abort:
-        click.echo(err=True)
+        echo(err=True)
         if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError(
                 "no answer on stdin, so nothing was changed; to skip the question, pass --yes"
             ) from None
         raise
     if not is_confirmed:
-        click.echo("nothing was changed", err=True)
+        echo("nothing was changed", err=True)
         raise click.Abort
 
 
@@ -105,7 +105,7 @@ class JsonLinesPrinter:
     """Prints one row per line."""
 
     def add(self, row: dict[str, Any]) -> None:
-        click.echo(one_line(row))
+        echo(one_line(row))
 
     def end(self) -> None:
         pass
@@ -118,11 +118,11 @@ class JsonArrayPrinter:
         self._separator = "[\n"
 
     def add(self, row: dict[str, Any]) -> None:
-        click.echo(self._separator + one_line(row), nl=False)
+        echo(self._separator + one_line(row), nl=False)
         self._separator = ",\n"
 
     def end(self) -> None:
-        click.echo("[]" if self._separator == "[\n" else "\n]")
+        echo("[]" if self._separator == "[\n" else "\n]")
 
 
 class TablePrinter:
@@ -148,11 +148,12 @@ class TablePrinter:
         if self._rows:
             self._print()
         elif self._is_empty:
-            click.echo("(empty)", err=True)
+            echo("(empty)", err=True)
 
     def _print(self) -> None:
         columns = self._columns or _columns(self._rows)
-        rows = [[_cell(row.get(column, _MISSING)) for column in columns] for row in self._rows]
+        rows = [[visible(_cell(row.get(column, _MISSING))) for column in columns] for row in self._rows]
+        columns = [visible(column) for column in columns]
         console = console_of(sys.stdout)
         if console is not None:
             print_table(console, columns, rows)
@@ -164,7 +165,7 @@ class TablePrinter:
 def _print_plain(columns: list[str], rows: list[list[str]]) -> None:
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for cells in (columns, ["-" * width for width in widths], *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:

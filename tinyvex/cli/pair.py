@@ -10,6 +10,7 @@ import click
 
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
+from tinyvex.cli.terminal import echo
 from tinyvex.limits import PAIRING_SECONDS, PAIRING_TRIES_MAX
 
 
@@ -34,12 +35,10 @@ def command(name: str, data: Path | None) -> None:
     folder = find_data_folder(data)
     DataFolder(folder).require_folder()
     code = Pairing(folder, lambda: time.time_ns() // 1000, secrets.token_hex).offer(name)
-    click.echo(code)
-    click.echo(
-        f"valid once, for {PAIRING_SECONDS / 60:g} minutes and {PAIRING_TRIES_MAX} attempts: pairing:{code}", err=True
-    )
+    echo(code)
+    echo(f"valid once, for {PAIRING_SECONDS / 60:g} minutes and {PAIRING_TRIES_MAX} attempts: pairing:{code}", err=True)
     server = find_server(folder)
     if server is None:
-        click.echo("no server is running on this data folder; start one before the code expires", err=True)
+        echo("no server is running on this data folder; start one before the code expires", err=True)
     elif server.tls_fingerprint is not None:
-        click.echo(f"the server's certificate: {server.tls_fingerprint}", err=True)
+        echo(f"the server's certificate: {server.tls_fingerprint}", err=True)

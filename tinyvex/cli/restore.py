@@ -12,7 +12,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import FilePath, data_option
 from tinyvex.cli.output import confirm, size_text, time_text
-from tinyvex.cli.terminal import progress_bar
+from tinyvex.cli.terminal import echo, progress_bar
 from tinyvex.errors import DataFolderLocked
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ def command(file: Path, data: Path | None, dry_run: bool, yes: bool) -> None:
         backup = VerifiedBackup(file.absolute(), progress)
     with closing(backup):
         exists = DataFolder(folder).database.exists()
-        click.echo(f"{file}: {size_text(backup.size_bytes)}, as of {time_text(backup.ts)}", err=True)
-        click.echo(f"{folder}: {'the current database will be renamed' if exists else 'has no database yet'}", err=True)
+        echo(f"{file}: {size_text(backup.size_bytes)}, as of {time_text(backup.ts)}", err=True)
+        echo(f"{folder}: {'the current database will be renamed' if exists else 'has no database yet'}", err=True)
         if dry_run:
-            click.echo("nothing was changed", err=True)
+            echo("nothing was changed", err=True)
             return
         if not yes:
             confirm("Restore?")
         replaced = asyncio.run(_restore(backup, folder))
     if replaced is not None:
-        click.echo(f"the previous database is now {replaced}", err=True)
+        echo(f"the previous database is now {replaced}", err=True)
 
 
 async def _restore(backup: VerifiedBackup, folder: Path) -> Path | None:

@@ -17,6 +17,7 @@ from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import one_line, print_value
 from tinyvex.cli.session import connect, local_server, open_file, running_server
+from tinyvex.cli.terminal import echo
 from tinyvex.errors import FunctionNotFound, RemoteError, TinyvexError, WrongFunctionKind
 from tinyvex.values import codec
 from tinyvex.values.suggestions import did_you_mean
@@ -41,7 +42,7 @@ class _FunctionCall(Struct, frozen=True):
 
     def print_result(self, value: bytes) -> None:
         if self.compact:
-            click.echo(one_line(json.loads(value)))
+            echo(one_line(json.loads(value)))
         else:
             print_value(value)
 
@@ -86,6 +87,7 @@ def command(
 
     An inline query always runs inside this process, on a read-only snapshot of the file,
     within the time limit of queries. It needs no app, and addresses tables by name.
+    It cannot write through ctx, but its Python can do whatever you can: do not build it from text that is not yours.
 
     \b
     tinyvex run messages:send '{"channel": "general", "body": "Hello"}'

@@ -10,6 +10,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import TablePrinter, size_text, time_text
+from tinyvex.cli.terminal import echo
 
 
 @click.command("stats", short_help="Report the size of the database and of its history.")
@@ -38,17 +39,17 @@ def command(data: Path | None, output: str) -> None:
     folder.require_database()
     facts = count(folder)
     if output == "json":
-        click.echo(json.dumps(facts.record(), indent=2, ensure_ascii=False))
+        echo(json.dumps(facts.record(), indent=2, ensure_ascii=False))
         return
     printer = TablePrinter(["table", "documents", "revisions", "bytes"])
     for table in facts.tables:
         printer.add({**table._asdict(), "bytes": size_text(table.bytes)})
     printer.end()
-    click.echo()
-    click.echo(f"file        {size_text(facts.file_bytes)}, of which {size_text(facts.free_bytes)} are free for reuse")
+    echo()
+    echo(f"file        {size_text(facts.file_bytes)}, of which {size_text(facts.free_bytes)} are free for reuse")
     live = f"{size_text(facts.live_bytes)}, and {size_text(facts.request_bytes)} of stored results of mutations"
-    click.echo(f"live        {live}")
-    click.echo(f"bound       {size_text(facts.bound_bytes)}; above it history is shortened (--retention-size)")
-    click.echo(f"log         {size_text(facts.wal_bytes)} not yet copied into the file")
-    click.echo(f"newest      {time_text(facts.last_ts)}")
-    click.echo(f"oldest      {time_text(facts.floor_ts) if facts.floor_ts else 'all history is still retained'}")
+    echo(f"live        {live}")
+    echo(f"bound       {size_text(facts.bound_bytes)}; above it history is shortened (--retention-size)")
+    echo(f"log         {size_text(facts.wal_bytes)} not yet copied into the file")
+    echo(f"newest      {time_text(facts.last_ts)}")
+    echo(f"oldest      {time_text(facts.floor_ts) if facts.floor_ts else 'all history is still retained'}")

@@ -4,11 +4,15 @@ Tables, colours and progress bars on a terminal.
 Output to a pipe or a file is plain text, so that scripts can rely on it. `rich` formats output only if a terminal displays
 it, and is imported only then: the import takes about 60 ms, which is more than the work of most commands.
 `NO_COLOR` removes the colours; `TERM=dumb` gives plain text.
+
+Everything that a command prints passes through this file, because text of documents, functions and clients could control
+the terminal or reorder what it shows.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +27,10 @@ if TYPE_CHECKING:
 
     from tinyvex.storage.maintenance.progress import Progress
 
-__all__ = ["console_of", "echo_error", "echo_styled", "print_table", "progress_bar"]
+__all__ = ["console_of", "echo", "echo_error", "echo_styled", "print_table", "progress_bar", "visible"]
+
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters except tab and newline, and characters that reorder or break lines."""
 
 
 UNLIMITED_WIDTH = 1 << 20
@@ -39,24 +46,34 @@ def console_of(stream: TextIO | None) -> Console | None:
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
+def visible(text: str) -> str:
+    r"""Escape characters that could control a terminal, as `\u009b`; JSON stays the same value."""
+    return _UNSAFE.sub(lambda unsafe: f"\\u{ord(unsafe[0]):04x}", text)
+
+
+def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print text on stdout, or on stderr if `err`."""
+    click.echo(visible(text), err=err, nl=nl)
+
+
 def echo_styled(text: str, style: str) -> None:
     """Print a line on stdout, in a `rich` style if stdout is a terminal."""
     console = console_of(sys.stdout)
     if console is None:
-        click.echo(text)
+        echo(text)
     else:
-        console.print(text, style=style, soft_wrap=True)
+        console.print(visible(text), style=style, soft_wrap=True)
 
 
 def echo_error(message: str) -> None:
     """Print `tinyvex: MESSAGE` on stderr."""
     console = console_of(sys.stderr)
     if console is None:
-        click.echo(f"tinyvex: {message}", err=True)
+        echo(f"tinyvex: {message}", err=True)
         return
     from rich.text import Text
 
-    console.print(Text.assemble(("tinyvex: ", "bold red"), message), soft_wrap=True)
+    console.print(Text.assemble(("tinyvex: ", "bold red"), visible(message)), soft_wrap=True)
 
 
 COLUMN_GAP = 3
@@ -90,7 +107,7 @@ def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
     """
     Print rows of cells, each on one line.
 
-    Text is shortened to the width of the terminal. Ids, times and numbers are not, so that they can be copied.
+    Text is shortened to the width of the terminal; it has no unsafe characters. Ids, times and numbers are not, so that they can be copied.
     """
     from rich import box
     from rich.cells import cell_len
@@ -139,7 +156,7 @@ def progress_bar(label: str, *, terminal_only: bool = False) -> Iterator[Progres
     console = console_of(sys.stderr)
     if console is None:
         if not terminal_only:
-            click.echo(label, err=True)
+            echo(label, err=True)
         yield lambda _done, _total: None
         return
     bar = _ProgressBar(console, label)

@@ -11,6 +11,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.output import TablePrinter, time_text
+from tinyvex.cli.terminal import echo
 
 
 @click.command("tokens", short_help="List the tokens issued by pairing, or revoke one.")
@@ -34,11 +35,11 @@ def command(revoke: str | None, data: Path | None) -> None:
     if revoke is not None:
         if not pairing.revoke(revoke):
             raise click.UsageError(f"no token has the id `{revoke}`; `tinyvex tokens` lists the ids")
-        click.echo(f"{revoke} is revoked", err=True)
+        echo(f"{revoke} is revoked", err=True)
         return
     tokens = pairing.tokens()
     if not tokens:
-        click.echo("no tokens; `tinyvex pair` prints a code with which a program gets one", err=True)
+        echo("no tokens; `tinyvex pair` prints a code with which a program gets one", err=True)
         return
     printer = TablePrinter(["id", "name", "created"])
     for token in tokens:

@@ -12,6 +12,7 @@ from tinyvex.cli.import_session import ImportSession, administrator, show_change
 from tinyvex.cli.logs import log_to_stderr
 from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import confirm, counted
+from tinyvex.cli.terminal import echo
 from tinyvex.values.suggestions import did_you_mean
 
 
@@ -51,9 +52,9 @@ async def _wipe(tables: tuple[str, ...], dry_run: bool, yes: bool, app: Path | N
         show_changes(changes)
         deleted = sum(change.deleted for change in changes)
         if dry_run:
-            click.echo(f"{counted(deleted, 'document')} would be deleted; nothing was changed", err=True)
+            echo(f"{counted(deleted, 'document')} would be deleted; nothing was changed", err=True)
             return
         if deleted and not yes:
             confirm("Delete them?")
         await session.run([SourceTable(table, None, table) for table in tables], lambda _: iter(()), lambda _: None)
-    click.echo(f"{counted(deleted, 'document')} deleted", err=True)
+    echo(f"{counted(deleted, 'document')} deleted", err=True)
