@@ -12,6 +12,7 @@ import pytest
 from tests.fixtures.make import HERE
 from tests.support.disk import recording
 from tests.support.storage import ITEMS, bound_runtime, insert, numbers, opened, unit
+from tinyvex.errors import FileDamaged
 from tinyvex.storage.engine.store import Store
 from tinyvex.storage.file import database_file, pragmas
 from tinyvex.storage.file.pragmas import PAGE_BYTES
@@ -85,3 +86,19 @@ def test_deleted_content_costs_no_pages(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "file")) as connection:
         pragmas.for_writer(connection, "full")
         assert connection.execute("PRAGMA secure_delete").fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["CREATE TRIGGER spy AFTER INSERT ON documents BEGIN DELETE FROM requests; END", "CREATE VIEW spy AS SELECT 1"],
+)
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_a_foreign_trigger_or_view_is_refused(tmp_path: Path, statement: str, read_only: bool) -> None:
+    """`check` reports it, and so does every process that would use the file."""
+    async with opened(tmp_path, ITEMS) as store:
+        await store.write(unit(insert({"n": 1})))
+    with closing(sqlite3.connect(tmp_path / "data.sqlite3")) as connection:
+        connection.execute(statement)
+    assert any("spy does not belong to Tinyvex" in problem for problem in check_folder(tmp_path))
+    with pytest.raises(FileDamaged, match="`spy`, which does not belong to Tinyvex"):
+        Store.open(tmp_path, bound_runtime(), read_only=read_only)

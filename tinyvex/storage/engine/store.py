@@ -178,6 +178,7 @@ class Store:
         # A reader connection comes first: it refuses a file that is not ours before anything can change it.
         connection = database_file.open_reader(data.database)
         try:
+            database_file.refuse_triggers(connection, data.database)
             stored = database_file.read_globals(connection)
             (sqlite_version,) = connection.execute("SELECT sqlite_version()").fetchone()
             last_commit = LastCommit(stored["epoch"], stored["last_ts"], durability)

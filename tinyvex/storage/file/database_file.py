@@ -39,6 +39,7 @@ __all__ = [
     "read_globals",
     "read_last_ts",
     "read_snapshot_globals",
+    "refuse_triggers",
     "roll_back_journal",
     "schema_script",
     "set_global",
@@ -166,6 +167,23 @@ def identify(connection: sqlite3.Connection, path: Path, *, any_format: bool = F
         raise errors.DataFolderUnusable(
             f"`{path}` has the older format {version}; start a server on its folder, or run `tinyvex compact`, to upgrade it",
             format=version,
+        )
+
+
+def refuse_triggers(connection: sqlite3.Connection, path: Path) -> None:
+    """
+    Refuse a file with triggers or views: Tinyvex creates none, and they could change what is written or read.
+
+    Raises:
+        FileDamaged: it has one.
+        sqlite3.Error: as raised by SQLite.
+    """
+    found = connection.execute(statements.FOREIGN_OBJECT).fetchone()
+    if found is not None:
+        kind, name = found
+        raise errors.FileDamaged(
+            f"`{path}` has the {kind} `{name}`, which does not belong to Tinyvex; restore a backup, or remove it after you"
+            " have found out what it changed"
         )
 
 

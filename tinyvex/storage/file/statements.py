@@ -254,6 +254,8 @@ SIZE_FIRST = (
 SIZE_LAST = SIZE_FIRST.replace("ASC", "DESC")
 FREE_BYTES = "SELECT freelist_count * page_size FROM pragma_freelist_count(), pragma_page_size()"
 
+FOREIGN_OBJECT = "SELECT type, name FROM sqlite_schema WHERE type NOT IN ('table', 'index') LIMIT 1"
+
 # Checking.
 
 CHECK_OBJECTS = r"SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\'"
