@@ -103,6 +103,7 @@ IMPORT_STEP_ROWS = 256  # documents per commit of an import; a mutation waits fo
 IMPORT_STEP_BYTES = 1 << 20  # the same in bytes
 IMPORT_SECONDS = 86_400.0  # age at which an unfinished import counts as abandoned and its data is deleted
 IMPORT_LINE_BYTES_MAX = 8 << 20  # one document in the file, with its white space and escapes
+IMPORT_ZIP_DIRECTORY_BYTES_MAX = 1 << 20  # list of a zip's entries, some 10,000; Python takes 20 times as much for it
 IMPORT_LINE_PROBLEMS_MAX = 24  # problems reported per line
 IMPORT_PROBLEMS_MAX = 10_000  # problems listed; all are counted
 BACKFILL_STEP_ROWS = 512  # index entries added per transaction; a mutation waits for at most one such step

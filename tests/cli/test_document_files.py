@@ -295,3 +295,27 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: FileFormat) ->
         tracemalloc.stop()
     assert count * 20_000 == 30_000_000
     assert peak < 3_000_000
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_a_zip_that_expands_in_one_step_is_refused(tmp_path: Path, method: int) -> None:
+    """Python returns gigabytes at once for a kilobyte that is compressed with these methods."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("books/documents.jsonl", "\n" * (64 << 20))
+    tracemalloc.start()
+    with opened(tmp_path, "a.zip", buffer.getvalue(), None) as file, pytest.raises(ImportRefused, match="deflate"):
+        list(file.rows(file.tables[0]))
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_a_zip_of_very_many_entries_is_refused(tmp_path: Path) -> None:
+    """Python would create an object for each before the first could be counted."""
+    count = 30_000
+    entry = b"PK\x01\x02" + bytes(24) + b"\x01\x00" + bytes(16) + b"x"
+    end = b"PK\x05\x06" + bytes(4) + b"\xff\xff\xff\xff" + (count * len(entry)).to_bytes(4, "little") + bytes(6)
+    tracemalloc.start()
+    assert "too many entries" in refused(tmp_path, "a.zip", entry * count + end)
+    assert tracemalloc.get_traced_memory()[1] < 6 << 20
+    tracemalloc.stop()

@@ -23,7 +23,7 @@ from msgspec import Struct, structs
 from tinyvex.cli.json_array import read_array
 from tinyvex.errors import ImportRefused, InvalidId
 from tinyvex.functions.schema.document import is_identifier
-from tinyvex.limits import IMPORT_LINE_BYTES_MAX
+from tinyvex.limits import IMPORT_LINE_BYTES_MAX, IMPORT_ZIP_DIRECTORY_BYTES_MAX
 from tinyvex.values.ids import parse_id
 
 __all__ = [
@@ -40,6 +40,8 @@ UNREADABLE = (
     OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error,
     NotImplementedError, RuntimeError,  # zipfile: an unsupported compression method; an encrypted entry
 )  # fmt: skip
+_ZIP_DIRECTORY_BYTES = 5
+"""The position of the size in the record that `zipfile` reads from the end of a zip."""
 NOT_UTF8 = "the file is not valid UTF-8; convert it to UTF-8"
 
 
@@ -101,9 +103,16 @@ class DocumentFile(Struct, frozen=True):
 
     def _open(self, table: SourceTable) -> IO[bytes]:
         if self.archive is not None:
-            return self.archive.open(table.entry)
+            return _open_entry(self.archive, table.entry, table.path)
         os.lseek(self.file.fileno(), 0, os.SEEK_SET)
         return open(self.file.fileno(), "rb", closefd=False)  # not `file`, whose buffer may be ahead
+
+
+def _open_entry(archive: zipfile.ZipFile, entry: str, path: str) -> IO[bytes]:
+    """Open an entry that `zipfile` can decompress in small steps: of other methods it returns gigabytes for a kilobyte."""
+    if archive.getinfo(entry).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ImportRefused(f"`{path}` is not compressed with deflate; pack the zip again, with its default method")
+    return archive.open(entry)
 
 
 class TableSurvey(NamedTuple):
@@ -161,9 +170,20 @@ def open_documents(file: IO[bytes], name: str, file_format: FileFormat, table: s
         return
     with ExitStack() as stack:
         with _refusing_unreadable(name):
+            _refuse_long_directory(file, name)
             archive = stack.enter_context(zipfile.ZipFile(file))
         tables, skipped = _zip_tables(archive, name, table)
         yield DocumentFile(name, file, file_format, tables, skipped, archive)
+
+
+def _refuse_long_directory(file: IO[bytes], name: str) -> None:
+    """Refuse a zip with too many entries before `zipfile` creates an object for each."""
+    # `ZipFile` takes the size from here as well. Its own list of entries comes too late.
+    end_record = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # noqa: SLF001
+    if end_record is not None and end_record[_ZIP_DIRECTORY_BYTES] > IMPORT_ZIP_DIRECTORY_BYTES_MAX:
+        raise ImportRefused(
+            f"`{name}` has too many entries: their list is longer than {IMPORT_ZIP_DIRECTORY_BYTES_MAX:,} bytes"
+        )
 
 
 def _zip_tables(
@@ -197,7 +217,7 @@ def _zip_tables(
 def _table_numbers(archive: zipfile.ZipFile, name: str) -> dict[str, int]:
     path = f"{name}/_tables/documents.jsonl"
     numbers = {}
-    with _refusing_unreadable(path), archive.open("_tables/documents.jsonl") as file:
+    with _refusing_unreadable(path), _open_entry(archive, "_tables/documents.jsonl", path) as file:
         for line, text in _lines(file, path):
             try:
                 fields = json.loads(text)
