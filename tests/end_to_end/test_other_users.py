@@ -194,6 +194,15 @@ def test_a_planted_file_is_replaced(mallory: OtherUser, name: str) -> None:
         assert (data / name).stat().st_uid == os.geteuid()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process can be read only on Linux")
+def test_a_server_that_crashes_leaves_no_memory_on_the_disk(tmp_path: Path) -> None:
+    """A core dump would have the admin token, and could be readable by others."""
+    import resource
+
+    with ServerProcess(SHELF, tmp_path / "data") as server:
+        assert resource.prlimit(server.process.pid, resource.RLIMIT_CORE)[0] == 0
+
+
 def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
     """Every file is readable and every folder usable by the owner alone, also the folders above the data folder."""
     before = os.umask(0)

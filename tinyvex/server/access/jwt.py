@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvex import errors, limits
 from tinyvex.errors import StartError, Unauthenticated
 from tinyvex.server.access.verification_key import VerificationKey
+from tinyvex.storage.file.private_file import warn_of_shared_key
 from tinyvex.sync.identity import UserIdentity
 from tinyvex.values import codec as values
 from tinyvex.values.types import INT64_MAX, INT64_MIN, Int64
@@ -60,6 +61,7 @@ class UserTokens:
         self._jwt = import_jwt(with_public_keys=options.jwks is not None)
         if options.secret_file is not None:
             self._secret = secret_key(options.secret_file.read_bytes)
+            warn_of_shared_key("--auth-secret-file", options.secret_file)
         if options.jwks is not None:
             from tinyvex.server.access.jwks import open_key_set
 

@@ -30,6 +30,7 @@ from msgspec import Struct
 from tinyvex import limits
 from tinyvex.errors import StartError
 from tinyvex.runtime import bound_reads
+from tinyvex.storage.file.private_file import warn_of_shared_key
 
 if TYPE_CHECKING:
     from tinyvex.runtime import AwakeTimer, Runtime
@@ -100,6 +101,7 @@ def load(options: TlsOptions) -> Certificate:
         raise StartError(f"--tls-cert `{options.certificate}` is not a valid certificate: {error}") from error
     if _read(options.certificate, "--tls-cert") != certificate:  # `ssl` read it again, by its path
         raise StartError(f"--tls-cert `{options.certificate}` was replaced while it was being read; try again")
+    warn_of_shared_key("--tls-key", options.key)
     return Certificate(context, f"sha256:{hashlib.sha256(der).hexdigest()}")
 
 

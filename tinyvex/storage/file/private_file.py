@@ -20,6 +20,7 @@ Windows has neither such owners nor such modes: files inherit the access list of
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import sys
@@ -35,8 +36,11 @@ __all__ = [
     "read_private",
     "require_own_file",
     "require_private_folder",
+    "warn_of_shared_key",
     "write_private_file",
 ]
+
+log = logging.getLogger("tinyvex.storage")
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """No link is followed, and no pipe is waited for."""
@@ -55,6 +59,19 @@ def other_owner(path: Path) -> str | None:
         if info.st_uid != os.geteuid():
             return _user_name(info.st_uid)
     return None
+
+
+def warn_of_shared_key(option: str, path: Path) -> None:
+    """
+    Log a warning if every user of the machine can read or write a file with a key, which is an option's value.
+
+    It is accepted, because containers mount secrets with such modes for their only user.
+
+    Raises:
+        OSError: the file cannot be examined.
+    """
+    if sys.platform != "win32" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        log.warning("%s `%s` is open to every user of this machine; run `chmod o-rw '%s'`", option, path, path)
 
 
 def make_private_folder(folder: Path) -> None:
