@@ -310,6 +310,14 @@ async def test_figures_count_what_happened(store):
     assert sum(figures.group_sizes.counts) == figures.groups
 
 
+async def test_figures_are_of_the_files_that_were_opened(store, monkeypatch):
+    """Services ask for them several times a second, so the path of the log is not resolved again."""
+    resolved = []
+    monkeypatch.setattr(os.path, "realpath", lambda path, **_: resolved.append(path) or path)
+    store.statistics()
+    assert resolved == []
+
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

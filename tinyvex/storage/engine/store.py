@@ -74,6 +74,7 @@ class Store:
         last_commit: LastCommit,
     ) -> None:
         self.folder = folder
+        self._wal = folder.wal  # found once, because services ask for its size several times a second
         self.on_commits: Callable[[list[CommitRecord]], None] | None = None
         self.on_abandoned: Callable[[int], None] | None = None
         self._runtime = runtime
@@ -358,7 +359,7 @@ class Store:
     def statistics(self) -> StoreStatistics:
         """Return the figures for `stats` and `/metrics`; always the same object, updated by this call."""
         figures = self._statistics
-        figures.wal_bytes = _size(self.folder.wal)
+        figures.wal_bytes = _size(self._wal)
         figures.file_bytes = _size(self.folder.database)
         figures.queue_length = 0 if self._writer is None else self._writer.queue_length()
         figures.threads_stuck = sum(worker.alive() for worker in self._stuck)
