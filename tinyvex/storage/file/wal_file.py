@@ -20,6 +20,8 @@ __all__ = ["WalFile"]
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 SALT_BYTES = 8
+FIRST_STEP = 128
+"""Frames; about half of what is added between two counts."""
 
 
 class WalFile:
@@ -81,7 +83,7 @@ class WalFile:
 
     def _count_from(self, file: FileIO) -> None:
         """Find the last frame with the log's salt, in steps that double, then by halves."""
-        step = 1
+        step = FIRST_STEP
         while self._has(file, self.frames + step):
             self.frames += step
             step *= 2
