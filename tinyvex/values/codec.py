@@ -253,7 +253,7 @@ def _plain_object(value: Mapping[str, Any], depth: int) -> Any:
         for key, child in value.items():
             if type(key) is not str:
                 return _plain_object(_text_keys(value), depth)
-            if key[:1] == "$":
+            if key < "%" and key[:1] == "$":  # the first comparison rules out nearly all keys, without a slice
                 raise _Fault(InvalidValue, "a key may not begin with `$`")
             convert = _PLAIN.get(type(child), _plain_other)
             if convert is None:
@@ -447,7 +447,7 @@ def _object(builtins: dict[str, Any], depth: int) -> Any:
     key = ""
     try:
         for key, child in builtins.items():
-            if key[:1] == "$":
+            if key < "%" and key[:1] == "$":
                 return _wrapped(builtins)
             if type(child) is not str:
                 value = _value(child, depth + 1)
