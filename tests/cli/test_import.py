@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.process import ServerProcess
 from tinyvex.cli.main import run
+from tinyvex.functions.system import import_functions
 from tinyvex.storage.maintenance.check import check_folder
 from tinyvex.values.ids import DocumentId
 
@@ -293,3 +294,17 @@ def test_ids_of_a_file_keep_their_table(alone: Shelf) -> None:
     rows = [{"_id": text, "_creationTime": 5.0, "title": text, "pages": 1} for text in ids]
     assert alone.load("new.zip", zipped(books=rows), "--replace", "--yes") == 0
     assert alone.exported()["books"] == rows
+
+
+def test_a_line_of_very_many_values_is_not_decoded(alone: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of 8 MB, which are 8 KB in a zip, would become 2,700,000 objects."""
+    lengths: list[int] = []
+    decode = import_functions._decode
+    monkeypatch.setattr(
+        import_functions, "_decode", lambda text, *rest: lengths.append(len(text)) or decode(text, *rest)
+    )
+    text = '{"a": [' + "{}," * 2_700_000 + "{}]}\n" + '{"a": "' + "\\u0078" * 1_000_000 + '"}\n'
+    assert alone.load("new.jsonl", text, "--table", "others") == 3
+    assert "new.jsonl:1: the document is too long" in alone.said
+    assert "new.jsonl:2:" not in alone.said
+    assert lengths == [len(text.splitlines()[1])]

@@ -180,6 +180,7 @@ class _RowReader:
             _RowProblems: the line is not a document of the table.
         """
         try:
+            _refuse_many_values(line)
             document = _decode(line, self._types)
             if not isinstance(document, dict):
                 raise _RowProblems(["a document must be a JSON object"])
@@ -250,6 +251,16 @@ class _RowReader:
         if problems:
             raise _RowProblems(problems)
         return spec.fields(given, self._catalog)
+
+
+def _refuse_many_values(line: str) -> None:
+    """
+    Refuse a line whose punctuation alone exceeds a document, before it is decoded: a value takes many times its text.
+
+    Each of these characters is in the stored document as well; white space and escapes, which lines may have, are not.
+    """
+    if len(line) > DOCUMENT_BYTES_MAX and sum(map(line.count, ',[]{}"')) > DOCUMENT_BYTES_MAX:
+        raise _RowProblems([f"the document is too long; the limit is {DOCUMENT_BYTES_MAX} bytes"])
 
 
 def _decode(text: str, types: Sequence[inspect.Type]) -> Any:
