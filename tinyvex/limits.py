@@ -171,7 +171,9 @@ AWAITED_BYTES_MAX = TRANSITION_BYTES_MAX + RESULT_BYTES_MAX
 
 # Pairing.
 PAIRING_SECONDS = 300.0  # lifetime of a pairing code
-PAIRING_TRIES_MAX = 5  # wrong attempts that invalidate the code
+PAIRING_TRIES_MAX = 5  # wrong codes of one address, or IPv6 network, before it has to wait between two
+PAIRING_PAUSE_SECONDS = 10.0  # that wait; a code that comes earlier is refused unseen (Unauthenticated)
+PAIRING_NETWORKS_MAX = 1024  # counted addresses and networks; a further one evicts the oldest
 PAIRING_LOCK_SECONDS = 1.0  # wait for another process that changes pairings, which takes some 10 ms; it blocks the loop
 
 # The dashboard.

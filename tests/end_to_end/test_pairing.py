@@ -105,3 +105,21 @@ def test_a_script_keeps_its_token_too(
     assert token is not None
     with tv.connect_blocking(server.url, token) as client:
         assert client.query("shelf:titles") == []
+
+
+async def test_a_code_survives_a_client_that_has_seen_more_than_the_database(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S-88: a refusal for another reason than the code does not use it up, and no stranger learns that reason."""
+    code = f"pairing:{pair(tmp_path, capsys)}"
+    first, answer = await dial(server, server.ready["token"], "session-one")
+    ahead = {"observedEpoch": answer["result"]["epoch"], "maxObservedTs": answer["result"]["lastTs"] + 10}
+    for token, name in [("pairing:0000-0000", "Unauthenticated"), (code, "ObservedTsAhead")]:
+        client = await RawClient.open(server.url.removesuffix("/sync"), Runtime())
+        with anyio.fail_after(20):
+            answer = await client.answer(client.connect(token=token, sessionId="session-two", **ahead))
+        assert answer["error"]["data"]["name"] == name
+        client.cut()
+    second, answer = await dial(server, code, "session-two")
+    assert "token" in answer["result"]
+    first.cut(), second.cut()

@@ -11,7 +11,7 @@ import click
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
 from tinyvex.cli.terminal import echo
-from tinyvex.limits import PAIRING_SECONDS, PAIRING_TRIES_MAX
+from tinyvex.limits import PAIRING_SECONDS
 
 
 @click.command("pair", short_help="Issue a one-time code with which a program gets its own token.")
@@ -22,7 +22,7 @@ def command(name: str, data: Path | None) -> None:
     Print a code with which a program connects once and receives a token of its own.
 
     The program passes `pairing:CODE` instead of a token.
-    The code is valid for five minutes and expires after a few failed attempts. A new code replaces the previous one.
+    The code is valid for five minutes. A new code replaces the previous one.
     If the server uses TLS, its certificate's fingerprint is printed as well, for the program to pin.
 
     \b
@@ -36,7 +36,7 @@ def command(name: str, data: Path | None) -> None:
     DataFolder(folder).require_folder()
     code = Pairing(folder, lambda: time.time_ns() // 1000, secrets.token_hex).offer(name)
     echo(code)
-    echo(f"valid once, for {PAIRING_SECONDS / 60:g} minutes and {PAIRING_TRIES_MAX} attempts: pairing:{code}", err=True)
+    echo(f"valid once, for {PAIRING_SECONDS / 60:g} minutes: pairing:{code}", err=True)
     server = find_server(folder)
     if server is None:
         echo("no server is running on this data folder; start one before the code expires", err=True)

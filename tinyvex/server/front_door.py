@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from tinyvex import errors, limits
 from tinyvex.runtime import bound_reads
 from tinyvex.server.access.origin_rules import find_refusal
+from tinyvex.server.access.peer_address import address_of
 from tinyvex.server.access.refusal_log import RefusalLog
 from tinyvex.server.access.token_auth import Caller, bearer_token
 from tinyvex.server.transport import deadlines
@@ -150,6 +151,8 @@ class FrontDoor:
         except Exception:
             log.exception("connection %d: its protocol cannot be started", number, extra={"connection": number})
             return None
+        if number in self.endpoints:
+            endpoint.address = self.endpoints[number].address
         self.endpoints[number] = endpoint
         return endpoint
 
@@ -215,10 +218,16 @@ class FrontDoor:
         return Caller(self._auth, token, self.log_refusal)
 
     def admit(
-        self, connection: Admitted, token: str | None, authorization_headers: list[str]
+        self, connection: Admitted, token: str | None, authorization_headers: list[str], confirm: Callable[[], None]
     ) -> tuple[bool, str | None]:
         """
         Admit a WebSocket's client by the token of its first message, or else by that of its upgrade request.
+
+        Args:
+            connection: the WebSocket.
+            token: the token or code of the first message.
+            authorization_headers: of the upgrade request.
+            confirm: as in `TokenAuth.admit`.
 
         Returns:
             Whether the client is an administrator, and the token that replaces a one-time code.
@@ -227,9 +236,9 @@ class FrontDoor:
             Unauthenticated: the token is missing or wrong.
         """
         try:
-            return self._auth.admit(connection, token or bearer_token(authorization_headers) or "")
+            return self._auth.admit(connection, token or bearer_token(authorization_headers) or "", confirm)
         except errors.Unauthenticated as error:
-            self.log_refusal(f"WebSocket: {error.message}.")
+            self.log_refusal(f"WebSocket from {connection.address}: {error.message}.")
             raise
 
     def is_admin(self, token: str) -> bool:
@@ -253,6 +262,7 @@ class Arrival(Endpoint):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the socket is open."""
         self._transport = cast("asyncio.Transport", transport)
+        self.address = address_of(transport)
         bound_reads(transport)
         self._door.opened(self)
 

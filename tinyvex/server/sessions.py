@@ -112,11 +112,14 @@ class Sessions:
             ObservedTsAhead: the client has seen commits that this database does not contain.
         """
         live, store = self._live, self._live.executor.store
-        is_admin, issued_token = self._front_door.admit(connection, command.token, connection.authorization)
-        if command.observed_epoch == store.epoch and command.max_observed_ts > store.last_ts:
-            raise errors.ObservedTsAhead(
-                f"the client has seen ts {command.max_observed_ts}, this database's last is {store.last_ts}"
-            )
+
+        def confirm() -> None:
+            if command.observed_epoch == store.epoch and command.max_observed_ts > store.last_ts:
+                raise errors.ObservedTsAhead(
+                    f"the client has seen ts {command.max_observed_ts}, this database's last is {store.last_ts}"
+                )
+
+        is_admin, issued_token = self._front_door.admit(connection, command.token, connection.authorization, confirm)
         older = self.by_id.get(command.session_id)
         if older is not None:
             older.fail(errors.SessionReplaced("a newer socket connected with the same session id"))

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.process import ENVIRONMENT
 from tinyvex import limits
-from tinyvex.errors import DataFolderUnusable
-from tinyvex.server.access.pairing import ALPHABET, Pairing
+from tinyvex.errors import DataFolderUnusable, ObservedTsAhead, Unauthenticated
+from tinyvex.server.access.pairing import ALPHABET, PairedToken, Pairing
 from tinyvex.storage.file.data_folder import lock_briefly
 
 
@@ -25,6 +25,14 @@ class Desk:
         self.pairing = Pairing(folder, lambda: self.now_us, secrets.token_hex)
 
 
+def redeem(pairing: Pairing, code: str, address: str = "") -> tuple[PairedToken, str] | None:
+    """Return the new token; None if the code is refused."""
+    try:
+        return pairing.redeem(code, address)
+    except Unauthenticated:
+        return None
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
@@ -32,7 +40,7 @@ def desk(tmp_path: Path) -> Desk:
 
 def test_a_code_becomes_a_token_that_is_known_from_then_on(desk: Desk) -> None:
     """Another server on the same folder knows the token too."""
-    redeemed = desk.pairing.redeem(desk.pairing.offer("phone"))
+    redeemed = redeem(desk.pairing, desk.pairing.offer("phone"))
     assert redeemed is not None
     token, secret = redeemed
     assert token.name == "phone"
@@ -47,14 +55,14 @@ def test_a_code_becomes_a_token_that_is_known_from_then_on(desk: Desk) -> None:
 def test_a_code_may_be_written_as_people_write(desk: Desk, written: object) -> None:
     """Lower case and a missing dash are accepted."""
     assert callable(written)
-    assert desk.pairing.redeem(written(desk.pairing.offer("phone"))) is not None
+    assert redeem(desk.pairing, written(desk.pairing.offer("phone"))) is not None
 
 
 def test_a_code_is_good_once(desk: Desk) -> None:
     """A second use is refused."""
     code = desk.pairing.offer("phone")
-    assert desk.pairing.redeem(code) is not None
-    assert desk.pairing.redeem(code) is None
+    assert redeem(desk.pairing, code) is not None
+    assert redeem(desk.pairing, code) is None
     assert len(desk.pairing.tokens()) == 1
 
 
@@ -62,29 +70,87 @@ def test_a_code_is_good_for_a_while(desk: Desk) -> None:
     """The code expires after PAIRING_SECONDS."""
     code = desk.pairing.offer("phone")
     desk.now_us += int(limits.PAIRING_SECONDS * 1e6) + 1
-    assert desk.pairing.redeem(code) is None
+    assert redeem(desk.pairing, code) is None
 
 
-def test_few_wrong_codes_close_the_pairing(desk: Desk) -> None:
-    """Guessing all codes is impossible."""
+def other(code: str) -> str:
+    """Return a wrong code."""
+    return "".join(ALPHABET[(ALPHABET.index(letter) + 1) % 32] for letter in code.replace("-", ""))
+
+
+@pytest.mark.parametrize(
+    ("stranger", "friend"), [("192.0.2.1", "192.0.2.2"), ("2001:db8:0:1::1", "2001:db8:0:2::1"), ("::1", "127.0.0.1")]
+)
+def test_wrong_codes_of_one_address_leave_the_pairing_open_to_others(desk: Desk, stranger: str, friend: str) -> None:
+    """A stranger cannot end a pairing."""
     code = desk.pairing.offer("phone")
-    wrong = "".join(ALPHABET[(ALPHABET.index(letter) + 1) % 32] for letter in code.replace("-", ""))
+    for _ in range(10 * limits.PAIRING_TRIES_MAX):
+        assert redeem(desk.pairing, other(code), stranger) is None
+    assert redeem(desk.pairing, code, stranger) is None
+    assert redeem(desk.pairing, code, friend) is not None
+
+
+@pytest.mark.parametrize("second", ["192.0.2.1", "::ffff:192.0.2.1"])
+def test_an_address_that_sent_wrong_codes_waits_between_two(desk: Desk, second: str) -> None:
+    """It learns how long; attempts during the wait do not extend it. An IPv4 address counts in either form."""
+    code = desk.pairing.offer("phone")
     for _ in range(limits.PAIRING_TRIES_MAX):
-        assert desk.pairing.redeem(wrong) is None
-    assert desk.pairing.redeem(code) is None
+        assert redeem(desk.pairing, other(code), "192.0.2.1") is None
+    desk.now_us += 1_500_000
+    with pytest.raises(Unauthenticated, match=r"too many wrong codes came from this address; try again in 9 s"):
+        desk.pairing.redeem(code, second)
+    desk.now_us += int(limits.PAIRING_PAUSE_SECONDS * 1e6) - 1_500_000
+    assert redeem(desk.pairing, code, second) is not None
+
+
+def test_addresses_of_one_ipv6_network_count_together(desk: Desk) -> None:
+    """One machine has all of them at its disposal."""
+    code = desk.pairing.offer("phone")
+    for number in range(limits.PAIRING_TRIES_MAX):
+        assert redeem(desk.pairing, other(code), f"2001:db8::{number}") is None
+    assert redeem(desk.pairing, code, "2001:db8::ffff") is None
+
+
+def test_a_new_code_has_no_wrong_attempts(desk: Desk) -> None:
+    """The operator need not wait."""
+    code = desk.pairing.offer("phone")
+    for _ in range(limits.PAIRING_TRIES_MAX):
+        assert redeem(desk.pairing, other(code), "192.0.2.1") is None
+    assert redeem(desk.pairing, desk.pairing.offer("phone"), "192.0.2.1") is not None
+
+
+def test_counted_addresses_are_bounded(desk: Desk) -> None:
+    """The one that was counted first is forgotten."""
+    code = desk.pairing.offer("phone")
+    for number in range(limits.PAIRING_NETWORKS_MAX + 10):
+        assert redeem(desk.pairing, other(code), f"10.0.{number >> 8}.{number & 255}") is None
+    assert len(desk.pairing._attempts._failures) == limits.PAIRING_NETWORKS_MAX
+
+
+def test_a_code_survives_a_client_that_is_refused_for_another_reason(desk: Desk) -> None:
+    """The error reaches the client, and the code is valid for the next attempt."""
+
+    def refuse() -> None:
+        raise ObservedTsAhead("the client has seen ts 2, this database's last is 1")
+
+    code = desk.pairing.offer("phone")
+    with pytest.raises(ObservedTsAhead):
+        desk.pairing.redeem(code, "192.0.2.1", refuse)
+    assert desk.pairing.tokens() == []
+    assert redeem(desk.pairing, code, "192.0.2.1") is not None
 
 
 def test_without_a_pairing_nothing_is_a_code(desk: Desk) -> None:
     """Even the empty code is refused."""
-    assert desk.pairing.redeem("") is None
-    assert desk.pairing.redeem("ABCD-EFGH") is None
+    assert redeem(desk.pairing, "") is None
+    assert redeem(desk.pairing, "ABCD-EFGH") is None
 
 
 def test_a_newer_pairing_takes_the_place_of_the_older(desk: Desk) -> None:
     """One pairing is open at a time."""
     older, newer = desk.pairing.offer("phone"), desk.pairing.offer("laptop")
-    assert desk.pairing.redeem(older) is None
-    redeemed = desk.pairing.redeem(newer)
+    assert redeem(desk.pairing, older) is None
+    redeemed = redeem(desk.pairing, newer)
     assert redeemed is not None
     assert redeemed[0].name == "laptop"
 
@@ -93,7 +159,7 @@ def test_a_revoked_token_is_worthless(desk: Desk) -> None:
     """Other tokens stay valid."""
     secrets = []
     for name in ("phone", "laptop"):
-        redeemed = desk.pairing.redeem(desk.pairing.offer(name))
+        redeemed = redeem(desk.pairing, desk.pairing.offer(name))
         assert redeemed is not None
         secrets.append(redeemed[1])
     assert desk.pairing.revoke(desk.pairing.tokens()[0].id)
@@ -105,7 +171,7 @@ def test_no_secret_is_in_any_file(desk: Desk) -> None:
     """Only the owner can read the files."""
     open_code = desk.pairing.offer("phone")
     files = {path: path.read_text() for path in desk.folder.iterdir()}
-    redeemed = desk.pairing.redeem(open_code)
+    redeemed = redeem(desk.pairing, open_code)
     assert redeemed is not None
     files |= {path: path.read_text() for path in desk.folder.iterdir()}
     assert files
@@ -118,7 +184,7 @@ def test_no_secret_is_in_any_file(desk: Desk) -> None:
 
 def test_a_damaged_file_admits_no_client(desk: Desk) -> None:
     """A damaged file admits no client."""
-    redeemed = desk.pairing.redeem(desk.pairing.offer("phone"))
+    redeemed = redeem(desk.pairing, desk.pairing.offer("phone"))
     assert redeemed is not None
     (desk.folder / "tokens.json").write_text("[")
     assert desk.pairing.find(redeemed[1]) is None
@@ -143,7 +209,7 @@ def test_revocations_at_the_same_time_are_all_kept(desk: Desk) -> None:
     ]
     try:
         for _ in range(25):
-            tokens = [desk.pairing.redeem(desk.pairing.offer("phone")) for _ in processes]
+            tokens = [redeem(desk.pairing, desk.pairing.offer("phone")) for _ in processes]
             for process, redeemed in zip(processes, tokens, strict=True):
                 assert redeemed is not None
                 assert process.stdin is not None
@@ -158,7 +224,7 @@ def test_revocations_at_the_same_time_are_all_kept(desk: Desk) -> None:
 
 def test_a_token_file_that_cannot_be_read_is_not_replaced(desk: Desk) -> None:
     """A new token would otherwise replace all others; no token is accepted meanwhile."""
-    redeemed = desk.pairing.redeem(desk.pairing.offer("phone"))
+    redeemed = redeem(desk.pairing, desk.pairing.offer("phone"))
     assert redeemed is not None
     file = desk.folder / "tokens.json"
     content = file.read_bytes()
@@ -166,9 +232,9 @@ def test_a_token_file_that_cannot_be_read_is_not_replaced(desk: Desk) -> None:
     assert desk.pairing.find(redeemed[1]) is None
     code = desk.pairing.offer("tablet")
     with pytest.raises(DataFolderUnusable, match="cannot be read"):
-        desk.pairing.redeem(code)
+        redeem(desk.pairing, code)
     file.write_bytes(content)
-    assert desk.pairing.redeem(code) is not None
+    assert redeem(desk.pairing, code) is not None
     assert len(desk.pairing.tokens()) == 2
 
 

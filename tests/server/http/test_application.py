@@ -231,10 +231,10 @@ async def test_failed_tokens_are_logged_once_a_minute(tmp_path: Path, caplog: py
     assert refused == [
         "refused a request: HTTP: The token is wrong.",
         "refused a request: HTTP: This requires the admin token.",
-        "refused a request: WebSocket: the token is wrong.",
-        "refused a request: WebSocket: a token is required; the server prints it in its ready line.",
-        "refused a request: WebSocket: the code is wrong, used or expired; create another with `tinyvex pair`.",
-        "refused a request: WebSocket: the link is wrong, used or expired; create another with `tinyvex dashboard`.",
+        "refused a request: WebSocket from 127.0.0.1: the token is wrong.",
+        "refused a request: WebSocket from 127.0.0.1: a token is required; the server prints it in its ready line.",
+        "refused a request: WebSocket from 127.0.0.1: the code is wrong, used or expired; create another with `tinyvex pair`.",
+        "refused a request: WebSocket from 127.0.0.1: the link is wrong, used or expired; create another with `tinyvex dashboard`.",
     ]
     assert "hush" not in caplog.text.lower()
 

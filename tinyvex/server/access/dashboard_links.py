@@ -17,9 +17,11 @@ Nothing is stored in a file, so all access ends with the server process. Codes a
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 
 from tinyvex import limits
+from tinyvex.errors import Unauthenticated
 
 __all__ = ["CODE_PREFIX", "DashboardLinks"]
 
@@ -52,11 +54,22 @@ class DashboardLinks:
         _discard_oldest(self._links, limits.DASHBOARD_LINKS_MAX)
         return code
 
-    def redeem(self, code: str) -> str | None:
-        """Exchange a code, which becomes invalid, for a tab's token; return None if it is wrong, used or expired."""
-        expiry = self._links.pop(_digest(code), None)
-        if expiry is None or expiry < self._monotonic():
-            return None
+    def redeem(self, code: str, confirm: Callable[[], None] = lambda: None) -> str:
+        """
+        Exchange a code, which becomes invalid, for a tab's token.
+
+        Args:
+            code: the code.
+            confirm: called when the code is right, before it is used up; what it raises leaves the code valid.
+
+        Raises:
+            Unauthenticated: the code is wrong, used or expired.
+        """
+        digest = _digest(code)
+        if self._links.get(digest, -math.inf) < self._monotonic():
+            raise Unauthenticated("the link is wrong, used or expired; create another with `tinyvex dashboard`")
+        confirm()
+        del self._links[digest]
         token = self._secret()
         self._tabs[_digest(token)] = None
         _discard_oldest(self._tabs, limits.DASHBOARD_TABS_MAX)

@@ -3,7 +3,7 @@ Tokens that survive restarts: issued for a one-time code, stored as hashes, revo
 
 ::
 
-    tinyvex pair ──► DATA/pairing.json   the hash of a code, its expiry, and the number of attempts left
+    tinyvex pair ──► DATA/pairing.json   the name of the future token, the hash of a code, its expiry
                           │
     a client sends the code, once
                           ▼
@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,7 +34,8 @@ import msgspec
 from msgspec import Struct
 
 from tinyvex import limits
-from tinyvex.errors import DataFolderUnusable
+from tinyvex.errors import DataFolderUnusable, Unauthenticated
+from tinyvex.server.access.code_attempts import CodeAttempts
 from tinyvex.storage.file.data_folder import DataFolder, lock_briefly
 from tinyvex.storage.file.private_file import read_private, write_private_file
 
@@ -45,6 +47,8 @@ CODE_PREFIX = "pairing:"
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32, which has no letters that look alike."""
 CODE_LENGTH = 8
+
+_WRONG = "the code is wrong, used or expired; create another with `tinyvex pair`"
 
 S = TypeVar("S", bound=Struct)
 
@@ -64,7 +68,6 @@ class _Offer(Struct, frozen=True):
     name: str
     digest: str
     until_us: int
-    tries_left: int
 
 
 class _TokenFile(Struct, frozen=True):
@@ -87,6 +90,7 @@ class Pairing:
         self._lock_file = DataFolder(folder).pairing_lock
         self._now_us = now_us
         self._secret = secret
+        self._attempts = CodeAttempts(now_us)
 
     # For commands.
 
@@ -101,7 +105,7 @@ class Pairing:
         letters = "".join(ALPHABET[number >> 5 * index & 31] for index in range(CODE_LENGTH))
         until_us = self._now_us() + int(limits.PAIRING_SECONDS * 1e6)
         with self._lock():
-            _write(self._offer_file, _Offer(name, _digest(letters), until_us, limits.PAIRING_TRIES_MAX))
+            _write(self._offer_file, _Offer(name, _digest(letters), until_us))
         return f"{letters[:4]}-{letters[4:]}"
 
     def tokens(self) -> list[PairedToken]:
@@ -143,39 +147,56 @@ class Pairing:
 
     # For the server.
 
-    def redeem(self, code: str) -> tuple[PairedToken, str] | None:
+    def redeem(
+        self, code: str, address: str = "", confirm: Callable[[], None] = lambda: None
+    ) -> tuple[PairedToken, str]:
         """
-        Complete the open pairing and return a new token; None if the code is wrong or expired.
+        Complete the open pairing and return a new token.
+
+        Args:
+            code: the code, as a person may write it.
+            address: where it came from; wrong codes are counted by it.
+            confirm: called when the code is right, before it is used up; what it raises leaves the code valid.
 
         Raises:
-            DataFolderUnusable, DiskFull: the folder cannot be written.
+            Unauthenticated: the code is wrong or expired, or too many wrong ones came from this address.
+            DataFolderUnusable, DiskFull: the folder cannot be written; the code stays valid.
         """
         if not self._offer_file.exists():
-            return None  # a stranger's code takes no lock
+            raise Unauthenticated(_WRONG)  # a stranger's code takes no lock
         with self._lock():
-            return self._redeem(code)
-
-    def _redeem(self, code: str) -> tuple[PairedToken, str] | None:
-        offer = _read(self._offer_file, _Offer)
-        if offer is None:
-            return None
-        letters = code.upper().replace("-", "").replace(" ", "")
-        if offer.until_us < self._now_us() or not hmac.compare_digest(_digest(letters), offer.digest):
-            self._count_try(offer)
-            return None
-        tokens = self._tokens_to_change()
-        if not _remove(self._offer_file):
-            return None  # the code would be valid again
-        secret = self._secret()
-        token = PairedToken(secret[:8], offer.name, _digest(secret), self._now_us())
-        _write(self._tokens_file, _TokenFile([*tokens, token]), sync=True)
+            offer = self._check_code(code, address)
+            confirm()
+            tokens = self._tokens_to_change()
+            secret = self._secret()
+            token = PairedToken(secret[:8], offer.name, _digest(secret), self._now_us())
+            _write(self._tokens_file, _TokenFile([*tokens, token]), sync=True)
+            if not _remove(self._offer_file):
+                _write(self._tokens_file, _TokenFile(tokens), sync=True)
+                raise DataFolderUnusable(f"`{self._offer_file}` cannot be deleted, so the code would be valid again")
         return token, secret
 
-    def _count_try(self, offer: _Offer) -> None:
-        if offer.tries_left > 1 and offer.until_us >= self._now_us():
-            _write(self._offer_file, msgspec.structs.replace(offer, tries_left=offer.tries_left - 1))
-        else:
-            _remove(self._offer_file)
+    def _check_code(self, code: str, address: str) -> _Offer:
+        """
+        Return the open pairing if a code is its own.
+
+        Raises:
+            Unauthenticated: the code is wrong or expired, or too many wrong ones came from this address.
+        """
+        offer = _read(self._offer_file, _Offer)
+        if offer is None or offer.until_us < self._now_us():
+            raise Unauthenticated(_WRONG)
+        seconds = self._attempts.seconds_to_wait(offer.digest, address)
+        if seconds > 0:
+            raise Unauthenticated(
+                f"too many wrong codes came from this address; try again in {math.ceil(seconds)} s,"
+                " or create another code with `tinyvex pair`"
+            )
+        letters = code.upper().replace("-", "").replace(" ", "")
+        if not hmac.compare_digest(_digest(letters), offer.digest):
+            self._attempts.failed(address)
+            raise Unauthenticated(_WRONG)
+        return offer
 
     def find(self, secret: str) -> PairedToken | None:
         """Return the token with this secret; it is compared with all of them, in constant time."""

@@ -36,9 +36,11 @@ class Admitted(Protocol):
     A connection, as far as tokens concern it.
 
     Attributes:
+        address: the client's IP address.
         paired: the token from a pairing that admitted the client, if it was one.
     """
 
+    address: str
     paired: PairedToken | None
 
     def fail(self, error: TinyvexError) -> None:
@@ -113,9 +115,17 @@ class TokenAuth:
             return bool(token) and (self._dashboard.is_admin(token) or self._pairing.find(token) is not None)
         return True
 
-    def admit(self, connection: Admitted, token: str) -> tuple[bool, str | None]:
+    def admit(
+        self, connection: Admitted, token: str, confirm: Callable[[], None] = lambda: None
+    ) -> tuple[bool, str | None]:
         """
         Admit a client, and set `connection.paired` if its token can be revoked.
+
+        Args:
+            connection: the client's connection.
+            token: a token or code.
+            confirm: raises the error of another reason to refuse the client. It is called when the token or code is
+                right, so that a stranger does not learn the reason, and before a code is used up.
 
         Returns:
             Whether the client is an administrator, and the token for which its code was exchanged.
@@ -124,25 +134,25 @@ class TokenAuth:
             Unauthenticated: the token or code is missing or wrong.
         """
         if token.startswith(dashboard_links.CODE_PREFIX):
-            tab = self._dashboard.redeem(token.removeprefix(dashboard_links.CODE_PREFIX))
-            if tab is None:
-                raise Unauthenticated("the link is wrong, used or expired; create another with `tinyvex dashboard`")
-            return True, tab
+            return True, self._dashboard.redeem(token.removeprefix(dashboard_links.CODE_PREFIX), confirm)
         if token.startswith(pairing.CODE_PREFIX):
-            redeemed = self._pairing.redeem(token.removeprefix(pairing.CODE_PREFIX))
-            if redeemed is None:
-                raise Unauthenticated("the code is wrong, used or expired; create another with `tinyvex pair`")
-            connection.paired, secret = redeemed
+            code = token.removeprefix(pairing.CODE_PREFIX)
+            connection.paired, secret = self._pairing.redeem(code, connection.address, confirm)
             return False, secret
+        is_admin = self._admit_token(connection, token)
+        confirm()
+        return is_admin, None
+
+    def _admit_token(self, connection: Admitted, token: str) -> bool:
         if self.is_admin(token):
-            return True, None
+            return True
         try:
-            return self._tokens.admit(token), None
+            return self._tokens.admit(token)
         except Unauthenticated:
             connection.paired = self._pairing.find(token) if token else None
             if connection.paired is None:
                 raise
-            return False, None
+            return False
 
     def close_revoked(self, connections: Iterable[Admitted]) -> None:
         """Close the connections whose token was revoked."""

@@ -19,10 +19,12 @@ class Endpoint(asyncio.Protocol):
 
     Attributes:
         number: the connection's number, as in log records.
+        address: the client's IP address; empty if it has none.
         paired: the token from a pairing that admitted the client, if it was one: it can be revoked.
     """
 
     number: int
+    address: str = ""
     paired: PairedToken | None = None
 
     @abstractmethod
