@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.storage import MemoryStore, declare, drive, insert, numbers, unit
 from tinyvex.limits import BACKFILL_STEP_BYTES, BACKFILL_STEP_ROWS
-from tinyvex.storage.log.operations import BackfillIndex
+from tinyvex.storage.log.operations import BackfillIndex, DropIndexEntries
 
 
 @pytest.mark.parametrize("count", [1, 30])
@@ -34,3 +34,24 @@ def test_a_step_reads_a_bounded_number_of_bytes() -> None:
     drive(declare(store, {"items": {"by_n": ("n",)}}))
     rows = [step.rows for commit in store.commits for step in commit.operations if isinstance(step, BackfillIndex)]
     assert rows == [4, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("indexes", "documents"), [(60, 0), (60, 10), (3, BACKFILL_STEP_ROWS), (3, BACKFILL_STEP_ROWS + 1)]
+)
+def test_indexes_are_dropped_together_in_steps_of_a_bounded_size(indexes: int, documents: int) -> None:
+    """The work grows with their entries, and not with the square of their number."""
+    store = MemoryStore()
+    drive(declare(store, {"items": {f"by_n{index}": ("n",) for index in range(indexes)}}))
+    store.run(unit(lambda transaction: [insert({"n": number})(transaction) for number in range(documents)]))
+    before = len(store.commits)
+    drive(declare(store, {"items": {}}))
+    commits = store.commits[before:]
+    rows = [
+        sum(operation.rows for operation in commit.operations if isinstance(operation, DropIndexEntries))
+        for commit in commits
+    ]
+    assert sum(rows) == indexes * documents
+    assert max(rows) <= BACKFILL_STEP_ROWS
+    # The change, the deletion of the indexes, the steps that they fill, and the last.
+    assert len(commits) <= 2 + indexes * documents // BACKFILL_STEP_ROWS + 1

@@ -12,8 +12,10 @@ import pytest
 from tests.support.storage import MemoryStore, declare, drive, insert, numbers, scan, unit
 from tinyvex import errors
 from tinyvex.storage.log.document_log import Snapshot
+from tinyvex.storage.log.operations import BackfillIndex
 from tinyvex.storage.log.system_tablets import CODE_INTERNAL, CODE_TABLET
 from tinyvex.storage.maintenance.check import check
+from tinyvex.storage.schema import table_replacement
 from tinyvex.storage.schema.schema_change import change_schema
 from tinyvex.storage.schema.schema_plan import Declaration
 from tinyvex.storage.schema.violation_lines import violation_lines
@@ -302,6 +304,30 @@ def test_what_the_old_code_writes_meanwhile_is_validated_too(log):
     with pytest.raises(errors.SchemaRejected):
         validate(log)
     log.between = None
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError])
+def test_a_change_that_fails_late_leaves_no_index_behind(log, error):
+    """Its index is built by then, and a table with an unfinished index would refuse imports."""
+    before, left = index_rows(log), iter(range(4))
+
+    def write():
+        if next(left, None) is None:
+            log.between = None
+            log.run(unit(insert({"n": -1})))
+
+    def validator(json):
+        if error is not None and decode(json)["n"] < 0:
+            raise error
+        return no_negatives(json)
+
+    log.between = write
+    with pytest.raises(error or errors.SchemaRejected):
+        validate(log, validator)
+    assert len(index_rows(log)) == len(before)
+    assert set(index_states(log)) == {"ready"}
+    assert any(isinstance(operation, BackfillIndex) for record in log.commits for operation in record.operations)
+    log.run(lambda snapshot, ts: table_replacement.begin(snapshot, ts, "append", {"items": None}))
 
 
 def test_what_was_wrong_only_meanwhile_does_not_matter(log):

@@ -9,14 +9,14 @@ steps before its document in `_indexes` is.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyvex.limits import BACKFILL_STEP_BYTES, BACKFILL_STEP_ROWS
 from tinyvex.storage.log.catalog import BY_CREATION_TIME
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.key_ranges import KEY_MIN
 from tinyvex.storage.log.operations import BackfillIndex
-from tinyvex.storage.schema.system_tables import SystemChange, SystemDocument, documents, system_tables
+from tinyvex.storage.schema.system_tables import SystemChange, documents, system_tables
 
 if TYPE_CHECKING:
     from tinyvex.storage.engine.store import Store
@@ -60,15 +60,22 @@ async def drop_unfinished(store: Store, *, building: bool = True) -> None:
     The log keeps the entries of an index that was once ready, for reads at older timestamps.
     An index that was never ready leaves no entries.
     """
-    for document in await store.write(partial(_stop_building, building)):
-        index_id = document.fields["indexId"]
-        history = not document.fields["everReady"]
-        while await store.write(partial(_drop_step, index_id, history)):
-            pass
-        await store.write(partial(_delete_index, index_id))
+    dropped = await store.write(partial(_stop_building, building))
+    left = dropped
+    while left:
+        left = await store.write(partial(_drop_step, left))
+    if dropped:
+        await store.write(partial(_delete_indexes, {index.id for index in dropped}))
 
 
-def _stop_building(building: bool, snapshot: Snapshot, ts: int) -> Outcome[list[SystemDocument]]:
+class _DroppedIndex(NamedTuple):
+    """An index to delete, and whether its entries in the log are deleted too."""
+
+    id: int
+    history: bool
+
+
+def _stop_building(building: bool, snapshot: Snapshot, ts: int) -> Outcome[list[_DroppedIndex]]:
     change = SystemChange(snapshot, ts)
     _, indexes = system_tables(snapshot.catalog)
     states = ("dropping", "building") if building else ("dropping",)
@@ -76,18 +83,32 @@ def _stop_building(building: bool, snapshot: Snapshot, ts: int) -> Outcome[list[
     for document in dropped:
         if document.fields["state"] == "building":
             change.update(indexes, document, state="dropping")
-    return Outcome(dropped, change.record())
+    return Outcome(
+        [_DroppedIndex(document.fields["indexId"], not document.fields["everReady"]) for document in dropped],
+        change.record(),
+    )
 
 
-def _drop_step(index_id: int, history: bool, snapshot: Snapshot, ts: int) -> Outcome[bool]:
-    step = snapshot.drop_step(index_id, history=history, limit=BACKFILL_STEP_ROWS)
-    return Outcome(False) if step is None else Outcome(True, CommitRecord(ts, (step,)))
+def _drop_step(left: list[_DroppedIndex], snapshot: Snapshot, ts: int) -> Outcome[list[_DroppedIndex]]:
+    """Delete entries of some indexes; the value is the indexes that may have more."""
+    steps = []
+    rows = 0
+    while left and rows < BACKFILL_STEP_ROWS:
+        step = snapshot.drop_step(left[0].id, history=left[0].history, limit=BACKFILL_STEP_ROWS - rows)
+        if step is not None:
+            steps.append(step)
+            if left[0].history:
+                break  # the step does not count the log's entries
+            rows += step.rows
+        if rows < BACKFILL_STEP_ROWS:
+            left = left[1:]
+    return Outcome(left, CommitRecord(ts, tuple(steps)) if steps else None)
 
 
-def _delete_index(index_id: int, snapshot: Snapshot, ts: int) -> Outcome[None]:
+def _delete_indexes(ids: set[int], snapshot: Snapshot, ts: int) -> Outcome[None]:
     change = SystemChange(snapshot, ts)
     _, indexes = system_tables(snapshot.catalog)
     for document in documents(snapshot, indexes):
-        if document.fields["indexId"] == index_id:
+        if document.fields["indexId"] in ids:
             change.delete(indexes, document)
     return Outcome(None, change.record())

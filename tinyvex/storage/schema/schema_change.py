@@ -20,18 +20,19 @@ Mutations may write at any rate meanwhile, and the change still ends:
 -   A step of 6 precedes all mutations that wait, and validates at least twice as many log rows as were written since the
     step before. So the rest shrinks with each step, and a step blocks the writer about as long as those writes did.
 
-A change that is refused, or interrupted before 7, changes nothing that is served.
+A change that is refused, or interrupted before 7, changes nothing that is served; if it is refused, its indexes are dropped.
 Commit 7 is the code change. Every query's read set contains the one document of `_code`, so all live queries run again;
 and a participant of the group commit that serves functions switches to the new code when it sees that document written.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyvex.errors import SchemaRejected
+from tinyvex.errors import SchemaRejected, TinyvexError
 from tinyvex.limits import (
     BACKFILL_STEP_ROWS,
     DOCUMENT_BYTES_MAX,
@@ -152,6 +153,11 @@ class _SchemaChange:
                 return await self._attempt()
             except _PlanOutdated:
                 pass
+            except Exception:
+                # A table with an index that is being built refuses imports. If this fails too, the next change drops it.
+                with contextlib.suppress(TinyvexError):
+                    await drop_unfinished(self._store)
+                raise
 
     async def _attempt(self) -> Catalog:
         store = self._store
