@@ -32,6 +32,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 from msgspec.structs import replace
 
 from tinyvex.errors import FileDamaged, InvalidValue
@@ -49,7 +50,7 @@ from tinyvex.storage.maintenance.check_schemas import SchemaHistory
 from tinyvex.storage.maintenance.progress import Progress
 from tinyvex.storage.schema.system_tables import documents
 from tinyvex.storage.schema.tablets import past_tablets
-from tinyvex.values.codec import decode, encode
+from tinyvex.values.codec import decode, decode_canonical, encode
 from tinyvex.values.ids import DocumentId
 
 __all__ = ["check", "check_folder", "check_pages"]
@@ -393,7 +394,7 @@ def _decoded(data: bytes, id_text: str, creation: Any) -> tuple[Any, str | None]
 def _key(index: IndexInfo, data: bytes, document_key: bytes) -> bytes | None:
     """Return the index key of a stored document; None if it cannot be decoded, which is reported with the documents."""
     try:
-        document: Any = decode(data)
+        document: Any = decode_canonical(data)  # its form is checked once, with the documents
         return index.key(document, document_key)
-    except (InvalidValue, TypeError, KeyError):
+    except (InvalidValue, msgspec.DecodeError, UnicodeError, TypeError, KeyError):
         return None
