@@ -251,6 +251,10 @@ AUTH_FETCH_SECONDS = 10.0  # time limit of one fetch
 # The client.
 AUTH_CALLABLE_SECONDS = 30.0  # time limit of the application's function that returns a token
 AUTH_RENEW_SECONDS_MIN = 1.0  # shortest interval between two tokens requested because the last one is about to expire
+AUTH_CALLABLE_RETRY_SECONDS_MIN = (
+    0.5  # first pause before an auth callable that failed is called again; it doubles each time
+)
+AUTH_CALLABLE_RETRY_SECONDS_MAX = 30.0  # longest such pause
 RECONNECT_SECONDS_MIN = 0.05  # first pause before a reconnect; it grows with each failure
 RECONNECT_SECONDS_MAX = 15.0  # longest such pause
 RECONNECT_HINT_SECONDS_MAX = 24 * 3600.0  # a longer hint from the server is ignored

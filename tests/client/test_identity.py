@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.tokens import part
-from tinyvex.client.identity import ActingAs, ClientIdentity, token_claims
+from tinyvex.client.identity import NOBODY, ActingAs, Caller, ClientIdentity, token_claims
 from tinyvex.errors import InvalidValue, Unauthenticated
 from tinyvex.values.types import Int64
 from tinyvex.wire import error_objects
@@ -98,11 +98,111 @@ def test_the_notice_of_a_refusal_changes_nothing(opened: ClientIdentity) -> None
     assert sent(opened) == (0, "user", ADA_AGAIN)
 
 
-def test_a_failing_source_leaves_the_client_anonymous(opened: ClientIdentity) -> None:
-    """The client continues and reports the failure."""
+def test_everything_waits_while_the_source_fails(opened: ClientIdentity) -> None:
+    """Until it is asked again and returns a token; the failure is reported."""
     opened.fail(Unauthenticated("broken"))
-    assert (opened.wants_token, opened.blocks_sending, sent(opened)) == (False, False, None)
+    assert (opened.wants_token, opened.needs_token, opened.blocks_sending, sent(opened)) == (False, True, True, None)
     assert str(opened.failure) == "broken"
+    opened.renew()
+    assert (opened.wants_token, opened.needs_token) == (True, False)
+    opened.supply(ADA)
+    assert sent(opened) == (0, "user", ADA)
+
+
+def test_a_refusal_that_passes_is_a_failure_of_the_source(opened: ClientIdentity) -> None:
+    """Such as Overloaded: the source is asked again later."""
+    opened.supply(ADA)
+    sent(opened)
+    opened.receive_answer(
+        wire.ErrorObject(1402, "no", wire.ErrorData(name="Overloaded", fault="server", retry="later"))
+    )
+    assert (opened.wants_token, opened.needs_token, opened.blocks_sending) == (False, True, True)
+
+
+# Whose calls may be sent.
+
+
+def may_send(identity: ClientIdentity, *callers: Caller) -> list[bool]:
+    return [identity.may_send(caller) for caller in callers]
+
+
+def test_a_users_calls_are_sent_only_as_that_user(opened: ClientIdentity) -> None:
+    """Not while the user is unknown, not after signing out, and again after signing in."""
+    ada = opened.caller
+    seen = [*may_send(opened, ada, NOBODY)]
+    opened.supply(ADA)
+    seen += may_send(opened, ada, NOBODY)
+    sent(opened)
+    seen += may_send(opened, ada, NOBODY)
+    opened.receive_answer(None)
+    assert seen == [False, True, False, True, False, False]
+    assert may_send(opened, ada, NOBODY) == [True, False]
+    opened.set_source(has_source=False)
+    assert (may_send(opened, ada, NOBODY), opened.caller) == ([False, False], NOBODY)
+    sent(opened)
+    opened.receive_answer(None)
+    assert may_send(opened, ada, NOBODY) == [False, True]
+    opened.set_source(has_source=True)
+    again = opened.caller
+    opened.supply(ADA_AGAIN)
+    sent(opened)
+    opened.receive_answer(None)
+    assert may_send(opened, ada, again, NOBODY) == [True, True, False]
+
+
+def test_signing_in_waits_for_nobodys_calls(opened: ClientIdentity) -> None:
+    """Renewing does not."""
+    opened.supply(ADA)
+    assert opened.next_params(lambda: True) is None
+    assert opened.next_params(lambda: False) is not None
+    opened.receive_answer(None)
+    opened.renew()
+    opened.supply(ADA_AGAIN)
+    assert opened.next_params(lambda: True) is not None
+
+
+def test_a_source_that_returns_none_makes_its_calls_nobodys(opened: ClientIdentity) -> None:
+    """The program asked for no user."""
+    caller = opened.caller
+    opened.supply(None)
+    assert may_send(opened, caller) == [True]
+    assert opened.caller is NOBODY
+
+
+def test_calls_of_an_unknown_user_end_with_the_refusal(opened: ClientIdentity) -> None:
+    """So do calls made after it, until the next socket."""
+    caller = opened.caller
+    for _ in range(2):
+        opened.supply(ADA)
+        sent(opened)
+        opened.receive_answer(REFUSAL)
+    assert str(caller.refusal) == str(opened.refusal) == "no"
+    opened.lost()
+    assert opened.refusal is None
+    assert opened.caller.refusal is None
+
+
+def test_calls_of_the_sessions_user_outlast_a_refusal(authenticated: ClientIdentity) -> None:
+    """They wait until that user signs in again."""
+    ada = authenticated.caller
+    authenticated.lost()
+    authenticated.opened()
+    authenticated.supply(BOB)
+    assert (ada.refusal, may_send(authenticated, ada)) == (None, [False])
+    assert authenticated.refusal is not None
+    authenticated.set_source(has_source=True)
+    authenticated.supply(ADA)
+    sent(authenticated)
+    authenticated.receive_answer(None)
+    assert may_send(authenticated, ada) == [True]
+
+
+def test_calls_of_a_user_who_was_never_known_end_with_the_source(opened: ClientIdentity) -> None:
+    """The next source may be another user's."""
+    caller = opened.caller
+    opened.set_source(has_source=True)
+    assert "was replaced before the user was known" in str(caller.refusal)
+    assert opened.caller is not caller
 
 
 def test_a_renewal_blocks_nothing(authenticated: ClientIdentity) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from tests.support.tokens import OTHER_SECRET, claims, secret_options, signed
 from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.client.client import Client, connect
-from tinyvex.errors import RemoteError
+from tinyvex.errors import RemoteError, SessionIdentity, Unauthenticated
 from tinyvex.server.server import Server, ServerOptions
 
 APP = """
@@ -110,20 +111,21 @@ def test_the_first_call_is_the_users(play: Callable[..., None], source: str) -> 
 
 
 def test_a_source_that_raises_a_cancellation_of_its_own_has_failed(play: Callable[..., None]) -> None:
-    """The client continues without a user, and asks again on the next socket."""
+    """Calls wait, and it is asked again."""
 
     async def scenario(world: World) -> None:
         async def source() -> str | None:
-            world.asked += 1
-            raise asyncio.CancelledError
+            if world.asked < 2:
+                world.asked += 1
+                raise asyncio.CancelledError
+            return world.source()
 
         async with world.client(source) as client:
-            assert await client.query("app:me") is None
+            await client.wait_connected()
+            await asyncio.sleep(0.01)
             assert "CancelledError" in str(client.connection_state.auth_error)
-            for transport in list(world.network.transports):
-                world.network.cut(transport)
-            assert await client.mutation("app:write") is None
-            assert world.asked == 2
+            assert await client.query("app:me") == "ada"
+            assert world.asked == 3
 
     play(scenario)
 
@@ -209,50 +211,115 @@ def test_a_token_that_expires_unexpectedly_is_replaced(play: Callable[..., None]
     play(scenario)
 
 
-def test_a_source_that_fails_leaves_the_client_anonymous(play: Callable[..., None]) -> None:
-    """The state has the reason, and calls continue."""
-
-    def broken() -> str:
-        raise RuntimeError("no keyring")
+def test_calls_wait_while_a_source_fails(play: Callable[..., None]) -> None:
+    """The state has the reason; the source is asked again with growing delays, and then forgets the failure."""
 
     async def scenario(world: World) -> None:
-        async with world.client(broken) as client:
-            assert await client.query("app:me") is None
+        asked_at: list[float] = []
+
+        def flaky() -> str:
+            asked_at.append(world.runtime.monotonic())
+            if len(asked_at) < 12:
+                raise RuntimeError("no keyring")
+            return world.token()
+
+        async with world.client(flaky) as client:
+            call = asyncio.ensure_future(client.query("app:me"))
+            await client.wait_connected()
+            await asyncio.sleep(1)
             assert str(client.connection_state.auth_error) == "the auth callable raised RuntimeError: no keyring"
-            assert client.connection_state.phase == "connected"
+            assert await call == "ada"
+            assert client.connection_state.auth_error is None
+        pauses = [after - before for before, after in itertools.pairwise(asked_at)]
+        least, most = limits.AUTH_CALLABLE_RETRY_SECONDS_MIN, limits.AUTH_CALLABLE_RETRY_SECONDS_MAX
+        assert least / 2 <= pauses[0] <= least
+        assert all(most / 2 <= pause <= most for pause in pauses[-3:])
+
+    play(scenario)
+
+
+def test_a_source_that_fails_at_a_reconnect_delays_the_users_mutation(play: Callable[..., None]) -> None:
+    """It waits for the user, and is not run anonymously."""
+
+    async def scenario(world: World) -> None:
+        failing: list[bool] = []
+
+        def flaky() -> str | None:
+            if failing:
+                failing.pop()
+                raise OSError("no network")
+            return world.source()
+
+        async with world.client(flaky) as client:
+            assert await client.query("app:me") == "ada"
+            failing.append(True)
+            for transport in list(world.network.transports):
+                world.network.cut(transport)
+            assert await client.mutation("app:write") == "ada"
+            assert await client.query("app:writers") == ["ada"]
+
+    play(scenario)
+
+
+def test_a_renewal_that_fails_is_repeated(play: Callable[..., None]) -> None:
+    """Before the token expires, so that the user stays signed in."""
+
+    async def scenario(world: World) -> None:
+        world.lasts = 60
+
+        def flaky() -> str | None:
+            world.asked += 1
+            if world.asked == 2:
+                raise OSError("no network")
+            return world.token()
+
+        async with world.client(flaky) as client:
+            values = client.subscribe("app:me")
+            assert await anext(values) == "ada"
+            reading = asyncio.ensure_future(anext(values))
+            await asyncio.sleep(100)
+            assert world.asked >= 3
+            assert not reading.done()
+            reading.cancel()
 
     play(scenario)
 
 
 def test_a_source_that_never_returns_times_out(play: Callable[..., None]) -> None:
-    """After AUTH_CALLABLE_SECONDS the client continues without a user."""
-
-    async def never() -> str:
-        await asyncio.get_running_loop().create_future()
-        return ""
+    """After AUTH_CALLABLE_SECONDS it has failed, and is asked again."""
 
     async def scenario(world: World) -> None:
-        async with world.client(never) as client:
-            assert await client.query("app:me") is None
+        async def late() -> str | None:
+            if world.asked == 0:
+                world.asked += 1
+                await asyncio.get_running_loop().create_future()
+            return world.source()
+
+        async with world.client(late) as client:
+            call = asyncio.ensure_future(client.query("app:me"))
+            await asyncio.sleep(limits.AUTH_CALLABLE_SECONDS + 0.1)
             assert "did not return within 30 seconds" in str(client.connection_state.auth_error)
+            assert await call == "ada"
 
     play(scenario)
 
 
 @pytest.mark.parametrize("given", [7, b"x", ""])
 def test_a_token_that_is_not_a_string_is_a_failure(play: Callable[..., None], given: object) -> None:
-    """The state names the type."""
+    """Calls raise it, because asking again would not help; the state names the type."""
 
     async def scenario(world: World) -> None:
         async with world.client(lambda: given) as client:
-            assert await client.query("app:me") is None
+            for _ in range(2):
+                with pytest.raises(Unauthenticated, match=type(given).__name__):
+                    await client.query("app:me")
             assert type(given).__name__ in str(client.connection_state.auth_error)
 
     play(scenario)
 
 
 def test_a_refused_token_is_reported(play: Callable[..., None]) -> None:
-    """S-84: the source is asked once more; then the client continues without a user, and the state has the reason."""
+    """S-84: the source is asked once more; then calls raise the refusal, and subscriptions continue without a user."""
 
     async def scenario(world: World) -> None:
         def forged() -> str:
@@ -260,7 +327,10 @@ def test_a_refused_token_is_reported(play: Callable[..., None]) -> None:
             return world.token(OTHER_SECRET)
 
         async with world.client(forged) as client:
-            assert await client.query("app:me") is None
+            for _ in range(2):
+                with pytest.raises(RemoteError, match="the token's signature is wrong"):
+                    await client.mutation("app:write")
+            assert await anext(client.subscribe("app:me")) is None
             assert str(client.connection_state.auth_error) == "the token's signature is wrong"
             assert world.asked == 2
 
@@ -330,8 +400,8 @@ def test_another_source_does_not_wait_for_the_one_before(play: Callable[..., Non
     play(scenario)
 
 
-def test_a_mutation_sent_again_after_signing_out_did_commit(play: Callable[..., None]) -> None:
-    """S-41: its result is disclosed to no other user, and it ran once, for its first sender."""
+def test_a_mutation_sent_again_after_signing_out_waits_for_its_user(play: Callable[..., None]) -> None:
+    """S-41: it is repeated under no other identity, and it ran once; nobody's calls do not wait for it."""
 
     async def scenario(world: World) -> None:
         async with world.client(world.source) as client:
@@ -346,22 +416,56 @@ def test_a_mutation_sent_again_after_signing_out_did_commit(play: Callable[..., 
                 publish(records)
 
             world.server.store.on_commits = lose_the_answer
-            with pytest.raises(RemoteError) as caught:
-                await client.mutation("app:write")
-            assert caught.value.name == "RequestIdReused"
+            writing = asyncio.ensure_future(client.mutation("app:write"))
+            while client.connection_state.phase != "disconnected":
+                await asyncio.sleep(0.001)
             assert await client.query("app:writers") == ["ada"]
+            assert await client.mutation("app:write") is None
+            await asyncio.sleep(60)
+            assert not writing.done()
+            client.set_auth(world.source)
+            assert await writing == "ada"
+            assert await client.query("app:writers") == ["ada", None]
+
+    play(scenario)
+
+
+def test_calls_that_were_queued_offline_run_under_their_own_identities(play: Callable[..., None]) -> None:
+    """Ada's wait for Ada, nobody's run before anyone signs in, those of another user fail."""
+
+    async def scenario(world: World) -> None:
+        async with world.client(world.source) as client:
+            assert await client.query("app:me") == "ada"
+            for transport in list(world.network.transports):
+                world.network.cut(transport)
+            calls = [asyncio.ensure_future(client.mutation("app:write"))]
+            await asyncio.sleep(0)
+            client.set_auth(None)
+            calls.append(asyncio.ensure_future(client.mutation("app:write")))
+            await asyncio.sleep(0)
+            client.set_auth(lambda: world.token(subject="bob"))
+            calls.append(asyncio.ensure_future(client.mutation("app:write")))
+            async with asyncio.timeout(60):
+                await asyncio.wait(calls[1:])
+            assert calls[1].result() is None
+            assert isinstance(calls[2].exception(), SessionIdentity)
+            assert not calls[0].done()
+            client.set_auth(world.source)
+            assert await calls[0] == "ada"
+            assert await client.query("app:writers") == [None, "ada"]
 
     play(scenario)
 
 
 def test_another_user_needs_another_client(play: Callable[..., None]) -> None:
-    """S-86: the state has the reason, and the client is anonymous."""
+    """S-86: calls raise the reason, and the state has it."""
 
     async def scenario(world: World) -> None:
         async with world.client(world.source) as client:
             assert await client.query("app:me") == "ada"
             client.set_auth(lambda: world.token(subject="bob"))
-            assert await client.query("app:me") is None
+            with pytest.raises(SessionIdentity, match="connect another client"):
+                await client.query("app:me")
             assert client.connection_state.auth_error is not None
             assert client.connection_state.auth_error.name == "SessionIdentity"
 
@@ -369,7 +473,7 @@ def test_another_user_needs_another_client(play: Callable[..., None]) -> None:
 
 
 def test_another_users_source_is_asked_once_per_socket(play: Callable[..., None]) -> None:
-    """S-86: not repeatedly; the state has the reason."""
+    """S-86: not repeatedly; every call raises the reason."""
 
     async def scenario(world: World) -> None:
         def bob() -> str:
@@ -380,12 +484,15 @@ def test_another_users_source_is_asked_once_per_socket(play: Callable[..., None]
             assert await client.query("app:me") == "ada"
             client.set_auth(bob)
             for asked in (2, 3):
-                assert await client.mutation("app:write") is None
-                await asyncio.sleep(3600)
+                with pytest.raises(SessionIdentity, match="connect another client"):
+                    await client.mutation("app:write")
+                await asyncio.sleep(60)
                 assert world.asked == asked
-                assert "connect another client" in str(client.connection_state.auth_error)
                 for transport in list(world.network.transports):
                     world.network.cut(transport)
+                async with asyncio.timeout(10):
+                    while client._session.phase.name != "OFFLINE":
+                        await asyncio.sleep(0.0001)
 
     play(scenario)
 
@@ -409,7 +516,8 @@ def test_a_renewal_for_another_user_is_not_used(play: Callable[..., None]) -> No
             assert await client.query("app:me") == "ada"
             await asyncio.sleep(3600)
             assert world.asked == 3
-            assert await client.query("app:me") is None
+            with pytest.raises(SessionIdentity):
+                await client.query("app:me")
 
     play(scenario)
 

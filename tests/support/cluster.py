@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections import Counter
@@ -32,7 +33,7 @@ from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.client.client import Client
 from tinyvex.client.websocket_transport import WebSocketTransport
-from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError
+from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError, SessionIdentity, Unauthenticated
 from tinyvex.server.server import ServerOptions
 from tinyvex.storage.maintenance.retention_policy import Policy
 
@@ -51,6 +52,9 @@ STALL_SECONDS = 3.0
 CLOCK_STEPS_SECONDS = (-86_400, -30, -1, 1, 30, 86_400)
 TURNS_UNTIL_KILL_MAX = 20_000
 RETENTION_SECONDS = (limits.RETENTION_SECONDS_MIN, limits.RETENTION_SECONDS)
+
+_REFUSED = (SessionIdentity, Unauthenticated)
+"""The client's own errors of a call whose user cannot sign in."""
 
 log = logging.getLogger("tests.world")
 
@@ -248,6 +252,8 @@ class Cluster:
                     if self.has_users and source.random() < 0.15:
                         self._change_user(client, source, auth)
                     self._act(client, name, count, source, held, calls)
+                if self.has_users:
+                    await self._sign_in(client, source)
             # Everything was answered; one more transition leads all clients to the newest state.
             while not await self._mutate_nothing(client):
                 pass
@@ -283,6 +289,13 @@ class Cluster:
                 if await client.answer_unless_ended(client.connect(sessionId=session_id)) is not None:
                     return client
             await asyncio.sleep(0.1)
+
+    async def _sign_in(self, client: Client, source: random.Random) -> None:
+        """Sign in as the user of the session, because calls wait for the user who made them."""
+        for subject in itertools.cycle(SUBJECTS):
+            client.set_auth(self.issuer.reliable_source(source, subject))
+            if await self._mutate_nothing(client):
+                return
 
     def _change_user(self, client: Client, source: random.Random, auth: Any) -> None:
         """Sign in again, sign out, or renew the token."""
@@ -336,7 +349,7 @@ class Cluster:
         """Run one query; the witness checks the answer."""
         path, args = self.board.query(source)
         if path != "board:fetch":
-            with contextlib.suppress(ClientClosed, ConnectionLost, RemoteError):
+            with contextlib.suppress(*_REFUSED, ClientClosed, ConnectionLost, RemoteError):
                 await client.query(path, args)
 
     async def _mutate(self, client: Client, args: dict[str, Any], key: str) -> None:
@@ -344,7 +357,11 @@ class Cluster:
             ids = await client.mutation("board:change", args)
         except ClientClosed:
             return  # its process crashed; the commit may or may not have happened
+        except _REFUSED:
+            return  # its user could not sign in, so it was never sent
         except RemoteError as error:
+            if self.has_users and error.name in {"Unauthenticated", "SessionIdentity"}:
+                return
             if self._is_withheld(error):
                 self.checkers.acknowledged[key] = 1
                 return
@@ -361,8 +378,9 @@ class Cluster:
         """Reach a commit; return False if its result is withheld, because the client then need not show it."""
         try:
             await client.mutation("board:change", {"steps": []})
-        except RemoteError as error:
-            assert self._is_withheld(error), error
+        except (*_REFUSED, RemoteError) as error:
+            assert self.has_users, error
+            await asyncio.sleep(0.1)
             return False
         return True
 

@@ -93,6 +93,15 @@ class Issuer:
 
         return give
 
+    def reliable_source(self, pick: random.Random, subject: str) -> Callable[[], str]:
+        """Return a function that returns a new token of the subject at every call."""
+
+        def give() -> str:
+            self.newest.pop(subject, None)
+            return self.issue(pick, subject)
+
+        return give
+
 
 class SlowTokens(UserTokens):
     """Checks tokens as the server does, sometimes with a delay, as if keys had to be fetched."""

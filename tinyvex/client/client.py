@@ -72,9 +72,10 @@ def connect(
             for a token: read it from `Client.token` and pass it from then on.
         auth: returns the JSON Web Token of the user, or None for no user; may be async.
             It is called on every new connection, when the server refuses a token or reports it as expired, and before
-            one expires. Calls and subscriptions wait for it. If it fails, the client continues without a user, and
-            `ConnectionState.auth_error` has the reason. A callable that is not async runs on the event loop, so it
-            must be quick.
+            one expires. Calls and subscriptions wait for it. If it fails, they wait until it succeeds: it is called
+            again with growing delays. If the server refuses its token twice, calls raise the refusal, and
+            subscriptions show what anonymous callers see. `ConnectionState.auth_error` has the reason of both.
+            A callable that is not async runs on the event loop, so it must be quick.
         tls: how to verify a `wss://` server: None for the system's certificate authorities, the path of a PEM file
             with authorities of your own, an `ssl.SSLContext`, or `sha256:` and the fingerprint of the only
             certificate to accept. A server that fails verification ends the client with `ServerUntrusted`.
@@ -212,13 +213,16 @@ class Client:
         Replace the `auth` callable; None signs out.
 
         Calls wait until the new callable has returned. A client belongs to one user: connect another client for
-        another user.
+        another user. Unfinished calls of a user who signed out wait until the same user signs in again; those whose
+        user is not known yet fail with `Unauthenticated`.
         """
         self._loop.check()
         self._tokens.set(auth)
         self._identity_changed()
 
     def _identity_changed(self) -> None:
+        self._session.identity_changed()
+        self._dispatch(self._session.events())
         self._connection.wake()
         self._status.notify()
 
@@ -230,7 +234,9 @@ class Client:
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> Subscription[Any]: ...
     def subscribe(self, path: str, args: Arguments = None, *, type: Any = Any) -> Subscription[Any]:  # noqa: A002 - the public name
         """
-        Subscribe to a query's result until the subscription is closed. Equal subscriptions share one query.
+        Subscribe to a query's result until the subscription is closed, or nothing refers to it any more.
+
+        `async for value in client.subscribe(…):` therefore ends it with the iteration. Equal subscriptions share one query.
 
         Args:
             path: the query, as `module:function`.
@@ -397,7 +403,8 @@ class Client:
                     self._resolve(number, error)
                 case Connected() | IdentityChanged():
                     self._tokens.wake()
-                    self._identity_changed()
+                    self._connection.wake()
+                    self._status.notify()
                 case Ended():
                     for query_id in self._readers:
                         self._wake_readers(query_id)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from tinyvex.client.identity import NOBODY, Caller
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests
 from tinyvex.client.query_set import ClientQuery
 from tinyvex.client.query_value import QueryValue
@@ -53,11 +54,13 @@ class PatchVerification:
     def __contains__(self, request: PendingRequest) -> bool:
         return request.number in self._checks
 
-    def start(self, queries: Iterable[ClientQuery], requests: PendingRequests, ts: int) -> None:
-        """Queue a one-shot query at `ts` for each query, at most CHECKS_MAX."""
+    def start(
+        self, queries: Iterable[ClientQuery], requests: PendingRequests, ts: int, caller: Caller = NOBODY
+    ) -> None:
+        """Queue a one-shot query of `caller` at `ts` for each query, at most CHECKS_MAX."""
         for query in queries:
             if isinstance(query.result, QueryValue) and len(self._checks) < CHECKS_MAX:
-                request = requests.add(CallKind.QUERY, query.path, query.args, at=ts)
+                request = requests.add(CallKind.QUERY, query.path, query.args, at=ts, caller=caller)
                 self._checks[request.number] = query, query.result
 
     def finish(self, request: PendingRequest, answer: Answer | None) -> ClientQuery | None:

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from msgspec import Struct
+from msgspec import Struct, field
+
+from tinyvex.client.identity import NOBODY, Caller
 
 __all__ = ["Answer", "CallKind", "PendingRequest", "PendingRequests", "RequestPhase"]
 
@@ -63,6 +65,7 @@ class PendingRequest(Struct, eq=False):
     Attributes:
         number: unique in the session; the `requestId` of a mutation or action.
         at: the `ts` of the snapshot that a query reads; None for the newest.
+        caller: the identity that the call belongs to; it is sent under no other.
         answer: the first answer that the server sent; never replaced.
     """
 
@@ -71,6 +74,7 @@ class PendingRequest(Struct, eq=False):
     path: str
     args: bytes
     at: int | None = None
+    caller: Caller = field(default_factory=lambda: NOBODY)
     phase: RequestPhase = RequestPhase.QUEUED
     answer: Answer | None = None
 
@@ -99,9 +103,11 @@ class PendingRequests:
         """The number below which every mutation is finished, so that this session never sends it again."""
         return next(iter(self._mutations), self._next_number)
 
-    def add(self, kind: CallKind, path: str, args: bytes, *, at: int | None = None) -> PendingRequest:
+    def add(
+        self, kind: CallKind, path: str, args: bytes, *, at: int | None = None, caller: Caller = NOBODY
+    ) -> PendingRequest:
         """Append a request to the queue."""
-        request = PendingRequest(self._next_number, kind, path, args, at)
+        request = PendingRequest(self._next_number, kind, path, args, at, caller)
         self._next_number += 1
         self._unfinished[request.number] = request
         if kind is CallKind.MUTATION:
@@ -109,14 +115,27 @@ class PendingRequests:
         self._queue.append(request)
         return request
 
-    def next_to_send(self) -> PendingRequest | None:
-        """Remove the oldest request from the queue and mark it as sent; return None if the queue is empty."""
-        if not self._queue:
-            return None
-        request = self._queue.popleft()
-        request.phase = RequestPhase.SENT
-        self._unanswered += 1
-        return request
+    def next_to_send(self, may_send: Callable[[Caller], bool] = lambda _: True) -> PendingRequest | None:
+        """Remove the oldest request from the queue whose caller may send, and mark it as sent; None if there is none."""
+        for index, request in enumerate(self._queue):
+            if may_send(request.caller):
+                del self._queue[index]
+                request.phase = RequestPhase.SENT
+                self._unanswered += 1
+                return request
+        return None
+
+    def has_queued(self, is_wanted: Callable[[Caller], bool]) -> bool:
+        """Return whether a request of such a caller is in the queue."""
+        return any(is_wanted(request.caller) for request in self._queue)
+
+    def remove_refused(self) -> list[PendingRequest]:
+        """Remove and return the requests whose caller was refused; none of them was sent."""
+        refused = [request for request in self._queue if request.caller.refusal is not None]
+        for request in refused:
+            self.remove(request)
+            self._queue.remove(request)
+        return refused
 
     def record_answer(self, request: PendingRequest, answer: Answer) -> None:
         """Store a sent mutation's answer. A later answer to the same mutation does not replace the first."""

@@ -8,8 +8,9 @@ socket except the record of committed mutations, so the client sends its state a
 2.  Every subscribed query, in one `tinyvex/modifyQuerySet` from version 0 to 1 (more if one message is too small),
     under the query ids it always had. A query whose result is known carries `resume`, so that an unchanged result
     is not sent again.
-3.  Every unfinished mutation, in the order of the calls and under its original `requestId`. The server returns the
-    stored result of a mutation that did commit, instead of running it again.
+3.  Every unfinished mutation of the socket's identity (`identity`), in the order of the calls and under its original
+    `requestId`. The server returns the stored result of a mutation that did commit, instead of running it again.
+    Nobody's mutations, if there is a user too, precede step 1's `tinyvex/authenticate`.
 
 An action or one-shot query that was sent is not repeated, because the server does not record it: its caller gets
 ConnectionLost. One that was never sent stays in the queue.
@@ -21,11 +22,13 @@ callers only move forward, from one consistent version to the next.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tinyvex.client.pending_requests import CallKind, PendingRequest, PendingRequests, RequestPhase
 
 if TYPE_CHECKING:
+    from tinyvex.client.identity import Caller
     from tinyvex.client.query_set import QuerySet
     from tinyvex.wire.messages import StateVersion
 
@@ -55,11 +58,11 @@ class Resend:
         """Begin with a new socket, on which nothing was sent."""
         self.resending_queries = True
         self._restored_query_set = 0
-        self._mutations: set[int] = set()
+        self._mutations: dict[int, PendingRequest] = {}
 
     def connected(self) -> None:
         """Record the mutations that this socket has to finish before the session has caught up."""
-        self._mutations = {request.number for request in self._requests if request.kind is CallKind.MUTATION}
+        self._mutations = {r.number: r for r in self._requests if r.kind is CallKind.MUTATION}
 
     def queries_sent(self, query_set: int) -> None:
         """Record the query-set version that was sent; while `resending_queries`, callers wait for it."""
@@ -68,7 +71,7 @@ class Resend:
 
     def finished(self, request: PendingRequest) -> None:
         """Record that a request is finished."""
-        self._mutations.discard(request.number)
+        self._mutations.pop(request.number, None)
 
     def restores(self, version: StateVersion) -> bool:
         """Return whether `version` has all queries of the lost socket and is not older than the visible version."""
@@ -79,10 +82,15 @@ class Resend:
             and not self._queries.awaits_full_values
         )
 
-    @property
-    def mutations_finished(self) -> bool:
-        """Return whether every mutation that was unfinished when the socket connected has finished."""
-        return not self._mutations
+    def mutations_finished(self, may_send: Callable[[Caller], bool]) -> bool:
+        """
+        Return whether every mutation that was unfinished when the socket connected has finished.
+
+        Those that wait for a caller who is not signed in do not count.
+        """
+        return not any(
+            request.phase is not RequestPhase.QUEUED or may_send(request.caller) for request in self._mutations.values()
+        )
 
     def connection_lost(self, consistent_ts: int | None) -> list[PendingRequest]:
         """

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeAlias
 
 from tinyvex.client import rpc
 from tinyvex.client.error_copy import copy_error
-from tinyvex.client.identity import ClientIdentity
+from tinyvex.client.identity import Caller, CallerKind, ClientIdentity
 from tinyvex.client.optimistic import OptimisticUpdates, Update
 from tinyvex.client.patch_verification import PatchCounters, PatchVerification
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests
@@ -56,6 +56,10 @@ _ENDS_SESSION = frozenset(
 
 _RESENT_AFTER = frozenset({"ServerStopping", "OutcomeUnknown"})
 """Errors of a mutation after which it is sent again on the next socket, with the same request id."""
+
+
+def _is_nobody(caller: Caller) -> bool:
+    return caller.kind is CallerKind.NOBODY
 
 
 class SessionPhase(enum.Enum):
@@ -175,12 +179,14 @@ class ClientState:
         Queue a call; the results of its optimistic update become visible immediately.
 
         Raises:
-            TinyvexError: the session is closed.
+            TinyvexError: the session is closed, or the server refuses the user.
             Exception: the error that the update raised; the call is not queued.
         """
         self._check_not_closed()
+        if self.identity.refusal is not None:
+            raise copy_error(self.identity.refusal)
         run = self.updates.run(update) if update is not None else None
-        request = self.requests.add(kind, path, args, at=at)
+        request = self.requests.add(kind, path, args, at=at, caller=self.identity.caller)
         if update is not None and run is not None:
             self.updates.add(request.number, path, update, run)
             self._show_results()
@@ -195,6 +201,15 @@ class ClientState:
         for request in self.requests.remove_all():
             self._fail(request, copy_error(self.error))
         self._events.append(Ended(self.error))
+
+    def identity_changed(self) -> None:
+        """Fail the calls of a caller who was refused; to be called after every change of the identity."""
+        for request in self.requests.remove_refused():
+            assert request.caller.refusal is not None
+            self._resend.finished(request)
+            if self.updates.remove(request.number):
+                self._show()
+            self._fail(request, copy_error(request.caller.refusal))
 
     def _check_not_closed(self) -> None:
         if self.error is not None:
@@ -246,7 +261,7 @@ class ClientState:
 
         A socket that fails before that counts as another retry: the messages that were resent may be the cause.
         """
-        return self._is_consistent() and self._resend.mutations_finished
+        return self._is_consistent() and self._resend.mutations_finished(self.identity.may_send)
 
     # Messages to the server.
 
@@ -261,10 +276,10 @@ class ClientState:
             return greeting
         if self.phase is not SessionPhase.READY or self.server is None:
             return None
-        if (params := self.identity.next_params()) is not None:
+        if (params := self.identity.next_params(lambda: self.requests.has_queued(_is_nobody))) is not None:
             return rpc.encode_authenticate(self._calls.open("authenticate"), params)
         if self.identity.blocks_sending:
-            return None
+            return self._next_call(self.server.limits)  # nobody's calls precede signing in
         return self._next_modify_query_set(self.server.limits) or self._next_call(self.server.limits)
 
     def _next_modify_query_set(self, limits: wire.ConnectLimits) -> bytes | None:
@@ -285,7 +300,7 @@ class ClientState:
 
     def _next_call(self, limits: wire.ConnectLimits) -> bytes | None:
         while self.requests.unanswered < max(1, limits.requests_max - _REQUESTS_RESERVED):
-            request = self.requests.next_to_send()
+            request = self.requests.next_to_send(self.identity.may_send)
             if request is None:
                 return None
             refusal = rpc.refuse_too_large(request.path, request.args, limits.message_bytes_max)
@@ -318,6 +333,7 @@ class ClientState:
                 self._receive_transition(transition)
             case wire.AuthError(params=notice):
                 self.identity.receive_auth_error(notice)
+                self.identity_changed()
                 self._events.append(IdentityChanged())
             case wire.FatalError(params=fatal):
                 raise self._end_socket(fatal.error)
@@ -330,6 +346,7 @@ class ClientState:
             self._receive_connect_result(result, error)
         elif call == "authenticate":
             self.identity.receive_answer(error)
+            self.identity_changed()
             self._events.append(IdentityChanged())
         elif error is not None:
             raise self._end_socket(error)
@@ -426,7 +443,7 @@ class ClientState:
         if self._is_consistent():
             patched = self.queries.apply_staged()
             if self._verifies_patches:
-                self._verification.start(patched, self.requests, self.version.ts)
+                self._verification.start(patched, self.requests, self.version.ts, self.identity.caller)
             self._resend.visible_ts = self.version.ts
             self._complete(self.requests.finish_covered(self.version.ts), show=True)
 

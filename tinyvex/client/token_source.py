@@ -51,11 +51,13 @@ class TokenSource:
         self._asking: anyio.CancelScope | None = None
         self._token: str | None = None  # the token that `_renew_at` is about
         self._renew_at: float | None = None  # on the monotonic clock
+        self._failures = 0  # of the source, in a row
         self._stopped = False
 
     def set(self, source: Source | None) -> None:
         """Replace the source, and cancel a call of the previous one."""
         self._source = source
+        self._failures = 0
         if self._asking is not None:
             self._asking.cancel()
         self._identity.set_source(has_source=source is not None)
@@ -77,6 +79,8 @@ class TokenSource:
         while not self._stopped:
             self._attention.clear()
             self._plan_renewal()
+            if self._identity.needs_token and self._renew_at is None:
+                self._plan_retry()
             if self._identity.wants_token:
                 await self._ask()
                 continue
@@ -101,6 +105,15 @@ class TokenSource:
             delay = max(remaining * _LIFETIME_FRACTION, limits.AUTH_RENEW_SECONDS_MIN)
             self._renew_at = self._runtime.monotonic() + delay
 
+    def _plan_retry(self) -> None:
+        """Ask a source that failed again, with exponential backoff and jitter."""
+        longest = min(
+            limits.AUTH_CALLABLE_RETRY_SECONDS_MAX,
+            limits.AUTH_CALLABLE_RETRY_SECONDS_MIN * 2.0 ** min(self._failures, 20),
+        )
+        self._failures += 1
+        self._renew_at = self._runtime.monotonic() + longest * (0.5 + self._runtime.random.random() / 2)
+
     async def _ask(self) -> None:
         source = self._source
         assert source is not None
@@ -112,7 +125,7 @@ class TokenSource:
             except (Exception, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
                     raise
-                # The program's own code failed. The client goes on without a user and reports the error as its state.
+                # The program's own code failed, perhaps because it needs a network: it is asked again.
                 logger.exception("the auth callable raised")
                 self._identity.fail(Unauthenticated(f"the auth callable {_failure_text(error)}"))
             else:
@@ -127,12 +140,13 @@ class TokenSource:
 
     def _supply(self, token: object) -> None:
         if token is None or (isinstance(token, str) and token and is_encodable(token)):
+            self._failures = 0
             self._identity.supply(token)
         else:
             returned = f"a value of type {type(token).__name__}"
             if isinstance(token, str):
                 returned = "an empty string" if not token else "text with a lone surrogate"
-            self._identity.fail(
+            self._identity.refuse(
                 Unauthenticated(f"the auth callable returned {returned}; it must return a token or None")
             )
 
