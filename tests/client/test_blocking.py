@@ -108,6 +108,17 @@ def test_closing_a_subscription_ends_the_iteration_of_another_thread(loopback: L
     assert seen == [0]
 
 
+def test_leaving_a_loop_ends_its_subscription(loopback: LoopbackServer) -> None:
+    """The server learns of it before the next answer."""
+    with connect_blocking(loopback.url) as client:
+        for name in "abc":
+            for _ in client.subscribe("counters:get", {"name": name}):
+                break
+        client.query("counters:get", A)
+        client.query("counters:get", A)
+        assert loopback.endpoints[0].session.queries == {}
+
+
 def test_many_threads_may_use_one_client(loopback: LoopbackServer) -> None:
     """Every mutation runs once."""
     with connect_blocking(loopback.url) as client:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import threading
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
@@ -13,6 +16,7 @@ import pytest
 from tests.support.fake_server import error_object
 from tests.support.fake_world import FakeWorld, in_fake_world
 from tinyvex import limits
+from tinyvex.client.client import Client
 from tinyvex.errors import (
     ClientClosed,
     ConnectionLost,
@@ -288,6 +292,82 @@ def test_a_slow_reader_gets_the_newest_value_only() -> None:
             return seen
 
     assert in_fake_world(scenario) == [0, 5]
+
+
+async def _ended_queries(world: FakeWorld) -> int:
+    """Wait until the server has no query; return the number of queries that were removed."""
+    session = world.endpoint.session
+    async with asyncio.timeout(10):
+        while session.queries:
+            await asyncio.sleep(0.001)
+    changes = [change for message in session.heard for change in message["params"].get("modifications", ())]
+    return sum(change["type"] == "Remove" for change in changes)
+
+
+@pytest.mark.parametrize("error", [None, KeyError])
+def test_leaving_an_iteration_ends_its_subscription(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception] | None
+) -> None:
+    """By `break` or an exception, however many iterations there are."""
+    monkeypatch.setattr(limits, "CLIENT_QUERIES_MAX", 3)
+
+    async def read(client: Client, name: str) -> None:
+        async for value in client.subscribe(GET, {"name": name}, type=int):
+            assert value == 0
+            if error is not None:
+                raise error
+            break
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            for number in range(10):
+                with contextlib.suppress(KeyError):
+                    await read(client, f"name {number}")
+            assert await _ended_queries(world) == 10
+
+    in_fake_world(scenario)
+
+
+def test_a_subscription_that_is_still_referred_to_continues() -> None:
+    """After `break` with another loop, and while a task waits for a value."""
+
+    async def scenario(world: FakeWorld) -> list[int]:
+        async with world.client() as client:
+            values = client.subscribe(GET, A, type=int)
+            async for _ in values:
+                break
+            waiting = asyncio.ensure_future(anext(client.subscribe(GET, {"name": "b"}, type=int)))
+            assert await waiting == 0
+            subscription = client.subscribe(GET, {"name": "c"}, type=int)
+            await anext(subscription)
+            waiting = asyncio.ensure_future(anext(subscription))
+            await asyncio.sleep(0)
+            del subscription
+            gc.collect()
+            world.commit("a")
+            world.commit("c", 2)
+            return [await anext(values), await waiting]
+
+    assert in_fake_world(scenario) == [1, 2]
+
+
+def test_a_subscription_may_be_dropped_in_another_thread_or_after_the_client() -> None:
+    """It ends on the client's loop, if there still is one."""
+
+    async def scenario(world: FakeWorld) -> None:
+        async with world.client() as client:
+            held = [client.subscribe(GET, A), client.subscribe(GET, {"name": "b"})]
+            await anext(held[0])
+            late = client.subscribe(GET, A)
+            thread = threading.Thread(target=held.clear)
+            thread.start()
+            thread.join()
+            late.close()
+            assert await _ended_queries(world) == 2
+            late = client.subscribe(GET, A)
+        del late
+
+    in_fake_world(scenario)
 
 
 def test_a_failure_is_raised_and_the_next_value_arrives() -> None:

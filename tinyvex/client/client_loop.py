@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 __all__ = ["ClientLoop", "Waiters"]
 
@@ -28,6 +30,12 @@ class ClientLoop:
     def unbind(self) -> None:
         """Release the loop: the client is closed, so a call from anywhere has no effect or raises ClientClosed."""
         self._loop = None
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call a function on the loop, from any thread or a finalizer; not if the loop was released or closed."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(callback)
 
     def check(self) -> None:
         """

@@ -28,6 +28,9 @@ class Subscription(Generic[T]):
             async for messages in recent:
                 show(messages)
 
+    The subscription ends with `close`, with the block, or when nothing refers to it any more. So
+    `async for messages in client.subscribe(…):` ends it with the iteration, by `break` and by an exception too.
+
     A reader that is slower than the changes skips values: only the newest is kept.
     An error is raised in its place in the sequence and does not end the subscription:
     continue with another `async for`, or with `anext()`, to receive the next value.
@@ -100,6 +103,12 @@ class Subscription(Generic[T]):
             self._closed = True
             self._changes.wake()
             self._release()
+
+    def __del__(self) -> None:
+        # The last reference may end in any thread, and in the middle of a change of the client's state.
+        if not getattr(self, "_closed", True):
+            self._closed = True
+            self._loop.call_soon(self._release)
 
     async def aclose(self) -> None:
         """Close the subscription; for `contextlib.aclosing`."""
