@@ -46,7 +46,8 @@ Define every error that Tinyvex raises or sends, with its fault, stable number a
     │   ├── AppInvalid              1603    └── SchemaRejected       1604
     └── ClientError                 raised only by the client, never sent
         ├── DecodeError             1701    ├── ConnectionLost       1702
-        ├── ClientClosed            1703    ├── UpdateRejected       1704    └── ServerUntrusted  1705
+        ├── ClientClosed            1703    ├── UpdateRejected       1704    ├── ServerUntrusted  1705
+        └── DatabaseReplaced        1706
 
 The docstring of a class is its meaning in `protocol/errors.json`. Released numbers and names never change.
 """
@@ -647,6 +648,13 @@ class ServerUntrusted(ClientError):
 
     number = 1705
     fault = "operator"
+    retry = "after-fix"
+
+
+class DatabaseReplaced(ClientError):
+    """The server at this URL has another database than the one that the call was made for; it was not sent there."""
+
+    number = 1706
     retry = "after-fix"
 
 

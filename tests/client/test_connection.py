@@ -598,3 +598,44 @@ def test_a_defect_ends_the_client(defective: str) -> None:
             return failed.value.name, closed.last_error.name, len(world.endpoints)
 
     assert in_fake_world(scenario) == ("InternalError", "InternalError", 1)
+
+
+def test_a_wrong_address_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As a warning with the reason; a lost connection that is restored is none."""
+
+    async def scenario(world: FakeWorld) -> None:
+        world.stop()
+        async with world.client() as client:
+            await world.runtime.sleep(120)
+            assert client.connection_state.retries > 5
+            assert [record.levelname for record in caplog.records] == ["WARNING"]
+            assert "no server answers at tinyvex.test:3210: the connection was refused" in caplog.text
+            world.start()
+            await client.query("counters:get", {"name": "a"})
+            world.cut()
+            await world.runtime.sleep(1)
+            await client.query("counters:get", {"name": "a"})
+        assert len(caplog.records) == 1
+
+    with caplog.at_level("WARNING", "tinyvex.client.connection"):
+        in_fake_world(scenario)
+
+
+def test_the_last_error_is_cleared_after_recovery() -> None:
+    """Once the connection has caught up."""
+
+    async def scenario(world: FakeWorld) -> None:
+        world.stop()
+        async with world.client() as client:
+            await world.runtime.sleep(1)
+            assert client.connection_state.last_error is not None
+            world.start()
+            await client.query("counters:get", {"name": "a"})
+            world.cut()
+            await world.runtime.sleep(1)
+            await client.query("counters:get", {"name": "a"})
+            await world.runtime.sleep(1)
+            state = client.connection_state
+            assert (state.phase, state.retries, state.last_error) == ("connected", 0, None)
+
+    in_fake_world(scenario)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import math
-from typing import Any, Generic, TypeVar
+import uuid
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import pytest
@@ -87,3 +90,46 @@ def test_results_are_decoded_to_the_return_types_of_functions() -> None:
     assert page == tv.Page(items=rows, cursor="c", is_done=True)
     with pytest.raises(DecodeError, match="Expected `str`, got `int` - at"):
         decode_value(b'[{"text":1,"size":1}]', tv.Rows[Line], "m:f")
+
+
+class Cell(msgspec.Struct):
+    data: bytes
+    by_number: dict[int, str] = {}
+
+
+TARGETS: list[tuple[Any, list[Any]]] = [
+    (dict[int, str], [{"1": "a"}, {"1": "$a"}, {"x": "a"}]),
+    (dict[float, int], [{"1.5": 1}]),
+    (dict[dt.date, int], [{"2026-01-02": 1}]),
+    (bytes, ["YWJj", b"abc", 1]),
+    (list[bytes | None], [["YWJj"], [None]]),
+    (bytes | int, ["YWJj", 1]),
+    (Cell, [{"data": "YWJj"}, {"data": b"x", "by_number": {"1": "$"}}]),
+    (tv.Rows[Cell], [[{"data": "YWJj"}], [{"data": b"x", "by_number": {"1": "a"}}]]),
+    (int, [1, 1.5, 2.0**70, "1", True, Int64(5)]),
+    (float, [1, 1.5, math.inf, "1", 2.0**70]),
+    (Int64, [1, Int64(2**60), "1", True]),
+    (dt.datetime, ["2026-01-02T00:00:00Z", "$", 5]),
+    (dt.timedelta, ["PT1S", 5, 1.5]),
+    (uuid.UUID, ["12345678-1234-5678-1234-567812345678", 5]),
+    (decimal.Decimal, ["1.5", 1.5, 5]),
+    (Literal["$a", 1], ["$a", 1, "b"]),
+    (set[str], [["$a", "b"], "a"]),
+    (tuple[int, str], [[1, "$"], [1]]),
+    (bool, [True, 1]),
+    (Id[int], ["abc", 1]),
+    (dict[str, Any], [{"a": [1, None]}, [1]]),
+]
+
+
+@pytest.mark.parametrize(("target", "value"), [(target, value) for target, values in TARGETS for value in values])
+def test_a_value_is_decoded_in_the_same_way_whatever_is_next_to_it(target: Any, value: Any) -> None:
+    """A text that begins with `$`, or a wrapped value."""
+    outcomes = []
+    for neighbour in ("a", "$a", b"a"):
+        try:
+            decoded = decode_value(codec.encode([value, neighbour]), tuple[target, Any], "m:f")[0]
+            outcomes.append((type(decoded), repr(decoded)))
+        except DecodeError:
+            outcomes.append((DecodeError, ""))
+    assert len(set(outcomes)) == 1, outcomes

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.tokens import part
-from tinyvex.client.identity import NOBODY, ActingAs, Caller, ClientIdentity, token_claims
+from tinyvex.client.identity import ANONYMOUS, ActingAs, CallIdentity, ClientIdentity, token_claims
 from tinyvex.errors import InvalidValue, Unauthenticated
 from tinyvex.values.types import Int64
 from tinyvex.wire import error_objects
@@ -122,35 +122,35 @@ def test_a_refusal_that_passes_is_a_failure_of_the_source(opened: ClientIdentity
 # Whose calls may be sent.
 
 
-def may_send(identity: ClientIdentity, *callers: Caller) -> list[bool]:
+def may_send(identity: ClientIdentity, *callers: CallIdentity) -> list[bool]:
     return [identity.may_send(caller) for caller in callers]
 
 
 def test_a_users_calls_are_sent_only_as_that_user(opened: ClientIdentity) -> None:
     """Not while the user is unknown, not after signing out, and again after signing in."""
     ada = opened.caller
-    seen = [*may_send(opened, ada, NOBODY)]
+    seen = [*may_send(opened, ada, ANONYMOUS)]
     opened.supply(ADA)
-    seen += may_send(opened, ada, NOBODY)
+    seen += may_send(opened, ada, ANONYMOUS)
     sent(opened)
-    seen += may_send(opened, ada, NOBODY)
+    seen += may_send(opened, ada, ANONYMOUS)
     opened.receive_answer(None)
     assert seen == [False, True, False, True, False, False]
-    assert may_send(opened, ada, NOBODY) == [True, False]
+    assert may_send(opened, ada, ANONYMOUS) == [True, False]
     opened.set_source(has_source=False)
-    assert (may_send(opened, ada, NOBODY), opened.caller) == ([False, False], NOBODY)
+    assert (may_send(opened, ada, ANONYMOUS), opened.caller) == ([False, False], ANONYMOUS)
     sent(opened)
     opened.receive_answer(None)
-    assert may_send(opened, ada, NOBODY) == [False, True]
+    assert may_send(opened, ada, ANONYMOUS) == [False, True]
     opened.set_source(has_source=True)
     again = opened.caller
     opened.supply(ADA_AGAIN)
     sent(opened)
     opened.receive_answer(None)
-    assert may_send(opened, ada, again, NOBODY) == [True, True, False]
+    assert may_send(opened, ada, again, ANONYMOUS) == [True, True, False]
 
 
-def test_signing_in_waits_for_nobodys_calls(opened: ClientIdentity) -> None:
+def test_signing_in_waits_for_anonymous_calls(opened: ClientIdentity) -> None:
     """Renewing does not."""
     opened.supply(ADA)
     assert opened.next_params(lambda: True) is None
@@ -161,12 +161,12 @@ def test_signing_in_waits_for_nobodys_calls(opened: ClientIdentity) -> None:
     assert opened.next_params(lambda: True) is not None
 
 
-def test_a_source_that_returns_none_makes_its_calls_nobodys(opened: ClientIdentity) -> None:
+def test_a_source_that_returns_none_makes_its_calls_anonymous(opened: ClientIdentity) -> None:
     """The program asked for no user."""
     caller = opened.caller
     opened.supply(None)
     assert may_send(opened, caller) == [True]
-    assert opened.caller is NOBODY
+    assert opened.caller is ANONYMOUS
 
 
 def test_calls_of_an_unknown_user_end_with_the_refusal(opened: ClientIdentity) -> None:

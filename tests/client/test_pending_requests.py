@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tinyvex.client.identity import ANONYMOUS, CallIdentity
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests, RequestPhase
+from tinyvex.errors import Unauthenticated
 
 
 def send_all(requests: PendingRequests) -> list[PendingRequest]:
@@ -121,3 +123,26 @@ def test_an_answer_that_is_not_covered_is_not_acknowledged() -> None:
     assert requests.acknowledged_below == mutation.number
     requests.requeue()
     assert requests.acknowledged_below == mutation.number
+
+
+def test_a_caller_who_may_not_send_delays_no_other() -> None:
+    """The requests of each caller keep their order."""
+    requests = PendingRequests()
+    ada = CallIdentity()
+    first, second, third, fourth = (
+        requests.add(CallKind.MUTATION, "m:f", b"{}", caller=caller) for caller in (ada, ANONYMOUS, ada, ANONYMOUS)
+    )
+    assert [requests.next_to_send(lambda caller: caller is ANONYMOUS) for _ in range(3)] == [second, fourth, None]
+    assert requests.has_queued(lambda caller: caller is ada)
+    assert [requests.next_to_send(lambda caller: caller is ada) for _ in range(3)] == [first, third, None]
+    assert requests.unanswered == 4
+
+
+def test_the_requests_of_a_refused_caller_are_removed() -> None:
+    """The others stay in the queue."""
+    requests = PendingRequests()
+    ada = CallIdentity()
+    refused, kept = (requests.add(CallKind.MUTATION, "m:f", b"{}", caller=caller) for caller in (ada, ANONYMOUS))
+    ada.refusal = Unauthenticated("no")
+    assert requests.remove_refused() == [refused]
+    assert (list(requests), requests.next_to_send()) == ([kept], kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tinyvex.client.identity import CallIdentity
 from tinyvex.client.patch_verification import PatchCounters
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequests
 from tinyvex.client.query_set import QuerySet
@@ -78,14 +79,31 @@ def test_an_older_version_than_the_visible_one_is_not_shown(session: Session) ->
     assert session.resend.restores(version(0, 7))
 
 
+def everyone(_caller: CallIdentity) -> bool:
+    return True
+
+
+def no_one(_caller: CallIdentity) -> bool:
+    return False
+
+
+def test_a_mutation_that_waits_for_its_user_does_not_have_to_finish(session: Session) -> None:
+    """Unless it was sent before its user signed out."""
+    session.requests.add(CallKind.MUTATION, "m:f", b"{}")
+    session.resend.connected()
+    assert session.resend.mutations_finished(no_one)
+    session.requests.next_to_send()
+    assert not session.resend.mutations_finished(no_one)
+
+
 def test_mutations_of_the_old_socket_have_to_finish(session: Session) -> None:
     """One that is called after the connection does not count."""
     old = session.requests.add(CallKind.MUTATION, "m:f", b"{}")
     session.resend.connected()
     session.requests.add(CallKind.MUTATION, "m:f", b"{}")
-    assert not session.resend.mutations_finished
+    assert not session.resend.mutations_finished(everyone)
     session.resend.finished(old)
-    assert session.resend.mutations_finished
+    assert session.resend.mutations_finished(everyone)
 
 
 def test_another_epoch_completes_answered_mutations(session: Session) -> None:

@@ -17,6 +17,7 @@ from tinyvex.client.state import ClientState, Completed, Connected, Ended, Faile
 from tinyvex.errors import (
     ClientClosed,
     ConnectionLost,
+    DatabaseReplaced,
     MessageTooLarge,
     RemoteError,
     TinyvexError,
@@ -734,6 +735,59 @@ def test_a_server_that_lost_data_ends_the_session() -> None:
     with pytest.raises(RemoteError):
         dialogue.receive()
     assert dialogue.state.phase is SessionPhase.CLOSED
+
+
+# Another database at the same URL.
+
+
+def test_calls_are_not_sent_to_another_database() -> None:
+    """Mutations and actions that were made for the former one fail; reads and later calls go to the new one."""
+    dialogue = Dialogue().open()
+    answered = dialogue.add("a")
+    dialogue.send()
+    dialogue.receive()
+    dialogue.lose()
+    mutation = dialogue.add("a", update=expect("a", 7))
+    action = dialogue.call(CallKind.ACTION, "counters:echo", b'{"value":1}')
+    query = dialogue.call(CallKind.QUERY, "counters:get", b'{"name":"a"}')
+    dialogue.take_events()
+    dialogue.server.restore("second")
+    dialogue.server.database_id = "other"
+    dialogue.dial()
+    dialogue.run()
+    later = dialogue.add("a")
+    dialogue.run()
+    events = dialogue.take_events()
+    failed = failures(events)
+    assert sorted(failed) == [mutation, action]
+    assert all(isinstance(error, DatabaseReplaced) for error in failed.values())
+    assert sorted(completed(events)) == [answered, query, later]
+    assert dialogue.server.counters == {"a": 1}
+    assert not dialogue.state.updates.results
+
+
+def test_a_restored_database_is_the_same_database() -> None:
+    """A new epoch alone fails no call."""
+    dialogue = Dialogue().open()
+    dialogue.lose()
+    number = dialogue.add("a")
+    dialogue.server.restore("second")
+    dialogue.dial()
+    dialogue.run()
+    assert completed(dialogue.take_events()) == [number]
+
+
+def test_results_that_are_too_long_together_end_the_session() -> None:
+    """Another socket would ask for the same results again; subscribers get the error."""
+    dialogue = Dialogue().open()
+    dialogue.subscribe("a")
+    dialogue.send()
+    dialogue.session.fatal(error_object("MessageTooLarge", "the results are too long"))
+    with pytest.raises(RemoteError):
+        dialogue.receive()
+    assert dialogue.state.phase is SessionPhase.CLOSED
+    assert dialogue.state.error is not None
+    assert dialogue.state.error.name == "MessageTooLarge"
 
 
 # Optimistic updates.

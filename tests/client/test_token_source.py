@@ -401,7 +401,7 @@ def test_another_source_does_not_wait_for_the_one_before(play: Callable[..., Non
 
 
 def test_a_mutation_sent_again_after_signing_out_waits_for_its_user(play: Callable[..., None]) -> None:
-    """S-41: it is repeated under no other identity, and it ran once; nobody's calls do not wait for it."""
+    """S-41: it is repeated under no other identity, and it ran once; anonymous calls do not wait for it."""
 
     async def scenario(world: World) -> None:
         async with world.client(world.source) as client:
@@ -431,7 +431,7 @@ def test_a_mutation_sent_again_after_signing_out_waits_for_its_user(play: Callab
 
 
 def test_calls_that_were_queued_offline_run_under_their_own_identities(play: Callable[..., None]) -> None:
-    """Ada's wait for Ada, nobody's run before anyone signs in, those of another user fail."""
+    """Ada's wait for Ada, anonymous ones run before anyone signs in, those of another user fail."""
 
     async def scenario(world: World) -> None:
         async with world.client(world.source) as client:

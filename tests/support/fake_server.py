@@ -33,6 +33,7 @@ class FakeServer:
 
     def __init__(self, epoch: str = "first") -> None:
         self.epoch = epoch
+        self.database_id = "fake"
         self.ts = FIRST_TS
         self.counters: dict[str, int] = {}
         self.history: list[dict[str, int]] = [{}]
@@ -165,7 +166,7 @@ class FakeSession:
             {
                 "protocolVersion": 1,
                 "serverVersion": "fake",
-                "databaseId": "fake",
+                "databaseId": server.database_id,
                 "epoch": server.epoch,
                 "lastTs": server.ts,
                 "clientClockSkew": 0,

@@ -32,7 +32,15 @@ from websockets.uri import parse_uri
 from tinyvex import limits
 from tinyvex.client.state import Connected, Event, SessionPhase
 from tinyvex.client.websocket_transport import WebSocketTransport
-from tinyvex.errors import AccessError, ClientClosed, ConnectionLost, InternalError, ServerUntrusted, TinyvexError
+from tinyvex.errors import (
+    AccessError,
+    ClientClosed,
+    ConnectionLost,
+    InternalError,
+    MessageTooLarge,
+    ServerUntrusted,
+    TinyvexError,
+)
 
 if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
@@ -142,6 +150,7 @@ class ClientConnection:
         self._transport: WebSocketTransport | None = None
         self._flush_scheduled = False
         self._is_stopping = False
+        self._has_warned = False
         self._dialling: anyio.CancelScope | None = None
         self._attention = asyncio.Event()
         """Set when `run` must look again: a socket ended, or `stop` was called."""
@@ -180,10 +189,18 @@ class ClientConnection:
             caught_up, error = await self._run_socket()
             retries = 1 if caught_up else retries + 1
             if not self._is_over():
-                logger.info("disconnected: %s", error)
+                self._log_failure(error)
                 self._status.change("disconnected", retries, error)
                 await self._wait_before_retry(retries, error)
         self._status.change("closed", retries, self._session.error or self._status.socket.last_error)
+
+    def _log_failure(self, error: TinyvexError) -> None:
+        """Warn once in an outage, when an attempt to connect failed: the address may be wrong, and calls only wait."""
+        if self._status.socket.phase == "connected" or self._has_warned:
+            logger.info("disconnected: %s", error)
+        else:
+            self._has_warned = True
+            logger.warning("cannot connect, and will try again until it succeeds: %s", error)
 
     def _is_over(self) -> bool:
         return self._is_stopping or self._session.error is not None
@@ -232,7 +249,7 @@ class ClientConnection:
             self._transport = None
             caught_up = self._session.caught_up
             error = transport.error or ConnectionLost("the connection was lost")
-            if isinstance(error, AccessError | ServerUntrusted):
+            if isinstance(error, AccessError | MessageTooLarge | ServerUntrusted):
                 self._session.close(error)
             self._session.lost(f"{error.name}: {error.message}")
             self._deliver_events()
@@ -331,8 +348,9 @@ class ClientConnection:
         events = self._session.events()
         current = self._status.socket
         if any(isinstance(event, Connected) for event in events):
+            self._has_warned = False
             self._status.change("connected", current.retries, current.last_error)
-        elif current.phase == "connected" and current.retries and self._session.caught_up:
-            self._status.change("connected", 0, current.last_error)
+        elif current.phase == "connected" and (current.retries or current.last_error) and self._session.caught_up:
+            self._status.change("connected", 0, None)
         if events:
             self._on_events(events)

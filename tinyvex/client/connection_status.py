@@ -28,7 +28,8 @@ class ConnectionState(Struct, frozen=True):
         phase: `connecting` (dialling, or waiting for the first answer), `connected`,
             `disconnected` (waiting before the next attempt) or `closed` (will not reconnect).
         retries: attempts since a connection last caught up; 0 once this one has.
-        last_error: why the last connection ended, or why the client is closed; None before anything failed.
+        last_error: why the last connection ended, or why the client is closed; None before anything failed, and once
+            a connection has caught up.
         auth_error: why the client has no user, or is about to lose it, although it has an `auth` callable.
     """
 

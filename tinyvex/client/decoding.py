@@ -102,7 +102,7 @@ def decode_value(json: bytes, target: Any, function: str) -> Any:
     try:
         if target is Any:
             return codec.decode_canonical(json)
-        if codec.may_have_wrappers(json):
+        if codec.may_have_wrappers(json) or _has_bytes(target):
             return _converted(codec.decode_canonical(json), target)
         return _decoder(target).decode(json)
     except _NOT_FITTING as error:
@@ -136,6 +136,24 @@ def _converted(value: Any, target: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
+def _has_bytes(target: Any) -> bool:
+    """Return whether a type contains bytes: msgspec's JSON decoder would accept any base64 string for them."""
+    seen: list[Any] = []
+
+    def search(node: Any) -> bool:
+        if isinstance(node, (list, tuple)):
+            return any(map(search, node))
+        if isinstance(node, msgspec.inspect.BytesType):
+            return True
+        if not isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field) or any(node is one for one in seen):
+            return False
+        seen.append(node)
+        return any(search(getattr(node, name)) for name in node.__struct_fields__)
+
+    return search(msgspec.inspect.type_info(target))
+
+
+@functools.lru_cache(maxsize=256)
 def _decoder(target: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(target, dec_hook=_decode_special)
 
@@ -147,7 +165,7 @@ def _decode_special(target: Any, value: Any) -> Any:
         of_values = getattr(origin, "__tinyvex_of__", None)
         if of_values is not None and isinstance(value, list):
             element_types = get_args(target)
-            elements = msgspec.convert(value, list[element_types], dec_hook=_decode_special) if element_types else value  # type: ignore[valid-type]
+            elements = _converted(value, list[element_types]) if element_types else value  # type: ignore[valid-type]
             return of_values(elements)
         if issubclass(origin, Int64) and isinstance(value, int) and not isinstance(value, bool):
             return origin(value)

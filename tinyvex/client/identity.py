@@ -14,8 +14,8 @@ The client's user: when a token is needed, which `tinyvex/authenticate` to send,
 While the user is not known, other messages wait: a call sent now would run anonymously.
 Renewing a token blocks nothing, because the previous token is still valid.
 
-A call belongs to its caller: the user of the token source at the time of the call, or nobody without a source. It is
-sent only on a socket with that identity, also if it is sent again, and waits otherwise. So nobody's calls are sent
+A call belongs to its caller: the user of the token source at the time of the call, or anonymous without a source. It is
+sent only on a socket with that identity, also if it is sent again, and waits otherwise. So anonymous calls are sent
 before a socket signs in, and a user's calls outlast signing out, another user, and a source that fails. If the user
 was never known when the token is refused or the source is replaced, the calls fail: their user may never return.
 """
@@ -35,7 +35,7 @@ from tinyvex.values.codec import encode, to_builtins
 from tinyvex.wire import error_objects
 from tinyvex.wire import messages as wire
 
-__all__ = ["NOBODY", "ActingAs", "Caller", "ClientIdentity", "token_claims"]
+__all__ = ["ANONYMOUS", "ActingAs", "CallIdentity", "ClientIdentity", "token_claims"]
 
 
 class ActingAs(str):
@@ -64,15 +64,15 @@ class ActingAs(str):
 
 
 class CallerKind(enum.Enum):
-    """What is known of the caller of a request."""
+    """The kinds of callers."""
 
-    NOBODY = "nobody"
+    ANONYMOUS = "anonymous"
     UNKNOWN = "unknown"  # the user of a source that has not returned a token that was accepted
     OWNER = "owner"  # the one user of this session
     REFUSED = "refused"  # was unknown when the token was refused or the source was replaced
 
 
-class Caller(Struct, eq=False):
+class CallIdentity(Struct, eq=False):
     """
     The identity that a call belongs to.
 
@@ -85,7 +85,7 @@ class Caller(Struct, eq=False):
     refusal: TinyvexError | None = None
 
 
-NOBODY = Caller(CallerKind.NOBODY)
+ANONYMOUS = CallIdentity(CallerKind.ANONYMOUS)
 
 
 class ClientIdentity:
@@ -104,7 +104,7 @@ class ClientIdentity:
         self.wants_token = False
         self.failure: TinyvexError | None = None
         self.token: str | None = None
-        self.caller = NOBODY
+        self.caller = ANONYMOUS
         self.refusal: TinyvexError | None = None
         self._has_source = False
         self._is_open = False
@@ -118,7 +118,7 @@ class ClientIdentity:
         self._unsent: str | None = None
         self._in_flight: wire.AuthenticateParams | None = None
         self._in_flight_token: str | None = None  # of `_in_flight`, as the source returned it
-        self._in_flight_caller = NOBODY
+        self._in_flight_caller = ANONYMOUS
         self._is_retrying = False
         self._signs_out = False
         self._was_refused = False
@@ -146,16 +146,16 @@ class ClientIdentity:
     def _reset_caller(self) -> None:
         self.refusal = None
         if not self._has_source:
-            self.caller = NOBODY
-        elif self.caller.kind in {CallerKind.NOBODY, CallerKind.REFUSED}:
-            self.caller = Caller()
+            self.caller = ANONYMOUS
+        elif self.caller.kind in {CallerKind.ANONYMOUS, CallerKind.REFUSED}:
+            self.caller = CallIdentity()
 
     # The token source.
 
     def set_source(self, *, has_source: bool) -> None:
         """Replace the token source; without one the client signs out."""
         self._refuse_caller(Unauthenticated("the auth callable was replaced before the user was known; call again"))
-        self.caller = NOBODY
+        self.caller = ANONYMOUS
         self._has_source = has_source
         self._unsent, self.failure, self._was_refused = None, None, False
         self._signs_out = self.token is not None or self._in_flight is not None
@@ -172,8 +172,8 @@ class ClientIdentity:
             self.failure = None
             self._signs_out = self.token is not None
             if self.caller.kind is CallerKind.UNKNOWN:
-                self.caller.kind = CallerKind.NOBODY
-            self.caller = NOBODY
+                self.caller.kind = CallerKind.ANONYMOUS
+            self.caller = ANONYMOUS
         elif self._owner not in {None, _owner(token)}:
             self.refuse(SessionIdentity("the token belongs to another user; connect another client for another user"))
         else:
@@ -208,11 +208,11 @@ class ClientIdentity:
             self.wants_token or self._is_retrying or self._unsent is not None or self._in_flight is not None
         )
 
-    def may_send(self, caller: Caller) -> bool:
+    def may_send(self, caller: CallIdentity) -> bool:
         """Return whether a call of `caller` may be sent now."""
         if self._signs_out:
             return False
-        if caller.kind is CallerKind.NOBODY:
+        if caller.kind is CallerKind.ANONYMOUS:
             return self.token is None and self._in_flight is None
         return caller.kind is CallerKind.OWNER and self.token is not None
 
@@ -226,7 +226,7 @@ class ClientIdentity:
         Return the next `tinyvex/authenticate` to send, which counts as sent; None if there is none.
 
         Args:
-            must_wait: returns whether nobody's calls must be sent before this socket signs in.
+            must_wait: returns whether anonymous calls must be sent before this socket signs in.
         """
         if self._in_flight is not None:
             return None

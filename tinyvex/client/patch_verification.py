@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from tinyvex.client.identity import NOBODY, Caller
+from tinyvex.client.identity import ANONYMOUS, CallIdentity
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests
 from tinyvex.client.query_set import ClientQuery
 from tinyvex.client.query_value import QueryValue
@@ -55,7 +55,7 @@ class PatchVerification:
         return request.number in self._checks
 
     def start(
-        self, queries: Iterable[ClientQuery], requests: PendingRequests, ts: int, caller: Caller = NOBODY
+        self, queries: Iterable[ClientQuery], requests: PendingRequests, ts: int, caller: CallIdentity = ANONYMOUS
     ) -> None:
         """Queue a one-shot query of `caller` at `ts` for each query, at most CHECKS_MAX."""
         for query in queries:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct, field
 
-from tinyvex.client.identity import NOBODY, Caller
+from tinyvex.client.identity import ANONYMOUS, CallIdentity
 
 __all__ = ["Answer", "CallKind", "PendingRequest", "PendingRequests", "RequestPhase"]
 
@@ -74,7 +74,7 @@ class PendingRequest(Struct, eq=False):
     path: str
     args: bytes
     at: int | None = None
-    caller: Caller = field(default_factory=lambda: NOBODY)
+    caller: CallIdentity = field(default_factory=lambda: ANONYMOUS)
     phase: RequestPhase = RequestPhase.QUEUED
     answer: Answer | None = None
 
@@ -104,7 +104,7 @@ class PendingRequests:
         return next(iter(self._mutations), self._next_number)
 
     def add(
-        self, kind: CallKind, path: str, args: bytes, *, at: int | None = None, caller: Caller = NOBODY
+        self, kind: CallKind, path: str, args: bytes, *, at: int | None = None, caller: CallIdentity = ANONYMOUS
     ) -> PendingRequest:
         """Append a request to the queue."""
         request = PendingRequest(self._next_number, kind, path, args, at, caller)
@@ -115,7 +115,7 @@ class PendingRequests:
         self._queue.append(request)
         return request
 
-    def next_to_send(self, may_send: Callable[[Caller], bool] = lambda _: True) -> PendingRequest | None:
+    def next_to_send(self, may_send: Callable[[CallIdentity], bool] = lambda _: True) -> PendingRequest | None:
         """Remove the oldest request from the queue whose caller may send, and mark it as sent; None if there is none."""
         for index, request in enumerate(self._queue):
             if may_send(request.caller):
@@ -125,7 +125,7 @@ class PendingRequests:
                 return request
         return None
 
-    def has_queued(self, is_wanted: Callable[[Caller], bool]) -> bool:
+    def has_queued(self, is_wanted: Callable[[CallIdentity], bool]) -> bool:
         """Return whether a request of such a caller is in the queue."""
         return any(is_wanted(request.caller) for request in self._queue)
 
@@ -133,9 +133,13 @@ class PendingRequests:
         """Remove and return the requests whose caller was refused; none of them was sent."""
         refused = [request for request in self._queue if request.caller.refusal is not None]
         for request in refused:
-            self.remove(request)
-            self._queue.remove(request)
+            self.remove_queued(request)
         return refused
+
+    def remove_queued(self, request: PendingRequest) -> None:
+        """Remove a request in phase QUEUED."""
+        self.remove(request)
+        self._queue.remove(request)
 
     def record_answer(self, request: PendingRequest, answer: Answer) -> None:
         """Store a sent mutation's answer. A later answer to the same mutation does not replace the first."""
@@ -168,8 +172,7 @@ class PendingRequests:
         request = self._unfinished.get(number)
         if request is None or request.kind is CallKind.MUTATION or request.phase is not RequestPhase.QUEUED:
             return False
-        self.remove(request)
-        self._queue.remove(request)
+        self.remove_queued(request)
         return True
 
     def requeue(self) -> None:

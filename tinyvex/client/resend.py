@@ -10,7 +10,7 @@ socket except the record of committed mutations, so the client sends its state a
     is not sent again.
 3.  Every unfinished mutation of the socket's identity (`identity`), in the order of the calls and under its original
     `requestId`. The server returns the stored result of a mutation that did commit, instead of running it again.
-    Nobody's mutations, if there is a user too, precede step 1's `tinyvex/authenticate`.
+    Anonymous mutations, if there is a user too, precede step 1's `tinyvex/authenticate`.
 
 An action or one-shot query that was sent is not repeated, because the server does not record it: its caller gets
 ConnectionLost. One that was never sent stays in the queue.
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from tinyvex.client.pending_requests import CallKind, PendingRequest, PendingRequests, RequestPhase
 
 if TYPE_CHECKING:
-    from tinyvex.client.identity import Caller
+    from tinyvex.client.identity import CallIdentity
     from tinyvex.client.query_set import QuerySet
     from tinyvex.wire.messages import StateVersion
 
@@ -82,7 +82,7 @@ class Resend:
             and not self._queries.awaits_full_values
         )
 
-    def mutations_finished(self, may_send: Callable[[Caller], bool]) -> bool:
+    def mutations_finished(self, may_send: Callable[[CallIdentity], bool]) -> bool:
         """
         Return whether every mutation that was unfinished when the socket connected has finished.
 

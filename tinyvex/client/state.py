@@ -23,13 +23,13 @@ from typing import NamedTuple, TypeAlias
 
 from tinyvex.client import rpc
 from tinyvex.client.error_copy import copy_error
-from tinyvex.client.identity import Caller, CallerKind, ClientIdentity
+from tinyvex.client.identity import CallerKind, CallIdentity, ClientIdentity
 from tinyvex.client.optimistic import OptimisticUpdates, Update
 from tinyvex.client.patch_verification import PatchCounters, PatchVerification
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest, PendingRequests
 from tinyvex.client.query_set import ClientQuery, QuerySet
 from tinyvex.client.resend import Resend
-from tinyvex.errors import ClientClosed, ConnectionLost, TinyvexError
+from tinyvex.errors import ClientClosed, ConnectionLost, DatabaseReplaced, TinyvexError
 from tinyvex.wire import codec, error_objects
 from tinyvex.wire import messages as wire
 
@@ -50,7 +50,15 @@ _REQUESTS_RESERVED = _UNANSWERED_MODIFIES_MAX + 2  # of the server's `requestsMa
 _CLOSE_REASON_LENGTH_MAX = 256  # of `lastCloseReason`
 _INITIAL_VERSION = wire.StateVersion(query_set=0, identity=0, ts=0)
 _ENDS_SESSION = frozenset(
-    {"UnsupportedVersion", "ObservedTsAhead", "SessionReplaced", "SessionIdentity", "Unauthenticated", "Forbidden"}
+    {
+        "UnsupportedVersion",
+        "ObservedTsAhead",
+        "SessionReplaced",
+        "SessionIdentity",
+        "Unauthenticated",
+        "Forbidden",
+        "MessageTooLarge",
+    }
 )
 """Errors after which the client must not reconnect (S-18): it would be refused again, or would replace its successor."""
 
@@ -58,8 +66,8 @@ _RESENT_AFTER = frozenset({"ServerStopping", "OutcomeUnknown"})
 """Errors of a mutation after which it is sent again on the next socket, with the same request id."""
 
 
-def _is_nobody(caller: Caller) -> bool:
-    return caller.kind is CallerKind.NOBODY
+def _is_anonymous(caller: CallIdentity) -> bool:
+    return caller.kind is CallerKind.ANONYMOUS
 
 
 class SessionPhase(enum.Enum):
@@ -121,6 +129,7 @@ class ClientState:
         error: the reason why the session is closed; set once, together with phase CLOSED.
         server: the answer to the last `tinyvex/connect`.
         epoch: the history of the database that the results belong to.
+        database_id: the database that the pending calls were made for.
         observed_ts: the newest commit `ts` that the server mentioned, in this epoch.
         retry_after_ms: the server's hint when to reconnect; cleared when a socket opens.
         version: the version that the last transition on this socket led to.
@@ -138,6 +147,7 @@ class ClientState:
         self.identity = ClientIdentity()
         self.server: wire.ConnectResult | None = None
         self.epoch: str | None = None
+        self.database_id: str | None = None
         self.observed_ts = 0
         self.retry_after_ms: int | None = None
         self._resend = Resend(self.queries, self.requests)
@@ -276,10 +286,10 @@ class ClientState:
             return greeting
         if self.phase is not SessionPhase.READY or self.server is None:
             return None
-        if (params := self.identity.next_params(lambda: self.requests.has_queued(_is_nobody))) is not None:
+        if (params := self.identity.next_params(lambda: self.requests.has_queued(_is_anonymous))) is not None:
             return rpc.encode_authenticate(self._calls.open("authenticate"), params)
         if self.identity.blocks_sending:
-            return self._next_call(self.server.limits)  # nobody's calls precede signing in
+            return self._next_call(self.server.limits)  # anonymous calls precede signing in
         return self._next_modify_query_set(self.server.limits) or self._next_call(self.server.limits)
 
     def _next_modify_query_set(self, limits: wire.ConnectLimits) -> bytes | None:
@@ -360,11 +370,23 @@ class ClientState:
         if self.epoch not in {None, self.server.epoch}:
             self.observed_ts = 0
             self._complete(self._resend.epoch_changed())
-        self.epoch = self.server.epoch
+        if self.database_id not in {None, self.server.database_id}:
+            self._fail_calls_of_another_database()
+        self.epoch, self.database_id = self.server.epoch, self.server.database_id
         self.phase = SessionPhase.READY
         self._resend.connected()
         self._events.append(Connected())
         self.identity.opened()
+
+    def _fail_calls_of_another_database(self) -> None:
+        """Fail the calls that could write: they were made for the database that this server had before."""
+        for request in [request for request in self.requests if request.kind is not CallKind.QUERY]:
+            self.requests.remove_queued(request)
+            self.updates.remove(request.number)
+            call = f"{request.kind.value} `{request.path}`"
+            reason = "the server has another database now, so it was not sent there; the former one may have run it"
+            self._fail(request, DatabaseReplaced(f"{call}: {reason}"))
+        self._show()
 
     def _receive_answer(self, request: PendingRequest, result: bytes | None, error: wire.ErrorObject | None) -> None:
         if error is not None:

@@ -18,7 +18,7 @@ from websockets.http11 import Response
 from websockets.protocol import State
 
 from tinyvex import limits
-from tinyvex.errors import ConnectionLost, Forbidden, TinyvexError, Unauthenticated, UpdateRejected
+from tinyvex.errors import ConnectionLost, Forbidden, MessageTooLarge, TinyvexError, Unauthenticated, UpdateRejected
 from tinyvex.runtime import bound_reads
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class WebSocketTransport(asyncio.Protocol):
             hint = "" if self._websocket.uri.secure else "; if the server uses TLS, connect with wss://"
             return ConnectionLost(f"the peer is not a WebSocket server: {failure}{hint}")
         if isinstance(self._websocket.parser_exc, PayloadTooBig):
-            return ConnectionLost(f"a message from the server is too large: {self._websocket.parser_exc}")
+            return MessageTooLarge(f"a message from the server is too large: {self._websocket.parser_exc}")
         received = self._websocket.close_rcvd
         if received is not None:
             return ConnectionLost(f"the server closed the connection: {received.code} {received.reason}".rstrip())
