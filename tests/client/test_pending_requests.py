@@ -146,3 +146,22 @@ def test_the_requests_of_a_refused_caller_are_removed() -> None:
     ada.refusal = Unauthenticated("no")
     assert requests.remove_refused() == [refused]
     assert (list(requests), requests.next_to_send()) == ([kept], kept)
+
+
+def test_every_way_to_end_lowers_the_number_of_unanswered_requests() -> None:
+    """An answer, a failure, a lost socket; otherwise the client would stop sending for good."""
+    requests = PendingRequests()
+    mutation, query, other = (
+        requests.add(kind, "m:f", b"{}") for kind in (CallKind.MUTATION, CallKind.QUERY, CallKind.QUERY)
+    )
+    for _ in range(3):
+        requests.next_to_send()
+    counts = [requests.unanswered]
+    requests.record_answer(mutation, Answer(b"1", (), ts=1))
+    counts.append(requests.unanswered)
+    requests.finish_sent(query)
+    counts.append(requests.unanswered)
+    requests.remove(other)
+    requests.requeue()
+    counts.append(requests.unanswered)
+    assert counts == [3, 2, 1, 0]

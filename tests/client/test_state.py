@@ -737,6 +737,39 @@ def test_a_server_that_lost_data_ends_the_session() -> None:
     assert dialogue.state.phase is SessionPhase.CLOSED
 
 
+def test_a_refused_change_of_the_query_set_ends_the_socket() -> None:
+    """Otherwise the subscription would wait forever; the next socket adds every query again."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    (change,) = [json.loads(text) for text in iter(dialogue.state.next_message, None)]
+    dialogue.session.refuse(change["id"], error_object("TooManyQueries", "too many"))
+    with pytest.raises(RemoteError, match="too many"):
+        dialogue.receive()
+    dialogue.lose()
+    dialogue.dial()
+    dialogue.run()
+    assert shown(query) == 0
+
+
+@pytest.mark.parametrize("is_paired", [False, True])
+def test_every_socket_sends_the_token(is_paired: bool) -> None:
+    """The one that the client was given, or the one that the server exchanged for a pairing code."""
+    dialogue = Dialogue()
+    sent = []
+    for _ in range(3):
+        dialogue.dial()
+        greeting = json.loads(dialogue.state.next_message() or b"")
+        sent.append(greeting["params"]["token"])
+        dialogue.session.receive(json.dumps(greeting))
+        if is_paired:
+            answer = json.loads(dialogue.session.out.pop())
+            answer["result"]["token"] = "own token"
+            dialogue.session.out.append(json.dumps(answer))
+        dialogue.run()
+        dialogue.lose()
+    assert sent == (["token", "own token", "own token"] if is_paired else ["token"] * 3)
+
+
 # Another database at the same URL.
 
 
