@@ -227,3 +227,34 @@ async def test_a_chunked_transition_is_joined(page: Page) -> None:
         for n, part in enumerate(parts)
     ]
     assert await shown(page, "whole", [chunks[0], ping, *chunks[1:]]) == ["whole"]
+
+
+NAMED = {"enum": [1, 2], "x-enum-varnames": ["LOW", "HIGH"]}
+OTHER = {"enum": [1, 3], "x-enum-varnames": ["ONE", "THREE"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "path", "value", "label"),
+    [
+        (None, ["x"], 1, "1"),
+        ({"properties": {"x": NAMED}}, ["x"], 2, "HIGH (2)"),
+        ({"properties": {"x": NAMED}}, ["x"], 3, "3"),
+        ({"properties": {"x": {"enum": [1, 2]}}}, ["x"], 1, "1"),
+        ({"properties": {"x": NAMED}}, ["constructor"], 1, "1"),
+        ({"$ref": "#/$defs/N", "$defs": {"N": {"properties": {"n": {"$ref": "#/$defs/N"}, "x": NAMED}}}}, ["n", "n", "x"], 1, "LOW (1)"),
+        ({"items": {"anyOf": [NAMED, {"type": "null"}]}}, [7], 1, "LOW (1)"),
+        ({"prefixItems": [OTHER, NAMED], "items": False}, [1], 1, "LOW (1)"),
+        ({"additionalProperties": NAMED}, ["any"], 1, "LOW (1)"),
+        ({"anyOf": [NAMED, OTHER]}, [], 1, "1"),
+        ({"anyOf": [NAMED, OTHER]}, [], 3, "THREE (3)"),
+    ],
+)  # fmt: skip
+async def test_a_member_of_an_enumeration_has_its_name(
+    page: Page, schema: Any, path: list[Any], value: int, label: str
+) -> None:
+    """It is found through references, unions, lists and mappings; if a union has two names for a value, none is shown."""
+    find = """async ([schema, path, value]) => {
+      const { Shape } = await import('/_dashboard/shape.js');
+      return path.reduce((shape, key) => shape.at(key), new Shape(schema)).label(value);
+    }"""
+    assert await page.evaluate(find, [schema, path, value]) == label

@@ -145,7 +145,21 @@ async def test_a_choice_has_the_names_of_an_enumeration(tab: Page) -> None:
     """The value is shown with the name, and the argument's default is known although the type is a shared definition."""
     await visit(tab, "functions/shelf:add")
     await expect(tab.get_by_label("level", exact=True).locator("option")).to_have_text(["LOW (1)", "HIGH (2)"])
-    await expect(tab.get_by_label("level: mode").locator("option").first).to_have_text("Default: 1")
+    await expect(tab.get_by_label("level: mode").locator("option").first).to_have_text("Default: LOW (1)")
+
+
+async def test_a_document_has_the_names_of_an_enumeration(tab: Page, book: str) -> None:
+    """The row has name and value, the open document has the name as a note."""
+    await visit(tab, f"data/books/{book}")
+    await expect(tab.get_by_role("article").locator(".json")).to_contain_text('"level": 2,  HIGH')
+    await expect(tab.get_by_role("gridcell", name="HIGH (2)").first).to_be_visible()
+
+
+async def test_a_result_has_the_names_of_an_enumeration(tab: Page) -> None:
+    """The result of a function has them too, also inside lists."""
+    await visit(tab, "functions/shelf:titles")
+    await tab.get_by_role("button", name="Run").click()
+    await expect(tab.get_by_role("region", name="Result")).to_contain_text('"level": 2,  HIGH')
 
 
 async def test_a_log_record_shows_its_error(tab: Page) -> None:

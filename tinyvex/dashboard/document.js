@@ -3,12 +3,13 @@
 import { throttle, h, setText, show } from "./dom.js";
 import { HistoryView } from "./history.js";
 import { json, renew } from "./json.js";
+import { Shape } from "./shape.js";
 import { bytes, timeOf, shortId } from "./values.js";
 
 /** An open document next to its table, updated live. */
 export class DocumentView {
-  /** If `document` is null, it is fetched by its id. */
-  constructor(client, table, id, document, onClose) {
+  /** If `document` is null, it is fetched by its id; `declared` is a promise of the table's declaration, undefined if it has none. */
+  constructor(client, table, id, document, declared, onClose) {
     this.id = id;
     this.#client = client;
     this.#table = table;
@@ -26,12 +27,17 @@ export class DocumentView {
       this.#body,
       h("footer", { class: "pager" }, this.#size, h("span", { class: "grow" }), this.#created),
     );
-    if (document === null) this.#find();
-    else this.#follow(document);
+    declared.then((known) => {
+      if (this.#isClosed) return;
+      this.#shape = new Shape(known?.schema);
+      if (document === null) this.#find();
+      else this.#follow(document);
+    });
   }
 
   #client;
   #table;
+  #shape = new Shape(null);
   #unwatch = null;
   #body;
   #text;
@@ -75,7 +81,7 @@ export class DocumentView {
 
   #toggle() {
     this.#history?.close();
-    this.#history = this.#history === null ? new HistoryView(this.#client, this.id) : null;
+    this.#history = this.#history === null ? new HistoryView(this.#client, this.id, this.#shape) : null;
     this.#past.setAttribute("aria-pressed", String(this.#history !== null));
     show(this.#body, this.#history?.element ?? this.#text);
   }
@@ -90,8 +96,8 @@ export class DocumentView {
     if (text === this.#known) return;
     this.#known = text;
     setText(this.#size, bytes(new TextEncoder().encode(JSON.stringify(document)).length));
-    if (this.#block === null) show(this.#text, (this.#block = json(document)));
-    else renew(this.#block, document);
+    if (this.#block === null) show(this.#text, (this.#block = json(document, this.#shape)));
+    else renew(this.#block, document, this.#shape);
   }
 
   async #copy() {

@@ -1,7 +1,8 @@
 // A form for a function's arguments, built from their JSON schema.
 
 import { h, show } from "./dom.js";
-import { brief, wrapInteger } from "./values.js";
+import { Shape } from "./shape.js";
+import { wrapInteger } from "./values.js";
 
 /** Invalid input in a field. */
 export class Mistake extends Error {}
@@ -61,7 +62,7 @@ export class Field {
     this.#control.element.setAttribute("aria-describedby", `${id}-problem`);
     const modes = [["value", "Value"]];
     if (isNullable) modes.unshift(["null", "null"]);
-    if (!isRequired) modes.unshift(["absent", "default" in schema ? `Default: ${brief(schema.default, 24)}` : absent]);
+    if (!isRequired) modes.unshift(["absent", "default" in schema ? `Default: ${new Shape(schema).label(schema.default, 24)}` : absent]);
     if (modes.length > 1) {
       const options = modes.map(([value, text]) => h("option", { value }, text));
       this.#mode = h("select", { class: "select small", "aria-label": `${name}: mode`, onchange: () => this.#chosen() }, options);
@@ -163,21 +164,20 @@ export function typeName(schema) {
 
 /** Create a control for values of a schema, with the default as its placeholder. */
 function controlOf(schema, fallback) {
-  if (schema.enum) return choice(schema.enum, fallback, schema["x-enum-varnames"]);
+  if (schema.enum) return choice(schema.enum, fallback, new Shape(schema));
   if (schema.properties?.$integer) return line(readInteger64, "numeric");
   if (schema.properties?.$bytes) return line(($bytes) => ({ $bytes }), "text");
   if (schema.type === "integer") return line(readInteger, "numeric", fallback);
   if (schema.type === "number") return line(readNumber, "decimal", fallback);
-  if (schema.type === "boolean") return choice([false, true], fallback);
+  if (schema.type === "boolean") return choice([false, true], fallback, new Shape(schema));
   if (schema.type === "string") return area((text) => text, "", false, fallback);
   const start = schema.type === "array" || schema.type === "object" ? JSON.stringify(blank(schema), null, 2) : "";
   return area(readJson, start, true, 'JSON, such as 7 or "text"');
 }
 
-/** Create a choice among values; with names, such as those of an enumeration's members, an option has name and value. */
-function choice(values, fallback, names) {
-  const label = (value, index) => (names === undefined ? brief(value) : `${names[index]} (${brief(value)})`);
-  const options = values.map((value, index) => h("option", { value: index, selected: value === fallback }, label(value, index)));
+/** Create a choice among values; a member of an enumeration has name and value. */
+function choice(values, fallback, shape) {
+  const options = values.map((value, index) => h("option", { value: index, selected: value === fallback }, shape.label(value)));
   const element = h("select", { class: "input" }, options);
   return { element, read: () => values[Number(element.value)] };
 }

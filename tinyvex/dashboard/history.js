@@ -2,13 +2,14 @@
 
 import { throttle, h, roveFocus, show } from "./dom.js";
 import { json } from "./json.js";
-import { brief, count, fieldOf, timeOf } from "./values.js";
+import { count, fieldOf, timeOf } from "./values.js";
 
 const REVISIONS_MAX = 2_000;
 
 /** The retained revisions of a document, updated live. */
 export class HistoryView {
-  constructor(client, id) {
+  constructor(client, id, shape) {
+    this.#shape = shape;
     this.#client = client;
     this.#id = id;
     this.#list = h("ol", { class: "revisions", "aria-label": "Revisions" });
@@ -18,6 +19,7 @@ export class HistoryView {
     this.#watch(0);
   }
 
+  #shape;
   #client;
   #id;
   #list;
@@ -49,7 +51,7 @@ export class HistoryView {
       return this.#watch(revisions.at(-1).ts);
     }
     const before = this.#shown;
-    this.#shown = new Map(all.map((revision, index) => [revision.ts, before.get(revision.ts) ?? itemOf(revision, all[index - 1])]));
+    this.#shown = new Map(all.map((revision, index) => [revision.ts, before.get(revision.ts) ?? itemOf(revision, all[index - 1], this.#shape)]));
     show(this.#list, [...this.#shown.values()].reverse());
     this.#settle();
     const isCut = all[0] !== undefined && all[0].prevTs !== null;
@@ -58,12 +60,12 @@ export class HistoryView {
   }
 }
 
-function itemOf(revision, before) {
+function itemOf(revision, before, shape) {
   const { ts, document } = revision;
   const full = h("div", { hidden: true });
   const toggle = (event) => {
     if (document === null || event.target.closest(".json") !== null) return;
-    if (full.childElementCount === 0) show(full, json(document));
+    if (full.childElementCount === 0) show(full, json(document, shape));
     full.hidden = !full.hidden;
     item.setAttribute("aria-expanded", String(!full.hidden));
   };
@@ -77,14 +79,14 @@ function itemOf(revision, before) {
     "li",
     { class: "revision", tabindex: "-1", "aria-expanded": document === null ? null : "false", onclick: toggle, onkeydown: onkey },
     h("div", { class: "revision-head" }, h("strong", {}, verb), h("span", { class: "grow" }), h("time", { class: "faint number" }, timeOf(ts / 1000))),
-    changes.map(changeOf),
+    changes.map((change) => changeOf(change, shape)),
     full,
   );
   return item;
 }
 
-function changeOf([name, before, after]) {
-  const [old, other] = [before, after].map((value) => (value === undefined ? "missing" : brief(value, 40)));
+function changeOf([name, before, after], shape) {
+  const [old, other] = [before, after].map((value) => (value === undefined ? "missing" : shape.at(name).label(value, 40)));
   return h("div", { class: "change clip" }, h("span", { class: "faint" }, `${name} `), h("del", {}, old), " → ", h("ins", {}, other));
 }
 

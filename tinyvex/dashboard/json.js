@@ -7,21 +7,21 @@ const COLOURED_MAX = 200_000;
 const SHOWN_MAX = 2_000_000;
 
 /** Create a scrollable block with selectable text; very long values are not coloured, and are truncated. */
-export function json(value) {
+export function json(value, shape = null) {
   const block = h("pre", { class: "json", tabindex: "0" });
-  renew(block, value);
+  renew(block, value, shape);
   return block;
 }
 
 /** Show another value in a block: equal lines at the start and end stay, the others are highlighted. */
-export function renew(block, value) {
+export function renew(block, value, shape = null) {
   const text = JSON.stringify(value, null, 2) ?? "missing";
   if (text.length > COLOURED_MAX) {
     const rest = text.length > SHOWN_MAX ? `\n… and ${count(text.length - SHOWN_MAX)} more characters` : "";
     return block.replaceChildren(text.slice(0, SHOWN_MAX) + rest);
   }
   const before = [...block.querySelectorAll(".json-line")];
-  const after = linesOf(value).map(lineOf);
+  const after = linesOf(value, shape).map(lineOf);
   if (before.length === 0) return block.replaceChildren(...after);
   const isSame = (old, line) => old !== undefined && old.textContent === line?.textContent;
   let start = 0;
@@ -38,9 +38,9 @@ export function renew(block, value) {
   if (old.length !== fresh.length) for (const line of old) line.remove();
 }
 
-function linesOf(value) {
+function linesOf(value, shape) {
   const lines = [[]];
-  for (const [kind, text] of pretty(value)) {
+  for (const [kind, text] of pretty(value, shape)) {
     const [first, ...others] = kind === "mark" ? text.split("\n") : [text];
     lines.at(-1).push([kind, first]);
     for (const other of others) lines.push([[kind, other]]);

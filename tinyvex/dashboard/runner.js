@@ -5,6 +5,7 @@ import { Client } from "./client.js";
 import { faultOf } from "./fault.js";
 import { Field, Form, Mistake, resolved, typeName } from "./form.js";
 import { json, renew } from "./json.js";
+import { Shape } from "./shape.js";
 import { duration, timeOf } from "./values.js";
 
 /** A function that can be run or, if it is a query, watched. */
@@ -12,6 +13,7 @@ export class Runner {
   constructor(client, described, text) {
     this.#client = client;
     this.#described = described;
+    this.#shape = new Shape(described.result);
     const isQuery = described.kind === "query";
     this.#form = new Form(described.arguments, () => this.#run());
     this.#auth = new Field("ctx.auth", { type: "object" }, false, { type: "claims to act as", absent: "Anonymous" });
@@ -41,6 +43,7 @@ export class Runner {
 
   #client;
   #described;
+  #shape; // of the result
   #form;
   #auth;
   #actor = null; // {text, client}: the client that acts as other claims, and these claims
@@ -145,10 +148,10 @@ export class Runner {
     const head = headOf(isLive ? "Live" : "Done", "good", note);
     const before = this.#result.querySelector(":scope > .scroll > .json:only-child");
     if (!isLive || this.#updates === 1 || before === null || logged !== null) {
-      return show(this.#result, head, h("div", { class: "scroll grow" }, logged, json(value)));
+      return show(this.#result, head, h("div", { class: "scroll grow" }, logged, json(value, this.#shape)));
     }
     this.#result.firstChild.replaceWith(head); // the rest keeps its scroll position
-    renew(before, value);
+    renew(before, value, this.#shape);
     flash(head);
   }
 }

@@ -2,7 +2,8 @@
 
 import { DocumentView } from "./document.js";
 import { throttle, flash, h, roveFocus, setText, show } from "./dom.js";
-import { brief, count, fieldOf, isId, kindOf, timeOf, shortId } from "./values.js";
+import { Shape } from "./shape.js";
+import { count, fieldOf, isId, kindOf, timeOf, shortId } from "./values.js";
 
 const PAGE_ROWS = 50;
 const COLUMNS_MAX = 24;
@@ -37,6 +38,7 @@ export class TableView {
     this.element = h("div", { class: "table" }, h("div", { class: "column" }, title, scroller, pager), this.#documentPane);
     this.#scroller = scroller;
     this.#render = throttle(({ value, error }) => (error ? this.#fail(error) : this.#fill(value)));
+    this.#declared = declared;
     declared.then((table) => this.#declare(table));
   }
 
@@ -60,6 +62,8 @@ export class TableView {
   #next = null;
   #unwatch = null;
   #shown = new Map(); // _id -> {row, cells, texts, document}
+  #declared;
+  #shape = new Shape(null);
   #fields = []; // in the order of the app's code
   #columns = [];
   #hiddenFields = 0;
@@ -91,9 +95,10 @@ export class TableView {
   }
 
   /** Start reading, with columns in the order of the code, and offer the table's indexes as orders. */
-  #declare({ fields, indexes } = { fields: [], indexes: {} }) {
+  #declare({ fields, indexes, schema } = { fields: [], indexes: {}, schema: null }) {
     if (this.#isClosed) return;
     this.#fields = fields;
+    this.#shape = new Shape(schema);
     const orders = Object.entries(indexes).flatMap(([index, [field]]) => [
       [`${index} ↑`, { order: "asc", index, field }],
       [`${index} ↓`, { order: "desc", index, field }],
@@ -215,7 +220,7 @@ export class TableView {
       cell.title = new Date(value).toISOString();
       return cell;
     }
-    const text = kind === "null" ? "null" : brief(value);
+    const text = kind === "null" ? "null" : this.#shape.at(name).label(value);
     setText(cell, isId(value) ? shortId(value) : text);
     cell.title = text.length > 24 ? text : "";
     return cell;
@@ -250,7 +255,7 @@ export class TableView {
   #open(id) {
     this.#document?.close();
     for (const [known, { row }] of this.#shown) row.setAttribute("aria-selected", String(known === id));
-    this.#document = new DocumentView(this.#client, this.name, id, this.#shown.get(id)?.document ?? null, () => this.#leave());
+    this.#document = new DocumentView(this.#client, this.name, id, this.#shown.get(id)?.document ?? null, this.#declared, () => this.#leave());
     show(this.#documentPane, this.#document.element);
     this.#documentPane.hidden = false;
   }

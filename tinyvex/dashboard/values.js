@@ -51,12 +51,15 @@ export function brief(value, length = 120) {
   return text.length > length ? `${text.slice(0, length)}…` : text;
 }
 
-/** Format a value on several lines, as JSON with wrappers decoded, in coloured pieces of [kind, text]. */
-export function pretty(value, indent = "") {
+/** Format a value on several lines, as JSON with wrappers decoded, in coloured pieces of [kind, text]; `shape` names members of enumerations. */
+export function pretty(value, shape = null, indent = "") {
   const inside = wrapped(value);
   const kind = kindOf(value);
   if (inside !== null) return unwrappedPieces(inside);
-  if (kind !== "object" && kind !== "array") return [[kind, value === undefined ? "missing" : JSON.stringify(value)]];
+  if (kind !== "object" && kind !== "array") {
+    const name = shape?.nameOf(value) ?? null;
+    return [[kind, value === undefined ? "missing" : JSON.stringify(value)], ...(name === null ? [] : [["note", `  ${name}`]])];
+  }
   const entries = Array.isArray(value) ? value.map((item) => [null, item]) : Object.entries(value);
   const [open, close] = Array.isArray(value) ? "[]" : "{}";
   if (entries.length === 0) return [["mark", open + close]];
@@ -65,7 +68,7 @@ export function pretty(value, indent = "") {
   entries.forEach(([key, item], index) => {
     pieces.push(["mark", deeper]);
     if (key !== null) pieces.push(["key", JSON.stringify(key)], ["mark", ": "]);
-    const inner = pretty(item, deeper);
+    const inner = pretty(item, shape?.at(key ?? index) ?? null, deeper);
     const time = key === "_creationTime" && typeof item === "number" ? ["note", `  ${timeOf(item)}`] : null;
     const note = inner.at(-1)[0] === "note" ? inner.pop() : time;
     pieces.push(...inner, ["mark", index < entries.length - 1 ? "," : ""]);

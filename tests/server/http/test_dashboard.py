@@ -11,11 +11,13 @@ import pytest
 
 import tinyvex as tv
 from tests.support.dashboard import APP, admin_token, get
+from tests.support.library import Book
 from tests.support.process import ServerProcess
 from tests.support.raw import RawClient
 from tinyvex import limits
 from tinyvex.cli.main import run
 from tinyvex.client.blocking import connect_blocking
+from tinyvex.functions.schema.json_schema import json_schema
 from tinyvex.runtime import Runtime
 
 FILES = ["", "/", "/main.js", "/base.css", "/icon.svg"]
@@ -148,6 +150,7 @@ def test_the_app_is_returned_as_declared(server: ServerProcess) -> None:
     assert app["tables"]["books"] == {
         "fields": ["title", "kind", "pages", "tags"],
         "indexes": {"by_title": ["title"]},
+        "schema": json_schema(Book),
     }
     assert app["functions"]["library:titles"] == "Return the titles, sorted."
 

@@ -31,6 +31,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tinyvex import limits
+from tinyvex.functions.schema.json_schema import json_schema
 from tinyvex.server.http.responses import text_response, token_refused
 from tinyvex.version import __version__
 
@@ -193,12 +194,13 @@ class Dashboard:
 
 
 def _describe_app(app: App) -> dict[str, Any]:
-    """Return the declarations: a table's fields in the order of the code, its indexes, and functions' docstrings."""
+    """Return the declarations: a table's fields in the order of the code, its indexes and schema; functions' docstrings."""
     return {
         "tables": {
             name: {
                 "fields": [field for field in getattr(table.cls, "__struct_fields__", ()) if not field.startswith("_")],
                 "indexes": table.indexes,
+                "schema": None if table.cls is None else json_schema(table.cls),
             }
             for name, table in app.tables.items()
         },
