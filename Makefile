@@ -12,7 +12,7 @@ INSTALLED_NODE := tests/node/node_modules/.installed
 INSTALLED_CHROMIUM := $(VENV)/.installed-chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint simulate soak bench clean
+.PHONY: help run test test-all lint simulate soak mutants bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,10 @@ soak: $(INSTALLED_DEV)  ## tests that take hours; prints seeds and counts; SEED=
 	LOAD_CONNECTIONS=$(or $(CONNECTIONS),5500) LOAD_SECONDS=$(or $(SECONDS),600) \
 		$(BIN)/python -m pytest -qs -o faulthandler_timeout=0 tests/load
 	$(BIN)/python -m bench history --real
+
+mutants: $(INSTALLED_DEV)  ## small changes of the code that no test notices; SEED=, COUNT=, SINCE=commit, MODULES=tinyvex/sync
+	$(BIN)/python -m tests.mutation $(MODULES) --count $(or $(COUNT),300) \
+		$(if $(SEED),--seed $(SEED)) $(if $(SINCE),--since $(SINCE))
 
 bench: $(INSTALLED_DEV)  ## real benchmark runs; NAME=canonical runs one
 	$(BIN)/python -m bench $(NAME) --real
