@@ -173,6 +173,7 @@ AWAITED_BYTES_MAX = TRANSITION_BYTES_MAX + RESULT_BYTES_MAX
 PAIRING_SECONDS = 300.0  # lifetime of a pairing code
 PAIRING_TRIES_MAX = 5  # wrong codes of one address, or IPv6 network, before it has to wait between two
 PAIRING_PAUSE_SECONDS = 10.0  # that wait; a code that comes earlier is refused unseen (Unauthenticated)
+TOKEN_USES_SECONDS = 300.0  # interval at which the last uses of paired tokens are written
 PAIRING_NETWORKS_MAX = 1024  # counted addresses and networks; a further one evicts the oldest
 PAIRING_LOCK_SECONDS = 1.0  # wait for another process that changes pairings, which takes some 10 ms; it blocks the loop
 
@@ -196,6 +197,8 @@ HTTP_HEAD_BYTES_MAX = 16 << 10  # request line and headers; status 431
 HTTP_BODY_BYTES_MAX = 20 << 20  # body of a request; status 413
 HTTP_BODY_BUFFER_BYTES = 64 << 10  # bytes of a body received ahead of its handler; above this reading pauses
 HTTP_IDLE_SECONDS = 20.0  # time without a byte between two requests (closed), or in a body (status 408)
+AUDIT_REFUSALS_PER_MINUTE = 64  # audit records of refused clients; further ones are counted in one record
+AUDIT_RECORDS_PER_MINUTE = 256  # the same for all other audit records, which no stranger can cause
 REFUSALS_LOGGED_MAX = 64  # reasons logged in a minute, each once; further refusals are not logged
 TLS_HANDSHAKES_MAX = 256  # unfinished TLS handshakes; a further one evicts the oldest
 HEARTBEAT_SECONDS = 5.0  # interval of WebSocket pings

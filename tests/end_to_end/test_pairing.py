@@ -14,6 +14,7 @@ from tests.support.process import ServerProcess
 from tests.support.raw import RawClient
 from tinyvex.cli.main import run
 from tinyvex.runtime import Runtime
+from tinyvex.server.services.discovery import find_server
 
 APP = Path(__file__).resolve().parents[1] / "support" / "shelf.py"
 
@@ -69,7 +70,7 @@ async def test_a_revoked_token_ends_its_connections(
     """S-89: revoking a token closes open connections and refuses new ones."""
     client, answer = await dial(server, f"pairing:{pair(tmp_path, capsys)}", "session-one")
     token = answer["result"]["token"]
-    assert run(["tokens", "--data", str(tmp_path / "data"), "--revoke", token[:8]]) == 0
+    assert run(["tokens", "--data", str(tmp_path / "data"), "--revoke", "1"]) == 0
     with anyio.fail_after(20):
         last_word = await client.notification("fatalError")
         assert last_word["params"]["error"]["data"]["name"] == "Unauthenticated"
@@ -123,3 +124,55 @@ async def test_a_code_survives_a_client_that_has_seen_more_than_the_database(
     second, answer = await dial(server, code, "session-two")
     assert "token" in answer["result"]
     first.cut(), second.cut()
+
+
+async def test_a_token_that_expires_ends_its_connections(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S-89: the end that was given with the code holds for open connections and for new ones."""
+    assert run(["pair", "--data", str(tmp_path / "data"), "--expires-in", "3s"]) == 0
+    client, answer = await dial(server, f"pairing:{capsys.readouterr().out.strip()}", "session-one")
+    with anyio.fail_after(20):
+        assert (await client.notification("fatalError"))["params"]["error"]["data"]["name"] == "Unauthenticated"
+        assert await client.end() == 1008
+    assert await is_refused(server, answer["result"]["token"])
+
+
+async def test_renewed_tokens_replace_the_old_ones(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Connections of the old tokens end, a paired client stays, and the discovery file has the new ones."""
+    data = tmp_path / "data"
+    old = find_server(data)
+    assert old is not None
+    assert old.token is not None
+    clients = [(await dial(server, token, f"session-{token[:8]}"))[0] for token in (old.token, old.admin_token)]
+    paired, _ = await dial(server, f"pairing:{pair(tmp_path, capsys)}", "session-paired")
+    assert await anyio.to_thread.run_sync(run, ["tokens", "--data", str(data), "--renew"]) == 0
+    with anyio.fail_after(20):
+        for client in clients:
+            assert await client.end() == 1008
+        await paired.ask("ping")
+    new = find_server(data)
+    assert new is not None
+    assert new.token is not None
+    assert not {new.token, new.admin_token} & {old.token, old.admin_token}
+    for token in (old.token, old.admin_token):
+        assert await is_refused(server, token)
+    for token in (new.token, new.admin_token):
+        client, answer = await dial(server, token, f"session-{token[:8]}")
+        assert "error" not in answer
+        client.cut()
+    paired.cut()
+
+
+async def test_the_list_has_the_last_use(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also when the server has stopped; the token has no end."""
+    client, _ = await dial(server, f"pairing:{pair(tmp_path, capsys)}", "session-one")
+    client.cut()
+    await anyio.to_thread.run_sync(server.terminate)
+    assert run(["tokens", "--data", str(tmp_path / "data")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("never") == 1, out

@@ -15,6 +15,7 @@ import anyio
 from tests.support.process import ServerProcess
 from tinyvex.client.blocking import connect_blocking
 from tinyvex.runtime import Runtime
+from tinyvex.server.access.audit_log import AuditLog
 from tinyvex.server.access.dashboard_links import DashboardLinks
 from tinyvex.server.access.origin_rules import AccessRules
 from tinyvex.server.access.pairing import Pairing
@@ -30,7 +31,9 @@ def token_auth(folder: Path = Path("no-such-folder")) -> TokenAuth:
     """Tokens for tests."""
     secret = "0123456789abcdef" * 4
     pairing = Pairing(folder, lambda: 0, lambda: secret)
-    return TokenAuth(ServerTokens(ADMIN, CLIENT), pairing, DashboardLinks(lambda: 0.0, lambda: secret))
+    return TokenAuth(
+        ServerTokens(ADMIN, CLIENT), pairing, DashboardLinks(lambda: 0.0, lambda: secret), AuditLog(lambda: 0.0)
+    )
 
 
 @dataclass

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import json
 import webbrowser
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
+from tinyvex.cli.admin_request import request_as_admin
 from tinyvex.cli.app_location import find_data_folder
 from tinyvex.cli.options import data_option
-from tinyvex.cli.session import CONNECT_SECONDS, running_server
+from tinyvex.cli.session import running_server
 from tinyvex.cli.terminal import echo
 from tinyvex.errors import ConnectionLost, StorageError
 from tinyvex.limits import DASHBOARD_LINK_SECONDS
@@ -43,7 +41,7 @@ def command(data: Path | None, no_open: bool) -> None:
     server = running_server(folder)
     if server is None:
         raise ConnectionLost(f"no server runs on the data folder `{folder}`; start one with `tinyvex dev`")
-    link = f"{dashboard_url(server)}#code={asyncio.run(_request_code(server))}"
+    link = f"{dashboard_url(server)}#code={json.loads(request_as_admin(server, 'GET', '/_dashboard/link'))['code']}"
     echo(link)
     echo(f"valid once, for {DASHBOARD_LINK_SECONDS:g} seconds", err=True)
     if not no_open and not _open(DataFolder(folder).dashboard_page, link):
@@ -75,41 +73,3 @@ def _open(redirect: Path, link: str) -> bool:
         return True
     redirect.unlink(missing_ok=True)
     return False
-
-
-async def _request_code(server: Discovery) -> str:
-    """
-    Request a link code from the server, authorised by the admin token.
-
-    Raises:
-        ConnectionLost: the server does not answer, or refuses.
-        ServerUntrusted: the certificate is not the one in the discovery file.
-    """
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            head, _, body = (await _get(server, "/_dashboard/link")).partition(b"\r\n\r\n")
-    except (OSError, TimeoutError) as error:
-        raise ConnectionLost(f"the server at {server.url}, process {server.pid}, does not answer") from error
-    status = head.partition(b"\r\n")[0].decode(errors="replace")
-    if " 200 " not in status:
-        raise ConnectionLost(f"the server at {server.url}, process {server.pid}, refused to create a link: `{status}`")
-    return str(json.loads(body)["code"])
-
-
-async def _get(server: Discovery, path: str) -> bytes:
-    """Send one GET with the admin token; return the response up to the end of the connection."""
-    from tinyvex.client.server_verification import ServerVerification
-
-    url = urlsplit(server.url)
-    verification = ServerVerification(server.tls_fingerprint, secure=url.scheme == "wss")
-    reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=verification.context)
-    try:
-        verification.check(writer.transport)
-        head = [f"GET {path} HTTP/1.1", f"Host: {url.netloc}", "Connection: close"]
-        head.append(f"Authorization: Bearer {server.admin_token}")
-        writer.write("".join(f"{line}\r\n" for line in [*head, ""]).encode())
-        return await reader.read()
-    finally:
-        writer.transport.abort()  # the response is complete or unwanted: do not wait for TLS's closing handshake
-        with suppress(OSError):
-            await writer.wait_closed()

@@ -9,15 +9,16 @@ from pathlib import Path
 import click
 
 from tinyvex.cli.app_location import find_data_folder
-from tinyvex.cli.options import data_option
+from tinyvex.cli.options import data_option, duration
 from tinyvex.cli.terminal import echo
 from tinyvex.limits import PAIRING_SECONDS
 
 
 @click.command("pair", short_help="Issue a one-time code with which a program gets its own token.")
 @click.option("--name", default="unnamed", show_default=True, help="The token's name in `tinyvex tokens`.")
+@click.option("--expires-in", metavar="DURATION", type=duration, help="End the token after this time, such as `30d`.")
 @data_option
-def command(name: str, data: Path | None) -> None:
+def command(name: str, expires_in: float | None, data: Path | None) -> None:
     """
     Print a code with which a program connects once and receives a token of its own.
 
@@ -34,7 +35,7 @@ def command(name: str, data: Path | None) -> None:
 
     folder = find_data_folder(data)
     DataFolder(folder).require_folder()
-    code = Pairing(folder, lambda: time.time_ns() // 1000, secrets.token_hex).offer(name)
+    code = Pairing(folder, lambda: time.time_ns() // 1000, secrets.token_hex).offer(name, expires_in)
     echo(code)
     echo(f"valid once, for {PAIRING_SECONDS / 60:g} minutes: pairing:{code}", err=True)
     server = find_server(folder)

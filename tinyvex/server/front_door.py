@@ -27,15 +27,14 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from enum import Enum, auto
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from tinyvex import errors, limits
 from tinyvex.runtime import bound_reads
 from tinyvex.server.access.origin_rules import find_refusal
-from tinyvex.server.access.peer_address import address_of
-from tinyvex.server.access.refusal_log import RefusalLog
-from tinyvex.server.access.token_auth import Caller, bearer_token
+from tinyvex.server.access.token_auth import CODE_PREFIXES, Caller, bearer_token
 from tinyvex.server.transport import deadlines
 from tinyvex.server.transport.endpoint import Endpoint
 
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
     from tinyvex.runtime import Runtime
     from tinyvex.server.access.origin_rules import AccessRules
+    from tinyvex.server.access.refusal_log import RefusalLog
     from tinyvex.server.access.token_auth import Admitted, TokenAuth
     from tinyvex.sync.counters import Counters
 
@@ -97,9 +97,14 @@ class FrontDoor:
         self.dialects = dialects
         self._create_application = create_application
         self._application: ASGIApp | None = None
-        self._refusal_log = RefusalLog(runtime.monotonic)
         self._accepted = 0
         self._all_closed = asyncio.Event()  # set when the last socket closes while stopping
+
+    @cached_property
+    def _refusal_log(self) -> RefusalLog:
+        from tinyvex.server.access.refusal_log import RefusalLog
+
+        return RefusalLog(self.runtime.monotonic)
 
     # Sockets.
 
@@ -212,10 +217,10 @@ class FrontDoor:
         """Log why a request was refused, at most once a minute."""
         self._refusal_log.record(sentence)
 
-    def caller(self, authorization_headers: list[str]) -> Caller:
-        """Return the sender of a request with these headers."""
+    def caller(self, authorization_headers: list[str], address: str) -> Caller:
+        """Return the sender, at this address, of a request with these headers."""
         token = bearer_token(authorization_headers) or ""
-        return Caller(self._auth, token, self.log_refusal)
+        return Caller(self._auth, token, address, self.log_refusal)
 
     def admit(
         self, connection: Admitted, token: str | None, authorization_headers: list[str], confirm: Callable[[], None]
@@ -235,17 +240,24 @@ class FrontDoor:
         Raises:
             Unauthenticated: the token is missing or wrong.
         """
+        token = token or bearer_token(authorization_headers) or ""
         try:
-            return self._auth.admit(connection, token or bearer_token(authorization_headers) or "", confirm)
+            return self._auth.admit(connection, token, confirm)
         except errors.Unauthenticated as error:
-            self.log_refusal(f"WebSocket from {connection.address}: {error.message}.")
+            if token:
+                event = "code-refused" if token.startswith(CODE_PREFIXES) else "token-refused"
+                self._auth.audit.refused(event, error.message, connection.address)
+            else:
+                self.log_refusal(f"WebSocket: {error.message}.")
             raise
 
-    def is_admin(self, token: str) -> bool:
-        """Return whether a client that wants to act as an administrator may; a refusal is logged."""
+    def is_admin(self, address: str, token: str) -> bool:
+        """Return whether a client at this address that wants to act as an administrator may; both are recorded."""
         is_admin = self._auth.is_admin(token)
-        if not is_admin:
-            self.log_refusal("WebSocket: the admin token is wrong.")
+        if is_admin:
+            self._auth.admitted_admin(address)
+        else:
+            self._auth.audit.refused("admin-refused", "the admin token is wrong", address)
         return is_admin
 
 
@@ -262,6 +274,8 @@ class Arrival(Endpoint):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the socket is open."""
         self._transport = cast("asyncio.Transport", transport)
+        from tinyvex.server.access.peer_address import address_of
+
         self.address = address_of(transport)
         bound_reads(transport)
         self._door.opened(self)

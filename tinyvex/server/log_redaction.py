@@ -24,6 +24,7 @@ PACKAGE = str(Path(__file__).resolve().parents[1])
 
 FIELDS = (
     "kind", "function", "request_id", "connection", "duration_ms", "waited_ms", "rows_read", "left_out", "error",
+    "event", "address", "token_id",
 )  # fmt: skip
 """The names that a record may carry as `extra`."""
 

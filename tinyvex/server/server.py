@@ -29,6 +29,7 @@ from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.stuck_calls import StuckCalls
 from tinyvex.runtime import Runtime
 from tinyvex.server.access import origin_rules
+from tinyvex.server.access.audit_log import AuditLog
 from tinyvex.server.access.dashboard_links import DashboardLinks
 from tinyvex.server.access.pairing import Pairing
 from tinyvex.server.access.token_auth import ServerTokens, TokenAuth
@@ -97,13 +98,12 @@ class Server:
         self.options = options
         self.runtime = runtime or Runtime()
         self.counters = Counters()
-        self.admin_token = self.runtime.token()
         self.services = Services()
         self.tasks = BackgroundTasks(self.runtime, self._service_failed)
         pairing = Pairing(options.data, self.runtime.now_us, self.runtime.token)
         links = DashboardLinks(self.runtime.monotonic, self.runtime.token)
-        tokens = ServerTokens(self.admin_token, options.client_token)
-        self._token_auth = TokenAuth(tokens, pairing, links)
+        tokens = ServerTokens(self.runtime.token(), options.client_token)
+        self._token_auth = TokenAuth(tokens, pairing, links, AuditLog(self.runtime.monotonic))
         rules = origin_rules.AccessRules(
             options.allowed_hosts, options.allowed_origins, options.host, secure=options.tls is not None
         )
@@ -339,12 +339,42 @@ class Server:
             url=self.url,
             port=self.port,
             pid=os.getpid(),
-            token=self.options.client_token,
+            token=self._token_auth.tokens.client,
             admin_token=self.admin_token,
             version=__version__,
             database_id=self.store.database_id,
             tls_fingerprint=self.listening.fingerprint,
         )
+
+    # Tokens.
+
+    @property
+    def admin_token(self) -> str:
+        """The admin token."""
+        return self._token_auth.tokens.admin
+
+    def renew_tokens(self) -> None:
+        """
+        Replace the admin token, and the client token if clients need one, and close the connections that the old ones admitted.
+
+        Raises:
+            DataFolderUnusable, DiskFull: the discovery file cannot be written; the old tokens stay valid.
+        """
+        old = self._token_auth.tokens
+        self._token_auth.tokens = ServerTokens(
+            self.runtime.token(), None if old.client is None else self.runtime.token()
+        )
+        try:
+            self._discovery_file.write()
+        except errors.TinyvexError:
+            self._token_auth.tokens = old
+            raise
+        self._token_auth.renewed()
+        for connection in list(self.connections.values()):
+            session = connection.session
+            needs_token = connection.paired is None and old.client is not None
+            if session is not None and (needs_token or session.identity.is_admin):
+                connection.fail(errors.Unauthenticated("the token was renewed; `server.json` has the new one"))
 
     # Certificate.
 

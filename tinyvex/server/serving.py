@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from tinyvex.errors import Unauthenticated
 from tinyvex.functions.run.executor import Executor
 from tinyvex.server.sessions import Sessions
-from tinyvex.sync.identity import Credentials
 from tinyvex.sync.live_queries import LiveQueries
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ class Serving:
         )  # fmt: skip
         self.live = LiveQueries(self.executor, front_door.counters)
         store.on_commits = self.live.publish
-        credentials = Credentials(front_door.is_admin, _refuse_users if users is None else users.check)
-        self.sessions = Sessions(front_door, tasks, self.live, credentials, options.chunk_bytes)
+        check_user = _refuse_users if users is None else users.check
+        self.sessions = Sessions(front_door, tasks, self.live, check_user, options.chunk_bytes)
 
     def close(self) -> None:
         """End the threads of actions."""

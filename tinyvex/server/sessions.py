@@ -9,6 +9,7 @@ are never answered twice.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from tinyvex import errors
 from tinyvex.server.transport.connection import Connection
 from tinyvex.server.transport.fair_queue import FairQueue
 from tinyvex.server.transport.unread_total import UnreadTotal
+from tinyvex.sync.identity import Credentials
 from tinyvex.sync.session import SessionOpened, SyncSession
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from tinyvex.server.front_door import FrontDoor
     from tinyvex.sync.commands import OpenSession
     from tinyvex.sync.events import Peer
-    from tinyvex.sync.identity import Credentials
+    from tinyvex.sync.identity import CheckUserToken
     from tinyvex.sync.live_queries import LiveQueries
 
 __all__ = ["Sessions"]
@@ -38,7 +40,7 @@ class Sessions:
         front_door: the rules for upgrades and tokens.
         tasks: runs actions.
         live: the live queries that sessions share; their executor and counters as well.
-        credentials: verifies users' tokens.
+        check_user: verifies users' tokens.
         chunk_bytes: the size of the chunks of a long transition.
     """
 
@@ -47,7 +49,7 @@ class Sessions:
         front_door: FrontDoor,
         tasks: BackgroundTasks,
         live: LiveQueries,
-        credentials: Credentials,
+        check_user: CheckUserToken,
         chunk_bytes: int,
     ) -> None:
         self.runtime = tasks.runtime
@@ -62,7 +64,7 @@ class Sessions:
         self._front_door = front_door
         self._tasks = tasks
         self._live = live
-        self._credentials = credentials
+        self._check_user = check_user
         self._chunk_bytes = chunk_bytes
 
     def create_connection(self, create_dialect: CreateDialect, number: int, opened_at: float) -> Connection:
@@ -133,7 +135,7 @@ class Sessions:
             session_id=command.session_id,
             is_admin=is_admin,
             takes_patches=command.takes_patches,
-            credentials=self._credentials,
+            credentials=Credentials(partial(self._front_door.is_admin, connection.address), self._check_user),
         )
         return SessionOpened(
             session=session,

@@ -12,7 +12,9 @@ import pytest
 from tests.support.process import ENVIRONMENT
 from tinyvex import limits
 from tinyvex.errors import DataFolderUnusable, ObservedTsAhead, Unauthenticated
+from tinyvex.server.access.audit_log import AuditLog
 from tinyvex.server.access.pairing import ALPHABET, PairedToken, Pairing
+from tinyvex.server.access.token_uses import read_token_uses
 from tinyvex.storage.file.data_folder import lock_briefly
 
 
@@ -243,3 +245,62 @@ def test_a_process_that_keeps_the_lock_is_not_waited_for_long(desk: Desk, monkey
     monkeypatch.setattr(limits, "PAIRING_LOCK_SECONDS", 0.01)
     with lock_briefly(desk.folder / "tokens.lock", 1), pytest.raises(DataFolderUnusable, match="another process"):
         desk.pairing.offer("phone")
+
+
+def test_an_id_is_a_number_that_is_not_used_again(desk: Desk) -> None:
+    """It has nothing of the secret, and names the same token in every record."""
+    first, secret = desk.pairing.redeem(desk.pairing.offer("phone"))
+    assert desk.pairing.revoke(first.id)
+    second, _ = desk.pairing.redeem(desk.pairing.offer("phone"))
+    assert (first.id, second.id) == ("1", "2")
+    assert not secret.startswith(first.id * 2)
+
+
+def test_a_token_ends_if_its_code_says_so(desk: Desk) -> None:
+    """Other tokens have no end."""
+    ending, endless = (desk.pairing.redeem(desk.pairing.offer("phone", seconds))[1] for seconds in (60.0, None))
+    desk.now_us += 59_000_000
+    assert desk.pairing.find(ending) is not None
+    desk.now_us += 1_000_000
+    assert desk.pairing.find(ending) is None
+    assert desk.pairing.find(endless) is not None
+
+
+def test_the_last_use_is_written_now_and_then(desk: Desk) -> None:
+    """Every TOKEN_USES_SECONDS and at the end; without the tokens that were revoked."""
+    token, secret = desk.pairing.redeem(desk.pairing.offer("phone"))
+    path = desk.folder / "token-uses.json"
+    used = []
+    for desk.now_us in (2_000_000, 3_000_000, 2_000_000 + int(limits.TOKEN_USES_SECONDS * 1e6)):
+        desk.pairing.find(secret)
+        desk.pairing.uses.write_if_due({token.id})
+        used.append(read_token_uses(path)[token.id])
+    assert used == [2_000_000, 2_000_000, desk.now_us]
+    desk.now_us += 1
+    desk.pairing.find(secret)
+    desk.pairing.uses.write({token.id})
+    assert read_token_uses(path) == {token.id: desk.now_us}
+    desk.pairing.uses.note("another")
+    desk.pairing.uses.write({"another"})
+    assert read_token_uses(path) == {"another": desk.now_us}
+
+
+def test_changes_by_commands_and_time_are_recorded(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """The server sees codes, revocations and ends, although commands change the files; what was before is not reported."""
+    caplog.set_level("INFO", "tinyvex.audit")
+    audit, command = AuditLog(lambda: 0.0), Pairing(desk.folder, lambda: desk.now_us, secrets.token_hex)
+    desk.pairing.redeem(command.offer("old"))
+    desk.pairing.report_changes(audit)
+    assert caplog.messages == []
+    code = command.offer("phone", 60.0)
+    desk.pairing.report_changes(audit)
+    desk.pairing.redeem(code)
+    desk.pairing.report_changes(audit)
+    command.revoke("1")
+    desk.pairing.report_changes(audit)
+    desk.now_us += 60_000_000
+    for _ in range(2):
+        desk.pairing.report_changes(audit)
+    assert [(vars(record)["event"], vars(record)["token_id"]) for record in caplog.records] == [
+        ("pairing-offered", None), ("token-revoked", "1"), ("token-expired", "2"),
+    ]  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.http import ADMIN, CLIENT, token_auth
 from tinyvex.errors import Unauthenticated
+from tinyvex.server.access.audit_log import AuditLog
 from tinyvex.server.access.dashboard_links import DashboardLinks
 from tinyvex.server.access.pairing import Pairing
 from tinyvex.server.access.token_auth import Caller, ServerTokens, TokenAuth, bearer_token
@@ -13,13 +14,15 @@ from tinyvex.server.access.token_auth import Caller, ServerTokens, TokenAuth, be
 
 def caller(auth: TokenAuth, token: str) -> Caller:
     """Return the sender of a request with a token."""
-    return Caller(auth, token, lambda _: None)
+    return Caller(auth, token, "192.0.2.1", lambda _: None)
 
 
 def test_a_paired_client_may_monitor(tmp_path: Path) -> None:
     """Its token counts as the client token does; a code and an empty token do not."""
     pairing = Pairing(tmp_path, lambda: 0, lambda: "0123456789abcdef" * 4)
-    auth = TokenAuth(ServerTokens(ADMIN, CLIENT), pairing, DashboardLinks(lambda: 0.0, lambda: "00"))
+    auth = TokenAuth(
+        ServerTokens(ADMIN, CLIENT), pairing, DashboardLinks(lambda: 0.0, lambda: "00"), AuditLog(lambda: 0.0)
+    )
     redeemed = pairing.redeem(pairing.offer("phone"))
     assert redeemed is not None
     assert caller(auth, redeemed[1]).may_monitor
@@ -30,30 +33,40 @@ def test_a_paired_client_may_monitor(tmp_path: Path) -> None:
 def test_without_a_client_token_everyone_may_monitor(token: str) -> None:
     """`dev` and `--no-token` accept every process of the machine, so they have nothing to hide from one."""
     pairing = Pairing(Path("no-such-folder"), lambda: 0, lambda: "00")
-    auth = TokenAuth(ServerTokens(ADMIN, None), pairing, DashboardLinks(lambda: 0.0, lambda: "00"))
+    auth = TokenAuth(
+        ServerTokens(ADMIN, None), pairing, DashboardLinks(lambda: 0.0, lambda: "00"), AuditLog(lambda: 0.0)
+    )
     assert caller(auth, token).may_monitor
     assert not caller(auth, token).is_admin
 
 
 @pytest.mark.parametrize(
-    ("token", "sentence"),
+    ("token", "sentence", "logged"),
     [
-        ("", "A token is required: send the header `Authorization: Bearer TOKEN`."),
-        ("hush-hush", "The token is wrong."),
-        (CLIENT, "This requires the admin token."),
+        (
+            "", "A token is required: send the header `Authorization: Bearer TOKEN`.",
+            ["HTTP: A token is required: send the header `Authorization: Bearer TOKEN`."],
+        ),
+        ("hush-hush", "The token is wrong.", ["refused a client at 192.0.2.1: the token is wrong"]),
+        (
+            CLIENT, "This requires the admin token.",
+            ["refused a client at 192.0.2.1: the request requires the admin token"],
+        ),
     ],
-)
-def test_a_refusal_is_logged_without_the_token(token: str, sentence: str) -> None:
-    """The client gets the same sentence."""
-    logged: list[str] = []
-    assert Caller(token_auth(), token, logged.append).refuse() == sentence
-    assert logged == [f"HTTP: {sentence}"]
+)  # fmt: skip
+def test_a_refusal_is_logged_without_the_token(
+    token: str, sentence: str, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong token is in the audit trail; the client gets the reason too."""
+    refusals: list[str] = []
+    assert Caller(token_auth(), token, "192.0.2.1", refusals.append).refuse() == sentence
+    assert refusals + caplog.messages == logged
 
 
 def test_only_the_admin_token_creates_links() -> None:
     """A tab that was admitted by a link reads the data and invites no other."""
     auth = token_auth()
-    tab = auth._dashboard.redeem(auth.offer())
+    tab = auth._dashboard.redeem(auth.offer("192.0.2.1"))
     assert tab is not None
     found = [(each.is_admin, each.may_offer) for each in [caller(auth, token) for token in (ADMIN, tab, CLIENT, "")]]
     assert found == [(True, True), (True, False), (False, False), (False, False)]

@@ -229,12 +229,11 @@ async def test_failed_tokens_are_logged_once_a_minute(tmp_path: Path, caplog: py
         await get("/_dashboard/state", server.admin_token)
     refused = [message for message in caplog.messages if message.startswith("refused")]
     assert refused == [
-        "refused a request: HTTP: The token is wrong.",
-        "refused a request: HTTP: This requires the admin token.",
-        "refused a request: WebSocket from 127.0.0.1: the token is wrong.",
-        "refused a request: WebSocket from 127.0.0.1: a token is required; the server prints it in its ready line.",
-        "refused a request: WebSocket from 127.0.0.1: the code is wrong, used or expired; create another with `tinyvex pair`.",
-        "refused a request: WebSocket from 127.0.0.1: the link is wrong, used or expired; create another with `tinyvex dashboard`.",
+        "refused a client at 127.0.0.1: the token is wrong",
+        "refused a client at 127.0.0.1: the request requires the admin token",
+        "refused a request: WebSocket: a token is required; the server prints it in its ready line.",
+        "refused a client at 127.0.0.1: the code is wrong, used or expired; create another with `tinyvex pair`",
+        "refused a client at 127.0.0.1: the link is wrong, used or expired; create another with `tinyvex dashboard`",
     ]
     assert "hush" not in caplog.text.lower()
 
@@ -248,7 +247,7 @@ async def test_a_guessed_admin_token_is_logged(tmp_path: Path, caplog: pytest.Lo
             await client.wait_connected()
             with pytest.raises(tv.TinyvexError):
                 await client.query("_system:tables")
-    assert "refused a request: WebSocket: the admin token is wrong." in caplog.messages
+    assert "refused a client at 127.0.0.1: the admin token is wrong" in caplog.messages
     assert "hush" not in caplog.text
 
 

@@ -74,7 +74,7 @@ class FakeConnection:
 
 
 def ticker(*connections):
-    token_auth = SimpleNamespace(close_revoked=lambda _connections: None)
+    token_auth = SimpleNamespace(tick=lambda _connections: None, end=lambda: None)
     return Ticker(Clock(), {each.number: each for each in connections}, token_auth)
 
 

@@ -75,6 +75,11 @@ class DashboardLinks:
         _discard_oldest(self._tabs, limits.DASHBOARD_TABS_MAX)
         return token
 
+    def clear(self) -> None:
+        """Invalidate all links, and sign all tabs out."""
+        self._links.clear()
+        self._tabs.clear()
+
     def is_admin(self, token: str) -> bool:
         """Return whether a token is a tab's."""
         return _digest(token) in self._tabs

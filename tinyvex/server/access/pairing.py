@@ -27,19 +27,24 @@ import hmac
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from tinyvex import limits
 from tinyvex.errors import DataFolderUnusable, Unauthenticated
-from tinyvex.server.access.code_attempts import CodeAttempts
 from tinyvex.storage.file.data_folder import DataFolder, lock_briefly
 from tinyvex.storage.file.private_file import read_private, write_private_file
 
-__all__ = ["CODE_PREFIX", "PairedToken", "Pairing"]
+if TYPE_CHECKING:
+    from tinyvex.server.access.audit_log import AuditLog
+    from tinyvex.server.access.code_attempts import CodeAttempts
+    from tinyvex.server.access.token_uses import TokenUses
+
+__all__ = ["CODE_PREFIX", "PairedToken", "Pairing", "describe"]
 
 CODE_PREFIX = "pairing:"
 """The prefix that distinguishes a code from a token."""
@@ -54,12 +59,22 @@ S = TypeVar("S", bound=Struct)
 
 
 class PairedToken(Struct, frozen=True):
-    """A token, without the token itself."""
+    """
+    A token, without the token itself.
+
+    Attributes:
+        id: its number in this data folder; tells nothing of the token.
+        name: chosen by the operator.
+        digest: the hash of the token.
+        created_us: when it was issued, in microseconds since the epoch.
+        expires_us: its end; None if it has none.
+    """
 
     id: str
     name: str
     digest: str
     created_us: int
+    expires_us: int | None = None
 
 
 class _Offer(Struct, frozen=True):
@@ -68,10 +83,12 @@ class _Offer(Struct, frozen=True):
     name: str
     digest: str
     until_us: int
+    token_seconds: float | None = None  # the lifetime of the token
 
 
 class _TokenFile(Struct, frozen=True):
     tokens: list[PairedToken] = []
+    next_id: int = 1
 
 
 class Pairing:
@@ -90,13 +107,22 @@ class Pairing:
         self._lock_file = DataFolder(folder).pairing_lock
         self._now_us = now_us
         self._secret = secret
-        self._attempts = CodeAttempts(now_us)
+        self._uses_file = DataFolder(folder).token_uses
+        # The files as they were last read, and what was reported of them.
+        self._tokens_version: object = None
+        self._tokens: list[PairedToken] = []
+        self._reported: dict[str, PairedToken] = {}
+        self._offer_version = _version(self._offer_file)
 
     # For commands.
 
-    def offer(self, name: str) -> str:
+    def offer(self, name: str, token_seconds: float | None = None) -> str:
         """
-        Open a pairing for a client of this name, which replaces an open one, and return the code for the client.
+        Open a pairing, which replaces an open one, and return the code for the client.
+
+        Args:
+            name: the name of the client's token.
+            token_seconds: the lifetime of the token; None if it has no end.
 
         Raises:
             DataFolderUnusable, DiskFull: the folder cannot be written.
@@ -105,7 +131,7 @@ class Pairing:
         letters = "".join(ALPHABET[number >> 5 * index & 31] for index in range(CODE_LENGTH))
         until_us = self._now_us() + int(limits.PAIRING_SECONDS * 1e6)
         with self._lock():
-            _write(self._offer_file, _Offer(name, _digest(letters), until_us))
+            _write(self._offer_file, _Offer(name, _digest(letters), until_us, token_seconds))
         return f"{letters[:4]}-{letters[4:]}"
 
     def tokens(self) -> list[PairedToken]:
@@ -113,9 +139,9 @@ class Pairing:
         file = _read(self._tokens_file, _TokenFile)
         return [] if file is None else file.tokens
 
-    def _tokens_to_change(self) -> list[PairedToken]:
+    def _file_to_change(self) -> _TokenFile:
         """
-        Return the tokens, for a caller that holds the lock and writes the file.
+        Return the content of the file, for a caller that holds the lock and writes the file.
 
         Raises:
             DataFolderUnusable: the file cannot be read, so writing it would lose tokens.
@@ -125,7 +151,7 @@ class Pairing:
             raise DataFolderUnusable(
                 f"`{self._tokens_file}` cannot be read; if it is damaged, delete it, which revokes all tokens"
             )
-        return [] if file is None else file.tokens
+        return _TokenFile() if file is None else file
 
     def _lock(self) -> AbstractContextManager[None]:
         return lock_briefly(self._lock_file, limits.PAIRING_LOCK_SECONDS)
@@ -138,14 +164,33 @@ class Pairing:
             DataFolderUnusable, DiskFull: the folder cannot be written.
         """
         with self._lock():
-            tokens = self._tokens_to_change()
-            others = [token for token in tokens if token.id != token_id]
-            if len(others) == len(tokens):
+            file = self._file_to_change()
+            others = [token for token in file.tokens if token.id != token_id]
+            if len(others) == len(file.tokens):
                 return False
-            _write(self._tokens_file, _TokenFile(others), sync=True)
+            _write(self._tokens_file, _TokenFile(others, file.next_id), sync=True)
             return True
 
-    # For the server.
+    # For the server. A start does not import what only paired clients need.
+
+    @cached_property
+    def _attempts(self) -> CodeAttempts:
+        from tinyvex.server.access.code_attempts import CodeAttempts
+
+        return CodeAttempts(self._now_us)
+
+    @cached_property
+    def uses(self) -> TokenUses:
+        """The last uses of the tokens."""
+        from tinyvex.server.access.token_uses import TokenUses
+
+        return TokenUses(self._uses_file, self._now_us)
+
+    def write_uses(self, *, if_due: bool) -> None:
+        """Write the last uses, now or if the last write is long enough ago."""
+        if "uses" in vars(self):
+            token_ids = {token.id for token in self.valid_tokens()}
+            self.uses.write_if_due(token_ids) if if_due else self.uses.write(token_ids)
 
     def redeem(
         self, code: str, address: str = "", confirm: Callable[[], None] = lambda: None
@@ -167,13 +212,15 @@ class Pairing:
         with self._lock():
             offer = self._check_code(code, address)
             confirm()
-            tokens = self._tokens_to_change()
-            secret = self._secret()
-            token = PairedToken(secret[:8], offer.name, _digest(secret), self._now_us())
-            _write(self._tokens_file, _TokenFile([*tokens, token]), sync=True)
+            file = self._file_to_change()
+            secret, now_us = self._secret(), self._now_us()
+            expires_us = None if offer.token_seconds is None else now_us + int(offer.token_seconds * 1e6)
+            token = PairedToken(str(file.next_id), offer.name, _digest(secret), now_us, expires_us)
+            _write(self._tokens_file, _TokenFile([*file.tokens, token], file.next_id + 1), sync=True)
             if not _remove(self._offer_file):
-                _write(self._tokens_file, _TokenFile(tokens), sync=True)
+                _write(self._tokens_file, file, sync=True)
                 raise DataFolderUnusable(f"`{self._offer_file}` cannot be deleted, so the code would be valid again")
+        self.uses.note(token.id)
         return token, secret
 
     def _check_code(self, code: str, address: str) -> _Offer:
@@ -199,12 +246,49 @@ class Pairing:
         return offer
 
     def find(self, secret: str) -> PairedToken | None:
-        """Return the token with this secret; it is compared with all of them, in constant time."""
+        """Return the valid token with this secret; it is compared with all of them, in constant time."""
         digest, match = _digest(secret), None
-        for token in self.tokens():
+        for token in self.valid_tokens():
             if hmac.compare_digest(token.digest, digest):
                 match = token
+        if match is not None:
+            self.uses.note(match.id)
         return match
+
+    def valid_tokens(self) -> list[PairedToken]:
+        """Return the tokens that admit a client now. The file is read again only when it has changed."""
+        version = _version(self._tokens_file)
+        if version != self._tokens_version:
+            self._tokens_version, self._tokens = version, self.tokens()
+        now_us = self._now_us()
+        return [token for token in self._tokens if token.expires_us is None or token.expires_us > now_us]
+
+    def report_changes(self, audit: AuditLog) -> None:
+        """Record the changes that commands, or time, made since the last call."""
+        offer_version, self._offer_version = self._offer_version, _version(self._offer_file)
+        if self._offer_version != offer_version and (offer := _read(self._offer_file, _Offer)) is not None:
+            audit.granted("pairing-offered", f"a pairing code was issued for the token `{offer.name}`")
+        valid = {token.id: token for token in self.valid_tokens()}
+        for token in self._reported.values():
+            if token.id in valid:
+                continue
+            event = "token-expired" if token in self._tokens else "token-revoked"
+            audit.granted(event, f"the {describe(token)} {event.removeprefix('token-')}", token_id=token.id)
+        self._reported = valid
+
+
+def describe(token: PairedToken) -> str:
+    """Return the words for a token in messages."""
+    return f"paired token {token.id}, `{token.name}`,"
+
+
+def _version(path: Path) -> object:
+    """Return a value that changes when another file takes the path's place; None if there is none."""
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_ino, info.st_mtime_ns, info.st_size
 
 
 def _digest(secret: str) -> str:

@@ -7,12 +7,13 @@ presented                  issued by                       permits
 admin token                the discovery file              everything
 token of a dashboard tab   a code from a dashboard link    everything except creating links
 client token               the ready line                  public functions, health and metrics
-token from a pairing       a code from `tinyvex pair`      the same; it can be revoked
+token from a pairing       a code from `tinyvex pair`      the same; it can be revoked, and may have an end
 `dashboard:CODE`           `tinyvex dashboard`             one exchange for the token of a tab
 `pairing:CODE`             `tinyvex pair`                  one exchange for a token from a pairing
 =========================  ==============================  ======================================================
 
-Secrets are compared in constant time, or by their hashes.
+`tinyvex tokens --renew` replaces the admin token and the client token. Secrets are compared in constant time, or by
+their hashes.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ from tinyvex.errors import TinyvexError, Unauthenticated
 from tinyvex.server.access import dashboard_links, pairing
 
 if TYPE_CHECKING:
+    from tinyvex.server.access.audit_log import AuditLog
     from tinyvex.server.access.dashboard_links import DashboardLinks
     from tinyvex.server.access.pairing import PairedToken, Pairing
 
-__all__ = ["Admitted", "Caller", "ServerTokens", "TokenAuth", "bearer_token"]
+__all__ = ["CODE_PREFIXES", "Admitted", "Caller", "ServerTokens", "TokenAuth", "bearer_token"]
+
+
+CODE_PREFIXES = (dashboard_links.CODE_PREFIX, pairing.CODE_PREFIX)
 
 
 class Admitted(Protocol):
@@ -49,7 +54,7 @@ class Admitted(Protocol):
 
 class ServerTokens:
     """
-    The two tokens of one run of the server.
+    The server's own two tokens, until they are renewed or it ends.
 
     Args:
         admin: the admin token.
@@ -57,12 +62,12 @@ class ServerTokens:
     """
 
     def __init__(self, admin: str, client: str | None) -> None:
-        self._admin = admin
-        self._client = client
+        self.admin = admin
+        self.client = client
 
     def is_admin(self, token: str) -> bool:
         """Return whether this is the admin token."""
-        return hmac.compare_digest(token.encode(), self._admin.encode())
+        return hmac.compare_digest(token.encode(), self.admin.encode())
 
     def admit(self, token: str) -> bool:
         """
@@ -73,7 +78,7 @@ class ServerTokens:
         """
         if self.is_admin(token):
             return True
-        if self._client is not None and not hmac.compare_digest(token.encode(), self._client.encode()):
+        if self.client is not None and not hmac.compare_digest(token.encode(), self.client.encode()):
             raise Unauthenticated(
                 "the token is wrong" if token else "a token is required; the server prints it in its ready line"
             )
@@ -88,29 +93,37 @@ class TokenAuth:
         tokens: the admin token and the client token.
         pairing: the tokens from pairings.
         dashboard: the links to the dashboard and the tokens of its tabs.
+        audit: records who was admitted and refused.
     """
 
-    def __init__(self, tokens: ServerTokens, pairing: Pairing, dashboard: DashboardLinks) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: ServerTokens, pairing: Pairing, dashboard: DashboardLinks, audit: AuditLog) -> None:
+        self.tokens = tokens
+        self.audit = audit
         self._pairing = pairing
         self._dashboard = dashboard
 
     def is_admin(self, token: str) -> bool:
         """Return whether a token is the admin token or that of a dashboard tab."""
-        return self._tokens.is_admin(token) or self._dashboard.is_admin(token)
+        return self.tokens.is_admin(token) or self._dashboard.is_admin(token)
 
     def may_offer(self, token: str) -> bool:
         """Return whether a token permits creating links to the dashboard."""
-        return self._tokens.is_admin(token)
+        return self.tokens.is_admin(token)
 
-    def offer(self) -> str:
-        """Return the code of a new link to the dashboard."""
+    def offer(self, address: str) -> str:
+        """Return the code of a new link to the dashboard, for the client at this address."""
+        self.audit.granted("link-created", "a link to the dashboard was created by a client", address=address)
         return self._dashboard.offer()
+
+    def renewed(self) -> None:
+        """Record that `tokens` were replaced, and sign out the dashboard's tabs, which the admin token admitted."""
+        self._dashboard.clear()
+        self.audit.granted("tokens-renewed", "the admin token and the client token were renewed")
 
     def is_known(self, token: str) -> bool:
         """Return whether a token admits a client. Codes do not count, because checking one would use it up."""
         try:
-            self._tokens.admit(token)
+            self.tokens.admit(token)
         except Unauthenticated:
             return bool(token) and (self._dashboard.is_admin(token) or self._pairing.find(token) is not None)
         return True
@@ -134,34 +147,56 @@ class TokenAuth:
             Unauthenticated: the token or code is missing or wrong.
         """
         if token.startswith(dashboard_links.CODE_PREFIX):
-            return True, self._dashboard.redeem(token.removeprefix(dashboard_links.CODE_PREFIX), confirm)
+            tab = self._dashboard.redeem(token.removeprefix(dashboard_links.CODE_PREFIX), confirm)
+            self.audit.granted("link-used", "a link to the dashboard admitted a client", address=connection.address)
+            return True, tab
         if token.startswith(pairing.CODE_PREFIX):
             code = token.removeprefix(pairing.CODE_PREFIX)
             connection.paired, secret = self._pairing.redeem(code, connection.address, confirm)
+            self.audit.granted(
+                "token-issued",
+                f"the {pairing.describe(connection.paired)} was issued to a client",
+                address=connection.address,
+                token_id=connection.paired.id,
+            )
             return False, secret
         is_admin = self._admit_token(connection, token)
         confirm()
+        if is_admin:
+            self.admitted_admin(connection.address)
         return is_admin, None
+
+    def admitted_admin(self, address: str, *, once: bool = False) -> None:
+        """Record that a client acts as an administrator; with `once`, once a minute for each address."""
+        self.audit.granted("admin-admitted", "a client acts as an administrator", address=address, once=once)
 
     def _admit_token(self, connection: Admitted, token: str) -> bool:
         if self.is_admin(token):
             return True
         try:
-            return self._tokens.admit(token)
+            return self.tokens.admit(token)
         except Unauthenticated:
             connection.paired = self._pairing.find(token) if token else None
             if connection.paired is None:
                 raise
             return False
 
-    def close_revoked(self, connections: Iterable[Admitted]) -> None:
-        """Close the connections whose token was revoked."""
-        paired = [connection for connection in connections if connection.paired is not None]
-        if paired:
-            valid_ids = {token.id for token in self._pairing.tokens()}
-            for connection in paired:
-                if connection.paired is not None and connection.paired.id not in valid_ids:
-                    connection.fail(Unauthenticated("this token was revoked"))
+    def tick(self, connections: Iterable[Admitted]) -> None:
+        """Record changes of tokens, and close the connections whose token is no longer valid; called once a second."""
+        self.audit.tick()
+        self._pairing.report_changes(self.audit)
+        valid_ids = {token.id for token in self._pairing.valid_tokens()}
+        for connection in [connection for connection in connections if connection.paired is not None]:
+            assert connection.paired is not None
+            if connection.paired.id in valid_ids:
+                self._pairing.uses.note(connection.paired.id)
+            else:
+                connection.fail(Unauthenticated("this token was revoked, or has expired"))
+        self._pairing.write_uses(if_due=True)
+
+    def end(self) -> None:
+        """Write the last uses of tokens, when the server stops."""
+        self._pairing.write_uses(if_due=False)
 
 
 class Caller:
@@ -171,10 +206,12 @@ class Caller:
     Args:
         auth: the tokens.
         token: the token in the request's `Authorization` header; empty if there is none.
+        address: the sender's IP address.
         log_refusal: logs a sentence about a refused request.
     """
 
-    def __init__(self, auth: TokenAuth, token: str, log_refusal: Callable[[str], None]) -> None:
+    def __init__(self, auth: TokenAuth, token: str, address: str, log_refusal: Callable[[str], None]) -> None:
+        self.address = address
         self._auth = auth
         self._token = token
         self._log_refusal = log_refusal
@@ -191,18 +228,22 @@ class Caller:
 
     @property
     def is_admin(self) -> bool:
-        """Return whether it may read the dashboard's data."""
+        """Return whether it may read the dashboard's data; recorded if it has the admin token."""
+        if self._auth.may_offer(self._token):
+            self._auth.admitted_admin(self.address, once=True)
         return self._auth.is_admin(self._token)
 
     def refuse(self) -> str:
         """Log that the token does not permit the request, without the token; return the sentence for the client."""
         if not self._token:
             sentence = "A token is required: send the header `Authorization: Bearer TOKEN`."
+            self._log_refusal(f"HTTP: {sentence}")
         elif self.may_monitor:
             sentence = "This requires the admin token."
+            self._auth.audit.refused("admin-refused", "the request requires the admin token", self.address)
         else:
             sentence = "The token is wrong."
-        self._log_refusal(f"HTTP: {sentence}")
+            self._auth.audit.refused("token-refused", "the token is wrong", self.address)
         return sentence
 
     @property

@@ -6,6 +6,7 @@ path                                  response                                  
 ====================================  ==================================================  ====================
 `/_dashboard`, `/_dashboard/…`        the page and its modules, which contain no data     no token
 `/_dashboard/link`                    a one-time code for a browser tab                   the admin token
+`/_dashboard/tokens`                  POST: renews the admin token and the client token   the admin token
 `/_dashboard/app`                     the declarations of tables and functions            an administrator
 `/_dashboard/state?after=N`           connections, live queries, log and samples since N  an administrator
 ====================================  ==================================================  ====================
@@ -91,6 +92,9 @@ class Displayed(Protocol):
         """The open WebSockets, by number."""
         ...
 
+    def renew_tokens(self) -> None:
+        """Replace the admin token and the client token."""
+
 
 class Dashboard:
     """
@@ -115,6 +119,7 @@ class Dashboard:
             Route(PATH, self._page),
             Route(f"{PATH}/", self._page),
             Route(f"{PATH}/link", self._link),
+            Route(f"{PATH}/tokens", self._renew, methods=["POST"]),
             Route(f"{PATH}/app", self._app),
             Route(f"{PATH}/state", self._figures),
             Route(f"{PATH}/{{name}}", self._file),
@@ -127,7 +132,14 @@ class Dashboard:
         return _file(request.path_params["name"])
 
     async def _link(self, request: Request) -> Response:
-        return _json({"code": self._token_auth.offer()}) if _caller(request).may_offer else _refused(request)
+        caller = _caller(request)
+        return _json({"code": self._token_auth.offer(caller.address)}) if caller.may_offer else _refused(request)
+
+    async def _renew(self, request: Request) -> Response:
+        if not _caller(request).may_offer:
+            return _refused(request)
+        self._server.renew_tokens()
+        return _json({})
 
     async def _app(self, request: Request) -> Response:
         return _json(_describe_app(self._server.live.executor.app)) if _caller(request).is_admin else _refused(request)

@@ -33,7 +33,7 @@ class TickedConnection(Admitted, Protocol):
 
 class Ticker(BackgroundService):
     """
-    Heartbeats, deadlines, and the end of connections whose token was revoked.
+    Heartbeats, deadlines, and the end of connections whose token was revoked or has expired.
 
     It also keeps the runtime's clock of the time in which the process can run: what a client could not send, or a function
     could not do, while the process was suspended is not counted against it.
@@ -43,7 +43,7 @@ class Ticker(BackgroundService):
     Args:
         runtime: the clock.
         connections: the open connections by number.
-        token_auth: reports which of their tokens were revoked.
+        token_auth: closes those whose token was revoked or has expired.
     """
 
     name = "ticker"
@@ -62,10 +62,11 @@ class Ticker(BackgroundService):
                 skipped = self._runtime.tick()
                 if skipped:
                     log.warning("the process could not run for %.0f s, which no deadline and no limit counts", skipped)
-                self._token_auth.close_revoked(self._connections.values())
+                self._token_auth.tick(self._connections.values())
                 self._tick(count)
         finally:
             self._runtime.end_ticks()
+            self._token_auth.end()
 
     def _tick(self, count: int) -> None:
         now = self._runtime.awake_seconds()

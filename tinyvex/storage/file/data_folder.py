@@ -158,6 +158,7 @@ class DataFolder:
         self.pairing_offer = path / "pairing.json"
         self.paired_tokens = path / "tokens.json"
         self.pairing_lock = path / "tokens.lock"
+        self.token_uses = path / "token-uses.json"
 
     @property
     def side_files(self) -> tuple[Path, Path, Path]:
@@ -240,7 +241,7 @@ class DataFolder:
             real, unfinished_name(real), unfinished_upgrade(real), self.restoring, unfinished_upgrade(self.restoring),
             self.lock_file, self.last_commit, self.running_calls, self.stuck_calls,
             self.discovery, self.last_served, self.dashboard_page, self.pairing_offer, self.paired_tokens,
-            self.pairing_lock,
+            self.pairing_lock, self.token_uses,
         )  # fmt: skip
 
     def restrict_to_owner(self) -> None:
