@@ -112,7 +112,7 @@ BACKFILL_STEP_BYTES = 1 << 20  # the same in bytes of their documents: some 10 m
 # One connection.
 MESSAGE_BYTES_MAX = 32 << 20  # MessageTooLarge, closed with 1009
 HANDSHAKE_SECONDS = 10.0  # time until `tinyvex/connect`; SlowHandshake
-UNAUTHENTICATED_BYTES_MAX = 64 << 10  # bytes of a client before it is authenticated; MessageTooLarge
+UNAUTHENTICATED_BYTES_MAX = 24 << 10  # bytes of a client before it is authenticated: a head and 8 KiB; MessageTooLarge
 QUERIES_PER_CONNECTION_MAX = 4096  # TooManyQueries
 REQUESTS_PER_CONNECTION_MAX = 1024  # unanswered requests; TooManyRequests
 TRANSITIONS_UNSENT_MAX = 2  # at this number no further transition is computed until the socket drains
@@ -273,6 +273,7 @@ assert CLOSE_SECONDS + SERVICE_STOP_SECONDS < SHUTDOWN_SECONDS
 assert PING_SECONDS < CLIENT_INACTIVE_SECONDS < IDLE_SECONDS
 assert HEARTBEAT_SECONDS < PING_SECONDS
 assert FILES_RESERVED > TLS_HANDSHAKES_MAX
+assert UNAUTHENTICATED_BYTES_MAX > HTTP_HEAD_BYTES_MAX
 assert (IMPORT_LINE_PROBLEMS_MAX + 1) * IMPORT_STEP_ROWS < ARRAY_ELEMENTS_MAX
 assert DOCUMENT_BYTES_MAX < ARGUMENT_BYTES_MAX < MESSAGE_BYTES_MAX
 assert LONG_ARGUMENTS_BYTES < MESSAGE_BYTES_MAX < LONG_ARGUMENTS_BYTES_MAX

@@ -15,7 +15,7 @@ from tests.support.fake_server import Endpoint, error_object
 from tests.support.fake_world import FakeWorld, in_fake_world
 from tests.support.loop import VirtualLoop
 from tinyvex import limits
-from tinyvex.client.client import Client
+from tinyvex.client.client import Client, connect
 from tinyvex.client.connection import socket_uri
 from tinyvex.client.connection_status import ConnectionState
 from tinyvex.errors import Forbidden, InternalError, RemoteError, Unauthenticated, UpdateRejected
@@ -639,3 +639,25 @@ def test_the_last_error_is_cleared_after_recovery() -> None:
             assert (state.phase, state.retries, state.last_error) == ("connected", 0, None)
 
     in_fake_world(scenario)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "is_warned"),
+    [
+        ("ws://192.168.1.20:4800", {"token": "secret"}, True),
+        ("http://db.example", {"token": "secret"}, True),
+        ("ws://db.example", {"auth": lambda: None}, True),
+        ("ws://db.example", {}, False),
+        ("wss://db.example", {"token": "secret"}, False),
+        ("ws://127.0.0.1:4800", {"token": "secret"}, False),
+        ("ws://[::1]:4800", {"token": "secret"}, False),
+        ("ws://LOCALHOST:4800", {"token": "secret"}, False),
+    ],
+)
+def test_tokens_in_clear_are_warned_of(
+    url: str, options: dict[str, Any], is_warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On their way to another machine; the warning does not contain them."""
+    connect(url, **options)
+    assert ("without encryption" in caplog.text) is is_warned
+    assert "secret" not in caplog.text

@@ -8,13 +8,14 @@ sufficient. `state` decides, `connection` does the I/O; this file turns calls in
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from tinyvex import limits
 from tinyvex.client.client_loop import ClientLoop, Waiters
-from tinyvex.client.connection import ClientConnection, socket_uri
+from tinyvex.client.connection import ClientConnection, sends_in_clear, socket_uri
 from tinyvex.client.connection_status import ConnectionStatus
 from tinyvex.client.decoding import check_path, check_ts, decode_value, encode_arguments, is_encodable
 from tinyvex.client.function_log import log_function_lines
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "connect"]
 
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -117,6 +119,11 @@ class Client:
         self._session = ClientState(runtime.token(), token, verify=verify)
         self._status = ConnectionStatus(self._session)
         uri = socket_uri(url)
+        if (token is not None or auth is not None) and sends_in_clear(uri):
+            logger.warning(
+                "tokens are sent to %s without encryption, so everyone on the way can read them; use a wss:// URL",
+                uri.host,
+            )
         self._connection = ClientConnection(
             uri,
             self._session,

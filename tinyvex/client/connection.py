@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from tinyvex.client.state import ClientState
     from tinyvex.runtime import Runtime
 
-__all__ = ["ClientConnection", "socket_uri"]
+__all__ = ["ClientConnection", "sends_in_clear", "socket_uri"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,13 @@ def socket_uri(url: str) -> WebSocketURI:
         raise ValueError(f"{url!r} is not the URL of a Tinyvex server; one looks like ws://127.0.0.1:3210/sync")
     path = parts.path if parts.path.strip("/") else "/sync"
     return parse_uri(urlunsplit((scheme, parts.netloc, path, parts.query, "")))
+
+
+def sends_in_clear(uri: WebSocketURI) -> bool:
+    """Return whether what is sent to a server leaves this machine without encryption."""
+    host = uri.host.rstrip(".").lower()
+    is_local = host == "localhost" or host.endswith(".localhost") or host.startswith("127.") or host == "::1"
+    return not uri.secure and not is_local
 
 
 def _is_host_name(name: str | None) -> bool:

@@ -328,3 +328,12 @@ def test_a_key_has_one_algorithm() -> None:
     """RSA keys verify RS256, P-256 keys ES256."""
     found = parse_keys(key_set(jwk(rsa_key(), "r"), jwk(ec_key(), "e")))
     assert [(key_id, key.algorithm) for key_id, key in found] == [("r", "RS256"), ("e", "ES256")]
+
+
+@pytest.mark.parametrize("audience", [None, "my-app"])
+async def test_a_key_set_without_an_audience_is_warned_of(
+    issuer: Issuer, audience: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The issuer's tokens for other apps would be accepted."""
+    UserTokens(AuthOptions(jwks=issuer.url, audience=audience), Clock()).close()
+    assert ("--auth-jwks without --auth-audience" in caplog.text) is (audience is None)

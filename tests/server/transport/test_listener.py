@@ -139,3 +139,15 @@ async def test_an_unavailable_port_is_reported() -> None:
 class _Denied(Runtime):
     async def listen(self, *_: Any, **__: Any) -> Listener:
         raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "token", "warnings"),
+    [(["db.example"], None, 1), (["db.example"], "secret", 0), (["localhost"], None, 0), ([], None, 0)],
+)
+def test_a_proxy_without_a_token_is_warned_of(
+    allowed: list[str], token: str | None, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everyone who reaches the proxy would reach the functions, health and metrics."""
+    PortListener(options("127.0.0.1", client_token=token, allowed_hosts=tuple(allowed)), Silent())
+    assert sum("--allow-host without a token" in message for message in caplog.messages) == warnings

@@ -369,3 +369,19 @@ def test_errors_in_the_files_are_reported(made: Certificates, spoil: Any, senten
     spoil(made)
     with pytest.raises(StartError, match=sentence):
         tls.load(TlsOptions(made.certificate, made.key))
+
+
+@pytest.mark.parametrize(("suite", "is_accepted"), [("ECDHE-ECDSA-AES128-SHA256", False), ("ECDHE+AESGCM", True)])
+async def test_tls_1_2_has_no_cbc_suites(made: Certificates, suite: str, *, is_accepted: bool) -> None:
+    """A client that offers nothing else is refused."""
+    context = ssl.create_default_context(cafile=made.authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{suite}:ECDHE-RSA-AES128-SHA256" if not is_accepted else suite)
+    async with serving(made) as server:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+        except OSError:
+            assert not is_accepted
+        else:
+            assert is_accepted
+            writer.close()

@@ -66,6 +66,11 @@ class UserTokens:
             from tinyvex.server.access.jwks import open_key_set
 
             self._keys = open_key_set(options.jwks, runtime)
+            if options.audience is None:
+                log.warning(
+                    "--auth-jwks without --auth-audience: tokens that the issuer made for other apps are accepted; "
+                    "add --auth-audience with the name of this app"
+                )
 
     def start(self) -> None:
         """Fetch keys before the first token arrives, so that a failure is logged early."""

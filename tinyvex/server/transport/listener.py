@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tinyvex.server.transport.tls import Handshakes
 
 __all__ = ["PortListener"]
+
+log = logging.getLogger("tinyvex.server")
 
 WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 """Addresses that mean all of a machine's addresses, and the one by which local programs connect."""
@@ -42,6 +45,7 @@ class PortListener:
         self.replaced = asyncio.Event()
         self._listener: Listener
         refuse_exposed(options)
+        warn_of_proxy(options)
         if options.tls is not None:
             from tinyvex.server.transport import tls
 
@@ -109,6 +113,15 @@ class PortListener:
     def fingerprint(self) -> str | None:
         """The fingerprint of the certificate, as clients pin it; None without TLS."""
         return None if self._options.tls is None else self._certificate.fingerprint
+
+
+def warn_of_proxy(options: ServerOptions) -> None:
+    """Warn if a reverse proxy admits other machines to a server that requires no token."""
+    if options.client_token is None and not all(is_loopback(host) for host in options.allowed_hosts):
+        log.warning(
+            "--allow-host without a token: every client of the proxy can call functions and read /healthz and /metrics; "
+            "remove --no-token, or let the proxy require a login"
+        )
 
 
 def refuse_exposed(options: ServerOptions) -> None:
