@@ -51,12 +51,8 @@ PLANS = {
     "INSERT_CURRENT": [],
     "UPDATE_CURRENT": ["SEARCH current BY KEY (index_id=? AND key=?)"],
     "DELETE_CURRENT": ["SEARCH current BY KEY (index_id=? AND key=?)"],
-    "REQUEST": [
-        "SEARCH s BY session_id (session_id=?)",
-        "SEARCH r BY KEY (session=? AND request_id=?)",
-        "SEARCH requests BY KEY (session=?)",
-    ],
-    "SESSION": ["SEARCH s BY session_id (session_id=?)", "SEARCH r BY KEY (session=?)"],
+    "NEWEST_REQUEST": ["SEARCH s BY session_id (session_id=?)", "SEARCH r BY KEY (session=?)"],
+    "REQUEST": ["SEARCH r BY KEY (session=? AND request_id=?)"],
     "ADD_SESSION": [],
     "INSERT_REQUEST": [],
     "DELETE_REQUESTS_BELOW": ["SEARCH requests BY KEY (session=? AND request_id<?)"],
@@ -127,6 +123,7 @@ PLANS = {
     "SIZE_FIRST": ["SEARCH documents BY ROW (rowid=?)", "SEARCH current BY KEY (index_id=?)"],
     "SIZE_LAST": ["SEARCH documents BY ROW (rowid=?)", "SEARCH current BY KEY (index_id=?)"],
     "FREE_BYTES": [],
+    "FOREIGN_OBJECT": ["SCAN sqlite_schema"],
     "CHECK_OBJECTS": ["SCAN sqlite_schema"],
     "CHECK_COLUMNS": ["USE TEMP B-TREE FOR ORDER BY"],
     "CHECK_SHAPE": ["SCAN documents BY id ALONE"],
@@ -146,7 +143,7 @@ PLANS = {
         "SEARCH documents BY id ALONE (table_id=? AND id=? AND ts>?)",
     ],
     "CHECK_CURRENT_ENTRY": ["SEARCH current BY KEY (index_id=? AND key=?)"],
-    "CHECK_INDEXES": ["SEARCH documents BY id (table_id=?)"],
+    "CHECK_REVISIONS_OF": ["SEARCH documents BY id (table_id=?)"],
     "CHECK_PAST_ENTRY": ["SEARCH indexes BY KEY (index_id=? AND key=? AND ts<?)"],
     "CHECK_REQUESTS": ["SCAN requests"],
     "CHECK_REQUESTS_WITHOUT_SESSION": ["SCAN requests"],
@@ -243,7 +240,7 @@ def test_an_upgrade_copies_each_table_in_the_order_of_its_key():
     plans = {}
     for change in FORMAT_CHANGES.values():
         with closing(sqlite3.connect(":memory:")) as connection:
-            connection.executescript(change.schema())
+            connection.executescript(change.schema)
             connection.execute("ATTACH ? AS old", (f"{FIXTURES}/format-{change.format - 1}.sqlite3",))
             for number, copy in enumerate(change.copies):
                 assert plan(connection, copy.insert) == []
