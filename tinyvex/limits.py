@@ -210,6 +210,8 @@ SERVICE_STOP_SECONDS = 2.0  # a service that takes longer to stop is no longer w
 SERVICE_RESTART_SECONDS_MIN = 1.0  # pause before a failed service restarts; it doubles with each failure in a row
 SERVICE_RESTART_SECONDS_MAX = 60.0  # longest such pause; a service that has run this long counts as healthy
 RETRY_AFTER_MS = 500  # the reconnect hint that clients get from a stopping server
+SAVE_SETTLE_SECONDS = 0.05  # time without a change of its files before a reloaded app serves; editors write in less
+SAVE_MISSING_SECONDS = 1.0  # the same if functions are missing, as in a file of which a slow writer has written a half
 
 # The garbage collector (`server/services/garbage_collector.py`). To examine an object takes 0.1 to 0.5 µs.
 COLLECTOR_YOUNG_OBJECTS = 700  # objects created, less those freed, before a young collection; Python's own default

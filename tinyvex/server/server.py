@@ -403,12 +403,14 @@ class Server:
 
     async def reload(self) -> App:
         """
-        Load the app again and switch to it; live queries run again with the new code.
+        Load the app again and switch to it when its files have settled; live queries run again with the new code.
 
         Raises:
             AppNotFound, AppInvalid, SchemaRejected: the last good version keeps serving.
         """
-        app = self._load_app()
+        from tinyvex.server.settled_app import load_settled
+
+        app = await load_settled(self._load_app, self._code.newest, self.runtime.sleep)
         # It stays when the wait is cancelled, because the commit that switches to it may be queued. If the change is
         # refused, no commit has its fingerprint.
         self._code.next_app = app

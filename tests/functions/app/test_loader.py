@@ -1,14 +1,16 @@
 """Loading apps: layouts, reloads, and errors with file and line."""
 
 import gc
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tinyvex.errors import AppInvalid, AppNotFound
 from tinyvex.functions.app import loader
-from tinyvex.functions.app.loader import App, load_app
+from tinyvex.functions.app.loader import App, has_changed, load_app
 from tinyvex.testing import Database
 
 FUNCTION = """
@@ -291,3 +293,47 @@ def test_paths_are_shown_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AppInvalid, match=r"^app/main\.py:1: "):
         load_app(Path("app"))
+
+
+# Changes of the files.
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> App:
+    """An app of one file with a function."""
+    (tmp_path / "app.py").write_text(function())
+    return load_app(tmp_path / "app.py")
+
+
+def keep_time(path: Path, change: Callable[[], object]) -> None:
+    """Change a file without its time."""
+    before = path.stat()
+    change()
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_an_app_whose_files_stay_has_not_changed(tmp_path: Path, loaded: App) -> None:
+    """Other files of the folder do not belong to it."""
+    (tmp_path / "other.py").write_text("")
+    assert not has_changed(loaded)
+
+
+def test_another_size_is_a_change(tmp_path: Path, loaded: App) -> None:
+    """Also if the time of the modification is the same."""
+    path = tmp_path / "app.py"
+    keep_time(path, lambda: path.write_text(function() + "#"))
+    assert has_changed(loaded)
+
+
+def test_another_file_in_its_place_is_a_change(tmp_path: Path, loaded: App) -> None:
+    """Editors move a new file over the old one, and may keep its time."""
+    path = tmp_path / "app.py"
+    (tmp_path / "app.new").write_text(function(result="43"))
+    keep_time(path, lambda: (tmp_path / "app.new").replace(path))
+    assert has_changed(loaded)
+
+
+def test_a_missing_file_is_a_change(tmp_path: Path, loaded: App) -> None:
+    """A file may be gone for a moment while it is replaced."""
+    (tmp_path / "app.py").unlink()
+    assert has_changed(loaded)

@@ -38,6 +38,7 @@ import importlib.machinery
 import importlib.util
 import itertools
 import linecache
+import os
 import sys
 import threading
 import traceback
@@ -48,11 +49,11 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from tinyvex.errors import AppInvalid, AppNotFound, TinyvexError
-from tinyvex.functions.app.registry import App
+from tinyvex.functions.app.registry import App, FileVersion
 from tinyvex.functions.schema.location import Location
 from tinyvex.values.suggestions import did_you_mean
 
-__all__ = ["App", "load_app"]
+__all__ = ["App", "has_changed", "load_app"]
 
 _PREFIX = "_tinyvex_app_"
 _numbers = itertools.count(1)
@@ -80,6 +81,18 @@ def load_app(path: Path) -> App:
         return _Generation(root, f"{_PREFIX}{next(_numbers)}").load(files)
 
 
+def has_changed(app: App) -> bool:
+    """Return whether a file of the app is no longer as it was read."""
+    try:
+        return any(_version(Path(path).stat()) != version for path, version in app.files.items())
+    except OSError:  # a file is gone
+        return True
+
+
+def _version(status: os.stat_result) -> FileVersion:
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def _modules_below(folder: Path) -> Iterator[Path]:
     for entry in sorted(folder.iterdir()):
         if entry.is_dir():
@@ -100,6 +113,7 @@ class _Generation:
         self.root = root
         self.name = name
         self.sources: dict[str, bytes] = {}
+        self.files: dict[str, FileVersion] = {}
         self._is_package = (root / "__init__.py").is_file()
 
     def load(self, files: Sequence[Path]) -> App:
@@ -108,7 +122,7 @@ class _Generation:
         try:
             modules = {self._path(file): self._import(file) for file in files}
             others = [module for _, module in self._loaded() if module not in modules.values()]
-            app = App.of_modules(modules, others, self._fingerprint())
+            app = App.of_modules(modules, others, self._fingerprint(), self.files)
         except BaseException:
             self._unload()
             raise
@@ -290,7 +304,9 @@ class _SourceLoader(importlib.machinery.SourceFileLoader):
         super().exec_module(module)
 
     def get_code(self, fullname: str) -> CodeType:
-        source = self.get_data(self.path)
+        with Path(self.path).open("rb") as file:
+            self._generation.files[self.path] = _version(os.fstat(file.fileno()))
+            source = file.read()
         self._generation.sources[self.path] = source
         code: CodeType = compile(source, self.path, "exec", dont_inherit=True)
         return code

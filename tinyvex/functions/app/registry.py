@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from tinyvex.errors import FunctionNotFound
 from tinyvex.functions.app.function_spec import FunctionSpec, function_declaration
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from tinyvex.storage.schema.document_upgrade import Validator
     from tinyvex.storage.schema.schema_plan import Declaration
 
-__all__ = ["App", "functions_of", "tables_of"]
+__all__ = ["App", "FileVersion", "functions_of", "tables_of"]
+
+FileVersion: TypeAlias = tuple[int, int, int]
+"""The inode, modification time and size of a file."""
 
 
 class App:
@@ -26,9 +29,16 @@ class App:
         functions: the functions by path, including internal ones.
         tables: the tables by name.
         fingerprint: the digest of the sources.
+        files: the version of each file that was read.
     """
 
-    def __init__(self, functions: Iterable[FunctionSpec], tables: Iterable[TableSpec], fingerprint: str = "") -> None:
+    def __init__(
+        self,
+        functions: Iterable[FunctionSpec],
+        tables: Iterable[TableSpec],
+        fingerprint: str = "",
+        files: Mapping[str, FileVersion] = MappingProxyType({}),
+    ) -> None:
         """
         Raises:
             AppInvalid: two tables have one name, now or earlier, or two functions one path.
@@ -51,6 +61,7 @@ class App:
         self.functions: Mapping[str, FunctionSpec] = MappingProxyType(dict(sorted(by_path.items())))
         self.tables: Mapping[str, TableSpec] = MappingProxyType(dict(sorted(by_name.items())))
         self.fingerprint = fingerprint
+        self.files = files
         self._paths: dict[Callable[..., object], str] = {
             spec.function: spec.path for spec in reversed(list(self.functions.values()))
         }
@@ -58,7 +69,11 @@ class App:
 
     @classmethod
     def of_modules(
-        cls, modules: Mapping[str, ModuleType], others: Iterable[ModuleType] = (), fingerprint: str = ""
+        cls,
+        modules: Mapping[str, ModuleType],
+        others: Iterable[ModuleType] = (),
+        fingerprint: str = "",
+        files: Mapping[str, FileVersion] = MappingProxyType({}),
     ) -> App:
         """
         Collect the declarations of modules.
@@ -67,12 +82,13 @@ class App:
             modules: the modules by the first part of their functions' paths.
             others: modules whose tables belong to the app, but whose functions do not.
             fingerprint: the digest of the sources.
+            files: the version of each file that was read.
 
         Raises:
             AppInvalid: a declaration is impossible.
         """
         functions = [spec for name, module in modules.items() for spec in functions_of(name, module)]
-        return cls(functions, tables_of((*modules.values(), *others)), fingerprint)
+        return cls(functions, tables_of((*modules.values(), *others)), fingerprint, files)
 
     def path_of(self, function: Callable[..., object]) -> str:
         """
