@@ -108,3 +108,33 @@ def test_it_can_be_stopped_after_a_hangup(server: Serve) -> None:
     server.hang_up()
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(START_SECONDS) == 0
+
+
+HUNG_UP = """
+import os, signal, sys
+from tinyvex.cli import serve
+from tinyvex.cli.main import main
+
+find_app = serve.find_app
+
+def hang_up(*arguments):
+    os.kill(os.getpid(), signal.SIGHUP)
+    return find_app(*arguments)
+
+serve.find_app = hang_up
+main(sys.argv[1:])
+"""
+
+
+@needs_sighup
+def test_a_hangup_before_the_app_is_loaded_does_not_end_the_process(tmp_path: Path) -> None:
+    """A service manager may reload a service that has only just started."""
+    app = tmp_path / "app.py"
+    app.write_text(APP)
+    command = [sys.executable, "-c", HUNG_UP, "serve", str(app), "--data", str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=ENVIRONMENT) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.terminate()
+        assert json.loads(line)["event"] == "ready"
+        assert process.wait(START_SECONDS) == 0

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +21,24 @@ from tinyvex.first_parent import FIRST_PARENT
 
 if TYPE_CHECKING:
     from tinyvex.server.server import Server
+
+
+@contextmanager
+def _early_hangups_ignored() -> Iterator[None]:
+    """
+    Ignore SIGHUP until the server handles it: a reload that is requested before the app is loaded needs nothing.
+
+    A handler instead of SIG_IGN, which would mean that the parent wants it ignored (`nohup`).
+    """
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or signal.getsignal(number) is signal.SIG_IGN:
+        yield
+        return
+    previous = signal.signal(number, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
 
 
 @click.command(
@@ -41,6 +62,7 @@ if TYPE_CHECKING:
     help="Announce the server on the local network for `tinyvex browse`, as NAME or the machine's name.",
 )
 @serve_options(default_port=0, port_help="The port; 0 picks a free port and reports it in the ready line.")
+@_early_hangups_ignored()
 def command(
     settings: ServeSettings, exit_with_parent: bool, parent_pid: int | None, no_token: bool, advertise: str | None
 ) -> None:
