@@ -123,6 +123,15 @@ def test_by_default_tables_must_be_empty(shelf: Shelf) -> None:
     assert shelf.exported()["readers"][0]["name"] == "R"
 
 
+@pytest.mark.parametrize("options", [(), ("--append",), ("--replace", "--yes"), ("--append", "--dry-run")])
+def test_a_truncated_file_reports_no_change(shelf: Shelf, options: tuple[str, ...]) -> None:
+    """Counts of a file that is refused would look as if its beginning had been imported."""
+    table = () if options else ("--table", "readers")
+    assert shelf.load("new.jsonl", lines("C", "D") + '{"title": "E', *options, *table) == 3
+    assert ("created" in shelf.said, "to create" in shelf.said) == (False, False), shelf.said
+    assert shelf.titles() == ["A", "B"]
+
+
 def test_appended_documents_are_added(shelf: Shelf) -> None:
     """Nothing is deleted, so there is no question; defaults are filled in."""
     assert shelf.load("new.jsonl", lines("C"), "--append") == 0
@@ -137,9 +146,14 @@ def test_appended_documents_are_added(shelf: Shelf) -> None:
     ids=["yes", "no", "no answer", "not asked", "dry run"],
 )
 def test_replacing_asks_first(shelf: Shelf, options: tuple[str, ...], answer: str, code: int) -> None:
-    """The question follows the number of deletions. Without a yes nothing is changed, and the next import works."""
+    """
+    The question follows the number of deletions. Without a yes nothing is changed, and the next import works.
+
+    Documents are reported as deleted and created only after the commit.
+    """
     assert shelf.load("new.jsonl", lines("C", "D"), "--replace", *options, answer=answer) == code
-    assert "  books  2 deleted, 2 created\n" in shelf.said
+    changes = "2 deleted, 2 created" if options == ("--yes",) else "2 to delete, 2 to create"
+    assert f"  books  {changes}\n" in shelf.said
     assert ("All documents are valid. Import them?" in shelf.said) == (options == ())
     changed = code == 0 and "--dry-run" not in options
     assert shelf.titles() == (["C", "D"] if changed else ["A", "B"])

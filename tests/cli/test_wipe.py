@@ -66,7 +66,7 @@ def test_it_asks_first(
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
     assert wipe(data, *options) == code
     output = capsys.readouterr().err
-    assert "  books    2 deleted\n  readers  1 deleted\n" in output
+    assert "  books    2 to delete\n  readers  1 to delete\n" in output
     assert ("Delete them?" in output) == (options == [])
     wiped = code == 0 and options != ["--dry-run"]
     assert counts(data) == ({"books": 0, "readers": 0} if wiped else {"books": 2, "readers": 1})

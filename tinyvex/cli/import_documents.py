@@ -118,7 +118,7 @@ async def _import(
         tables = await with_current_names(client, [found.table for found in surveys])
         counts = {table.name: found.rows for table, found in zip(tables, surveys, strict=True)}
         changes = await session.changes(counts)
-        show_changes(changes)
+        asks = any(change.deleted for change in changes) and not yes and not dry_run
         total = sum(counts.values())
 
         def should_finish() -> bool:
@@ -127,7 +127,9 @@ async def _import(
                     f"`{file.name}` changed while it was being read: it had {counted(total, 'document')},"
                     f" then {session.rows_sent:,}; nothing was changed"
                 )
-            if any(change.deleted for change in changes) and not yes and not dry_run:
+            if asks or dry_run:
+                show_changes(changes, are_done=False)
+            if asks:
                 confirm("All documents are valid. Import them?")
             return not dry_run
 
@@ -138,6 +140,8 @@ async def _import(
             for path, line, text in sorted(session.problems):
                 echo(f"{path}:{line}: {text}", err=True)
             raise
+        if not asks and not dry_run:
+            show_changes(changes, are_done=True)
     outcome = "would be imported; nothing was changed" if dry_run else "imported"
     counts_text = f"{counted(total, 'document')} of {counted(len(counts), 'table')}"
     echo(f"{file.name}: {counts_text} {outcome}", err=True)

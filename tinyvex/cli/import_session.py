@@ -259,15 +259,16 @@ async def with_current_names(client: Any, tables: Sequence[SourceTable]) -> list
     return named
 
 
-def show_changes(changes: list[TableChange]) -> None:
-    """Print how many documents will be deleted and created in each table, on stderr."""
+def show_changes(changes: list[TableChange], *, are_done: bool) -> None:
+    """Print on stderr how many documents of each table were deleted and created, or are to be, if nothing is committed yet."""
+    deleted, created = ("deleted", "created") if are_done else ("to delete", "to create")
     width = max([len(change.table) for change in changes], default=0)
     for change in changes:
-        text = f"{change.created:,} created"
+        text = f"{change.created:,} {created}"
         if change.before is None:
             text = f"{text} in a new table"
         elif change.deleted:
-            text = f"{change.deleted:,} deleted" + (f", {text}" if change.created else "")
+            text = f"{change.deleted:,} {deleted}" + (f", {text}" if change.created else "")
         elif not change.created and not change.before:
             text = "empty"
         elif change.before:

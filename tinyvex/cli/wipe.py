@@ -49,7 +49,7 @@ async def _wipe(tables: tuple[str, ...], dry_run: bool, yes: bool, app: Path | N
                 hint = did_you_mean(table, existing)
                 raise click.UsageError(f"there is no table `{table}`; the tables are {names}{hint}")
         changes = await session.changes(dict.fromkeys(tables, 0))
-        show_changes(changes)
+        show_changes(changes, are_done=False)
         deleted = sum(change.deleted for change in changes)
         if dry_run:
             echo(f"{counted(deleted, 'document')} would be deleted; nothing was changed", err=True)

@@ -334,6 +334,6 @@ def test_another_file_in_its_place_is_a_change(tmp_path: Path, loaded: App) -> N
 
 
 def test_a_missing_file_is_a_change(tmp_path: Path, loaded: App) -> None:
-    """A file may be gone for a moment while it is replaced."""
+    """A file may be gone while it is replaced."""
     (tmp_path / "app.py").unlink()
     assert has_changed(loaded)
