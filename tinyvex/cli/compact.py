@@ -26,7 +26,7 @@ def command(data: Path | None, retention_seconds: float, retention_bytes: int | 
     Purge expired revisions, then rewrite the file without the space that they occupied.
 
     Stop the server first. A running server purges expired revisions itself, and reuses their space.
-    Data that unfinished imports left is deleted and counted as well, but --dry-run does not count it.
+    Data that unfinished imports left is deleted and counted as well.
 
     \b
     tinyvex compact --retention 1h

@@ -23,7 +23,7 @@ from tinyvex.storage.log.apply import replay
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.maintenance.backup import VerifiedBackup, back_up
 from tinyvex.storage.maintenance.check import check
-from tinyvex.storage.maintenance.compaction import compact
+from tinyvex.storage.maintenance.compaction import compact, preview
 from tinyvex.storage.maintenance.export import export
 from tinyvex.storage.maintenance.retention import Retention
 from tinyvex.storage.maintenance.retention_policy import Policy
@@ -319,6 +319,21 @@ async def test_compacting_keeps_what_can_be_read(folder: Path, policy: Policy) -
     await compact(folder, bound_runtime(), policy)
     async with opened(folder, TABLES) as store:
         assert await store.read(numbers) == [8, 9]
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(seconds=0)])
+async def test_a_preview_counts_what_compacting_deletes(folder: Path, policy: Policy) -> None:
+    """Replaced and unfinished imports, their own records, overwrites and deletions are counted alike, each once."""
+    async with opened(folder, TABLES) as store:
+        stored = await store.write(unit(insert({"n": 1})))
+        for fields in ({"n": 2}, None):
+            await store.write(unit(lambda t, f=fields: t.put(t.catalog.table("items"), stored.internal, f)))
+        last_ts = store.last_ts
+    runtime = bound_runtime()
+    runtime.clock_us = last_ts + 3_600_000_000
+    _, expected = preview(folder, policy, runtime.now_us())
+    assert (await compact(folder, runtime, policy)).purged_revisions == expected
+    assert expected > 0
 
 
 async def test_compacting_deletes_what_an_import_left_unfinished(folder: Path) -> None:

@@ -200,8 +200,11 @@ DELETE_REPLACED = (
 DELETE_DELETIONS = "DELETE FROM documents WHERE log_row > ? AND log_row <= ? AND json_value IS NULL"
 COUNT_PURGEABLE = (
     "SELECT (SELECT COUNT(*) FROM documents AS d CROSS JOIN documents AS p"
-    " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts WHERE d.log_row > ?1 AND d.ts <= ?2)"
-    " + (SELECT COUNT(*) FROM documents WHERE log_row > ?1 AND ts <= ?2 AND json_value IS NULL)"
+    " ON p.table_id = d.table_id AND p.id = d.id AND p.ts = d.prev_ts"
+    " WHERE d.log_row > ?1 AND d.ts <= ?2 AND d.table_id NOT IN (SELECT value FROM json_each(?3)))"
+    " + (SELECT COUNT(*) FROM documents WHERE log_row > ?1 AND ts <= ?2 AND json_value IS NULL"
+    " AND table_id NOT IN (SELECT value FROM json_each(?3)))"
+    " + (SELECT COUNT(*) FROM documents WHERE table_id IN (SELECT value FROM json_each(?3)))"
 )
 ENTRIES_AFTER = "SELECT index_id, key FROM indexes WHERE (index_id, key) > (?, ?) ORDER BY index_id, key, ts LIMIT ?"
 DELETE_ENTRIES = (

@@ -12,6 +12,7 @@ the write-ahead log.
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -30,7 +31,7 @@ from tinyvex.storage.maintenance.live_size import measure
 from tinyvex.storage.maintenance.progress import Progress
 from tinyvex.storage.maintenance.retention import Retention
 from tinyvex.storage.maintenance.retention_policy import HistoryState, Policy
-from tinyvex.storage.schema.tablets import abandon_all
+from tinyvex.storage.schema.tablets import tablets, unreadable_tablets
 
 if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
@@ -72,8 +73,7 @@ async def compact(folder: Path, runtime: Runtime, policy: Policy, progress: Prog
         progress(0, 0)
     store = Store.open(folder, runtime)
     try:
-        await abandon_all(store)  # the clients that were importing are disconnected
-        purged = await Retention(store, policy, runtime.now_us, _no_pause).sweep(thorough=True)
+        purged = await Retention(store, policy, runtime.now_us, _no_pause).sweep(thorough=True, is_alone=True)
     finally:
         await store.close()
     lock = data.lock()
@@ -86,7 +86,7 @@ async def compact(folder: Path, runtime: Runtime, policy: Policy, progress: Prog
 
 def preview(folder: Path, policy: Policy, now_us: int) -> tuple[int, int]:
     """
-    Return what a policy would purge now; a server may be using the database.
+    Return what `compact` would purge now; a server may be using the database.
 
     Returns:
         The floor, before which no timestamp could be read any more, and the number of revisions to purge.
@@ -106,7 +106,10 @@ def preview(folder: Path, policy: Policy, now_us: int) -> tuple[int, int]:
             snapshot = Snapshot(connection, last_ts, load_catalog(connection, last_ts))
             state = HistoryState.of(snapshot, clock, measure(snapshot))
             floor = policy.floor(state, now_us)
-            (revisions,) = connection.execute(statements.COUNT_PURGEABLE, (state.swept_row, floor)).fetchone()
+            unfinished = [tablet for tablet in tablets(snapshot) if tablet.state == "filling"]
+            cleared = [tablet.table.tablet for tablet in (*unreadable_tablets(snapshot, floor), *unfinished)]
+            counted = state.swept_row, floor, json.dumps(cleared)
+            (revisions,) = connection.execute(statements.COUNT_PURGEABLE, counted).fetchone()
         except sqlite3.Error as error:
             raise translate(error, data.database) from error
     return floor, revisions

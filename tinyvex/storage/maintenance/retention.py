@@ -65,12 +65,13 @@ class Retention:
         self._size = LiveSize()
         self._measured = (0, 0)  # the time of that measurement, and the bytes that the file used
 
-    async def sweep(self, *, thorough: bool = False) -> int:
+    async def sweep(self, *, thorough: bool = False, is_alone: bool = False) -> int:
         """
         Raise the floor and delete what is below it.
 
         Args:
             thorough: walk through the indexes even if few revisions were purged.
+            is_alone: abandon every unfinished import, because no client is connected.
 
         Returns:
             The number of purged revisions.
@@ -87,7 +88,8 @@ class Retention:
         if floor > state.floor:
             await self._store.housekeep(partial(_raise_floor, floor))
         # The clients that began these may never return, and their rows occupy space.
-        await abandon_all(self._store, state.clock.ts_at(now_us - int(limits.IMPORT_SECONDS * 1_000_000)))
+        old_ts = state.clock.ts_at(now_us - int(limits.IMPORT_SECONDS * 1_000_000))
+        await abandon_all(self._store, None if is_alone else old_ts)
         await drop_unfinished(self._store, building=False)
         pace = _Pace()
         purged, row = await clear_tablets(self._store, floor, self._pause), state.swept_row

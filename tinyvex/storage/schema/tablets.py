@@ -46,6 +46,7 @@ __all__ = [
     "clear_tablets",
     "past_tablets",
     "tablets",
+    "unreadable_tablets",
 ]
 
 UPGRADE = "upgrade"
@@ -168,7 +169,7 @@ async def clear_tablets(store: Store, floor: int, pause: Pause) -> int:
         The number of revisions deleted.
     """
     deleted = 0
-    for tablet in await store.housekeep(lambda house: _unreadable(house.snapshot, floor)):
+    for tablet in await store.housekeep(lambda house: unreadable_tablets(house.snapshot, floor)):
         if tablet.state == "abandoned":
             for index_id in tablet.index_ids:
                 await _repeat(store, partial(_clear_index, index_id), pause)
@@ -177,7 +178,7 @@ async def clear_tablets(store: Store, floor: int, pause: Pause) -> int:
     return deleted
 
 
-def _unreadable(snapshot: Snapshot, floor: int) -> list[Tablet]:
+def unreadable_tablets(snapshot: Snapshot, floor: int) -> list[Tablet]:
     """Return the tablets to clear, without those that are cleared already and only have a history."""
     present = {tablet.document.stored.internal for tablet in tablets(snapshot)}
     return [
