@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import tinyvex as tv
@@ -70,6 +72,40 @@ def test_a_wrong_use_of_a_document(use: Callable[[Card], object], message: str) 
     error = Failures(reveal=True).to_error(raised.value, Call("m:f", b"{}"))
     with pytest.raises(tv.TinyvexError, match=message):
         raise error
+
+
+class Point(msgspec.Struct, frozen=True):
+    across: int
+    down: int = 0
+
+
+def constructed(cls: type, *args: object, **fields: object) -> object:
+    """Construct an object of a class that a local name stands for."""
+    return cls(*args, **fields)
+
+
+@pytest.mark.parametrize(
+    ("construct", "message"),
+    [
+        (lambda: Card(chanel="a"), "`Card` has no field `chanel`; did you mean `channel`?"),  # type: ignore[call-arg]
+        (lambda: [str(Card(channel=str(Card(chanel="a"))))], "`Card` has no field `chanel`; did you mean `channel`?"),  # type: ignore[call-arg]
+        (lambda: Card(size=1), "`Card` needs the field `channel`"),  # type: ignore[call-arg]
+        (lambda: Card("a"), "`Card` takes fewer arguments by position; its fields are `channel`, `size`"),  # type: ignore[misc]
+        (lambda: constructed(Card, chanel="a"), "`Card` has no field `chanel`; did you mean `channel`?"),
+        (lambda: Point(1, don=2), "`Point` has no field `don`; did you mean `down`?"),  # type: ignore[call-arg]
+        (lambda: {"Card": Card}["Card"](chanel="a"), None),
+    ],
+)
+def test_a_wrong_construction_names_the_class(construct: Callable[[], object], message: str | None) -> None:
+    """In dev mode the client reads it, and always the log; an expression other than a name is not looked up."""
+    with pytest.raises((TypeError, AttributeError)) as raised:
+        construct()
+    error = Failures(reveal=True).to_error(raised.value, Call("m:f", b"{}"))
+    if message is None:
+        assert "`Card`" not in str(error)
+    else:
+        assert str(error).endswith(f"; {message}")
+        assert "".join(traceback.format_exception(raised.value)).endswith(f"\n{message}\n")
 
 
 HEAD = "import tinyvex as tv\nimport msgspec\n"

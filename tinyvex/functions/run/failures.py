@@ -54,6 +54,9 @@ class Failures(Struct, frozen=True):
             # Its frames hold the transaction and the function's variables, and results are retained.
             raised.__traceback__ = raised.__context__ = raised.__cause__ = None
             return raised
+        hint = _hint(raised)
+        if isinstance(raised, TypeError) and hint:
+            raised.add_note(hint.removeprefix("; "))  # the log has it too
         log.error(
             "%s failed (request %s)", call.path, call.request_id or "-",
             exc_info=(type(raised), raised, raised.__traceback__),
@@ -61,7 +64,6 @@ class Failures(Struct, frozen=True):
         )  # fmt: skip
         if not self.reveal:
             return errors.FunctionFailed(f"`{call.path}` failed; the server's log has the reason")
-        hint = _hint(raised)
         summary = f"{type(raised).__name__}: {raised}{hint}" if hint else _last_line(raised)
         trace = "".join(traceback.format_exception(raised))
         return errors.FunctionFailed(f"`{call.path}` failed: {summary}", traceback=trace)
@@ -73,7 +75,12 @@ def _last_line(raised: BaseException) -> str:
 
 
 def _hint(raised: BaseException) -> str:
-    """Return the end of a message about a document's attribute: the field that was meant, or the way to change one."""
+    """Return the end of a message about a document: the field that was meant, or the way to change one."""
+    if isinstance(raised, TypeError):
+        from tinyvex.functions.run.construction_errors import explain_construction
+
+        explained = explain_construction(raised)
+        return "" if explained is None else f"; {explained}"
     if not isinstance(raised, AttributeError):
         return ""
     if isinstance(raised.obj, Document):
