@@ -6,12 +6,14 @@ import random
 from pathlib import Path
 
 import anyio
+import pytest
 
 from tests.support.http import SHELF
 from tests.support.loop import run_virtual
 from tests.support.network import Network
 from tests.support.raw import RawClient
 from tests.support.world import WorldRuntime
+from tinyvex.server.options import AuthOptions
 from tinyvex.server.server import Server, ServerOptions
 
 
@@ -54,3 +56,25 @@ def test_signing_in_at_a_server_without_keys_names_the_options(tmp_path: Path) -
             assert "--auth-secret-file" in refused["error"]["message"]
 
     run_virtual(main())
+
+
+def test_a_refused_user_token_is_in_the_audit_trail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The record has the reason and the address, once a minute for each, and no part of the token."""
+
+    async def main() -> None:
+        runtime = WorldRuntime(Network(random.Random(1)), random.Random(2))
+        (tmp_path / "secret").write_bytes(b"s" * 32)
+        auth = AuthOptions(secret_file=tmp_path / "secret")
+        options = ServerOptions(app=SHELF, data=tmp_path / "data", port=4800, auth=auth)
+        async with Server(options, runtime) as server:
+            client = await RawClient.open(server.url, runtime)
+            await client.answer(client.connect())
+            for _ in range(3):
+                refused = await client.ask("authenticate", baseVersion=0, kind="user", token="not-a.json-web.token")
+                assert refused["error"]["data"]["name"] == "Unauthenticated"
+
+    run_virtual(main())
+    records = [record for record in caplog.records if getattr(record, "event", None) == "user-refused"]
+    assert [(record.levelname, getattr(record, "kind", None)) for record in records] == [("WARNING", "audit")]
+    assert records[0].getMessage().endswith(": the token is not a JSON Web Token")
+    assert "json-web" not in caplog.text

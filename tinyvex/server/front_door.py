@@ -260,6 +260,10 @@ class FrontDoor:
             self._auth.audit.refused("admin-refused", "the admin token is wrong", address)
         return is_admin
 
+    def user_refused(self, address: str, reason: str) -> None:
+        """Record that a client at this address sent a user's token that is not valid."""
+        self._auth.audit.refused("user-refused", reason, address)
+
 
 class Arrival(Endpoint):
     """A socket until its first request shows what it speaks."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tinyvex.server.front_door import FrontDoor
     from tinyvex.sync.commands import OpenSession
     from tinyvex.sync.events import Peer
-    from tinyvex.sync.identity import CheckUserToken
+    from tinyvex.sync.identity import CheckUserToken, UserIdentity
     from tinyvex.sync.live_queries import LiveQueries
 
 __all__ = ["Sessions"]
@@ -83,6 +83,18 @@ class Sessions:
             del self.by_id[session.session_id]
         self._front_door.closed(connection.number)
 
+    def _check_user_at(
+        self, address: str, token: str, done: Callable[[UserIdentity | errors.TinyvexError], None]
+    ) -> None:
+        """Verify a user's token that a client at this address sent; a refusal is recorded."""
+
+        def checked(outcome: UserIdentity | errors.TinyvexError) -> None:
+            if isinstance(outcome, errors.Unauthenticated):
+                self._front_door.user_refused(address, outcome.message)
+            done(outcome)
+
+        self._check_user(token, checked)
+
     def relieve_memory(self) -> None:
         """Close clients now, because unread answers take too much memory together; one callback may answer many."""
         if self._relieving:
@@ -135,7 +147,9 @@ class Sessions:
             session_id=command.session_id,
             is_admin=is_admin,
             takes_patches=command.takes_patches,
-            credentials=Credentials(partial(self._front_door.is_admin, connection.address), self._check_user),
+            credentials=Credentials(
+                partial(self._front_door.is_admin, connection.address), partial(self._check_user_at, connection.address)
+            ),
         )
         return SessionOpened(
             session=session,

@@ -10,6 +10,7 @@ event                level    meaning
 `token-refused`      warning  a wrong token
 `code-refused`       warning  a wrong pairing code or link to the dashboard
 `admin-refused`      warning  a wrong admin token, or another token where the admin token is required
+`user-refused`       warning  a JSON Web Token that is not valid
 `admin-admitted`     info     a client acts as an administrator: a command, or a tab of the dashboard
 `pairing-offered`    info     `tinyvex pair` issued a code
 `token-issued`       info     a client exchanged the code for a token

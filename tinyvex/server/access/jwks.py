@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 
 from tinyvex import limits
 from tinyvex.errors import Overloaded, StartError, TinyvexError, Unauthenticated
-from tinyvex.server.access.origin_rules import is_loopback
+from tinyvex.server.access.origin_rules import is_loopback, printable
 from tinyvex.server.access.verification_key import VerificationKey
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class KeySet:
 
 
 def _unknown(algorithm: str, key_id: str | None) -> Unauthenticated:
-    which = "the token names no key" if key_id is None else f"the token names the key `{key_id[:64]}`"
+    which = "the token names no key" if key_id is None else f"the token names the key `{printable(key_id)}`"
     return Unauthenticated(f"{which}, and the key set has no such {algorithm} key")
 
 
