@@ -102,7 +102,7 @@ IMPURE_MODULES = {"asyncio", "anyio", "websockets", "sqlite3", "aiosqlite", "soc
 
 FILE_LINES_MAX = 600
 LARGER_FILES: dict[str, tuple[int, str]] = {
-    "tinyvex/errors.py": (720, "one table: every error, its number and its sentence"),
+    "tinyvex/errors.py": (740, "one table: every error, its number and its sentence"),
 }
 """Files that may be larger: their cap and the reason. A number grows only with the rows of a table."""
 

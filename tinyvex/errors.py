@@ -47,7 +47,7 @@ Define every error that Tinyvex raises or sends, with its fault, stable number a
     └── ClientError                 raised only by the client, never sent
         ├── DecodeError             1701    ├── ConnectionLost       1702
         ├── ClientClosed            1703    ├── UpdateRejected       1704    ├── ServerUntrusted  1705
-        └── DatabaseReplaced        1706
+        ├── DatabaseReplaced        1706    └── CallTimeout          1707
 
 The docstring of a class is its meaning in `protocol/errors.json`. Released numbers and names never change.
 """
@@ -656,6 +656,22 @@ class DatabaseReplaced(ClientError):
 
     number = 1706
     retry = "after-fix"
+
+
+class CallTimeout(ClientError, TimeoutError):
+    """
+    A call was not answered within its `timeout`. A call that was not sent was withdrawn, and never runs.
+
+    Of a call that was sent, the outcome is unknown. A sent mutation still runs once: the client sends it again after a
+    lost connection.
+    """
+
+    number = 1707
+
+    @property
+    def was_sent(self) -> bool:
+        """Return whether the call was sent, so that it may have run or may still run."""
+        return bool(self.data.get("wasSent"))
 
 
 class RemoteError(TinyvexError):

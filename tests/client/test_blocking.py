@@ -18,7 +18,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from tests.support.fake_server import Endpoint, FakeServer, error_object
 from tests.support.process import ENVIRONMENT
 from tinyvex.client.blocking import connect_blocking
-from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError
+from tinyvex.errors import CallTimeout, ClientClosed, ConnectionLost, RemoteError
 
 A = {"name": "a"}
 
@@ -78,6 +78,18 @@ def test_failures_are_raised(loopback: LoopbackServer) -> None:
     """With the server's name for the error."""
     with connect_blocking(loopback.url) as client, pytest.raises(RemoteError, match="refused"):
         client.mutation("counters:fail")
+
+
+def test_a_call_has_a_timeout(loopback: LoopbackServer) -> None:
+    """A call may have its own, or that of the client; the error is a TimeoutError."""
+    with connect_blocking(loopback.url, timeout=0.01) as client:
+        with pytest.raises(CallTimeout) as caught:
+            client.action("counters:slow")
+        assert caught.value.was_sent
+        with pytest.raises(TimeoutError):
+            client.action("counters:slow", timeout=0)
+        assert client.mutation("counters:add", {"name": "a", "by": 1}, timeout=10, type=int) == 1
+        assert client.query("counters:get", A, timeout=10) == 1
 
 
 def test_a_subscription_is_iterated(loopback: LoopbackServer) -> None:
@@ -140,7 +152,7 @@ def test_a_missing_server_is_an_error_within_the_timeout(loopback: LoopbackServe
     loopback.close()
     with (
         pytest.raises(ConnectionLost, match=r"within 0\.3 seconds: no server answers"),
-        connect_blocking(loopback.url, timeout_seconds=0.3),
+        connect_blocking(loopback.url, connect_timeout=0.3),
     ):
         pass
 

@@ -608,6 +608,20 @@ def test_cancelling_an_unsent_action_withdraws_it() -> None:
     assert in_fake_world(scenario) == ["tinyvex/connect", "tinyvex/query"]
 
 
+def test_cancelling_an_unsent_mutation_does_not_withdraw_it() -> None:
+    """It runs once the server is there."""
+
+    async def scenario(world: FakeWorld) -> int:
+        world.stop()
+        async with world.client() as client:
+            with anyio.move_on_after(1):
+                await client.mutation(ADD, {"name": "a", "by": 1})
+            world.start()
+            return await client.mutation(ADD, {"name": "a", "by": 1}, type=int)
+
+    assert in_fake_world(scenario) == 2
+
+
 @pytest.mark.parametrize("steps", range(0, 240, 3))
 def test_a_client_cancelled_anywhere_leaves_nothing_behind(steps: int) -> None:
     """After any number of loop iterations: no socket, no task, and every mutation ran at most once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests.support.fake_server import Endpoint, FakeServer
 from tests.support.loop import run_virtual
@@ -66,8 +66,8 @@ class FakeWorld:
             if not endpoint.lost:
                 endpoint.turn()
 
-    def client(self, token: str | None = None) -> Client:
-        return connect(f"ws://tinyvex.test:{PORT}", token, runtime=self.runtime)
+    def client(self, token: str | None = None, **options: Any) -> Client:
+        return connect(f"ws://tinyvex.test:{PORT}", token, runtime=self.runtime, **options)
 
     @property
     def now(self) -> float:

@@ -23,7 +23,9 @@ async def calls(client: tv.Client) -> None:
     assert_type(await client.query("m:f", type=list[Message], at=5), list[Message])
     assert_type(await client.mutation("m:f", {}, type=Row), Row)
     assert_type(await client.mutation("m:f", {}, optimistic=lambda store: store.set("m:g", None, [1])), Any)
-    assert_type(await client.action("m:f", type=tv.Id[Message]), tv.Id[Message])
+    assert_type(await client.action("m:f", type=tv.Id[Message], timeout=2.5), tv.Id[Message])
+    assert_type(await client.query("m:f", type=int, timeout=1), int)
+    assert_type(await client.mutation("m:f", type=int, timeout=None), int)
 
 
 async def subscriptions(client: tv.Client) -> None:
@@ -49,7 +51,7 @@ def blocking() -> None:
     with tv.connect_blocking("ws://127.0.0.1:4800") as client:
         assert_type(client, tv.BlockingClient)
         assert_type(client.query("m:f", type=list[Row]), list[Row])
-        assert_type(client.mutation("m:f"), Any)
+        assert_type(client.mutation("m:f", timeout=2.5), Any)
         with client.subscribe("m:f", type=str) as values:
             assert_type(values, BlockingSubscription[str])
             for value in values:

@@ -44,7 +44,8 @@ def connect_blocking(
     *,
     auth: Source | None = None,
     tls: Tls = None,
-    timeout_seconds: float | None = CONNECT_SECONDS,
+    timeout: float | None = None,
+    connect_timeout: float | None = CONNECT_SECONDS,
 ) -> BlockingClient:
     """
     Create a client for code without an event loop, for use as `with tv.connect_blocking(url) as client:`.
@@ -54,12 +55,13 @@ def connect_blocking(
         token: the client or admin token, if the server requires one.
         auth: as in `connect`; it is called on the client's thread.
         tls: as in `connect`.
-        timeout_seconds: how long entering waits for the first connection; None waits forever.
+        timeout: as in `connect`.
+        connect_timeout: the seconds that entering waits for the first connection; None waits forever.
 
     Raises:
         ValueError: as in `connect`.
     """
-    return BlockingClient(connect(url, token, auth=auth, tls=tls), timeout_seconds)
+    return BlockingClient(connect(url, token, auth=auth, tls=tls, timeout=timeout), connect_timeout)
 
 
 class BlockingClient:
@@ -69,13 +71,13 @@ class BlockingClient:
     An exception that interrupts a call, such as KeyboardInterrupt, cancels the wait as in `Client`.
 
     Raises (on entering):
-        ConnectionLost: no connection within `timeout_seconds`.
+        ConnectionLost: no connection within `connect_timeout`.
         RemoteError: the server refused the client.
     """
 
-    def __init__(self, client: Client, timeout_seconds: float | None) -> None:
+    def __init__(self, client: Client, connect_timeout: float | None) -> None:
         self._client = client
-        self._timeout_seconds = timeout_seconds
+        self._connect_seconds = connect_timeout
         self._stack = ExitStack()
         self._thread = _Thread()
 
@@ -97,27 +99,53 @@ class BlockingClient:
             self._stack.close()
 
     async def _wait_connected(self) -> None:
-        with anyio.move_on_after(self._timeout_seconds):
+        with anyio.move_on_after(self._connect_seconds):
             await self._client.wait_connected()
             return
         error = self._client.connection_state.last_error
         raise ConnectionLost(
-            f"no connection within {self._timeout_seconds:g} seconds: {error or 'the server does not answer'}"
+            f"no connection within {self._connect_seconds:g} seconds: {error or 'the server does not answer'}"
         )
 
     @overload
-    def query(self, path: str, args: Arguments = None, *, type: type[T], at: int | None = None) -> T: ...
+    def query(
+        self, path: str, args: Arguments = None, *, type: type[T], at: int | None = None, timeout: float | None = None
+    ) -> T: ...
     @overload
-    def query(self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None) -> Any: ...
-    def query(self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None) -> Any:  # noqa: A002 - the public name
+    def query(
+        self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None, timeout: float | None = None
+    ) -> Any: ...
+    def query(
+        self,
+        path: str,
+        args: Arguments = None,
+        *,
+        type: Any = Any,  # noqa: A002 - the public name
+        at: int | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """See `Client.query`."""
-        return self._thread.run(partial(self._client.query, path, args, type=type, at=at))
+        return self._thread.run(partial(self._client.query, path, args, type=type, at=at, timeout=timeout))
 
     @overload
-    def mutation(self, path: str, args: Arguments = None, *, type: type[T], optimistic: Update | None = None) -> T: ...
+    def mutation(
+        self,
+        path: str,
+        args: Arguments = None,
+        *,
+        type: type[T],
+        optimistic: Update | None = None,
+        timeout: float | None = None,
+    ) -> T: ...
     @overload
     def mutation(
-        self, path: str, args: Arguments = None, *, type: Any = Any, optimistic: Update | None = None
+        self,
+        path: str,
+        args: Arguments = None,
+        *,
+        type: Any = Any,
+        optimistic: Update | None = None,
+        timeout: float | None = None,
     ) -> Any: ...
     def mutation(
         self,
@@ -126,17 +154,27 @@ class BlockingClient:
         *,
         type: Any = Any,  # noqa: A002 - the public name
         optimistic: Update | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """See `Client.mutation`; an optimistic update runs on the client's thread."""
-        return self._thread.run(partial(self._client.mutation, path, args, type=type, optimistic=optimistic))
+        return self._thread.run(
+            partial(self._client.mutation, path, args, type=type, optimistic=optimistic, timeout=timeout)
+        )
 
     @overload
-    def action(self, path: str, args: Arguments = None, *, type: type[T]) -> T: ...
+    def action(self, path: str, args: Arguments = None, *, type: type[T], timeout: float | None = None) -> T: ...
     @overload
-    def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any: ...
-    def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any:  # noqa: A002 - the public name
+    def action(self, path: str, args: Arguments = None, *, type: Any = Any, timeout: float | None = None) -> Any: ...
+    def action(
+        self,
+        path: str,
+        args: Arguments = None,
+        *,
+        type: Any = Any,  # noqa: A002 - the public name
+        timeout: float | None = None,
+    ) -> Any:
         """See `Client.action`."""
-        return self._thread.run(partial(self._client.action, path, args, type=type))
+        return self._thread.run(partial(self._client.action, path, args, type=type, timeout=timeout))
 
     @overload
     def subscribe(self, path: str, args: Arguments = None, *, type: type[T]) -> BlockingSubscription[T]: ...

@@ -19,7 +19,7 @@ from tinyvex.client.connection import ClientConnection, sends_in_clear, socket_u
 from tinyvex.client.connection_status import ConnectionStatus
 from tinyvex.client.decoding import check_path, check_ts, decode_value, encode_arguments, is_encodable
 from tinyvex.client.function_log import log_function_lines
-from tinyvex.client.pending_requests import Answer, CallKind
+from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest
 from tinyvex.client.server_verification import ServerVerification
 from tinyvex.client.state import (
     ClientState,
@@ -32,6 +32,7 @@ from tinyvex.client.state import (
     ResultsChanged,
 )
 from tinyvex.client.subscription import Subscription
+from tinyvex.client.timeouts import call_timeout, check_timeout
 from tinyvex.client.token_source import TokenSource
 from tinyvex.errors import ClientClosed, TinyvexError
 from tinyvex.runtime import Runtime
@@ -60,6 +61,7 @@ def connect(
     auth: Source | None = None,
     tls: Tls = None,
     verify: bool = False,
+    timeout: float | None = None,
     runtime: Runtime | None = None,
 ) -> Client:
     """
@@ -84,14 +86,16 @@ def connect(
         verify: for development: compare every result that was built from patches with a fresh query at the same `ts`.
             A difference is logged, counted in `Client.counters`, and the full value is fetched.
             Queries that read `ctx.now` always differ.
+        timeout: the seconds that a call waits for its answer, unless it states its own; None for no limit.
         runtime: for tests.
 
     Raises:
-        ValueError: `url` is not the URL of a server, `token` cannot be sent, or `tls` does not fit the URL or cannot be read.
+        ValueError: `url` is not the URL of a server, `token` cannot be sent, `timeout` is NaN,
+            or `tls` does not fit the URL or cannot be read.
     """
     if token is not None and not is_encodable(token):
         raise ValueError("`token` has a lone surrogate, which is not a character")
-    return Client(url, token, runtime or Runtime(), auth=auth, tls=tls, verify=verify)
+    return Client(url, token, runtime or Runtime(), auth=auth, tls=tls, verify=verify, timeout=timeout)
 
 
 class Client:
@@ -99,8 +103,11 @@ class Client:
     A session with a server; created by `connect`.
 
     Only the event loop that entered it may call it; its properties may be read anywhere.
+    `timeout` of a call is the seconds that it waits for its answer, connecting included; None stands for the `timeout`
+    of `connect`, and `math.inf` for no limit. A call that was not sent by then is withdrawn, and never runs.
     Besides the errors in its docstring, every call may raise:
         InvalidValue, ValueTooLarge, InvalidParams, TypeError: the arguments or the path are invalid; nothing was sent.
+        CallTimeout: no answer within `timeout`; its `was_sent` is False if the call was withdrawn. It is a TimeoutError.
         ClientClosed: the client was closed.
         RemoteError: the server ended the session: wrong token, no common protocol version, session replaced.
         RuntimeError: the client was not entered, or the call came from another thread or event loop; nothing changed.
@@ -115,6 +122,7 @@ class Client:
         auth: Source | None = None,
         tls: Tls = None,
         verify: bool = False,
+        timeout: float | None = None,
     ) -> None:
         self._session = ClientState(runtime.token(), token, verify=verify)
         self._status = ConnectionStatus(self._session)
@@ -132,6 +140,7 @@ class Client:
             ServerVerification(tls, secure=uri.secure),
             on_events=self._dispatch,
         )
+        self._timeout_seconds = check_timeout(timeout)
         self._loop = ClientLoop()
         self._entered = False
         self._answers: dict[int, asyncio.Future[Answer]] = {}
@@ -272,10 +281,22 @@ class Client:
     # Calls.
 
     @overload
-    async def query(self, path: str, args: Arguments = None, *, type: type[T], at: int | None = None) -> T: ...
+    async def query(
+        self, path: str, args: Arguments = None, *, type: type[T], at: int | None = None, timeout: float | None = None
+    ) -> T: ...
     @overload
-    async def query(self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None) -> Any: ...
-    async def query(self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None) -> Any:  # noqa: A002 - the public name
+    async def query(
+        self, path: str, args: Arguments = None, *, type: Any = Any, at: int | None = None, timeout: float | None = None
+    ) -> Any: ...
+    async def query(
+        self,
+        path: str,
+        args: Arguments = None,
+        *,
+        type: Any = Any,  # noqa: A002 - the public name
+        at: int | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """
         Run a query once.
 
@@ -284,6 +305,7 @@ class Client:
             args: its arguments by name.
             type: the type to decode the value to.
             at: the `ts` of the snapshot to read; None for the newest.
+            timeout: see `Client`.
 
         Raises:
             InvalidParams: `at` is outside of the range of timestamps.
@@ -291,15 +313,27 @@ class Client:
             ConnectionLost: the connection was lost before the answer arrived; call again.
             DecodeError: the value does not fit `type`.
         """
-        return await self._call(CallKind.QUERY, path, args, type, at=at)
+        return await self._call(CallKind.QUERY, path, args, type, timeout, at=at)
 
     @overload
     async def mutation(
-        self, path: str, args: Arguments = None, *, type: type[T], optimistic: Update | None = None
+        self,
+        path: str,
+        args: Arguments = None,
+        *,
+        type: type[T],
+        optimistic: Update | None = None,
+        timeout: float | None = None,
     ) -> T: ...
     @overload
     async def mutation(
-        self, path: str, args: Arguments = None, *, type: Any = Any, optimistic: Update | None = None
+        self,
+        path: str,
+        args: Arguments = None,
+        *,
+        type: Any = Any,
+        optimistic: Update | None = None,
+        timeout: float | None = None,
     ) -> Any: ...
     async def mutation(
         self,
@@ -308,6 +342,7 @@ class Client:
         *,
         type: Any = Any,  # noqa: A002 - the public name
         optimistic: Update | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """
         Run a mutation exactly once, across lost connections and restarts of the server.
@@ -321,6 +356,7 @@ class Client:
             type: the type to decode the value to.
             optimistic: sets the expected results of subscribed queries, which are shown until the mutation completes,
                 as `lambda store: store.set("m:list", {}, [...])`; it may run many times.
+            timeout: see `Client`. The optimistic update of a mutation that was sent stays until it completes.
 
         Raises:
             RemoteError: the mutation failed and wrote nothing. Exception: `RequestIdReused` means that it committed
@@ -328,13 +364,22 @@ class Client:
             DecodeError: the value does not fit `type`; the mutation did commit.
             ClientClosed: the client was closed; whether the mutation committed is unknown.
         """
-        return await self._call(CallKind.MUTATION, path, args, type, update=optimistic)
+        return await self._call(CallKind.MUTATION, path, args, type, timeout, update=optimistic)
 
     @overload
-    async def action(self, path: str, args: Arguments = None, *, type: type[T]) -> T: ...
+    async def action(self, path: str, args: Arguments = None, *, type: type[T], timeout: float | None = None) -> T: ...
     @overload
-    async def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any: ...
-    async def action(self, path: str, args: Arguments = None, *, type: Any = Any) -> Any:  # noqa: A002 - the public name
+    async def action(
+        self, path: str, args: Arguments = None, *, type: Any = Any, timeout: float | None = None
+    ) -> Any: ...
+    async def action(
+        self,
+        path: str,
+        args: Arguments = None,
+        *,
+        type: Any = Any,  # noqa: A002 - the public name
+        timeout: float | None = None,
+    ) -> Any:
         """
         Run an action at most once.
 
@@ -344,13 +389,14 @@ class Client:
             path: the action, as `module:function`.
             args: its arguments by name.
             type: the type to decode the value to.
+            timeout: see `Client`.
 
         Raises:
             RemoteError: the action failed.
             ConnectionLost: the connection was lost while it ran; whether it finished is unknown.
             DecodeError: the value does not fit `type`; the action did run.
         """
-        return await self._call(CallKind.ACTION, path, args, type)
+        return await self._call(CallKind.ACTION, path, args, type, timeout)
 
     def _require_usable(self) -> None:
         """Raise if the client was never entered, or the caller is on another loop: it would wait forever."""
@@ -364,6 +410,7 @@ class Client:
         path: str,
         args: Arguments,
         target: Any,
+        timeout: float | None,
         *,
         at: int | None = None,
         update: Update | None = None,
@@ -372,7 +419,13 @@ class Client:
         encoded = encode_arguments(args)
         check_path(path)
         check_ts(at)
-        await self._call_slots.acquire()
+        seconds = self._timeout_seconds if timeout is None else check_timeout(timeout)
+        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        try:
+            await self._acquire_slot(deadline)
+        except TimeoutError:
+            assert seconds is not None
+            raise call_timeout(kind, path, seconds, was_sent=False) from None
         # No await between the call and the registered future: an answer must find it.
         try:
             request = self._session.call(kind, path, encoded, at=at, update=update)
@@ -383,17 +436,44 @@ class Client:
         self._dispatch(self._session.events())
         self._connection.wake()
         try:
-            answer = await future
-        except asyncio.CancelledError:
-            self._answers.pop(request.number, None)
-            if self._session.requests.withdraw(request.number):
-                self._call_slots.release()
-            raise
+            answer = await self._wait_for_answer(future, deadline)
         except TinyvexError as error:
             log_function_lines(path, error.log_lines)
             raise
+        except asyncio.CancelledError:
+            # A cancelled mutation runs nevertheless: a program that ends a task does not undo what it has done.
+            self._abandon(request, withdraw=kind is not CallKind.MUTATION)
+            raise
+        except TimeoutError:
+            assert seconds is not None
+            self._abandon(request, withdraw=True)
+            raise call_timeout(kind, path, seconds, was_sent=request.was_sent) from None
         log_function_lines(path, answer.log_lines)
         return decode_value(answer.value, target, path)
+
+    async def _acquire_slot(self, deadline: float | None) -> None:
+        if deadline is None:
+            await self._call_slots.acquire()
+            return
+        if deadline <= asyncio.get_running_loop().time():
+            raise TimeoutError
+        async with asyncio.timeout_at(deadline):
+            await self._call_slots.acquire()
+
+    async def _wait_for_answer(self, future: asyncio.Future[Answer], deadline: float | None) -> Answer:
+        if deadline is not None:
+            # Unlike `asyncio.timeout`, this returns an answer that arrives in the same turn of the loop.
+            await asyncio.wait([future], timeout=deadline - asyncio.get_running_loop().time())
+            if not future.done():
+                raise TimeoutError
+        return await future
+
+    def _abandon(self, request: PendingRequest, *, withdraw: bool) -> None:
+        """Forget the caller of a request, and if `withdraw` the request too, unless it was sent."""
+        self._answers.pop(request.number, None)
+        if withdraw and self._session.withdraw(request):
+            self._call_slots.release()
+            self._dispatch(self._session.events())
 
     # Events of the session.
 

@@ -12,6 +12,8 @@ The life of a request::
     action,    QUEUED ──next──► SENT ──value or error──► finished
     query        │               └───connection lost───► finished with ConnectionLost: the outcome is unknown
                  └──connection lost──► QUEUED: it was never sent, so it waits for the next socket
+
+    any kind   QUEUED, never sent ──withdraw──► finished: it never runs
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ class PendingRequest(Struct, eq=False):
         at: the `ts` of the snapshot that a query reads; None for the newest.
         caller: the identity that the call belongs to; it is sent under no other.
         answer: the first answer that the server sent; never replaced.
+        was_sent: whether it was sent on any socket, so that it may have run.
     """
 
     number: int
@@ -77,6 +80,7 @@ class PendingRequest(Struct, eq=False):
     caller: CallIdentity = field(default_factory=lambda: ANONYMOUS)
     phase: RequestPhase = RequestPhase.QUEUED
     answer: Answer | None = None
+    was_sent: bool = False
 
 
 class PendingRequests:
@@ -121,6 +125,7 @@ class PendingRequests:
             if may_send(request.caller):
                 del self._queue[index]
                 request.phase = RequestPhase.SENT
+                request.was_sent = True
                 self._unanswered += 1
                 return request
         return None
@@ -160,17 +165,9 @@ class PendingRequests:
             self.remove(request)
         return covered
 
-    def withdraw(self, number: int) -> bool:
-        """
-        Remove a request whose caller has stopped waiting, if it has not been sent.
-
-        A mutation is never withdrawn: the caller was promised that it runs, whether or not it waits for the result.
-
-        Returns:
-            True if the request was removed.
-        """
-        request = self._unfinished.get(number)
-        if request is None or request.kind is CallKind.MUTATION or request.phase is not RequestPhase.QUEUED:
+    def withdraw(self, request: PendingRequest) -> bool:
+        """Remove a request, unless it was sent on any socket or has finished. Return whether it was removed."""
+        if request.was_sent or request.number not in self._unfinished:
             return False
         self.remove_queued(request)
         return True

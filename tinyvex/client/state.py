@@ -202,6 +202,15 @@ class ClientState:
             self._show_results()
         return request
 
+    def withdraw(self, request: PendingRequest) -> bool:
+        """Remove a call whose caller stopped waiting, unless it was sent; return whether it was removed."""
+        withdrawn = self.requests.withdraw(request)
+        if withdrawn:
+            self._resend.finished(request)
+            if self.updates.remove(request.number):
+                self._show()
+        return withdrawn
+
     def close(self, error: TinyvexError | None = None) -> None:
         """Close the session and fail every pending call with `error`."""
         if self.phase is SessionPhase.CLOSED:
