@@ -28,7 +28,17 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from tinyvex.errors import AppError, TinyvexError
+from tinyvex import errors
+from tinyvex.errors import (
+    AppError,
+    CallTimeout,
+    ClientClosed,
+    ConnectionLost,
+    DatabaseReplaced,
+    DecodeError,
+    RemoteError,
+    TinyvexError,
+)
 from tinyvex.functions.app.function_spec import (
     action,
     internal_action,
@@ -53,19 +63,26 @@ __all__ = [
     "ActionCtx",
     "AppError",
     "BlockingClient",
+    "CallTimeout",
     "Client",
+    "ClientClosed",
+    "ConnectionLost",
+    "DatabaseReplaced",
+    "DecodeError",
     "Document",
     "Id",
     "Int64",
     "MutationCtx",
     "Page",
     "QueryCtx",
+    "RemoteError",
     "Rows",
     "TinyvexError",
     "__version__",
     "action",
     "connect",
     "connect_blocking",
+    "errors",
     "internal_action",
     "internal_mutation",
     "internal_query",

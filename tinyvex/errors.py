@@ -678,8 +678,11 @@ class RemoteError(TinyvexError):
     """
     An error sent by the server, as the client raises it.
 
+    It is also an instance of the error's own class, so that `except AppError` catches it, unless this version lacks one.
     Number, name, fault and retry are the server's, so that an older client can report the errors of a newer server.
     """
+
+    fatal = False  # if a function passes it on, it ends no other connection
 
     def __init__(
         self,
@@ -692,16 +695,15 @@ class RemoteError(TinyvexError):
         fault: Fault = "server",
         retry: Retry = "never",
     ) -> None:
-        super().__init__(message, **details)
-        self.remote_number = number
-        self.remote_name = name
+        TinyvexError.__init__(self, message, **details)  # not that of the error's own class
+        self._name = name
         # Assigned past the declarations as class variables: for this class the server sends them with each error.
-        vars(self).update(fault=fault, retry=retry)
+        vars(self).update(number=number, fault=fault, retry=retry)
 
     @property
     def name(self) -> str:
         """The name that the server sent."""
-        return self.remote_name
+        return self._name
 
     @property
     def app_data(self) -> Any:

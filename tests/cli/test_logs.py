@@ -12,6 +12,7 @@ import pytest
 
 from tinyvex.cli import main
 from tinyvex.cli.logs import FIELDS, LOG_FORMATS, log_to_stderr
+from tinyvex.client.error_copy import copy_error
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def test_a_traceback_begins_in_the_app(capsys: pytest.CaptureFixture[str]) -> No
     """Frames of Tinyvex that call the app are omitted; frames below the app are included."""
 
     def app() -> None:
-        main.exit_code(None)  # type: ignore[arg-type]
+        copy_error(None)  # type: ignore[arg-type]
 
     log_to_stderr("info")
     within: dict[str, Callable[[Callable[[], None]], None]] = {}
@@ -53,7 +54,10 @@ def test_a_traceback_begins_in_the_app(capsys: pytest.CaptureFixture[str]) -> No
         assert error.__traceback__ is not None
         error.__traceback__ = error.__traceback__.tb_next
         logging.getLogger("app").exception("failed")
-    assert [line.split()[-1] for line in capsys.readouterr().err.splitlines() if "File" in line] == ["app", "exit_code"]
+    assert [line.split()[-1] for line in capsys.readouterr().err.splitlines() if "File" in line] == [
+        "app",
+        "copy_error",
+    ]
 
 
 def test_a_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tinyvex import errors
 from tinyvex.cli import main as cli
+from tinyvex.wire.error_objects import from_object, to_object
 
 
 @pytest.fixture
@@ -91,10 +92,12 @@ def test_exit_codes(fail: Callable[[BaseException], int], error: BaseException, 
     assert fail(error) == code
 
 
-def test_a_remote_error_has_the_code_of_its_number(fail: Callable[[BaseException], int]) -> None:
+@pytest.mark.parametrize("error", [errors.FunctionFailed("x"), errors.DataFolderLocked("x")])
+def test_a_remote_error_has_the_code_of_its_class(
+    error: errors.TinyvexError, fail: Callable[[BaseException], int]
+) -> None:
     """The code is the same whether a function fails in this process or in a server."""
-    number = errors.FunctionFailed.number
-    assert fail(errors.RemoteError("x", number=number, name="FunctionFailed", details={})) == 3
+    assert fail(from_object(to_object(error))) == error.exit_code
 
 
 def test_a_closed_pipe_is_not_an_error() -> None:

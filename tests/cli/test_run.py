@@ -14,7 +14,7 @@ from tinyvex.cli.main import run
 from tinyvex.cli.run import _with_hint
 from tinyvex.client import identity
 from tinyvex.client.identity import ActingAs
-from tinyvex.errors import FunctionNotFound, RemoteError
+from tinyvex.errors import FunctionNotFound
 from tinyvex.storage.file.data_folder import DataFolder
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -274,5 +274,4 @@ def test_watching_as_a_user(tmp_path: Path) -> None:
 )
 def test_the_hint_continues_the_sentence(message: str, shown: str) -> None:
     """A question mark ends a sentence; otherwise the hint follows a semicolon."""
-    error = RemoteError(message, number=FunctionNotFound.number, name=FunctionNotFound.__name__, details={})
-    assert _with_hint(error).message == shown
+    assert _with_hint(FunctionNotFound(message)).message == shown

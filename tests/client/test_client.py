@@ -18,6 +18,7 @@ from tests.support.fake_world import FakeWorld, in_fake_world
 from tinyvex import limits
 from tinyvex.client.client import Client
 from tinyvex.errors import (
+    AppError,
     ClientClosed,
     ConnectionLost,
     DecodeError,
@@ -88,8 +89,9 @@ def test_a_failed_call_raises_the_servers_error() -> None:
 
     async def scenario(world: FakeWorld) -> None:
         async with world.client() as client:
-            with pytest.raises(RemoteError, match="refused") as caught:
+            with pytest.raises(AppError, match="refused") as caught:
                 await client.mutation(FAIL)
+            assert isinstance(caught.value, RemoteError)
             assert caught.value.name == "AppError"
             assert caught.value.app_data == {"why": "because"}
             with pytest.raises(RemoteError):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tinyvex.client.error_copy import copy_error
-from tinyvex.errors import ClientClosed, RemoteError, TinyvexError, TooManyQueries
+from tinyvex.errors import AppError, CallTimeout, ClientClosed, RemoteError, TinyvexError, TooManyQueries
+from tinyvex.wire.error_objects import from_object, to_object
 
 
 @pytest.mark.parametrize(
     "error",
     [
         RemoteError("no", number=1, name="AppError", details={"appData": {"x": 1}}, fault="developer", retry="later"),
+        from_object(to_object(AppError({"x": 1}))),
         ClientClosed("closed"),
+        CallTimeout("late", wasSent=True),
         TooManyQueries("full", limit=3),
     ],
 )

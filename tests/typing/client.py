@@ -47,6 +47,17 @@ async def connecting() -> None:
         await client.query("m:f", ["x"])  # type: ignore[call-overload]
 
 
+async def failing(client: tv.Client) -> None:
+    try:
+        await client.query("m:f")
+    except tv.AppError as refused:
+        assert_type(refused.app_data, Any)
+    except tv.CallTimeout as late:
+        assert_type(late.was_sent, bool)
+    except (tv.errors.Overloaded, tv.RemoteError) as error:
+        assert_type(error.name, str)
+
+
 def blocking() -> None:
     with tv.connect_blocking("ws://127.0.0.1:4800") as client:
         assert_type(client, tv.BlockingClient)

@@ -22,13 +22,34 @@ def sent(error: BaseException, *, request_id: str | None = None, reveal: bool = 
 def test_every_error_round_trips(kind: type[errors.TinyvexError]) -> None:
     """Number, name, fault, retry and message arrive unchanged."""
     arrived = sent(kind("what happened"))
-    assert (arrived.remote_number, arrived.name, arrived.fault, arrived.retry, arrived.message) == (
+    assert (arrived.number, arrived.name, arrived.fault, arrived.retry, arrived.message) == (
         kind.number,
         kind.__name__,
         kind.fault,
         kind.retry,
         "what happened",
     )
+
+
+@pytest.mark.parametrize("kind", [*errors.error_classes()])
+def test_an_error_is_caught_as_its_own_class(kind: type[errors.TinyvexError]) -> None:
+    """And as RemoteError; only the errors that clients raise themselves are not taken from a server."""
+    arrived = sent(kind("what happened"))
+    assert isinstance(arrived, errors.RemoteError)
+    assert isinstance(arrived, kind) is not issubclass(kind, errors.ClientError)
+
+
+def test_an_unknown_error_is_a_remote_error() -> None:
+    """An older client reports the error of a newer server under its name and number."""
+    newer = errors.RemoteError("new", number=4711, name="Newer", details={"x": 1}, fault="operator", retry="later")
+    arrived = sent(newer)
+    assert type(arrived) is errors.RemoteError
+    assert (arrived.number, arrived.name, arrived.data) == (4711, "Newer", {"x": 1})
+
+
+def test_a_remote_error_ends_no_other_connection() -> None:
+    """A function may pass on a fatal error of another server."""
+    assert not sent(errors.ServerStopping("bye")).fatal
 
 
 def test_details_arrive_in_camel_case() -> None:
@@ -70,6 +91,8 @@ def test_a_remote_error_can_be_passed_on() -> None:
     """An action whose call to another server fails can raise the same error to its caller."""
     first = sent(errors.NotUnique("two", path="$.x"))
     assert to_object(first) == to_object(errors.NotUnique("two", path="$.x"))
+    refusal = errors.AppError({"why": "because"})
+    assert to_object(sent(refusal)) == to_object(refusal)
 
 
 def test_unsendable_details_become_text() -> None:

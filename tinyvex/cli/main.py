@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import click
 
-from tinyvex.errors import DiskFull, RemoteError, SchemaRejected, TinyvexError, error_classes
+from tinyvex.errors import DiskFull, SchemaRejected, TinyvexError
 
 COMMANDS = {
     "new": "tinyvex.cli.new",
@@ -190,7 +190,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             for line in violation_lines(error):
                 _print(line)
         _print_error(f"{error.message} ({error.name})")
-        return exit_code(error)
+        return error.exit_code
     except BrokenPipeError:
         # The reader of stdout closed the pipe, as `head` does. Discard the rest, including the flush at exit.
         _discard_output()
@@ -209,14 +209,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _discard_output() -> None:
     assert sys.__stdout__ is not None
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
-
-
-def exit_code(error: TinyvexError) -> int:
-    """Return the exit code for an error; an error returned by a server has the code of the same error raised locally."""
-    if isinstance(error, RemoteError):
-        codes = {cls.number: cls.exit_code for cls in error_classes()}
-        return codes.get(error.remote_number, error.exit_code)
-    return error.exit_code
 
 
 def _print(text: str) -> None:

@@ -18,7 +18,7 @@ from tinyvex.cli.options import app_option, data_option
 from tinyvex.cli.output import one_line, print_value
 from tinyvex.cli.session import connect, local_server, open_file, running_server
 from tinyvex.cli.terminal import echo
-from tinyvex.errors import FunctionNotFound, RemoteError, TinyvexError, WrongFunctionKind
+from tinyvex.errors import FunctionNotFound, TinyvexError, WrongFunctionKind
 from tinyvex.values import codec
 from tinyvex.values.suggestions import did_you_mean
 
@@ -136,10 +136,10 @@ async def _call_remote(server: Discovery, call: _FunctionCall) -> None:
         for request in (client.query, client.mutation, client.action):
             try:
                 value = await request(call.function, call.arguments)
-            except RemoteError as error:
-                if error.remote_number == FunctionNotFound.number:
-                    raise _with_hint(error) from None
-                if error.remote_number != WrongFunctionKind.number or request == client.action:
+            except FunctionNotFound as error:
+                raise _with_hint(error) from None
+            except WrongFunctionKind:
+                if request == client.action:
                     raise
             else:
                 call.print_result(codec.encode(value))
@@ -151,13 +151,11 @@ async def _watch(server: Discovery, call: _FunctionCall) -> None:
         try:
             async for value in client.subscribe(call.function, call.arguments):
                 call.print_result(codec.encode(value))
-        except RemoteError as error:
-            if error.remote_number != FunctionNotFound.number:
-                raise
+        except FunctionNotFound as error:
             raise _with_hint(error) from None
 
 
-def _with_hint(error: RemoteError) -> FunctionNotFound:
+def _with_hint(error: FunctionNotFound) -> FunctionNotFound:
     separator = "" if error.message.endswith("?") else ";"
     return FunctionNotFound(f"{error.message}{separator} `tinyvex function-spec` lists the functions")
 

@@ -38,6 +38,7 @@ from tinyvex.errors import (
     ConnectionLost,
     InternalError,
     MessageTooLarge,
+    RemoteError,
     ServerUntrusted,
     TinyvexError,
 )
@@ -256,7 +257,8 @@ class ClientConnection:
             self._transport = None
             caught_up = self._session.caught_up
             error = transport.error or ConnectionLost("the connection was lost")
-            if isinstance(error, AccessError | MessageTooLarge | ServerUntrusted):
+            is_local = not isinstance(error, RemoteError)  # the session has decided about the others
+            if is_local and isinstance(error, AccessError | MessageTooLarge | ServerUntrusted):
                 self._session.close(error)
             self._session.lost(f"{error.name}: {error.message}")
             self._deliver_events()

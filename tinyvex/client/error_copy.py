@@ -11,9 +11,9 @@ def copy_error(error: TinyvexError) -> TinyvexError:
     """Return an equal error without a traceback: an instance raised twice would collect both tracebacks."""
     copy: TinyvexError
     if isinstance(error, RemoteError):
-        copy = RemoteError(
+        copy = type(error)(
             error.message,
-            number=error.remote_number,
+            number=error.number,
             name=error.name,
             details=error.data,
             fault=error.fault,

@@ -7,6 +7,7 @@ the client gets `FunctionFailed` and a request id, and the server's log has the 
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from tinyvex.errors import AppError, FunctionFailed, RemoteError, TinyvexError
+from tinyvex.errors import AppError, ClientError, FunctionFailed, RemoteError, TinyvexError, error_classes
 from tinyvex.values import codec as values
 from tinyvex.wire.messages import ErrorData, ErrorObject
 
@@ -39,10 +40,12 @@ def to_object(
     if not isinstance(error, TinyvexError):
         error = _failed(error, request_id, reveal=reveal)
     details = {_camel(key): _json(value) for key, value in error.data.items()}
-    app_data = error.app_data if isinstance(error, AppError) else details.pop("appData", None)
+    app_data = details.pop("appData", None)
+    if isinstance(error, AppError):
+        app_data = error.app_data
     has_app_data = isinstance(error, AppError) or app_data is not None
     return ErrorObject(
-        code=error.remote_number if isinstance(error, RemoteError) else error.number,
+        code=error.number,
         message=_text(error.message) if not has_app_data else _app_message(error),
         data=ErrorData(
             name=error.name,
@@ -60,7 +63,7 @@ def to_object(
 
 def from_object(error: ErrorObject) -> RemoteError:
     """
-    Convert an error object to the exception that a client raises.
+    Convert an error object to the exception that a client raises, an instance of the error's own class too.
 
     Its `data` has the details and, if they were sent, `path`, `requestId`, `retryAfterMs` and `appData`;
     its `log_lines` are those of the failed function.
@@ -71,11 +74,21 @@ def from_object(error: ErrorObject) -> RemoteError:
     details |= {key: value for key, value in named.items() if value is not UNSET}
     if data.app_data is not UNSET:
         details["appData"] = values.decode(bytes(data.app_data))
-    remote = RemoteError(
+    remote = _remote_classes().get(data.name, RemoteError)(
         error.message, number=error.code, name=data.name, details=details, fault=data.fault, retry=data.retry
     )
     remote.log_lines = () if data.log_lines is UNSET else tuple(data.log_lines)
     return remote
+
+
+@functools.cache
+def _remote_classes() -> dict[str, type[RemoteError]]:
+    """Return the class of a received error by its name; those that only a client raises are not among them."""
+    return {
+        cls.__name__: type(cls.__name__, (RemoteError, cls), {"__doc__": cls.__doc__, "__module__": cls.__module__})
+        for cls in error_classes()
+        if not issubclass(cls, ClientError)
+    }
 
 
 def _failed(error: BaseException, request_id: str | None, *, reveal: bool) -> FunctionFailed:
