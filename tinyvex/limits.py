@@ -262,6 +262,7 @@ AUTH_CALLABLE_RETRY_SECONDS_MIN = (
 AUTH_CALLABLE_RETRY_SECONDS_MAX = 30.0  # longest such pause
 RECONNECT_SECONDS_MIN = 0.05  # first pause before a reconnect; it grows with each failure
 RECONNECT_SECONDS_MAX = 15.0  # longest such pause
+RECONNECT_LOOPBACK_SECONDS_MAX = 1.0  # while no server listens on this machine: a refused attempt costs well under 1 ms
 RECONNECT_HINT_SECONDS_MAX = 24 * 3600.0  # a longer hint from the server is ignored
 CLIENT_INACTIVE_SECONDS = 45.0  # time without a frame after which the client reconnects
 CLIENT_SILENCE_STEP_SECONDS = (
@@ -289,4 +290,5 @@ assert GROUP_SECONDS < FUNCTION_SECONDS
 assert READS_RUNNING_PER_CLIENT_MAX >= 1
 assert RUNNING_CALLS_RECORDED_MAX - RUNNING_ACTIONS_RECORDED_MAX > READER_THREADS + THREADS_ABANDONED_MAX + 1
 assert FUNCTION_SECONDS + FUNCTION_GRACE_SECONDS < WATCHDOG_SECONDS
+assert RECONNECT_SECONDS_MIN <= RECONNECT_LOOPBACK_SECONDS_MAX <= RECONNECT_SECONDS_MAX
 assert RECONNECT_SECONDS_MIN * 1000 <= RETRY_AFTER_MS

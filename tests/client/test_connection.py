@@ -103,6 +103,105 @@ def test_retries_back_off_exponentially() -> None:
         assert longest / 2 <= pause <= longest + 0.1
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.8.9.1"])
+def test_a_server_of_this_machine_is_found_soon_after_it_starts(host: str) -> None:
+    """While no server listens on loopback, the longest pause is short."""
+
+    async def scenario(world: FakeWorld) -> float:
+        world.stop()
+        async with world.client(host=host) as client:
+            await asyncio.sleep(100)
+            world.start()
+            started = world.now
+            await client.wait_connected()
+            return world.now - started
+
+    assert in_fake_world(scenario) <= limits.RECONNECT_LOOPBACK_SECONDS_MAX + 0.1
+
+
+def test_a_server_of_this_machine_that_fails_is_left_in_peace() -> None:
+    """The pause grows as on other hosts if a server accepts the socket: each attempt costs it a resend."""
+
+    async def scenario(world: FakeWorld) -> int:
+        world.server.refusal = error_object("Overloaded", retry="later")
+        async with world.client(host="127.0.0.1"):
+            await asyncio.sleep(100)
+            return len(world.endpoints)
+
+    assert in_fake_world(scenario) < 25
+
+
+def test_reconnect_now_ends_the_pause() -> None:
+    """The next attempt follows at once, however long the pause would have been."""
+
+    async def scenario(world: FakeWorld) -> float:
+        world.stop()
+        async with world.client() as client:
+            await asyncio.sleep(200)
+            await until(client, "disconnected")
+            world.start()
+            started = world.now
+            client.reconnect_now()
+            await client.wait_connected()
+            return world.now - started
+
+    assert in_fake_world(scenario) < 0.1
+
+
+def test_reconnect_now_ends_the_pause_that_the_server_asked_for() -> None:
+    """The program knows more than the hint did."""
+
+    async def scenario(world: FakeWorld) -> float:
+        async with world.client() as client:
+            await client.wait_connected()
+            world.endpoint.session.fatal(error_object("ServerStopping", retry="later", retryAfterMs=60_000))
+            world.endpoint.flush()
+            await until(client, "disconnected")
+            started = world.now
+            client.reconnect_now()
+            await client.wait_connected()
+            return world.now - started
+
+    assert in_fake_world(scenario) < 0.1
+
+
+def test_reconnect_now_during_an_attempt_skips_the_next_pause() -> None:
+    """The server may have started just after the attempt began."""
+
+    async def scenario(world: FakeWorld) -> float:
+        world.stop()
+        async with world.client() as client:
+            await asyncio.sleep(200)
+            await until(client, "connecting")
+            client.reconnect_now()
+            world.start()
+            started = world.now
+            await client.wait_connected()
+            return world.now - started
+
+    assert in_fake_world(scenario) < 0.1
+
+
+def test_reconnect_now_while_connected_has_no_effect() -> None:
+    """Neither now, nor on the pause after the connection is lost."""
+
+    async def scenario(world: FakeWorld) -> tuple[int, float]:
+        async with world.client() as client:
+            await client.wait_connected()
+            client.reconnect_now()
+            await client.query("counters:get", {"name": "a"})
+            sockets = len(world.endpoints)
+            world.cut()
+            await until(client, "disconnected")
+            lost = world.now
+            await client.wait_connected()
+            return sockets, world.now - lost
+
+    sockets, pause = in_fake_world(scenario)
+    assert sockets == 1
+    assert pause >= limits.RECONNECT_SECONDS_MIN / 2
+
+
 def test_closing_does_not_wait_for_a_server_that_does_not_answer() -> None:
     """Closing cancels a dial that gets no answer, and a TLS handshake that gets none."""
 

@@ -66,8 +66,8 @@ class FakeWorld:
             if not endpoint.lost:
                 endpoint.turn()
 
-    def client(self, token: str | None = None, **options: Any) -> Client:
-        return connect(f"ws://tinyvex.test:{PORT}", token, runtime=self.runtime, **options)
+    def client(self, token: str | None = None, host: str = "tinyvex.test", **options: Any) -> Client:
+        return connect(f"ws://{host}:{PORT}", token, runtime=self.runtime, **options)
 
     @property
     def now(self) -> float:

@@ -190,6 +190,10 @@ class BlockingClient:
         """See `Client.set_auth`."""
         self._thread.run(self._client.set_auth, auth)
 
+    def reconnect_now(self) -> None:
+        """See `Client.reconnect_now`."""
+        self._thread.run(self._client.reconnect_now)
+
     @property
     def connection_state(self) -> ConnectionState:
         """The current state of the connection."""

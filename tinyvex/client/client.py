@@ -222,6 +222,16 @@ class Client:
         self._loop.check()
         await self._status.wait_connected()
 
+    def reconnect_now(self) -> None:
+        """
+        Try to connect now instead of after the pause that the last failure caused; no effect while connected.
+
+        For a program that knows that the server is back, or that the network has changed. An attempt that is under
+        way continues; if it fails, the next one follows without a pause.
+        """
+        self._loop.check()
+        self._connection.reconnect_now()
+
     # The user.
 
     def set_auth(self, auth: Source | None) -> None:

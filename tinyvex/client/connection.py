@@ -7,7 +7,7 @@ The client's connection: one socket after another until the client is closed.
     ┌► CONNECTING ──────────────────────────────────► CONNECTED
     │      │ refused, timed out                           │ closed, broken, silent, protocol error
     │      └──────────────────► DISCONNECTED ◄────────────┘
-    └──── backoff, or the server's hint ─┘
+    └──── backoff, or the server's hint ─┘   reconnect_now() ends the wait
            any ──stop(), or an error that a new socket cannot fix──► CLOSED
 
 `state` decides what to send and what to show, `websocket_transport` moves bytes. This file dials, waits, retries, and
@@ -17,6 +17,7 @@ passes messages and events between them.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import socket
@@ -91,6 +92,14 @@ def _is_host_name(name: str | None) -> bool:
         return False
 
 
+def _is_loopback(host: str) -> bool:
+    """Return whether a host is this machine; a name that only the resolver knows as such does not count."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _reason(error: OSError) -> str:
     """Describe why dialling failed; asyncio's own texts contain socket addresses as Python tuples."""
     if isinstance(error, TimeoutError):
@@ -159,6 +168,9 @@ class ClientConnection:
         self._flush_scheduled = False
         self._is_stopping = False
         self._has_warned = False
+        self._reconnects_now = False
+        self._was_opened = False
+        """True if the last socket was opened: a server listens."""
         self._dialling: anyio.CancelScope | None = None
         self._attention = asyncio.Event()
         """Set when `run` must look again: a socket ended, or `stop` was called."""
@@ -168,6 +180,12 @@ class ClientConnection:
         if not self._flush_scheduled and self._transport is not None:
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def reconnect_now(self) -> None:
+        """End the pause before the next attempt to connect, or skip it if the current attempt fails."""
+        if self._status.socket.phase != "connected":
+            self._reconnects_now = True
+            self._attention.set()
 
     def stop(self) -> None:
         """Close the socket with a closing handshake and end `run`."""
@@ -215,7 +233,10 @@ class ClientConnection:
 
     async def _wait_before_retry(self, retries: int, error: TinyvexError) -> None:
         """Wait with exponential backoff and jitter, and at least as long as the server's hint."""
-        longest = min(limits.RECONNECT_SECONDS_MAX, limits.RECONNECT_SECONDS_MIN * 2.0 ** min(retries - 1, 20))
+        longest_of_all = limits.RECONNECT_SECONDS_MAX
+        if not self._was_opened and _is_loopback(self._uri.host):
+            longest_of_all = limits.RECONNECT_LOOPBACK_SECONDS_MAX
+        longest = min(longest_of_all, limits.RECONNECT_SECONDS_MIN * 2.0 ** min(retries - 1, 20))
         seconds = longest * (0.5 + self._runtime.random.random() / 2)
         hint_ms = self._session.retry_after_ms or error.data.get("retryAfterMs", 0)
         if isinstance(hint_ms, int) and hint_ms > 0:
@@ -223,8 +244,9 @@ class ClientConnection:
             hint_seconds = min(hint_ms, int(limits.RECONNECT_HINT_SECONDS_MAX * 1000)) / 1000
             seconds = max(seconds, hint_seconds * (1 + self._runtime.random.random() / 2))
         with anyio.move_on_after(seconds):
-            while not self._is_over():
+            while not (self._is_over() or self._reconnects_now):
                 await self._wait_for_attention()
+        self._reconnects_now = False
 
     async def _wait_for_attention(self) -> None:
         self._attention.clear()
@@ -239,6 +261,7 @@ class ClientConnection:
         Returns:
             Whether the session had caught up, and why the socket was closed.
         """
+        self._was_opened = False
         transport = self._transport = WebSocketTransport(
             self._uri,
             self._runtime,
@@ -311,6 +334,7 @@ class ClientConnection:
     def _opened(self) -> None:
         if self._is_over():
             return  # closed during the handshake; `_wait_closed` closes the socket
+        self._was_opened = True
         self._session.opened(self._runtime.now_us() // 1000)
         self.wake()
 
@@ -357,7 +381,7 @@ class ClientConnection:
         events = self._session.events()
         current = self._status.socket
         if any(isinstance(event, Connected) for event in events):
-            self._has_warned = False
+            self._has_warned = self._reconnects_now = False
             self._status.change("connected", current.retries, current.last_error)
         elif current.phase == "connected" and (current.retries or current.last_error) and self._session.caught_up:
             self._status.change("connected", 0, None)
