@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import importlib.util
 import sys
 
 import anyio
@@ -44,6 +47,20 @@ async def test_a_task_is_cancelled_alone() -> None:
         first.cancel()
         await anyio.wait_all_tasks_blocked()
         assert len(tasks) == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sniffio") is None, reason="sniffio is not installed")
+async def test_a_task_starts_from_a_callback() -> None:
+    """No task is current in a callback of a protocol; with sniffio installed, a group of anyio starts none there."""
+    started = asyncio.get_running_loop().create_future()
+
+    async def run() -> None:
+        started.set_result(True)
+
+    async with background_tasks() as tasks:
+        asyncio.get_running_loop().call_soon(tasks.start_for_client, run, context=contextvars.Context())
+        with anyio.fail_after(5):
+            assert await started
 
 
 async def test_a_task_cancelled_before_its_first_step_does_not_run() -> None:

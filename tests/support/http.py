@@ -20,6 +20,7 @@ from tinyvex.server.access.dashboard_links import DashboardLinks
 from tinyvex.server.access.origin_rules import AccessRules
 from tinyvex.server.access.pairing import Pairing
 from tinyvex.server.access.token_auth import ServerTokens, TokenAuth
+from tinyvex.server.background_tasks import BackgroundTasks
 from tinyvex.server.front_door import FrontDoor
 from tinyvex.server.services.ticker import every_second
 from tinyvex.sync.counters import Counters
@@ -56,20 +57,23 @@ async def serving(
     """Serve an ASGI application: on a real socket, or on a world's runtime, where deadlines pass in virtual time."""
     runtime = runtime or Runtime()
     runtime.bind(asyncio.get_running_loop())
-    async with anyio.create_task_group() as tasks:
+    async with BackgroundTasks(runtime, _fail) as tasks:
         door = FrontDoor(
             runtime, Counters(), rules or AccessRules(), token_auth(),
-            dialects={}, create_application=lambda: application, run=tasks.start_soon,
+            dialects={}, create_application=lambda: application, run=tasks.start_for_client,
         )  # fmt: skip
         listener = await runtime.listen(door.accept, "127.0.0.1", 0)
-        tasks.start_soon(_tick, door, runtime)
+        tasks.start(lambda: _tick(door, runtime), name="tick")
         try:
             yield Served(door, listener.port, runtime)
         finally:
             listener.close()
             for endpoint in list(door.endpoints.values()):
                 endpoint.abort()
-            tasks.cancel_scope.cancel()
+
+
+def _fail(_: str, error: Exception) -> None:
+    raise error
 
 
 async def _tick(door: FrontDoor, runtime: Runtime) -> None:
