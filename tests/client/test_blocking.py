@@ -180,6 +180,59 @@ def test_a_closed_client_refuses_calls(loopback: LoopbackServer) -> None:
         client.query("counters:get", A)
 
 
+def test_a_client_is_opened_and_closed_without_a_block(loopback: LoopbackServer) -> None:
+    """Closing again has no effect, and the client's thread has ended."""
+    before = threading.active_count()
+    client = connect_blocking(loopback.url).open()
+    assert client.query("counters:get", A) == 0
+    with pytest.raises(RuntimeError, match="only once"):
+        client.open()
+    assert client.query("counters:get", A) == 0
+    client.close()
+    client.close()
+    assert threading.active_count() <= before
+    with pytest.raises(ClientClosed, match="between `open` and `close`"):
+        client.query("counters:get", A)
+
+
+def test_a_client_that_was_never_opened_can_be_closed(loopback: LoopbackServer) -> None:
+    """There is nothing to close."""
+    connect_blocking(loopback.url).close()
+
+
+def test_the_states_of_the_connection_are_iterated(loopback: LoopbackServer) -> None:
+    """They end with `closed` when another thread closes the client."""
+    phases: list[str] = []
+    connected = threading.Event()
+    client = connect_blocking(loopback.url).open()
+
+    def watch() -> None:
+        for state in client.connection_states():
+            phases.append(state.phase)
+            connected.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert connected.wait(10)
+    client.close()
+    watcher.join(10)
+    assert (phases[0], phases[-1]) == ("connected", "closed")
+
+
+def test_a_lost_connection_is_waited_for(loopback: LoopbackServer) -> None:
+    """`reconnect_now` ends the pause, `wait_connected` returns on the new socket, `drain` when every call has finished."""
+    with connect_blocking(loopback.url) as client:
+        states = client.connection_states()
+        assert next(states).phase == "connected"
+        loopback._portal.call(loopback.endpoints[0].transport.abort)
+        assert next(states).phase == "disconnected"
+        client.reconnect_now()
+        client.wait_connected(timeout=10)
+        client.mutation("counters:add", {"name": "a", "by": 1})
+        client.drain(timeout=10)
+        assert client.counters.values_received == 0
+
+
 def test_a_subscription_of_a_closed_client_has_ended(loopback: LoopbackServer) -> None:
     """Iterating raises ClientClosed; closing it again has no effect."""
     with connect_blocking(loopback.url) as client:

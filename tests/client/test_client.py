@@ -564,6 +564,64 @@ def test_a_client_can_be_left_in_another_task() -> None:
     assert in_fake_world(scenario) == 1
 
 
+def test_open_and_aclose_do_what_the_block_does() -> None:
+    """They may be called in different tasks; closing again, also concurrently, has no effect."""
+
+    async def scenario(world: FakeWorld) -> int:
+        client = await asyncio.create_task(world.client().open())
+        value = await client.mutation(ADD, {"name": "a", "by": 1}, type=int)
+        await asyncio.gather(client.aclose(), client.aclose())
+        await client.aclose()
+        assert len(world.network.transports) == 0
+        assert len(asyncio.all_tasks()) == 1
+        with pytest.raises(ClientClosed):
+            await client.query(GET, A)
+        return value
+
+    assert in_fake_world(scenario) == 1
+
+
+def test_a_client_is_opened_once() -> None:
+    """The error says what to do instead, also if the client was not opened at all."""
+
+    async def scenario(world: FakeWorld) -> None:
+        client = world.client()
+        with pytest.raises(RuntimeError, match=r"call `await client\.open\(\)`"):
+            await client.query(GET, A)
+        async with client:
+            with pytest.raises(RuntimeError, match="only once"):
+                await client.open()
+            assert await client.query(GET, A) == 0
+
+    in_fake_world(scenario)
+
+
+def test_a_client_that_was_never_opened_can_be_closed() -> None:
+    """Its calls raise ClientClosed."""
+
+    async def scenario(world: FakeWorld) -> None:
+        client = world.client()
+        await client.aclose()
+        with pytest.raises(ClientClosed):
+            await client.query(GET, A)
+
+    in_fake_world(scenario)
+
+
+def test_waiting_for_the_connection_has_a_timeout() -> None:
+    """The error has the reason, and the client continues to try."""
+
+    async def scenario(world: FakeWorld) -> None:
+        world.stop()
+        async with world.client() as client:
+            with pytest.raises(ConnectionLost, match="within 2 seconds: no server answers"):
+                await client.wait_connected(timeout=2)
+            world.start()
+            await client.wait_connected(timeout=60)
+
+    in_fake_world(scenario)
+
+
 def test_cancelling_the_wait_does_not_cancel_the_mutation() -> None:
     """It commits, and its slot is free again."""
 

@@ -1,6 +1,6 @@
 """The types of the client as type checkers infer them. Checked, never executed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypedDict, assert_type
 
 import tinyvex as tv
@@ -47,6 +47,16 @@ async def connecting() -> None:
         await client.query("m:f", ["x"])  # type: ignore[call-overload]
 
 
+async def opening_and_closing() -> None:
+    client = await tv.connect("ws://127.0.0.1:4800").open()
+    assert_type(client, tv.Client)
+    await client.drain(timeout=1)
+    await client.aclose()
+    blocking = tv.connect_blocking("ws://127.0.0.1:4800").open()
+    assert_type(blocking, tv.BlockingClient)
+    blocking.close()
+
+
 async def failing(client: tv.Client) -> None:
     try:
         await client.query("m:f")
@@ -63,6 +73,10 @@ def blocking() -> None:
         assert_type(client, tv.BlockingClient)
         assert_type(client.query("m:f", type=list[Row]), list[Row])
         assert_type(client.mutation("m:f", timeout=2.5), Any)
+        assert_type(client.connection_states(), Iterator[ConnectionState])
+        client.wait_connected(timeout=1)
+        client.drain(timeout=1)
+        client.reconnect_now()
         with client.subscribe("m:f", type=str) as values:
             assert_type(values, BlockingSubscription[str])
             for value in values:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from types import TracebackType
@@ -20,11 +20,12 @@ import anyio
 from anyio.from_thread import BlockingPortal
 
 from tinyvex.client.client import Client, connect
-from tinyvex.errors import ClientClosed, ConnectionLost
+from tinyvex.errors import ClientClosed
 
 if TYPE_CHECKING:
     from tinyvex.client.connection_status import ConnectionState
     from tinyvex.client.optimistic import Update
+    from tinyvex.client.patch_verification import PatchCounters
     from tinyvex.client.server_verification import Tls
     from tinyvex.client.subscription import Subscription
     from tinyvex.client.token_source import Source
@@ -78,34 +79,50 @@ class BlockingClient:
     def __init__(self, client: Client, connect_timeout: float | None) -> None:
         self._client = client
         self._connect_seconds = connect_timeout
+        self._was_opened = False
+        self._closing = threading.Lock()
         self._stack = ExitStack()
         self._thread = _Thread()
 
-    def __enter__(self) -> Self:
+    def open(self) -> Self:
+        """
+        Start the client and wait for the first connection, as entering its block does; `close` ends it.
+
+        Raises:
+            ConnectionLost: no connection within `connect_timeout`.
+            RemoteError: the server refused the client.
+            RuntimeError: the client was opened before; create another with `connect_blocking`.
+        """
+        if self._was_opened:
+            raise RuntimeError("a client can be opened only once; create another with connect_blocking()")
+        self._was_opened = True
         with ExitStack() as stack:
             portal = self._thread.start()
             stack.callback(self._thread.stop, portal)
             stack.enter_context(portal.wrap_async_context_manager(self._client))
-            portal.call(self._wait_connected)
+            portal.call(partial(self._client.wait_connected, timeout=self._connect_seconds))
             self._thread.open(portal)
             self._stack = stack.pop_all()
         return self
 
+    def close(self) -> None:
+        """
+        Close the client and wait until its thread has ended; calls of other threads raise ClientClosed. Idempotent.
+
+        A mutation that was sent may still commit; one that was not sent is lost, unless `drain` precedes.
+        """
+        self._thread.close()
+        if self._thread.is_here:
+            with self._closing:  # a second caller waits too
+                self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._thread.close()
-        if self._thread.is_here:
-            self._stack.close()
-
-    async def _wait_connected(self) -> None:
-        with anyio.move_on_after(self._connect_seconds):
-            await self._client.wait_connected()
-            return
-        error = self._client.connection_state.last_error
-        raise ConnectionLost(
-            f"no connection within {self._connect_seconds:g} seconds: {error or 'the server does not answer'}"
-        )
+        self.close()
 
     @overload
     def query(
@@ -194,10 +211,37 @@ class BlockingClient:
         """See `Client.reconnect_now`."""
         self._thread.run(self._client.reconnect_now)
 
+    def drain(self, *, timeout: float | None = None) -> None:
+        """See `Client.drain`."""
+        self._thread.run(partial(self._client.drain, timeout=timeout))
+
+    def wait_connected(self, *, timeout: float | None = None) -> None:
+        """See `Client.wait_connected`."""
+        self._thread.run(partial(self._client.wait_connected, timeout=timeout))
+
+    def connection_states(self) -> Iterator[ConnectionState]:
+        """See `Client.connection_states`; the iteration ends after `closed`, also if another thread closes the client."""
+        states = self._thread.run(self._client.connection_states)
+        last: ConnectionState | None = None
+        try:
+            while True:
+                last = self._thread.run(states.__anext__)
+                yield last
+        except StopAsyncIteration:
+            return
+        except (ClientClosed, CancelledError):
+            if last is None or last.phase != "closed":
+                yield self._client.connection_state
+
     @property
     def connection_state(self) -> ConnectionState:
         """The current state of the connection."""
         return self._client.connection_state
+
+    @property
+    def counters(self) -> PatchCounters:
+        """See `Client.counters`."""
+        return self._client.counters
 
     @property
     def epoch(self) -> str | None:
@@ -298,7 +342,7 @@ class _Thread:
         """
         portal = self._portal
         if portal is None:
-            raise ClientClosed("the client can be used only inside its `with` block")
+            raise ClientClosed("the client is not open: use it inside its `with` block, or between `open` and `close`")
         if not self.is_here:
             raise ClientClosed("the client belongs to the parent process; connect another one after a fork")
         try:

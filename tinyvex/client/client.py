@@ -18,6 +18,7 @@ from tinyvex.client.client_loop import ClientLoop, Waiters
 from tinyvex.client.connection import ClientConnection, sends_in_clear, socket_uri
 from tinyvex.client.connection_status import ConnectionStatus
 from tinyvex.client.decoding import check_path, check_ts, decode_value, encode_arguments, is_encodable
+from tinyvex.client.error_copy import copy_error
 from tinyvex.client.function_log import log_function_lines
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest
 from tinyvex.client.server_verification import ServerVerification
@@ -34,7 +35,7 @@ from tinyvex.client.state import (
 from tinyvex.client.subscription import Subscription
 from tinyvex.client.timeouts import call_timeout, check_timeout
 from tinyvex.client.token_source import TokenSource
-from tinyvex.errors import ClientClosed, TinyvexError
+from tinyvex.errors import CallTimeout, ClientClosed, ConnectionLost, TinyvexError
 from tinyvex.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Client:
         CallTimeout: no answer within `timeout`; its `was_sent` is False if the call was withdrawn. It is a TimeoutError.
         ClientClosed: the client was closed.
         RemoteError: the server ended the session: wrong token, no common protocol version, session replaced.
-        RuntimeError: the client was not entered, or the call came from another thread or event loop; nothing changed.
+        RuntimeError: the client was not opened, or the call came from another thread or event loop; nothing changed.
     """
 
     def __init__(
@@ -143,7 +144,11 @@ class Client:
         self._timeout_seconds = check_timeout(timeout)
         self._loop = ClientLoop()
         self._entered = False
-        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._is_running = False
+        self._closing = asyncio.Lock()
+        self._answers: dict[int, asyncio.Future[Answer] | None] = {}
+        """The unfinished calls, in their order; None for a caller that stopped waiting."""
+        self._finished_calls = Waiters()
         self._readers: dict[int, Waiters] = {}
         """The readers of every query."""
         self._call_slots = asyncio.Semaphore(limits.CLIENT_REQUESTS_MAX)
@@ -154,30 +159,49 @@ class Client:
 
     # Life cycle.
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> Self:
+        """
+        Start the client, as entering its block does; `aclose` ends it.
+
+        Raises:
+            RuntimeError: the client was opened before.
+        """
         if self._entered:
-            raise RuntimeError("a client can be entered only once; create another with connect()")
+            raise RuntimeError("a client can be opened only once; create another with connect()")
         self._entered = True
         self._loop.bind()
         await self._task_group.__aenter__()
         self._task_group.create_task(self._connection.run(), name="tinyvex-client")
         self._task_group.create_task(self._tokens.run(), name="tinyvex-client-tokens")
+        self._is_running = True
         return self
+
+    async def aclose(self) -> None:
+        """Close the client: pending calls raise ClientClosed, and the socket closes within CLOSE_SECONDS. Idempotent."""
+        self.close()
+        async with self._closing:  # a second caller waits too
+            if not self._is_running:
+                return
+            try:
+                # The group must not see the body's error: it would wrap it in an ExceptionGroup.
+                await self._task_group.__aexit__(None, None, None)
+            finally:
+                self._is_running = False
+                self._loop.unbind()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the client: pending calls raise ClientClosed, and the socket closes within CLOSE_SECONDS."""
-        self.close()
-        # The group must not see the body's error: it would wrap it in an ExceptionGroup.
-        await self._task_group.__aexit__(None, None, None)
-        self._loop.unbind()
+        await self.aclose()
 
     def close(self) -> None:
         """
-        End every call and subscription with ClientClosed and start to close the socket. Idempotent.
+        End every call and subscription with ClientClosed and start to close the socket; `aclose` waits for that too.
 
-        A mutation that was sent may still commit; one that was not sent is lost.
+        A mutation that was sent may still commit; one that was not sent is lost, unless `drain` precedes. Idempotent.
         """
         self._loop.check()
         self._session.close(ClientClosed("the client was closed"))
@@ -212,15 +236,25 @@ class Client:
         self._loop.check()
         return self._status.states()
 
-    async def wait_connected(self) -> None:
+    async def wait_connected(self, *, timeout: float | None = None) -> None:
         """
         Wait until the client is connected.
 
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+
         Raises:
+            ConnectionLost: no connection within `timeout`; the client continues to try.
             TinyvexError: the client is closed.
         """
         self._loop.check()
-        await self._status.wait_connected()
+        seconds = check_timeout(timeout)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._status.wait_connected()
+        except TimeoutError:
+            reason = self.connection_state.last_error or "the server does not answer"
+            raise ConnectionLost(f"no connection within {seconds:g} seconds: {reason}") from None
 
     def reconnect_now(self) -> None:
         """
@@ -408,11 +442,43 @@ class Client:
         """
         return await self._call(CallKind.ACTION, path, args, type, timeout)
 
+    async def drain(self, *, timeout: float | None = None) -> None:
+        """
+        Wait until every call made so far has finished, including those that were cancelled or timed out after they were sent.
+
+        Later calls are neither refused nor waited for. To end a program without losing a mutation: `drain`, then close.
+
+        Args:
+            timeout: the longest time to wait, in seconds; None for no limit.
+
+        Raises:
+            CallTimeout: some calls have not finished within `timeout`; the client continues with them.
+            TinyvexError: the client is closed, or was closed meanwhile.
+        """
+        self._require_usable()
+        seconds = check_timeout(timeout)
+        last = -1
+        try:
+            async with asyncio.timeout(seconds):
+                async with self._call_slots:  # it is free once the callers that wait for one have queued their calls
+                    last = next(reversed(self._answers), -1)
+                while next(iter(self._answers), last + 1) <= last:
+                    await self._finished_calls.wait()
+        except TimeoutError:
+            number = sum(number <= last for number in self._answers)
+            raise CallTimeout(
+                f"{number} calls have not finished within {seconds:g} seconds; they stay pending", wasSent=True
+            ) from None
+        if self._session.error is not None:
+            raise copy_error(self._session.error)
+
     def _require_usable(self) -> None:
         """Raise if the client was never entered, or the caller is on another loop: it would wait forever."""
         self._loop.check()
         if not self._entered and self._session.error is None:
-            raise RuntimeError("the client was not entered; write `async with tv.connect(…) as client:`")
+            raise RuntimeError(
+                "the client was not opened; write `async with tv.connect(…) as client:`, or call `await client.open()`"
+            )
 
     async def _call(
         self,
@@ -480,10 +546,17 @@ class Client:
 
     def _abandon(self, request: PendingRequest, *, withdraw: bool) -> None:
         """Forget the caller of a request, and if `withdraw` the request too, unless it was sent."""
-        self._answers.pop(request.number, None)
+        if request.number in self._answers:
+            self._answers[request.number] = None
         if withdraw and self._session.withdraw(request):
-            self._call_slots.release()
+            self._finish(request.number)
             self._dispatch(self._session.events())
+
+    def _finish(self, number: int) -> asyncio.Future[Answer] | None:
+        """Remove a call; return what its caller waits for, if it still does."""
+        self._call_slots.release()
+        self._finished_calls.wake()
+        return self._answers.pop(number, None)
 
     # Events of the session.
 
@@ -512,8 +585,7 @@ class Client:
             readers.wake()
 
     def _resolve(self, number: int, outcome: Answer | TinyvexError) -> None:
-        self._call_slots.release()
-        future = self._answers.pop(number, None)
+        future = self._finish(number)
         if future is None or future.done():
             return
         if isinstance(outcome, Answer):
