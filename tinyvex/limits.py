@@ -200,6 +200,11 @@ HTTP_IDLE_SECONDS = 20.0  # time without a byte between two requests (closed), o
 AUDIT_REFUSALS_PER_MINUTE = 64  # audit records of refused clients; further ones are counted in one record
 AUDIT_RECORDS_PER_MINUTE = 256  # the same for all other audit records, which no stranger can cause
 REFUSALS_LOGGED_MAX = 64  # reasons logged in a minute, each once; further refusals are not logged
+# Sockets whose clients are not admitted yet; a further one evicts the oldest of the address with the most. With TLS and a
+# WebSocket that has sent 8 KB, one takes some 41 KB.
+STRANGERS_MAX = 256  # of other machines together
+STRANGERS_PER_NETWORK_MAX = 32  # of one address, or IPv6 network
+STRANGERS_LOCAL_MAX = 4096  # of this machine, whose programs, and a reverse proxy, share an address
 TLS_HANDSHAKES_MAX = 256  # unfinished TLS handshakes; a further one evicts the oldest
 HEARTBEAT_SECONDS = 5.0  # interval of WebSocket pings
 PING_SECONDS = 15.0  # time without another message after which `tinyvex/ping` is sent
@@ -276,6 +281,7 @@ assert CLOSE_SECONDS + SERVICE_STOP_SECONDS < SHUTDOWN_SECONDS
 assert PING_SECONDS < CLIENT_INACTIVE_SECONDS < IDLE_SECONDS
 assert HEARTBEAT_SECONDS < PING_SECONDS
 assert FILES_RESERVED > TLS_HANDSHAKES_MAX
+assert STRANGERS_PER_NETWORK_MAX < STRANGERS_MAX <= TLS_HANDSHAKES_MAX < STRANGERS_LOCAL_MAX < CONNECTIONS_MAX
 assert UNAUTHENTICATED_BYTES_MAX > HTTP_HEAD_BYTES_MAX
 assert (IMPORT_LINE_PROBLEMS_MAX + 1) * IMPORT_STEP_ROWS < ARRAY_ELEMENTS_MAX
 assert DOCUMENT_BYTES_MAX < ARGUMENT_BYTES_MAX < MESSAGE_BYTES_MAX

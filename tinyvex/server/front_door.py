@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from tinyvex.runtime import Runtime
     from tinyvex.server.access.origin_rules import AccessRules
     from tinyvex.server.access.refusal_log import RefusalLog
-    from tinyvex.server.access.token_auth import Admitted, TokenAuth
+    from tinyvex.server.access.token_auth import TokenAuth
+    from tinyvex.server.transport.strangers import Strangers
     from tinyvex.sync.counters import Counters
 
 __all__ = ["Choice", "CreateEndpoint", "FrontDoor", "choose"]
@@ -101,6 +102,13 @@ class FrontDoor:
         self._all_closed = asyncio.Event()  # set when the last socket closes while stopping
 
     @cached_property
+    def strangers(self) -> Strangers:
+        """The sockets whose clients are not admitted yet."""
+        from tinyvex.server.transport.strangers import Strangers
+
+        return Strangers()
+
+    @cached_property
     def _refusal_log(self) -> RefusalLog:
         from tinyvex.server.access.refusal_log import RefusalLog
 
@@ -124,6 +132,8 @@ class FrontDoor:
             arrival.abort()
             return
         self.endpoints[arrival.number] = arrival
+        if arrival.socket is not None:
+            self.strangers.add(arrival.socket)
         self.counters.connections = len(self.endpoints)
         self.counters.connections_total += 1
 
@@ -156,8 +166,9 @@ class FrontDoor:
         except Exception:
             log.exception("connection %d: its protocol cannot be started", number, extra={"connection": number})
             return None
-        if number in self.endpoints:
-            endpoint.address = self.endpoints[number].address
+        previous = self.endpoints.get(number)
+        if previous is not None:
+            endpoint.address, endpoint.socket = previous.address, previous.socket
         self.endpoints[number] = endpoint
         return endpoint
 
@@ -170,7 +181,9 @@ class FrontDoor:
 
     def closed(self, number: int) -> None:
         """Note that a socket is closed."""
-        self.endpoints.pop(number, None)
+        endpoint = self.endpoints.pop(number, None)
+        if endpoint is not None:
+            self._admitted(endpoint)  # or gone
         self.counters.connections = len(self.endpoints)
         if self.is_stopping and not self.endpoints:
             self._all_closed.set()
@@ -217,13 +230,20 @@ class FrontDoor:
         """Log why a request was refused, at most once a minute."""
         self._refusal_log.record(sentence)
 
-    def caller(self, authorization_headers: list[str], address: str) -> Caller:
-        """Return the sender, at this address, of a request with these headers."""
+    def caller(self, connection: Endpoint, authorization_headers: list[str]) -> Caller:
+        """Return the sender of a request with these headers. With a valid token, its connection is admitted."""
         token = bearer_token(authorization_headers) or ""
-        return Caller(self._auth, token, address, self.log_refusal)
+        caller = Caller(self._auth, token, connection.address, self.log_refusal)
+        if token and caller.may_monitor:
+            self._admitted(connection)
+        return caller
+
+    def _admitted(self, connection: Endpoint) -> None:
+        if connection.socket is not None:
+            self.strangers.remove(connection.socket)
 
     def admit(
-        self, connection: Admitted, token: str | None, authorization_headers: list[str], confirm: Callable[[], None]
+        self, connection: Endpoint, token: str | None, authorization_headers: list[str], confirm: Callable[[], None]
     ) -> tuple[bool, str | None]:
         """
         Admit a WebSocket's client by the token of its first message, or else by that of its upgrade request.
@@ -242,7 +262,7 @@ class FrontDoor:
         """
         token = token or bearer_token(authorization_headers) or ""
         try:
-            return self._auth.admit(connection, token, confirm)
+            admitted = self._auth.admit(connection, token, confirm)
         except errors.Unauthenticated as error:
             if token:
                 event = "code-refused" if token.startswith(CODE_PREFIXES) else "token-refused"
@@ -250,6 +270,8 @@ class FrontDoor:
             else:
                 self.log_refusal(f"WebSocket: {error.message}.")
             raise
+        self._admitted(connection)
+        return admitted
 
     def is_admin(self, address: str, token: str) -> bool:
         """Return whether a client at this address that wants to act as an administrator may; both are recorded."""
@@ -279,8 +301,9 @@ class Arrival(Endpoint):
         """Asyncio: the socket is open."""
         self._transport = cast("asyncio.Transport", transport)
         from tinyvex.server.access.peer_address import address_of
+        from tinyvex.server.transport.strangers import socket_of
 
-        self.address = address_of(transport)
+        self.address, self.socket = address_of(transport), socket_of(transport)
         bound_reads(transport)
         self._door.opened(self)
 

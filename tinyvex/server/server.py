@@ -167,7 +167,7 @@ class Server:
             # 5. The list of services, which may find that a library is missing.
             services = self._ordered_services()
             # 6. The port.
-            await self.listening.listen(self._front_door.accept)
+            await self.listening.listen(self._front_door.accept, lambda: self._front_door.strangers)
             undo.callback(self.listening.close)
             # 7. The services; the discovery file is the last, because a program that finds it connects.
             await undo.enter_async_context(self.tasks)

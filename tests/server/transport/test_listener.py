@@ -18,6 +18,7 @@ from tinyvex.runtime import Listener, Runtime
 from tinyvex.server.options import TlsOptions
 from tinyvex.server.server import Server, ServerOptions
 from tinyvex.server.transport.listener import PortListener, refuse_exposed
+from tinyvex.server.transport.strangers import Strangers
 
 APP = "import tinyvex as tv\n\n@tv.query\ndef word(ctx: tv.QueryCtx) -> str:\n    return 'one'\n"
 PAIR = TlsOptions(Path("certificate.pem"), Path("key.pem"))
@@ -119,21 +120,21 @@ async def test_the_url_is_one_that_this_machine_can_dial(tmp_path: Path, host: s
     """An address that stands for all addresses cannot be dialled."""
     made = Certificates(tmp_path)
     port = PortListener(options(host, tls=TlsOptions(made.certificate, made.key), client_token="secret"), Silent())
-    await port.listen(asyncio.Protocol)
+    await port.listen(asyncio.Protocol, Strangers)
     assert port.url == url
 
 
 async def test_without_tls_the_url_is_ws() -> None:
     """There is also no fingerprint."""
     port = PortListener(options("::1"), Silent())
-    await port.listen(asyncio.Protocol)
+    await port.listen(asyncio.Protocol, Strangers)
     assert (port.url, port.fingerprint) == ("ws://[::1]:4800", None)
 
 
 async def test_an_unavailable_port_is_reported() -> None:
     """The error has the system's own message."""
     with pytest.raises(PortTaken, match="cannot listen on `127.0.0.1`"):
-        await PortListener(options("127.0.0.1", port=1), _Denied()).listen(asyncio.Protocol)
+        await PortListener(options("127.0.0.1", port=1), _Denied()).listen(asyncio.Protocol, Strangers)
 
 
 class _Denied(Runtime):

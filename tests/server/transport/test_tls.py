@@ -5,8 +5,10 @@ TLS on the server's port: sockets that complete the handshake are served, others
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,6 +47,11 @@ def read(ctx: tv.QueryCtx) -> str:
 """
 
 SECONDS = 20
+
+UPGRADE = (
+    b"GET /sync HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGlueXZleC1iZW5jaG1hcg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 @pytest.fixture
@@ -385,3 +392,34 @@ async def test_tls_1_2_has_no_cbc_suites(made: Certificates, suite: str, *, is_a
         else:
             assert is_accepted
             writer.close()
+
+
+@pytest.mark.parametrize("request_head", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", UPGRADE])
+async def test_a_closed_socket_is_freed_without_a_collection(
+    made: Certificates, monkeypatch: pytest.MonkeyPatch, request_head: bytes
+) -> None:
+    """The memory of TLS would stay until one: strangers who come and go would cost more than those who stay."""
+    sockets: list[weakref.ref[Any]] = []
+    create = tls._Socket.__init__
+
+    def record(self: Any, handshakes: tls.Handshakes) -> None:
+        create(self, handshakes)
+        sockets.append(weakref.ref(self))
+
+    monkeypatch.setattr(tls._Socket, "__init__", record)
+    async with serving(made) as server:
+        context = ssl.create_default_context(cafile=made.authority)
+        await is_served(server, made)  # imports what the first connection needs
+        gc.collect()
+        gc.disable()
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
+            writer.write(request_head)
+            if request_head:
+                await reader.readuntil(b"\r\n\r\n")
+            closed = sockets[-1]
+            writer.transport.abort()
+            while closed() is not None:
+                await anyio.lowlevel.checkpoint()
+        finally:
+            gc.enable()

@@ -69,8 +69,8 @@ class HttpHost(Protocol):
         """Return why a request with these headers is refused; None if it is allowed."""
         ...
 
-    def caller(self, authorization_headers: list[str], address: str) -> Caller:
-        """Return the sender, at this address, of a request with these headers."""
+    def caller(self, connection: Endpoint, authorization_headers: list[str]) -> Caller:
+        """Return the sender of a request with these headers."""
         ...
 
     def log_refusal(self, sentence: str) -> None:
@@ -250,7 +250,7 @@ class HttpConnection(Endpoint):
             "headers": list(request.headers),
             "client": _address(transport.get_extra_info("peername")),
             "server": _address(transport.get_extra_info("sockname")),
-            "state": {"caller": self._host.caller(_values(request, b"authorization"), self.address)},
+            "state": {"caller": self._host.caller(self, _values(request, b"authorization"))},
         }
 
     def _receive_body(self, data: bytes) -> None:

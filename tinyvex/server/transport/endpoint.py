@@ -20,11 +20,13 @@ class Endpoint(asyncio.Protocol):
     Attributes:
         number: the connection's number, as in log records.
         address: the client's IP address; empty if it has none.
+        socket: the transport of its socket, below TLS; None before it is open.
         paired: the token from a pairing that admitted the client, if it was one: it can be revoked.
     """
 
     number: int
     address: str = ""
+    socket: asyncio.Transport | None = None
     paired: PairedToken | None = None
 
     @abstractmethod

@@ -14,6 +14,7 @@ from tinyvex.server.access.origin_rules import is_loopback
 if TYPE_CHECKING:
     from tinyvex.runtime import Listener, Runtime
     from tinyvex.server.options import ServerOptions
+    from tinyvex.server.transport.strangers import Strangers
     from tinyvex.server.transport.tls import Handshakes
 
 __all__ = ["PortListener"]
@@ -51,12 +52,13 @@ class PortListener:
 
             self._certificate = tls.load(options.tls)
 
-    async def listen(self, accept: Callable[[], asyncio.Protocol]) -> None:
+    async def listen(self, accept: Callable[[], asyncio.Protocol], strangers: Callable[[], Strangers]) -> None:
         """
         Open the port.
 
         Args:
             accept: creates the protocol of a new socket.
+            strangers: returns the count of sockets whose clients are not admitted.
 
         Raises:
             PortTaken: the port is taken, or the address is not this machine's.
@@ -64,7 +66,7 @@ class PortListener:
         if self._options.tls is not None:
             from tinyvex.server.transport.tls import Handshakes
 
-            self._handshakes = Handshakes(self._certificate, accept, self._runtime)
+            self._handshakes = Handshakes(self._certificate, accept, self._runtime, strangers())
             accept = self._handshakes.accept
         host, port = self._options.host, self._options.port
         try:

@@ -7,7 +7,7 @@ TLS on the server's port: the certificate, and sockets until their handshake suc
                    │ not TLS, HANDSHAKE_SECONDS, or the oldest of more than TLS_HANDSHAKES_MAX
                    └──► closed
 
-A socket in its handshake does not count as a connection, and no other file refers to it.
+A socket in its handshake does not count as a connection; only `strangers` refers to it as well.
 
 `ssl` implements TLS in memory (`SSLObject`), and this file moves the bytes. asyncio's `create_server(ssl=...)` does not
 report how many handshakes are under way. It also has a second buffer below the transport's, whose size it does not
@@ -35,6 +35,7 @@ from tinyvex.storage.file.private_file import warn_of_shared_key
 if TYPE_CHECKING:
     from tinyvex.runtime import AwakeTimer, Runtime
     from tinyvex.server.options import TlsOptions
+    from tinyvex.server.transport.strangers import Strangers
 
 __all__ = ["Certificate", "EncryptedTransport", "Handshakes", "load"]
 
@@ -122,10 +123,14 @@ class Handshakes:
         certificate: for further handshakes; it may be replaced.
         accept: creates the protocol of a socket whose handshake has succeeded.
         runtime: for deadlines.
+        strangers: counts the sockets, until their clients are admitted.
     """
 
-    def __init__(self, certificate: Certificate, accept: Callable[[], asyncio.Protocol], runtime: Runtime) -> None:
+    def __init__(
+        self, certificate: Certificate, accept: Callable[[], asyncio.Protocol], runtime: Runtime, strangers: Strangers
+    ) -> None:
         self.certificate = certificate
+        self.strangers = strangers
         self._accept = accept
         self._runtime = runtime
         self._waiting: dict[_Socket, AwakeTimer] = {}
@@ -146,6 +151,7 @@ class Handshakes:
         if self._closed:
             socket.abort()
             return
+        self.strangers.add(socket.transport)
         self._waiting[socket] = self._runtime.call_after(limits.HANDSHAKE_SECONDS, socket.abort)
         if len(self._waiting) > limits.TLS_HANDSHAKES_MAX:
             # Evict the oldest, not the newest: an attacker holds sockets open, a real client finishes in milliseconds.
@@ -181,8 +187,11 @@ class _Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._handshakes.ended(self)
-        if self._upper is not None:
-            self._upper.connection_lost(exc)
+        self._handshakes.strangers.remove(self.transport)
+        self.closing = True
+        upper, self._upper = self._upper, None  # a cycle, which would keep the memory of TLS until a collection
+        if upper is not None:
+            upper.connection_lost(exc)
 
     def pause_writing(self) -> None:
         if self._upper is not None:
@@ -301,4 +310,6 @@ class EncryptedTransport(asyncio.Transport):
         return self._transport.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "below_tls":
+            return self._transport
         return self._socket.core if name == "ssl_object" else self._transport.get_extra_info(name, default)
