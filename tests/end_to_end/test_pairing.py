@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 import tinyvex as tv
+from tests.support.http import request
 from tests.support.process import ServerProcess
 from tests.support.raw import RawClient
 from tinyvex.cli.main import run
@@ -176,3 +177,23 @@ async def test_the_list_has_the_last_use(
     assert run(["tokens", "--data", str(tmp_path / "data")]) == 0
     out = capsys.readouterr().out
     assert out.count("never") == 1, out
+
+
+async def test_a_monitor_only_reads_metrics(
+    server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command prints the token alone, for a file; no client is admitted with it, and revoking it ends its rights."""
+    capsys.readouterr()
+    assert run(["tokens", "--monitor", "prometheus", "--data", str(tmp_path / "data")]) == 0
+    token = capsys.readouterr().out.strip()
+
+    def status(path: str) -> int:
+        return request(server.ready["port"], path, Authorization=f"Bearer {token}")[0]
+
+    assert status("/metrics") == 200
+    assert status("/_dashboard/state") == 401
+    assert await is_refused(server, token)
+    assert run(["tokens", "--data", str(tmp_path / "data")]) == 0
+    assert "monitor" in capsys.readouterr().out
+    assert run(["tokens", "--revoke", "1", "--data", str(tmp_path / "data")]) == 0
+    assert status("/metrics") == 401

@@ -1,4 +1,4 @@
-"""`tinyvex tokens`: list and revoke the tokens issued by pairing, and renew the server's own."""
+"""`tinyvex tokens`: list and revoke issued tokens, issue one to a monitor, and renew the server's own."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from tinyvex.cli.terminal import echo
 from tinyvex.errors import ConnectionLost
 
 
-@click.command("tokens", short_help="List the tokens issued by pairing, revoke one, or renew the server's own.")
+@click.command(
+    "tokens", short_help="List issued tokens, revoke one, issue one to a monitor, or renew the server's own."
+)
 @click.option("--revoke", metavar="ID", help="Revoke this token and close its connections.")
 @click.option("--renew", is_flag=True, help="Replace the running server's admin token and client token.")
+@click.option("--monitor", metavar="NAME", help="Issue a token that only reads /metrics and /healthz, and print it.")
 @data_option
-def command(revoke: str | None, renew: bool, data: Path | None) -> None:
+def command(revoke: str | None, renew: bool, monitor: str | None, data: Path | None) -> None:
     """
-    List the tokens that were issued through `tinyvex pair`, revoke one, or renew the server's own.
+    List the tokens that were issued, revoke one, issue one to a monitor, or renew the server's own.
 
-    The list has their ids, names, creation times, last uses and ends.
+    The list has their ids, names, rights, creation times, last uses and ends.
     The tokens themselves are known only to their programs.
     --renew replaces the two tokens in `server.json`, closes the connections that the old ones admitted,
-    and signs out the dashboard. Tokens issued by pairing stay valid.
+    and signs out the dashboard. Issued tokens stay valid.
 
     \b
+    tinyvex tokens --monitor prometheus > prometheus.token
     tinyvex tokens
     """
     from tinyvex.server.access.pairing import Pairing
@@ -37,8 +41,8 @@ def command(revoke: str | None, renew: bool, data: Path | None) -> None:
 
     folder = find_data_folder(data)
     DataFolder(folder).require_folder()
-    if renew and revoke is not None:
-        raise click.UsageError("--renew and --revoke exclude each other")
+    if renew + (revoke is not None) + (monitor is not None) > 1:
+        raise click.UsageError("--monitor, --renew and --revoke exclude each other")
     if renew:
         _renew(folder)
         return
@@ -48,17 +52,21 @@ def command(revoke: str | None, renew: bool, data: Path | None) -> None:
             raise click.UsageError(f"no token has the id `{revoke}`; `tinyvex tokens` lists the ids")
         echo(f"{revoke} is revoked", err=True)
         return
+    if monitor is not None:
+        echo(pairing.issue_monitor(monitor))
+        return
     tokens = pairing.tokens()
     if not tokens:
         echo("no tokens; `tinyvex pair` prints a code with which a program gets one", err=True)
         return
     used_us = read_token_uses(DataFolder(folder).token_uses)
-    printer = TablePrinter(["id", "name", "created", "used", "expires"])
+    printer = TablePrinter(["id", "name", "rights", "created", "used", "expires"])
     for token in tokens:
         printer.add(
             {
                 "id": token.id,
                 "name": token.name,
+                "rights": "monitor" if token.is_monitor else "client",
                 "created": time_text(token.created_us),
                 "used": time_text(used_us[token.id]) if token.id in used_us else "never",
                 "expires": "never" if token.expires_us is None else time_text(token.expires_us),

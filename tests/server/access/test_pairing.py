@@ -304,3 +304,16 @@ def test_changes_by_commands_and_time_are_recorded(desk: Desk, caplog: pytest.Lo
     assert [(vars(record)["event"], vars(record)["token_id"]) for record in caplog.records] == [
         ("pairing-offered", None), ("token-revoked", "1"), ("token-expired", "2"),
     ]  # fmt: skip
+
+
+def test_a_monitor_gets_its_token_from_a_command(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Only its hash is stored, and a running server records it; one that starts later does not."""
+    caplog.set_level("INFO", "tinyvex.audit")
+    audit = AuditLog(lambda: 0.0)
+    desk.pairing.report_changes(audit)
+    secret = Pairing(desk.folder, lambda: desk.now_us, secrets.token_hex).issue_monitor("prometheus")
+    desk.pairing.report_changes(audit)
+    desk.pairing.report_changes(audit)
+    Pairing(desk.folder, lambda: desk.now_us, secrets.token_hex).report_changes(audit)
+    assert caplog.messages == ["the monitor token 1, `prometheus`, was issued by a command"]
+    assert secret not in (desk.folder / "tokens.json").read_text()

@@ -1,6 +1,7 @@
 """The ways in: each token opens what it should."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +28,22 @@ def test_a_paired_client_may_monitor(tmp_path: Path) -> None:
     assert redeemed is not None
     assert caller(auth, redeemed[1]).may_monitor
     assert not any(caller(auth, token).may_monitor for token in ["", "pairing:", f"pairing:{redeemed[1]}"])
+
+
+def test_a_monitor_admits_no_client(tmp_path: Path) -> None:
+    """Its token reads health and metrics; a program that has it can call no function, and it gives no rights of an administrator."""
+    pairing = Pairing(tmp_path, lambda: 0, lambda: "0123456789abcdef" * 4)
+    auth = TokenAuth(
+        ServerTokens(ADMIN, CLIENT), pairing, DashboardLinks(lambda: 0.0, lambda: "00"), AuditLog(lambda: 0.0)
+    )
+    token = pairing.issue_monitor("prometheus")
+    assert (caller(auth, token).may_monitor, caller(auth, token).is_admin) == (True, False)
+    connection = SimpleNamespace(paired=None, address="192.0.2.1")
+    with pytest.raises(Unauthenticated, match="only reads `/metrics`"):
+        auth.admit(connection, token)  # type: ignore[arg-type]
+    assert connection.paired is None
+    assert pairing.revoke("1")
+    assert not caller(auth, token).may_monitor
 
 
 @pytest.mark.parametrize("token", ["", "whatever"])

@@ -13,7 +13,7 @@ event                level    meaning
 `user-refused`       warning  a JSON Web Token that is not valid
 `admin-admitted`     info     a client acts as an administrator: a command, or a tab of the dashboard
 `pairing-offered`    info     `tinyvex pair` issued a code
-`token-issued`       info     a client exchanged the code for a token
+`token-issued`       info     a client exchanged the code for a token, or `tinyvex tokens --monitor`
 `token-revoked`      info     `tinyvex tokens --revoke`
 `token-expired`      info     the end of a token, which was given with its code
 `tokens-renewed`     info     the admin token and the client token were replaced

@@ -1,5 +1,5 @@
 """
-Tokens that survive restarts: issued for a one-time code, stored as hashes, revocable.
+Tokens that survive restarts: issued for a one-time code, or for a monitor, stored as hashes, revocable.
 
 ::
 
@@ -9,7 +9,7 @@ Tokens that survive restarts: issued for a one-time code, stored as hashes, revo
                           ▼
                      DATA/tokens.json    name, hash and time of each token; only the client has the token
                           ▲
-    tinyvex tokens ───────┘              lists and revokes
+    tinyvex tokens ───────┘              lists and revokes; issues tokens that only read health and metrics
 
 The commands reach the server through these files: a user who can write to the data folder owns the database anyway.
 Several processes change them, so each change happens under the lock of `DATA/tokens.lock`: otherwise one that had read the
@@ -68,6 +68,7 @@ class PairedToken(Struct, frozen=True):
         digest: the hash of the token.
         created_us: when it was issued, in microseconds since the epoch.
         expires_us: its end; None if it has none.
+        is_monitor: it reads health and metrics over HTTP, and admits no client.
     """
 
     id: str
@@ -75,6 +76,7 @@ class PairedToken(Struct, frozen=True):
     digest: str
     created_us: int
     expires_us: int | None = None
+    is_monitor: bool = False
 
 
 class _Offer(Struct, frozen=True):
@@ -111,7 +113,7 @@ class Pairing:
         # The files as they were last read, and what was reported of them.
         self._tokens_version: object = None
         self._tokens: list[PairedToken] = []
-        self._reported: dict[str, PairedToken] = {}
+        self._reported: dict[str, PairedToken] | None = None
         self._offer_version = _version(self._offer_file)
 
     # For commands.
@@ -138,6 +140,19 @@ class Pairing:
         """Return the tokens that were issued and not revoked, oldest first; none if the file cannot be read."""
         file = _read(self._tokens_file, _TokenFile)
         return [] if file is None else file.tokens
+
+    def issue_monitor(self, name: str) -> str:
+        """
+        Issue a token that only reads health and metrics, and return it.
+
+        Raises:
+            DataFolderUnusable, DiskFull: the folder cannot be written.
+        """
+        with self._lock():
+            file, secret = self._file_to_change(), self._secret()
+            token = PairedToken(str(file.next_id), name, _digest(secret), self._now_us(), is_monitor=True)
+            _write(self._tokens_file, _TokenFile([*file.tokens, token], file.next_id + 1), sync=True)
+        return secret
 
     def _file_to_change(self) -> _TokenFile:
         """
@@ -269,7 +284,11 @@ class Pairing:
         if self._offer_version != offer_version and (offer := _read(self._offer_file, _Offer)) is not None:
             audit.granted("pairing-offered", f"a pairing code was issued for the token `{offer.name}`")
         valid = {token.id: token for token in self.valid_tokens()}
-        for token in self._reported.values():
+        reported = valid if self._reported is None else self._reported
+        for token in valid.values():
+            if token.is_monitor and token.id not in reported:
+                audit.granted("token-issued", f"the {describe(token)} was issued by a command", token_id=token.id)
+        for token in reported.values():
             if token.id in valid:
                 continue
             event = "token-expired" if token in self._tokens else "token-revoked"
@@ -279,7 +298,7 @@ class Pairing:
 
 def describe(token: PairedToken) -> str:
     """Return the words for a token in messages."""
-    return f"paired token {token.id}, `{token.name}`,"
+    return f"{'monitor' if token.is_monitor else 'paired'} token {token.id}, `{token.name}`,"
 
 
 def _version(path: Path) -> object:

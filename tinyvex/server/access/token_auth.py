@@ -121,7 +121,7 @@ class TokenAuth:
         self.audit.granted("tokens-renewed", "the admin token and the client token were renewed")
 
     def is_known(self, token: str) -> bool:
-        """Return whether a token admits a client. Codes do not count, because checking one would use it up."""
+        """Return whether a token admits a client or a monitor. Codes do not count, because checking one would use it up."""
         try:
             self.tokens.admit(token)
         except Unauthenticated:
@@ -176,9 +176,14 @@ class TokenAuth:
         try:
             return self.tokens.admit(token)
         except Unauthenticated:
-            connection.paired = self._pairing.find(token) if token else None
-            if connection.paired is None:
+            paired = self._pairing.find(token) if token else None
+            if paired is None:
                 raise
+            if paired.is_monitor:
+                raise Unauthenticated(
+                    "this token only reads `/metrics` and `/healthz`; a client needs another"
+                ) from None
+            connection.paired = paired
             return False
 
     def tick(self, connections: Iterable[Admitted]) -> None:
