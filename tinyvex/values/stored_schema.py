@@ -36,7 +36,7 @@ from tinyvex.values.conversion import NATIVE_TYPES, as_int64, path_and_reason, u
 from tinyvex.values.ids import parse_id
 from tinyvex.values.types import Int64, Value
 
-__all__ = ["IdProblem", "StoredSchema"]
+__all__ = ["IdProblem", "StoredSchema", "types_at"]
 
 IdProblem: TypeAlias = Callable[[int, tuple[str, ...]], str | None]
 """Given the table number in an id and the tables that are allowed, return what is wrong with it; None if nothing is."""
@@ -167,6 +167,32 @@ def _id(cls: type[_StoredId], value: Any, id_problem: IdProblem) -> _StoredId:
     if problem is not None:
         raise ValueError(problem) from WrongTable(problem)
     return cls(value)
+
+
+def types_at(text: str, path: str) -> set[str]:
+    """Return the names of the types that a stored schema permits for a field, or a field inside others; none if it is unknown."""
+    objects = msgspec.json.decode(text)
+    found: list[dict[str, Any]] = [{"type": "object", "object": 0}]
+    for name in path.split("."):
+        found = [inner for each in found for inner in _fields_named(each, name, objects)]
+    return {each["type"] for each in found}
+
+
+def _fields_named(described: dict[str, Any], name: str, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if described["type"] == "object":
+        fields = [field for field in objects[described["object"]]["fields"] if field["name"] == name]
+    elif described["type"] == "dict":
+        fields = [described["value"]]
+    else:
+        fields = [described] if described["type"] == "any" else []
+    return [each for field in fields for each in _members(field)]
+
+
+def _members(described: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the members of a union, flattened; another type alone."""
+    if described["type"] != "union":
+        return [described]
+    return [each for member in described["types"] for each in _members(member)]
 
 
 def _has_instants(described: Any, objects: list[dict[str, Any]], seen: set[int]) -> bool:

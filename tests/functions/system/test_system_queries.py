@@ -1,15 +1,18 @@
 """The queries of the system."""
 
+import datetime as dt
 import json
 import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import tinyvex as tv
 from tests.support.storage import MemoryStore, bound_runtime, insert, opened, unit
 from tests.support.values import encode_key
 from tinyvex.errors import UnknownTable
@@ -17,6 +20,7 @@ from tinyvex.functions.app.registry import App
 from tinyvex.functions.run.call import Call
 from tinyvex.functions.run.code_switch import CodeSwitch
 from tinyvex.functions.run.executor import Executor
+from tinyvex.functions.schema.class_schema import class_schema
 from tinyvex.functions.system.system_queries import PAGE_ROWS
 from tinyvex.functions.transaction.execution import Execution
 from tinyvex.functions.transaction.read_set import ReadSet
@@ -197,6 +201,52 @@ def test_text_that_looks_like_an_instant_is_compared_as_text(operator: str) -> N
     store.run(unit(insert({"at": "2026-01-02T12:00:00.000Z"})))
     arguments = {"table": "items", "index": "by_at", operator: {"at": "2026-01-02T12:00:00.000Z"}}
     assert len(queried(store, "_system:rows", arguments)["items"]) == 1
+
+
+class Visit(msgspec.Struct, frozen=True):
+    at: dt.datetime
+
+
+class Event(tv.Document):
+    at: dt.datetime | None = None
+    visit: Visit | None = None
+    visits: dict[str, Visit] = {}  # noqa: RUF012 - a document copies its defaults
+    either: dt.datetime | int = 0
+    name: str = ""
+    anything: Any = None
+
+
+def events(field: str) -> MemoryStore:
+    """Return a store with one event, and an index of a field."""
+    store = MemoryStore()
+    store.declare({"items": {"by_field": (field,)}}, schemas={"items": class_schema(Event)})
+    store.run(unit(insert({"at": INSTANTS[0], "name": "soon", "anything": "soon"})))
+    return store
+
+
+@pytest.mark.parametrize("operator", ["eq", "gt", "gte", "lt", "lte"])
+@pytest.mark.parametrize("field", ["at", "visit.at", "visits.first.at", "either"])
+def test_text_that_is_not_an_instant_is_refused_for_a_field_of_instants(operator: str, field: str) -> None:
+    """It would find nothing, as if there were no such documents; the message shows the form."""
+    arguments = {"table": "items", "index": "by_field", operator: {field: "soon"}}
+    with pytest.raises(
+        AssertionError, match=f"`{field}` holds instants, such as `2026-01-31T09:30:00Z`; `soon` is not"
+    ):
+        queried(events(field), "_system:rows", arguments)
+
+
+@pytest.mark.parametrize("field", ["name", "anything"])
+def test_text_is_compared_with_a_field_that_may_hold_it(field: str) -> None:
+    """A field of text or of any type may have text in any form."""
+    found = queried(events(field), "_system:rows", {"table": "items", "index": "by_field", "eq": {field: "soon"}})
+    assert len(found["items"]) == 1
+
+
+def test_an_instant_and_null_are_compared_with_a_field_of_instants() -> None:
+    """They are what the field may hold."""
+    for value, count in ((INSTANTS[0], 1), ("2026-01-02T12:00:00Z", 1), (None, 0)):
+        found = queried(events("at"), "_system:rows", {"table": "items", "index": "by_field", "eq": {"at": value}})
+        assert len(found["items"]) == count
 
 
 def queried(store: MemoryStore, path: str, arguments: dict[str, Any]) -> Any:

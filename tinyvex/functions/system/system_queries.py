@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from tinyvex.errors import UnknownIndex
+from tinyvex.errors import InvalidValue, UnknownIndex
 from tinyvex.functions.result.rows import Page
 from tinyvex.functions.schema.document import DocumentMapping
 from tinyvex.functions.system.row_search import page_of, ranges_where
@@ -20,6 +20,7 @@ from tinyvex.functions.transaction.query_builder import Query, Source
 from tinyvex.limits import DOCUMENT_BYTES_MAX, RESULT_BYTES_MAX, SCAN_PAGE_BYTES, SCAN_PAGE_ROWS
 from tinyvex.storage.log.clock_history import ClockHistory
 from tinyvex.values import codec
+from tinyvex.values.stored_schema import types_at
 from tinyvex.values.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ __all__ = ["PAGE_ROWS", "SYSTEM_QUERIES"]
 
 PAGE_ROWS = RESULT_BYTES_MAX // DOCUMENT_BYTES_MAX - 1
 """A page of documents of the maximum size still fits into one result."""
+
+_INSTANTS_AND_NO_TEXT = {"datetime", "null", "bool", "int", "int64", "float"}
+"""Types of a stored schema: a field of these holds no text but instants."""
 
 Conditions = dict[str, Any]
 """Fields of an index, and the values that they are compared with."""
@@ -79,12 +83,14 @@ def rows(
     An instant may have any form, such as `2026-01-31T09:30:00+02:00`, if the field holds instants.
 
     Raises:
+        InvalidValue: the field holds only instants, and is compared with other text.
         UnknownIndex: the table has no such index, or a condition is not on the index's next field.
     """
     bounds = {"gt": gt or {}, "gte": gte or {}, "lt": lt or {}, "lte": lte or {}}
     equalities = eq or {}
     info = ctx.snapshot.catalog.table(table)
     _check_index(info, index, [*equalities, *(field for conditions in bounds.values() for field in conditions)])
+    _check_instants(ctx, table, [equalities, *bounds.values()])
     # Untyped: the app may declare no class for the table, or another one than at the time that is read.
     source = ctx.untyped_source(info)
     order_of_fields = [*info.indexes[index].fields, "_creationTime"].index
@@ -96,6 +102,25 @@ def rows(
     reverse = order == "desc"
     queries = [Query(source, keys, reverse=reverse) for keys in ranges]
     return page_of(queries[::-1] if reverse else queries, cursor, size)
+
+
+def _check_instants(ctx: SystemQueryCtx, table: str, conditions: list[Conditions]) -> None:
+    """Refuse text that is not an instant for a field that can hold no other text: it would find nothing."""
+    texts = {
+        field: value
+        for each in conditions
+        for field, value in each.items()
+        if isinstance(value, str) and codec.as_instant(value) is None
+    }
+    if not texts:
+        return
+    schemas = [stored.get("schema") for stored in ctx.db.query("_tables") if stored["name"] == table]
+    for field, value in texts.items():
+        types = set() if not schemas or schemas[0] is None else types_at(schemas[0], field)
+        if "datetime" in types and types <= _INSTANTS_AND_NO_TEXT:
+            raise InvalidValue(
+                f"`{field}` holds instants, such as `2026-01-31T09:30:00Z`; `{value}` is not one", path=f"$.{field}"
+            )
 
 
 def _holds_instants(source: Source[Mapping[str, Any]], keys: IndexRange, field: str) -> bool:
