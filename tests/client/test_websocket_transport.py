@@ -160,6 +160,15 @@ def test_a_server_of_another_protocol_is_reported() -> None:
     assert "is not a WebSocket server" in str(joined.lose())
 
 
+def test_a_server_that_ends_during_the_handshake_is_reported_as_closed() -> None:
+    """It was killed or is too busy, and may well be a WebSocket server."""
+    joined = Joined()
+    joined.link.connection_made(joined.pipe)
+    reason = str(joined.lose(ConnectionResetError("reset by peer")))
+    assert "the connection was closed during the handshake" in reason
+    assert "not a WebSocket server" not in reason
+
+
 def test_closing_before_the_handshake_aborts_the_socket() -> None:
     """There is no WebSocket to close yet."""
     joined = Joined()

@@ -197,6 +197,8 @@ class WebSocketTransport(asyncio.Protocol):
             return _refusal(failure.response)
         if failure is not None:
             hint = "" if self._websocket.uri.secure else "; if the server uses TLS, connect with wss://"
+            if isinstance(failure.__cause__, EOFError):  # also what a server does that is killed or too busy
+                return ConnectionLost(f"the connection was closed during the handshake{hint}")
             return ConnectionLost(f"the peer is not a WebSocket server: {failure}{hint}")
         if isinstance(self._websocket.parser_exc, PayloadTooBig):
             return MessageTooLarge(f"a message from the server is too large: {self._websocket.parser_exc}")
