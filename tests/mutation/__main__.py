@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 from tests.mutation.line_map import LineMap, files_for, record
@@ -42,28 +43,28 @@ def judge(sandbox: Sandbox, line_map: LineMap, path: str, mutation: Mutation, se
     sandbox.write(path, mutation.apply(source))
     try:
         # The tests took `seconds_max` at most when they passed; starting pytest takes seconds on a busy machine.
-        run = sandbox.pytest("-x", "--hypothesis-seed=0", tests=tests, seconds=60 + 4 * seconds_max)
+        finished = sandbox.pytest("-x", "--hypothesis-seed=0", tests=tests, seconds=60 + 4 * seconds_max)
     finally:
         sandbox.write(path, source)
-    if run.status is None:
+    if finished.status is None:
         return Verdict(path, mutation, "timed out", f"in one of {len(tests)} tests")
-    if run.status == 0:
+    if finished.status == 0:
         return Verdict(path, mutation, "survived", f"{len(tests)} tests")
-    failures = [line for line in run.output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return Verdict(path, mutation, "noticed", failures[0][:160] if failures else f"pytest ended with {run.status}")
+    failures = [line for line in finished.output.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))]
+    return Verdict(path, mutation, "noticed", failures[0][:160] if failures else f"pytest ended with {finished.status}")
 
 
-def modules(names: list[str], since: str | None) -> dict[str, str]:
+def modules(tree: Path, names: list[str], since: str | None) -> dict[str, str]:
     """Return the text of the chosen modules by path: all of the package, those named, or those changed since a commit."""
     files = set()
     for name in names or ["tinyvex"]:
-        files.update([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
+        files.update([tree / name] if name.endswith(".py") else (tree / name).rglob("*.py"))
     if since is not None:
         changed = subprocess.run(
             ["git", "-C", str(ROOT), "diff", "--name-only", since], check=True, stdout=subprocess.PIPE, text=True
         ).stdout.split()
-        files &= {ROOT / name for name in changed}
-    return {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
+        files &= {tree / name for name in changed}
+    return {file.relative_to(tree).as_posix(): file.read_text(encoding="utf-8") for file in files}
 
 
 def main() -> None:
@@ -79,12 +80,19 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+    with Sandbox() as original:
+        # The working tree may change meanwhile, so all is read from one copy.
+        run(original.tree, options)
+
+
+def run(tree: Path, options: argparse.Namespace) -> None:
+    """Draw a sample, judge it and print the survivors."""
     started = time.monotonic()
-    sources = modules(options.modules, options.since)
+    sources = modules(tree, options.modules, options.since)
     chosen = sample(sources, options.count, options.seed)
     print(f"seed {options.seed}: {len(chosen)} mutants of {len(sources)} modules", flush=True)
-    files = files_for({path for path, _ in chosen})
-    line_map = record(files, options.jobs, lambda text: print(text, flush=True))
+    files = files_for({path for path, _ in chosen}, tree)
+    line_map = record(files, tree, options.jobs, lambda text: print(text, flush=True))
     print(f"{len(line_map.seconds)} tests in {len(files)} files, {time.monotonic() - started:.0f} s", flush=True)
 
     def judge_one(sandbox: Sandbox, item: tuple[str, Mutation]) -> Verdict:
@@ -92,7 +100,7 @@ def main() -> None:
         print(verdict, flush=True)
         return verdict
 
-    verdicts = spread(chosen, options.jobs, judge_one)
+    verdicts = spread(chosen, options.jobs, tree, judge_one)
 
     for verdict in verdicts:
         if verdict.outcome in {"survived", "not executed"}:

@@ -63,14 +63,14 @@ def mirrored(path: str) -> tuple[str, str]:
     return (Path("tests") / module.parent).as_posix(), module.stem
 
 
-def files_for(paths: Iterable[str]) -> list[str]:
+def files_for(paths: Iterable[str], tree: Path) -> list[str]:
     """Return the files of tests for modules."""
     tests = {
-        file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8")
+        file.relative_to(tree).as_posix(): file.read_text(encoding="utf-8")
         for floor in FLOORS
-        for file in ROOT.glob(f"tests/{floor}/**/test_*.py")
+        for file in tree.glob(f"tests/{floor}/**/test_*.py")
     }
-    tests |= {f"tests/{file.name}": file.read_text(encoding="utf-8") for file in ROOT.glob("tests/test_*.py")}
+    tests |= {f"tests/{file.name}": file.read_text(encoding="utf-8") for file in tree.glob("tests/test_*.py")}
     chosen: set[str] = set()
     for path in paths:
         folder, stem = mirrored(path)
@@ -86,14 +86,14 @@ def files_for(paths: Iterable[str]) -> list[str]:
     return sorted(chosen)
 
 
-def record(files: list[str], jobs: int, report: Callable[[str], None]) -> LineMap:
+def record(files: list[str], tree: Path, jobs: int, report: Callable[[str], None]) -> LineMap:
     """Run files of tests under coverage; a map of the same sources is read from `build/mutants`."""
-    sources = sorted(file for folder in ("tinyvex", "tests") for file in (ROOT / folder).rglob("*.py"))
+    sources = sorted(file for folder in ("tinyvex", "tests") for file in (tree / folder).rglob("*.py"))
     key = hashlib.sha256(json.dumps(files).encode())
     for source in sources:
         key.update(source.read_bytes())
     cached = ROOT / "build" / "mutants" / f"lines-{key.hexdigest()[:16]}.json"
-    recorded = json.loads(cached.read_text()) if cached.exists() else run_recorder(files, jobs, report)
+    recorded = json.loads(cached.read_text()) if cached.exists() else run_recorder(files, tree, jobs, report)
     cached.parent.mkdir(parents=True, exist_ok=True)
     cached.write_text(json.dumps(recorded))
     line_map = LineMap()
@@ -102,7 +102,7 @@ def record(files: list[str], jobs: int, report: Callable[[str], None]) -> LineMa
     return line_map
 
 
-def run_recorder(files: list[str], jobs: int, report: Callable[[str], None]) -> list[dict[str, Any]]:
+def run_recorder(files: list[str], tree: Path, jobs: int, report: Callable[[str], None]) -> list[dict[str, Any]]:
     def run(sandbox: Sandbox, group: list[str]) -> dict[str, Any]:
         output = sandbox.folder / "lines.json"
         finished = sandbox.pytest(
@@ -116,4 +116,4 @@ def run_recorder(files: list[str], jobs: int, report: Callable[[str], None]) -> 
         return recorded
 
     groups = [files[first : first + FILES_A_RUN] for first in range(0, len(files), FILES_A_RUN)]
-    return spread(groups, jobs, run)
+    return spread(groups, jobs, tree, run)

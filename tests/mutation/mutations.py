@@ -122,7 +122,7 @@ def mutable_children(node: ast.AST, *, in_function: bool) -> Iterator[ast.AST]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         omitted = (node.returns, *node.decorator_list)
     elif isinstance(node, ast.ClassDef):
-        omitted = (*node.bases, *node.decorator_list)
+        omitted = (*node.bases, *node.keywords, *node.decorator_list)
     elif isinstance(node, ast.AnnAssign | ast.arg):
         omitted = (node.annotation,)
     elif isinstance(node, ast.ExceptHandler):

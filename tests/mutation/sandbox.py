@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -44,12 +44,12 @@ class Run(NamedTuple):
 
 
 class Sandbox:
-    """A folder with a copy of the working tree, removed at the end."""
+    """A folder with a copy of the working tree, or of another sandbox's; removed at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Path = ROOT) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tinyvex-mutants-"))
         self.tree = self.folder / "tree"
-        shutil.copytree(ROOT, self.tree, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
+        shutil.copytree(source, self.tree, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
         (self.folder / "tmp").mkdir()
         self.mark = secrets.token_hex(8)
         self.newest_mtime = 1_000_000_000
@@ -119,8 +119,8 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
 
 
-def spread(items: Iterable[Item], jobs: int, work: Callable[[Sandbox, Item], Result]) -> list[Result]:
-    """Work on items in `jobs` sandboxes at a time; an interrupt ends their processes and removes them."""
+def spread(items: Iterable[Item], jobs: int, source: Path, work: Callable[[Sandbox, Item], Result]) -> list[Result]:
+    """Work on items in `jobs` copies of a tree at a time; an interrupt ends their processes and removes them."""
     waiting: SimpleQueue[Item] = SimpleQueue()
     for item in items:
         waiting.put(item)
@@ -129,7 +129,7 @@ def spread(items: Iterable[Item], jobs: int, work: Callable[[Sandbox, Item], Res
 
     def work_in_sandbox() -> list[Result]:
         results = []
-        with Sandbox() as sandbox:
+        with Sandbox(source) as sandbox:
             sandboxes.append(sandbox)
             while not is_interrupted:
                 try:
@@ -142,8 +142,10 @@ def spread(items: Iterable[Item], jobs: int, work: Callable[[Sandbox, Item], Res
     with ThreadPoolExecutor(jobs) as workers:
         futures = [workers.submit(work_in_sandbox) for _ in range(jobs)]
         try:
-            return [result for future in futures for result in future.result()]
+            wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             is_interrupted = True
-            for sandbox in sandboxes:
-                sandbox.kill_processes()
+            while wait(futures, timeout=0.2).not_done:
+                for sandbox in sandboxes:
+                    sandbox.kill_processes()
+    return [result for future in futures for result in future.result()]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from tests.mutation import sandbox as sandbox_module
-from tests.mutation.sandbox import Sandbox
+from tests.mutation.sandbox import Sandbox, spread
 
 
 @pytest.fixture
-def sandbox(tmp_path, monkeypatch):
+def sandbox(tmp_path):
     """A sandbox of a tree with one module."""
-    tree = tmp_path / "source"
-    tree.mkdir()
-    (tree / "module.py").write_text("VALUE = 1\n")
-    monkeypatch.setattr(sandbox_module, "ROOT", tree)
-    with Sandbox() as made:
+    (tmp_path / "module.py").write_text("VALUE = 1\n")
+    with Sandbox(tmp_path) as made:
         yield made
     assert not made.folder.exists()
 
@@ -54,7 +51,27 @@ def test_a_process_in_a_session_of_its_own_is_killed(sandbox):
     assert not process.exists() or process.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def test_the_working_tree_is_not_written(sandbox):
+def test_the_working_tree_is_not_written(sandbox, tmp_path):
     """A mutant is applied to the copy."""
     sandbox.write("module.py", "VALUE = 2\n")
-    assert (sandbox_module.ROOT / "module.py").read_text() == "VALUE = 1\n"
+    assert (tmp_path / "module.py").read_text() == "VALUE = 1\n"
+
+
+def test_an_interrupt_ends_the_work_and_removes_the_copies(tmp_path):
+    """The sandboxes of other jobs end their run at once, and begin no other."""
+    folders = []
+    started = Event()
+
+    def work(sandbox, item):
+        folders.append(sandbox.folder)
+        if item == 0:
+            started.wait()
+            raise KeyboardInterrupt
+        sandbox.write("test_it.py", "def test_it():\n    while True:\n        pass\n")
+        started.set()
+        sandbox.pytest(tests=["test_it.py"], seconds=600)
+
+    with pytest.raises(KeyboardInterrupt):
+        spread(range(9), 2, tmp_path, work)
+    assert len(folders) == 2
+    assert not any(folder.exists() for folder in folders)
