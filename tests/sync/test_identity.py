@@ -16,6 +16,7 @@ from tests.support.raw import RawClient
 from tests.support.tokens import OTHER_SECRET, claims, secret_options, signed
 from tests.support.world import WorldRuntime
 from tinyvex import limits
+from tinyvex.errors import Unauthenticated
 from tinyvex.server.server import Server, ServerOptions
 from tinyvex.sync.identity import UserIdentity
 
@@ -106,6 +107,14 @@ async def transition_to(client: RawClient, identity: int) -> dict[str, Any]:
 
 def auth_errors(client: RawClient) -> list[dict[str, Any]]:
     return [message["params"] for message in client.messages if message.get("method") == "tinyvex/authError"]
+
+
+def checked_by_hand(server: Server) -> list[Callable[[Any], None]]:
+    """Let the test decide about tokens; return the list of callbacks, one per token that waits for its decision."""
+    waiting: list[Any] = []
+    identity = server.sessions.connections[1].session.identity
+    identity._credentials = identity._credentials._replace(check_user=lambda _token, done: waiting.append(done))
+    return waiting
 
 
 def test_a_user_signs_in(play: Callable[..., None]) -> None:
@@ -319,9 +328,7 @@ def test_messages_wait_while_keys_are_fetched(play: Callable[..., None]) -> None
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
-        waiting: list[Any] = []
-        speaker = server.sessions.connections[1].session.identity
-        speaker._credentials = speaker._credentials._replace(check_user=lambda _token, done: waiting.append(done))
+        waiting = checked_by_hand(server)
         sign_in_id = client.send("authenticate", baseVersion=0, kind="user", token="x")
         write_id = client.send("mutation", requestId=0, udfPath="app:write", args={})
         ping_id = client.send("ping")
@@ -338,13 +345,105 @@ def test_messages_wait_while_keys_are_fetched(play: Callable[..., None]) -> None
     play(scenario)
 
 
+def test_messages_behind_a_refused_token_run_under_the_former_identity(play: Callable[..., None]) -> None:
+    """S-84: a refusal changes no identity, and the messages that waited for it are executed, in order."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us())))
+        waiting = checked_by_hand(server)
+        refused_id = client.send("authenticate", baseVersion=1, kind="user", token="x")
+        write_id = client.send("mutation", requestId=0, udfPath="app:write", args={})
+        ping_id = client.send("ping")
+        await asyncio.sleep(1)
+        waiting[0](Unauthenticated("the token is wrong"))
+        async with asyncio.timeout(10):
+            assert (await client.answer(refused_id))["error"]["data"]["name"] == "Unauthenticated"
+            assert (await client.answer(write_id))["result"]["value"] == "ada"
+            assert "result" in await client.answer(ping_id)
+
+    play(scenario)
+
+
+def test_messages_behind_two_tokens_wait_for_the_second(play: Callable[..., None]) -> None:
+    """S-83: a token among the messages that waited is checked in its turn, and those behind it wait for that."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        waiting = checked_by_hand(server)
+        client.send("authenticate", baseVersion=0, kind="user", token="x")
+        client.send("authenticate", baseVersion=0, kind="user", token="y")
+        write_id = client.send("mutation", requestId=0, udfPath="app:write", args={})
+        await asyncio.sleep(1)
+        waiting[0](Unauthenticated("the token is wrong"))
+        await asyncio.sleep(1)
+        assert not [message for message in client.messages if message.get("id") == write_id]
+        waiting[1](UserIdentity({"subject": "ada", "issuer": None}, runtime.now_us() + 10**9))
+        assert (await client.answer(write_id))["result"]["value"] == "ada"
+
+    play(scenario)
+
+
+def test_each_token_has_the_whole_bound_behind_it(play: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages that waited for an earlier token do not count behind a later one."""
+    monkeypatch.setattr(limits, "MESSAGE_BYTES_MAX", 10_000)
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        waiting = checked_by_hand(server)
+        for number in range(3):
+            client.send("authenticate", baseVersion=0, kind="user", token="x")
+            query_id = client.send("query", udfPath="app:plain", args={"ignored": "x" * 6_000})
+            await asyncio.sleep(1)
+            waiting[number](Unauthenticated("the token is wrong"))
+            assert "error" in await client.answer(query_id)
+        assert client.is_open
+
+    play(scenario)
+
+
+def test_many_bytes_behind_a_token_end_the_connection(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue behind a token is bounded by MESSAGE_BYTES_MAX too, over all its messages."""
+    monkeypatch.setattr(limits, "MESSAGE_BYTES_MAX", 10_000)
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        checked_by_hand(server)
+        client.send("authenticate", baseVersion=0, kind="user", token="x")
+        for _ in range(2):
+            client.send("query", udfPath="app:plain", args={"ignored": "x" * 6_000})
+        assert await client.end() == 1013
+
+    play(scenario)
+
+
+def test_a_token_that_is_checked_after_the_end_changes_nothing(play: Callable[..., None]) -> None:
+    """The client is gone: neither its identity nor a timer is set, and nothing that waited is executed."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        identity = server.sessions.connections[1].session.identity
+        waiting = checked_by_hand(server)
+        client.send("authenticate", baseVersion=0, kind="user", token="x")
+        client.send("mutation", requestId=0, udfPath="app:write", args={})
+        await asyncio.sleep(1)
+        client.cut()
+        await asyncio.sleep(1)
+        waiting[0](UserIdentity({"subject": "ada", "issuer": None}, runtime.now_us() + 10**9))
+        assert identity.claims is None
+        assert identity._timer is None
+
+    play(scenario)
+
+
 def test_too_many_messages_behind_a_token_end_the_connection(play: Callable[..., None]) -> None:
     """The queue behind a token is bounded; above the bound the connection ends with `Overloaded`."""
 
     async def scenario(server: Server, runtime: WorldRuntime) -> None:
         client = await watching(server, runtime)
-        speaker = server.sessions.connections[1].session.identity
-        speaker._credentials = speaker._credentials._replace(check_user=lambda _token, _done: None)
+        checked_by_hand(server)
         client.send("authenticate", baseVersion=0, kind="user", token="x")
         for _ in range(limits.AUTH_QUEUED_MESSAGES_MAX + 1):
             client.send("ping")

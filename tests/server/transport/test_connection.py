@@ -266,6 +266,32 @@ def test_a_client_that_never_reads_again_is_cut(play: Callable[..., None]) -> No
     play(scenario)
 
 
+def test_a_client_that_the_server_does_not_read_from_is_not_idle(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While unread answers stop the server from reading, the client's bytes cannot arrive: IDLE_SECONDS do not pass."""
+    monkeypatch.setattr(limits, "RESPONSES_UNSENT_BYTES_MAX", 100_000)
+    monkeypatch.setattr(limits, "SLOW_CONSUMER_SECONDS", 10 * limits.IDLE_SECONDS)
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await connected(server, runtime)
+        await client.ask("mutation", requestId=0, udfPath="app:add", args={"text": "x" * 500_000})
+        client.pause()
+        query_id = client.send("query", udfPath="app:all", args={})
+        await asyncio.sleep(5 * limits.IDLE_SECONDS)
+        assert server.counters.connections == 1
+        client.resume()
+        assert "result" in await client.answer(query_id)
+        assert "result" in await client.ask("ping")
+        client._write = lambda: None  # type: ignore[method-assign]
+        began = runtime.monotonic()
+        await client.end()
+        assert client.messages[-1]["params"]["error"]["data"]["name"] == "IdleTimeout"
+        assert runtime.monotonic() - began > limits.IDLE_SECONDS - 10
+
+    play(scenario)
+
+
 def test_invalid_json_is_answered_and_the_connection_lives(play: Callable[..., None]) -> None:
     """A parse error has id null."""
 
