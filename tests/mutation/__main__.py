@@ -23,7 +23,7 @@ from tests.mutation.sandbox import ROOT, Sandbox, spread
 
 
 class Verdict(NamedTuple):
-    """The end of one mutant: noticed, timed out, survived, or not executed by any test."""
+    """The end of one mutant: noticed, timed out, survived, or without a test that could notice it."""
 
     path: str
     mutation: Mutation
@@ -38,7 +38,7 @@ def judge(sandbox: Sandbox, line_map: LineMap, path: str, mutation: Mutation, se
     """Run the tests of one mutant."""
     tests = line_map.tests_of(path, mutation.line, seconds_max)
     if not tests:
-        return Verdict(path, mutation, "not executed")
+        return Verdict(path, mutation, "no test")
     source = (sandbox.tree / path).read_text(encoding="utf-8")
     sandbox.write(path, mutation.apply(source))
     try:
@@ -103,7 +103,7 @@ def run(tree: Path, options: argparse.Namespace) -> None:
     verdicts = spread(chosen, options.jobs, tree, judge_one)
 
     for verdict in verdicts:
-        if verdict.outcome in {"survived", "not executed"}:
+        if verdict.outcome in {"survived", "no test"}:
             print(f"\n{verdict}\n{verdict.mutation.diff(verdict.path, sources[verdict.path])}", end="")
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     noticed = outcomes["noticed"] + outcomes["timed out"]

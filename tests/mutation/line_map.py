@@ -41,15 +41,20 @@ class LineMap:
         self.seconds.update(recorded["seconds"])
 
     def tests_of(self, path: str, line: int, seconds_max: float) -> list[str]:
-        """Return the tests that execute a line: those of its module first, then the shortest, within a time."""
+        """
+        Return the tests that execute a line: those of its module first, then the shortest, within a time.
+
+        Lines that run on import or in an audit hook are recorded for no test: they have all tests of their module.
+        """
         folder, stem = mirrored(path)
         own = f"{folder}/test_{stem}"
+        executing = self.lines.get(path, {}).get(line) or {test for test in self.seconds if test.startswith(own)}
 
         def rank(test: str) -> tuple[bool, float]:
             return not test.startswith(own), self.seconds[test]
 
         chosen = []
-        for test in sorted(self.lines.get(path, {}).get(line, ()), key=rank):
+        for test in sorted(executing, key=rank):
             seconds_max -= self.seconds[test]
             if chosen and seconds_max < 0:
                 break

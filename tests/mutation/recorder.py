@@ -25,17 +25,15 @@ def function_of(nodeid: str) -> str:
     return nodeid.split("[", 1)[0]
 
 
-def pytest_sessionstart() -> None:
-    recording.start()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    # Started for each test, because one that sets a trace function of its own ends the recording.
+    recording.start()
     recording.switch_context(function_of(item.nodeid))
     try:
         return (yield)
     finally:
-        recording.switch_context("")
+        recording.stop()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -46,7 +44,6 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    recording.stop()
     data = recording.get_data()
     lines = {
         str(Path(path).relative_to(Path.cwd())): {
