@@ -321,6 +321,22 @@ def test_a_renewal_may_cross_the_expiry(play: Callable[..., None]) -> None:
     play(scenario)
 
 
+def test_only_one_renewal_may_cross_the_expiry(play: Callable[..., None]) -> None:
+    """S-87: once the client has the version of its renewal, the one before the expiry continues nothing."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        client = await watching(server, runtime)
+        await sign_in(client, signed(claims(runtime.now_us(), lasts=60)))
+        await asyncio.sleep(61 + limits.AUTH_LEEWAY_SECONDS)
+        assert (await sign_in(client, signed(claims(runtime.now_us())), 1))["result"] == {}
+        client.send("authenticate", baseVersion=1, kind="none")
+        async with asyncio.timeout(10):
+            fatal = await client.notification("fatalError")
+        assert fatal["params"]["error"]["data"]["name"] == "BaseVersionMismatch"
+
+    play(scenario)
+
+
 def test_messages_wait_while_keys_are_fetched(play: Callable[..., None]) -> None:
     """
     S-83: messages that arrive while a token is checked run afterwards, in order, under the identity that it names.

@@ -61,6 +61,13 @@ def test_a_switch_is_rolled_back_with_its_group() -> None:
     assert code.newest is FIRST
 
 
+def test_a_rollback_of_the_first_commit_leaves_the_first_app() -> None:
+    """An empty database is at 0, and its app serves from there."""
+    code = switched()
+    code.rolled_back(0)
+    assert code.newest is FIRST
+
+
 def test_a_group_that_runs_again_switches_at_its_new_timestamp() -> None:
     """The timestamp of the first attempt has no meaning."""
     code = switched()

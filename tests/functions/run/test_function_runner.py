@@ -7,12 +7,15 @@ import pytest
 
 import tinyvex as tv
 from tests.support.storage import MemoryStore
+from tinyvex import forks
 from tinyvex.functions.app.function_spec import FunctionDeclaration, FunctionSpec
 from tinyvex.functions.app.registry import App
 from tinyvex.functions.run.call import Call
 from tinyvex.functions.run.code_switch import CodeSwitch
+from tinyvex.functions.run.exactly_once import request_digest
 from tinyvex.functions.run.failures import Failures
 from tinyvex.functions.run.function_runner import FunctionRunner
+from tinyvex.functions.run.stuck_calls import QueryKey, StuckCalls
 from tinyvex.functions.schema.location import Location
 from tinyvex.functions.transaction.execution import Execution
 from tinyvex.functions.transaction.range_cache import RangeCache
@@ -72,3 +75,30 @@ def test_other_threads_may_run_while_a_long_result_is_encoded(store: MemoryStore
     execution = Execution(ReadSet(), range_cache=RangeCache(None) if live else None)
     store.look(lambda snapshot: runner.query(Call("m:much", b"{}", admin=True), snapshot, execution))
     assert len(gave_way) >= 4
+
+
+def test_a_query_is_recorded_by_its_code_and_its_request(store: MemoryStore, tmp_path: Path) -> None:
+    """The process that follows refuses the same request until the code changes."""
+    stuck = StuckCalls(tmp_path)
+    began: list[Any] = []
+    begin = stuck.record.begin
+    stuck.record.begin = lambda key, path: began.append((key, path)) or begin(key, path)  # type: ignore[method-assign]
+    app = App([FunctionSpec("m:opens", opens, FunctionDeclaration("query", internal=False))], [])
+    runner = FunctionRunner(Runtime(), CodeSwitch(app), Failures(reveal=True), audit=False, stuck=stuck)
+    call = Call("m:opens", b"{}", admin=True)
+    assert store.look(lambda snapshot: runner.query(call, snapshot, Execution(ReadSet()))).error is None
+    assert began == [(QueryKey(app.fingerprint, request_digest(call)), "m:opens")]
+    stuck.close()
+
+
+def test_a_child_process_ends_where_its_function_ends(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that forks returns twice, and the child must not continue as a second server."""
+    ended: list[bool] = []
+    monkeypatch.setattr(forks, "generation", forks.generation)
+    monkeypatch.setattr(forks, "end_child", lambda: ended.append(True))
+
+    def fork(ctx: tv.QueryCtx) -> None:
+        forks.generation += 1  # as in the child
+
+    run(store, "m:fork", fork)
+    assert ended == [True]

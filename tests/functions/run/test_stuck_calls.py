@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -120,6 +121,16 @@ def test_calls_are_refused_although_the_list_cannot_be_written(
     assert stuck.keys == {QUERY}
     assert "cannot be written" in caplog.text
     stuck.close()
+
+
+def test_calls_run_unrecorded_if_the_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Writing to a mapped page for which the disk has no place would end the process."""
+    with mock.patch.object(stuck_calls.os, "write", side_effect=OSError(errno.ENOSPC, "no space")):
+        stuck = StuckCalls(tmp_path)
+    assert "cannot be written" in caplog.text
+    stuck.record.begin(KEY, "app:hold")
+    os.write(stuck.record.descriptor, trace(threading.get_ident(), "/home/app.py"))
+    assert StuckCalls(tmp_path).keys == set()
 
 
 def test_queries_stay_refused_if_the_stopping_server_cannot_write_the_list(tmp_path: Path) -> None:

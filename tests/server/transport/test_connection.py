@@ -86,6 +86,30 @@ def test_an_application_ping_comes_after_fifteen_silent_seconds(play: Callable[.
     play(scenario)
 
 
+def test_the_token_of_the_upgrade_request_admits_its_client(play: Callable[..., None]) -> None:
+    """A client may send its token in `Authorization`, instead of in `tinyvex/connect`."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        headers = {"Authorization": f"Bearer {server.admin_token}"}
+        client = await RawClient.open(server.url, runtime, headers=headers)
+        await client.answer(client.connect())
+        assert "result" in await client.ask("query", udfPath="_system:tables", args={})
+
+    play(scenario)
+
+
+def test_the_bytes_of_a_connection_are_counted(play: Callable[..., None]) -> None:
+    """The dashboard shows them for each connection; those of the only one are those of the server."""
+
+    async def scenario(server: Server, runtime: WorldRuntime) -> None:
+        await connected(server, runtime)
+        connection = server.sessions.connections[1]
+        assert connection.bytes_sent == server.counters.bytes_sent > 0
+        assert connection.bytes_received == server.counters.bytes_received > 0
+
+    play(scenario)
+
+
 def test_a_client_that_falls_silent_is_closed(play: Callable[..., None]) -> None:
     """Without even a pong for IDLE_SECONDS, IdleTimeout is sent and the connection closed with 1000."""
 
