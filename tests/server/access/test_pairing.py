@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 import sys
@@ -190,6 +191,24 @@ def test_a_damaged_file_admits_no_client(desk: Desk) -> None:
     assert redeemed is not None
     (desk.folder / "tokens.json").write_text("[")
     assert desk.pairing.find(redeemed[1]) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_read_that_fails_for_lack_of_descriptors_is_repeated(desk: Desk) -> None:
+    """Otherwise one lack of a free descriptor would refuse every paired client until the file changes again."""
+    import resource
+
+    code = desk.pairing.offer("phone")
+    redeemed = redeem(Pairing(desk.folder, lambda: desk.now_us, secrets.token_hex), code)
+    assert redeemed is not None
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path(os.devnull).open() as lowest_free:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno(), before[1]))
+        try:
+            assert desk.pairing.find(redeemed[1]) is None
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert desk.pairing.find(redeemed[1]) == redeemed[0]
 
 
 REVOKE = """

@@ -271,10 +271,12 @@ class Pairing:
         return match
 
     def valid_tokens(self) -> list[PairedToken]:
-        """Return the tokens that admit a client now. The file is read again only when it has changed."""
+        """Return the tokens that admit a client now. The file is read again when it has changed, or could not be read."""
         version = _version(self._tokens_file)
         if version != self._tokens_version:
-            self._tokens_version, self._tokens = version, self.tokens()
+            file = _read(self._tokens_file, _TokenFile)
+            self._tokens = [] if file is None else file.tokens
+            self._tokens_version = None if file is None else version
         now_us = self._now_us()
         return [token for token in self._tokens if token.expires_us is None or token.expires_us > now_us]
 
