@@ -81,10 +81,9 @@ def make_private_folder(folder: Path) -> None:
     Raises:
         OSError: one of them cannot be created.
     """
-    if folder.is_dir():
-        return
-    make_private_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    for path in (*reversed(folder.parents), folder):
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
 
 
 def require_private_folder(folder: Path) -> None:
