@@ -71,6 +71,12 @@ def test_limits_in_the_readme_are_the_real_ones(row: list[str]) -> None:
     assert float(number) * UNITS.get(unit, 1) == getattr(limits, constant.strip("`"))
 
 
+def test_the_limit_before_admission_in_the_specification_is_the_real_one() -> None:
+    """S-73 names it, because `ConnectResult.limits` comes too late for it."""
+    spec = (ROOT / "protocol" / "SPEC.md").read_text(encoding="utf-8")
+    assert f"more than {limits.UNAUTHENTICATED_BYTES_MAX} bytes" in spec
+
+
 def documented_exit_codes() -> dict[str, int]:
     return {name.strip(): int(row[0]) for row in rows(section("Exit codes")) for name in row[1].split(",") if name}
 
