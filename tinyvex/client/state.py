@@ -223,11 +223,13 @@ class ClientState:
 
     def identity_changed(self) -> None:
         """Fail the calls of a caller who was refused; to be called after every change of the identity."""
-        for request in self.requests.remove_refused():
+        refused = self.requests.remove_refused()
+        removed = [self.updates.remove(request.number) for request in refused]
+        if any(removed):
+            self._show()
+        for request in refused:
             assert request.caller.refusal is not None
             self._resend.finished(request)
-            if self.updates.remove(request.number):
-                self._show()
             self._fail(request, copy_error(request.caller.refusal))
 
     def _check_not_closed(self) -> None:
