@@ -105,9 +105,9 @@ def fit_widths(widths: Sequence[int], least: Sequence[int], room: int) -> list[i
 
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """
-    Print rows of cells, each on one line.
+    Print rows of cells, each on one line; the caller has escaped them with `visible`.
 
-    Text is shortened to the width of the terminal; it has no unsafe characters. Ids, times and numbers are not, so that they can be copied.
+    Text is shortened to the width of the terminal. Ids, times and numbers are not, so that they can be copied.
     """
     from rich import box
     from rich.cells import cell_len

@@ -19,7 +19,7 @@ class CodeAttempts:
     """
     The wrong attempts on one code.
 
-    Above PAIRING_NETWORKS_MAX networks, the one that was counted first is forgotten, which gives it a few more attempts.
+    Above PAIRING_NETWORKS_MAX networks, the one that was counted first is evicted, which gives it a few more attempts.
 
     Args:
         now_us: the clock, in microseconds since the epoch.

@@ -63,7 +63,7 @@ class PairedToken(Struct, frozen=True):
     A token, without the token itself.
 
     Attributes:
-        id: its number in this data folder; tells nothing of the token.
+        id: its number in this data folder, which does not depend on the token.
         name: chosen by the operator.
         digest: the hash of the token.
         created_us: when it was issued, in microseconds since the epoch.

@@ -33,7 +33,7 @@ SYSTEM = ""
 
 URGENT = "urgent"
 """
-The client of work that precedes all other and is never charged.
+The client of work that precedes all other and is never charged. A session id is longer, so no connection can claim it.
 
 Only one piece of it may wait at a time, pushed when the last one has run, so that the others run in between.
 """

@@ -17,8 +17,8 @@ Three kinds of failure concern more than one unit:
     open transaction is checked after each unit, and its loss counts as case 2.
 
 A failed COMMIT may have written all its frames to the write-ahead log, for example if only the sync failed. No reader of
-this process sees them, but the next process would find a complete commit. So they are overwritten before any member is told
-that it failed. If that fails too, the members fail with `OutcomeUnknown`.
+this process sees them, but the next process would find a complete commit. So they are overwritten before the failure is
+reported. If that fails too, the members fail with `OutcomeUnknown`.
 
 State in memory that depends on the file takes part in the transaction (`Participant`): it follows each record as it is
 applied, and returns to the committed state when the group is rolled back.

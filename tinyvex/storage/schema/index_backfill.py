@@ -2,8 +2,8 @@
 Build an index over existing documents, and drop one, in short units between mutations.
 
 A new index begins as *building*: mutations maintain it for the documents that they write, and `backfill_step` enters the
-documents that are older, the newest first. A dropped index is *dropping*: mutations no longer maintain it, and its entries are deleted in
-steps before its document in `_indexes` is.
+documents that are older, the newest first. A dropped index is *dropping*: mutations no longer maintain it, and its entries
+are deleted in steps before its document in `_indexes` is.
 """
 
 from __future__ import annotations
