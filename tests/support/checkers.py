@@ -36,6 +36,7 @@ class Checkers:
     Attributes:
         imports: the imports that were started.
         acknowledged: number of acknowledgements of each mutation, by its key.
+        refused: the keys of mutations whose user could not sign in.
         asked: the times at which each mutation was sent, by its key.
         checks: number of results compared.
         floor: the oldest readable timestamp.
@@ -50,6 +51,7 @@ class Checkers:
     model: Model = field(default_factory=Model)
     imports: list[Attempt] = field(default_factory=list)
     acknowledged: dict[str, int] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
     asked: dict[str, list[Said]] = field(default_factory=dict)
     checks: int = 0
     floor: int = 0
@@ -144,7 +146,7 @@ class Checkers:
         assert before <= self.floor <= self.model.last_ts, "what is forgotten stays so, and the newest state never is"
 
     def check_file(self) -> None:
-        """Check that the file is sound, and that every acknowledged mutation is in it exactly once."""
+        """Check that the file is sound, with every acknowledged mutation exactly once and no refused one."""
         assert check_folder(self.data) == []
         self.catch_up()
         self._check_callers()
@@ -154,6 +156,7 @@ class Checkers:
         assert len(marks) == len(set(marks)), f"seed {self.seed}: a mutation happened twice"
         assert set(self.acknowledged) <= set(marks), f"seed {self.seed}: an acknowledged mutation is lost"
         assert all(count == 1 for count in self.acknowledged.values())
+        assert not self.refused & set(marks), f"seed {self.seed}: a mutation ran although its user could not sign in"
 
     def _check_stored_requests(self) -> None:
         """Check that a session stores no request that its client can no longer send: at most the last one is left."""

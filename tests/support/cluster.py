@@ -33,7 +33,7 @@ from tests.support.world import WorldRuntime
 from tinyvex import limits
 from tinyvex.client.client import Client
 from tinyvex.client.websocket_transport import WebSocketTransport
-from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError, SessionIdentity, Unauthenticated
+from tinyvex.errors import ClientClosed, ConnectionLost, RemoteError, SessionIdentity, TinyvexError, Unauthenticated
 from tinyvex.server.server import ServerOptions
 from tinyvex.storage.maintenance.retention_policy import Policy
 
@@ -357,10 +357,9 @@ class Cluster:
             ids = await client.mutation("board:change", args)
         except ClientClosed:
             return  # its process crashed; the commit may or may not have happened
-        except _REFUSED:
-            return  # its user could not sign in, so it was never sent
-        except RemoteError as error:
-            if self.has_users and error.name in {"Unauthenticated", "SessionIdentity"}:
+        except (*_REFUSED, RemoteError) as error:
+            if self._is_refused(error):
+                self.checkers.refused.add(key)
                 return
             if self._is_withheld(error):
                 self.checkers.acknowledged[key] = 1
@@ -375,16 +374,20 @@ class Cluster:
         self.note(f"{key} acknowledged")
 
     async def _mutate_nothing(self, client: Client) -> bool:
-        """Reach a commit; return False if its result is withheld, because the client then need not show it."""
+        """Reach a commit; return False if the user cannot sign in, or the result is withheld: the client need not show it."""
         try:
             await client.mutation("board:change", {"steps": []})
         except (*_REFUSED, RemoteError) as error:
-            assert self.has_users, error
+            assert self._is_refused(error) or self._is_withheld(error), error
             await asyncio.sleep(0.1)
             return False
         return True
 
-    def _is_withheld(self, error: RemoteError) -> bool:
+    def _is_refused(self, error: TinyvexError) -> bool:
+        """Return whether a call was never sent, because its user could not sign in."""
+        return self.has_users and error.name in {"Unauthenticated", "SessionIdentity"}
+
+    def _is_withheld(self, error: TinyvexError) -> bool:
         """
         Return whether a mutation committed under the identity that first sent it, so that any later identity is refused
         its result.
