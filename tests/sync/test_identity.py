@@ -430,7 +430,8 @@ def test_many_bytes_behind_a_token_end_the_connection(
         client.send("authenticate", baseVersion=0, kind="user", token="x")
         for _ in range(2):
             client.send("query", udfPath="app:plain", args={"ignored": "x" * 6_000})
-        assert await client.end() == 1013
+        async with asyncio.timeout(10):
+            assert await client.end() == 1013
 
     play(scenario)
 
