@@ -183,7 +183,7 @@ class UnknownQueryId(ProtocolError):
 
 
 class RequestIdReused(ProtocolError):
-    """The session has used this request id before, for another function, other arguments or another identity."""
+    """The request id or idempotency key was used before, for another function, other arguments or another identity."""
 
     number = 1007
 

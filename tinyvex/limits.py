@@ -273,6 +273,7 @@ CLIENT_INACTIVE_SECONDS = 45.0  # time without a frame after which the client re
 CLIENT_SILENCE_STEP_SECONDS = (
     5.0  # the client adds up that time in steps; a longer one, in a suspended process, counts as one
 )
+IDEMPOTENCY_KEY_LENGTH_MAX = 256  # characters of a caller's own key; InvalidParams
 CLIENT_REQUESTS_MAX = 4096  # unanswered requests; further callers wait
 CLIENT_QUERIES_MAX = QUERIES_PER_CONNECTION_MAX
 CLIENT_MESSAGE_BYTES_MAX = TRANSITION_BYTES_MAX + (1 << 20)  # a longer message makes the client reconnect

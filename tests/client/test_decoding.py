@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 import tinyvex as tv
-from tinyvex.client.decoding import decode_value, encode_arguments
-from tinyvex.errors import DecodeError
+from tinyvex.client.decoding import check_idempotency_key, decode_value, encode_arguments
+from tinyvex.errors import DecodeError, InvalidParams
 from tinyvex.values import codec
 from tinyvex.values.types import Int64
 
@@ -133,3 +133,10 @@ def test_a_value_is_decoded_in_the_same_way_whatever_is_next_to_it(target: Any, 
         except DecodeError:
             outcomes.append((DecodeError, ""))
     assert len(set(outcomes)) == 1, outcomes
+
+
+@pytest.mark.parametrize(("key", "error"), [("", InvalidParams), ("k" * 257, InvalidParams), (7, TypeError)])
+def test_an_invalid_idempotency_key_is_refused(key: Any, error: type[Exception]) -> None:
+    """The error names the length or the type."""
+    with pytest.raises(error, match="an idempotency key"):
+        check_idempotency_key(key)

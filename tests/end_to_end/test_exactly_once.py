@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.process import ServerProcess, free_port
 from tests.support.raw import RawClient
+from tinyvex.client.client import connect
+from tinyvex.errors import RequestIdReused
 from tinyvex.runtime import Runtime
 from tinyvex.storage.maintenance.check import check_folder
 
@@ -214,3 +216,29 @@ async def test_a_failed_mutation_acknowledges_nothing(server: ServerProcess) -> 
         first = await mutate(client, 1, "app:run", name="once")
         assert "error" in await mutate(client, 2, "app:run_once_there_are", below=2, count=9)
         assert await mutate(client, 1, "app:run", name="once") == first
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["other-session", "restarted"])
+async def test_a_key_of_the_caller_runs_once_in_all_sessions(server: ServerProcess, killed: bool) -> None:
+    """S-96. Another client that repeats it gets the first result, also after a restart of the server."""
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with connect(server.url) as client:
+            first = await client.mutation("app:run", {"name": "once"}, idempotency_key="invoice-1")
+            assert await client.mutation("app:run", {"name": "once"}, idempotency_key="invoice-1") == first
+        if killed:
+            await restart(server)
+        async with connect(server.url) as client:
+            assert await client.mutation("app:run", {"name": "once"}, idempotency_key="invoice-1") == first
+            other = await client.mutation("app:run", {"name": "once"}, idempotency_key="invoice-2")
+            assert other != first
+    assert await names(server) == ["once", "once"]
+
+
+async def test_a_key_of_the_caller_stands_for_one_call(server: ServerProcess) -> None:
+    """Other arguments are refused and write nothing."""
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with connect(server.url) as client:
+            await client.mutation("app:run", {"name": "once"}, idempotency_key="invoice-1")
+            with pytest.raises(RequestIdReused, match="this idempotency key was already used"):
+                await client.mutation("app:run", {"name": "twice"}, idempotency_key="invoice-1")
+    assert await names(server) == ["once"]

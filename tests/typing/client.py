@@ -25,7 +25,7 @@ async def calls(client: tv.Client) -> None:
     assert_type(await client.mutation("m:f", {}, optimistic=lambda store: store.set("m:g", None, [1])), Any)
     assert_type(await client.action("m:f", type=tv.Id[Message], timeout=2.5), tv.Id[Message])
     assert_type(await client.query("m:f", type=int, timeout=1), int)
-    assert_type(await client.mutation("m:f", type=int, timeout=None), int)
+    assert_type(await client.mutation("m:f", type=int, timeout=None, idempotency_key="k"), int)
 
 
 async def subscriptions(client: tv.Client) -> None:

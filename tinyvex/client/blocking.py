@@ -152,6 +152,7 @@ class BlockingClient:
         *,
         type: type[T],
         optimistic: Update | None = None,
+        idempotency_key: str | None = None,
         timeout: float | None = None,
     ) -> T: ...
     @overload
@@ -162,6 +163,7 @@ class BlockingClient:
         *,
         type: Any = Any,
         optimistic: Update | None = None,
+        idempotency_key: str | None = None,
         timeout: float | None = None,
     ) -> Any: ...
     def mutation(
@@ -171,11 +173,20 @@ class BlockingClient:
         *,
         type: Any = Any,  # noqa: A002 - the public name
         optimistic: Update | None = None,
+        idempotency_key: str | None = None,
         timeout: float | None = None,
     ) -> Any:
         """See `Client.mutation`; an optimistic update runs on the client's thread."""
         return self._thread.run(
-            partial(self._client.mutation, path, args, type=type, optimistic=optimistic, timeout=timeout)
+            partial(
+                self._client.mutation,
+                path,
+                args,
+                type=type,
+                optimistic=optimistic,
+                idempotency_key=idempotency_key,
+                timeout=timeout,
+            )
         )
 
     @overload

@@ -17,7 +17,14 @@ from tinyvex import limits
 from tinyvex.client.client_loop import ClientLoop, Waiters
 from tinyvex.client.connection import ClientConnection, sends_in_clear, socket_uri
 from tinyvex.client.connection_status import ConnectionStatus
-from tinyvex.client.decoding import check_path, check_ts, decode_value, encode_arguments, is_encodable
+from tinyvex.client.decoding import (
+    check_idempotency_key,
+    check_path,
+    check_ts,
+    decode_value,
+    encode_arguments,
+    is_encodable,
+)
 from tinyvex.client.error_copy import copy_error
 from tinyvex.client.function_log import log_function_lines
 from tinyvex.client.pending_requests import Answer, CallKind, PendingRequest
@@ -35,7 +42,7 @@ from tinyvex.client.state import (
 from tinyvex.client.subscription import Subscription
 from tinyvex.client.timeouts import call_timeout, check_timeout
 from tinyvex.client.token_source import TokenSource
-from tinyvex.errors import CallTimeout, ClientClosed, ConnectionLost, TinyvexError
+from tinyvex.errors import CallTimeout, ClientClosed, TinyvexError
 from tinyvex.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -248,13 +255,7 @@ class Client:
             TinyvexError: the client is closed.
         """
         self._loop.check()
-        seconds = check_timeout(timeout)
-        try:
-            async with asyncio.timeout(seconds):
-                await self._status.wait_connected()
-        except TimeoutError:
-            reason = self.connection_state.last_error or "the server does not answer"
-            raise ConnectionLost(f"no connection within {seconds:g} seconds: {reason}") from None
+        await self._status.wait_connected(check_timeout(timeout))
 
     def reconnect_now(self) -> None:
         """
@@ -367,6 +368,7 @@ class Client:
         *,
         type: type[T],
         optimistic: Update | None = None,
+        idempotency_key: str | None = None,
         timeout: float | None = None,
     ) -> T: ...
     @overload
@@ -377,6 +379,7 @@ class Client:
         *,
         type: Any = Any,
         optimistic: Update | None = None,
+        idempotency_key: str | None = None,
         timeout: float | None = None,
     ) -> Any: ...
     async def mutation(
@@ -386,6 +389,7 @@ class Client:
         *,
         type: Any = Any,  # noqa: A002 - the public name
         optimistic: Update | None = None,
+        idempotency_key: str | None = None,
         timeout: float | None = None,
     ) -> Any:
         """
@@ -400,6 +404,8 @@ class Client:
             type: the type to decode the value to.
             optimistic: sets the expected results of subscribed queries, which are shown until the mutation completes,
                 as `lambda store: store.set("m:list", {}, [...])`; it may run many times.
+            idempotency_key: a name of your own for this mutation, so that another client of the user, or the program
+                after its restart, can repeat it: it runs once, and repetitions return its result, for 14 days.
             timeout: see `Client`. The optimistic update of a mutation that was sent stays until it completes.
 
         Raises:
@@ -408,7 +414,7 @@ class Client:
             DecodeError: the value does not fit `type`; the mutation did commit.
             ClientClosed: the client was closed; whether the mutation committed is unknown.
         """
-        return await self._call(CallKind.MUTATION, path, args, type, timeout, update=optimistic)
+        return await self._call(CallKind.MUTATION, path, args, type, timeout, update=optimistic, key=idempotency_key)
 
     @overload
     async def action(self, path: str, args: Arguments = None, *, type: type[T], timeout: float | None = None) -> T: ...
@@ -445,8 +451,6 @@ class Client:
     async def drain(self, *, timeout: float | None = None) -> None:
         """
         Wait until every call made so far has finished, including those that were cancelled or timed out after they were sent.
-
-        Later calls are neither refused nor waited for. To end a program without losing a mutation: `drain`, then close.
 
         Args:
             timeout: the longest time to wait, in seconds; None for no limit.
@@ -490,11 +494,13 @@ class Client:
         *,
         at: int | None = None,
         update: Update | None = None,
+        key: str | None = None,
     ) -> Any:
         self._require_usable()
         encoded = encode_arguments(args)
         check_path(path)
         check_ts(at)
+        check_idempotency_key(key)
         seconds = self._timeout_seconds if timeout is None else check_timeout(timeout)
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         try:
@@ -504,7 +510,7 @@ class Client:
             raise call_timeout(kind, path, seconds, was_sent=False) from None
         # No await between the call and the registered future: an answer must find it.
         try:
-            request = self._session.call(kind, path, encoded, at=at, update=update)
+            request = self._session.call(kind, path, encoded, at=at, update=update, idempotency_key=key)
         except BaseException:
             self._call_slots.release()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 
 from tinyvex.client.client_loop import Waiters
 from tinyvex.client.error_copy import copy_error
+from tinyvex.errors import ConnectionLost
 
 if TYPE_CHECKING:
     from tinyvex.client.state import ClientState
@@ -88,14 +90,20 @@ class ConnectionStatus:
             if state == self.state:
                 await self._waiters.wait()
 
-    async def wait_connected(self) -> None:
+    async def wait_connected(self, seconds: float | None) -> None:
         """
         Wait until the client is connected.
 
         Raises:
+            ConnectionLost: no connection within `seconds`.
             TinyvexError: the client is closed.
         """
-        while self.state.phase != "connected":
-            if self._session.error is not None:
-                raise copy_error(self._session.error)
-            await self._waiters.wait()
+        try:
+            async with asyncio.timeout(seconds):
+                while self.state.phase != "connected":
+                    if self._session.error is not None:
+                        raise copy_error(self._session.error)
+                    await self._waiters.wait()
+        except TimeoutError:
+            reason = self.state.last_error or "the server does not answer"
+            raise ConnectionLost(f"no connection within {seconds:g} seconds: {reason}") from None

@@ -9,11 +9,19 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from tinyvex.errors import DecodeError, InvalidParams, TinyvexError
-from tinyvex.limits import SAFE_INTEGER_MAX
+from tinyvex.limits import IDEMPOTENCY_KEY_LENGTH_MAX, SAFE_INTEGER_MAX
 from tinyvex.values import codec
 from tinyvex.values.types import Int64
 
-__all__ = ["check_path", "check_ts", "convert_value", "decode_value", "encode_arguments", "is_encodable"]
+__all__ = [
+    "check_idempotency_key",
+    "check_path",
+    "check_ts",
+    "convert_value",
+    "decode_value",
+    "encode_arguments",
+    "is_encodable",
+]
 
 PATH_LENGTH_MAX = 512
 
@@ -38,6 +46,29 @@ def check_path(path: str) -> str:
     if not is_encodable(path):
         raise InvalidParams("the function path has a lone surrogate, which is not a character", path="$.udfPath")
     return path
+
+
+def check_idempotency_key(key: str | None) -> str | None:
+    """
+    Check a caller's own name of a mutation.
+
+    Returns:
+        The key.
+
+    Raises:
+        InvalidParams: the key is empty, too long, or contains half of a surrogate pair.
+        TypeError: it is not a string.
+    """
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise TypeError(f"an idempotency key is a string, not a {type(key).__name__}")
+    if not (1 <= len(key) <= IDEMPOTENCY_KEY_LENGTH_MAX and is_encodable(key)):
+        raise InvalidParams(
+            f"an idempotency key has 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} characters and no lone surrogate",
+            path="$.idempotencyKey",
+        )
+    return key
 
 
 def check_ts(at: int | None) -> int | None:

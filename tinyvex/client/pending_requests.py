@@ -70,6 +70,7 @@ class PendingRequest(Struct, eq=False):
         caller: the identity that the call belongs to; it is sent under no other.
         answer: the first answer that the server sent; never replaced.
         was_sent: whether it was sent on any socket, so that it may have run.
+        idempotency_key: the caller's own name of a mutation.
     """
 
     number: int
@@ -81,6 +82,7 @@ class PendingRequest(Struct, eq=False):
     phase: RequestPhase = RequestPhase.QUEUED
     answer: Answer | None = None
     was_sent: bool = False
+    idempotency_key: str | None = None
 
 
 class PendingRequests:

@@ -37,7 +37,7 @@ __all__ = [
 CAPABILITIES = [wire.CAPABILITY_PATCH, wire.CAPABILITY_CHUNK]
 
 _BYTES_PER_CHARACTER_MAX = 6  # of a path, escaped
-_ENVELOPE_BYTES = 512  # more than all names and numbers around path and arguments
+_ENVELOPE_BYTES = 512  # more than all names and numbers around path, arguments and idempotency key
 
 _Result = TypeVar("_Result", bound=msgspec.Struct)
 
@@ -132,7 +132,11 @@ def encode_call(rpc_id: int, request: PendingRequest, acknowledged_below: int) -
         action = wire.ActionParams(request_id=request.number, udf_path=path, args=args)
         return codec.encode_request(wire.Action(jsonrpc="2.0", id=rpc_id, params=action))
     mutation = wire.MutationParams(
-        request_id=request.number, udf_path=path, args=args, acknowledged_below=acknowledged_below
+        request_id=request.number,
+        udf_path=path,
+        args=args,
+        acknowledged_below=acknowledged_below,
+        idempotency_key=request.idempotency_key,
     )
     return codec.encode_request(wire.Mutation(jsonrpc="2.0", id=rpc_id, params=mutation))
 
@@ -142,9 +146,9 @@ def call_size_bytes(path: str, args: bytes) -> int:
     return len(args) + _BYTES_PER_CHARACTER_MAX * len(path) + _ENVELOPE_BYTES
 
 
-def refuse_too_large(path: str, args: bytes, bytes_max: int) -> MessageTooLarge | None:
+def refuse_too_large(path: str, args: bytes, bytes_max: int, key: str | None = None) -> MessageTooLarge | None:
     """Return the error of a call or query that exceeds the server's message limit, else None."""
-    if call_size_bytes(path, args) <= bytes_max:
+    if call_size_bytes(path + (key or ""), args) <= bytes_max:
         return None
     return MessageTooLarge(
         f"the arguments of `{path}` are {len(args):,} bytes; the server accepts messages of at most {bytes_max:,} bytes"

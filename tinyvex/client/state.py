@@ -183,7 +183,14 @@ class ClientState:
         return query
 
     def call(
-        self, kind: CallKind, path: str, args: bytes, *, at: int | None = None, update: Update | None = None
+        self,
+        kind: CallKind,
+        path: str,
+        args: bytes,
+        *,
+        at: int | None = None,
+        update: Update | None = None,
+        idempotency_key: str | None = None,
     ) -> PendingRequest:
         """
         Queue a call; the results of its optimistic update become visible immediately.
@@ -197,6 +204,7 @@ class ClientState:
             raise copy_error(self.identity.refusal)
         run = self.updates.run(update) if update is not None else None
         request = self.requests.add(kind, path, args, at=at, caller=self.identity.caller)
+        request.idempotency_key = idempotency_key
         if update is not None and run is not None:
             self.updates.add(request.number, path, update, run)
             self._show_results()
@@ -324,7 +332,9 @@ class ClientState:
             request = self.requests.next_to_send(self.identity.may_send)
             if request is None:
                 return None
-            refusal = rpc.refuse_too_large(request.path, request.args, limits.message_bytes_max)
+            refusal = rpc.refuse_too_large(
+                request.path, request.args, limits.message_bytes_max, request.idempotency_key
+            )
             if refusal is None:
                 return rpc.encode_call(self._calls.open(request), request, self.requests.acknowledged_below)
             self._finish_failed(request, refusal)

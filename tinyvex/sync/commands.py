@@ -95,6 +95,7 @@ class RunMutation(Struct, frozen=True):
         args: one JSON object.
         request_id: chosen by the client.
         acknowledged_below: the client never again asks for a lower request id; 0 acknowledges none.
+        idempotency_key: replaces session and request id, if it is not None.
     """
 
     correlation: object
@@ -102,6 +103,7 @@ class RunMutation(Struct, frozen=True):
     args: bytes
     request_id: int
     acknowledged_below: int = 0
+    idempotency_key: str | None = None
 
 
 class RunAction(Struct, frozen=True):

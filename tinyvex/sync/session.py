@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from tinyvex import errors, limits
 from tinyvex.functions.run.call import Call, MutationOutcome, QueryOutcome
-from tinyvex.functions.run.exactly_once import request_digest
+from tinyvex.functions.run.exactly_once import key_of_caller, request_digest
 from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.sync.arguments import Arguments
 from tinyvex.sync.commands import (
@@ -167,6 +167,8 @@ class SyncSession:
         call = self._call(command.path, command.args, f"{self.session_id[:8]}-{command.request_id}")
         self.requests.open(call.args)
         key = IdempotencyKey(self.session_id, command.request_id, request_digest(call), command.acknowledged_below)
+        if command.idempotency_key is not None:
+            key = key_of_caller(call, command.idempotency_key)
         try:
             self._executor.mutation_nowait(call, key, partial(self._mutation_done, command.correlation, call))
         except errors.TinyvexError:

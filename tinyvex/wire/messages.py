@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from tinyvex.limits import IDEMPOTENCY_KEY_LENGTH_MAX
+
 __all__ = [
     "CAPABILITY_CHUNK",
     "CAPABILITY_PATCH",
@@ -152,12 +154,23 @@ class CallParams(_Params, frozen=True):
 
 
 class MutationParams(CallParams, omit_defaults=True, frozen=True):
-    """The call of a mutation, which runs once per (`sessionId`, `requestId`)."""
+    """The call of a mutation, which runs once per (`sessionId`, `requestId`), or per `idempotencyKey` of a user."""
 
     acknowledged_below: Annotated[
         Counter,
         Meta(description="the client will never again send a mutation of this session with a lower `requestId`"),
     ] = 0
+    idempotency_key: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=IDEMPOTENCY_KEY_LENGTH_MAX,
+                description="the name under which the user's mutation runs once, in every session",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ActionParams(CallParams, frozen=True):

@@ -8,7 +8,7 @@ import pytest
 
 from tinyvex.errors import RequestAcknowledged, RequestIdReused
 from tinyvex.functions.run.call import Call, MutationOutcome
-from tinyvex.functions.run.exactly_once import request_digest, request_record, stored_outcome
+from tinyvex.functions.run.exactly_once import key_of_caller, request_digest, request_record, stored_outcome
 from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.storage.log.request_records import StoredRequest
 
@@ -31,6 +31,14 @@ def snapshot(*records: Any, acknowledged_below: int = 0) -> Any:
 def test_a_digest_tells_calls_apart(other: Call) -> None:
     """By function, arguments and user."""
     assert request_digest(CALL) != request_digest(other)
+
+
+def test_keys_of_callers_belong_to_their_user() -> None:
+    """Equal names of two users are two keys, none of which a session id of a client can equal."""
+    keys = [key_of_caller(Call("m:f", b"{}", user), "k") for user in (None, {"subject": "a"}, {"subject": "b"})]
+    assert len({key.session_id for key in keys}) == 3
+    assert key_of_caller(CALL, "k") == keys[0] != key_of_caller(CALL, "other")
+    assert all(len(key.session_id) > 128 for key in keys)
 
 
 def test_a_first_mutation_has_no_stored_outcome() -> None:

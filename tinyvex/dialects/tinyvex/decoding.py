@@ -30,7 +30,12 @@ def to_command(request: messages.ClientRequest) -> Command | None:
     match request:
         case messages.Mutation(params=params):
             return RunMutation(
-                request.id, params.udf_path, bytes(params.args), params.request_id, params.acknowledged_below
+                request.id,
+                params.udf_path,
+                bytes(params.args),
+                params.request_id,
+                params.acknowledged_below,
+                params.idempotency_key,
             )
         case messages.ModifyQuerySet(params=params):
             modifications = [_to_modification(modification) for modification in params.modifications]

@@ -11,7 +11,9 @@ A client numbers the mutations of its session and resends one if the connection 
     A mutation that fails leaves no record; the client may send it again under the same id.
 4.  With a record, its digest is compared. The same digest: return the stored result.
     Another digest: refuse, because the id was used for another call or by another user.
-5.  A mutation that ended the process (`stuck_calls.py`) is refused: it would end the next one too.
+5.  A caller may name a mutation with a key of its own, which then replaces session and request id: a program that was
+    restarted has another session, and can repeat the mutation under its key.
+6.  A mutation that ended the process (`stuck_calls.py`) is refused: it would end the next one too.
 
 Records that no client acknowledges expire after `REQUEST_RECORD_SECONDS`.
 """
@@ -23,15 +25,25 @@ from typing import TYPE_CHECKING
 
 from tinyvex.errors import RequestAcknowledged, RequestIdReused
 from tinyvex.functions.run.call import MutationOutcome
+from tinyvex.functions.run.idempotency_key import IdempotencyKey
 from tinyvex.functions.run.identity_keys import session_key
 from tinyvex.storage.log.operations import RequestRecord
 
 if TYPE_CHECKING:
     from tinyvex.functions.run.call import Call
-    from tinyvex.functions.run.idempotency_key import IdempotencyKey
     from tinyvex.storage.log.document_log import Snapshot
 
-__all__ = ["request_digest", "request_record", "stored_outcome"]
+__all__ = ["key_of_caller", "request_digest", "request_record", "stored_outcome"]
+
+
+_CALLERS_SESSION = "key:"
+"""Begins the session of a caller's own key, which is longer than any session id of a client."""
+
+
+def key_of_caller(call: Call, name: str) -> IdempotencyKey:
+    """Return the key for a name of the caller's own; equal names of different users are different keys."""
+    digest = hashlib.sha512(b"\0".join((session_key(call.identity), name.encode()))).hexdigest()
+    return IdempotencyKey(_CALLERS_SESSION + digest, 0, request_digest(call))
 
 
 def request_digest(call: Call) -> bytes:
@@ -58,10 +70,15 @@ def stored_outcome(snapshot: Snapshot, key: IdempotencyKey) -> MutationOutcome |
         return None
     if not key.digest.startswith(record.digest):
         raise RequestIdReused(
-            f"request id {key.request_id} of this session was already used for another function, other arguments or "
-            "another user; use a new request id"
+            f"{_described(key)} was already used for another function, other arguments or another user; use a new one"
         )
     return MutationOutcome(record.result, record.ts, record.log_lines, replayed=True)
+
+
+def _described(key: IdempotencyKey) -> str:
+    if key.session_id.startswith(_CALLERS_SESSION):
+        return "this idempotency key"
+    return f"request id {key.request_id} of this session"
 
 
 def request_record(key: IdempotencyKey, outcome: MutationOutcome) -> RequestRecord:
