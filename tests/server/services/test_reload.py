@@ -20,7 +20,7 @@ class FakeServer:
     """A server as far as a reload needs it."""
 
     def __init__(self) -> None:
-        self.options: Any = SimpleNamespace(app=Path("app.py"))
+        self.options: Any = SimpleNamespace(app=Path("app.py"), app_name="app.py")
         self.certificate_fingerprint: str | None = "sha256:00"
         self.loads: list[str] = []
         self.app_error: Exception | None = None

@@ -331,11 +331,11 @@ class OftenRolledBack(MemoryStore):
         self.times = times
         self.units = 0
 
-    async def write(self, work: Any) -> Any:
+    async def write(self, work: Any, **options: Any) -> Any:
         self.units += 1
         for _ in range(self.times - 1):
             self.look(lambda snapshot: work(snapshot, self.last_ts + 1))
-        return await super().write(work)
+        return await super().write(work, **options)
 
 
 async def test_the_estimate_equals_the_deleted_rows(tmp_path: Any) -> None:
