@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -280,16 +281,20 @@ def test_more_sockets_than_files_harm_nothing(tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
+# Older versions of the core answer each malformed request with 400.
+HAS_STATUS = int(version("websockets").partition(".")[0]) >= 17
+
+
 @pytest.mark.parametrize(
     ("change", "status", "reason"),
     [
         ((b"Version: 13", b"Version: 8"), b"400", "invalid Sec-WebSocket-Version header: 8"),
         ((b"Sec-WebSocket-Key", b"X"), b"400", "missing Sec-WebSocket-Key header"),
-        ((b"HTTP/1.1", b"HTTP/1.0"), b"505", "unsupported HTTP version: HTTP/1.0"),
+        ((b"HTTP/1.1", b"HTTP/1.0"), b"505" if HAS_STATUS else b"400", "unsupported HTTP version: HTTP/1.0"),
         ((b"Host:", b"H st:"), b"400", "did not receive a valid HTTP request"),
         (
             (b"\r\n\r\n", b"\r\nX: " + b"x" * 9000 + b"\r\n\r\n"),
-            b"431",
+            b"431" if HAS_STATUS else b"400",
             "read 9005 bytes, expected no more than 8192 bytes",
         ),
     ],
