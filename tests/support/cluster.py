@@ -286,7 +286,11 @@ class Cluster:
         while True:
             with contextlib.suppress(OSError):
                 client = await RawClient.open(f"ws://127.0.0.1:{PORT}", runtime)
-                if await client.answer_unless_ended(client.connect(sessionId=session_id)) is not None:
+                # It may have been cut, or refused, during the handshake.
+                if (
+                    client.is_open
+                    and await client.answer_unless_ended(client.connect(sessionId=session_id)) is not None
+                ):
                     return client
             await asyncio.sleep(0.1)
 
