@@ -211,6 +211,33 @@ def test_a_read_that_fails_for_lack_of_descriptors_is_repeated(desk: Desk) -> No
     assert desk.pairing.find(redeemed[1]) == redeemed[0]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_changed_file_that_cannot_be_read_revokes_no_token(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that is refused does not reconnect, so it must outlast a lack of descriptors; the next read counts."""
+    import resource
+
+    kept, revoked = (desk.pairing.redeem(desk.pairing.offer(name))[0] for name in ("phone", "tablet"))
+    assert desk.pairing.valid_tokens() == [kept, revoked]
+    Pairing(desk.folder, lambda: desk.now_us, secrets.token_hex).revoke(revoked.id)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path(os.devnull).open() as lowest_free:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno(), before[1]))
+        try:
+            assert [desk.pairing.valid_tokens() for _ in range(2)] == [[kept, revoked]] * 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert ["cannot be read" in message for message in caplog.messages] == [True]
+    assert desk.pairing.valid_tokens() == [kept]
+
+
+def test_a_deleted_file_revokes_all_tokens(desk: Desk) -> None:
+    """That is the advice for a damaged file."""
+    desk.pairing.redeem(desk.pairing.offer("phone"))
+    assert desk.pairing.valid_tokens() != []
+    (desk.folder / "tokens.json").unlink()
+    assert desk.pairing.valid_tokens() == []
+
+
 REVOKE = """
 import sys
 from pathlib import Path

@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from tinyvex.server.access.token_uses import TokenUses
 
 __all__ = ["CODE_PREFIX", "PairedToken", "Pairing", "describe"]
+
+log = logging.getLogger("tinyvex.server")
 
 CODE_PREFIX = "pairing:"
 """The prefix that distinguishes a code from a token."""
@@ -113,6 +116,7 @@ class Pairing:
         # The files as they were last read, and what was reported of them.
         self._tokens_version: object = None
         self._tokens: list[PairedToken] = []
+        self._has_warned = False
         self._reported: dict[str, PairedToken] | None = None
         self._offer_version = _version(self._offer_file)
 
@@ -271,14 +275,33 @@ class Pairing:
         return match
 
     def valid_tokens(self) -> list[PairedToken]:
-        """Return the tokens that admit a client now. The file is read again when it has changed, or could not be read."""
+        """
+        Return the tokens that admit a client now.
+
+        The file is read again when it has changed, or could not be read. While the system refuses to read it, the tokens
+        read before stay valid: a client that is closed as unauthenticated does not reconnect. A damaged file has no tokens.
+        """
         version = _version(self._tokens_file)
         if version != self._tokens_version:
-            file = _read(self._tokens_file, _TokenFile)
-            self._tokens = [] if file is None else file.tokens
-            self._tokens_version = None if file is None else version
+            try:
+                file = _load(self._tokens_file, _TokenFile)
+            except OSError as error:
+                self._warn_of_unread_tokens(error)
+            else:
+                self._tokens = [] if file is None else file.tokens
+                self._tokens_version = None if file is None else version
+                self._has_warned = False
         now_us = self._now_us()
         return [token for token in self._tokens if token.expires_us is None or token.expires_us > now_us]
+
+    def _warn_of_unread_tokens(self, error: OSError) -> None:
+        """Log that tokens revoked meanwhile stay valid; once until the file can be read."""
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "`%s` has changed and cannot be read: %s; until it can, no token is added or revoked",
+                self._tokens_file, error.strerror,
+            )  # fmt: skip
 
     def report_changes(self, audit: AuditLog) -> None:
         """Record the changes that commands, or time, made since the last call."""
@@ -316,11 +339,24 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _read(path: Path, struct: type[S]) -> S | None:
-    """Return the content of a file; None if it is missing or unreadable."""
+def _load(path: Path, struct: type[S]) -> S | None:
+    """
+    Return the content of a file; None if it is missing or damaged.
+
+    Raises:
+        OSError: the system refuses to read it.
+    """
     try:
         return msgspec.json.decode(read_private(path), type=struct)
-    except (OSError, msgspec.MsgspecError, DataFolderUnusable):
+    except (FileNotFoundError, msgspec.MsgspecError, DataFolderUnusable):
+        return None
+
+
+def _read(path: Path, struct: type[S]) -> S | None:
+    """Return the content of a file; None if it is missing, damaged or unreadable."""
+    try:
+        return _load(path, struct)
+    except OSError:
         return None
 
 
