@@ -51,6 +51,19 @@ def test_equal_refusals_are_recorded_once_a_minute_and_counted(caplog: pytest.Lo
     ]
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::{:x}"])
+def test_one_client_hides_no_other(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Reasons differ by text that it chose, and its addresses within its IPv6 network."""
+    audit = AuditLog(Clock())
+    for number in range(1, 2 * limits.AUDIT_REFUSALS_PER_MINUTE):
+        audit.refused("user-refused", f"the token names the key `{number}`", address.format(number))
+    audit.refused("user-refused", "the token has expired", "192.0.2.2")
+    assert caplog.messages == [
+        f"refused a client at {address.format(1)}: the token names the key `1`",
+        "refused a client at 192.0.2.2: the token has expired",
+    ]
+
+
 def test_refusals_are_bounded_and_leave_room_for_the_rest(caplog: pytest.LogCaptureFixture) -> None:
     """A stranger with many addresses hides no revocation."""
     caplog.set_level("INFO")

@@ -30,6 +30,7 @@ import logging
 from collections.abc import Callable
 
 from tinyvex import limits
+from tinyvex.server.access.peer_address import network_of
 
 __all__ = ["AuditLog"]
 
@@ -40,7 +41,7 @@ MINUTE_SECONDS = 60.0
 
 class AuditLog:
     """
-    Writes the records: equal refusals once a minute, and at most a number of each sort per minute.
+    Writes the records: refusals once a minute for each event and address, and at most a number of each sort per minute.
 
     The others are counted, and one record reports the count at the end of the minute.
 
@@ -54,8 +55,13 @@ class AuditLog:
         self._granted = _Minute("records of access", limits.AUDIT_RECORDS_PER_MINUTE)
 
     def refused(self, event: str, reason: str, address: str) -> None:
-        """Record that a client was refused, once a minute for each address and reason."""
-        if self._current(self._refused).admits((event, reason, address)):
+        """
+        Record that a client was refused, once a minute for each event and address, or IPv6 network.
+
+        A reason may contain text that the client chose, so other reasons are counted too: otherwise one client could use
+        up the records of a minute.
+        """
+        if self._current(self._refused).admits((event, network_of(address))):
             text = f"refused a client{_at(address)}: {reason}"
             log.warning("%s", text, extra={"kind": "audit", "event": event, "address": address or None})
 
