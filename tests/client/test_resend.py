@@ -112,6 +112,6 @@ def test_another_epoch_completes_answered_mutations(session: Session) -> None:
     session.requests.next_to_send()
     session.requests.record_answer(answered, Answer(b"1", (), ts=5))
     session.resend.visible_ts = 7
-    assert session.resend.epoch_changed() == [answered]
+    assert session.resend.history_changed() == [answered]
     assert list(session.requests) == [unanswered]
     assert session.resend.visible_ts == 0

@@ -798,6 +798,27 @@ def test_calls_are_not_sent_to_another_database() -> None:
     assert not dialogue.state.updates.results
 
 
+def test_another_database_with_the_same_epoch_has_another_history() -> None:
+    """An answered mutation is complete, because it did commit; results and `ts` of the former database are discarded."""
+    dialogue = Dialogue().open()
+    query = dialogue.subscribe("a")
+    dialogue.run()
+    answered = dialogue.add("a", 4)
+    dialogue.send()
+    dialogue.receive()
+    dialogue.lose()
+    waiting = dialogue.add("a")
+    dialogue.take_events()
+    dialogue.server.database_id = "other"
+    dialogue.dial()
+    dialogue.run()
+    events = dialogue.take_events()
+    assert completed(events) == [answered]
+    assert {number: error.name for number, error in failures(events).items()} == {waiting: "DatabaseReplaced"}
+    assert dialogue.session.heard[1]["params"]["modifications"][0]["resume"] is None
+    assert shown(query) == 4
+
+
 def test_a_restored_database_is_the_same_database() -> None:
     """A new epoch alone fails no call."""
     dialogue = Dialogue().open()

@@ -109,9 +109,9 @@ class Resend:
         self._queries.mark_all_unsent(consistent_ts)
         return failed
 
-    def epoch_changed(self) -> list[PendingRequest]:
+    def history_changed(self) -> list[PendingRequest]:
         """
-        Discard everything that belongs to the old history after the database was restored from a backup.
+        Discard everything that belongs to the old history, after the database was restored from a backup or replaced.
 
         Returns:
             The mutations that are now complete: they were answered, so they did commit, and no transition of the new

@@ -388,10 +388,11 @@ class ClientState:
         self.server = rpc.decode_connect_result(result)
         if isinstance(self.server.token, str):  # the server exchanged a pairing code for a token
             self.token = self.server.token
-        if self.epoch not in {None, self.server.epoch}:
+        is_replaced = self.database_id not in {None, self.server.database_id}
+        if is_replaced or self.epoch not in {None, self.server.epoch}:
             self.observed_ts = 0
-            self._complete(self._resend.epoch_changed())
-        if self.database_id not in {None, self.server.database_id}:
+            self._complete(self._resend.history_changed())
+        if is_replaced:
             self._fail_calls_of_another_database()
         self.epoch, self.database_id = self.server.epoch, self.server.database_id
         self.phase = SessionPhase.READY
