@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.support.storage import MemoryStore, insert, stored_requests, unit
+from tests.support.storage import MemoryStore, insert, seal, stored_requests, unit
 from tinyvex.errors import FileDamaged, RequestAcknowledged, RequestIdReused
 from tinyvex.functions.run.call import MutationOutcome
 from tinyvex.functions.run.exactly_once import request_record, stored_outcome
@@ -29,7 +29,7 @@ from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.operations import ExpireRequests, RequestRecord, StoreRequest
 from tinyvex.storage.log.record_codec import decode_record, encode_record
-from tinyvex.storage.log.request_records import FIRST
+from tinyvex.storage.log.request_records import EXPIRY_POSITION, FIRST
 from tinyvex.storage.maintenance.check import check
 from tinyvex.storage.maintenance.live_size import REQUEST_OVERHEAD
 
@@ -141,6 +141,18 @@ def test_the_walk_reaches_every_record(store: MemoryStore, monkeypatch: pytest.M
     for session in range(5):
         assert store.look(lambda snapshot, name=f"session {session}": stored_requests(snapshot, name)) == [1, 3]
     assert check(store.connection) == []
+
+
+@pytest.mark.parametrize("value", ["[[1]]", "7", '"text"', "null", "[]", "[[1.5, 2]]", f"[[{1 << 63}, 0]]"])
+def test_a_malformed_position_begins_the_walk_again(store: MemoryStore, value: str) -> None:
+    """The writer would otherwise fail at each step."""
+    assert store.runtime.clock_us is not None
+    store.run(unit(insert({}), ("session", 0)))
+    store.connection.execute("INSERT INTO globals VALUES (?, ?, 0)", (EXPIRY_POSITION, value))
+    seal(store.connection)
+    store.runtime.clock_us += EXPIRED_US + DAY_US
+    _inspect_all(store)
+    assert store.look(stored_requests) == []
 
 
 def test_short_runs_reach_every_record_together(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:

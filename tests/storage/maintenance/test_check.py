@@ -106,6 +106,7 @@ DAMAGES = {
     "a last timestamp after all time": "UPDATE globals SET json_value = 1 << 60 WHERE key = 'last_ts'",
     "tables that readers do not see": "UPDATE globals SET json_value = 5 WHERE key = 'catalog_ts'",
     "a walk through the index entries that is none": "INSERT INTO globals VALUES ('index_walk', '\"1 2 3\"', 0)",
+    "a walk through the requests that is none": "INSERT INTO globals VALUES ('expiry_position', '[[1]]', 0)",
     "revisions that are never forgotten": "INSERT INTO globals VALUES ('swept_row', 3, 0)",
     "a request after the last timestamp": "UPDATE requests SET ts = ts + 1000000",
     "requests of no session": "DELETE FROM sessions",

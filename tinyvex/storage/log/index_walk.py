@@ -8,6 +8,7 @@ with what they count: otherwise a process that runs for a few minutes each time 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,10 @@ EntryKey = tuple[int, bytes]
 
 FIRST: EntryKey = (-1, b"")
 """Less than that of any entry."""
+
+
+_TEXT = re.compile("([0-9]{1,18}) ([0-9]{1,18})(?: (-1|[0-9]{1,18}) ((?:[0-9a-f]{2})*))?")
+"""The global value, with numbers that fit SQLite's."""
 
 
 class IndexWalk(NamedTuple):
@@ -44,17 +49,16 @@ class IndexWalk(NamedTuple):
         """
         Return the walk that the global values of a file describe.
 
-        Raises:
-            ValueError: the global value is not one of a walk.
+        If the value is not one of a walk, a walk begins: otherwise every sweep would fail.
         """
         text = stored_globals.get(INDEX_WALK)
         if text is None:
             return cls()
-        purged, entries, *after = str(text).split(" ")
-        if not after:
-            return cls(int(purged), int(entries))
-        index_id, key = after
-        return cls(int(purged), int(entries), (int(index_id), bytes.fromhex(key)))
+        match = _TEXT.fullmatch(str(text))
+        if match is None:
+            return cls(after=FIRST)
+        purged, entries, index_id, key = match.groups()
+        return cls(int(purged), int(entries), None if index_id is None else (int(index_id), bytes.fromhex(key)))
 
     @property
     def text(self) -> str:

@@ -55,6 +55,8 @@ FIRST: RecordKey = (0, -1)
 EXPIRY_POSITION = "expiry_position"
 """The global value; it exists only after the first step."""
 
+_INTEGER_MAX = (1 << 63) - 1  # of SQLite
+
 DIGEST_BYTES = 8
 """Stored of a digest. It detects mistakes of a client, which need not be safe from attacks by the same client."""
 
@@ -177,9 +179,11 @@ def _page_end(connection: sqlite3.Connection, after: RecordKey, limit: int) -> t
 
 
 def expiry_position(stored_globals: Mapping[str, Any]) -> RecordKey:
-    """Return the record with which the last step of the walk ended."""
-    ((session, request_id),) = stored_globals.get(EXPIRY_POSITION, (FIRST,))
-    return session, request_id
+    """Return the record with which the last step of the walk ended; FIRST if the global value is not a record's key."""
+    match stored_globals.get(EXPIRY_POSITION):
+        case [[int(session), int(request_id)]] if max(abs(session), abs(request_id)) <= _INTEGER_MAX:
+            return session, request_id
+    return FIRST
 
 
 def expiry_step(connection: sqlite3.Connection, after: RecordKey, before: int, limit: int) -> ExpiryStep:

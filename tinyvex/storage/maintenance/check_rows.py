@@ -26,6 +26,7 @@ from tinyvex.storage.file.checksums import (
 )
 from tinyvex.storage.file.database_file import schema_script
 from tinyvex.storage.log.index_walk import INDEX_WALK, IndexWalk
+from tinyvex.storage.log.request_records import EXPIRY_POSITION, expiry_position
 from tinyvex.values.ids import TABLE_NUMBER_MAX
 from tinyvex.values.timestamps import TS_MAX
 
@@ -156,9 +157,9 @@ def _global_problems(connection: sqlite3.Connection) -> Iterator[str]:
         value = stored.get(name)
         if not isinstance(value, int) or not 0 <= value <= largest:
             yield f"the global value {name} is not a whole number from 0 to {largest}: {value}"
-    try:
-        IndexWalk.stored(stored)
-    except ValueError:
+    if stored.get(EXPIRY_POSITION) not in (None, [[*expiry_position(stored)]]):
+        yield f"the global value {EXPIRY_POSITION} is not the key of a request record: {stored[EXPIRY_POSITION]}"
+    if stored.get(INDEX_WALK) not in (None, IndexWalk.stored(stored).text):
         yield f"the global value {INDEX_WALK} is not a walk through the index entries: {stored[INDEX_WALK]}"
 
 
