@@ -44,6 +44,7 @@ LONG_ARGUMENTS_BYTES = 64 << 10  # longer arguments count towards the next bound
 LONG_ARGUMENTS_BYTES_MAX = 256 << 20  # long arguments of all unanswered calls together; Overloaded
 LOG_LINES_MAX = 256  # per execution; further lines are counted and reported in one last line
 LOG_LINE_LENGTH_MAX = 4096  # characters; the rest is cut off
+CONSTRUCTION_SOURCES_MAX = 64  # cached source files of failed constructions; the least recently used one is evicted
 
 # Storage.
 SCAN_PAGE_ROWS = 256  # rows that a scan fetches before it yields to other readers; the memory of a scan is one page

@@ -10,11 +10,14 @@ from __future__ import annotations
 import ast
 import linecache
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from types import ModuleType, TracebackType
 from typing import Any
 
 import msgspec
 
+from tinyvex import limits
 from tinyvex.values.suggestions import did_you_mean
 
 __all__ = ["explain_construction"]
@@ -46,24 +49,41 @@ def _constructed(trace: TracebackType | None) -> type[msgspec.Struct] | None:
         return None
     frame = trace.tb_frame
     position = list(frame.f_code.co_positions())[trace.tb_lasti // 2]
+    calls = _calls("".join(linecache.getlines(frame.f_code.co_filename, frame.f_globals)))
+    called = _named(calls.get(position, ""), frame.f_locals, frame.f_globals)
+    return called if isinstance(called, type) and issubclass(called, msgspec.Struct) else None
+
+
+@lru_cache(limits.CONSTRUCTION_SOURCES_MAX)
+def _calls(source: str) -> Mapping[tuple[int | None, ...], str]:
+    """
+    Return the dotted name that each call in a source file calls, by its position.
+
+    It is cached, because a client's arguments may cause the error again and again; by the text, because files change.
+    """
     try:
-        nodes = ast.walk(ast.parse("".join(linecache.getlines(frame.f_code.co_filename, frame.f_globals))))
+        nodes = ast.walk(ast.parse(source))
     except (SyntaxError, ValueError):  # the file was changed since
-        return None
-    for node in nodes:
-        if isinstance(node, ast.Call) and position == (
-            node.lineno, node.end_lineno, node.col_offset, node.end_col_offset,
-        ):  # fmt: skip
-            called = _named(node.func, frame.f_locals, frame.f_globals)
-            return called if isinstance(called, type) and issubclass(called, msgspec.Struct) else None
-    return None
+        return {}
+    return {
+        (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset): name
+        for node in nodes
+        if isinstance(node, ast.Call) and (name := _dotted(node.func))
+    }
 
 
-def _named(node: ast.expr, local: dict[str, Any], globals_: dict[str, Any]) -> object:
-    """Return the object that a name stands for, also inside modules; None for other expressions."""
+def _dotted(node: ast.expr) -> str:
+    """Return a name with the modules before it; empty for other expressions."""
     if isinstance(node, ast.Name):
-        return local.get(node.id, globals_.get(node.id))
-    if isinstance(node, ast.Attribute):
-        owner = _named(node.value, local, globals_)
-        return vars(owner).get(node.attr) if isinstance(owner, ModuleType) else None
-    return None
+        return node.id
+    owner = _dotted(node.value) if isinstance(node, ast.Attribute) else ""
+    return f"{owner}.{node.attr}" if owner and isinstance(node, ast.Attribute) else ""
+
+
+def _named(dotted: str, local: dict[str, Any], globals_: dict[str, Any]) -> object:
+    """Return the object that a name stands for, also inside modules; None if there is none."""
+    first, *others = dotted.split(".")
+    found = local.get(first, globals_.get(first))
+    for name in others:
+        found = vars(found).get(name) if isinstance(found, ModuleType) else None
+    return found
