@@ -281,8 +281,9 @@ def test_more_sockets_than_files_harm_nothing(tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
-# Older versions of the core answer each malformed request with 400.
+# Older versions of the core answer each malformed request with 400 and one reason.
 HAS_STATUS = int(version("websockets").partition(".")[0]) >= 17
+INVALID = "did not receive a valid HTTP request"
 
 
 @pytest.mark.parametrize(
@@ -290,12 +291,16 @@ HAS_STATUS = int(version("websockets").partition(".")[0]) >= 17
     [
         ((b"Version: 13", b"Version: 8"), b"400", "invalid Sec-WebSocket-Version header: 8"),
         ((b"Sec-WebSocket-Key", b"X"), b"400", "missing Sec-WebSocket-Key header"),
-        ((b"HTTP/1.1", b"HTTP/1.0"), b"505" if HAS_STATUS else b"400", "unsupported HTTP version: HTTP/1.0"),
-        ((b"Host:", b"H st:"), b"400", "did not receive a valid HTTP request"),
+        (
+            (b"HTTP/1.1", b"HTTP/1.0"),
+            b"505" if HAS_STATUS else b"400",
+            "unsupported HTTP version: HTTP/1.0" if HAS_STATUS else INVALID,
+        ),
+        ((b"Host:", b"H st:"), b"400", INVALID),
         (
             (b"\r\n\r\n", b"\r\nX: " + b"x" * 9000 + b"\r\n\r\n"),
             b"431" if HAS_STATUS else b"400",
-            "read 9005 bytes, expected no more than 8192 bytes",
+            "read 9005 bytes, expected no more than 8192 bytes" if HAS_STATUS else INVALID,
         ),
     ],
     ids=["version", "no-key", "HTTP/1.0", "malformed", "long-header"],
