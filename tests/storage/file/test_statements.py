@@ -101,8 +101,12 @@ PLANS = {
     "DELETE_DELETIONS": ["SEARCH documents BY ROW (rowid>? AND rowid<?)"],
     "COUNT_PURGEABLE": [
         "SEARCH d BY ROW (rowid>?)",
+        "SCAN json_each VIRTUAL TABLE INDEX 1:",
         "SEARCH p BY id ALONE (table_id=? AND id=? AND ts=?)",
         "SEARCH documents BY ROW (rowid>?)",
+        "SCAN json_each VIRTUAL TABLE INDEX 1:",
+        "SEARCH documents BY id ALONE (table_id=?)",
+        "SCAN json_each VIRTUAL TABLE INDEX 1:",
     ],
     "ENTRIES_AFTER": ["SEARCH indexes BY KEY ((index_id,key)>(?,?))"],
     "DELETE_ENTRIES": [
