@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.support.values import SAFE, bits, compare, same, values
 from tinyvex.errors import InvalidValue, TinyvexError, ValueTooLarge
 from tinyvex.limits import ARRAY_ELEMENTS_MAX, NESTING_MAX, OBJECT_FIELDS_MAX
-from tinyvex.values.codec import decode, decode_canonical, encode, to_builtins, unwrap
+from tinyvex.values.codec import decode, decode_canonical, decode_exact, encode, to_builtins, unwrap
 from tinyvex.values.key_encoding import encode_part
 from tinyvex.values.types import MISSING, Int64
 
@@ -35,6 +35,27 @@ def test_both_decoders_agree(value: object) -> None:
     """The fast decoder of canonical bytes returns the same as the validating one, including types."""
     data = encode(value)
     assert repr(decode_canonical(data)) == repr(decode(data))
+
+
+@given(values)
+def test_the_exact_decoder_accepts_canonical_form(value: object) -> None:
+    """It returns the same as the validating one."""
+    data = encode(value)
+    assert repr(decode_exact(data)) == repr(decode(data))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"b":1,"a":2}', '{"a":1,"a":1}', '{"a": 1}', '{"a":1} ', '{"a":1.0}', '{"a":-0.0}', '{"a":-0}', '{"a":1e3}',
+        '{"a":0.10}', '{"a":18446744073709552000}', '{"a":"\\u0041"}', '{"a":"\\/"}', '{"a":{"$float":"AAAAAAAA8D8="}}',
+        '{"b":{"$bytes":""},"a":1}', '{"a":{"$bytes":"","b":1}}', '{"$a":1}', '{"a":[[1.0]]}', '{"a":9007199254740993}',
+    ],
+)  # fmt: skip
+def test_the_exact_decoder_refuses_any_other_form(text: str) -> None:
+    """Also a form that the validating decoder accepts."""
+    with pytest.raises(InvalidValue):
+        decode_exact(text.encode())
 
 
 @given(values, values)

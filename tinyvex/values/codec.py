@@ -42,6 +42,7 @@ from tinyvex.values.types import MISSING, Int64, Value
 __all__ = [
     "decode",
     "decode_canonical",
+    "decode_exact",
     "encode",
     "encode_long",
     "may_have_wrappers",
@@ -180,6 +181,21 @@ def decode_canonical(data: bytes) -> Value:
     """Decode JSON that `encode` wrote, without validating it again."""
     value: Value = _decode_json(data)
     return unwrap(value) if may_have_wrappers(data) else value
+
+
+def decode_exact(data: bytes) -> Value:
+    """
+    Decode and validate JSON that must be in canonical form.
+
+    Raises:
+        InvalidValue: it is not JSON, not a value, or not in canonical form.
+        ValueTooLarge: it is nested too deep, or has too many elements or fields.
+    """
+    value = decode(data)
+    # Without wrappers the value consists of the builtins that `_plain` would return.
+    if (encode(value) if may_have_wrappers(data) else _encode_sorted(value)) != data:
+        raise InvalidValue("it is not in canonical form", path="$")
+    return value
 
 
 def may_have_wrappers(data: bytes) -> bool:

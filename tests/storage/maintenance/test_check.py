@@ -75,6 +75,14 @@ DAMAGES = {
     "an index id to be given again": "UPDATE globals SET json_value = 101 WHERE key = 'next_index_id'",
     "a current entry is gone": f"DELETE FROM current WHERE index_id = {USER_INDEX} AND log_row = {NEWEST_OF_USER}",
     "a current entry points elsewhere": f"UPDATE current SET log_row = {NEWEST_OF_USER} WHERE index_id = {USER_INDEX}",
+    "a current entry points at an older revision": (
+        "UPDATE current SET log_row = (SELECT MIN(d.log_row) FROM documents AS d JOIN documents AS n USING (table_id, id)"
+        " WHERE n.log_row = current.log_row) WHERE log_row IN (SELECT log_row FROM documents WHERE prev_ts IS NOT NULL)"
+    ),
+    "a current entry without its index entry": (
+        "INSERT INTO current SELECT index_id, CAST(x'07' || key AS BLOB), log_row, 0 FROM current"
+        f" WHERE index_id = {USER_INDEX} LIMIT 1"
+    ),
     "a current entry points nowhere": f"UPDATE current SET log_row = 100000 WHERE index_id = {USER_INDEX}",
     "a current entry too many": f"INSERT INTO current SELECT {USER_INDEX}, x'07', {NEWEST_OF_USER}, 0",
     "a current entry with another key": (
@@ -125,6 +133,15 @@ def test_damage_is_found(log, damage):
     assert cursor.rowcount > 0
     seal(log.connection)
     assert check(log.connection) != []
+
+
+@pytest.mark.parametrize("table", ["documents", "indexes", "current", "globals", "sessions", "requests"])
+def test_a_wrong_checksum_is_found(log, table):
+    """Report the row, in each table."""
+    log.connection.execute(
+        f"UPDATE {table} SET checksum = checksum - 1 WHERE checksum = (SELECT MAX(checksum) FROM {table})"
+    )
+    assert [problem for problem in check(log.connection) if "checksum" in problem]
 
 
 BELOW_THE_FLOOR = {

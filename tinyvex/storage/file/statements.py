@@ -265,11 +265,6 @@ CHECK_OBJECTS = r"SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqli
 CHECK_COLUMNS = 'SELECT name, type, "notnull", pk FROM pragma_table_info(?) ORDER BY cid'
 CHECK_SHAPE = "SELECT {name} FROM {table} WHERE ({shape}) IS NOT TRUE LIMIT ?"
 CHECKSUMS_DOCUMENTS = "SELECT log_row, ts, table_id, id, json_value, prev_ts, checksum FROM documents ORDER BY log_row"
-CHECKSUMS_INDEXES = "SELECT index_id, key, ts, deleted, table_id, checksum FROM indexes ORDER BY index_id, key, ts"
-CHECKSUMS_CURRENT = (
-    "SELECT c.index_id, c.key, d.ts, d.json_value, c.checksum FROM current AS c JOIN documents AS d USING (log_row)"
-    " ORDER BY c.index_id, c.key"
-)
 CHECKSUMS_SESSIONS = "SELECT session_id, checksum FROM sessions ORDER BY number"
 CHECKSUMS_REQUESTS = (
     "SELECT session, request_id, ts, digest, result, log_lines, acknowledged, checksum FROM requests"
@@ -280,19 +275,23 @@ CHECK_LOG_ORDER = "SELECT log_row, ts FROM documents ORDER BY log_row"
 CHECK_DOCUMENTS = (
     "SELECT table_id, id, ts, log_row, json_value, deleted, prev_ts FROM documents ORDER BY table_id, id, ts"
 )
+# `d` is the revision that `current` points at. It is nearly always the entry's own; `r` is searched for only if it is not.
 CHECK_ENTRIES = (
-    "SELECT i.index_id, i.key, i.ts, i.deleted, i.table_id, i.document_id, d.log_row, d.json_value"
-    " FROM indexes AS i LEFT JOIN documents AS d"
-    " ON d.table_id = i.table_id AND d.id = i.document_id AND d.ts = i.ts"
+    "SELECT i.index_id, i.key, i.ts, i.deleted, i.table_id, i.document_id, i.checksum, c.log_row, c.checksum,"
+    " d.table_id, d.id, d.ts, d.json_value,"
+    " EXISTS (SELECT 1 FROM documents WHERE table_id = d.table_id AND id = d.id AND ts > d.ts),"
+    " r.log_row, r.json_value"
+    " FROM indexes AS i LEFT JOIN current AS c ON c.index_id = i.index_id AND c.key = i.key"
+    " LEFT JOIN documents AS d ON d.log_row = c.log_row"
+    " LEFT JOIN documents AS r ON r.id = i.document_id AND r.ts = i.ts AND r.table_id ="
+    " CASE WHEN d.ts = i.ts AND d.id = i.document_id AND d.table_id = i.table_id THEN NULL ELSE i.table_id END"
     " ORDER BY i.index_id, i.key, i.ts"
 )
-CHECK_CURRENT = (
-    "SELECT c.index_id, c.key, d.ts, d.json_value, d.id,"
-    " EXISTS (SELECT 1 FROM indexes WHERE index_id = c.index_id AND key = c.key),"
-    " EXISTS (SELECT 1 FROM documents WHERE table_id = d.table_id AND id = d.id AND ts > d.ts)"
-    " FROM current AS c LEFT JOIN documents AS d ON d.log_row = c.log_row ORDER BY c.index_id, c.key"
+CHECK_CURRENT_WITHOUT_ENTRY = (
+    "SELECT c.index_id, c.key, c.checksum, d.ts, d.json_value FROM current AS c"
+    " LEFT JOIN documents AS d ON d.log_row = c.log_row"
+    " WHERE NOT EXISTS (SELECT 1 FROM indexes WHERE index_id = c.index_id AND key = c.key)"
 )
-CHECK_CURRENT_ENTRY = "SELECT log_row FROM current WHERE index_id = ? AND key = ?"
 CHECK_REVISIONS_OF = "SELECT id, ts, json_value FROM documents WHERE table_id = ? ORDER BY id, ts"
 CHECK_PAST_ENTRY = "SELECT deleted FROM indexes WHERE index_id = ? AND key = ? AND ts <= ? ORDER BY ts DESC LIMIT 1"
 CHECK_REQUESTS = "SELECT ts, log_lines, result FROM requests"

@@ -12,9 +12,9 @@ relies on the one before:
 4.  *Documents*: the revisions of a document form one chain by `prev_ts`, from its first revision to its deletion. At or
     below the floor the chain may begin late, since older revisions were purged. A document's JSON is canonical and
     has its own id and a creation time that never changes, and fits its table's schema (`check_schemas.py`).
-5.  *Indexes*: every entry above the floor has its revision, and the key computed from it. `current` has exactly the newest
-    entries, pointing at the newest revisions. At every timestamp from the floor on, every index that was ready has the
-    documents of that timestamp (`check_indexes.py`).
+5.  *Indexes*: every entry has the right checksum. Every entry above the floor has its revision, and the key computed from it.
+    `current` has exactly the newest entries, pointing at the newest revisions (`check_entries.py`). At every timestamp from
+    the floor on, every index that was ready has the documents of that timestamp (`check_indexes.py`).
 6.  *Requests*: the stored result and log lines of every request can be decoded, every session has requests, and the record
     with a session's highest request id has what its client acknowledged, which no record is below.
 
@@ -32,7 +32,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 from msgspec.structs import replace
 
 from tinyvex.errors import FileDamaged, InvalidValue
@@ -41,16 +40,17 @@ from tinyvex.storage.file.data_folder import DataFolder
 from tinyvex.storage.file.database_file import identify, open_reader, read_format, read_globals
 from tinyvex.storage.file.last_commit import LastCommit, missing_commits, read_last_commit
 from tinyvex.storage.file.sqlite_errors import translate
-from tinyvex.storage.log.catalog import Catalog, IndexInfo, TableInfo, load_catalog
+from tinyvex.storage.log.catalog import Catalog, TableInfo, load_catalog
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLES_TABLET
+from tinyvex.storage.maintenance.check_entries import EntryCheck
 from tinyvex.storage.maintenance.check_indexes import NO_END, IndexHistory
 from tinyvex.storage.maintenance.check_rows import SWEPT_ROW, row_problems
 from tinyvex.storage.maintenance.check_schemas import SchemaHistory
 from tinyvex.storage.maintenance.progress import Progress
 from tinyvex.storage.schema.system_tables import documents
 from tinyvex.storage.schema.tablets import past_tablets
-from tinyvex.values.codec import decode, decode_canonical, encode
+from tinyvex.values.codec import decode_exact
 from tinyvex.values.ids import DocumentId
 
 __all__ = ["check", "check_folder", "check_pages"]
@@ -159,19 +159,17 @@ class _Check:
         others = list(past_tablets(Snapshot(connection, self._last_ts, Catalog(self._last_ts, ()))))
         self._tablets = {other.table.tablet: replace(other.table, indexes={}, maintained=()) for other in others}
         self._filled = {index_id: other.table.tablet for other in others for index_id in other.index_ids}
-        self._indexes: dict[int, tuple[TableInfo, IndexInfo]] = {
-            index.id: (table, index) for table in self._catalog.tables() for index in table.maintained
-        }
+        self._indexes = {index.id: index for table in self._catalog.tables() for index in table.maintained}
+        self._entries = EntryCheck(self._floor, self._indexes, self._owner)
         self._progress = progress
         self._rows_done = 0
-        self._rows_total = 0 if progress is None else sum(map(self._count, ("documents", "indexes", "current")))
+        self._rows_total = 0 if progress is None else sum(map(self._count, ("documents", "indexes")))
 
     def problems(self) -> Iterator[str]:
         yield from self._timestamps()
         yield from self._counters()
         yield from self._documents()
-        yield from self._entries()
-        yield from self._current()
+        yield from self._entries_of_indexes()
         yield from self._requests()
         if self._progress is not None:
             total = max(self._rows_total, 1)  # 0 would mean that it is not known
@@ -243,111 +241,59 @@ class _Check:
 
     def _revisions(self, table: TableInfo, tablet: int, key: bytes, revisions: Iterable[Row]) -> Iterator[str]:
         """Check one document; stops at a revision that cannot be decoded."""
-        previous: Row | None = None
+        previous_ts: int | None = None
+        was_deleted = False
         creation: Any = None
         document: Any = None
+        id_text = DocumentId(table.number, key).text
         walk = self._history.walk(tablet, key)
-        for row in revisions:
-            yield from self._chain(previous, row)
-            if document is not None and previous is not None:
-                yield from self._fits_schema(tablet, document, previous[2], row[2])
-            _, _, ts, _, data, _, _ = previous = row
+        for _, _, ts, _, data, deleted, prev_ts in revisions:
+            if prev_ts != previous_ts or deleted or was_deleted or data is None:
+                yield from self._chain(previous_ts, was_deleted, ts, prev_ts, data, deleted)
+            if document is not None and previous_ts is not None:
+                yield from self._fits_schema(tablet, document, previous_ts, ts)
+            previous_ts, was_deleted = ts, bool(deleted)
             document = None
             if data is not None:
-                document, problem = _decoded(data, DocumentId(table.number, key).text, creation)
+                document, problem = _decoded(data, id_text, creation)
                 if problem is not None:
                     yield f"revision {ts}: {problem}"
                     return
                 creation = document["_creationTime"]
             yield from walk.add(ts, document)
-        assert previous is not None
         yield from walk.end()
-        if document is not None:
-            yield from self._fits_schema(tablet, document, previous[2], NO_END)
-            yield from self._is_current(table, key, document, previous[3])
+        if document is not None and previous_ts is not None:
+            yield from self._fits_schema(tablet, document, previous_ts, NO_END)
 
     def _fits_schema(self, tablet: int, document: Any, ts: int, until: int) -> Iterator[str]:
         problem = self._schemas.problem(tablet, document, until)
         if problem is not None:
             yield f"revision {ts} does not fit the schema of its table: {problem}"
 
-    def _chain(self, previous: Row | None, row: Row) -> Iterator[str]:
+    def _chain(
+        self, previous_ts: int | None, was_deleted: bool, ts: int, prev_ts: int | None, data: bytes | None, deleted: int
+    ) -> Iterator[str]:
         """Check that a revision continues the one before it."""
-        _, _, ts, _, data, deleted, prev_ts = row
-        previous_ts = None if previous is None else previous[2]
-        is_purged = previous is None and prev_ts is not None and prev_ts <= self._floor
+        is_purged = previous_ts is None and prev_ts is not None and prev_ts <= self._floor
         if prev_ts != previous_ts and not is_purged:
             yield f"revision {ts} has prev_ts {prev_ts}, not {previous_ts}"
         if bool(deleted) != (data is None):
             yield f"revision {ts} is marked as deleted but has a value, or the reverse"
-        if deleted and (previous is None or previous[5]):
+        if deleted and (previous_ts is None or was_deleted):
             yield f"revision {ts} deletes a document that does not exist"
-        if previous is not None and previous[5]:
+        if was_deleted:
             yield f"revision {ts} follows the document's deletion"
 
-    def _is_current(self, table: TableInfo, key: bytes, document: Any, log_row: int) -> Iterator[str]:
-        """Check that every ready index points at a newest revision."""
-        for index in table.maintained:
-            index_key = index.key(document, key)
-            entry = self._connection.execute(statements.CHECK_CURRENT_ENTRY, (index.id, index_key)).fetchone()
-            name = f"index {index.name} ({index.id})"
-            if entry is None and index.ready:
-                yield f"{name} lacks the key {index_key.hex()}"
-            elif entry is not None and entry[0] != log_row:
-                yield f"{name}: the key {index_key.hex()} points at row {entry[0]}, not {log_row}"
-
-    def _entries(self) -> Iterator[str]:
-        """Check the log of each index: revisions exist, keys match them, and a key begins and ends in turn."""
+    def _entries_of_indexes(self) -> Iterator[str]:
         rows = self._reported(self._rows(statements.CHECK_ENTRIES))
         for (index_id, key), entries in groupby(rows, key=itemgetter(0, 1)):
-            for problem in self._key_entries(index_id, key, entries):
+            for problem in self._entries.key_problems(index_id, key, entries):
                 yield f"index {index_id}, key {key.hex()}: {problem}"
-
-    def _key_entries(self, index_id: int, key: bytes, entries: Iterable[Row]) -> Iterator[str]:
-        _, index = self._indexes.get(index_id, (None, None))
-        owner = self._owner(index_id)
-        previous_deleted: int | None = None
-        for _, _, ts, deleted, tablet, document_key, log_row, data in entries:
-            if log_row is None and ts > self._floor:
-                yield f"the entry at {ts} has no revision"
-            elif owner is not None and owner != tablet:
-                yield f"the entry at {ts} belongs to tablet {tablet}, not {owner}"
-            elif not deleted and data is None and log_row is not None:
-                yield f"the key begins at {ts}, at which its document is deleted"
-            elif index is not None and data is not None and (_key(index, data, document_key) == key) == bool(deleted):
-                yield f"the entry at {ts} does not agree with its document"
-            if deleted == previous_deleted:
-                yield f"the key {'ends' if deleted else 'begins'} twice, the second time at {ts}"
-            previous_deleted = deleted
-        if index is not None:
-            is_current = (
-                self._connection.execute(statements.CHECK_CURRENT_ENTRY, (index_id, key)).fetchone() is not None
-            )
-            if is_current == bool(previous_deleted):
-                yield "`indexes` and `current` disagree"
+        yield from self._entries.rows_without_entry(self._connection)
 
     def _owner(self, index_id: int) -> int | None:
         """Return the tablet of an index that some retained timestamp has, or that an import fills; None if unknown."""
         return self._history.owner(index_id) or self._filled.get(index_id)
-
-    def _current(self) -> Iterator[str]:
-        """Check that every row of `current` has an entry in the log, and the key of the newest revision."""
-        rows = self._reported(self._rows(statements.CHECK_CURRENT))
-        for index_id, key, ts, data, document_key, has_entry, has_later in rows:
-            name = f"index {index_id}, key {key.hex()}"
-            _, index = self._indexes.get(index_id, (None, None))
-            if ts is None:
-                yield f"{name}: `current` points at a revision that does not exist"
-            elif index is None:
-                if self._owner(index_id) is None:
-                    yield f"{name}: `current` has an index that does not exist"
-                # Otherwise the index is being dropped.
-            elif not has_entry:
-                yield f"{name}: `current` has it, `indexes` does not"
-            elif has_later or data is None:
-                yield f"{name}: `current` points at revision {ts}, which is not the newest"
-            elif _key(index, data, document_key) != key:
-                yield f"{name}: `current` points at a revision with another key"
 
     def _requests(self) -> Iterator[str]:
         for ts, log_lines, result in self._rows(statements.CHECK_REQUESTS):
@@ -377,11 +323,11 @@ def _json(text: str | bytes) -> object:
 def _decoded(data: bytes, id_text: str, creation: Any) -> tuple[Any, str | None]:
     """Return a stored document and None, or None and its problem."""
     try:
-        document: Any = decode(data)
+        document: Any = decode_exact(data)
     except InvalidValue as error:
         return None, f"its JSON is damaged: {error}"
-    if not isinstance(document, dict) or encode(document) != data:
-        return None, "its JSON is not in canonical form"
+    if not isinstance(document, dict):
+        return None, "its JSON is not an object"
     if document.get("_id") != id_text:
         return None, f"its JSON has the id `{document.get('_id')}`"
     if not isinstance(document.get("_creationTime"), int | float):
@@ -389,12 +335,3 @@ def _decoded(data: bytes, id_text: str, creation: Any) -> tuple[Any, str | None]
     if creation is not None and document["_creationTime"] != creation:
         return None, f"its creation time changed from {creation} to {document['_creationTime']}"
     return document, None
-
-
-def _key(index: IndexInfo, data: bytes, document_key: bytes) -> bytes | None:
-    """Return the index key of a stored document; None if it cannot be decoded, which is reported with the documents."""
-    try:
-        document: Any = decode_canonical(data)  # its form is checked once, with the documents
-        return index.key(document, document_key)
-    except (InvalidValue, msgspec.DecodeError, UnicodeError, TypeError, KeyError):
-        return None

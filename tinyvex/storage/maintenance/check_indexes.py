@@ -12,7 +12,7 @@ revisions, and the revision that the first readable timestamp sees.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from msgspec import Struct
@@ -48,7 +48,7 @@ class IndexHistory:
 
     def __init__(self, connection: sqlite3.Connection, floor: int, catalog: Catalog) -> None:
         self._connection = connection
-        self._newest = {index.id for table in catalog.tables() for index in table.indexes.values()}
+        self._cursor = connection.cursor()  # of `has_key`: a cursor for each call takes half as long again
         self._periods: dict[int, list[_ReadablePeriod]] = {}
         self._owners = {index.id: table.tablet for table in catalog.tables() for index in table.maintained}
         for table in catalog.tables():
@@ -83,53 +83,73 @@ class IndexHistory:
 
     def walk(self, tablet: int, document_key: bytes) -> RevisionWalk:
         """Begin to check a document."""
-        return RevisionWalk(self, self._periods.get(tablet, []), document_key)
+        return RevisionWalk(self.has_key, self._periods.get(tablet, ()), document_key)
 
     def has_key(self, index_id: int, key: bytes, ts: int) -> bool:
         """Return whether a reader at `ts` sees the key."""
-        row = self._connection.execute(statements.CHECK_PAST_ENTRY, (index_id, key, ts)).fetchone()
+        row = self._cursor.execute(statements.CHECK_PAST_ENTRY, (index_id, key, ts)).fetchone()
         return row is not None and not row[0]
-
-    def is_newest(self, index_id: int) -> bool:
-        """Return whether an index is of the newest catalog; `check.py` compares its entries with the newest revisions."""
-        return index_id in self._newest
 
 
 class RevisionWalk:
     """Checks one document's keys in each index, revision by revision."""
 
-    def __init__(self, history: IndexHistory, periods: list[_ReadablePeriod], document_key: bytes) -> None:
-        self._history = history
+    def __init__(
+        self, has_key: Callable[[int, bytes, int], bool], periods: Sequence[_ReadablePeriod], document_key: bytes
+    ) -> None:
+        self._has_key = has_key
         self._periods = periods
         self._document_key = document_key
         self._last_ts = 0
         self._document: Mapping[str, Any] | None = None
+        self._keys: dict[int, bytes] = {}
+        """The keys of `_document` that were computed, by the position of the period."""
 
-    def add(self, ts: int, document: Mapping[str, Any] | None) -> Iterator[str]:
-        """Visit the next revision, oldest first; None for a deletion. Yield its problems."""
-        for period in self._periods:
+    def add(self, ts: int, document: Mapping[str, Any] | None) -> list[str]:
+        """Visit the next revision, oldest first; None for a deletion. Return its problems."""
+        problems: list[str] = []
+        keys: dict[int, bytes] = {}
+        last_ts, last = self._last_ts, self._document
+        for position, period in enumerate(self._periods):
             index, since = period.index, period.since
             if ts <= since:
                 continue
-            before = self._key(index, self._document)
-            if self._last_ts <= since < ts:
-                yield from self._require_key(index, before, since)
-            after = self._key(index, document)
+            before = self._key(position, last, self._keys)
+            if before is not None and last_ts <= since:
+                problems += self._require_key(index, before, since)
+            if before is not None and document is not None and last is not None and index.same_key(document, last):
+                keys[position] = before
+                continue
+            after = self._key(position, document, keys)
             if ts < period.until and after != before:
-                yield from self._require_key(index, after, ts)
-                if before is not None and self._history.has_key(index.id, before, ts):
-                    yield f"index {index.name} ({index.id}) has the key {before.hex()} at {ts}, the document does not"
-        self._last_ts, self._document = ts, document
+                if after is not None:
+                    problems += self._require_key(index, after, ts)
+                if before is not None and self._has_key(index.id, before, ts):
+                    problems.append(
+                        f"index {index.name} ({index.id}) has the key {before.hex()} at {ts}, the document does not"
+                    )
+        self._last_ts, self._document, self._keys = ts, document, keys
+        return problems
 
-    def end(self) -> Iterator[str]:
-        """Finish after the newest revision; yield the problems of periods that begin after it."""
-        for period in self._periods:
-            if self._last_ts <= period.since and not self._history.is_newest(period.index.id):
-                yield from self._require_key(period.index, self._key(period.index, self._document), period.since)
+    def end(self) -> list[str]:
+        """Finish after the newest revision; return the problems of periods that begin after it."""
+        problems: list[str] = []
+        for position, period in enumerate(self._periods):
+            if self._last_ts <= period.since:
+                key = self._key(position, self._document, self._keys)
+                if key is not None:
+                    problems += self._require_key(period.index, key, period.since)
+        return problems
 
-    def _require_key(self, index: IndexInfo, key: bytes | None, ts: int) -> Iterator[str]:
-        if key is not None and not self._history.has_key(index.id, key, ts):
-            yield f"index {index.name} ({index.id}) lacks the key {key.hex()} at {ts}"
+    def _require_key(self, index: IndexInfo, key: bytes, ts: int) -> tuple[str, ...]:
+        if self._has_key(index.id, key, ts):
+            return ()
+        return (f"index {index.name} ({index.id}) lacks the key {key.hex()} at {ts}",)
 
-    def _key(self, index: IndexInfo, document: Mapping[str, Any] | None) -> bytes | None:
-        return None if document is None else index.key(document, self._document_key)
+    def _key(self, position: int, document: Mapping[str, Any] | None, keys: dict[int, bytes]) -> bytes | None:
+        if document is None:
+            return None
+        key = keys.get(position)
+        if key is None:
+            key = keys[position] = self._periods[position].index.key(document, self._document_key)
+        return key
