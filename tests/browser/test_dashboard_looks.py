@@ -96,13 +96,14 @@ async def test_a_long_history_shows_its_newest(page: Page) -> None:
     shown = await page.evaluate(
         """async () => {
           const { HistoryView } = await import("/_dashboard/history.js");
+          const { Shape } = await import("/_dashboard/shape.js");
           const revision = (ts) => ({ ts, prevTs: ts > 1 ? ts - 1 : null, document: { n: ts } });
           const watch = (path, { after }, listener) => {
             const revisions = Array.from({ length: 250 }, (_, index) => revision(after + index + 1));
             listener({ value: { revisions, isDone: after + 250 >= 5000 } });
             return () => null;
           };
-          const view = new HistoryView({ watch }, "x");
+          const view = new HistoryView({ watch }, "x", new Shape(null));
           const all = [...view.element.querySelectorAll(".revision")];
           return [all.length, all[0].querySelector(".change").textContent, view.element.lastChild.textContent];
         }"""

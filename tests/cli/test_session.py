@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.process import ServerProcess
 from tinyvex.cli import session
-from tinyvex.cli.app_location import AppLocation
 from tinyvex.cli.session import UNLIMITED_SECONDS, connect, local_server, open_session, running_server
 from tinyvex.errors import ConnectionLost, DataFolderLocked, DataFolderUnusable, RemoteError
 from tinyvex.server.services import discovery
@@ -71,7 +70,7 @@ async def test_a_silent_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_server_of_a_command_is_private_and_purges_nothing(tmp_path: Path) -> None:
     """Only the process that serves the database decides how much history is retained."""
-    options = local_server(AppLocation(tmp_path / "app.py", tmp_path)).options
+    options = local_server(tmp_path / "app.py", tmp_path).options
     now_us = 4_000_000_000_000_000
     state = HistoryState(0, 0, now_us, now_us, 1 << 40, ClockHistory(), LiveSize())
     assert options.retention.floor(state, now_us) == now_us - int(UNLIMITED_SECONDS * 1e6)

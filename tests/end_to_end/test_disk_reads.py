@@ -111,12 +111,27 @@ def test_a_server_answers_or_refuses_while_reads_fail(tmp_path: Path, fault: str
             refusals[answer["error"]["data"]["name"]] += 1
             return None
 
-        add = {"type": "Add", "queryId": 0, "udfPath": "ledger:audit", "args": {}}
-        await client.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
+        async def watch() -> None:
+            add = {"type": "Add", "queryId": 0, "udfPath": "ledger:audit", "args": {}}
+            await client.ask("modifyQuerySet", baseVersion=0, newVersion=1, modifications=[add])
+
+        async def post_once(number: int) -> Any:
+            """Post; connect again if an unknown outcome ends the socket."""
+            nonlocal client
+            answer = await ask(post(client, number))
+            if answer is None and refusals["OutcomeUnknown"]:
+                await client.until(lambda: client.ended)
+                refusals["OutcomeUnknown"] = refuse.times = 0
+                client = await RawClient.open(server.url, server.runtime)
+                assert "result" in await client.answer(client.connect())
+                await watch()
+            return answer
+
+        await watch()
         for number in range(POSTINGS):
             refuse.after, refuse.times = pick.randint(0, 30), pick.choice((0, 1, 1, 2, 10, 1000))
             tried.add(number)
-            if await ask(post(client, number)) is not None:
+            if await post_once(number) is not None:
                 acknowledged.add(number)
             view = await ask(client.send("query", udfPath="ledger:audit", args={}))
             if view is not None:
