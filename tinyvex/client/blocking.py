@@ -236,8 +236,8 @@ class BlockingClient:
         last: ConnectionState | None = None
         try:
             while True:
-                last = self._thread.run(states.__anext__)
-                yield last
+                state = last = self._thread.run(states.__anext__)
+                yield state
         except StopAsyncIteration:
             return
         except (ClientClosed, CancelledError):

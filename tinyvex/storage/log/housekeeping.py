@@ -192,9 +192,10 @@ class Housekeeping:
         """Return the number of the next few entries, the last of them, and whether it is the last of all."""
         rows, size = 0, 0
         last: EntryKey | None = None
-        for last in self._connection.execute(statements.ENTRIES_AFTER, (*after, limit)):
+        for entry in self._connection.execute(statements.ENTRIES_AFTER, (*after, limit)):
+            last = entry
             rows += 1
-            size += len(last[1])
+            size += len(entry[1])
             if size >= PIECE_BYTES:
                 return rows, last, False
         return rows, last, rows < limit

@@ -409,14 +409,14 @@ def _carry_out(plan: SchemaPlan, declaration: Declaration, snapshot: Snapshot, c
         elif (table_names.get(document.fields["tablet"]), document.fields["name"]) in plan.dropped_indexes:
             change.update(indexes, document, state="dropping")
     for document in documents(snapshot, tables):
-        name = document.fields["name"]
-        if name in replaced:
+        old_name: str = document.fields["name"]
+        if old_name in replaced:
             continue
-        if name in plan.fingerprints or name in plan.renames:
-            new_name = plan.renames.get(name, name)
-            fields = {"name": new_name}
-            if name in plan.fingerprints:
-                fields |= {"fingerprint": plan.fingerprints[name], "schema": declaration.schemas.get(new_name)}
+        if old_name in plan.fingerprints or old_name in plan.renames:
+            name = plan.renames.get(old_name, old_name)
+            fields: dict[str, str | None] = {"name": name}
+            if old_name in plan.fingerprints:
+                fields |= {"fingerprint": plan.fingerprints[old_name], "schema": declaration.schemas.get(name)}
             change.update(tables, document, **fields)
 
 
