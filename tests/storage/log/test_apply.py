@@ -16,7 +16,7 @@ from tinyvex.storage.file import statements
 from tinyvex.storage.log import apply as apply_module
 from tinyvex.storage.log.apply import apply, replay
 from tinyvex.storage.log.commit_record import CommitRecord
-from tinyvex.storage.log.operations import MoveTablet, SetNumbers, UpgradeDocuments
+from tinyvex.storage.log.operations import SetNumbers
 
 PACKAGE = Path(tinyvex.__file__).parent
 WRITES = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE)\b")
@@ -60,14 +60,13 @@ def test_no_statement_that_writes_is_written_out_elsewhere() -> None:
 
 
 def test_only_some_files_set_globals() -> None:
-    """A backup's copy gets an epoch of its own, the writer records how far an expiry is; the rest are operations."""
+    """A backup's copy gets an epoch of its own; everything else goes through operations or housekeeping."""
     using = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         if "set_global(" in path.read_text("utf-8")
     }
     assert using == {
-        "storage/engine/group_commit.py",
         "storage/file/database_file.py",
         "storage/log/apply.py",
         "storage/log/housekeeping.py",
@@ -76,8 +75,8 @@ def test_only_some_files_set_globals() -> None:
 
 
 def test_every_operation_is_executed() -> None:
-    """The closed set of operations and the table that executes them agree; two that can be cut short are executed apart."""
-    assert set(apply_module._EXECUTE) == set(OPERATIONS) - {MoveTablet, UpgradeDocuments}
+    """The closed set of operations and the table that executes them agree."""
+    assert set(apply_module._EXECUTE) == set(OPERATIONS)
 
 
 @pytest.fixture
