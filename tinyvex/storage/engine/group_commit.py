@@ -64,15 +64,15 @@ from tinyvex.storage.engine.fair_shares import SYSTEM
 from tinyvex.storage.engine.time_limit import Abandoned
 from tinyvex.storage.file import pragmas, statements
 from tinyvex.storage.file.checksums import global_checksum
-from tinyvex.storage.file.database_file import read_globals, set_global
+from tinyvex.storage.file.database_file import read_globals
 from tinyvex.storage.file.sqlite_errors import is_failed_write, is_fault_of_one, translate
 from tinyvex.storage.file.wal_file import WalFile
 from tinyvex.storage.log.apply import apply, newest_row
 from tinyvex.storage.log.catalog import Catalog, load_catalog
 from tinyvex.storage.log.commit_record import CommitRecord, Outcome
 from tinyvex.storage.log.document_log import Snapshot
-from tinyvex.storage.log.housekeeping import Housekeeping, observe_clock
-from tinyvex.storage.log.request_records import EXPIRY_POSITION, expiry_position, expiry_step
+from tinyvex.storage.log.housekeeping import Housekeeping, observe_clock, store_expiry_position
+from tinyvex.storage.log.request_records import expiry_position, expiry_step
 from tinyvex.values.timestamps import next_ts
 
 __all__ = ["Chore", "Done", "Group", "GroupCommit", "Member", "MemberQueue", "Participant", "Unit", "fail_group"]
@@ -461,7 +461,7 @@ class GroupCommit:
         if not step.is_short:  # otherwise the next group continues
             self._commits_since_expiry = 0
         if step.end != position:
-            set_global(self.connection, EXPIRY_POSITION, (step.end,))
+            store_expiry_position(self.connection, step.end)
         if step.operation is not None:
             ts = self._last_allotted = next_ts(self._last_allotted, self._clock.now_us())
             self._apply(CommitRecord(ts, (step.operation,)))

@@ -27,9 +27,10 @@ from tinyvex.storage.file.database_file import FIRST_INDEX_ID, read_globals, set
 from tinyvex.storage.log.clock_history import CLOCK_HISTORY, ClockHistory
 from tinyvex.storage.log.document_log import Snapshot
 from tinyvex.storage.log.index_walk import FIRST, INDEX_WALK, EntryKey, IndexWalk
+from tinyvex.storage.log.request_records import EXPIRY_POSITION, RecordKey
 from tinyvex.storage.log.system_tablets import INDEXES_TABLET, TABLETS_TABLET
 
-__all__ = ["Housekeeping", "KnownIndexes", "SweptRevisions", "observe_clock"]
+__all__ = ["Housekeeping", "KnownIndexes", "SweptRevisions", "observe_clock", "store_expiry_position"]
 
 
 PIECE_ROWS = 16
@@ -78,6 +79,11 @@ def observe_clock(connection: sqlite3.Connection, last_ts: int, now_us: int) -> 
     if history is not stored:
         set_global(connection, CLOCK_HISTORY, history.observations)
     return history
+
+
+def store_expiry_position(connection: sqlite3.Connection, position: RecordKey) -> None:
+    """Store how far the walk through the request records is, in the caller's transaction."""
+    set_global(connection, EXPIRY_POSITION, (position,))
 
 
 class Housekeeping:
