@@ -208,6 +208,7 @@ async def test_a_token_of_a_user_that_cannot_be_sent(client: Client, token: str)
     client.set_auth(lambda: token)
     with pytest.raises(Unauthenticated, match="lone surrogate"):
         await client.query("app:query", {"value": 7})
+    assert "lone surrogate" in str(client.connection_state.auth_error)
     client.set_auth(None)
     assert await client.query("app:query", {"value": 7}) == 7
 
