@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from tinyvex import errors, limits
 from tinyvex.runtime import bound_reads
 from tinyvex.server.access.origin_rules import find_refusal
-from tinyvex.server.access.token_auth import CODE_PREFIXES, Caller, bearer_token
+from tinyvex.server.access.token_auth import REFUSAL_EVENTS, Caller, bearer_token
 from tinyvex.server.transport import deadlines
 from tinyvex.server.transport.endpoint import Endpoint
 
@@ -265,7 +265,7 @@ class FrontDoor:
             admitted = self._auth.admit(connection, token, confirm)
         except errors.Unauthenticated as error:
             if token:
-                event = "code-refused" if token.startswith(CODE_PREFIXES) else "token-refused"
+                event = REFUSAL_EVENTS.get(token[: token.find(":") + 1], "token-refused")
                 self._auth.audit.refused(event, error.message, connection.address)
             else:
                 self.log_refusal(f"WebSocket: {error.message}.")

@@ -8,7 +8,8 @@ and a paired token's `token_id` if there are any, and never a token or code.
 event                level    meaning
 ===================  =======  ====================================================================================
 `token-refused`      warning  a wrong token
-`code-refused`       warning  a wrong pairing code or link to the dashboard
+`code-refused`       warning  a wrong pairing code
+`link-refused`       warning  a wrong link to the dashboard
 `admin-refused`      warning  a wrong admin token, or another token where the admin token is required
 `user-refused`       warning  a JSON Web Token that is not valid
 `admin-admitted`     info     a client acts as an administrator: a command, or a tab of the dashboard
@@ -30,7 +31,6 @@ import logging
 from collections.abc import Callable
 
 from tinyvex import limits
-from tinyvex.server.access.peer_address import network_of
 
 __all__ = ["AuditLog"]
 
@@ -61,6 +61,8 @@ class AuditLog:
         A reason may contain text that the client chose, so other reasons are counted too: otherwise one client could use
         up the records of a minute.
         """
+        from tinyvex.server.access.peer_address import network_of  # imported by the first refusal
+
         if self._current(self._refused).admits((event, network_of(address))):
             text = f"refused a client{_at(address)}: {reason}"
             log.warning("%s", text, extra={"kind": "audit", "event": event, "address": address or None})

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from tinyvex.server.access.dashboard_links import DashboardLinks
     from tinyvex.server.access.pairing import PairedToken, Pairing
 
-__all__ = ["CODE_PREFIXES", "Admitted", "Caller", "ServerTokens", "TokenAuth", "bearer_token"]
+__all__ = ["REFUSAL_EVENTS", "Admitted", "Caller", "ServerTokens", "TokenAuth", "bearer_token"]
 
 
-CODE_PREFIXES = (dashboard_links.CODE_PREFIX, pairing.CODE_PREFIX)
+REFUSAL_EVENTS = {dashboard_links.CODE_PREFIX: "link-refused", pairing.CODE_PREFIX: "code-refused"}
+"""The audit trail's event of a wrong one-time code, by its prefix; of anything else it is `token-refused`."""
 
 
 class Admitted(Protocol):
